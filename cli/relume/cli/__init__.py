@@ -1,0 +1,1 @@
+"""The `relume` command: thin; composes the parts."""

@@ -1,0 +1,1 @@
+"""CloudEvents, filters, delivery, and the Broker on JetStream."""

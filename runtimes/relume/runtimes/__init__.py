@@ -1,0 +1,1 @@
+"""The predictor runtime: vLLM's own server, extended where vLLM says to extend it."""

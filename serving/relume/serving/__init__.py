@@ -1,0 +1,1 @@
+"""Knative Serving on one machine: activator, autoscaler, revision life cycle."""

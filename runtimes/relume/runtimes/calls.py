@@ -1,0 +1,103 @@
+"""From an event to the route that answers it and the JSON body for that route. Pure.
+
+An event that is posted to a route goes to that route; one that is posted to `/` goes where its
+data points: `messages` → chat, `prompt` → completions, `input` → embeddings, `inputs` → V2,
+`instances` → V1, `text/plain` → chat with one user message.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from relume.eventing.event import CloudEvent, is_json
+from relume.runtimes.replies import Failure
+
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+EMBEDDINGS = "/v1/embeddings"
+_BY_FIELD = {
+    "messages": CHAT,
+    "prompt": COMPLETIONS,
+    "input": EMBEDDINGS,
+    "inputs": "/v2/models/{model}/infer",
+    "instances": "/v1/models/{model}:predict",
+}
+_STREAMING = frozenset({CHAT, COMPLETIONS, "/v1/responses", "/v1/messages"})
+
+
+class Unanswerable(Exception):
+    """The event can never succeed; carries the Failure that says why."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A POST of `payload` to `path`."""
+
+    path: str
+    payload: dict[str, Any]
+
+
+def call_for(event: CloudEvent, path: str, *, model: str, now: datetime) -> Call:
+    """The call that answers `event`, posted to `path`. Raises Unanswerable."""
+    _check_expiry(event, now)
+    payload = _payload(event)
+    if path == "/":
+        path = _route_for(payload).format(model=payload.get("model", model))
+    if path in _STREAMING:
+        if not payload.get("messages", payload.get("prompt", payload.get("input", True))):
+            raise Unanswerable(Failure(400, "invalid-data", "data: messages or prompt is empty"))
+        payload.setdefault("model", model)
+        # A reply is one event: tokens that stream would have to be put together again.
+        payload.pop("stream_options", None)
+        payload["stream"] = False
+    return Call(path, payload)
+
+
+def _payload(event: CloudEvent) -> dict[str, Any]:
+    """The event's data as a JSON object; plain text becomes one user message."""
+    if event.data is None:
+        raise Unanswerable(Failure(400, "invalid-data", "the event has no data"))
+    content_type = (event.datacontenttype or "application/json").split(";", 1)[0].strip().lower()
+    if content_type == "text/plain":
+        text = event.data.decode("utf-8", "replace")
+        return {"messages": [{"role": "user", "content": text}]}
+    if not is_json(event.datacontenttype):
+        problem = f"datacontenttype {content_type!r}: send application/json or text/plain"
+        raise Unanswerable(Failure(400, "invalid-data", problem))
+    try:
+        payload = json.loads(event.data)
+    except (ValueError, RecursionError) as error:
+        raise Unanswerable(Failure(400, "invalid-json", f"data is not JSON: {error}")) from error
+    if not isinstance(payload, dict):
+        kind = type(payload).__name__
+        raise Unanswerable(Failure(400, "invalid-data", f"data must be an object, got {kind}"))
+    return payload
+
+
+def _route_for(payload: Mapping[str, Any]) -> str:
+    for field, route in _BY_FIELD.items():
+        if field in payload:
+            return route
+    fields = ", ".join(_BY_FIELD)
+    raise Unanswerable(Failure(400, "invalid-data", f"data has none of the fields {fields}"))
+
+
+def _check_expiry(event: CloudEvent, now: datetime) -> None:
+    """The `expirytime` extension: nothing is generated for a caller who has stopped waiting."""
+    expiry = event.attributes.get("expirytime")
+    if expiry is None:
+        return
+    try:
+        expires = datetime.fromisoformat(str(expiry).replace("Z", "+00:00"))
+        expired = now >= expires
+    except (ValueError, TypeError) as error:
+        problem = f"expirytime {str(expiry)!r} is not an RFC 3339 time"
+        raise Unanswerable(Failure(400, "invalid-data", problem)) from error
+    if expired:
+        raise Unanswerable(Failure(400, "expired", f"the event expired at {expiry}"))

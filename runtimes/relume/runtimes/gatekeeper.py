@@ -1,0 +1,135 @@
+"""Answers on the port from the first millisecond until the engine takes over.
+
+A child of the launcher, forked before vLLM is imported or its engine built, because both keep the
+interpreter busy for seconds. It accepts on the same listening socket that vLLM's server will use;
+when the engine answers, `Gatekeeper.dismiss` ends it and the connections that wait in the socket's
+backlog go to vLLM. Readiness is 503 all that time, liveness is 200, and `GET /startup` tells how
+far the load is. Every answer closes its connection, so that no client stays with the gatekeeper.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+
+from relume.runtimes.parent import die_with_parent
+from relume.runtimes.phases import Phases
+from relume.runtimes.shapes import error_body
+
+LIVENESS = frozenset({"/livez", "/v2/health/live", "/ping"})
+RETRY_AFTER_S = 1
+_MAX_DRAINED_BODY = 8 << 20
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 10
+    phases: ClassVar[Phases]
+
+    def handle_expect_100(self) -> bool:
+        """Refuse before the body is sent: the answer is known without it."""
+        return True
+
+    def answer(self) -> None:
+        path = self.path.split("?", 1)[0]
+        self._drain()
+        if path == "/startup":
+            self._send(200, self.phases.to_json())
+        elif path in LIVENESS:
+            self._send(200, b'{"live": true}')
+        else:
+            phase = self.phases.snapshot()["phase"]
+            body = error_body(
+                path,
+                status=503,
+                message=f"the model is loading (phase {phase}); try again",
+                reason="loading",
+                retryable=True,
+            )
+            self._send(503, json.dumps(body).encode())
+
+    do_GET = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_HEAD = do_PATCH = answer  # noqa: N815
+
+    def _drain(self) -> None:
+        """Read the body: closing with unread bytes resets the connection before the answer."""
+        length = self.headers.get("Content-Length", "0")
+        left = min(int(length) if length.isdigit() else 0, _MAX_DRAINED_BODY)
+        while left > 0 and (chunk := self.rfile.read(min(left, 65536))):
+            left -= len(chunk)
+
+    def _send(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Connection", "close")
+        if status == 503:
+            self.send_header("Retry-After", str(RETRY_AFTER_S))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: a probe every 50 ms would bury the engine's log."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False  # server_close() waits for the answers under way
+    block_on_close = True
+
+    def __init__(self, listening: socket.socket) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listening
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that goes away is no event."""
+
+
+class Gatekeeper:
+    """The child process that says "loading" on a listening socket."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    @classmethod
+    def start(cls, listening: socket.socket, phases: Phases) -> "Gatekeeper":
+        """Fork the gatekeeper; call while this process has one thread."""
+        sys.stdout.flush()
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                die_with_parent(parent)
+                _run(listening, phases)
+                status = 0
+            finally:
+                os._exit(status)
+        return cls(pid)
+
+    def dismiss(self) -> None:
+        """End it after the answers under way; returns when it is gone."""
+        try:
+            os.kill(self.pid, signal.SIGTERM)
+            os.waitpid(self.pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            return
+
+
+def _run(listening: socket.socket, phases: Phases) -> None:
+    _Handler.phases = phases
+    server = _Server(listening)
+
+    def stop(_signal: int, _frame: object) -> None:
+        # From another thread, because shutdown() waits for the loop that this signal interrupts.
+        # The loop looks before it accepts, so no connection is taken and then dropped.
+        threading.Thread(target=server.shutdown).start()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    server.serve_forever(poll_interval=0.01)
+    server.server_close()

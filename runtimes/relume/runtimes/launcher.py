@@ -1,0 +1,110 @@
+"""`python -m relume.runtimes.launcher …`: vLLM's OpenAI server, with its flags, started sooner.
+
+    PORT=8080 python -m relume.runtimes.launcher --model /mnt/models --max-model-len 2048
+    python -m relume.runtimes.launcher --template /run/relume/template.sock
+
+It takes the place of `vllm serve` in the container. The port opens before vLLM is imported and the
+gatekeeper answers on it; vLLM is imported once and its engine forked; the routes and events that
+Relume adds come in through vLLM's endpoint plugin and `--middleware`. With `--template` it imports
+vLLM, loads no model, and forks a predictor whenever one is asked for (`relume.runtimes.template`).
+
+Environment: `PORT` (Knative's; `--port` wins), `RELUME_GRACE_S` (seconds from SIGTERM to SIGKILL),
+`RELUME_PARENT_PID` (end with that process), and what vLLM reads.
+"""
+
+import argparse
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from relume.runtimes import handover, internals
+from relume.runtimes.gatekeeper import Gatekeeper
+from relume.runtimes.parent import die_with_parent
+from relume.runtimes.phases import PROCESS, monotonic_ms
+from relume.runtimes.settings import apply_environment, with_defaults
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run until SIGTERM; exits 2 on wrong flags, 1 when the engine cannot start."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if parent := os.environ.get("RELUME_PARENT_PID"):
+        die_with_parent(int(parent))
+    if arguments[:1] == ["--template"]:
+        if len(arguments) not in (2, 3):
+            raise SystemExit("--template takes a socket, and a descriptor to tell ready")
+        from relume.runtimes.template import serve_template
+
+        apply_environment()
+        serve_template(Path(arguments[1]), *map(int, arguments[2:]))
+    else:
+        PROCESS.record("fork", _since_process_start_ms())
+        serve(arguments)
+
+
+def serve(argv: Sequence[str]) -> None:
+    """Run vLLM's server with `argv` (the flags of `vllm serve`) in this process, until SIGTERM."""
+    listening = open_port(argv)
+    handover.gatekeeper = Gatekeeper.start(listening, PROCESS)
+    os.register_at_fork(after_in_child=die_with_parent)  # no engine without its server
+    with PROCESS.measure("import"):
+        apply_environment()
+        internals.import_engine(late=False)
+    _run_vllm(argv, listening)
+
+
+def open_port(argv: Sequence[str]) -> socket.socket:
+    """Listen where `--host`, `--port` or `--uds` say; default 127.0.0.1 and `$PORT` or 8080."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", "8080")))
+    parser.add_argument("--uds")
+    chosen, _ = parser.parse_known_args(list(argv))
+    if chosen.uds:
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listening.bind(chosen.uds)
+    else:
+        family = socket.AF_INET6 if ":" in chosen.host else socket.AF_INET
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((chosen.host, chosen.port))
+        except OSError as error:
+            where = f"{chosen.host}:{chosen.port}"
+            raise SystemExit(f"cannot listen on {where}: {error.strerror}") from error
+    listening.listen(2048)
+    return listening
+
+
+def _run_vllm(argv: Sequence[str], listening: socket.socket) -> None:
+    """Parse with vLLM's parser, prepare its internals, and hand over to its server."""
+    from relume.runtimes.drain import DrainingLoop
+
+    PROCESS.enter("config")
+    cpu = internals.is_cpu()
+    flags = with_defaults(argv, cpu=cpu)
+    sys.argv = ["vllm", "serve", *flags]  # vLLM logs the flags that are not its defaults from it
+    args = internals.parse_flags(flags)
+    if cpu:
+        internals.fork_engine_on_cpu()
+    internals.time_phases(PROCESS)
+    handover.engine_started_ms = monotonic_ms()
+    with asyncio.Runner(loop_factory=DrainingLoop) as runner:
+        runner.run(internals.run_server(listening, args))
+
+
+def _since_process_start_ms() -> float:
+    """Milliseconds since the kernel started this process: Python's own start-up (Linux)."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
+    except (OSError, IndexError, ValueError):
+        return 0.0
+    with Path("/proc/uptime").open() as uptime:
+        now_s = float(uptime.read().split()[0])
+    return (now_s - ticks / os.sysconf("SC_CLK_TCK")) * 1000
+
+
+if __name__ == "__main__":
+    main()

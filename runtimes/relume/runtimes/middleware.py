@@ -1,0 +1,219 @@
+"""ASGI middleware in front of every vLLM route: CloudEvents in, CloudEvents out, and the drain.
+
+An event in binary or structured mode that is posted to a route is unwrapped, answered by that
+route, and the answer wrapped as an event in the same mode. Everything else passes untouched.
+
+| what happened | with `Prefer: reply` | otherwise |
+|---|---|---|
+| answered | 200, response event | the same |
+| can never succeed | 200, error event | 400, 413 or 422 with the error event |
+| overloaded, loading, draining | 429 or 503 + Retry-After | the same |
+| the same (source, id) is running | 409 | the same |
+| our own reply type comes back in | 200, empty | the same |
+| a malformed event | 400 with a reason | the same |
+
+Never 404, which brokers retry, and never 2xx with a body that is no event, which they fail.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from relume.eventing.codec import Mode, decode, encode, mode_of
+from relume.eventing.event import CloudEvent, InvalidEvent
+from relume.runtimes.calls import Unanswerable, call_for
+from relume.runtimes.drain import IN_FLIGHT, is_draining
+from relume.runtimes.phases import PROCESS, monotonic_ms
+from relume.runtimes.replies import (
+    OWN_TYPES,
+    Failure,
+    error_event,
+    response_event,
+    source_of_service,
+)
+from relume.runtimes.shapes import error_body
+from relume.runtimes.subrequest import (
+    Answer,
+    BodyTooLarge,
+    Disconnected,
+    post_json,
+    read_body,
+)
+
+MAX_EVENT_BYTES = int(os.environ.get("RELUME_MAX_EVENT_BYTES", 8 << 20))
+RETRY_AFTER_S = "1"
+#: Extensions of a reply, from headers that the activator sets.
+_FROM_ACTIVATOR = {"relume-queue-ms": "queuems", "relume-cold-start-ms": "coldstartms"}
+# Answered while draining too: probes and metrics say that we drain.
+_ALWAYS_SERVED = frozenset({"/startup", "/metrics", "/livez", "/v2/health/live", "/ping"})
+
+
+class CloudEvents:
+    """`--middleware relume.runtimes.middleware.CloudEvents`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self.ignored = 0
+        self._source = source_of_service()
+        self._running: set[tuple[str, str]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+        elif is_draining() and scope["path"] not in _ALWAYS_SERVED:
+            message = "this replica is shutting down; try again"
+            await _send_failure(scope, send, Failure(503, "draining", message, retryable=True))
+        else:
+            with IN_FLIGHT:
+                await self._serve(scope, receive, _first_answer_recorder(send, scope))
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]]
+        if mode_of(headers) is None and scope["path"] != "/":
+            await self.app(scope, receive, send)
+            return
+        try:
+            message = decode(headers, await read_body(receive, MAX_EVENT_BYTES))
+            if message.mode is Mode.BATCH:
+                raise InvalidEvent("batched mode is not accepted here: send one event a request")
+            await self._answer(message.event, message.mode, scope, receive, send)
+        except InvalidEvent as error:
+            await _send_failure(scope, send, Failure(400, error.reason, str(error)))
+        except BodyTooLarge:
+            text = f"the event is larger than {MAX_EVENT_BYTES} bytes"
+            await _send_failure(scope, send, Failure(413, "too-large", text))
+        except Disconnected:
+            return
+
+    async def _answer(
+        self, event: CloudEvent, mode: Mode, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer one event, at most once at a time for the same (source, id)."""
+        key = (event.source, event.id)
+        if event.type in OWN_TYPES:
+            self.ignored += 1
+            await _send(send, 200, [], b"")
+        elif key in self._running:
+            text = f"the event {event.id!r} from {event.source!r} is being answered now"
+            await _send_failure(scope, send, Failure(409, "in-progress", text, retryable=True))
+        else:
+            self._running.add(key)
+            try:
+                await self._run(event, mode, scope, receive, send)
+            finally:
+                self._running.discard(key)
+
+    async def _run(
+        self, event: CloudEvent, mode: Mode, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        extra = _timings(scope)
+        now = datetime.now(UTC)
+        try:
+            model = scope["app"].state.relume_model
+            call = call_for(event, scope["path"], model=model, now=now)
+            answer = await post_json(self.app, scope, receive, call.path, call.payload)
+            body = _checked(answer)
+        except Unanswerable as error:
+            if error.failure.retryable:
+                await _send_failure(scope, send, error.failure)
+                return
+            reply = error_event(
+                event, error.failure, source=self._source, time=_rfc3339(), extra=extra
+            )
+            status = 200 if _prefers_reply(scope) else error.failure.status
+        else:
+            reply = response_event(event, body, source=self._source, time=_rfc3339(), extra=extra)
+            status = 200
+        await _send(send, status, *encode(reply, mode))
+
+
+def _checked(answer: Answer) -> Mapping[str, object]:
+    """The JSON object of a good answer; of a bad one, raise the Unanswerable it means."""
+    try:
+        body = answer.json()
+    except ValueError:
+        body = None
+    if answer.status < 300 and isinstance(body, dict):
+        return body
+    text = _message_of(body) or f"the route answered {answer.status}"
+    if answer.status in (429, 503):
+        raise Unanswerable(Failure(answer.status, "overloaded", text, retryable=True))
+    if answer.status >= 500:
+        raise Unanswerable(Failure(500, "engine-failed", text, retryable=True))
+    if answer.status == 404:
+        raise Unanswerable(Failure(400, "unknown-model", text))
+    if "context length" in text or "max_model_len" in text:
+        raise Unanswerable(Failure(400, "context-too-long", text))
+    status = answer.status if answer.status in (400, 413, 422) else 400
+    raise Unanswerable(Failure(status, "invalid-data", text))
+
+
+def _message_of(body: object) -> str | None:
+    """The text of an error body in OpenAI's, KServe's or FastAPI's shape."""
+    if not isinstance(body, dict):
+        return None
+    error = body.get("error", body.get("detail", body.get("message")))
+    if isinstance(error, dict):
+        error = error.get("message")
+    return error if isinstance(error, str) else json.dumps(error)
+
+
+def _timings(scope: Scope) -> dict[str, int]:
+    """`queuems` and `coldstartms`, where an activator measured them."""
+    found = {}
+    for name, value in scope["headers"]:
+        if (extension := _FROM_ACTIVATOR.get(name.decode("latin-1"))) and value.isdigit():
+            found[extension] = min(int(value), 2**31 - 1)
+    return found
+
+
+def _prefers_reply(scope: Scope) -> bool:
+    """Whether the caller is a broker: it sends `Prefer: reply` (Knative data plane)."""
+    values = (v.decode("latin-1") for k, v in scope["headers"] if k == b"prefer")
+    return any(token.strip().lower() == "reply" for v in values for token in v.split(","))
+
+
+def _rfc3339() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _first_answer_recorder(send: Send, scope: Scope) -> Send:
+    """Until the first token is known, watch answers: models that embed have no first token."""
+    if PROCESS.get("first_token") is not None or scope["method"] != "POST":
+        return send
+    started = monotonic_ms()
+
+    async def watching(message: Message) -> None:
+        good = message["type"] == "http.response.start" and message["status"] < 300
+        if good and PROCESS.get("first_token") is None:
+            PROCESS.record("first_token", monotonic_ms() - started)
+        await send(message)
+
+    return watching
+
+
+async def _send_failure(scope: Scope, send: Send, failure: Failure) -> None:
+    body = error_body(
+        scope["path"],
+        status=failure.status,
+        message=failure.message,
+        reason=failure.reason,
+        retryable=failure.retryable,
+    )
+    headers = [("content-type", "application/json")]
+    if failure.status in (429, 503):
+        headers.append(("retry-after", RETRY_AFTER_S))
+    await _send(send, failure.status, headers, json.dumps(body).encode())
+
+
+async def _send(send: Send, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    raw.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})

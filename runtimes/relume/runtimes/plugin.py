@@ -1,0 +1,55 @@
+"""vLLM's endpoint plugin `relume`: the routes that vLLM's server does not have.
+
+| route | answers |
+|---|---|
+| `GET /startup` | the phases of this cold start |
+| `POST /v1/models/{model}:predict` | KServe's V1 protocol |
+| `POST /v2/models/{model}/infer`, `GET /v2…` | the Open Inference Protocol |
+
+vLLM calls `attach_router` when the engine answers and `init_state` right before it accepts; these
+two calls are also how the cold-start clock knows (`relume.runtimes.handover`).
+"""
+
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from starlette.datastructures import State
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from relume.runtimes import handover
+from relume.runtimes.phases import PROCESS
+from relume.runtimes.v1 import routes as v1_routes
+from relume.runtimes.v2 import routes as v2_routes
+
+if TYPE_CHECKING:
+    from vllm.engine.protocol import EngineClient
+
+
+class RelumeEndpoints:
+    """An `EndpointPlugin` of vLLM (`vllm.plugins.endpoint_plugins.interface`)."""
+
+    name = "relume"
+    required_tasks = None
+
+    def attach_router(self, app: FastAPI) -> None:
+        """Add our routes; vLLM has built its own by now, so the engine answers."""
+        handover.engine_answers()
+        app.router.routes.extend([Route("/startup", startup), *v1_routes(), *v2_routes()])
+
+    async def init_state(
+        self, engine_client: "EngineClient | None", state: State, args: Namespace
+    ) -> None:
+        """Keep what the routes need to know about the model, and open the gate."""
+        state.relume_model = args.served_model_name[0] if args.served_model_name else args.model
+        state.relume_tasks = (
+            frozenset(await engine_client.get_supported_tasks()) if engine_client else frozenset()
+        )
+        handover.server_answers()
+
+
+async def startup(_request: Request) -> Response:
+    """`GET /startup`: state, current phase, ms by phase."""
+    return Response(PROCESS.to_json(), media_type="application/json")

@@ -1,0 +1,109 @@
+"""Reply events: from an event and the answer of a route to the one event that answers it. Pure.
+
+| attribute | value |
+|---|---|
+| type | `relume.inference.response` or `relume.inference.error` |
+| source | `/namespaces/<ns>/inferenceservices/<name>` |
+| id | from the request's (source, id), so that a redelivery gives the same reply id |
+| subject, traceparent, tracestate, partitionkey, correlationid | the request's, when present |
+| replyid | the request's correlationid, when present (Knative RequestReply) |
+| causationid | the request's id |
+| prompttokens, completiontokens, coldstartms, queuems | when known |
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from relume.eventing.event import CloudEvent
+
+RESPONSE = "relume.inference.response"
+ERROR = "relume.inference.error"
+CHUNK = "relume.inference.chunk"
+#: What this runtime emits, and therefore never answers: the guard against a Trigger without filter.
+OWN_TYPES = frozenset({RESPONSE, ERROR, CHUNK})
+
+_COPIED = ("subject", "traceparent", "tracestate", "partitionkey", "correlationid")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a request was not answered. `status` is what a plain HTTP caller gets."""
+
+    status: int
+    reason: str
+    message: str
+    retryable: bool = False
+
+    def to_json(self) -> dict[str, object]:
+        """OpenAI's error shape with our `reason` and `retryable`."""
+        kind = "service_unavailable" if self.retryable else "invalid_request_error"
+        error = {"message": self.message, "type": kind, "param": None, "code": self.status}
+        return {"error": error, "reason": self.reason, "retryable": self.retryable}
+
+
+def source_of_service(environment: Mapping[str, str] = os.environ) -> str:
+    """The `source` of this predictor's events, from what KServe and Knative set in its pod."""
+    name = environment.get("INFERENCE_SERVICE_NAME") or environment.get("K_SERVICE", "predictor")
+    namespace = environment.get("RELUME_NAMESPACE", "default")
+    return f"/namespaces/{namespace}/inferenceservices/{name}"
+
+
+def reply_id(request: CloudEvent) -> str:
+    """The same for each delivery of the same event: (source, id) is its identity (CE §3.1.1)."""
+    return hashlib.sha256(f"{request.source}\0{request.id}".encode()).hexdigest()[:32]
+
+
+def response_event(
+    request: CloudEvent,
+    answer: Mapping[str, Any],
+    *,
+    source: str,
+    time: str,
+    extra: Mapping[str, int],
+) -> CloudEvent:
+    """The event that carries `answer`, the JSON body of the route."""
+    usage = answer.get("usage")
+    tokens = usage if isinstance(usage, Mapping) else {}
+    counts = {
+        "prompttokens": tokens.get("prompt_tokens"),
+        "completiontokens": tokens.get("completion_tokens"),
+        **extra,
+    }
+    return _reply(request, RESPONSE, answer, source, time, counts)
+
+
+def error_event(
+    request: CloudEvent, failure: Failure, *, source: str, time: str, extra: Mapping[str, int]
+) -> CloudEvent:
+    """The event that says that `request` can never succeed, and why."""
+    return _reply(request, ERROR, failure.to_json(), source, time, extra)
+
+
+def _reply(
+    request: CloudEvent,
+    type: str,
+    data: Mapping[str, Any],
+    source: str,
+    time: str,
+    counts: Mapping[str, Any],
+) -> CloudEvent:
+    attributes: dict[str, object] = {
+        "specversion": "1.0",
+        "id": reply_id(request),
+        "source": source,
+        "type": type,
+        "time": time,
+        "datacontenttype": "application/json",
+        "causationid": request.id,
+    }
+    for name in _COPIED:
+        if name in request.attributes:
+            attributes[name] = request.attributes[name]
+    if "correlationid" in request.attributes:
+        attributes["replyid"] = request.attributes["correlationid"]
+    attributes |= {name: value for name, value in counts.items() if isinstance(value, int)}
+    return CloudEvent.create(attributes, json.dumps(data, ensure_ascii=False).encode())

@@ -1,0 +1,63 @@
+"""What the launcher adds to the user's `vllm serve` flags, and the environment that it sets."""
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+
+#: Set before vLLM or a tokenizer is imported; the user's own value wins.
+ENVIRONMENT: Mapping[str, str] = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "TOKENIZERS_PARALLELISM": "false",  # its thread pool does not survive a fork
+    "OPENBLAS_NUM_THREADS": "1",  # NumPy's pool: a fork wants one thread, and vLLM does not use it
+}
+
+MIDDLEWARE = "relume.runtimes.middleware.CloudEvents"
+PLUGIN = "relume"
+
+#: KV cache where the user names none: 512 MiB. vLLM's own default on a CPU is 92 % of the memory of
+#: a NUMA node, which a machine shared with anything else cannot give.
+CPU_KV_CACHE_BYTES = 512 << 20
+
+_KV_FLAGS = ("--kv-cache-memory-bytes", "--kv-cache-memory", "--gpu-memory-utilization")
+_COMPILE_FLAGS = ("--enforce-eager", "--no-enforce-eager", "--compilation-config", "-O", "-cc")
+
+
+def apply_environment() -> None:
+    """Set `ENVIRONMENT` and allow our plugin in vLLM; call before vLLM is imported."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    os.environ["VLLM_PLUGINS"] = ",".join(_allowed_plugins(os.environ.get("VLLM_PLUGINS")))
+
+
+def _allowed_plugins(chosen: str | None) -> list[str]:
+    """The plugins that vLLM may load: the user's choice, or all but others' routes; and ours.
+
+    Endpoint plugins load only when named, and naming any plugin turns the others off, so all that
+    vLLM would have loaded by itself are named too (`vllm/plugins/__init__.py`).
+    """
+    if chosen is not None:
+        return [*(name for name in chosen.split(",") if name and name != PLUGIN), PLUGIN]
+    groups = ("general", "io_processor", "platform", "stat_logger")
+    found = {e.name for group in groups for e in entry_points(group=f"vllm.{group}_plugins")}
+    return [*sorted(found - {PLUGIN}), PLUGIN]
+
+
+def with_defaults(argv: Sequence[str], *, cpu: bool) -> list[str]:
+    """The user's flags with ours in front, so that the user's win where vLLM takes the last one.
+
+    On a CPU: eager mode (compiling takes over a minute at each start and gains nothing measurable)
+    and a bounded KV cache, each only where the user chose nothing.
+    """
+    added = ["--middleware", MIDDLEWARE]
+    if cpu and not _mentions(argv, _COMPILE_FLAGS):
+        added.append("--enforce-eager")
+    if cpu and not _mentions(argv, _KV_FLAGS) and "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
+        added += ["--kv-cache-memory-bytes", str(CPU_KV_CACHE_BYTES)]
+    return [*added, *argv]
+
+
+def _mentions(argv: Sequence[str], flags: Sequence[str]) -> bool:
+    """Whether `argv` has one of `flags`, in either spelling of words (`-` or `_`)."""
+    names = {arg.split("=", 1)[0].replace("_", "-") for arg in argv if arg.startswith("-")}
+    return any(flag in names for flag in flags)

@@ -1,0 +1,26 @@
+"""Error bodies in the shape that the caller of a route expects.
+
+OpenAI's routes answer `{"error": {"message", "type", "param", "code"}}`; V1 and V2 (Open Inference
+Protocol) answer `{"error": "text"}`. Both carry `reason` (a stable word) and `retryable`, which
+their clients ignore and ours use. Stdlib only: the gatekeeper imports this before anything else.
+"""
+
+import re
+
+_KSERVE_ROUTE = re.compile(r"^/v2(/|$)|^/v1/models/[^/]+(:predict|:explain)$")
+
+
+def is_kserve_route(path: str) -> bool:
+    """Whether `path` speaks V1 or V2 rather than OpenAI."""
+    return _KSERVE_ROUTE.search(path) is not None
+
+
+def error_body(
+    path: str, *, status: int, message: str, reason: str, retryable: bool
+) -> dict[str, object]:
+    """The JSON body of an error answer on `path`."""
+    extra: dict[str, object] = {"reason": reason, "retryable": retryable}
+    if is_kserve_route(path):
+        return {"error": message, **extra}
+    kind = "invalid_request_error" if status < 500 and status != 429 else "service_unavailable"
+    return {"error": {"message": message, "type": kind, "param": None, "code": status}, **extra}

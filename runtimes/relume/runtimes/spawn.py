@@ -1,0 +1,261 @@
+"""Start predictor processes: fresh interpreters, or forks of a warm template.
+
+    template = Template(socket, log)
+    async with template:                       # loads in the background
+        launcher = TemplateLauncher(template)
+        predictor = await launcher.start(argv=["--model", …], env={…}, log_path=…)
+        status = await predictor.wait()
+
+All of them end with this process, however it ends (`relume.runtimes.parent`).
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from relume.config.errors import RelumeError
+from relume.runtimes.phases import monotonic_ms
+
+__all__ = ["FreshLauncher", "LaunchFailed", "Process", "Template", "TemplateLauncher"]
+
+_MODULE = "relume.runtimes.launcher"
+# Read when vLLM and its libraries are imported, which the template did before it knew the service.
+_READ_AT_IMPORT = ("VLLM_", "HF_", "TRANSFORMERS_", "TORCH", "OMP_", "KMP_", "MKL_", "LD_")
+_RESTART_S = (1.0, 2.0, 5.0, 15.0, 60.0)
+
+
+class LaunchFailed(RelumeError):
+    """A predictor process could not be started at all."""
+
+    reason = "launch-failed"
+    retryable = True
+
+
+class Process(Protocol):
+    """A predictor process, `started` from a `template` or `fresh`."""
+
+    pid: int
+    started: str
+
+    async def wait(self) -> int:
+        """Its exit status once it ended; a negative number is the signal that ended it."""
+
+    def terminate(self) -> None:
+        """SIGTERM: drain, then exit."""
+
+    def kill(self) -> None:
+        """SIGKILL to it and to what it forked."""
+
+
+class Launcher(Protocol):
+    """What starts predictor processes."""
+
+    async def start(
+        self, *, argv: Sequence[str], env: Mapping[str, str], log_path: Path
+    ) -> Process:
+        """Start one with `vllm serve` flags `argv`; `env` is added to ours. Raises LaunchFailed."""
+
+
+class FreshLauncher:
+    """Each predictor is a new interpreter that imports vLLM itself, as a new container would."""
+
+    async def start(
+        self, *, argv: Sequence[str], env: Mapping[str, str], log_path: Path
+    ) -> Process:
+        """See `Launcher.start`."""
+        with log_path.open("ab") as log:
+            try:
+                child = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", _MODULE, *argv),
+                    env={**os.environ, **env, "RELUME_PARENT_PID": str(os.getpid())},
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise LaunchFailed(f"cannot start {sys.executable}: {error}") from error
+        return _Fresh(child)
+
+
+class _Fresh:
+    started = "fresh"
+
+    def __init__(self, child: asyncio.subprocess.Process) -> None:
+        self._child = child
+        self.pid = child.pid
+
+    async def wait(self) -> int:
+        return await self._child.wait()
+
+    def terminate(self) -> None:
+        if self._child.returncode is None:
+            self._child.terminate()
+
+    def kill(self) -> None:
+        if self._child.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+
+class Template:
+    """The warm template process; restarted with growing pauses when it dies."""
+
+    def __init__(self, socket: Path, log: Path) -> None:
+        self.socket = socket
+        self.log = log
+        self.state = "stopped"
+        self.pid: int | None = None
+        self._changed = asyncio.Condition()
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> "Template":
+        self._keeper = asyncio.create_task(self._keep())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._keeper
+        self.socket.unlink(missing_ok=True)
+
+    async def ready(self) -> bool:
+        """Wait until the template can fork (True) or failed to load (False)."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.state in ("ready", "failed"))
+            return self.state == "ready"
+
+    def status(self) -> dict[str, object]:
+        """State and pid, for people."""
+        return {"state": self.state, "pid": self.pid}
+
+    async def _keep(self) -> None:
+        for pause in (*_RESTART_S, *([_RESTART_S[-1]] * 1000)):
+            await self._run()
+            await self._set("failed")
+            await asyncio.sleep(pause)
+
+    async def _run(self) -> None:
+        """One life of the template process."""
+        await self._set("loading")
+        read, write = os.pipe()
+        with self.log.open("ab") as log:
+            try:
+                child = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", _MODULE, "--template", str(self.socket), str(write)),
+                    env={**os.environ, "RELUME_PARENT_PID": str(os.getpid())},
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=(write,),
+                    start_new_session=True,
+                )
+            finally:
+                os.close(write)
+        self.pid = child.pid
+        try:
+            if await _first_byte(read):
+                await self._set("ready")
+            await child.wait()
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
+            self.pid = None
+
+    async def _set(self, state: str) -> None:
+        async with self._changed:
+            self.state = state
+            self._changed.notify_all()
+
+
+async def _first_byte(pipe: int) -> bool:
+    """Whether a byte came before the pipe's other end closed."""
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(pipe, "rb")
+    )
+    try:
+        return bool(await reader.read(1))
+    finally:
+        transport.close()
+
+
+class TemplateLauncher:
+    """Each predictor is a fork of the template; fresh where the template cannot serve."""
+
+    def __init__(self, template: Template) -> None:
+        self._template = template
+        self._fresh = FreshLauncher()
+
+    async def start(
+        self, *, argv: Sequence[str], env: Mapping[str, str], log_path: Path
+    ) -> Process:
+        """See `Launcher.start`; waits for a template that is still loading."""
+        if not any(name.startswith(_READ_AT_IMPORT) for name in env):
+            requested = monotonic_ms()
+            if await self._template.ready():
+                with suppress(OSError, EOFError):
+                    return await self._fork(argv, env, log_path, requested)
+        return await self._fresh.start(argv=argv, env=env, log_path=log_path)
+
+    async def _fork(
+        self, argv: Sequence[str], env: Mapping[str, str], log_path: Path, requested: float
+    ) -> Process:
+        reader, writer = await asyncio.open_unix_connection(str(self._template.socket))
+        request = {
+            "argv": list(argv),
+            "env": dict(env),
+            "log": str(log_path),
+            "requested_ms": requested,
+        }
+        try:
+            writer.write(json.dumps(request).encode() + b"\n")
+            await writer.drain()
+            answer = json.loads(await reader.readuntil(b"\n"))
+        except BaseException:
+            writer.close()
+            raise
+        return _Forked(answer["pid"], reader, writer)
+
+
+class _Forked:
+    started = "template"
+
+    def __init__(
+        self, pid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.pid = pid
+        self._writer = writer
+        self._exit = asyncio.create_task(self._read_exit(reader))
+
+    async def wait(self) -> int:
+        return await asyncio.shield(self._exit)
+
+    def terminate(self) -> None:
+        self._signal(os.kill, signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._signal(os.killpg, signal.SIGKILL)
+
+    def _signal(self, send: Callable[[int, int], None], signal_number: int) -> None:
+        if not self._exit.done():
+            with suppress(ProcessLookupError):
+                send(self.pid, signal_number)
+
+    async def _read_exit(self, reader: asyncio.StreamReader) -> int:
+        """The status that the template tells; a template that died took the predictor with it."""
+        try:
+            return int(json.loads(await reader.readuntil(b"\n"))["exit"])
+        except (OSError, EOFError, asyncio.IncompleteReadError):
+            return -signal.SIGKILL
+        finally:
+            self._writer.close()

@@ -1,0 +1,108 @@
+"""What V1 and V2 ask for, in terms of the routes that vLLM has for the model's task.
+
+| task | one input | route | one output |
+|---|---|---|---|
+| generate | text (a user message), or an object with `messages` or `prompt` | chat … | text |
+| embed | text | `/v1/embeddings` | list of floats |
+| classify | text | `/classify` | `{"label", "score"}` |
+| score | `{"text_1", "text_2"}` | `/score` | float |
+"""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from starlette.requests import Request
+
+from relume.runtimes.calls import CHAT, COMPLETIONS, EMBEDDINGS
+from relume.runtimes.subrequest import Answer, post_json
+
+Parameters = Mapping[str, Any]
+
+
+class TaskFailed(Exception):
+    """A route refused, or an input does not fit the task; `status` is for the caller."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+async def run_task(
+    request: Request, model: str, inputs: Sequence[Any], parameters: Parameters
+) -> list[Any]:
+    """One output per input, in order. `parameters` are the route's own. Raises TaskFailed."""
+    tasks: Collection[str] = request.app.state.relume_tasks
+    if model != request.app.state.relume_model:
+        raise TaskFailed(404, f"model {model!r} is not served here")
+    base = {**parameters, "model": model}
+    if "generate" in tasks:
+        return await _generate(request, inputs, base)
+    if "classify" in tasks:
+        answer = await _ask(request, "/classify", {**base, "input": _texts(inputs)})
+        return [_label(item) for item in answer["data"]]
+    if "embed" in tasks:
+        answer = await _ask(request, EMBEDDINGS, {**base, "input": _texts(inputs)})
+        return [item["embedding"] for item in answer["data"]]
+    if "score" in tasks:
+        return await asyncio.gather(*(_score(request, item, base) for item in inputs))
+    raise TaskFailed(501, f"this model's tasks ({', '.join(tasks)}) have no V1 or V2 form")
+
+
+async def _generate(request: Request, inputs: Sequence[Any], base: dict[str, Any]) -> list[str]:
+    """All at once: vLLM batches what runs together."""
+    async with asyncio.TaskGroup() as group:
+        running = [group.create_task(_generate_one(request, item, base)) for item in inputs]
+    done = [task.result() for task in running]
+    if failed := next((item for item in done if isinstance(item, TaskFailed)), None):
+        raise failed
+    return [item for item in done if isinstance(item, str)]
+
+
+async def _generate_one(request: Request, item: Any, base: dict[str, Any]) -> str | TaskFailed:
+    if isinstance(item, str):
+        item = {"messages": [{"role": "user", "content": item}]}
+    if not isinstance(item, dict) or not ("messages" in item or "prompt" in item):
+        return TaskFailed(400, "an input is a text or an object with `messages` or `prompt`")
+    path = CHAT if "messages" in item else COMPLETIONS
+    try:
+        answer = await _ask(request, path, {**base, **item, "stream": False})
+    except TaskFailed as failed:
+        return failed
+    choice = answer["choices"][0]
+    return str(choice["text"] if path == COMPLETIONS else choice["message"]["content"] or "")
+
+
+async def _score(request: Request, item: Any, base: dict[str, Any]) -> float:
+    if not isinstance(item, dict) or not {"text_1", "text_2"} <= item.keys():
+        raise TaskFailed(400, "an input is an object with `text_1` and `text_2`")
+    answer = await _ask(request, "/score", {**base, **item})
+    return float(answer["data"][0]["score"])
+
+
+async def _ask(request: Request, path: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+    answer = await post_json(request.app, request.scope, request.receive, path, payload)
+    try:
+        body = answer.json()
+    except ValueError:
+        body = None
+    if answer.status < 300 and isinstance(body, dict):
+        return body
+    raise TaskFailed(answer.status, _message(answer, body))
+
+
+def _message(answer: Answer, body: object) -> str:
+    error = body.get("error") if isinstance(body, dict) else None
+    if isinstance(error, dict):
+        error = error.get("message")
+    return str(error or f"the model's route answered {answer.status}")
+
+
+def _texts(inputs: Sequence[Any]) -> list[str]:
+    if not all(isinstance(item, str) for item in inputs):
+        raise TaskFailed(400, "each input of this model is a text")
+    return list(inputs)
+
+
+def _label(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {"label": item.get("label"), "score": max(item.get("probs") or [0.0])}

@@ -1,0 +1,166 @@
+"""The warm template: a process that has imported vLLM, holds no model, and forks predictors.
+
+Protocol, over a Unix stream socket, one connection per predictor, JSON lines:
+
+    → {"argv": ["--model", …], "env": {"K_SERVICE": …}, "log": "/path", "requested_ms": 12.3}
+    ← {"pid": 4711}
+    ← {"exit": 0}                  when it ended; a negative number is the signal that ended it
+
+Closing the connection leaves the predictor alone; the template's own end takes its predictors with
+it. The template has one thread and no event loop, because a fork copies only the calling thread
+and a lock that another thread held would stay locked in the child for ever.
+"""
+
+import gc
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from relume.runtimes import internals
+from relume.runtimes.parent import die_with_parent
+from relume.runtimes.phases import PROCESS, monotonic_ms
+
+_MAX_REQUEST = 1 << 20
+
+
+def serve_template(path: Path, ready: int | None = None) -> None:
+    """Import the engine, then fork a predictor for each request on the socket `path`.
+
+    One byte is written to the descriptor `ready`, if given, when the socket takes requests.
+    """
+    internals.import_engine(late=True)
+    gc.collect()
+    gc.freeze()  # the children share these pages until they write to them
+    if (threads := len(list(Path("/proc/self/task").iterdir()))) != 1:
+        print(f"template: {threads} threads before the first fork", file=sys.stderr, flush=True)
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(str(path))
+        path.chmod(0o600)
+        listening.listen(64)
+        print("template: ready", file=sys.stderr, flush=True)
+        if ready is not None:
+            os.write(ready, b"1")
+            os.close(ready)
+        _Template(listening).run()
+
+
+class _Template:
+    """The loop: requests in, forks and exit statuses out."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self._listening = listening
+        self._selector = selectors.DefaultSelector()
+        self._connections: dict[int, socket.socket] = {}  # by pid of the predictor
+        self._unread: dict[socket.socket, bytes] = {}
+
+    def run(self) -> None:
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_write)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._selector.register(self._listening, selectors.EVENT_READ)
+        self._selector.register(wake_read, selectors.EVENT_READ)
+        while True:
+            for key, _ in self._selector.select():
+                if key.fileobj is self._listening:
+                    connection, _address = self._listening.accept()
+                    connection.settimeout(5)
+                    self._selector.register(connection, selectors.EVENT_READ)
+                elif key.fileobj == wake_read:
+                    os.read(wake_read, 4096)
+                    self._reap()
+                elif isinstance(key.fileobj, socket.socket):
+                    self._read(key.fileobj)
+
+    def _read(self, connection: socket.socket) -> None:
+        try:
+            chunk = connection.recv(65536)
+        except OSError:
+            chunk = b""
+        unread = self._unread.pop(connection, b"") + chunk
+        if not chunk or len(unread) > _MAX_REQUEST:
+            self._forget(connection)
+        elif b"\n" in unread:
+            self._fork(connection, json.loads(unread))
+        else:
+            self._unread[connection] = unread
+
+    def _fork(self, connection: socket.socket, request: dict[str, object]) -> None:
+        template = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            _become_predictor(template, request, (*self._connections.values(), connection))
+        self._connections[pid] = connection
+        self._send(connection, {"pid": pid})
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if connection := self._connections.pop(pid, None):
+                self._send(connection, {"exit": os.waitstatus_to_exitcode(status)})
+                self._forget(connection)
+
+    def _send(self, connection: socket.socket, message: dict[str, int]) -> None:
+        try:
+            connection.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            return  # whoever asked is gone, and asked for nothing else
+
+    def _forget(self, connection: socket.socket) -> None:
+        for pid in [p for p, c in self._connections.items() if c is connection]:
+            del self._connections[pid]
+        if connection in self._selector.get_map():
+            self._selector.unregister(connection)
+        connection.close()
+
+
+def _become_predictor(
+    template: int, request: dict[str, object], connections: tuple[socket.socket, ...]
+) -> None:
+    """Turn this fork into the predictor that `request` describes; does not return."""
+    from relume.runtimes.launcher import serve
+
+    status = 1
+    try:
+        die_with_parent(template)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setsid()
+        for connection in connections:
+            connection.close()
+        _redirect_output(str(request["log"]))
+        environment, argv = request["env"], request["argv"]
+        assert isinstance(environment, dict) and isinstance(argv, list)
+        os.environ.update(environment)
+        PROCESS.record("fork", monotonic_ms() - float(str(request["requested_ms"])))
+        serve(argv)
+        status = 0
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else 1
+        if isinstance(stop.code, str):
+            print(stop.code, file=sys.stderr)
+    except BaseException:  # noqa: BLE001 - the last frame of the process: print, then leave
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _redirect_output(log: str) -> None:
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# Folders beside the targets; what is in them is nobody's model.
 PARTIAL = ".partial"  # being made
 OLD = ".old"  # being replaced
 
@@ -27,16 +28,17 @@ def exclusive(lock: Path, waiting: Callable[[], None] | None = None) -> Iterator
 
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `target`; on success it becomes `target` in one rename.
+    """Yield an empty folder on `target`'s disk; on success it becomes `target` in one rename.
 
     On an error nothing is left. What a killed run left is cleared first, so the caller must hold a
     lock on `target`. A `target` that is already there is replaced.
     """
-    partial = target.with_name(target.name + PARTIAL)
-    old = target.with_name(target.name + OLD)
+    partial = target.parent / PARTIAL / target.name
+    old = target.parent / OLD / target.name
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir(parents=True)
+        leftover.parent.mkdir(parents=True, exist_ok=True)
+    partial.mkdir()
     try:
         yield partial
         make_readable_and_durable(partial)
@@ -51,8 +53,8 @@ def staged(target: Path) -> Iterator[Path]:
 
 def sweep(root: Path, lock_of: Callable[[str], Path]) -> None:
     """Remove every folder that a killed run left in `root`; one that somebody still makes stays."""
-    for folder in [*root.glob(f"*{PARTIAL}"), *root.glob(f"*{OLD}")]:
-        lock = lock_of(folder.name.removesuffix(PARTIAL).removesuffix(OLD))
+    for folder in [*root.glob(f"{PARTIAL}/*"), *root.glob(f"{OLD}/*")]:
+        lock = lock_of(folder.name)
         lock.parent.mkdir(parents=True, exist_ok=True)
         with lock.open("a") as handle:
             try:

@@ -1,1 +1,57 @@
-"""Manifests as types: what the user wrote, validated, with file, line and field in every error."""
+"""Manifests as types: what the user wrote, validated, with file, line and field in every error.
+
+`load(paths)` reads YAML files into a `Plan`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from relume.config.eventing import (
+    All,
+    Any_,
+    Broker,
+    Delivery,
+    Destination,
+    Exact,
+    Filter,
+    Not,
+    Prefix,
+    Ref,
+    Suffix,
+    Trigger,
+)
+from relume.config.plan import NotHonoured, Plan
+from relume.config.services import Autoscaling, InferenceService, Origin
+
+
+def load(paths: Sequence[Path]) -> Plan:
+    """Read, validate and cross-check every manifest in `paths` (files and folders of files).
+
+    Raises InvalidManifest for the first thing that is wrong, with its file, line and field, and
+    InvalidInput for a path without manifests.
+    """
+    from relume.config.loader import load_plan  # PyYAML only when there is something to read
+
+    return load_plan(paths)
+
+
+__all__ = [
+    "All",
+    "Any_",
+    "Autoscaling",
+    "Broker",
+    "Delivery",
+    "Destination",
+    "Exact",
+    "Filter",
+    "InferenceService",
+    "Not",
+    "NotHonoured",
+    "Origin",
+    "Plan",
+    "Prefix",
+    "Ref",
+    "Suffix",
+    "Trigger",
+    "load",
+]

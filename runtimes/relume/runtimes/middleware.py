@@ -36,6 +36,7 @@ from relume.runtimes.replies import (
 )
 from relume.runtimes.shapes import error_body
 from relume.runtimes.subrequest import (
+    INNER,
     Answer,
     BodyTooLarge,
     Disconnected,
@@ -61,7 +62,7 @@ class CloudEvents:
         self._running: set[tuple[str, str]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or INNER in scope:
             await self.app(scope, receive, send)
         elif is_draining() and scope["path"] not in _ALWAYS_SERVED:
             message = "this replica is shutting down; try again"
@@ -118,7 +119,7 @@ class CloudEvents:
             model = scope["app"].state.relume_model
             call = call_for(event, scope["path"], model=model, now=now)
             answer = await post_json(self.app, scope, receive, call.path, call.payload)
-            body = _checked(answer)
+            body = _checked(answer, call.path)
         except Unanswerable as error:
             if error.failure.retryable:
                 await _send_failure(scope, send, error.failure)
@@ -133,7 +134,7 @@ class CloudEvents:
         await _send(send, status, *encode(reply, mode))
 
 
-def _checked(answer: Answer) -> Mapping[str, object]:
+def _checked(answer: Answer, path: str) -> Mapping[str, object]:
     """The JSON object of a good answer; of a bad one, raise the Unanswerable it means."""
     try:
         body = answer.json()
@@ -146,6 +147,9 @@ def _checked(answer: Answer) -> Mapping[str, object]:
         raise Unanswerable(Failure(answer.status, "overloaded", text, retryable=True))
     if answer.status >= 500:
         raise Unanswerable(Failure(500, "engine-failed", text, retryable=True))
+    if answer.status in (404, 405) and isinstance(body, dict) and "detail" in body:
+        text = f"this model has no route POST {path}"  # FastAPI's own answer, not a route's
+        raise Unanswerable(Failure(400, "unsupported", text))
     if answer.status == 404:
         raise Unanswerable(Failure(400, "unknown-model", text))
     if "context length" in text or "max_model_len" in text:

@@ -10,6 +10,9 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope
 
+#: Marks a scope as one of ours: the middleware counted and admitted the outer request already.
+INNER = "relume.inner"
+
 # About the outer message, not about the inner one.
 _DROPPED = frozenset({b"content-length", b"content-type", b"transfer-encoding", b"prefer"})
 
@@ -45,9 +48,10 @@ async def post_json(
     headers += [(b"content-length", str(len(body)).encode())]
     inner = {**scope, "path": path, "raw_path": path.encode(), "query_string": b""}
     inner |= {"headers": headers, "method": "POST", "state": dict(scope.get("state", {}))}
-    for key in ("route", "endpoint", "path_params", "router", "app", "root_path"):
+    for key in ("route", "endpoint", "path_params", "router"):
         inner.pop(key, None)
     inner["root_path"] = ""
+    inner[INNER] = True
     return await _collect(app, inner, body, receive)
 
 

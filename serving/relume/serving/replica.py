@@ -1,0 +1,225 @@
+"""One predictor process, from its launch to its exit and its line in the ledger."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import aiohttp
+
+from relume.config.errors import RelumeError
+from relume.serving.clock import Clock
+from relume.serving.ledger import ColdStart, Ledger, Outcome
+from relume.serving.predictor import Predictor, PredictorLauncher, PredictorSpec
+from relume.serving.probe import Probe
+from relume.serving.settings import ServingSettings
+from relume.serving.throttler import Backend
+
+PHASE_EVERY = 10  # probes between two looks at the phase
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every replica of a plane shares."""
+
+    launcher: PredictorLauncher
+    session: aiohttp.ClientSession
+    clock: Clock
+    settings: ServingSettings
+    ledger: Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """Where a replica tells what happened to it."""
+
+    ready: Callable[["Replica"], None]
+    exited: Callable[["Replica", str], None]
+
+
+class Replica:
+    """Owns one process: nobody else starts, stops or waits for it."""
+
+    def __init__(
+        self,
+        number: int,
+        spec: PredictorSpec,
+        around: Surroundings,
+        reports: Reports,
+        cold: ColdStart,
+        *,
+        triggered: bool,
+    ) -> None:
+        self.number = number
+        self.spec = spec
+        self.cold = cold
+        self.phase = ""
+        self.pid: int | None = None
+        self.backend: Backend | None = None
+        self.ready_at: float | None = None
+        self._around = around
+        self._reports = reports
+        self._changed = asyncio.Event()
+        self._why: str | None = None
+        self._hurry = False
+        self._first_answer_ms: float | None = None
+        self._recorded = False
+        self._asked_at = around.clock.monotonic()
+        self._triggered = triggered
+
+    @property
+    def cold_start_ms(self) -> float:
+        """From the launch until it was ready."""
+        return self.cold.ready or 0.0
+
+    def stop(self, why: str, *, hurry: bool = False) -> None:
+        """Ask the process to end, after its requests or, in a hurry, now. Does not wait."""
+        self._why = self._why or why
+        self._hurry = self._hurry or hurry
+        self._changed.set()
+
+    def answered(self, since_release_ms: float) -> None:
+        """A request got its first byte; the first one completes the ledger's entry."""
+        if self._first_answer_ms is None:
+            self._first_answer_ms = since_release_ms
+            if self._triggered:
+                self.cold = replace(self.cold, total=self.cold.queue + self._since_asked_ms())
+            self._changed.set()
+
+    def idle(self) -> None:
+        """A request was given back; a drain may be over."""
+        self._changed.set()
+
+    async def live(self) -> None:
+        """Run the process to its end. Cancelled, it kills the process first."""
+        try:
+            predictor = await self._around.launcher.start(self.spec)
+        except RelumeError as error:
+            self._record("failed", str(error))
+            self._reports.exited(self, str(error))
+            return
+        self.pid = predictor.pid
+        self.cold = replace(self.cold, started=predictor.started)
+        async with asyncio.TaskGroup() as group:
+            exit_code = group.create_task(predictor.wait())
+            exit_code.add_done_callback(lambda _: self._changed.set())
+            try:
+                await self._run(predictor, exit_code)
+            finally:
+                # Also on the way of a cancellation: no process outlives its replica.
+                if not exit_code.done():
+                    predictor.kill()
+                code = await exit_code
+        reason = self._why or describe_exit(code)
+        self._record("cancelled" if self._why else "failed", reason)
+        self.pid = None
+        self._reports.exited(self, reason)
+
+    async def _run(self, predictor: Predictor, exit_code: asyncio.Task[int]) -> None:
+        probe = Probe(
+            self._around.session, predictor.base_url, self._around.settings.probe_timeout_s
+        )
+        await self._load(probe, exit_code)
+        if not exit_code.done() and self._why is None:
+            await self._become_ready(predictor, probe)
+            await self._serve(probe, exit_code)
+            await self._drain(exit_code)
+        await self._end(predictor, exit_code)
+
+    async def _load(self, probe: Probe, exit_code: asyncio.Task[int]) -> None:
+        """Return when the predictor is ready, gone, or not wanted any more."""
+        tries = 0
+        while not exit_code.done() and self._why is None:
+            if await probe.healthy():
+                return
+            tries += 1
+            if tries % PHASE_EVERY == 0:
+                self.phase = (await probe.startup()).phase
+            await self._pause(self._around.settings.probe_interval_s)
+
+    async def _become_ready(self, predictor: Predictor, probe: Probe) -> None:
+        ready_ms = self._since_asked_ms()
+        self.cold = replace(self.cold, ready=ready_ms, total=self.cold.queue + ready_ms)
+        self.ready_at = self._around.clock.monotonic()
+        self.backend = Backend(self.number, predictor.base_url)
+        self._reports.ready(self)
+        self.cold = self.cold.with_phases((await probe.startup()).phases_ms)
+        if not self._triggered:
+            self._record("ready", None)
+
+    async def _serve(self, probe: Probe, exit_code: asyncio.Task[int]) -> None:
+        """Return when the process is gone or not wanted any more."""
+        while not exit_code.done() and self._why is None:
+            if self._first_answer_ms is not None and not self._recorded:
+                await self._complete_entry(probe)
+            else:
+                await self._pause(None)
+
+    async def _complete_entry(self, probe: Probe) -> None:
+        """Record the cold start; its last phase is known once the first answer began."""
+        assert self._first_answer_ms is not None
+        measured = {"first_token": self._first_answer_ms}
+        reported = (await probe.startup()).phases_ms
+        self.cold = self.cold.with_phases({**measured, **reported})
+        self._record("ready", None)
+
+    async def _drain(self, exit_code: asyncio.Task[int]) -> None:
+        """Wait until no request is left, as long as a request may take."""
+        clock = self._around.clock
+        until = clock.monotonic() + self.spec.timeout_s
+        while not exit_code.done() and not self._hurry and self._in_flight():
+            left = until - clock.monotonic()
+            if left <= 0:
+                return
+            await self._pause(left)
+
+    def _in_flight(self) -> int:
+        return 0 if self.backend is None else self.backend.in_flight
+
+    async def _end(self, predictor: Predictor, exit_code: asyncio.Task[int]) -> None:
+        """Ask the process to exit, then make it."""
+        clock = self._around.clock
+        until = clock.monotonic() + self._around.settings.terminate_grace_s
+        if not exit_code.done():
+            predictor.terminate()
+        while not exit_code.done():
+            left = until - clock.monotonic()
+            if left <= 0:
+                predictor.kill()
+                await exit_code
+            else:
+                await self._pause(left)
+
+    async def _pause(self, seconds: float | None) -> None:
+        """Wait for a change, at most `seconds`."""
+        timer = None
+        if seconds is not None:
+            timer = self._around.clock.call_later(seconds, self._changed.set)
+        await self._changed.wait()
+        self._changed.clear()
+        if timer is not None:
+            timer.cancel()
+
+    def _since_asked_ms(self) -> float:
+        return (self._around.clock.monotonic() - self._asked_at) * 1000
+
+    def _record(self, outcome: Outcome, reason: str | None) -> None:
+        """Write the ledger's entry, once; what ended after it was ready had a good start."""
+        if self._recorded:
+            return
+        self._recorded = True
+        if self.cold.ready is not None:
+            outcome, reason = "ready", None
+        self.cold = replace(self.cold, outcome=outcome, reason=reason)
+        self._around.ledger.append(self.cold)
+
+
+def describe_exit(code: int) -> str:
+    """Return a sentence about an exit code; negative is a signal."""
+    if code >= 0:
+        return f"the predictor exited with code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"the predictor was killed by {name}"

@@ -1,0 +1,274 @@
+"""The life of one revision: events in, effects out, no I/O.
+
+    zero ──ScaleTo──▶ starting ──BecameReady──▶ ready ──ScaleTo(0)──▶ draining ──Exited──▶ zero
+                         │  └─Abandoned / ScaleTo(0)──▶ draining            │
+                         └──Exited──▶ failed(reason) ──ScaleTo, after the back-off──▶ starting
+
+The caller tells what happened and carries out the returned effects in their order; it never reads
+a state and then acts on it. Invariants: no replica is started twice or stopped twice; held
+requests are failed only when nothing is left that could answer them; a load is cancelled only when
+it was begun for requests and none waits any more.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """What a revision, or one replica of it, is doing."""
+
+    ZERO = "zero"
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleTo:
+    """The autoscaler applies a scale. on_demand: for requests, not for a configured minimum."""
+
+    replicas: int
+    on_demand: bool = True
+    why: str = "scaled-down"
+
+
+@dataclass(frozen=True, slots=True)
+class BecameReady:
+    """A replica answers."""
+
+    replica: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """A replica is gone, or could not be started; `held` requests wait at this moment."""
+
+    replica: int
+    reason: str
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """The last client that waited went away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Woke:
+    """The time that a WakeAt asked for has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The plane shuts down; nothing is started from here on."""
+
+
+Event = ScaleTo | BecameReady | Exited | Abandoned | Woke | Stopping
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start this replica."""
+
+    replica: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Give this replica no new request, let it finish what it has, stop it."""
+
+    replica: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop this replica, which is still loading."""
+
+    replica: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailHeld:
+    """Answer every held request with this failure."""
+
+    reason: str
+    retry_after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """The revision is at zero for a reason that the metrics do not know; forget the metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAt:
+    """Send Woke at this time (monotonic seconds)."""
+
+    at: float
+
+
+Effect = Start | Drain | Cancel | FailHeld | Forget | WakeAt
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to wait after the n-th failure in a row, in seconds."""
+
+    first_s: float = 1.0
+    max_s: float = 60.0
+    stable_s: float = 10.0
+    """A replica that was ready for this long ends the row of failures."""
+
+    def after(self, failures: int) -> float:
+        """Return the wait after `failures` failures in a row; 0 for none."""
+        return min(self.first_s * 2.0 ** (failures - 1), self.max_s) if failures else 0.0
+
+
+@dataclass(slots=True)
+class _Replica:
+    state: State
+    on_demand: bool
+    ready_at: float | None = None
+
+
+class Revision:
+    """The replicas of one revision and what should become of them."""
+
+    def __init__(self, min_scale: int, backoff: Backoff) -> None:
+        self._min_scale = min_scale
+        self._backoff = backoff
+        self._replicas: dict[int, _Replica] = {}
+        self._target = 0
+        self._on_demand = True
+        self._last_id = 0
+        self._failures = 0
+        self._failure: str | None = None
+        self._retry_at = 0.0
+        self._stopping = False
+
+    @property
+    def target(self) -> int:
+        """How many replicas there should be."""
+        return self._target
+
+    @property
+    def state(self) -> State:
+        """The best that any replica offers; failed when none is left after a failure."""
+        states = {r.state for r in self._replicas.values()}
+        for state in (State.READY, State.STARTING):
+            if state in states:
+                return state
+        if self._failure is not None:
+            return State.FAILED
+        return State.DRAINING if states else State.ZERO
+
+    @property
+    def failure(self) -> str | None:
+        """Why the revision is in state failed."""
+        return self._failure if self.state is State.FAILED else None
+
+    def count(self, state: State) -> int:
+        """Return how many replicas are in this state."""
+        return sum(r.state is state for r in self._replicas.values())
+
+    def on(self, event: Event, now: float) -> list[Effect]:
+        """Take in what happened at `now` (monotonic seconds) and return what to do about it."""
+        match event:
+            case ScaleTo():
+                return list(self._scale(event, now))
+            case BecameReady(replica):
+                self._became_ready(replica, now)
+                return []
+            case Exited():
+                return list(self._exited(event, now))
+            case Abandoned():
+                return list(self._abandoned())
+            case Woke():
+                return list(self._reconcile(now))
+            case Stopping():
+                self._stopping = True
+                return list(self._scale(ScaleTo(0, why="shutting-down"), now))
+
+    def _live(self) -> list[int]:
+        """Return the replicas that answer or will, the ones to stop first at the end."""
+        live = [(r.state is State.STARTING, i) for i, r in self._replicas.items()
+                if r.state in (State.STARTING, State.READY)]  # fmt: skip
+        return [i for _, i in sorted(live)]
+
+    def _scale(self, event: ScaleTo, now: float) -> Iterator[Effect]:
+        self._target = event.replicas
+        self._on_demand = event.on_demand
+        live = self._live()
+        for replica in reversed(live[event.replicas :]):
+            yield self._stop(replica, event.why)
+        if event.why == "timed-out":
+            self._failure = "the predictor did not become ready before the progress deadline"
+        yield from self._reconcile(now)
+
+    def _stop(self, replica: int, why: str) -> Drain | Cancel:
+        entry = self._replicas[replica]
+        loading = entry.state is State.STARTING
+        entry.state = State.DRAINING
+        return Cancel(replica, why) if loading else Drain(replica, why)
+
+    def _reconcile(self, now: float) -> Iterator[Effect]:
+        missing = self._target - len(self._live())
+        if missing <= 0 or self._stopping:
+            return
+        if now < self._retry_at:
+            yield WakeAt(self._retry_at)
+            return
+        for _ in range(missing):
+            self._last_id += 1
+            self._replicas[self._last_id] = _Replica(State.STARTING, self._on_demand)
+            yield Start(self._last_id)
+
+    def _became_ready(self, replica: int, now: float) -> None:
+        entry = self._replicas.get(replica)
+        if entry is not None and entry.state is State.STARTING:
+            entry.state = State.READY
+            entry.ready_at = now
+            self._failure = None
+
+    def _exited(self, event: Exited, now: float) -> Iterator[Effect]:
+        entry = self._replicas.pop(event.replica)
+        if entry.ready_at is not None and now - entry.ready_at >= self._backoff.stable_s:
+            self._failures = 0
+        if entry.state is State.DRAINING:
+            yield from self._reconcile(now)
+            return
+        # A replica that had been ready is replaced at once the first time; one that never was, not.
+        wait = self._backoff.after(self._failures + (entry.state is State.STARTING))
+        self._failures += 1
+        self._failure = event.reason
+        self._retry_at = now + wait
+        if self._live():
+            yield from self._reconcile(now)
+        else:
+            yield from self._nothing_left(event, loading=entry.state is State.STARTING, now=now)
+
+    def _nothing_left(self, event: Exited, *, loading: bool, now: float) -> Iterator[Effect]:
+        held = event.held
+        if loading and held:
+            yield FailHeld(event.reason, max(self._retry_at - now, 0.0))
+            held = 0
+        if held == 0 and self._min_scale == 0:
+            self._target = 0
+            yield Forget()
+        else:
+            yield from self._reconcile(now)
+
+    def _abandoned(self) -> Iterator[Effect]:
+        live = [self._replicas[i] for i in self._live()]
+        on_demand = all(r.state is State.STARTING and r.on_demand for r in live)
+        if not on_demand or self._min_scale > 0 or self._target == 0:
+            return
+        self._target = 0
+        for replica in reversed(self._live()):
+            yield Cancel(replica, "abandoned")
+            self._replicas[replica].state = State.DRAINING
+        yield Forget()

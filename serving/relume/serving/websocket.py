@@ -1,0 +1,145 @@
+"""A WebSocket through the plane: held like any request, then passed on message by message (A13)."""
+
+import asyncio
+
+import aiohttp
+from yarl import URL
+
+from relume.serving.asgi import Receive, Scope, Send
+from relume.serving.clock import Clock
+from relume.serving.cutoff import Cut, Cutoff
+from relume.serving.errors import (
+    PredictorUnreachable,
+    RequestTimedOut,
+    ServingError,
+)
+from relume.serving.proxy import forwarded_headers
+from relume.serving.router import Router, Target
+from relume.serving.service import Lease, Service
+from relume.serving.timeouts import Timeouts, Watch
+
+GOING_AWAY = 1001
+
+
+class Tunnel:
+    """One WebSocket from its handshake to its close.
+
+    The service's timeout bounds the wait and the handshake; an open WebSocket has no limit, as in
+    Knative, whose timeout ends with the hijack of the connection.
+    """
+
+    def __init__(self, router: Router, session: aiohttp.ClientSession, clock: Clock) -> None:
+        self._router = router
+        self._session = session
+        self._clock = clock
+        self._arrived = clock.monotonic()
+        self._cutoff = Cutoff()
+        self._waiting_for: Service | None = None
+
+    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Connect both ends, or refuse the handshake."""
+        try:
+            target = self._router.route_head(scope)
+            with target.service.request():
+                await self._held(target, scope, receive, send)
+        except ServingError as error:
+            await refuse(scope, send, error)
+        if self._cutoff.cut is Cut.TIMED_OUT:
+            await refuse(scope, send, RequestTimedOut())
+        elif self._cutoff.cut is not None and self._waiting_for is not None:
+            self._waiting_for.gave_up()
+
+    async def _held(self, target: Target, scope: Scope, receive: Receive, send: Send) -> None:
+        service = target.service
+        gone = asyncio.create_task(self._watch_client(receive))
+        limit = Timeouts(total_s=service.timeouts.total_s)
+        watch = Watch(limit, self._clock, self._cutoff)
+        try:
+            with self._cutoff:
+                self._waiting_for = service
+                lease = await service.acquire(self._arrived, None)
+                self._waiting_for = None
+                watch.cancel()
+                gone.cancel()
+                try:
+                    await self._connected(target, scope, receive, send, lease)
+                finally:
+                    service.release(lease)
+        finally:
+            watch.cancel()
+            gone.cancel()
+            await asyncio.gather(gone, return_exceptions=True)
+
+    async def _watch_client(self, receive: Receive) -> None:
+        """Until accepted, a client can only go away."""
+        await receive()
+        self._cutoff.trip(Cut.DISCONNECTED)
+
+    async def _connected(
+        self, target: Target, scope: Scope, receive: Receive, send: Send, lease: Lease
+    ) -> None:
+        url = lease.backend.base_url + target.raw_path.decode("latin-1")
+        if scope["query_string"]:
+            url += "?" + scope["query_string"].decode("latin-1")
+        headers = forwarded_headers(
+            [h for h in scope["headers"] if not h[0].startswith(b"sec-websocket-")], lease.headers
+        )
+        try:
+            async with self._session.ws_connect(
+                URL(url, encoded=True),
+                headers=headers,
+                protocols=scope.get("subprotocols", ()),
+                max_msg_size=0,
+                compress=0,
+            ) as upstream:
+                await send({"type": "websocket.accept", "subprotocol": upstream.protocol})
+                await _pass_both_ways(upstream, receive, send)
+        except (aiohttp.ClientError, OSError) as error:
+            raise PredictorUnreachable(f"the predictor gave no answer: {error}") from error
+
+
+async def _pass_both_ways(
+    upstream: aiohttp.ClientWebSocketResponse, receive: Receive, send: Send
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        inward = group.create_task(_to_predictor(upstream, receive))
+        code = await _to_client(upstream, send)
+        if inward.done():
+            return
+        inward.cancel()
+        await send({"type": "websocket.close", "code": code})
+
+
+async def _to_client(upstream: aiohttp.ClientWebSocketResponse, send: Send) -> int:
+    """Pass messages on until the predictor closes; return its code."""
+    async for message in upstream:
+        if message.type is aiohttp.WSMsgType.TEXT:
+            await send({"type": "websocket.send", "text": message.data})
+        elif message.type is aiohttp.WSMsgType.BINARY:
+            await send({"type": "websocket.send", "bytes": message.data})
+    code = upstream.close_code
+    # 1005 and 1006 are what a closed socket reports to us; neither may be sent.
+    return GOING_AWAY if code in (None, 1005, 1006) else code
+
+
+async def _to_predictor(upstream: aiohttp.ClientWebSocketResponse, receive: Receive) -> None:
+    """Pass messages on until the client closes, then close the predictor's end."""
+    while True:
+        message = await receive()
+        if message["type"] != "websocket.receive":
+            await upstream.close(code=message.get("code") or 1000)
+            return
+        if message.get("text") is not None:
+            await upstream.send_str(message["text"])
+        else:
+            await upstream.send_bytes(message["bytes"])
+
+
+async def refuse(scope: Scope, send: Send, error: ServingError) -> None:
+    """Answer the handshake with the error, or close it where the server cannot do that."""
+    if "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": GOING_AWAY})
+        return
+    kind = "websocket.http.response"
+    await send({"type": f"{kind}.start", "status": error.status, "headers": error.headers})
+    await send({"type": f"{kind}.body", "body": error.body})

@@ -1,0 +1,72 @@
+"""Launches fake predictors as real processes."""
+
+import asyncio
+import os
+import socket
+import sys
+from pathlib import Path
+
+from relume.config.errors import RelumeError
+from relume.serving.predictor import Origin, Predictor, PredictorSpec
+
+PROGRAM = Path(__file__).with_name("fake_predictor.py")
+
+
+class Process:
+    """A Predictor around an asyncio subprocess."""
+
+    started: Origin = "fresh"
+
+    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
+        self._process = process
+        self.pid = process.pid
+        self.base_url = f"http://127.0.0.1:{port}"
+
+    async def wait(self) -> int:
+        return await self._process.wait()
+
+    def terminate(self) -> None:
+        if self._process.returncode is None:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+
+
+class ProcessLauncher:
+    """Starts fake predictors; remembers them all."""
+
+    def __init__(self) -> None:
+        self.started: list[Process] = []
+        self.specs: list[PredictorSpec] = []
+        self.refuse: str | None = None
+
+    async def start(self, spec: PredictorSpec) -> Predictor:
+        self.specs.append(spec)
+        if self.refuse is not None:
+            raise RelumeError(self.refuse, reason="refused")
+        port = free_port()
+        with spec.log_path.open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                str(PROGRAM),
+                str(port),
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **spec.env},
+            )
+        self.started.append(Process(process, port))
+        return self.started[-1]
+
+    @property
+    def alive(self) -> list[int]:
+        """The pids that still run."""
+        return [p.pid for p in self.started if Path(f"/proc/{p.pid}").exists()]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

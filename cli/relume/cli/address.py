@@ -1,0 +1,48 @@
+"""Where a running plane is: --url, $RELUME_URL, the state folder, the default port."""
+
+import functools
+import os
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import click
+
+from relume.cli.state import StateFolder, default_state
+
+DEFAULT_HTTP_PORT = 8080
+DEFAULT_BROKER_PORT = 8081
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def find_plane(url: str | None) -> str:
+    """Base URL of the plane's HTTP port, without a slash at the end; does not connect."""
+    if chosen := url or os.environ.get("RELUME_URL"):
+        chosen = chosen if "://" in chosen else f"http://{chosen}"
+        return chosen.rstrip("/")
+    if plane := StateFolder(default_state()).read():
+        return plane.http
+    return f"http://127.0.0.1:{DEFAULT_HTTP_PORT}"
+
+
+def plane_option(command: Callable[P, R]) -> Callable[P, R]:
+    """Add `--url` to a click command; the command receives `url: str | None`."""
+    option = click.option(
+        "--url",
+        metavar="URL",
+        help="The plane to talk to. Default: $RELUME_URL, else the plane that runs here.",
+    )
+    return functools.wraps(command)(option(command))
+
+
+def output_option(*formats: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Add `-o/--output` to a click command; the command receives `output: str`."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(formats or ("text", "json")),
+        default="text",
+        show_default=True,
+        help="How to print.",
+    )

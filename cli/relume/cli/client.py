@@ -1,0 +1,122 @@
+"""HTTP client of a running plane: its control API and its Broker ingress.
+
+The transport is the seam for tests (httpx.ASGITransport or a tiny real server).
+"""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Sequence
+
+import httpx
+
+from relume.cli.errors import NoPlane, NotAPlane
+from relume.cli.reports import ColdStart, Record, Status
+
+# The comments that mark places in the stream of events (`relume.cli.watch`).
+SUBSCRIBED = ": subscribed"
+LIVE = ": live"
+
+CONNECT_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 15.0
+
+
+class PlaneClient:
+    """Talks to the plane at one base URL; use as an async context manager."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        # trust_env=False: a proxy from the environment must not stand between us and loopback.
+        self._http = httpx.AsyncClient(
+            trust_env=False,
+            timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+        )
+
+    async def __aenter__(self) -> "PlaneClient":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def status(self) -> Status:
+        """The whole state of the plane, as of now."""
+        return Status.parse(await self.raw_status())
+
+    async def raw_status(self) -> object:
+        """The same as JSON, with all fields that the plane sends."""
+        return await self._get("/relume/status")
+
+    async def cold_starts(self) -> tuple[ColdStart, ...]:
+        """The ledger, oldest first."""
+        entries = await self._get("/relume/coldstarts")
+        if not isinstance(entries, list):
+            raise NotAPlane(f"{self.url} does not answer like a plane: no list of cold starts")
+        return tuple(ColdStart.parse(entry) for entry in entries)
+
+    @contextlib.asynccontextmanager
+    async def events(
+        self, *, replay: int = 0, follow: bool = True
+    ) -> AsyncIterator[AsyncIterator[Record]]:
+        """Subscribe to the records of the eventing plane; subscribed once the block is entered.
+
+        `replay` is how many past records come first, at most what the plane's ring holds. The
+        iterator ends when the plane stops, or, without `follow`, after the replayed records.
+        """
+        request = self._http.build_request(
+            "GET",
+            f"{self.url}/relume/events",
+            params={"replay": replay},
+            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
+        )
+        response = await self._send(request, stream=True)
+        try:
+            self._check(response)
+            lines = response.aiter_lines()
+            if await anext(lines, "") != SUBSCRIBED:
+                raise NotAPlane(f"{request.url} is not a stream of events: not a plane?")
+            yield _records(lines, follow)
+        finally:
+            await response.aclose()
+
+    async def post_event(
+        self, url: str, headers: Sequence[tuple[str, str]], body: bytes
+    ) -> httpx.Response:
+        """Post one encoded event to a Broker's ingress; any status is returned."""
+        request = self._http.build_request("POST", url, headers=list(headers), content=body)
+        return await self._send(request, stream=False)
+
+    async def _get(self, path: str) -> object:
+        response = await self._send(self._http.build_request("GET", self.url + path), stream=False)
+        self._check(response)
+        try:
+            return response.json()
+        except ValueError:
+            raise NotAPlane(f"{self.url}{path} does not answer with JSON: not a plane?") from None
+
+    async def _send(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
+        try:
+            return await self._http.send(request, stream=stream)
+        except httpx.ConnectError:
+            raise NoPlane(
+                f"no plane is running at {self.url}; start one with `relume up FILE`"
+            ) from None
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise NoPlane(f"{self.url} is not a plane's URL: {error}") from None
+        except httpx.HTTPError as error:
+            words = str(error) or type(error).__name__
+            raise NoPlane(f"the plane at {self.url} did not answer: {words}") from None
+
+    def _check(self, response: httpx.Response) -> None:
+        if response.status_code != 200:
+            raise NotAPlane(
+                f"{response.request.url} answers {response.status_code}: "
+                "not a plane, or a different version of one"
+            )
+
+
+async def _records(lines: AsyncIterator[str], follow: bool) -> AsyncIterator[Record]:
+    with contextlib.suppress(httpx.RemoteProtocolError, httpx.ReadError):
+        async for line in lines:
+            if line.startswith("data:"):
+                yield Record.parse(json.loads(line.removeprefix("data:")))
+            elif line == LIVE and not follow:
+                return

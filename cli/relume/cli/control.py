@@ -1,0 +1,68 @@
+"""The control API: what the other commands ask a running plane, under `/relume/` on its HTTP port.
+
+GET /relume/status              one JSON object: addresses, services, Brokers, the template
+GET /relume/coldstarts          the cold-start ledger, oldest first
+GET /relume/events?replay=N     server-sent events, see `relume.cli.watch`
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from relume.cli.watch import Watch, Watchers
+from relume.eventing.observer import Observer
+
+PREFIX = "/relume/"
+
+Json = Mapping[str, object]
+
+
+class Control:
+    """The routes, over functions that read the plane's state; nothing here changes it."""
+
+    def __init__(
+        self,
+        *,
+        status: Callable[[], Json],
+        cold_starts: Callable[[], Sequence[Json]],
+        observer: Observer,
+    ) -> None:
+        self._status = status
+        self._cold_starts = cold_starts
+        self._watchers = Watchers(observer)
+        self.app = Starlette(
+            routes=[
+                Route("/relume/status", self._get_status),
+                Route("/relume/coldstarts", self._get_cold_starts),
+                Route("/relume/events", self._get_events),
+            ]
+        )
+
+    def in_front_of(self, app: ASGIApp) -> ASGIApp:
+        """One ASGI app: ours under `/relume/`, everything else untouched."""
+
+        async def route(scope: Scope, receive: Receive, send: Send) -> None:
+            ours = scope["type"] == "http" and scope["path"].startswith(PREFIX)
+            await (self.app if ours else app)(scope, receive, send)
+
+        return route
+
+    def close(self) -> None:
+        """End the streams of events, so that the server can shut down."""
+        self._watchers.close()
+
+    async def _get_status(self, _: Request) -> Response:
+        return JSONResponse(dict(self._status()))
+
+    async def _get_cold_starts(self, _: Request) -> Response:
+        return JSONResponse([dict(entry) for entry in self._cold_starts()])
+
+    async def _get_events(self, request: Request) -> Response:
+        wanted = request.query_params.get("replay", "0")
+        if not wanted.isdecimal():
+            return Response(f"replay: {wanted!r} is not a number\n", status_code=400)
+        return Watch(self._watchers, replay=int(wanted))

@@ -1,0 +1,102 @@
+"""The event that `relume send` posts, made of a file or of options."""
+
+import json
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+from relume.cli.errors import BadUsage
+from relume.eventing.codec import STRUCTURED_TYPE, decode
+from relume.eventing.event import CloudEvent, InvalidEvent
+
+SOURCE = "/relume/send"
+
+
+def from_file(path: Path, changes: Mapping[str, str]) -> CloudEvent:
+    """The event in a JSON file (structured format), with attributes changed by options.
+
+    A missing `id` is made up, a missing `specversion` is 1.0, a missing `source` is `SOURCE`; the
+    data goes out as it is written. Raises BadUsage naming the file, and the line where the JSON
+    ends to make sense.
+    """
+    text = _read(path)
+    members = _object(path, text)
+    defaults = {"specversion": "1.0", "id": str(uuid4()), "source": SOURCE}
+    missing = {name: value for name, value in defaults.items() if name not in members}
+    if missing:
+        text = json.dumps({**missing, **members}, ensure_ascii=False)
+    try:
+        event = decode([("content-type", STRUCTURED_TYPE)], text.encode()).event
+        return CloudEvent.create({**event.attributes, **changes}, event.data)
+    except InvalidEvent as error:
+        raise BadUsage(f"{path}: {error}") from None
+
+
+def from_options(
+    type_: str, data: str | None, content_type: str | None, changes: Mapping[str, str]
+) -> CloudEvent:
+    """A new event. `data` is text, `@FILE`, or `-` for standard input; None for no data.
+
+    Without `content_type`, data that is a JSON object or array is application/json, other text is
+    text/plain, and bytes that are no UTF-8 are application/octet-stream. Raises BadUsage.
+    """
+    body = None if data is None else _data(data)
+    attributes = {
+        "id": str(uuid4()),
+        "source": SOURCE,
+        "type": type_,
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    }
+    if body is not None:
+        attributes["datacontenttype"] = content_type or _guess(body)
+    try:
+        return CloudEvent.create({**attributes, **changes}, body)
+    except InvalidEvent as error:
+        raise BadUsage(f"the event is not valid: {error}") from None
+
+
+def _data(data: str) -> bytes:
+    if data == "-":
+        return sys.stdin.buffer.read()
+    if data.startswith("@"):
+        path = Path(data[1:])
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise BadUsage(f"--data {data}: {error.strerror}") from None
+    return data.encode()
+
+
+def _guess(body: bytes) -> str:
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return "application/octet-stream"
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return "text/plain"
+    return "application/json" if isinstance(value, dict | list) else "text/plain"
+
+
+def _read(path: Path) -> str:
+    try:
+        return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadUsage(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise BadUsage(f"{path}: not UTF-8 text: {error.reason}") from None
+
+
+def _object(path: Path, text: str) -> dict[str, object]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        line = getattr(error, "lineno", 1)
+        words = getattr(error, "msg", str(error))
+        raise BadUsage(f"{path}:{line}: not JSON: {words.lower()}") from None
+    if not isinstance(value, dict):
+        raise BadUsage(f"{path}:1: an event is a JSON object with id, source, type and data")
+    return value

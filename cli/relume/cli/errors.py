@@ -1,0 +1,73 @@
+"""What can go wrong in the command itself.
+
+RelumeError
+├── NoPlane       nothing answers where a plane was expected (exit code 1)
+├── NotAPlane     something else answers there (1)
+├── PortTaken     a port that `relume up` needs is in use (1)
+├── StateInUse    another plane runs on the same state folder (1)
+├── NoAnswer      an event was accepted, and no answer came in time (1)
+├── Refused       the Broker, or a stage after it, did not take the event (1)
+├── DemoFailed    a step of `relume demo` did not happen (1)
+└── InvalidInput
+    └── BadUsage  options or an event file are wrong (2)
+"""
+
+from relume.config.errors import InvalidInput, RelumeError
+
+
+class NoPlane(RelumeError):
+    """Nothing answers at the address of the plane."""
+
+    reason = "no-plane"
+    retryable = True
+
+
+class NotAPlane(RelumeError):
+    """What answers at the address is not a plane, or a different version of one."""
+
+    reason = "not-a-plane"
+
+
+class PortTaken(RelumeError):
+    """A port to listen on is in use, or not allowed."""
+
+    reason = "port-taken"
+    retryable = True
+
+
+class StateInUse(RelumeError):
+    """Another plane holds the state folder."""
+
+    reason = "state-in-use"
+    retryable = True
+
+
+class RuntimeMissing(RelumeError):
+    """There is nothing here to run a model with."""
+
+    reason = "runtime-missing"
+
+
+class NoAnswer(RelumeError):
+    """An accepted event was not answered in time; it is still the Broker's to deliver."""
+
+    reason = "no-answer"
+    retryable = True
+
+
+class Refused(RelumeError):
+    """An event was not accepted, or it ended among the dead letters."""
+
+    reason = "refused"
+
+
+class DemoFailed(RelumeError):
+    """A step of the demo did not happen."""
+
+    reason = "demo-failed"
+
+
+class BadUsage(InvalidInput):
+    """Options that do not go together, or an input file that is not what it should be."""
+
+    reason = "bad-usage"

@@ -1,0 +1,87 @@
+"""`relume explain ID`: why the answer to one event took as long as it did."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+
+import click
+
+from relume.cli.address import find_plane, output_option, plane_option
+from relume.cli.answer import attributes, is_answer, sentence
+from relume.cli.client import PlaneClient
+from relume.cli.errors import BadUsage
+from relume.cli.events import record_line
+from relume.cli.phases import find_cold_start, show_cold_start
+from relume.cli.reports import ColdStart, Record
+from relume.cli.screen import Screen
+
+RING = 1000
+
+
+@click.command("explain", short_help="Why the answer to one event took as long as it did.")
+@click.argument("event_id", metavar="ID")
+@output_option()
+@plane_option
+def command(*, event_id: str, output: str, url: str | None) -> int:
+    """Show the life of one event: its deliveries, the cold start it waited for, its answer.
+
+    The plane remembers its last 1,000 records and 100 cold starts.
+
+    \b
+    Examples:
+      relume explain 7f1c9c9e-6f5b-4a53-9a35-1f4c3f4f7a52
+      relume explain article-1 -o json
+    """
+    records, ledger = asyncio.run(_fetch(find_plane(url)))
+    records = [record for record in records if event_id in (record.id, record.causation)]
+    if not records:
+        raise BadUsage(f"{event_id}: no such event among the last {RING} records of the plane")
+    answer = next((record.event for record in records if is_answer(record.event)), None)
+    cold_start = find_cold_start(ledger, event_id, answer)
+    screen = Screen.stdout()
+    if output == "json":
+        screen.json(
+            {
+                "id": event_id,
+                "records": [record.raw for record in records],
+                "cold_start": cold_start.raw if cold_start else None,
+                "total_ms": total_ms(records),
+            }
+        )
+        return 0
+    _show(screen, event_id, records, cold_start)
+    return 0
+
+
+async def _fetch(url: str) -> tuple[list[Record], tuple[ColdStart, ...]]:
+    async with PlaneClient(url) as plane:
+        async with plane.events(replay=RING, follow=False) as records:
+            gathered = [record async for record in records]
+        return gathered, await plane.cold_starts()
+
+
+def total_ms(records: Sequence[Record]) -> float | None:
+    """Milliseconds from the first record to the last; None when the times do not parse."""
+    try:
+        first, last = (datetime.fromisoformat(records[i].at) for i in (0, -1))
+    except ValueError:
+        return None
+    return (last - first).total_seconds() * 1000
+
+
+def _show(
+    screen: Screen, event_id: str, records: Sequence[Record], cold_start: ColdStart | None
+) -> None:
+    total = total_ms(records)
+    took = f", {total:,.0f} ms from first to last record" if total is not None else ""
+    screen.title(f"{event_id}{took}")
+    for record in records:
+        screen.draw_line(record_line(record))
+    if cold_start is not None:
+        screen.line()
+        show_cold_start(screen, cold_start)
+    answer = next((record.event for record in records if is_answer(record.event)), None)
+    if answer is not None:
+        screen.line()
+        screen.line(sentence(answer), "bold")
+        screen.pairs(attributes(answer))

@@ -1,0 +1,136 @@
+"""The `relume` command: one group, every command imported only when it runs.
+
+Errors become words here and nowhere else: a `RelumeError` is one line on stderr and its own exit
+code, a wrong option is click's usage message and 2, Ctrl-C is 130. Set RELUME_DEBUG=1 to see the
+traceback of a deliberate error.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from relume.config.errors import RelumeError
+
+INTERRUPTED_EXIT = 130
+
+SECTIONS: dict[str, dict[str, str]] = {
+    "Run": {
+        "up": "Run InferenceServices, Brokers and Triggers on this machine.",
+        "demo": "The whole story on one machine: zero, an event, the answer, zero again.",
+    },
+    "Use": {
+        "send": "Send an event; --wait prints the event that answers it.",
+        "status": "What is running, what is at zero, what failed and why.",
+        "events": "Watch events as they are accepted, delivered and answered.",
+        "explain": "Why the answer to one event took as long as it did.",
+    },
+    "Models": {
+        "models": "List the models on this machine, or prepare one.",
+    },
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports `relume.cli.NAME` to run one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for commands in SECTIONS.values() for name in commands]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module = importlib.import_module(f"relume.cli.{cmd_name}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl(list(commands.items()))
+
+
+def _show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from relume.cli.version import version
+
+        click.echo(f"relume {version()}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="relume COMMAND --help shows the options and examples of one command.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Print the version and exit.",
+)
+def group() -> None:
+    """LLM inference that runs when an event arrives and costs nothing when none does.
+
+    \b
+    relume models prepare smollm2              make the demo model, once
+    relume up config/samples/summarize.yaml    run the YAML here, at zero
+    relume send --type T --data TEXT --wait    wake it with an event
+    """
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code; print errors as one line on stderr."""
+    try:
+        code = group.main(args=argv, prog_name="relume", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED_EXIT
+    except BrokenPipeError:
+        # The reader of our output left (`relume events | head`). Python would complain again
+        # when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (RelumeError, OSError, BaseExceptionGroup) as error:
+        return _say(error)
+    return code if isinstance(code, int) else 0
+
+
+def _say(error: RelumeError | OSError | BaseExceptionGroup) -> int:
+    cause = _deliberate(error)
+    if cause is None or os.environ.get("RELUME_DEBUG") == "1":
+        raise error
+    if isinstance(cause, RelumeError):
+        print(f"relume: {cause}", file=sys.stderr)
+        return cause.exit_code
+    place = f": {cause.filename}" if cause.filename else ""
+    print(f"relume: {cause.strerror}{place}", file=sys.stderr)
+    return 1
+
+
+def _deliberate(error: BaseException) -> RelumeError | OSError | None:
+    """Find the error that has something to say, also inside the groups that task groups raise."""
+    if isinstance(error, RelumeError):
+        return error
+    if isinstance(error, OSError):
+        return error if error.strerror else None
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for inner in error.exceptions if (found := _deliberate(inner))), None)
+    return None
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

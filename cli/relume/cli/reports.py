@@ -1,0 +1,172 @@
+"""What the control API says, as types: the edge where a plane's JSON is checked.
+
+Fields that a newer plane adds are ignored; a missing or wrong one is NotAPlane.
+"""
+
+from collections.abc import Mapping
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+
+from relume.cli.errors import NotAPlane
+
+# In the order in which they happen. `queue` is the time from the first held request to the start
+# of its predictor; `first_token` the time from readiness to the first answer.
+PHASES = ("queue", "fork", "import", "config", "weights", "engine", "warmup", "first_token")
+
+Json = Mapping[str, object]
+
+
+class Report(BaseModel):
+    """Base: frozen, unknown fields ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    _raw: object = PrivateAttr(default=None)
+
+    @property
+    def raw(self) -> object:
+        """The JSON value as it came, with the fields that this version does not know."""
+        return self._raw
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Check one JSON value. Raises NotAPlane naming the first field that is wrong."""
+        try:
+            report = cls.model_validate(value)
+            report._raw = value
+            return report
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"])) or cls.__name__.lower()
+            raise NotAPlane(
+                f"the plane's answer is not understood: {field}: {first['msg'].lower()}"
+            ) from None
+
+
+class ColdStart(Report):
+    """One entry of the cold-start ledger; `phases` in milliseconds, in order."""
+
+    service: str
+    revision: str = ""
+    started: str | None = None
+    at: str = ""
+    triggered_by: str | None = None
+    outcome: str = "ready"
+    reason: str | None = None
+    total: float | None = None
+    phases: dict[str, float] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_phases(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        measured = {name: value[name] for name in PHASES if value.get(name) is not None}
+        return {**value, "phases": measured}
+
+
+class ServiceStatus(Report):
+    """One InferenceService as the serving plane sees it now."""
+
+    namespace: str
+    name: str
+    revision: str = ""
+    state: str
+    reason: str | None = None
+    replicas: int = 0
+    desired: int = 0
+    held: int = 0
+    in_flight: int = 0
+    url: str = ""
+    pids: tuple[int, ...] = ()
+    cold_starts: int = 0
+    last_cold_start: ColdStart | None = None
+    log_tail: tuple[str, ...] = ()
+
+
+class BrokerStatus(Report):
+    """One Broker as the eventing plane sees it now."""
+
+    namespace: str
+    name: str
+    url: str = ""
+    dead_letters: int = 0
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class TriggerStatus(Report):
+    """One Trigger as the eventing plane sees it now."""
+
+    namespace: str
+    name: str
+    broker: str
+    subscriber: str = ""
+    pending: int = 0
+    in_flight: int = 0
+
+
+class ServingStatus(Report):
+    services: tuple[ServiceStatus, ...] = ()
+
+
+class EventingStatus(Report):
+    brokers: tuple[BrokerStatus, ...] = ()
+    triggers: tuple[TriggerStatus, ...] = ()
+
+
+class TemplateStatus(Report):
+    """The warm template: `off`, `starting`, `ready` or `failed`."""
+
+    state: str = "off"
+    rss_mb: float | None = None
+
+    @property
+    def words(self) -> str:
+        memory = f", {self.rss_mb:,.0f} MB" if self.rss_mb is not None else ""
+        return self.state + memory
+
+
+class Status(Report):
+    """`GET /relume/status`."""
+
+    version: str
+    pid: int
+    started_at: str
+    http: str
+    broker: str
+    state_dir: str
+    serving: ServingStatus
+    eventing: EventingStatus
+    template: TemplateStatus = TemplateStatus()
+
+
+class Record(Report):
+    """One thing that happened to one event; `event` is its structured JSON form."""
+
+    at: str
+    stage: str
+    broker: str
+    trigger: str | None = None
+    event: dict[str, object]
+    attempt: int | None = None
+    status: int | None = None
+    ms: float | None = None
+    detail: str | None = None
+
+    @property
+    def id(self) -> str:
+        return str(self.event.get("id", ""))
+
+    @property
+    def type(self) -> str:
+        return str(self.event.get("type", ""))
+
+    @property
+    def causation(self) -> str | None:
+        """The id of the event that this one answers."""
+        cause = self.event.get("causationid")
+        return None if cause is None else str(cause)

@@ -1,0 +1,107 @@
+"""Printing for two readers: a person at a terminal, and the next program in a pipe.
+
+A terminal gets colour and tables, a pipe gets the same words as plain lines that are never
+wrapped. Text that came from outside (events, models, logs) is shown without control characters,
+so that nothing in it can move the cursor or change colours.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def printable(text: str) -> str:
+    """The text with control characters, except tab and newline, made visible."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+class Screen:
+    """One output stream."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    @classmethod
+    def stdout(cls) -> "Screen":
+        return cls(Console(file=sys.stdout, highlight=False))
+
+    @classmethod
+    def stderr(cls) -> "Screen":
+        return cls(Console(file=sys.stderr, highlight=False))
+
+    @property
+    def terminal(self) -> bool:
+        return self.console.is_terminal
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """One line of plain text; markup in it means nothing."""
+        wide = not self.terminal
+        self.console.print(Text(printable(text), style=style), soft_wrap=wide)
+        self.console.file.flush()
+
+    def title(self, text: str) -> None:
+        """What the next lines are about."""
+        self.line(text, "bold")
+
+    def pairs(self, pairs: Iterable[tuple[str, str]], indent: str = "  ") -> None:
+        """Names and values, aligned."""
+        shown = [(name, printable(value)) for name, value in pairs]
+        width = max((len(name) for name, _ in shown), default=0)
+        for name, value in shown:
+            text = Text.assemble(indent, (name.ljust(width), "dim"), "  ", value)
+            self.console.print(text, soft_wrap=True)
+
+    def table(self, headers: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
+        """Rows under headers: a drawn table in a terminal, aligned columns in a pipe."""
+        if self.terminal:
+            self.console.print(_drawn(headers, rows))
+            return
+        plain = [[header.upper() for header in headers], *([str(c) for c in r] for r in rows)]
+        widths = [max(len(row[i]) for row in plain) for i in range(len(headers))]
+        for row in plain:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            self.console.print(Text(printable("  ".join(cells).rstrip())), soft_wrap=True)
+
+    def draw_line(self, text: Text) -> None:
+        """One styled line, never wrapped."""
+        self.console.print(text, soft_wrap=True)
+
+    def draw(self, thing: RenderableType) -> None:
+        """Anything that rich can draw."""
+        self.console.print(thing)
+
+    def json(self, value: object) -> None:
+        """One JSON document on one line; in a terminal it is indented and coloured."""
+        if self.terminal:
+            self.console.print_json(json.dumps(value), ensure_ascii=False)
+        else:
+            self.json_line(value)
+
+    def json_line(self, value: object) -> None:
+        """One JSON document on one line, in a terminal too."""
+        self.console.file.write(json.dumps(value, ensure_ascii=False) + "\n")
+        self.console.file.flush()
+
+    def spinner(self, text: str) -> AbstractContextManager[object]:
+        """Something that moves while we wait; nothing in a pipe."""
+        if not self.terminal:
+            return nullcontext()
+        return self.console.status(Text(text), spinner="dots")
+
+
+def _drawn(headers: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    for row in rows:
+        table.add_row(*(c if isinstance(c, Text) else Text(printable(c)) for c in row))
+    return table

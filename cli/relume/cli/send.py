@@ -1,0 +1,218 @@
+"""`relume send`: post one event to a Broker, and wait for the event that answers it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import click
+
+from relume.cli.address import find_plane, output_option, plane_option
+from relume.cli.answer import attributes, is_answer, is_error, sentence
+from relume.cli.client import PlaneClient
+from relume.cli.envelope import from_file, from_options
+from relume.cli.errors import BadUsage, NoAnswer, Refused
+from relume.cli.phases import find_cold_start, show_cold_start
+from relume.cli.reports import BrokerStatus, Record, Status
+from relume.cli.screen import Screen
+from relume.eventing.codec import Mode, encode
+from relume.eventing.event import CloudEvent
+
+DEFAULT_TIMEOUT_S = 300.0
+RING = 1000
+
+Json = Mapping[str, object]
+
+
+@click.command("send", short_help="Send an event; --wait prints the event that answers it.")
+@click.argument("file", required=False, type=click.Path(path_type=Path), metavar="[FILE]")
+@click.option("--type", "type_", metavar="TYPE", help="Type of a new event, instead of FILE.")
+@click.option("--data", metavar="DATA", help="Its data: text, @FILE, or - for standard input.")
+@click.option("--content-type", metavar="TYPE", help="Media type of the data. Default: guessed.")
+@click.option("--id", "id_", metavar="ID", help="Event id. Default: a new one.")
+@click.option("--source", metavar="URI", help="Event source. Default: /relume/send.")
+@click.option("--subject", metavar="TEXT", help="Event subject.")
+@click.option("--ext", "extensions", multiple=True, metavar="K=V", help="An extension; repeatable.")
+@click.option("--broker", metavar="NS/NAME", help="Default: the only Broker of the plane.")
+@click.option(
+    "--mode",
+    type=click.Choice(["binary", "structured"]),
+    default="binary",
+    show_default=True,
+    help="CloudEvents content mode.",
+)
+@click.option("--wait", is_flag=True, help="Wait for the answering event and print it.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=DEFAULT_TIMEOUT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long --wait waits.",
+)
+@output_option()
+@plane_option
+def command(
+    *,
+    file: Path | None,
+    type_: str | None,
+    data: str | None,
+    content_type: str | None,
+    broker: str | None,
+    mode: str,
+    wait: bool,
+    timeout_s: float,
+    output: str,
+    url: str | None,
+    extensions: tuple[str, ...],
+    id_: str | None,
+    source: str | None,
+    subject: str | None,
+) -> int:
+    """Send one CloudEvent to a Broker of the running plane.
+
+    The event is FILE (JSON, the structured format; - is standard input), or a new one made of
+    --type and --data. With --wait the answer goes to stdout, the phases of a cold start to stderr,
+    and the exit code is 1 when the answer is an error or the event became a dead letter.
+
+    \b
+    Examples:
+      relume send event.json --wait
+      relume send --type com.example.article --data 'Knative scales to zero.' --wait
+      relume send --type com.example.chat --data @chat.json --ext partitionkey=a -o json
+    """
+    changes = _changes(extensions, id=id_, source=source, subject=subject)
+    if (file is None) == (type_ is None):
+        raise BadUsage("name an event FILE, or make a new event with --type (and not both)")
+    if file is not None:
+        if data is not None or content_type is not None:
+            raise BadUsage("--data and --content-type make a new event: give --type, not FILE")
+        event = from_file(file, changes)
+    else:
+        assert type_ is not None
+        event = from_options(type_, data, content_type, changes)
+    sending = Sending(event, Mode(mode), broker, find_plane(url), output)
+    return asyncio.run(sending.and_wait(timeout_s) if wait else sending.only())
+
+
+class Sending:
+    """One event on its way, and what is printed about it."""
+
+    def __init__(
+        self, event: CloudEvent, mode: Mode, broker: str | None, url: str, output: str
+    ) -> None:
+        self.event = event
+        self._mode = mode
+        self._broker = broker
+        self._url = url
+        self._json = output == "json"
+        self._out = Screen.stdout()
+        self._err = Screen.stderr()
+
+    async def only(self) -> int:
+        """Post, and say so once the Broker has stored the event."""
+        async with PlaneClient(self._url) as plane:
+            broker = choose_broker(await plane.status(), self._broker)
+            await self._post(plane, broker)
+        if self._json:
+            self._out.json({"id": self.event.id, "broker": broker.full_name, "accepted": True})
+        else:
+            self._out.line(f"accepted by {broker.full_name}: {self.event.id}")
+        return 0
+
+    async def and_wait(self, timeout_s: float) -> int:
+        """Subscribe, post, and print the answer; 1 when it is an error."""
+        async with PlaneClient(self._url) as plane:
+            broker = choose_broker(await plane.status(), self._broker)
+            # Subscribed before the event is posted: an answer cannot slip in between.
+            async with plane.events() as records:
+                await self._post(plane, broker)
+                self._err.line(f"accepted by {broker.full_name}: {self.event.id}", "dim")
+                answer = await self._answer(plane, records, timeout_s)
+            cold_start = find_cold_start(await plane.cold_starts(), self.event.id, answer)
+        self._print(answer)
+        if cold_start is not None:
+            self._err.line()
+            show_cold_start(self._err, cold_start)
+        return 1 if is_error(answer) else 0
+
+    async def _post(self, plane: PlaneClient, broker: BrokerStatus) -> None:
+        headers, body = encode(self.event, self._mode)
+        response = await plane.post_event(broker.url, headers, body)
+        if response.status_code == 202:
+            return
+        words = f"{broker.full_name} answers {response.status_code}: {response.text.strip()}"
+        raise (BadUsage if response.status_code in (400, 413, 415) else Refused)(words)
+
+    async def _answer(
+        self, plane: PlaneClient, records: AsyncIterator[Record], timeout_s: float
+    ) -> Json:
+        try:
+            async with asyncio.timeout(timeout_s):
+                with self._err.spinner("waiting for the answer"):
+                    async for record in records:
+                        if answer := await self._answer_in(plane, record):
+                            return answer
+        except TimeoutError:
+            raise NoAnswer(
+                f"no answer to {self.event.id} in {timeout_s:g} s; it may still come: "
+                f"relume explain {self.event.id}"
+            ) from None
+        raise NoAnswer(f"the plane stopped before it answered {self.event.id}; it is stored")
+
+    async def _answer_in(self, plane: PlaneClient, record: Record) -> Json | None:
+        """The answer, when this record brings it or says that it was given before."""
+        if record.causation == self.event.id and is_answer(record.event):
+            return record.event
+        if record.id != self.event.id:
+            return None
+        if record.stage == "dead-lettered":
+            raise Refused(_epitaph(record))
+        if record.stage == "duplicate":
+            self._err.line("the Broker had this event already; it is not answered again", "dim")
+            async with plane.events(replay=RING, follow=False) as past:
+                async for earlier in past:
+                    if earlier.causation == self.event.id and is_answer(earlier.event):
+                        return earlier.event
+        return None
+
+    def _print(self, answer: Json) -> None:
+        if self._json:
+            self._out.json(dict(answer))
+            return
+        self._out.line(sentence(answer), "bold red" if is_error(answer) else "bold")
+        self._out.line()
+        self._out.pairs(attributes(answer))
+
+
+def choose_broker(status: Status, wanted: str | None) -> BrokerStatus:
+    """The Broker by `NS/NAME` (or NAME in `default`), or the only one. Raises BadUsage."""
+    brokers = {broker.full_name: broker for broker in status.eventing.brokers}
+    names = ", ".join(sorted(brokers))
+    if wanted is not None:
+        full_name = wanted if "/" in wanted else f"default/{wanted}"
+        if full_name not in brokers:
+            raise BadUsage(f"--broker {wanted}: no such Broker here; there is {names or 'none'}")
+        return brokers[full_name]
+    if not brokers:
+        raise BadUsage(f"the plane at {status.http} has no Broker; add one to its YAML")
+    if len(brokers) > 1:
+        raise BadUsage(f"the plane has several Brokers; choose one with --broker: {names}")
+    return next(iter(brokers.values()))
+
+
+def _changes(extensions: tuple[str, ...], **attributes: str | None) -> dict[str, str]:
+    changes = {name: value for name, value in attributes.items() if value is not None}
+    for extension in extensions:
+        name, equals, value = extension.partition("=")
+        if not equals or not name:
+            raise BadUsage(f"--ext {extension}: write NAME=VALUE")
+        changes[name] = value
+    return changes
+
+
+def _epitaph(record: Record) -> str:
+    by = f" for {record.trigger}" if record.trigger else ""
+    status = f", last status {record.status}" if record.status else ""
+    detail = f": {record.detail}" if record.detail else ""
+    return f"{record.id} is a dead letter{by}{status}{detail}"

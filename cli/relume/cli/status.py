@@ -1,0 +1,124 @@
+"""`relume status`: what is running, what is at zero, what failed and why."""
+
+import asyncio
+from collections.abc import Sequence
+
+import click
+from rich.text import Text
+
+from relume.cli.address import find_plane, output_option, plane_option
+from relume.cli.client import PlaneClient
+from relume.cli.phases import show_cold_start
+from relume.cli.reports import BrokerStatus, ServiceStatus, Status, TriggerStatus
+from relume.cli.screen import Screen
+
+LOG_LINES = 15
+STYLES = {
+    "zero": "blue",
+    "starting": "yellow",
+    "ready": "green",
+    "draining": "cyan",
+    "failed": "bold red",
+}
+
+
+@click.command("status", short_help="What is running, what is at zero, what failed and why.")
+@output_option()
+@plane_option
+def command(*, output: str, url: str | None) -> int:
+    """Show the services, Brokers and Triggers of the running plane.
+
+    A service that failed is shown with the reason and the last lines of its log.
+
+    \b
+    Examples:
+      relume status
+      relume status -o json | jq '.serving.services[].state'
+    """
+    raw = asyncio.run(_fetch(find_plane(url)))
+    screen = Screen.stdout()
+    if output == "json":
+        screen.json(raw)
+    else:
+        show_status(screen, Status.parse(raw))
+    return 0
+
+
+async def _fetch(url: str) -> object:
+    async with PlaneClient(url) as plane:
+        return await plane.raw_status()
+
+
+def show_status(screen: Screen, status: Status) -> None:
+    """The whole report, for a reader."""
+    screen.title(f"relume {status.version} at {status.http} (pid {status.pid})")
+    screen.pairs(
+        [
+            ("state", status.state_dir),
+            ("started", status.started_at),
+            ("template", status.template.words),
+        ]
+    )
+    screen.line()
+    show_services(screen, status.serving.services)
+    show_eventing(screen, status.eventing.brokers, status.eventing.triggers)
+    for service in status.serving.services:
+        if service.state == "failed":
+            _show_failure(screen, service)
+        elif service.last_cold_start is not None:
+            screen.line()
+            show_cold_start(screen, service.last_cold_start)
+
+
+def show_services(screen: Screen, services: Sequence[ServiceStatus]) -> None:
+    """One row for each InferenceService."""
+    headers = ("service", "state", "replicas", "held", "in flight", "cold starts", "last", "url")
+    screen.table(headers, [_service_row(service) for service in services])
+
+
+def show_eventing(
+    screen: Screen, brokers: Sequence[BrokerStatus], triggers: Sequence[TriggerStatus]
+) -> None:
+    """One row for each Broker and each Trigger."""
+    if brokers:
+        screen.line()
+        rows = [(broker.full_name, str(broker.dead_letters), broker.url) for broker in brokers]
+        screen.table(("broker", "dead letters", "url"), rows)
+    if triggers:
+        screen.line()
+        screen.table(
+            ("trigger", "broker", "waiting", "in flight", "subscriber"),
+            [_trigger_row(trigger) for trigger in triggers],
+        )
+
+
+def _service_row(service: ServiceStatus) -> tuple[str | Text, ...]:
+    last = service.last_cold_start
+    total = f"{last.total:,.0f} ms" if last and last.total is not None else "-"
+    return (
+        f"{service.namespace}/{service.name}",
+        Text(service.state, style=STYLES.get(service.state, "")),
+        f"{service.replicas}/{service.desired}",
+        str(service.held),
+        str(service.in_flight),
+        str(service.cold_starts),
+        total,
+        service.url,
+    )
+
+
+def _trigger_row(trigger: TriggerStatus) -> tuple[str, ...]:
+    return (
+        f"{trigger.namespace}/{trigger.name}",
+        trigger.broker,
+        str(trigger.pending),
+        str(trigger.in_flight),
+        trigger.subscriber,
+    )
+
+
+def _show_failure(screen: Screen, service: ServiceStatus) -> None:
+    screen.line()
+    screen.line(f"{service.namespace}/{service.name} failed: {service.reason or '?'}", "bold red")
+    for line in service.log_tail[-LOG_LINES:]:
+        screen.line(f"  {line}", "dim")

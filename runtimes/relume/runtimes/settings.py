@@ -1,8 +1,11 @@
 """What the launcher adds to the user's `vllm serve` flags, and the environment that it sets."""
 
+import argparse
+import json
 import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
+from pathlib import Path
 
 #: Set before vLLM or a tokenizer is imported; the user's own value wins.
 ENVIRONMENT: Mapping[str, str] = {
@@ -19,6 +22,7 @@ PLUGIN = "relume"
 #: a NUMA node, which a machine shared with anything else cannot give.
 CPU_KV_CACHE_BYTES = 512 << 20
 
+_PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "chat_template.json")
 _KV_FLAGS = ("--kv-cache-memory-bytes", "--kv-cache-memory", "--gpu-memory-utilization")
 _COMPILE_FLAGS = ("--enforce-eager", "--no-enforce-eager", "--compilation-config", "-O", "-cc")
 
@@ -54,7 +58,31 @@ def with_defaults(argv: Sequence[str], *, cpu: bool) -> list[str]:
         added.append("--enforce-eager")
     if cpu and not _mentions(argv, _KV_FLAGS) and "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
         added += ["--kv-cache-memory-bytes", str(CPU_KV_CACHE_BYTES)]
+    if not _mentions(argv, ("--chat-template",)) and (template := chat_template_of(argv)):
+        added += ["--chat-template", template]
     return [*added, *argv]
+
+
+def chat_template_of(argv: Sequence[str]) -> str | None:
+    """The model folder's own chat template, where the tokenizer's is the only one it can have.
+
+    vLLM takes the same one, but first loads the tokenizer again, as a processor that could have
+    another: half a second of each cold start. A folder with a processor is left to vLLM.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--model", type=Path)
+    model: Path | None = parser.parse_known_args(list(argv))[0].model
+    if model is None or not model.is_dir():
+        return None
+    if any((model / name).exists() for name in _PROCESSOR_FILES):
+        return None
+    if (file := model / "chat_template.jinja").exists():
+        return str(file)
+    try:
+        template = json.loads((model / "tokenizer_config.json").read_text()).get("chat_template")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return template if isinstance(template, str) else None
 
 
 def _mentions(argv: Sequence[str], flags: Sequence[str]) -> bool:

@@ -88,7 +88,7 @@ def _run_vllm(argv: Sequence[str], listening: socket.socket) -> None:
     sys.argv = ["vllm", "serve", *flags]  # vLLM logs the flags that are not its defaults from it
     args = internals.parse_flags(flags)
     if cpu:
-        internals.fork_engine_on_cpu()
+        internals.stay_in_process_on_cpu()
     internals.time_phases(PROCESS)
     handover.engine_started_ms = monotonic_ms()
     with asyncio.Runner(loop_factory=DrainingLoop) as runner:

@@ -22,6 +22,9 @@ PLUGIN = "relume"
 #: a NUMA node, which a machine shared with anything else cannot give.
 CPU_KV_CACHE_BYTES = 512 << 20
 
+#: Seconds that the engine gets to exit once the drain is over; with vLLM's 0 it is killed.
+ENGINE_EXIT_S = 3
+
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "chat_template.json")
 _KV_FLAGS = ("--kv-cache-memory-bytes", "--kv-cache-memory", "--gpu-memory-utilization")
 _COMPILE_FLAGS = ("--enforce-eager", "--no-enforce-eager", "--compilation-config", "-O", "-cc")
@@ -54,6 +57,8 @@ def with_defaults(argv: Sequence[str], *, cpu: bool) -> list[str]:
     and a bounded KV cache, each only where the user chose nothing.
     """
     added = ["--middleware", MIDDLEWARE]
+    if not _mentions(argv, ("--shutdown-timeout",)):
+        added += ["--shutdown-timeout", str(ENGINE_EXIT_S)]
     if cpu and not _mentions(argv, _COMPILE_FLAGS):
         added.append("--enforce-eager")
     if cpu and not _mentions(argv, _KV_FLAGS) and "VLLM_CPU_KVCACHE_SPACE" not in os.environ:

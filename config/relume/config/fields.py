@@ -1,0 +1,67 @@
+"""Which fields a table may have, and what becomes of each: honoured, left out, or refused."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+from relume.config.nodes import Node, Table
+from relume.config.plan import NotHonoured
+from relume.config.services import Origin
+
+
+@dataclass(slots=True)
+class Resource:
+    """One manifest while it is read; what this machine leaves out of it is collected in `left`."""
+
+    kind: str
+    namespace: str
+    name: str
+    origin: Origin
+    body: Table
+    annotations: dict[str, Node] = field(default_factory=dict)
+    left: list[NotHonoured] = field(default_factory=list)
+
+    def leave_out(self, node: Node, why: str) -> None:
+        """Note that `node` has no effect on this machine."""
+        at = node.origin
+        self.left.append(NotHonoured(at.file, at.line, at.field, self.kind, self.name, why))
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The fields of one table.
+
+    `harmless` maps a field that is left out to why no answer changes, `refused` one that would
+    change answers to what to do instead.
+    """
+
+    honoured: frozenset[str]
+    harmless: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Every field that the API has here, as far as we know it."""
+        return self.honoured | self.harmless.keys() | self.refused.keys()
+
+    def refuse_unknown(self, table: Table) -> None:
+        """Raises InvalidManifest for the first field that the API does not have."""
+        for name, node in table.entries.items():
+            if name not in self.known:
+                raise node.wrong(f"unknown field{did_you_mean(name, self.known)}")
+
+    def check(self, table: Table, resource: Resource) -> None:
+        """Note what is left out; raises InvalidManifest for an unknown or refused field."""
+        self.refuse_unknown(table)
+        for name, node in table:
+            if name in self.refused:
+                raise node.wrong(f"not honoured on this machine: {self.refused[name]}")
+            if name in self.harmless:
+                resource.leave_out(node, self.harmless[name])
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean …?` where one of `known` is close to `name`, else nothing."""
+    spelled = {choice.lower(): choice for choice in sorted(known)}
+    close = get_close_matches(name.lower(), spelled, n=1, cutoff=0.7)
+    return f"; did you mean {spelled[close[0]]}?" if close else ""

@@ -15,6 +15,7 @@ from relume.serving.probe import Probe
 from relume.serving.settings import ServingSettings
 from relume.serving.throttler import Backend
 
+TIMED_OUT = "timed-out"
 PHASE_EVERY = 10  # probes between two looks at the phase
 
 
@@ -111,7 +112,7 @@ class Replica:
                     predictor.kill()
                 code = await exit_code
         reason = self._why or describe_exit(code)
-        self._record("cancelled" if self._why else "failed", reason)
+        self._record("failed" if self._why in (None, TIMED_OUT) else "cancelled", reason)
         self.pid = None
         self._reports.exited(self, reason)
 

@@ -1,0 +1,171 @@
+"""Time that moves only when a test says so, and predictors that live in the test's own process."""
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from aiohttp import web
+
+from relume.config.errors import RelumeError
+from relume.serving.clock import Timer
+from relume.serving.predictor import Origin, Predictor, PredictorSpec
+
+BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass(order=True)
+class VirtualTimer:
+    when: float
+    order: int
+    callback: Callable[[], object] = field(compare=False)
+    cancelled: bool = field(default=False, compare=False)
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class VirtualClock:
+    """A Clock whose seconds pass in `advance`."""
+
+    def __init__(self) -> None:
+        self.now = 10_000.0
+        self._timers: list[VirtualTimer] = []
+        self._order = itertools.count()
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def utc(self) -> datetime:
+        return BEGINNING + timedelta(seconds=self.now)
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
+        timer = VirtualTimer(self.now + max(delay, 0), next(self._order), callback)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    async def sleep(self, seconds: float) -> None:
+        woken = asyncio.get_running_loop().create_future()
+        timer = self.call_later(seconds, lambda: woken.done() or woken.set_result(None))
+        try:
+            await woken
+        finally:
+            timer.cancel()
+
+    async def advance(self, seconds: float) -> None:
+        """Let `seconds` pass, running every timer at its own moment."""
+        until = self.now + seconds
+        await settle()
+        while self._timers and self._timers[0].when <= until:
+            timer = heapq.heappop(self._timers)
+            self.now = max(self.now, timer.when)
+            if not timer.cancelled:
+                timer.callback()
+                await settle()
+        self.now = until
+        await settle()
+
+
+async def settle() -> None:
+    """Let everything run that can run without waiting for the network."""
+    for _ in range(12):
+        await asyncio.sleep(0)
+
+
+async def eventually(holds: Callable[[], bool], what: str = "the condition") -> None:
+    """Wait, in real time, for what real sockets and processes bring about."""
+    async with asyncio.timeout(20):
+        while not holds():
+            await asyncio.sleep(0.002)
+    assert holds(), what
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+async def hello(request: web.Request) -> web.StreamResponse:
+    return web.json_response({"hello": request.path})
+
+
+class InProcessPredictor:
+    """A Predictor whose readiness, answers and death a test decides."""
+
+    started: Origin = "template"
+
+    def __init__(self, pid: int, handler: Handler) -> None:
+        self.pid = pid
+        self.base_url = ""
+        self.ready = False
+        self.terminated = False
+        self.killed = False
+        self.lingers = False
+        self.phases: dict[str, float] = {"fork": 20.0, "weights": 300.0}
+        self.seen: list[web.Request] = []
+        self._handler = handler
+        self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._server: web.AppRunner | None = None
+
+    async def open(self) -> None:
+        """Open the port."""
+        app = web.Application()
+        app.router.add_get("/health", self._health)
+        app.router.add_get("/startup", self._startup)
+        app.router.add_route("*", "/{rest:.*}", self._infer)
+        self._server = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.01)
+        await self._server.setup()
+        site = web.TCPSite(self._server, "127.0.0.1", 0)
+        await site.start()
+        host, port = self._server.addresses[0][:2]
+        self.base_url = f"http://{host}:{port}"
+
+    async def close_port(self) -> None:
+        """Refuse connections from here on."""
+        if self._server is not None:
+            await self._server.cleanup()
+
+    async def _health(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(status=200 if self.ready else 503)
+
+    async def _startup(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({"phase": "weights", "phases_ms": self.phases})
+
+    async def _infer(self, request: web.Request) -> web.StreamResponse:
+        self.seen.append(request)
+        return await self._handler(request)
+
+    def exit(self, code: int) -> None:
+        if not self._exit.done():
+            self._exit.set_result(code)
+
+    async def wait(self) -> int:
+        code = await asyncio.shield(self._exit)
+        await self.close_port()
+        return code
+
+    def terminate(self) -> None:
+        self.terminated = True
+        if not self.lingers:
+            self.exit(0)
+
+    def kill(self) -> None:
+        self.killed = True
+        self.exit(-9)
+
+
+class InProcessLauncher:
+    """Starts such predictors; `handler` answers every inference."""
+
+    def __init__(self, handler: Handler = hello) -> None:
+        self.handler = handler
+        self.started: list[InProcessPredictor] = []
+        self.refuse: str | None = None
+
+    async def start(self, spec: PredictorSpec) -> Predictor:
+        if self.refuse is not None:
+            raise RelumeError(self.refuse)
+        predictor = InProcessPredictor(1000 + len(self.started), self.handler)
+        await predictor.open()
+        self.started.append(predictor)
+        return predictor

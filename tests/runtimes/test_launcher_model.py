@@ -1,0 +1,180 @@
+"""The launcher and the template with the real vLLM and the demo model.
+
+Slow (each load takes seconds), so one predictor answers several questions.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from predictors import NAME, predictor
+
+from relume.runtimes.spawn import FreshLauncher, Template, TemplateLauncher
+
+pytestmark = [pytest.mark.model, pytest.mark.timeout(240)]
+
+
+async def test_a_fresh_predictor_answers_503_at_once_then_serves_and_drains(tmp_path: Path) -> None:
+    async with predictor(FreshLauncher(), tmp_path / "log", env={"RELUME_GRACE_S": "60"}) as it:
+        first = await _first_answer(it.client)
+        assert first.status_code == 503
+        assert first.headers["retry-after"] == "1"
+        assert first.json()["reason"] == "loading"
+        assert first.json()["error"]["code"] == 503
+        assert (await it.client.get("/startup")).json()["state"] == "loading"
+
+        await it.until_ready()
+        answer = await it.chat("What is the capital of France?", max_tokens=16)
+        assert "Paris" in answer.json()["choices"][0]["message"]["content"]
+
+        startup = (await it.client.get("/startup")).json()
+        assert startup["state"] == "ready"
+        assert set(startup["phases_ms"]) == {
+            *("fork", "import", "config", "weights", "engine", "warmup", "first_token")
+        }
+        assert startup["phases_ms"]["import"] > startup["phases_ms"]["config"]
+
+        # SIGTERM while one request runs: it is finished, the next is refused, the exit is clean.
+        running = asyncio.create_task(it.chat("Count to fifty.", max_tokens=60, ignore_eos=True))
+        await asyncio.sleep(0.5)
+        it.process.terminate()
+        refused = await _until_draining(it)
+        assert refused.status_code == 503
+        assert refused.json()["reason"] == "draining"
+        assert (await running).json()["usage"]["completion_tokens"] == 60
+        assert await it.process.wait() == 0
+
+
+async def test_every_protocol_of_the_runtime_reaches_the_same_model(tmp_path: Path) -> None:
+    async with _template(tmp_path) as template:
+        launcher = TemplateLauncher(template)
+        async with predictor(launcher, tmp_path / "log") as it:
+            await it.until_ready()
+            assert it.process.started == "template"
+            question = "What is the capital of France?"
+            limits = {"max_tokens": 16, "temperature": 0}
+
+            v1 = await it.client.post(
+                f"/v1/models/{NAME}:predict", json={"instances": [question], "parameters": limits}
+            )
+            assert "Paris" in v1.json()["predictions"][0]
+
+            tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": [question]}
+            v2 = await it.client.post(
+                f"/v2/models/{NAME}/infer", json={"inputs": [tensor], "parameters": limits}
+            )
+            assert "Paris" in v2.json()["outputs"][0]["data"][0]
+
+            event = {
+                "ce-specversion": "1.0",
+                "ce-id": "1",
+                "ce-source": "/test",
+                "ce-type": "com.example.question",
+                "content-type": "text/plain",
+                "prefer": "reply",
+            }
+            reply = await it.client.post("/", headers=event, content=question)
+            assert reply.status_code == 200
+            assert reply.headers["ce-type"] == "relume.inference.response"
+            assert reply.headers["ce-causationid"] == "1"
+            assert int(reply.headers["ce-completiontokens"]) > 0
+
+            too_long = {"messages": [{"role": "user", "content": "word " * 4000}]}
+            json_event = {**event, "content-type": "application/json"}
+            error = await it.client.post("/", headers=json_event, json=too_long)
+            assert error.headers["ce-type"] == "relume.inference.error"
+            assert error.json()["reason"] == "context-too-long"
+            assert error.json()["retryable"] is False
+
+            lines = [line async for line in _stream(it.client)]
+            assert lines[-1] == "data: [DONE]"
+            assert len(lines) > 5
+
+        # kill -9 takes the engine along, and the template forks the next one.
+        async with predictor(launcher, tmp_path / "second") as it:
+            await it.until_ready()
+            family = [it.process.pid, *(p.pid for p in psutil.Process(it.process.pid).children())]
+            os.kill(it.process.pid, signal.SIGKILL)
+            assert await it.process.wait() == -signal.SIGKILL
+            await _until_gone(family)
+
+
+async def test_nothing_outlives_the_process_that_started_it(tmp_path: Path) -> None:
+    script = f"""
+import asyncio, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from predictors import predictor
+from relume.runtimes.spawn import Template, TemplateLauncher
+
+async def main():
+    folder = Path({str(tmp_path)!r})
+    async with Template(folder / "t.sock", folder / "template.log") as template:
+        async with predictor(TemplateLauncher(template), folder / "log") as it:
+            await it.until_ready()
+            print("ready", flush=True)
+            await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+    owner = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE
+    )
+    assert owner.stdout is not None
+    assert await owner.stdout.readline() == b"ready\n"
+    family = [p.pid for p in psutil.Process(owner.pid).children(recursive=True)]
+    assert len(family) >= 3  # template, API server, engine core
+    owner.kill()
+    await owner.wait()
+    await _until_gone(family)
+
+
+async def test_a_wrong_flag_ends_with_vllms_own_message(tmp_path: Path) -> None:
+    process = await FreshLauncher().start(
+        argv=["--model", str(tmp_path), "--no-such-flag", "--port", "0"],
+        env={},
+        log_path=tmp_path / "log",
+    )
+    assert await process.wait() == 2
+    assert "--no-such-flag" in (tmp_path / "log").read_text()
+
+
+def _template(folder: Path) -> Template:
+    return Template(folder / "template.sock", folder / "template.log")
+
+
+async def _first_answer(client: httpx.AsyncClient) -> httpx.Response:
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                return await client.get("/v1/models")
+            except httpx.ConnectError:
+                await asyncio.sleep(0.01)
+
+
+async def _until_draining(it: object) -> httpx.Response:
+    async with asyncio.timeout(10):
+        while True:
+            answer = await it.client.get("/v1/models")  # type: ignore[attr-defined]
+            if answer.status_code != 200:
+                return answer  # type: ignore[no-any-return]
+            await asyncio.sleep(0.02)
+
+
+async def _stream(client: httpx.AsyncClient):  # type: ignore[no-untyped-def]
+    body = {"messages": [{"role": "user", "content": "Hello"}], "stream": True, "max_tokens": 8}
+    async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        async for line in answer.aiter_lines():
+            if line:
+                yield line
+
+
+async def _until_gone(pids: list[int]) -> None:
+    async with asyncio.timeout(10):
+        while any(psutil.pid_exists(p) and psutil.Process(p).status() != "zombie" for p in pids):
+            await asyncio.sleep(0.05)

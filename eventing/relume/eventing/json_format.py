@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Never
 
 import orjson
+
 from relume.eventing.event import CloudEvent, InvalidEvent, is_json
 
 _SPACE = re.compile(r"[ \t\n\r]*")

@@ -1,0 +1,132 @@
+"""What the eventing plane needs of a durable event log; JetStream is one, `memory` another.
+
+One log per Broker, one cursor per Trigger. An event that was appended stays until every cursor has
+settled it, whatever happens to this process or to the log's own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from relume.config.errors import RelumeError
+from relume.eventing.envelope import Envelope
+
+
+class StoreUnavailable(RelumeError):
+    """The log cannot be reached or refuses to store; nothing was promised to anybody."""
+
+    reason = "store-unavailable"
+    retryable = True
+
+
+class EventTooLarge(RelumeError):
+    """The event does not fit one message of the log."""
+
+    reason = "event-too-large"
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerKey:
+    """Names a Broker."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Held(Protocol):
+    """An event on lease to this process: settle it, give it back, or keep the lease alive.
+
+    All three are one-way: a lost message is made up for by redelivery, never by an error.
+    """
+
+    @property
+    def sequence(self) -> int:
+        """The event's place in its Broker's log; the same on every redelivery."""
+        ...
+
+    @property
+    def payload(self) -> bytes:
+        """A packed Envelope."""
+        ...
+
+    async def settle(self) -> None:
+        """This cursor is done with the event."""
+        ...
+
+    async def give_back(self) -> None:
+        """Redeliver at once, to this process or the next."""
+        ...
+
+    async def extend(self) -> None:
+        """Start the lease anew."""
+        ...
+
+
+class Cursor(Protocol):
+    """One Trigger's place in its Broker's log."""
+
+    @property
+    def waiting(self) -> int:
+        """How many events lie in the log that were never fetched here."""
+        ...
+
+    async def fetch(self, limit: int) -> Sequence[Held]:
+        """One to `limit` events, as soon as there is one; survives a restart of the log.
+
+        The same event comes again after its lease ran out, after it was given back, and when a
+        settlement was lost. Cancelling loses nothing.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Receive nothing more, and give back what was received but not handed out."""
+        ...
+
+    async def confirm(self) -> None:
+        """Return when every settlement sent before has reached the log, or it cannot be reached."""
+        ...
+
+
+class EventLog(Protocol):
+    """The durable logs of all Brokers."""
+
+    async def open_broker(self, broker: BrokerKey, triggers: Sequence[str]) -> None:
+        """Make the Broker's log ready, with one cursor per Trigger name and no others.
+
+        A new Trigger sees events from now on. The place of a known one is kept.
+        """
+        ...
+
+    async def append(self, broker: BrokerKey, envelope: Envelope, patience_s: float) -> bool:
+        """Store an event durably; False when the log already held the same one (`identity`).
+
+        Waits up to `patience_s` for a log that restarts. Raises StoreUnavailable, EventTooLarge.
+        """
+        ...
+
+    async def bury(
+        self, broker: BrokerKey, trigger: str, envelope: Envelope, patience_s: float
+    ) -> None:
+        """Store a dead letter that no sink took, once per Trigger and event; raises as `append`."""
+        ...
+
+    def cursor(self, broker: BrokerKey, trigger: str) -> Cursor:
+        """The cursor of a Trigger that was named to `open_broker`."""
+        ...
+
+    def buried(self, broker: BrokerKey) -> int:
+        """How many dead letters lie in the Broker's log."""
+        ...
+
+    async def sweep(self) -> None:
+        """Remove what every cursor has settled and duplicate suppression no longer needs."""
+        ...
+
+
+class ClosableLog(EventLog, Protocol):
+    """An EventLog with a connection that somebody must close."""
+
+    async def close(self) -> None: ...

@@ -1,0 +1,200 @@
+"""Carries one event to its end: delivered, answered, or a dead letter in a durable place.
+
+Knows nothing of leases: when `carry` returns, the event may be settled; when it is cancelled or
+raises, the event is as if it had not been touched.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from relume.eventing.broker import BrokerKey, EventLog, EventTooLarge
+from relume.eventing.clock import Clock
+from relume.eventing.delivery import (
+    Answered,
+    DeadLetter,
+    DeliveryPolicy,
+    Outcome,
+    Reply,
+    Retry,
+    dead_letter_event,
+    decide,
+)
+from relume.eventing.envelope import Envelope
+from relume.eventing.event import CloudEvent
+from relume.eventing.filters import Predicate
+from relume.eventing.observer import Observer, Record, Stage
+from relume.eventing.passage import TtlExhausted, coming_back, going_out, rfc3339
+from relume.eventing.slots import Slots
+from relume.eventing.subscriber import Subscribers
+
+# Entered while an event waits for a slot or for its next attempt and may be given back.
+Idle = Callable[[], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A Trigger, resolved: where its events come from and go to."""
+
+    broker: BrokerKey
+    trigger: str
+    namespace: str
+    wanted: Predicate
+    policy: DeliveryPolicy
+    url: str
+    dead_letter_url: str | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one Trigger has done since this process started."""
+
+    delivered: int = 0
+    replied: int = 0
+    retried: int = 0
+    dead_lettered: int = 0
+    filtered: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    number: int  # from 1
+    outcome: Outcome | None = None
+    ms: float | None = None
+
+    @property
+    def status(self) -> int | None:
+        return self.outcome.status if isinstance(self.outcome, Answered) else None
+
+
+class Courier:
+    """Delivers the events of one Trigger, any number at once, as many as there are slots."""
+
+    def __init__(
+        self,
+        route: Route,
+        log: EventLog,
+        subscribers: Subscribers,
+        slots: Slots,
+        observer: Observer,
+        clock: Clock,
+    ) -> None:
+        self._route = route
+        self._log = log
+        self._subscribers = subscribers
+        self._slots = slots
+        self._observer = observer
+        self._clock = clock
+        self.tally = Tally()
+
+    async def carry(self, envelope: Envelope, idle: Idle) -> None:
+        """Deliver, with retries; store the reply; or make a dead letter of it."""
+        outgoing = Envelope(going_out(envelope.event), envelope.headers)
+        number = 0
+        while True:
+            number += 1
+            outcome, attempt = await self._attempt(outgoing, number, idle)
+            action = decide(outcome, number - 1, self._route.policy, self._clock.now())
+            if not isinstance(action, Retry):
+                break
+            self.tally.retried += 1
+            detail = f"{action.why}, again in {action.after_s:g} s"
+            self._tell("retrying", envelope.event, attempt, detail)
+            with idle():
+                await self._clock.sleep(action.after_s)
+        if isinstance(action, Reply):
+            await self._take_reply(envelope, action.event, attempt)
+        elif isinstance(action, DeadLetter):
+            await self.give_up(envelope, action, attempt)
+        else:
+            self.tally.delivered += 1
+            self._tell("delivered", envelope.event, attempt)
+
+    async def give_up(
+        self, envelope: Envelope, letter: DeadLetter, attempt: _Attempt | None = None
+    ) -> None:
+        """Make a dead letter: to the sink, or into the Broker's own log when none takes it."""
+        event = dead_letter_event(envelope.event, letter, self._route.url)
+        dead = Envelope(event, envelope.headers)
+        route = self._route
+        where = route.dead_letter_url
+        if where is None or not await self._sink(where, dead):
+            await self._log.bury(route.broker, route.trigger, dead, math.inf)
+            where = f"kept by the Broker: {'no sink' if where is None else f'{where} failed'}"
+        self.tally.dead_lettered += 1
+        words = letter.data[:200].decode(errors="replace")
+        self._tell("dead-lettered", event, attempt, f"{letter.reason}: {words} ({where})")
+
+    async def _attempt(
+        self, outgoing: Envelope, number: int, idle: Idle
+    ) -> tuple[Outcome, _Attempt]:
+        route = self._route
+        with idle():
+            await self._slots.acquire()
+        try:
+            self._tell("delivering", outgoing.event, _Attempt(number), route.url)
+            started = self._clock.monotonic()
+            outcome = await self._subscribers.post(
+                route.url, outgoing, namespace=route.namespace, timeout_s=route.policy.timeout_s
+            )
+        finally:
+            self._slots.release()
+        took_ms = (self._clock.monotonic() - started) * 1000
+        return outcome, _Attempt(number, outcome, round(took_ms, 1))
+
+    async def _take_reply(self, request: Envelope, reply: CloudEvent, attempt: _Attempt) -> None:
+        code = attempt.status or 0
+        try:
+            stored = coming_back(reply, request.event, self._clock.now())
+            new = await self._log.append(
+                self._route.broker, Envelope(stored, request.headers), math.inf
+            )
+        except TtlExhausted as error:
+            letter = DeadLetter("ttl-exhausted", code, str(error).encode())
+            return await self.give_up(request, letter, attempt)
+        except EventTooLarge as error:
+            letter = DeadLetter("not-an-event", code, str(error).encode())
+            return await self.give_up(request, letter, attempt)
+        self.tally.delivered += 1
+        self.tally.replied += 1
+        self._tell("replied", reply, attempt, f"to {request.event.id}")
+        self._tell("accepted" if new else "duplicate", reply, trigger=False)
+
+    async def _sink(self, url: str, dead: Envelope) -> bool:
+        """Whether the dead letter sink took it, with the Trigger's own retries."""
+        route, attempt = self._route, 0
+        while True:
+            outcome = await self._subscribers.post(
+                url, dead, namespace=route.namespace, timeout_s=route.policy.timeout_s
+            )
+            if isinstance(outcome, Answered) and 200 <= outcome.status < 300:
+                return True  # what a sink answers is nobody's reply
+            action = decide(outcome, attempt, route.policy, self._clock.now())
+            if not isinstance(action, Retry):
+                return False
+            await self._clock.sleep(action.after_s)
+            attempt += 1
+
+    def _tell(
+        self,
+        stage: Stage,
+        event: CloudEvent,
+        attempt: _Attempt | None = None,
+        detail: str | None = None,
+        *,
+        trigger: bool = True,
+    ) -> None:
+        self._observer.publish(
+            Record(
+                at=rfc3339(self._clock.now()),
+                stage=stage,
+                broker=str(self._route.broker),
+                event=event,
+                trigger=self._route.trigger if trigger else None,
+                attempt=attempt.number if attempt else None,
+                status=attempt.status if attempt else None,
+                ms=attempt.ms if attempt else None,
+                detail=detail,
+            )
+        )

@@ -1,0 +1,194 @@
+"""One Trigger at work: fetch, filter, hand to the courier, settle.
+
+An event is settled once, and last. Until then this process holds its lease and says so; when the
+process ends, the event is given back. A settlement that got lost is noticed when the event comes
+again, and repeated without another delivery.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from relume.eventing.broker import Cursor, Held, StoreUnavailable
+from relume.eventing.clock import Clock
+from relume.eventing.courier import Courier, Route
+from relume.eventing.delivery import DeadLetter
+from relume.eventing.envelope import Envelope
+from relume.eventing.event import InvalidEvent
+from relume.eventing.settings import EventingSettings
+from relume.eventing.slots import Slots
+
+log = logging.getLogger(__name__)
+
+# Settled events are remembered: many times what can be under way when a connection breaks.
+_REMEMBERED = 10_000
+
+
+class _Stopping(Exception):
+    """There is no time for another wait: give the event back."""
+
+
+@dataclass(slots=True)
+class _Flight:
+    """One event between its fetch and its end. A newer lease replaces `held`."""
+
+    held: Held
+    envelope: Envelope
+    idle: bool = False
+    task: asyncio.Task[None] | None = field(default=None, repr=False)
+
+
+class Dispatcher:
+    """Runs one Trigger until `stop`; `run` belongs into a task of its own."""
+
+    def __init__(
+        self,
+        route: Route,
+        cursor: Cursor,
+        courier: Courier,
+        slots: Slots,
+        clock: Clock,
+        settings: EventingSettings,
+    ) -> None:
+        self.route = route
+        self._cursor = cursor
+        self._courier = courier
+        self._slots = slots
+        self._clock = clock
+        self._settings = settings
+        self._flights: dict[int, _Flight] = {}
+        self._settled: dict[int, None] = {}  # a set that remembers its order
+        self._changed = asyncio.Event()
+        self._stopping = False
+        self._fetching: asyncio.Task[None] | None = None
+        self._breathing: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Events in the log that no delivery was tried for."""
+        return self._cursor.waiting
+
+    @property
+    def in_flight(self) -> int:
+        """Events held here: in delivery, or waiting for their next attempt."""
+        return len(self._flights)
+
+    @property
+    def courier(self) -> Courier:
+        return self._courier
+
+    async def run(self) -> None:
+        """Work until stopped. Cancelling gives back whatever is held."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._breathing = group.create_task(self._keep_leases())
+                self._fetching = group.create_task(self._fetch(group))
+        finally:
+            # Only those whose task was cancelled before its first step are still here.
+            for flight in self._flights.values():
+                await flight.held.give_back()
+            self._flights.clear()
+
+    async def stop(self, grace_s: float) -> None:
+        """Fetch nothing more, give deliveries `grace_s` to end, give the rest back.
+
+        Returns when the log knows what was settled and what was given back.
+        """
+        self._stopping = True
+        if self._fetching is not None:
+            self._fetching.cancel()
+        await self._cursor.stop()
+        for flight in self._flights.values():
+            if flight.idle and flight.task is not None:
+                flight.task.cancel()
+        tasks = [flight.task for flight in self._flights.values() if flight.task is not None]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=grace_s)
+            for task in late:
+                task.cancel()
+            await asyncio.wait(tasks)
+        if self._breathing is not None:
+            self._breathing.cancel()
+        await self._cursor.confirm()
+
+    async def _fetch(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            room = min(self._slots.free, self._settings.held - len(self._flights))
+            if room > 0:
+                for held in await self._cursor.fetch(room):
+                    await self._take(held, group)
+            else:
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def _take(self, held: Held, group: asyncio.TaskGroup) -> None:
+        if held.sequence in self._settled:
+            return await held.settle()  # the first time it got lost
+        if flight := self._flights.get(held.sequence):
+            flight.held = held  # the lease ran out while we were working, or the log restarted
+            return
+        try:
+            envelope = Envelope.unpack(held.payload)
+        except InvalidEvent as error:
+            log.error("%s/%d: %s", self.route.broker, held.sequence, error)
+            return await held.settle()
+        if not self.route.wanted(envelope.event):
+            self._courier.tally.filtered += 1
+            return await held.settle()
+        flight = _Flight(held, envelope)
+        self._flights[held.sequence] = flight
+        flight.task = group.create_task(self._fly(flight))
+
+    async def _fly(self, flight: _Flight) -> None:
+        sequence = flight.held.sequence
+        try:
+            await self._carry(flight)
+            self._remember(sequence)
+            await flight.held.settle()
+        except (_Stopping, StoreUnavailable):
+            await flight.held.give_back()
+        except asyncio.CancelledError:
+            if sequence in self._settled:
+                await flight.held.settle()
+            else:
+                await flight.held.give_back()
+            raise
+        finally:
+            del self._flights[sequence]
+            self._changed.set()
+
+    async def _carry(self, flight: _Flight) -> None:
+        try:
+            await self._courier.carry(flight.envelope, lambda: self._idle(flight))
+        except (_Stopping, StoreUnavailable):
+            raise
+        except Exception as error:
+            # Ours, not the subscriber's: the next try would end the same way.
+            log.exception("%s: delivery of %s", self.route.trigger, flight.envelope.event.id)
+            letter = DeadLetter("internal", 0, repr(error).encode())
+            await self._courier.give_up(flight.envelope, letter)
+
+    @contextlib.contextmanager
+    def _idle(self, flight: _Flight) -> Iterator[None]:
+        if self._stopping:
+            raise _Stopping
+        flight.idle = True
+        try:
+            yield
+        finally:
+            flight.idle = False
+
+    def _remember(self, sequence: int) -> None:
+        self._settled[sequence] = None
+        if len(self._settled) > _REMEMBERED:
+            del self._settled[next(iter(self._settled))]
+
+    async def _keep_leases(self) -> None:
+        while True:
+            await self._clock.sleep(self._settings.heartbeat_s)
+            for flight in list(self._flights.values()):
+                await flight.held.extend()
+            self._slots.grant()  # the subscriber may have grown
+            self._changed.set()

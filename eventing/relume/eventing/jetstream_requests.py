@@ -1,0 +1,71 @@
+"""Requests to nats-server over one subscription, which fail at once when the connection is lost.
+
+A request that was written to a dead connection is never answered; nats-py would let it run into
+its timeout, and whoever waits would wait for nothing.
+"""
+
+import asyncio
+import itertools
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+# What nats-py raises when it cannot send: the buffer of a lost connection is full, or all is over.
+SEND_ERRORS = (nats.errors.Error, OSError)
+
+
+class NoAnswer(Exception):
+    """The connection was lost or nobody answered in time; the request may have been carried out."""
+
+
+class Requests:
+    """Sends requests and hands each answer to its sender."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._inbox = client.new_inbox()
+        self._tokens = itertools.count()
+        self._waiting: dict[str, asyncio.Future[Msg]] = {}
+
+    async def open(self) -> None:
+        await self._client.subscribe(f"{self._inbox}.*", cb=self._answered)
+
+    async def send(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        timeout_s: float,
+        headers: dict[str, str] | None = None,
+    ) -> Msg:
+        """The answer to one request. Raises NoAnswer, also when nobody listens on the subject."""
+        token = str(next(self._tokens))
+        answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        self._waiting[token] = answer
+        try:
+            await self._client.publish(
+                subject, payload, reply=f"{self._inbox}.{token}", headers=headers
+            )
+            async with asyncio.timeout(timeout_s):
+                message = await answer
+        except TimeoutError:
+            raise NoAnswer(f"no answer within {timeout_s:g} s") from None
+        except SEND_ERRORS as error:
+            raise NoAnswer(str(error)) from None
+        finally:
+            del self._waiting[token]
+        if not message.data and (message.headers or {}).get("Status") == "503":
+            raise NoAnswer("JetStream is not ready")
+        return message
+
+    def fail_all(self) -> None:
+        """The connection is lost: what was sent will not be answered."""
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(NoAnswer("the connection to nats-server was lost"))
+
+    async def _answered(self, message: Msg) -> None:
+        answer = self._waiting.get(message.subject.rpartition(".")[2])
+        if answer is not None and not answer.done():
+            answer.set_result(message)

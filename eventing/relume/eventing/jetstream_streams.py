@@ -1,0 +1,139 @@
+"""The streams and consumers of one Broker: made, found again, kept small.
+
+Settled events stay for the duplicate window, because nats-server builds its memory of message ids
+from what is stored when it starts again; `sweep` removes them after that.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import nats.js.errors
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    ConsumerInfo,
+    DeliverPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+
+from relume.eventing.broker import BrokerKey
+from relume.eventing.jetstream_cursor import JetStreamCursor
+from relume.eventing.settings import EventingSettings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class BrokerStreams:
+    """What this process knows of one Broker's streams, and its cursors by Trigger name."""
+
+    stream: str
+    subject: str
+    dead_stream: str
+    dead_subject: str
+    last_sequence: int = 0
+    buried: int = 0
+    cursors: dict[str, JetStreamCursor] = field(default_factory=dict)
+    # (when, last sequence then): tells which events are older than the duplicate window.
+    marks: deque[tuple[float, int]] = field(default_factory=deque)
+
+    @classmethod
+    def named(cls, broker: BrokerKey) -> "BrokerStreams":
+        token = f"{_token(broker.namespace)}_{_token(broker.name)}"
+        return cls(
+            stream=f"broker_{token}",
+            subject=f"relume.broker.{token}",
+            dead_stream=f"deadletters_{token}",
+            dead_subject=f"relume.deadletters.{token}",
+        )
+
+    def stored(self, sequence: int) -> None:
+        """An event got this sequence: every Trigger has one more waiting."""
+        if sequence > self.last_sequence:
+            self.last_sequence = sequence
+            for cursor in self.cursors.values():
+                cursor.last_sequence = sequence
+
+
+async def ensure_streams(
+    jetstream: JetStreamContext, streams: BrokerStreams, settings: EventingSettings
+) -> None:
+    """Both streams exist as we want them; what they hold is read into `streams`."""
+    streams.last_sequence, _ = await _ensure_stream(
+        jetstream, streams.stream, streams.subject, settings
+    )
+    _, streams.buried = await _ensure_stream(
+        jetstream, streams.dead_stream, streams.dead_subject, settings
+    )
+
+
+async def ensure_consumers(
+    jetstream: JetStreamContext,
+    stream: str,
+    triggers: Sequence[str],
+    settings: EventingSettings,
+) -> Mapping[str, ConsumerInfo]:
+    """One durable consumer per Trigger name and no others; a new one starts with what comes now."""
+    wanted = {_token(trigger): trigger for trigger in triggers}
+    for present in await jetstream.consumers_info(stream):
+        if present.name not in wanted:
+            log.info("%s: Trigger %s is gone, its events go with it", stream, present.name)
+            await jetstream.delete_consumer(stream, present.name)
+    consumers = {}
+    for name, trigger in wanted.items():
+        config = ConsumerConfig(
+            durable_name=name,
+            deliver_policy=DeliverPolicy.NEW,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=settings.lease_s,
+            max_deliver=-1,
+            max_ack_pending=settings.held,
+        )
+        consumers[trigger] = await jetstream.add_consumer(stream, config)
+    return consumers
+
+
+async def sweep(
+    jetstream: JetStreamContext, streams: BrokerStreams, now: float, window_s: float
+) -> None:
+    """Remove what every Trigger has settled and is older than the duplicate window.
+
+    Age is known from the calls of this function, so nothing goes in the first window of a process.
+    """
+    streams.marks.append((now, streams.last_sequence))
+    old = 0
+    while streams.marks and streams.marks[0][0] <= now - window_s:
+        old = streams.marks.popleft()[1]
+    consumers = await jetstream.consumers_info(streams.stream)
+    settled = [each.ack_floor.stream_seq for each in consumers if each.ack_floor]
+    if (done := min([old, *settled])) > 0:
+        await jetstream.purge_stream(streams.stream, seq=done + 1)
+
+
+async def _ensure_stream(
+    jetstream: JetStreamContext, name: str, subject: str, settings: EventingSettings
+) -> tuple[int, int]:
+    """(last sequence, number of messages)."""
+    config = StreamConfig(
+        name=name,
+        subjects=[subject],
+        storage=StorageType.FILE,
+        retention=RetentionPolicy.LIMITS,
+        duplicate_window=settings.duplicate_window_s,
+    )
+    try:
+        info = await jetstream.add_stream(config)
+    except nats.js.errors.BadRequestError:
+        info = await jetstream.update_stream(config)
+    return info.state.last_seq, info.state.messages
+
+
+def _token(name: str) -> str:
+    # Names of Kubernetes objects may hold dots, which separate the tokens of a NATS subject; they
+    # never hold `=` or `_`.
+    return name.replace(".", "=")

@@ -1,0 +1,137 @@
+"""An EventLog in memory, for tests: the same contract, nothing survives the process."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from relume.eventing.broker import BrokerKey, EventTooLarge
+from relume.eventing.clock import Clock
+from relume.eventing.envelope import Envelope, identity
+from relume.eventing.settings import MAX_MESSAGE_BYTES, EventingSettings
+
+
+@dataclass(slots=True)
+class _Log:
+    events: list[bytes] = field(default_factory=list)  # sequence 1 is at index 0
+    known: dict[str, tuple[float, int]] = field(default_factory=dict)  # key: (when, sequence)
+    dead: dict[str, Envelope] = field(default_factory=dict)
+    cursors: dict[str, "MemoryCursor"] = field(default_factory=dict)
+
+
+class MemoryHeld:
+    """An event on lease; the lease is kept by its cursor."""
+
+    def __init__(self, cursor: "MemoryCursor", sequence: int, payload: bytes) -> None:
+        self._cursor = cursor
+        self.sequence = sequence
+        self.payload = payload
+
+    async def settle(self) -> None:
+        self._cursor.leases.pop(self.sequence, None)
+
+    async def give_back(self) -> None:
+        if self.sequence in self._cursor.leases:
+            self._cursor.leases[self.sequence] = 0.0
+            self._cursor.changed.set()
+
+    async def extend(self) -> None:
+        if self.sequence in self._cursor.leases:
+            self._cursor.leases[self.sequence] = self._cursor.lease_end()
+
+
+class MemoryCursor:
+    """A Trigger's place; `leases` maps each unsettled sequence to when it may be fetched again."""
+
+    def __init__(self, log: _Log, clock: Clock, lease_s: float) -> None:
+        self._log = log
+        self._clock = clock
+        self._lease_s = lease_s
+        self._next = len(log.events) + 1
+        self.leases: dict[int, float] = {}
+        self.changed = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._log.events) + 1 - self._next
+
+    def lease_end(self) -> float:
+        return self._clock.monotonic() + self._lease_s
+
+    async def fetch(self, limit: int) -> Sequence[MemoryHeld]:
+        while not (due := self._due()[:limit]):
+            self.changed.clear()
+            await self._something_happens()
+        for sequence in due:
+            self.leases[sequence] = self.lease_end()
+            self._next = max(self._next, sequence + 1)
+        return [MemoryHeld(self, each, self._log.events[each - 1]) for each in due]
+
+    async def stop(self) -> None: ...
+
+    async def confirm(self) -> None: ...
+
+    def _due(self) -> list[int]:
+        now = self._clock.monotonic()
+        again = sorted(sequence for sequence, end in self.leases.items() if end <= now)
+        return again + list(range(self._next, len(self._log.events) + 1))
+
+    async def _something_happens(self) -> None:
+        """A new event, one given back, or the end of the first lease."""
+        waits: list[asyncio.Future[object]] = [asyncio.ensure_future(self.changed.wait())]
+        if self.leases:
+            left = min(self.leases.values()) - self._clock.monotonic()
+            waits.append(asyncio.ensure_future(self._clock.sleep(left)))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+
+class MemoryLog:
+    """Brokers as lists."""
+
+    def __init__(self, settings: EventingSettings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._logs: dict[BrokerKey, _Log] = {}
+
+    async def close(self) -> None: ...
+
+    async def open_broker(self, broker: BrokerKey, triggers: Sequence[str]) -> None:
+        log = self._logs.setdefault(broker, _Log())
+        log.cursors = {
+            trigger: log.cursors.get(trigger)
+            or MemoryCursor(log, self._clock, self._settings.lease_s)
+            for trigger in triggers
+        }
+
+    async def append(self, broker: BrokerKey, envelope: Envelope, patience_s: float) -> bool:
+        payload = envelope.pack()
+        if len(payload) > MAX_MESSAGE_BYTES:
+            raise EventTooLarge(f"{len(payload)} bytes do not fit one message")
+        log, key, now = self._logs[broker], identity(envelope.event), self._clock.monotonic()
+        if key in log.known and now - log.known[key][0] < self._settings.duplicate_window_s:
+            return False
+        log.events.append(payload)
+        log.known[key] = (now, len(log.events))
+        for cursor in log.cursors.values():
+            cursor.changed.set()
+        return True
+
+    async def bury(
+        self, broker: BrokerKey, trigger: str, envelope: Envelope, patience_s: float
+    ) -> None:
+        self._logs[broker].dead[f"{identity(envelope.event)}.{trigger}"] = envelope
+
+    def cursor(self, broker: BrokerKey, trigger: str) -> MemoryCursor:
+        return self._logs[broker].cursors[trigger]
+
+    def buried(self, broker: BrokerKey) -> int:
+        return len(self._logs[broker].dead)
+
+    def dead_letters(self, broker: BrokerKey) -> list[Envelope]:
+        """What was buried, oldest first."""
+        return list(self._logs[broker].dead.values())
+
+    async def sweep(self) -> None: ...

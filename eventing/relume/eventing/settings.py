@@ -1,0 +1,30 @@
+"""What can be tuned in the eventing plane; every default says where it comes from."""
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+# One message in the log, its attributes included; the largest that nats-server recommends.
+MAX_MESSAGE_BYTES = 8 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class EventingSettings:
+    """Durations in seconds, sizes in bytes."""
+
+    # A held event belongs to this process for so long without a sign of life.
+    lease_s: float = 10.0
+    # Three signs of life per lease: one may get lost.
+    heartbeat_s: float = 3.0
+    # The same (source, id, type) within this time is the same event.
+    duplicate_window_s: float = 600.0
+    # Deliveries under way per Trigger when nothing better is known: the Kafka Broker's own gate.
+    in_flight: int = 50
+    # Events held per Trigger, those that wait for their next attempt included.
+    held: int = 1000
+    # An event with its attributes must fit one message; headers take up to 64 KiB.
+    max_event_bytes: int = 7 * MIB
+    # How long the ingress waits for a store that restarts before it answers 503.
+    store_patience_s: float = 10.0
+    # How often events that every Trigger has settled are removed from the disk.
+    sweep_s: float = 60.0

@@ -19,8 +19,8 @@ DOMAIN = "autoscaling.knative.dev/"
 MIN_SCALE = DOMAIN + "min-scale"
 MAX_SCALE = DOMAIN + "max-scale"
 _INT32 = 2**31 - 1
-_WHOLE = re.compile(r"[+-]?\d{1,18}")
-_DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+_DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _LONGEST = ("1h0m0s", 3600.0)
 _MIN_TARGET = 0.01
 

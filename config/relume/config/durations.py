@@ -3,10 +3,11 @@
 import re
 from collections.abc import Callable
 
-_GO = re.compile(r"[+-]?(0|((\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h))+)")
+_GO = re.compile(r"[+-]?(0|((\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h))+)", re.ASCII)
 _ISO = re.compile(
     r"P(?!$)(\d+([.,]\d+)?W)?(\d+([.,]\d+)?D)?"
-    r"(T(?=\d)(\d+([.,]\d+)?H)?(\d+([.,]\d+)?M)?(\d+([.,]\d+)?S)?)?"
+    r"(T(?=\d)(\d+([.,]\d+)?H)?(\d+([.,]\d+)?M)?(\d+([.,]\d+)?S)?)?",
+    re.ASCII,
 )
 _LONGEST_S = 2**63 / 1e9  # what Go's time.Duration holds: 292 years in nanoseconds
 

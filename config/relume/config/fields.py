@@ -63,5 +63,5 @@ class Fields:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`; did you mean …?` where one of `known` is close to `name`, else nothing."""
     spelled = {choice.lower(): choice for choice in sorted(known)}
-    close = get_close_matches(name.lower(), spelled, n=1, cutoff=0.7)
+    close = get_close_matches(name.lower(), spelled, n=1, cutoff=0.6)
     return f"; did you mean {spelled[close[0]]}?" if close else ""

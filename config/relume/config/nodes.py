@@ -16,7 +16,7 @@ from relume.config.services import Origin
 Kind = Literal["string", "integer", "number", "boolean", "null"]
 
 _INT32 = 2**31 - 1
-_DECIMAL = re.compile(r"[+-]?(0|[1-9]\d*)")
+_DECIMAL = re.compile(r"[+-]?(0|[1-9][0-9]*)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,9 +42,8 @@ def documents(file: Path) -> Iterator[Node]:
         raise _not_yaml(file, line, " ".join(word for word in words if word)) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise _not_yaml(file, line, f"character U+{ord(error.character):04X} is not allowed") from (
-            error
-        )
+        code = int(error.character)  # of a str; of bytes it would be a character
+        raise _not_yaml(file, line, f"character U+{code:04X} is not allowed") from error
     except RecursionError as error:
         raise _not_yaml(file, 1, "it is nested too deeply") from error
 

@@ -115,6 +115,7 @@ async def _time_out(answer: Answer, send: Send) -> None:
 async def _pumping(body: RequestBody) -> AsyncIterator[None]:
     """Read the request beside the block."""
     pump = asyncio.create_task(body.pump())
+    await asyncio.sleep(0)  # what has arrived with the headers is taken at once
     try:
         yield
     finally:

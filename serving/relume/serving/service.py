@@ -102,21 +102,27 @@ class Service:
 
         Raises PredictorFailed when the load that it waited for failed, PlaneStopping.
         """
-        if self._stopping:
-            raise PlaneStopping("the plane is shutting down")
-        clock = self._around.clock
-        backend = self._throttler.try_acquire()
-        if backend is None:
-            waiter = self._throttler.enqueue(arrived, event_id)
-            if self._revision.target == 0:
-                # Knative's poke: the first request at zero does not wait for the next tick (A1).
-                self.tick()
-            backend = await self._throttler.granted(waiter)
-        now = clock.monotonic()
-        replica = self._replicas[backend.replica]
-        cold = replica.ready_at is not None and replica.ready_at >= arrived
+        replica = None
+        while replica is None:
+            backend = self._throttler.try_acquire()
+            waited = backend is None
+            if backend is None:
+                backend = await self._wait(arrived, event_id)
+            # None if it died in the turn of the loop in which it was granted: nothing was sent yet.
+            replica = self._replicas.get(backend.replica)
+        now = self._around.clock.monotonic()
+        cold = waited and replica.ready_at is not None and replica.ready_at >= arrived
         held_ms = (now - arrived) * 1000
         return Lease(backend, replica, now, held_ms, replica.cold.ready if cold else None)
+
+    async def _wait(self, arrived: float, event_id: str | None) -> Backend:
+        if self._stopping:
+            raise PlaneStopping("the plane is shutting down")
+        waiter = self._throttler.enqueue(arrived, event_id)
+        if self._revision.target == 0:
+            # Knative's poke: the first request at zero does not wait for the next tick (A1).
+            self.tick()
+        return await self._throttler.granted(waiter)
 
     def release(self, lease: Lease) -> None:
         """Give a replica back."""

@@ -1,0 +1,206 @@
+"""Predictors that die, refuse and break off, under a virtual clock."""
+
+import asyncio
+import json
+from typing import Any
+
+from aiohttp import web
+
+from .conftest import Staging, service
+from .virtual import eventually
+
+
+def reason(body: bytes) -> tuple[str, str, Any]:
+    parsed = json.loads(body)
+    return parsed["reason"], parsed["error"]["message"], parsed["error"]["code"]
+
+
+async def test_a_predictor_that_dies_while_loading_fails_everyone_who_waits(
+    stage: Staging,
+) -> None:
+    async with stage() as s:
+        requests = [s.ask() for _ in range(3)]
+        predictor = await s.launched()
+        predictor.exit(3)
+        for request in requests:
+            await request.end()
+            assert request.status == 503
+            assert request.headers["retry-after"] == "1"
+            word, message, code = reason(request.body)
+            assert (word, code) == ("predictor-failed", 503)
+            assert "exited with code 3" in message
+        assert s.status()["state"] == "failed"
+        assert s.status()["reason"] == "the predictor exited with code 3"
+        entry = s.plane.coldstarts()[-1]
+        assert (entry["outcome"], entry["reason"]) == ("failed", s.status()["reason"])
+
+
+async def test_a_predictor_that_cannot_be_started_fails_the_same_way(stage: Staging) -> None:
+    async with stage() as s:
+        s.launcher.refuse = "the model hf://org/model is not in the store"
+        request = s.ask()
+        await request.end()
+        assert request.status == 503
+        assert "not in the store" in reason(request.body)[1]
+        assert s.status()["pids"] == []
+
+
+async def test_the_next_request_tries_again_after_the_back_off(stage: Staging) -> None:
+    async with stage() as s:
+        first = s.ask()
+        (await s.launched()).exit(3)
+        await first.end()
+        second = s.ask()
+        await s.clock.advance(0.9)
+        assert len(s.launcher.started) == 1
+        assert (s.status()["state"], s.status()["held"]) == ("failed", 1)
+        await s.clock.advance(0.1)
+        await s.ready(2)
+        assert (await second.end()).status == 200
+        assert s.status()["reason"] is None
+
+
+async def test_the_back_off_doubles(stage: Staging) -> None:
+    async with stage() as s:
+        for number, wait in enumerate((1, 2, 4, 8), start=1):
+            request = s.ask()
+            (await s.launched(number)).exit(3)
+            await request.end()
+            assert request.headers["retry-after"] == str(wait)
+            await s.clock.advance(wait)
+
+
+async def test_a_failure_without_requests_starts_nothing_by_itself(stage: Staging) -> None:
+    async with stage() as s:
+        request = s.ask()
+        (await s.launched()).exit(3)
+        await request.end()
+        await s.clock.advance(1000)
+        assert len(s.launcher.started) == 1
+
+
+async def test_with_a_minimum_the_plane_tries_again_by_itself(stage: Staging) -> None:
+    async with stage(service(min_replicas=1)) as s:
+        (await s.launched()).exit(3)
+        await eventually(lambda: s.status()["state"] == "failed")
+        await s.clock.advance(1)
+        await s.ready(2)
+        assert s.status()["state"] == "ready"
+
+
+async def test_a_predictor_killed_while_it_answers_is_502_and_the_next_request_starts_another(
+    stage: Staging,
+) -> None:
+    async def infer(request: web.Request) -> web.StreamResponse:
+        if request.path == "/first":
+            await asyncio.Event().wait()
+        return web.Response(text="done")
+
+    async with stage(handler=infer) as s:
+        request = s.ask("/serving/default/summarize/first")
+        predictor = await s.ready()
+        await eventually(lambda: bool(predictor.seen))
+        predictor.exit(-9)
+        await request.end()
+        assert request.status == 502
+        assert reason(request.body)[0] == "predictor-unreachable"
+        assert s.status()["reason"] == "the predictor was killed by SIGKILL"
+        again = s.ask()
+        await s.ready(2)
+        assert (await again.end()).status == 200
+
+
+async def test_a_stream_that_breaks_off_is_not_ended_as_if_it_were_complete(
+    stage: Staging,
+) -> None:
+    async def infer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b"data: one\n\n")
+        await asyncio.Event().wait()
+        return response
+
+    async with stage(handler=infer) as s:
+        request = s.ask()
+        predictor = await s.ready()
+        await eventually(lambda: bool(request.chunks))
+        predictor.exit(-9)
+        await request.end()
+        assert (request.status, request.body, request.complete) == (200, b"data: one\n\n", False)
+
+
+async def test_a13_a_refused_connection_is_502(stage: Staging) -> None:
+    async with stage() as s:
+        first = s.ask()
+        predictor = await s.ready()
+        await first.end()
+        await predictor.close_port()
+        request = await s.ask().end()
+        assert request.status == 502
+        assert reason(request.body)[0] == "predictor-unreachable"
+
+
+async def test_a_request_that_reached_the_predictor_is_never_sent_again(stage: Staging) -> None:
+    async def infer(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
+
+    async with stage(handler=infer) as s:
+        request = s.ask()
+        predictor = await s.ready()
+        await request.end()
+        assert request.status == 502
+        assert len(predictor.seen) == 1
+
+
+async def test_stopping_answers_what_is_held_and_ends_what_loads(stage: Staging) -> None:
+    async with stage() as s:
+        request = s.ask()
+        predictor = await s.launched()
+        stopping = asyncio.create_task(s.plane.stop(30))
+        await request.end()
+        assert request.status == 503
+        assert reason(request.body)[0] == "shutting-down"
+        await stopping
+        assert predictor.terminated
+        late = await s.ask().end()
+        assert late.status == 503
+
+
+async def test_stopping_lets_a_running_request_finish(stage: Staging) -> None:
+    more = asyncio.Event()
+
+    async def infer(request: web.Request) -> web.StreamResponse:
+        await more.wait()
+        return web.Response(text="done")
+
+    async with stage(handler=infer) as s:
+        request = s.ask()
+        predictor = await s.ready()
+        await eventually(lambda: bool(predictor.seen))
+        stopping = asyncio.create_task(s.plane.stop(30))
+        await s.clock.advance(29)
+        assert not predictor.terminated
+        more.set()
+        await request.end()
+        assert (request.status, request.body) == (200, b"done")
+        await stopping
+        assert predictor.terminated
+
+
+async def test_stopping_does_not_wait_longer_than_its_grace(stage: Staging) -> None:
+    async def infer(request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        return web.Response()
+
+    async with stage(handler=infer) as s:
+        request = s.ask()
+        predictor = await s.ready()
+        await eventually(lambda: bool(predictor.seen))
+        stopping = asyncio.create_task(s.plane.stop(30))
+        await s.clock.advance(30)
+        await stopping
+        assert predictor.terminated
+        assert (await request.end()).status == 502

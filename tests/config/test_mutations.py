@@ -1,0 +1,150 @@
+"""Whatever is done to a sample, loading it gives a plan or one clear refusal, never a traceback."""
+
+import copy
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from relume.config import Plan, load
+from relume.config.errors import InvalidInput, InvalidManifest
+
+from .manifests import broker, service, together, trigger
+
+SAMPLES = Path(__file__).parents[2] / "config" / "samples"
+RICH = together(
+    broker("delivery: {retry: 3, backoffPolicy: linear, backoffDelay: PT1S, timeout: PT5S}"),
+    service(
+        "minReplicas: 0\nmaxReplicas: 2\nscaleTarget: 4\nscaleMetric: rps\ntimeout: 5\n"
+        "annotations: {autoscaling.knative.dev/target: '3', a: b}",
+        "env: [{name: A, value: x}]\nargs: [--x=$(A)]\nruntime: relume-vllm\nprotocolVersion: v1\n"
+        "resources: {limits: {cpu: 1, nvidia.com/gpu: 1}, claims: []}",
+        "namespace: default\nlabels: {a: b}\nannotations: {autoscaling.knative.dev/window: 6s}",
+    ),
+    trigger(
+        "filters: [{all: [{not: {exact: {type: a}}}, {any: [{prefix: {a: b}}, {suffix: {a: b}}]}]}]"
+        "\nfilter: {attributes: {type: a}}",
+        "ref: {apiVersion: serving.kserve.io/v1beta1, kind: InferenceService, name: m}\nuri: /v1",
+    ),
+)
+TEXTS = {
+    "rich": RICH,
+    "summarize": (SAMPLES / "summarize.yaml").read_text(encoding="utf-8"),
+}
+OTHER_VALUES = (None, True, -1, 2**40, 0.5, "", "x", " ", "é\u2028", [], {}, [1], {"a": 1}, [[]])
+
+Path_ = tuple[str | int, ...]
+
+
+def outcome(folder: Path, text: str) -> Plan | InvalidManifest:
+    """Load `text`; every exception but a refusal fails the test."""
+    file = folder / "m.yaml"
+    file.write_text(text, encoding="utf-8")
+    try:
+        return load([file])
+    except InvalidManifest as error:
+        assert str(error).startswith(f"{file}:{error.line}: {error.field}: ")
+        assert error.field
+        assert 1 <= error.line <= text.count("\n") + 1
+        assert "\n" not in str(error)
+        return error
+
+
+def places(value: Any, path: Path_ = ()) -> Iterator[Path_]:
+    """The path of every value inside `value`."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, child in inside:
+        yield (*path, key)
+        if isinstance(child, dict | list):
+            yield from places(child, (*path, key))
+
+
+def changed(documents: list[Any], path: Path_, how: Any) -> str:
+    """The documents as YAML after `how(parent, key)` changed one place."""
+    documents = copy.deepcopy(documents)
+    parent: Any = documents
+    for key in path[:-1]:
+        parent = parent[key]
+    how(parent, path[-1])
+    return yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True)
+
+
+def all_places(name: str) -> list[tuple[list[Any], Path_]]:
+    documents = list(yaml.safe_load_all(TEXTS[name]))
+    return [(documents, path) for path in places(documents)]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_unchanged_text_is_a_plan(tmp_path: Path, name: str) -> None:
+    assert isinstance(outcome(tmp_path, TEXTS[name]), Plan)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_dropping_any_field_gives_a_plan_or_a_refusal(tmp_path: Path, name: str) -> None:
+    for documents, path in all_places(name):
+        try:
+            outcome(tmp_path, changed(documents, path, lambda parent, key: parent.pop(key)))
+        except InvalidInput as error:
+            assert error.reason == "no-manifest"
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_misnaming_any_field_is_refused_or_is_the_users_own_name(tmp_path: Path, name: str) -> None:
+    def misname(parent: Any, key: Any) -> None:
+        parent[f"{key}x"] = parent.pop(key)
+
+    for documents, path in all_places(name):
+        if isinstance(path[-1], int):
+            continue
+        found = outcome(tmp_path, changed(documents, path, misname))
+        own = path[-2:-1] in (("labels",), ("limits",), ("requests",)) or path[-1] == "a"
+        own = own or path[-2] in ("exact", "prefix", "suffix", "attributes")
+        noted = "serving.k" in str(path[-1])  # annotations that a machine leaves out
+        assert isinstance(found, InvalidManifest) or own or noted, path
+
+
+def test_any_other_type_anywhere_gives_a_plan_or_a_refusal(tmp_path: Path) -> None:
+    for documents, path in all_places("rich"):
+        for other in OTHER_VALUES:
+
+            def retype(parent: Any, key: Any, other: Any = other) -> None:
+                parent[key] = other
+
+            try:
+                outcome(tmp_path, changed(documents, path, retype))
+            except InvalidInput as error:
+                assert error.reason == "no-manifest"
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.sampled_from(sorted(TEXTS)), st.integers(0, 2**32), st.integers(1, 6))
+def test_any_damage_to_the_text_gives_a_plan_or_a_refusal(
+    tmp_path: Path, name: str, seed: int, times: int
+) -> None:
+    chance = random.Random(seed)
+    text = TEXTS[name]
+    for _ in range(times):
+        at = chance.randrange(len(text))
+        match chance.randrange(3):
+            case 0:
+                text = text[:at] + text[at + chance.randrange(1, 20) :]
+            case 1:
+                text = (
+                    text[:at]
+                    + chance.choice("{}[]:-*&!|>'\"#%@`,? \t\n0aé\u0085\u2028")
+                    + text[at:]
+                )
+            case _:
+                start = chance.randrange(len(text))
+                text = text[:at] + text[start : start + 30] + text[at:]
+    try:
+        outcome(tmp_path, text)
+    except InvalidInput as error:
+        assert error.reason == "no-manifest"

@@ -2,6 +2,7 @@
 
 import orjson
 import pytest
+
 from relume.eventing.codec import Headers, Mode, decode, encode, encode_batch, encode_value, mode_of
 from relume.eventing.event import CloudEvent, InvalidEvent
 

@@ -8,6 +8,7 @@ import pytest
 from cloudevents.http import from_http
 from hypothesis import given
 from hypothesis import strategies as st
+
 from relume.eventing.codec import Mode, decode, decode_value, encode, encode_batch, encode_value
 from relume.eventing.event import CloudEvent, InvalidEvent, canonical
 

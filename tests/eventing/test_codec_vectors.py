@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+
 from relume.eventing.codec import Mode, decode, encode
 from relume.eventing.event import CloudEvent
 

@@ -1,6 +1,7 @@
 """CloudEvents 1.0.2 "Context Attributes" and "Type System"."""
 
 import pytest
+
 from relume.eventing.event import CloudEvent, InvalidEvent, canonical, is_json
 
 MINIMUM = {"id": "1", "source": "/s", "type": "t"}

@@ -119,6 +119,8 @@ class Dispatcher:
             if room > 0:
                 for held in await self._cursor.fetch(room):
                     await self._take(held, group)
+                # The new flights take their slots before the room is counted again.
+                await asyncio.sleep(0)
             else:
                 self._changed.clear()
                 await self._changed.wait()
@@ -175,6 +177,7 @@ class Dispatcher:
         if self._stopping:
             raise _Stopping
         flight.idle = True
+        self._changed.set()  # an event that waits has left its slot to another
         try:
             yield
         finally:

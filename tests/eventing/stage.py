@@ -1,0 +1,188 @@
+"""An eventing plane on a virtual clock, with subscribers that are real HTTP servers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import httpx
+from aiohttp import web
+
+from relume.config import Broker, Delivery, Destination, Plan, Trigger
+from relume.eventing.broker import BrokerKey, ClosableLog
+from relume.eventing.clock import Clock, VirtualClock
+from relume.eventing.codec import Mode, decode, encode
+from relume.eventing.event import CloudEvent
+from relume.eventing.memory import MemoryLog
+from relume.eventing.observer import Observer, Record, Subscription
+from relume.eventing.plane import EventingPlane
+from relume.eventing.settings import EventingSettings
+
+BROKER = BrokerKey("default", "b")
+
+
+def event(id_: str = "1", data: bytes | None = None, **attributes: object) -> CloudEvent:
+    return CloudEvent.create({"id": id_, "source": "/test", "type": "ask", **attributes}, data)
+
+
+def answer(response: CloudEvent | None = None, status: int = 200) -> web.Response:
+    """An HTTP response, empty or with an event in binary mode."""
+    if response is None:
+        return web.Response(status=status)
+    headers, body = encode(response, Mode.BINARY)
+    return web.Response(status=status, headers=dict(headers), body=body)
+
+
+Handler = Callable[["Call"], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class Call:
+    """One delivery as the subscriber saw it."""
+
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+    @property
+    def event(self) -> CloudEvent:
+        return decode(self.headers, self.body).event
+
+    def header(self, name: str) -> str | None:
+        return next((v for n, v in self.headers if n.lower() == name.lower()), None)
+
+
+class Subscriber:
+    """A server on loopback that answers by its script, then for ever as its last line says."""
+
+    def __init__(self, *script: web.Response | Handler) -> None:
+        self.script = list(script) or [answer()]
+        self.calls: list[Call] = []
+        self.running = 0
+        self.most_at_once = 0
+        self._runner: web.AppRunner | None = None
+        self.url = ""
+
+    async def __aenter__(self) -> "Subscriber":
+        app = web.Application(client_max_size=2**24)
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        # A handler must see that its client went away.
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        port = self._runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{port}/"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    @property
+    def ids(self) -> list[str]:
+        return [call.event.id for call in self.calls]
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        call = Call(tuple(request.headers.items()), await request.read())
+        self.calls.append(call)
+        step = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        if isinstance(step, web.Response):
+            return web.Response(status=step.status, headers=step.headers, body=step.body)
+        self.running += 1
+        self.most_at_once = max(self.most_at_once, self.running)
+        try:
+            return await step(call)
+        finally:
+            self.running -= 1
+
+
+def trigger(name: str, subscriber: str, **spec: object) -> Trigger:
+    return Trigger("default", name, "b", Destination(uri=subscriber), **spec)  # type: ignore[arg-type]
+
+
+def resolve(destination: Destination, namespace: str) -> str:
+    if destination.ref is not None:
+        return f"http://broker/{destination.ref.namespace}/{destination.ref.name}"
+    assert destination.uri is not None
+    return destination.uri
+
+
+@dataclass
+class Stage:
+    """A started plane. `log` is shared by the planes of one test, as a state folder would be."""
+
+    triggers: Sequence[Trigger]
+    delivery: Delivery | None = None
+    settings: EventingSettings = field(default_factory=EventingSettings)
+    clock: Clock = field(default_factory=VirtualClock)
+    log: ClosableLog | None = None
+    concurrency: Callable[[Trigger], int | None] = lambda _: None
+    observer: Observer = field(default_factory=Observer)
+
+    async def __aenter__(self) -> "Stage":
+        self.log = self.log or MemoryLog(self.settings, self.clock)
+        plan = Plan(
+            brokers=(Broker("default", "b", delivery=self.delivery),),
+            triggers=tuple(self.triggers),
+        )
+        self.plane = EventingPlane(
+            plan,
+            None,
+            resolve,
+            settings=self.settings,
+            clock=self.clock,
+            observer=self.observer,
+            concurrency=self.concurrency,
+            open_log=self._same_log,
+        )
+        self.records: Subscription = self.observer.subscribe()
+        self.seen: list[Record] = []
+        await self.plane.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.plane.stop(0)
+
+    async def _same_log(self, settings: EventingSettings, clock: Clock) -> ClosableLog:
+        assert self.log is not None
+        return self.log
+
+    @property
+    def virtual(self) -> VirtualClock:
+        assert isinstance(self.clock, VirtualClock)
+        return self.clock
+
+    @property
+    def memory(self) -> MemoryLog:
+        assert isinstance(self.log, MemoryLog)
+        return self.log
+
+    async def post(
+        self, event: CloudEvent, mode: Mode = Mode.BINARY, **headers: str
+    ) -> httpx.Response:
+        encoded, body = encode(event, mode)
+        extra = [(name.replace("_", "-"), value) for name, value in headers.items()]
+        return await self.request("POST", "/default/b", [*encoded, *extra], body)
+
+    async def request(
+        self, method: str, path: str, headers: Sequence[tuple[str, str]] = (), body: bytes = b""
+    ) -> httpx.Response:
+        transport = httpx.ASGITransport(self.plane.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://broker") as client:
+            return await client.request(method, path, headers=list(headers), content=body)
+
+    async def until(self, stage: str, count: int = 1) -> list[Record]:
+        """The next `count` records of this stage, as they happen."""
+        found: list[Record] = []
+        async with asyncio.timeout(10):
+            async for record in self.records:
+                self.seen.append(record)
+                if record.stage == stage:
+                    found.append(record)
+                if len(found) == count:
+                    return found
+        raise AssertionError(f"no {stage}")
+
+    def status(self, name: str) -> dict[str, object]:
+        triggers = self.plane.status()["triggers"]
+        assert isinstance(triggers, list)
+        return next(each for each in triggers if each["name"] == name)

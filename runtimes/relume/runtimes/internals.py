@@ -15,6 +15,7 @@ fit, so a release that moved something starts vLLM's own way: slower, not broken
     count as `engine`.
 """
 
+import gc
 import importlib
 import logging
 import multiprocessing
@@ -59,7 +60,23 @@ _LATE_IMPORTS = (
 
 
 def import_engine(*, late: bool) -> None:
-    """Import vLLM's server; `late`: also what engine start-up would import (for a template)."""
+    """Import vLLM's server; `late`: also what engine start-up would import (for a template).
+
+    The garbage collector is off meanwhile: an import makes half a million objects that stay, and
+    walking them again and again takes a fifth of the time. Afterwards they are frozen, so neither
+    vLLM's own collections nor a fork touches them again.
+    """
+    gc.disable()
+    try:
+        _import_all(late=late)
+        if late:
+            gc.collect()
+        gc.freeze()
+    finally:
+        gc.enable()
+
+
+def _import_all(*, late: bool) -> None:
     _first_module(_SERVER)
     _first_module(_FLAGS)
     if not late:

@@ -11,7 +11,6 @@ it. The template has one thread and no event loop, because a fork copies only th
 and a lock that another thread held would stay locked in the child for ever.
 """
 
-import gc
 import json
 import os
 import selectors
@@ -33,8 +32,6 @@ def serve_template(path: Path, ready: int | None = None) -> None:
     One byte is written to the descriptor `ready`, if given, when the socket takes requests.
     """
     internals.import_engine(late=True)
-    gc.collect()
-    gc.freeze()  # the children share these pages until they write to them
     if (threads := len(list(Path("/proc/self/task").iterdir()))) != 1:
         print(f"template: {threads} threads before the first fork", file=sys.stderr, flush=True)
     path.unlink(missing_ok=True)

@@ -178,3 +178,11 @@ def test_values_that_only_old_yaml_sees_in_a_string_stay_strings(tmp_path: Path)
 def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> None:
     (tmp_path / "m.yaml").write_bytes(b"\xef\xbb\xbf" + broker().replace("\n", "\r\n").encode())
     assert load([tmp_path / "m.yaml"]).brokers[0].name == "b"
+
+
+def test_a_refusal_is_one_line_that_a_terminal_shows_as_it_is(tmp_path: Path) -> None:
+    text = service('timeout: "a\\nb\\e[31m"') + "\n"
+    error = refused(tmp_path, text, "spec.predictor.timeout", r"the string a\nb\x1b[31m")
+    assert str(error).isprintable()
+    error = refused(tmp_path, service(f"timeout: {'x' * 5000}"), "spec.predictor.timeout")
+    assert len(str(error)) < 700

@@ -12,6 +12,8 @@ without a change of input.
 from pathlib import Path
 from typing import ClassVar
 
+_LONGEST_MESSAGE = 600  # characters
+
 
 class RelumeError(Exception):
     """Base of all deliberate errors; never raised itself."""
@@ -39,7 +41,13 @@ class InvalidManifest(InvalidInput):
     reason = "invalid-manifest"
 
     def __init__(self, message: str, *, file: Path, line: int, field: str) -> None:
-        super().__init__(f"{file}:{line}: {field}: {message}")
+        super().__init__(_one_line(f"{file}:{line}: {field}: {message}"))
         self.file = file
         self.line = line
         self.field = field
+
+
+def _one_line(text: str) -> str:
+    """A line that a terminal shows as it is, whatever value of a manifest it quotes."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return shown if len(shown) <= _LONGEST_MESSAGE else shown[:_LONGEST_MESSAGE] + "…"

@@ -142,6 +142,26 @@ async def test_a_held_request_tells_the_predictor_how_long_it_waited(stage: Stag
         assert "relume-cold-start-ms" not in warm
 
 
+async def test_a_host_s_own_list_of_models_is_its_predictor_s(stage: Staging) -> None:
+    async with stage(handler=mirror) as s:
+        host = {"host": "summarize.default.example.com"}
+        found = await mirrored(s, s.ask("/openai/v1/models", method="GET", headers=host))
+        assert found["target"] == "/openai/v1/models"
+
+
+async def test_a_body_too_large_to_look_for_a_model_is_413(stage: Staging) -> None:
+    async with stage(body_limit=1000) as s:
+        request = await s.ask("/openai/v1/completions", body=b"x" * 1001).end()
+        assert request.status == 413
+        assert json.loads(request.body)["reason"] == "body-too-large"
+
+
+async def test_header_bytes_beyond_ascii_arrive_as_they_were(stage: Staging) -> None:
+    async with stage(handler=mirror) as s:
+        request = s.ask(headers={"x-name": "Grüße"})
+        assert names(await mirrored(s, request))["x-name"] == "Grüße"
+
+
 async def test_a_body_in_pieces_arrives_whole(stage: Staging) -> None:
     async with stage(handler=mirror) as s:
         request = s.ask(body=b"x" * 100_000)

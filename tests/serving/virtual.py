@@ -122,8 +122,9 @@ class InProcessPredictor:
 
     async def close_port(self) -> None:
         """Refuse connections from here on."""
-        if self._server is not None:
-            await self._server.cleanup()
+        server, self._server = self._server, None
+        if server is not None:
+            await server.cleanup()
 
     async def _health(self, request: web.Request) -> web.StreamResponse:
         return web.Response(status=200 if self.ready else 503)

@@ -45,7 +45,8 @@ class App:
             await respond(send, error.status, error.headers, error.body)
             return
         router, session = self._open
-        if not await openai.answer_models(scope, send, router.models):
+        own = router.named_by_host(scope) is None
+        if not (own and await openai.answer_models(scope, send, router.models)):
             exchange = Exchange(router, session, self._clock)
             await exchange.run(scope, receive, send, self._high_water)
 

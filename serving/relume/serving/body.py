@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 
 from relume.serving.asgi import Receive
-from relume.serving.errors import BadRequest
+from relume.serving.errors import BodyTooLarge
 
 
 class RequestBody:
@@ -61,14 +61,14 @@ class RequestBody:
             await self._changed.wait()
 
     async def gather(self, limit: int) -> bytes:
-        """Return the whole body and keep it for `chunks`. Raises BadRequest above `limit` bytes."""
+        """Return the whole body and keep it for `chunks`. Raises BodyTooLarge above `limit`."""
         parts = []
         size = 0
         async for chunk in self.chunks():
             parts.append(chunk)
             size += len(chunk)
             if size > limit:
-                raise BadRequest(f"the request body is larger than {limit} bytes")
+                raise BodyTooLarge(f"the request body is larger than {limit} bytes")
         body = b"".join(parts)
         self.replace(body)
         return body

@@ -5,6 +5,7 @@ RelumeError
     ├── ServiceUnknown        404: no such InferenceService
     ├── ModelUnknown          404, OpenAI's error shape: no service serves that model
     ├── BadRequest            400, OpenAI's error shape: no model can be read from the request
+    │   └── BodyTooLarge      413: no model is looked for in so much
     ├── PredictorFailed       503 + Retry-After: it died, or could not be started, while held
     ├── PlaneStopping         503 + Retry-After: the plane is shutting down
     ├── PredictorUnreachable  502: connect refused or reset (A13)
@@ -80,6 +81,13 @@ class BadRequest(ServingError):
     reason = "bad-request"
     status = 400
     kind = "BadRequestError"
+
+
+class BodyTooLarge(BadRequest):
+    """The body is larger than what is read to find the model."""
+
+    reason = "body-too-large"
+    status = 413
 
 
 class PredictorFailed(ServingError):

@@ -5,14 +5,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
-from yarl import URL
 
 from relume.serving.asgi import RawHeaders, Receive, Scope, Send, header, respond
 from relume.serving.body import RequestBody
 from relume.serving.clock import Clock
 from relume.serving.cutoff import Cut, Cutoff
 from relume.serving.errors import RequestTimedOut, ServingError
-from relume.serving.proxy import Forwarded, Truncated, Writer, forward, forwarded_headers
+from relume.serving.proxy import (
+    Forwarded,
+    Truncated,
+    Writer,
+    forward,
+    forwarded_headers,
+    upstream_url,
+)
 from relume.serving.router import Router, Target
 from relume.serving.service import Lease, Service
 from relume.serving.timeouts import Watch
@@ -53,7 +59,6 @@ class Exchange:
         self._router = router
         self._session = session
         self._clock = clock
-        self._arrived = clock.monotonic()
         self._cutoff = Cutoff()
         self._waiting_for: Service | None = None
 
@@ -67,6 +72,7 @@ class Exchange:
                     await self._serve(scope, body, answer)
         except ServingError as error:
             await respond(send, error.status, error.headers, error.body)
+            return
         except Truncated:
             return  # the server closes the connection: the client must not take it for complete
         if self._cutoff.cut is Cut.DISCONNECTED and self._waiting_for is not None:
@@ -81,7 +87,7 @@ class Exchange:
             answer.watch = Watch(service.timeouts, self._clock, self._cutoff)
             try:
                 self._waiting_for = service
-                lease = await service.acquire(self._arrived, header(scope["headers"], b"ce-id"))
+                lease = await service.acquire(header(scope["headers"], b"ce-id"))
                 self._waiting_for = None
                 try:
                     answer.lease = lease
@@ -93,13 +99,12 @@ class Exchange:
 
 
 def _forwarded(scope: Scope, target: Target, lease: Lease) -> Forwarded:
-    url = lease.backend.base_url + target.raw_path.decode("latin-1")
-    if scope["query_string"]:
-        url += "?" + scope["query_string"].decode("latin-1")
     headers = forwarded_headers(scope["headers"], lease.headers)
     if target.rewritten is not None:
         headers["content-length"] = str(target.rewritten)
-    return Forwarded(scope["method"], URL(url, encoded=True), headers)
+    return Forwarded(
+        scope["method"], upstream_url(lease.backend.base_url, scope, target.raw_path), headers
+    )
 
 
 async def _time_out(answer: Answer, send: Send) -> None:

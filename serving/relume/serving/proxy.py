@@ -1,7 +1,8 @@
 """One HTTP exchange with a predictor: bytes in, bytes out, as they come.
 
 Nothing is gathered on the way back: what the predictor writes is sent on in the same turn of the
-event loop, so server-sent events arrive unbuffered (checklist A13). A request is never sent twice.
+event loop, so server-sent events arrive unbuffered (checklist A13). A request that may have an
+effect is never sent twice.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from relume.serving.asgi import RawHeaders, Send
+from relume.serving.asgi import RawHeaders, Scope, Send
 from relume.serving.body import RequestBody
 from relume.serving.errors import PredictorUnreachable
 
@@ -98,9 +99,23 @@ def forwarded_headers(
     for raw, value in headers:
         name = raw.lower()
         if name not in NOT_FORWARDED and not name.startswith(b"relume-"):
-            result.add(raw.decode("latin-1"), value.decode("latin-1"))
+            result.add(raw.decode("latin-1"), _text(value))
     result.update(extra)
     return result
+
+
+def upstream_url(base_url: str, scope: Scope, raw_path: bytes) -> URL:
+    """Return the predictor's address for a path that is still percent-encoded."""
+    query = b"?" + scope["query_string"] if scope["query_string"] else b""
+    return URL(base_url + _text(raw_path + query), encoded=True)
+
+
+def _text(raw: bytes) -> str:
+    """Decode so that the client library, which writes UTF-8, restores the same bytes."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 async def forward(

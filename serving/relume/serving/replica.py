@@ -68,11 +68,6 @@ class Replica:
         self._asked_at = around.clock.monotonic()
         self._triggered = triggered
 
-    @property
-    def cold_start_ms(self) -> float:
-        """From the launch until it was ready."""
-        return self.cold.ready or 0.0
-
     def stop(self, why: str, *, hurry: bool = False) -> None:
         """Ask the process to end, after its requests or, in a hurry, now. Does not wait."""
         self._why = self._why or why
@@ -89,13 +84,14 @@ class Replica:
 
     def idle(self) -> None:
         """A request was given back; a drain may be over."""
-        self._changed.set()
+        if self._why is not None:
+            self._changed.set()
 
     async def live(self) -> None:
         """Run the process to its end. Cancelled, it kills the process first."""
         try:
             predictor = await self._around.launcher.start(self.spec)
-        except RelumeError as error:
+        except (RelumeError, OSError) as error:
             self._record("failed", str(error))
             self._reports.exited(self, str(error))
             return

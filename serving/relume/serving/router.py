@@ -39,6 +39,10 @@ class Router:
         target = self._by_address(scope) or self._by_query(scope)
         return target or await self._by_body(openai_path(raw_path(scope)) or b"/", body)
 
+    def named_by_host(self, scope: Scope) -> ServiceKey | None:
+        """Return the service that the Host header names."""
+        return by_host(header(scope["headers"], b"host") or "", self._services)
+
     def route_head(self, scope: Scope) -> Target:
         """Return the service of a request that has no body, such as a WebSocket's handshake.
 
@@ -61,7 +65,7 @@ class Router:
 
     def _by_address(self, scope: Scope) -> Target | None:
         path = raw_path(scope)
-        key = by_host(header(scope["headers"], b"host") or "", self._services)
+        key = self.named_by_host(scope)
         if key is not None:
             return Target(self._services[key], path)
         found = by_path(path)

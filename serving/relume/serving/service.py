@@ -97,21 +97,21 @@ class Service:
         finally:
             self._reporter.leave(clock.monotonic())
 
-    async def acquire(self, arrived: float, event_id: str | None) -> Lease:
+    async def acquire(self, event_id: str | None) -> Lease:
         """Return a replica with room, starting one if there is none; pair with `release`.
 
         Raises PredictorFailed when the load that it waited for failed, PlaneStopping.
         """
-        replica = None
-        while replica is None:
-            backend = self._throttler.try_acquire()
-            waited = backend is None
-            if backend is None:
-                backend = await self._wait(arrived, event_id)
-            # None if it died in the turn of the loop in which it was granted: nothing was sent yet.
+        arrived = self._around.clock.monotonic()
+        while True:
+            free = self._throttler.try_acquire()
+            backend = free or await self._wait(arrived, event_id)
             replica = self._replicas.get(backend.replica)
+            if replica is not None:
+                break
+            # It died in the turn of the loop in which it was granted; nothing was sent yet.
         now = self._around.clock.monotonic()
-        cold = waited and replica.ready_at is not None and replica.ready_at >= arrived
+        cold = free is None and replica.ready_at is not None and replica.ready_at >= arrived
         held_ms = (now - arrived) * 1000
         return Lease(backend, replica, now, held_ms, replica.cold.ready if cold else None)
 
@@ -175,6 +175,9 @@ class Service:
     def stop(self) -> None:
         """Refuse and fail what waits, drain what runs."""
         self._stopping = True
+        for timer in (self._wake, self._abandon):
+            if timer is not None:
+                timer.cancel()
         self._throttler.fail(PlaneStopping("the plane is shutting down"))
         self._apply(rev.Stopping())
 

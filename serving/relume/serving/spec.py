@@ -40,10 +40,11 @@ def scale_spec(service: InferenceService, settings: ServingSettings) -> ScaleSpe
     scaling = service.autoscaling
     asked = service.annotations.get(INITIAL_SCALE)
     initial = scaling.initial_scale if asked is not None else min(service.min_replicas, 1)
+    most = service.max_replicas or max(settings.unlimited_replicas, service.min_replicas, initial)
     return ScaleSpec(
         min_scale=service.min_replicas,
-        max_scale=service.max_replicas or max(settings.unlimited_replicas, service.min_replicas),
-        initial_scale=initial,
+        max_scale=most,
+        initial_scale=min(initial, most),
         window_s=scaling.window_s,
         grace_s=scaling.scale_to_zero_grace_s,
         retention_s=scaling.scale_to_zero_pod_retention_s,
@@ -56,8 +57,8 @@ def timeouts(service: InferenceService) -> Timeouts:
     """Return the clocks on one request."""
     return Timeouts(
         total_s=service.timeout_s,
-        response_start_s=service.response_start_timeout_s or 0.0,
-        idle_s=service.idle_timeout_s or 0.0,
+        response_start_s=service.response_start_timeout_s,
+        idle_s=service.idle_timeout_s,
     )
 
 

@@ -3,7 +3,6 @@
 import asyncio
 
 import aiohttp
-from yarl import URL
 
 from relume.serving.asgi import Receive, Scope, Send
 from relume.serving.clock import Clock
@@ -13,7 +12,7 @@ from relume.serving.errors import (
     RequestTimedOut,
     ServingError,
 )
-from relume.serving.proxy import forwarded_headers
+from relume.serving.proxy import forwarded_headers, upstream_url
 from relume.serving.router import Router, Target
 from relume.serving.service import Lease, Service
 from relume.serving.timeouts import Timeouts, Watch
@@ -32,7 +31,6 @@ class Tunnel:
         self._router = router
         self._session = session
         self._clock = clock
-        self._arrived = clock.monotonic()
         self._cutoff = Cutoff()
         self._waiting_for: Service | None = None
 
@@ -57,7 +55,7 @@ class Tunnel:
         try:
             with self._cutoff:
                 self._waiting_for = service
-                lease = await service.acquire(self._arrived, None)
+                lease = await service.acquire(None)
                 self._waiting_for = None
                 watch.cancel()
                 gone.cancel()
@@ -78,15 +76,12 @@ class Tunnel:
     async def _connected(
         self, target: Target, scope: Scope, receive: Receive, send: Send, lease: Lease
     ) -> None:
-        url = lease.backend.base_url + target.raw_path.decode("latin-1")
-        if scope["query_string"]:
-            url += "?" + scope["query_string"].decode("latin-1")
         headers = forwarded_headers(
             [h for h in scope["headers"] if not h[0].startswith(b"sec-websocket-")], lease.headers
         )
         try:
             async with self._session.ws_connect(
-                URL(url, encoded=True),
+                upstream_url(lease.backend.base_url, scope, target.raw_path),
                 headers=headers,
                 protocols=scope.get("subprotocols", ()),
                 max_msg_size=0,

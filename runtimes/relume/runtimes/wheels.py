@@ -29,7 +29,7 @@ def download_wheel(requirement: str, sha256: str, folder: Path, progress: Progre
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download"]
     command += ["--no-deps", "--require-hashes", "--only-binary=:all:", "--progress-bar=raw"]
     command += ["--dest", str(folder), "--requirement", str(wanted)]
-    progress.begin(f"download {requirement}", None)
+    progress.begin(f"look up {requirement}", None)
     last_lines = _run_pip(command, requirement, progress)
     wheels = list(folder.glob("*.whl"))
     if len(wheels) != 1:
@@ -40,7 +40,7 @@ def download_wheel(requirement: str, sha256: str, folder: Path, progress: Progre
 def _run_pip(command: list[str], requirement: str, progress: Progress) -> str:
     """Run pip and pass its progress on; returns its last lines."""
     last_lines: deque[str] = deque(maxlen=5)
-    seen = 0
+    seen = -1  # pip says 0 first
     pip = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     )
@@ -52,7 +52,7 @@ def _run_pip(command: list[str], requirement: str, progress: Progress) -> str:
                 last_lines.append(line.strip())
                 continue
             done, total = int(match[1]), int(match[2])
-            if seen == 0 or done < seen:
+            if seen < 0 or done < seen:
                 progress.begin(f"download {requirement}", total or None)
                 seen = 0
             progress.advance(done - seen)

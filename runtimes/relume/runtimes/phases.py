@@ -18,7 +18,9 @@ PHASES = ("fork", "import", "config", "weights", "engine", "warmup", "first_toke
 STATES = ("loading", "ready", "draining")
 
 _SLOT = struct.Struct("=d")
-_HEADER = struct.Struct("=ii")  # index of the current phase, index of the state
+# The engine core writes the phase and the server the state: two words, so that neither is lost.
+_INDEX = struct.Struct("=i")
+_PHASE_AT, _STATE_AT = 0, 4
 
 
 def monotonic_ms() -> float:
@@ -30,13 +32,17 @@ class Phases:
     """Durations by phase in shared memory; each phase has one writer, so no lock is needed."""
 
     def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Start over on a page of our own: a fork that is another predictor shares nothing."""
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
         for name in PHASES:
             self._write(name, -1.0)
 
     def enter(self, phase: str) -> None:
         """Say which phase runs now (for people who watch a long load)."""
-        _HEADER.pack_into(self._memory, 0, PHASES.index(phase), self._state)
+        _INDEX.pack_into(self._memory, _PHASE_AT, PHASES.index(phase))
 
     def record(self, phase: str, milliseconds: float) -> None:
         """Set how long `phase` took, in ms."""
@@ -58,26 +64,24 @@ class Phases:
     @property
     def state(self) -> str:
         """`loading`, `ready` or `draining`."""
-        return STATES[self._state]
+        return STATES[self._index(_STATE_AT)]
 
     @state.setter
     def state(self, value: str) -> None:
-        (phase, _) = _HEADER.unpack_from(self._memory, 0)
-        _HEADER.pack_into(self._memory, 0, phase, STATES.index(value))
+        _INDEX.pack_into(self._memory, _STATE_AT, STATES.index(value))
 
     def snapshot(self) -> dict[str, object]:
         """The body of `GET /startup`: state, current phase, and ms of every phase that ended."""
-        (phase, state) = _HEADER.unpack_from(self._memory, 0)
         known = {name: round(ms, 1) for name in PHASES if (ms := self.get(name)) is not None}
-        return {"state": STATES[state], "phase": PHASES[phase], "phases_ms": known}
+        phase = PHASES[self._index(_PHASE_AT)]
+        return {"state": self.state, "phase": phase, "phases_ms": known}
 
     def to_json(self) -> bytes:
         """`snapshot()` as JSON."""
         return json.dumps(self.snapshot()).encode()
 
-    @property
-    def _state(self) -> int:
-        return int(_HEADER.unpack_from(self._memory, 0)[1])
+    def _index(self, at: int) -> int:
+        return int(_INDEX.unpack_from(self._memory, at)[0])
 
     def _write(self, phase: str, value: float) -> None:
         _SLOT.pack_into(self._memory, self._offset(phase), value)

@@ -12,7 +12,10 @@ from datetime import datetime
 from typing import Any
 
 from relume.eventing.event import CloudEvent, is_json
+from relume.eventing.json_format import charset_of
 from relume.runtimes.replies import Failure
+from relume.runtimes.shapes import is_kserve_route
+from relume.runtimes.subrequest import json_bytes
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -24,7 +27,10 @@ _BY_FIELD = {
     "inputs": "/v2/models/{model}/infer",
     "instances": "/v1/models/{model}:predict",
 }
-_STREAMING = frozenset({CHAT, COMPLETIONS, "/v1/responses", "/v1/messages"})
+_PROMPTED = frozenset({CHAT, COMPLETIONS, "/v1/responses", "/v1/messages"})
+_TEXT_FIELD = {COMPLETIONS: "prompt", EMBEDDINGS: "input"}
+# The character sets that the event codec takes, and what Python calls them.
+_CODECS = {"utf-8": "utf-8-sig", "us-ascii": "ascii", "iso-8859-1": "latin-1", "utf-16": "utf-16"}
 
 
 class Unanswerable(Exception):
@@ -37,47 +43,78 @@ class Unanswerable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A POST of `payload` to `path`."""
+    """A POST of `body`, which is JSON, to `path`."""
 
     path: str
-    payload: dict[str, Any]
+    body: bytes
 
 
 def call_for(event: CloudEvent, path: str, *, model: str, now: datetime) -> Call:
     """The call that answers `event`, posted to `path`. Raises Unanswerable."""
     _check_expiry(event, now)
-    payload = _payload(event)
+    payload = _payload(event, path)
     if path == "/":
-        path = _route_for(payload).format(model=payload.get("model", model))
-    if path in _STREAMING:
-        if not payload.get("messages", payload.get("prompt", payload.get("input", True))):
-            raise Unanswerable(Failure(400, "invalid-data", "data: messages or prompt is empty"))
-        payload.setdefault("model", model)
+        path = _route_for(payload).format(model=_model_of(payload, model))
+    if path in _PROMPTED and not payload.get(
+        "messages", payload.get("prompt", payload.get("input", True))
+    ):
+        raise Unanswerable(Failure(400, "invalid-data", "data: messages or prompt is empty"))
+    if not is_kserve_route(path):
+        payload["model"] = _model_of(payload, model)
         # A reply is one event: tokens that stream would have to be put together again.
         payload.pop("stream_options", None)
-        payload["stream"] = False
-    return Call(path, payload)
+        if "stream" in payload:
+            payload["stream"] = False
+    try:
+        return Call(path, json_bytes(payload))
+    except ValueError as error:
+        raise Unanswerable(Failure(400, "invalid-json", f"data is not JSON: {error}")) from error
 
 
-def _payload(event: CloudEvent) -> dict[str, Any]:
-    """The event's data as a JSON object; plain text becomes one user message."""
-    if event.data is None:
-        raise Unanswerable(Failure(400, "invalid-data", "the event has no data"))
+def _payload(event: CloudEvent, path: str) -> dict[str, Any]:
+    """The event's data as a JSON object; plain text becomes what `path` takes a text in."""
     content_type = (event.datacontenttype or "application/json").split(";", 1)[0].strip().lower()
     if content_type == "text/plain":
-        text = event.data.decode("utf-8", "replace")
+        text = _text(event)
+        if field := _TEXT_FIELD.get(path):
+            return {field: text}
         return {"messages": [{"role": "user", "content": text}]}
     if not is_json(event.datacontenttype):
         problem = f"datacontenttype {content_type!r}: send application/json or text/plain"
         raise Unanswerable(Failure(400, "invalid-data", problem))
     try:
-        payload = json.loads(event.data)
+        payload = json.loads(_text(event))
     except (ValueError, RecursionError) as error:
         raise Unanswerable(Failure(400, "invalid-json", f"data is not JSON: {error}")) from error
     if not isinstance(payload, dict):
         kind = type(payload).__name__
         raise Unanswerable(Failure(400, "invalid-data", f"data must be an object, got {kind}"))
     return payload
+
+
+def _text(event: CloudEvent) -> str:
+    """The event's data in the character set that it names, else UTF-8."""
+    if event.data is None:
+        raise Unanswerable(Failure(400, "invalid-data", "the event has no data"))
+    charset = charset_of(event.datacontenttype) or "utf-8"
+    if charset not in _CODECS:
+        problem = f"datacontenttype: charset {charset!r} is not supported, send utf-8"
+        raise Unanswerable(Failure(400, "invalid-data", problem))
+    try:
+        return event.data.decode(_CODECS[charset])
+    except UnicodeDecodeError as error:
+        problem = f"data is not {charset}: {error.reason} at byte {error.start}"
+        raise Unanswerable(Failure(400, "invalid-data", problem)) from error
+
+
+def _model_of(payload: Mapping[str, Any], served: str) -> str:
+    """The model that the data asks for, or the one that is served here."""
+    model = payload.get("model")
+    if model is None:
+        return served
+    if not isinstance(model, str):
+        raise Unanswerable(Failure(400, "invalid-data", "data: model must be a text"))
+    return model
 
 
 def _route_for(payload: Mapping[str, Any]) -> str:
@@ -94,7 +131,7 @@ def _check_expiry(event: CloudEvent, now: datetime) -> None:
     if expiry is None:
         return
     try:
-        expires = datetime.fromisoformat(str(expiry).replace("Z", "+00:00"))
+        expires = datetime.fromisoformat(str(expiry).upper().replace("Z", "+00:00"))
         expired = now >= expires
     except (ValueError, TypeError) as error:
         problem = f"expirytime {str(expiry)!r} is not an RFC 3339 time"

@@ -16,16 +16,17 @@ Never 404, which brokers retry, and never 2xx with a body that is no event, whic
 """
 
 import json
+import logging
 import os
-from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relume.eventing.codec import Mode, decode, encode, mode_of
 from relume.eventing.event import CloudEvent, InvalidEvent
-from relume.runtimes.calls import Unanswerable, call_for
+from relume.runtimes.calls import Call, Unanswerable, call_for
 from relume.runtimes.drain import IN_FLIGHT, is_draining
+from relume.runtimes.outcomes import ENGINE_FAILED, body_of
 from relume.runtimes.phases import PROCESS, monotonic_ms
 from relume.runtimes.replies import (
     OWN_TYPES,
@@ -34,7 +35,7 @@ from relume.runtimes.replies import (
     response_event,
     source_of_service,
 )
-from relume.runtimes.shapes import error_body
+from relume.runtimes.shapes import RETRY_AFTER_S, error_body
 from relume.runtimes.subrequest import (
     INNER,
     Answer,
@@ -44,12 +45,13 @@ from relume.runtimes.subrequest import (
     read_body,
 )
 
+logger = logging.getLogger("relume.runtimes")
+
 MAX_EVENT_BYTES = int(os.environ.get("RELUME_MAX_EVENT_BYTES", 8 << 20))
-RETRY_AFTER_S = "1"
 #: Extensions of a reply, from headers that the activator sets.
 _FROM_ACTIVATOR = {"relume-queue-ms": "queuems", "relume-cold-start-ms": "coldstartms"}
 # Answered while draining too: probes and metrics say that we drain.
-_ALWAYS_SERVED = frozenset({"/startup", "/metrics", "/livez", "/v2/health/live", "/ping"})
+_ALWAYS_SERVED = frozenset({"/startup", "/metrics", "/livez", "/v2/health/live"})
 
 
 class CloudEvents:
@@ -62,8 +64,11 @@ class CloudEvents:
         self._running: set[tuple[str, str]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or INNER in scope:
+        if scope["type"] == "lifespan" or INNER in scope:
             await self.app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            with IN_FLIGHT:
+                await self.app(scope, receive, send)
         elif is_draining() and scope["path"] not in _ALWAYS_SERVED:
             message = "this replica is shutting down; try again"
             await _send_failure(scope, send, Failure(503, "draining", message, retryable=True))
@@ -118,8 +123,7 @@ class CloudEvents:
         try:
             model = scope["app"].state.relume_model
             call = call_for(event, scope["path"], model=model, now=now)
-            answer = await post_json(self.app, scope, receive, call.path, call.payload)
-            body = _checked(answer, call.path)
+            body = body_of(await self._ask(call, scope, receive), call.path)
         except Unanswerable as error:
             if error.failure.retryable:
                 await _send_failure(scope, send, error.failure)
@@ -133,39 +137,14 @@ class CloudEvents:
             status = 200
         await _send(send, status, *encode(reply, mode))
 
-
-def _checked(answer: Answer, path: str) -> Mapping[str, object]:
-    """The JSON object of a good answer; of a bad one, raise the Unanswerable it means."""
-    try:
-        body = answer.json()
-    except ValueError:
-        body = None
-    if answer.status < 300 and isinstance(body, dict):
-        return body
-    text = _message_of(body) or f"the route answered {answer.status}"
-    if answer.status in (429, 503):
-        raise Unanswerable(Failure(answer.status, "overloaded", text, retryable=True))
-    if answer.status >= 500:
-        raise Unanswerable(Failure(500, "engine-failed", text, retryable=True))
-    if answer.status in (404, 405) and isinstance(body, dict) and "detail" in body:
-        text = f"this model has no route POST {path}"  # FastAPI's own answer, not a route's
-        raise Unanswerable(Failure(400, "unsupported", text))
-    if answer.status == 404:
-        raise Unanswerable(Failure(400, "unknown-model", text))
-    if "context length" in text or "max_model_len" in text:
-        raise Unanswerable(Failure(400, "context-too-long", text))
-    status = answer.status if answer.status in (400, 413, 422) else 400
-    raise Unanswerable(Failure(status, "invalid-data", text))
-
-
-def _message_of(body: object) -> str | None:
-    """The text of an error body in OpenAI's, KServe's or FastAPI's shape."""
-    if not isinstance(body, dict):
-        return None
-    error = body.get("error", body.get("detail", body.get("message")))
-    if isinstance(error, dict):
-        error = error.get("message")
-    return error if isinstance(error, str) else json.dumps(error)
+    async def _ask(self, call: Call, scope: Scope, receive: Receive) -> Answer:
+        """The route's answer. A route that raises is an engine that failed, not a bad event."""
+        try:
+            return await post_json(self.app, scope, receive, call.path, call.body)
+        except Exception as error:
+            logger.exception("POST %s raised while it answered an event", call.path)
+            text = f"the route failed: {type(error).__name__}"
+            raise Unanswerable(Failure(503, ENGINE_FAILED, text, retryable=True)) from error
 
 
 def _timings(scope: Scope) -> dict[str, int]:
@@ -173,14 +152,15 @@ def _timings(scope: Scope) -> dict[str, int]:
     found = {}
     for name, value in scope["headers"]:
         if (extension := _FROM_ACTIVATOR.get(name.decode("latin-1"))) and value.isdigit():
-            found[extension] = min(int(value), 2**31 - 1)
+            found[extension] = int(value) if len(value) < 10 else 2**31 - 1
     return found
 
 
 def _prefers_reply(scope: Scope) -> bool:
     """Whether the caller is a broker: it sends `Prefer: reply` (Knative data plane)."""
     values = (v.decode("latin-1") for k, v in scope["headers"] if k == b"prefer")
-    return any(token.strip().lower() == "reply" for v in values for token in v.split(","))
+    tokens = (token.partition(";")[0] for value in values for token in value.split(","))
+    return any(token.strip().lower() == "reply" for token in tokens)
 
 
 def _rfc3339() -> str:
@@ -188,14 +168,20 @@ def _rfc3339() -> str:
 
 
 def _first_answer_recorder(send: Send, scope: Scope) -> Send:
-    """Until the first token is known, watch answers: models that embed have no first token."""
+    """Until the first token is known, watch answers: models that embed have no first token.
+
+    The first bytes of a body count, not the status: a stream sends that before it has a token.
+    """
     if PROCESS.get("first_token") is not None or scope["method"] != "POST":
         return send
     started = monotonic_ms()
+    good = False
 
     async def watching(message: Message) -> None:
-        good = message["type"] == "http.response.start" and message["status"] < 300
-        if good and PROCESS.get("first_token") is None:
+        nonlocal good
+        if message["type"] == "http.response.start":
+            good = message["status"] < 300
+        elif good and message.get("body") and PROCESS.get("first_token") is None:
             PROCESS.record("first_token", monotonic_ms() - started)
         await send(message)
 
@@ -213,6 +199,8 @@ async def _send_failure(scope: Scope, send: Send, failure: Failure) -> None:
     headers = [("content-type", "application/json")]
     if failure.status in (429, 503):
         headers.append(("retry-after", RETRY_AFTER_S))
+    if failure.reason == "draining":
+        headers.append(("connection", "close"))  # the next try belongs to another replica
     await _send(send, failure.status, headers, json.dumps(body).encode())
 
 

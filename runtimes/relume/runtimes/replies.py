@@ -105,5 +105,12 @@ def _reply(
             attributes[name] = request.attributes[name]
     if "correlationid" in request.attributes:
         attributes["replyid"] = request.attributes["correlationid"]
-    attributes |= {name: value for name, value in counts.items() if isinstance(value, int)}
-    return CloudEvent.create(attributes, json.dumps(data, ensure_ascii=False).encode())
+    attributes |= {name: value for name, value in counts.items() if _is_count(value)}
+    return CloudEvent.create(
+        attributes, json.dumps(data, ensure_ascii=False).encode(errors="replace")
+    )
+
+
+def _is_count(value: object) -> bool:
+    """Whether `value` is a number that an attribute can hold: an Integer of 32 bits."""
+    return type(value) is int and 0 <= value < 2**31

@@ -7,7 +7,10 @@ their clients ignore and ours use. Stdlib only: the gatekeeper imports this befo
 
 import re
 
-_KSERVE_ROUTE = re.compile(r"^/v2(/|$)|^/v1/models/[^/]+(:predict|:explain)$")
+#: `Retry-After` of every 429 and 503, in seconds.
+RETRY_AFTER_S = "1"
+
+_KSERVE_ROUTE = re.compile(r"^/v2(/|$)|^/v1/models/.+:(predict|explain)$")
 
 
 def is_kserve_route(path: str) -> bool:

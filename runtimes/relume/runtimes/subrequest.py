@@ -7,6 +7,7 @@ generation that was started for it.
 import json
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope
 
@@ -14,7 +15,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope
 INNER = "relume.inner"
 
 # About the outer message, not about the inner one.
-_DROPPED = frozenset({b"content-length", b"content-type", b"transfer-encoding", b"prefer"})
+_DROPPED = frozenset(
+    {
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"expect",
+        b"inference-header-content-length",
+        b"prefer",
+        b"transfer-encoding",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +45,20 @@ class Answer:
         return json.loads(self.body)
 
 
-async def post_json(
-    app: ASGIApp, scope: Scope, receive: Receive, path: str, payload: object
-) -> Answer:
-    """POST `payload` to `path` of `app`, with the headers of `scope` less its event's."""
-    body = json.dumps(payload).encode()
+def json_bytes(payload: object) -> bytes:
+    """`payload` as JSON in UTF-8.
+
+    Raises ValueError for what Python reads and JSON cannot say: NaN, lone surrogates, nesting
+    without end.
+    """
+    try:
+        return json.dumps(payload, ensure_ascii=False, allow_nan=False).encode()
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+async def post_json(app: ASGIApp, scope: Scope, receive: Receive, path: str, body: bytes) -> Answer:
+    """POST `body` to `path` of `app`, with the headers of `scope` less its event's."""
     headers = [
         (name, value)
         for name, value in scope["headers"]
@@ -46,7 +66,7 @@ async def post_json(
     ]
     headers += [(b"content-type", b"application/json")]
     headers += [(b"content-length", str(len(body)).encode())]
-    inner = {**scope, "path": path, "raw_path": path.encode(), "query_string": b""}
+    inner = {**scope, "path": path, "raw_path": quote(path).encode(), "query_string": b""}
     inner |= {"headers": headers, "method": "POST", "state": dict(scope.get("state", {}))}
     for key in ("route", "endpoint", "path_params", "router"):
         inner.pop(key, None)

@@ -9,15 +9,13 @@
 """
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
 
 from relume.runtimes.calls import CHAT, COMPLETIONS, EMBEDDINGS
-from relume.runtimes.subrequest import Answer, post_json
-
-Parameters = Mapping[str, Any]
+from relume.runtimes.subrequest import Answer, json_bytes, post_json
 
 
 class TaskFailed(Exception):
@@ -29,15 +27,17 @@ class TaskFailed(Exception):
 
 
 async def run_task(
-    request: Request, model: str, inputs: Sequence[Any], parameters: Parameters
+    request: Request, model: str, inputs: Sequence[Any], parameters: object
 ) -> list[Any]:
     """One output per input, in order. `parameters` are the route's own. Raises TaskFailed."""
     tasks: Collection[str] = request.app.state.relume_tasks
     if model != request.app.state.relume_model:
         raise TaskFailed(404, f"model {model!r} is not served here")
-    base = {**parameters, "model": model}
+    if not isinstance(parameters, Mapping | None):
+        raise TaskFailed(400, "parameters must be an object")
+    base = {**(parameters or {}), "model": model}
     if "generate" in tasks:
-        return await _generate(request, inputs, base)
+        return await _each(inputs, lambda item: _generate(request, item, base))
     if "classify" in tasks:
         answer = await _ask(request, "/classify", {**base, "input": _texts(inputs)})
         return [_label(item) for item in answer["data"]]
@@ -45,30 +45,29 @@ async def run_task(
         answer = await _ask(request, EMBEDDINGS, {**base, "input": _texts(inputs)})
         return [item["embedding"] for item in answer["data"]]
     if "score" in tasks:
-        return await asyncio.gather(*(_score(request, item, base) for item in inputs))
+        return await _each(inputs, lambda item: _score(request, item, base))
     raise TaskFailed(501, f"this model's tasks ({', '.join(tasks)}) have no V1 or V2 form")
 
 
-async def _generate(request: Request, inputs: Sequence[Any], base: dict[str, Any]) -> list[str]:
-    """All at once: vLLM batches what runs together."""
-    async with asyncio.TaskGroup() as group:
-        running = [group.create_task(_generate_one(request, item, base)) for item in inputs]
-    done = [task.result() for task in running]
-    if failed := next((item for item in done if isinstance(item, TaskFailed)), None):
-        raise failed
-    return [item for item in done if isinstance(item, str)]
+async def _each(inputs: Sequence[Any], run: Callable[[Any], Coroutine[Any, Any, Any]]) -> list[Any]:
+    """All at once, since vLLM batches what runs together; the first failure is the answer.
+
+    Nothing is left running: vLLM's routes do not pass a cancellation on to their generation.
+    """
+    done = await asyncio.gather(*map(run, inputs), return_exceptions=True)
+    for item in done:
+        if isinstance(item, BaseException):
+            raise item
+    return done
 
 
-async def _generate_one(request: Request, item: Any, base: dict[str, Any]) -> str | TaskFailed:
+async def _generate(request: Request, item: Any, base: dict[str, Any]) -> str:
     if isinstance(item, str):
         item = {"messages": [{"role": "user", "content": item}]}
     if not isinstance(item, dict) or not ("messages" in item or "prompt" in item):
-        return TaskFailed(400, "an input is a text or an object with `messages` or `prompt`")
+        raise TaskFailed(400, "an input is a text or an object with `messages` or `prompt`")
     path = CHAT if "messages" in item else COMPLETIONS
-    try:
-        answer = await _ask(request, path, {**base, **item, "stream": False})
-    except TaskFailed as failed:
-        return failed
+    answer = await _ask(request, path, {**base, **item, "stream": False})
     choice = answer["choices"][0]
     return str(choice["text"] if path == COMPLETIONS else choice["message"]["content"] or "")
 
@@ -81,14 +80,18 @@ async def _score(request: Request, item: Any, base: dict[str, Any]) -> float:
 
 
 async def _ask(request: Request, path: str, payload: Mapping[str, Any]) -> dict[str, Any]:
-    answer = await post_json(request.app, request.scope, request.receive, path, payload)
+    try:
+        asked = json_bytes(payload)
+    except ValueError as error:
+        raise TaskFailed(400, f"the body is not JSON: {error}") from error
+    answer = await post_json(request.app, request.scope, request.receive, path, asked)
     try:
         body = answer.json()
     except ValueError:
         body = None
     if answer.status < 300 and isinstance(body, dict):
         return body
-    raise TaskFailed(answer.status, _message(answer, body))
+    raise TaskFailed(answer.status if answer.status >= 400 else 500, _message(answer, body))
 
 
 def _message(answer: Answer, body: object) -> str:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from relume.runtimes.shapes import error_body
+from relume.runtimes.shapes import RETRY_AFTER_S, error_body
 from relume.runtimes.tasks import TaskFailed, run_task
 
 
@@ -29,11 +29,11 @@ async def predict(request: Request) -> Response:
         instances = body["instances"]
         if not isinstance(instances, list) or not instances:
             raise TypeError
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return failed(request, 400, 'the body must be {"instances": [one or more inputs]}')
     try:
         model = request.path_params["model"]
-        outputs = await run_task(request, model, instances, body.get("parameters") or {})
+        outputs = await run_task(request, model, instances, body.get("parameters"))
     except TaskFailed as error:
         return failed(request, error.status, str(error))
     return JSONResponse({"predictions": outputs})
@@ -49,11 +49,11 @@ async def ready(request: Request) -> Response:
 
 def failed(request: Request, status: int, message: str) -> Response:
     """An error in the shape of the request's route."""
-    retryable = status in (429, 503) or status >= 500
-    reason = {404: "unknown-model", 429: "overloaded", 503: "overloaded"}.get(
-        status, "invalid-data"
-    )
+    retryable = status == 429 or (status >= 500 and status != 501)
+    known = {404: "unknown-model", 429: "overloaded", 501: "unsupported", 503: "overloaded"}
+    reason = known.get(status, "engine-failed" if retryable else "invalid-data")
     body = error_body(
         request.url.path, status=status, message=message, reason=reason, retryable=retryable
     )
-    return JSONResponse(body, status)
+    headers = {"retry-after": RETRY_AFTER_S} if status in (429, 503) else None
+    return JSONResponse(body, status, headers)

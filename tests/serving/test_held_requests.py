@@ -171,6 +171,22 @@ async def test_a_load_that_nobody_waits_for_any_more_is_cancelled(stage: Staging
         assert len(s.launcher.started) == 1
 
 
+async def test_a_start_that_still_waits_for_the_template_is_cancelled_too(stage: Staging) -> None:
+    async with stage() as s:
+        s.launcher.template_loaded.clear()
+        request = s.ask()
+        await settle()
+        assert s.status()["state"] == "starting"
+        request.hang_up()
+        await request.end()
+        await s.clock.advance(2)
+        assert s.status()["state"] == "zero"
+        assert s.plane.coldstarts()[-1]["outcome"] == "cancelled"
+        s.launcher.template_loaded.set()
+        await settle()
+        assert s.launcher.started == []
+
+
 async def test_a_client_that_comes_back_in_time_finds_the_same_load(stage: Staging) -> None:
     async with stage() as s:
         first = s.ask()

@@ -162,8 +162,11 @@ class InProcessLauncher:
         self.handler = handler
         self.started: list[InProcessPredictor] = []
         self.refuse: str | None = None
+        self.template_loaded = asyncio.Event()
+        self.template_loaded.set()
 
     async def start(self, spec: PredictorSpec) -> Predictor:
+        await self.template_loaded.wait()
         if self.refuse is not None:
             raise RelumeError(self.refuse)
         predictor = InProcessPredictor(1000 + len(self.started), self.handler)

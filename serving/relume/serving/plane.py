@@ -81,6 +81,11 @@ class ServingPlane:
         finally:
             timer.cancel()
 
+    async def wait(self) -> None:
+        """Return when the plane has stopped. Raises what it failed with, if it did."""
+        if self._runner is not None:
+            await asyncio.shield(self._runner)
+
     def status(self) -> dict[str, Any]:
         """Return every service's state; JSON types only."""
         return {"services": [service.status(self._base_url) for service in self._services]}

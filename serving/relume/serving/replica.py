@@ -61,7 +61,9 @@ class Replica:
         self._around = around
         self._reports = reports
         self._changed = asyncio.Event()
+        self._launching: asyncio.Future[Predictor] | None = None
         self._why: str | None = None
+        self._refused = ""
         self._hurry = False
         self._first_answer_ms: float | None = None
         self._recorded = False
@@ -73,6 +75,8 @@ class Replica:
         self._why = self._why or why
         self._hurry = self._hurry or hurry
         self._changed.set()
+        if self._launching is not None:
+            self._launching.cancel()
 
     def answered(self, since_release_ms: float) -> None:
         """A request got its first byte; the first one completes the ledger's entry."""
@@ -89,11 +93,9 @@ class Replica:
 
     async def live(self) -> None:
         """Run the process to its end. Cancelled, it kills the process first."""
-        try:
-            predictor = await self._around.launcher.start(self.spec)
-        except (RelumeError, OSError) as error:
-            self._record("failed", str(error))
-            self._reports.exited(self, str(error))
+        predictor = None if self._why else await self._launch()
+        if predictor is None:
+            self._finish(self._why or self._refused)
             return
         self.pid = predictor.pid
         self.cold = replace(self.cold, started=predictor.started)
@@ -108,9 +110,32 @@ class Replica:
                     predictor.kill()
                 code = await exit_code
         reason = self._why or describe_exit(code)
-        self._record("failed" if self._why in (None, TIMED_OUT) else "cancelled", reason)
         self.pid = None
+        self._finish(reason)
+
+    def _finish(self, reason: str) -> None:
+        """Record and tell the end."""
+        self._record("failed" if self._why in (None, TIMED_OUT) else "cancelled", reason)
         self._reports.exited(self, reason)
+
+    async def _launch(self) -> Predictor | None:
+        """Start the process; None if that failed (`_refused`) or is not wanted any more.
+
+        Starting may take as long as a template takes to load, so `stop` cancels it.
+        """
+        self._launching = asyncio.ensure_future(self._around.launcher.start(self.spec))
+        try:
+            return await self._launching
+        except (RelumeError, OSError) as error:
+            self._refused = str(error)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._why is None or (task is not None and task.cancelling()):
+                _kill_if_started(self._launching)
+                raise
+        finally:
+            self._launching = None
+        return None
 
     async def _run(self, predictor: Predictor, exit_code: asyncio.Task[int]) -> None:
         probe = Probe(
@@ -209,6 +234,11 @@ class Replica:
             outcome, reason = "ready", None
         self.cold = replace(self.cold, outcome=outcome, reason=reason)
         self._around.ledger.append(self.cold)
+
+
+def _kill_if_started(launching: asyncio.Future[Predictor]) -> None:
+    if launching.done() and not launching.cancelled() and launching.exception() is None:
+        launching.result().kill()
 
 
 def describe_exit(code: int) -> str:

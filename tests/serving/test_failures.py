@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from .conftest import Staging, service
+from .conftest import Autoscaling, Staging, service
 from .virtual import eventually, settle
 
 
@@ -109,6 +109,73 @@ async def test_a_predictor_killed_while_it_answers_is_502_and_the_next_request_s
         again = s.ask()
         await s.ready(2)
         assert (await again.end()).status == 200
+
+
+async def test_after_a_crash_the_service_starts_over(stage: Staging) -> None:
+    async def infer(request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        return web.Response()
+
+    config = service(container_concurrency=10, max_replicas=3)
+    async with stage(config, handler=infer) as s:
+        requests = [s.ask() for _ in range(30)]
+        await s.ready()
+        await s.clock.advance(4)
+        assert s.status()["desired"] == 3
+        for request in requests:
+            request.hang_up()
+            await request.end()
+        for predictor in reversed(s.launcher.started):
+            predictor.exit(-9)
+            await eventually(lambda p=predictor: p.pid not in s.status()["pids"])
+        assert s.status()["state"] == "failed"
+        s.ask()
+        await settle()
+        assert s.status()["desired"] == 1
+
+
+async def test_after_a_crash_the_first_request_counts_as_the_first(stage: Staging) -> None:
+    async with stage(service(autoscaling=Autoscaling(activation_scale=2))) as s:
+        request = s.ask()
+        predictor = await s.ready()
+        await request.end()
+        (await s.launched(2)).exit(-9)
+        await eventually(lambda: len(s.status()["pids"]) == 1)
+        predictor.exit(-9)
+        await eventually(lambda: s.status()["state"] == "failed")
+        s.ask()
+        await settle()
+        assert s.status()["desired"] == 2
+
+
+async def test_after_a_crash_a_new_load_has_its_whole_progress_deadline(stage: Staging) -> None:
+    async with stage(service(timeout_s=60)) as s:
+        request = s.ask()
+        predictor = await s.ready()
+        await request.end()
+        predictor.exit(-9)
+        await eventually(lambda: s.status()["state"] == "failed")
+        await s.clock.advance(400)
+        s.ask()
+        await s.clock.advance(620)
+        assert s.status()["state"] == "starting"
+        await s.clock.advance(20)
+        await eventually(lambda: s.status()["state"] == "failed")
+
+
+async def test_an_answer_that_is_an_error_is_not_taken_for_a_first_token(stage: Staging) -> None:
+    async def infer(request: web.Request) -> web.StreamResponse:
+        return web.json_response({}, status=400 if request.path == "/bad" else 200)
+
+    async with stage(handler=infer) as s:
+        bad = s.ask("/serving/default/summarize/bad")
+        await s.ready()
+        await bad.end()
+        assert s.plane.coldstarts() == []
+        assert s.status()["last_cold_start"]["first_token"] is None
+        await s.ask().end()
+        await eventually(lambda: len(s.plane.coldstarts()) == 1)
+        assert s.plane.coldstarts()[0]["first_token"] is not None
 
 
 async def test_a_stream_that_breaks_off_is_not_ended_as_if_it_were_complete(

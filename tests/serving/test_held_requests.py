@@ -201,6 +201,32 @@ async def test_a_client_that_comes_back_in_time_finds_the_same_load(stage: Stagi
         assert len(s.launcher.started) == 1
 
 
+async def test_a_client_that_comes_back_and_leaves_again_is_waited_for_again(
+    stage: Staging,
+) -> None:
+    async with stage() as s:
+        for _ in range(3):
+            request = s.ask()
+            await settle()
+            request.hang_up()
+            await request.end()
+            await s.clock.advance(1.5)
+        assert s.status()["state"] == "starting"
+        await s.clock.advance(0.5)
+        assert s.status()["desired"] == 0
+
+
+async def test_a_request_that_is_over_leaves_no_timer(stage: Staging) -> None:
+    async with stage(service(idle_timeout_s=30)) as s:
+        first = s.ask()
+        await s.ready()
+        await first.end()
+        before = s.clock.pending
+        for _ in range(10):
+            await s.ask().end()
+        assert s.clock.pending == before
+
+
 async def test_a9_while_a_request_waits_a_slow_load_is_never_given_up(stage: Staging) -> None:
     async with stage(service(timeout_s=3600)) as s:
         request = s.ask()

@@ -46,6 +46,11 @@ class VirtualClock:
         heapq.heappush(self._timers, timer)
         return timer
 
+    @property
+    def pending(self) -> int:
+        """How many timers wait."""
+        return sum(not timer.cancelled for timer in self._timers)
+
     async def sleep(self, seconds: float) -> None:
         woken = asyncio.get_running_loop().create_future()
         timer = self.call_later(seconds, lambda: woken.done() or woken.set_result(None))
@@ -136,6 +141,10 @@ class InProcessPredictor:
         self.seen.append(request)
         return await self._handler(request)
 
+    @property
+    def exited(self) -> bool:
+        return self._exit.done()
+
     def exit(self, code: int) -> None:
         if not self._exit.done():
             self._exit.set_result(code)
@@ -161,6 +170,7 @@ class InProcessLauncher:
     def __init__(self, handler: Handler = hello) -> None:
         self.handler = handler
         self.started: list[InProcessPredictor] = []
+        self._pids = itertools.count(1000)
         self.refuse: str | None = None
         self.template_loaded = asyncio.Event()
         self.template_loaded.set()
@@ -169,7 +179,7 @@ class InProcessLauncher:
         await self.template_loaded.wait()
         if self.refuse is not None:
             raise RelumeError(self.refuse)
-        predictor = InProcessPredictor(1000 + len(self.started), self.handler)
+        predictor = InProcessPredictor(next(self._pids), self.handler)
         await predictor.open()
         self.started.append(predictor)
         return predictor

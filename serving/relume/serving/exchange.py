@@ -60,7 +60,7 @@ class Exchange:
         self._session = session
         self._clock = clock
         self._cutoff = Cutoff()
-        self._waiting_for: Service | None = None
+        self._service: Service | None = None
 
     async def run(self, scope: Scope, receive: Receive, send: Send, high_water: int) -> None:
         """Answer the request, or let it go with its client."""
@@ -75,20 +75,18 @@ class Exchange:
             return
         except Truncated:
             return  # the server closes the connection: the client must not take it for complete
-        if self._cutoff.cut is Cut.DISCONNECTED and self._waiting_for is not None:
-            self._waiting_for.gave_up()
+        if self._cutoff.cut is Cut.DISCONNECTED and self._service is not None:
+            self._service.client_left()
         elif self._cutoff.cut is Cut.TIMED_OUT:
             await _time_out(answer, send)
 
     async def _serve(self, scope: Scope, body: RequestBody, answer: Answer) -> None:
         target = await self._router.route(scope, body)
-        service = target.service
+        self._service = service = target.service
         with service.request():
             answer.watch = Watch(service.timeouts, self._clock, self._cutoff)
             try:
-                self._waiting_for = service
                 lease = await service.acquire(header(scope["headers"], b"ce-id"))
-                self._waiting_for = None
                 try:
                     answer.lease = lease
                     await forward(self._session, _forwarded(scope, target, lease), body, answer)

@@ -129,8 +129,8 @@ class Service:
         self._throttler.release(lease.backend)
         lease.replica.idle()
 
-    def gave_up(self) -> None:
-        """A client that waited went away. The load goes on a little, should it come back."""
+    def client_left(self) -> None:
+        """A client went away. What only it waited for loads on a little, should it come back."""
         if self._throttler.held == 0 and not self._stopping:
             delay = self._around.settings.abandon_after_s
             self._abandon = self._around.clock.call_later(delay, self._abandoned)

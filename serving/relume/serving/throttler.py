@@ -58,8 +58,11 @@ class Throttler:
         return sum(backend.in_flight for backend in self._backends)
 
     def try_acquire(self) -> Backend | None:
-        """Return a replica with room, counted as used, unless others wait or none has."""
-        return None if self._waiters else self._pick()
+        """Return a replica with room, counted as used; None if there is none.
+
+        Nobody is overtaken: whoever waits was given all the room there was.
+        """
+        return self._pick()
 
     def enqueue(self, since: float, event_id: str | None) -> Waiter:
         """Put a request at the end of the queue; then await `granted`."""

@@ -32,7 +32,7 @@ class Tunnel:
         self._session = session
         self._clock = clock
         self._cutoff = Cutoff()
-        self._waiting_for: Service | None = None
+        self._service: Service | None = None
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Connect both ends, or refuse the handshake."""
@@ -44,19 +44,17 @@ class Tunnel:
             await refuse(scope, send, error)
         if self._cutoff.cut is Cut.TIMED_OUT:
             await refuse(scope, send, RequestTimedOut())
-        elif self._cutoff.cut is not None and self._waiting_for is not None:
-            self._waiting_for.gave_up()
+        elif self._cutoff.cut is not None and self._service is not None:
+            self._service.client_left()
 
     async def _held(self, target: Target, scope: Scope, receive: Receive, send: Send) -> None:
-        service = target.service
+        self._service = service = target.service
         gone = asyncio.create_task(self._watch_client(receive))
         limit = Timeouts(total_s=service.timeouts.total_s)
         watch = Watch(limit, self._clock, self._cutoff)
         try:
             with self._cutoff:
-                self._waiting_for = service
                 lease = await service.acquire(None)
-                self._waiting_for = None
                 watch.cancel()
                 gone.cancel()
                 try:

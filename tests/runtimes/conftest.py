@@ -37,3 +37,13 @@ async def producer(stub: Stub) -> AsyncIterator[Producer]:
     producer = Producer(stub)
     async with producer.http:
         yield producer
+
+
+@pytest.fixture(scope="module")
+def process_for_fuzz() -> Iterator[None]:
+    """As `process`, once for all examples of a property."""
+    PROCESS.renew()
+    PROCESS.state = "ready"
+    yield
+    PROCESS.renew()
+    assert IN_FLIGHT.requests == 0

@@ -74,6 +74,7 @@ class ServiceStatus(Report):
     revision: str = ""
     state: str
     reason: str | None = None
+    phase: str | None = None
     replicas: int = 0
     desired: int = 0
     held: int = 0
@@ -90,7 +91,8 @@ class BrokerStatus(Report):
 
     namespace: str
     name: str
-    url: str = ""
+    url: str
+    accepted: int = 0
     dead_letters: int = 0
 
     @property
@@ -99,7 +101,7 @@ class BrokerStatus(Report):
 
 
 class TriggerStatus(Report):
-    """One Trigger as the eventing plane sees it now."""
+    """One Trigger as the eventing plane sees it now; its Broker is in its own namespace."""
 
     namespace: str
     name: str
@@ -107,6 +109,20 @@ class TriggerStatus(Report):
     subscriber: str = ""
     pending: int = 0
     in_flight: int = 0
+    delivered: int = 0
+    retried: int = 0
+    dead_lettered: int = 0
+
+
+class NatsStatus(Report):
+    """The supervised nats-server."""
+
+    state: str = ""
+    restarts: int = 0
+
+    @property
+    def words(self) -> str:
+        return self.state + (f", restarted {self.restarts} times" if self.restarts else "")
 
 
 class ServingStatus(Report):
@@ -116,10 +132,11 @@ class ServingStatus(Report):
 class EventingStatus(Report):
     brokers: tuple[BrokerStatus, ...] = ()
     triggers: tuple[TriggerStatus, ...] = ()
+    nats: NatsStatus | None = None
 
 
 class TemplateStatus(Report):
-    """The warm template: `off`, `starting`, `ready` or `failed`."""
+    """The warm template: `off`, `stopped`, `loading`, `ready` or `failed`."""
 
     state: str = "off"
     rss_mb: float | None = None

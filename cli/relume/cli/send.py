@@ -186,7 +186,11 @@ class Sending:
 
 
 def choose_broker(status: Status, wanted: str | None) -> BrokerStatus:
-    """The Broker by `NS/NAME` (or NAME in `default`), or the only one. Raises BadUsage."""
+    """The Broker by `NS/NAME` (or NAME in `default`), or the only one that has a Trigger.
+
+    A Broker without Triggers, where another keeps its dead letters, is chosen only by name, or
+    when there is no other. Raises BadUsage.
+    """
     brokers = {broker.full_name: broker for broker in status.eventing.brokers}
     names = ", ".join(sorted(brokers))
     if wanted is not None:
@@ -196,9 +200,11 @@ def choose_broker(status: Status, wanted: str | None) -> BrokerStatus:
         return brokers[full_name]
     if not brokers:
         raise BadUsage(f"the plane at {status.http} has no Broker; add one to its YAML")
-    if len(brokers) > 1:
+    used = {f"{trigger.namespace}/{trigger.broker}" for trigger in status.eventing.triggers}
+    candidates = [name for name in brokers if name in used] or list(brokers)
+    if len(candidates) > 1:
         raise BadUsage(f"the plane has several Brokers; choose one with --broker: {names}")
-    return next(iter(brokers.values()))
+    return brokers[candidates[0]]
 
 
 def _changes(extensions: tuple[str, ...], **attributes: str | None) -> dict[str, str]:

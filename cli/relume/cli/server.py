@@ -23,10 +23,12 @@ class HttpServer:
     def __init__(self, app: ASGIApp, listening: socket.socket) -> None:
         config = uvicorn.Config(
             app,
+            interface="asgi3",
             lifespan="off",
             access_log=False,
             log_config=None,
-            # Both come from the predictor; a proxy must not set them a second time.
+            # These come from the client and the predictor; nothing here sets them a second time.
+            proxy_headers=False,
             server_header=False,
             date_header=False,
             # Longer than clients keep idle connections, so that none is closed under a request.

@@ -57,6 +57,7 @@ def show_status(screen: Screen, status: Status) -> None:
             ("state", status.state_dir),
             ("started", status.started_at),
             ("template", status.template.words),
+            ("nats", status.eventing.nats.words if status.eventing.nats else "starting"),
         ]
     )
     screen.line()
@@ -82,12 +83,12 @@ def show_eventing(
     """One row for each Broker and each Trigger."""
     if brokers:
         screen.line()
-        rows = [(broker.full_name, str(broker.dead_letters), broker.url) for broker in brokers]
-        screen.table(("broker", "dead letters", "url"), rows)
+        rows = [(b.full_name, str(b.accepted), str(b.dead_letters), b.url) for b in brokers]
+        screen.table(("broker", "accepted", "dead letters", "url"), rows)
     if triggers:
         screen.line()
         screen.table(
-            ("trigger", "broker", "waiting", "in flight", "subscriber"),
+            ("trigger", "waiting", "in flight", "delivered", "retried", "dead", "subscriber"),
             [_trigger_row(trigger) for trigger in triggers],
         )
 
@@ -97,7 +98,7 @@ def _service_row(service: ServiceStatus) -> tuple[str | Text, ...]:
     total = f"{last.total:,.0f} ms" if last and last.total is not None else "-"
     return (
         f"{service.namespace}/{service.name}",
-        Text(service.state, style=STYLES.get(service.state, "")),
+        Text(_state(service), style=STYLES.get(service.state, "")),
         f"{service.replicas}/{service.desired}",
         str(service.held),
         str(service.in_flight),
@@ -107,12 +108,15 @@ def _service_row(service: ServiceStatus) -> tuple[str | Text, ...]:
     )
 
 
+def _state(service: ServiceStatus) -> str:
+    return f"{service.state}: {service.phase}" if service.phase else service.state
+
+
 def _trigger_row(trigger: TriggerStatus) -> tuple[str, ...]:
     return (
         f"{trigger.namespace}/{trigger.name}",
-        trigger.broker,
-        str(trigger.pending),
-        str(trigger.in_flight),
+        *map(str, (trigger.pending, trigger.in_flight, trigger.delivered)),
+        *map(str, (trigger.retried, trigger.dead_lettered)),
         trigger.subscriber,
     )
 

@@ -86,7 +86,11 @@ class Cursor(Protocol):
         ...
 
     async def confirm(self) -> None:
-        """Return when every settlement sent before has reached the log, or it cannot be reached."""
+        """The last word of a process: return when the log knows what was settled and given back.
+
+        Returns too when the log cannot be reached. What was given back comes within two seconds to
+        the next process, also when the log itself is started again.
+        """
         ...
 
 

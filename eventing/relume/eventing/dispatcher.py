@@ -92,10 +92,7 @@ class Dispatcher:
             self._flights.clear()
 
     async def stop(self, grace_s: float) -> None:
-        """Fetch nothing more, give deliveries `grace_s` to end, give the rest back.
-
-        Returns when the log knows what was settled and what was given back.
-        """
+        """Fetch nothing more, give deliveries `grace_s` to end, give the rest back."""
         self._stopping = True
         if self._fetching is not None:
             self._fetching.cancel()
@@ -111,6 +108,9 @@ class Dispatcher:
             await asyncio.wait(tasks)
         if self._breathing is not None:
             self._breathing.cancel()
+
+    async def confirm(self) -> None:
+        """After every dispatcher has stopped: make sure that the log knows."""
         await self._cursor.confirm()
 
     async def _fetch(self, group: asyncio.TaskGroup) -> None:

@@ -9,13 +9,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js.api import ConsumerInfo
 
-from relume.eventing.jetstream_requests import SEND_ERRORS, NoAnswer, Requests
+from relume.eventing.jetstream_requests import SEND_ERRORS, Requests
 
 log = logging.getLogger(__name__)
 
@@ -26,27 +27,39 @@ _NOT_READY_S = 0.2
 _STOP_WITHIN_S = 2.0
 _ACK = b"+ACK"
 _EXTEND = b"+WPI"
-# A delay is stored with the consumer and outlives nats-server; a plain -NAK is forgotten with it
-# and the next process would wait for the end of the lease.
-_GIVE_BACK = b'-NAK {"delay": 1000000}'
+_GIVE_BACK = b"-NAK"
+# nats-server forgets the above when it stops, and the next process would wait for the end of the
+# lease; a delay is stored with the consumer. Long enough for nats-server to stop within it.
+_GIVE_BACK_SOON = b'-NAK {"delay": 2000000000}'
+
+
+@dataclass(slots=True)
+class _Told:
+    """What the server was told last, as the reply subjects of events."""
+
+    settled: str | None = None
+    returned: dict[int, str] = field(default_factory=dict)  # by sequence
 
 
 class JetStreamHeld:
     """An event of a pull consumer; its reply subject names it to the server."""
 
-    __slots__ = ("_client", "_subject", "payload", "sequence")
+    __slots__ = ("_client", "_subject", "_told", "payload", "sequence")
 
-    def __init__(self, client: Client, subject: str, payload: bytes) -> None:
+    def __init__(self, client: Client, subject: str, payload: bytes, told: _Told) -> None:
         self._client = client
         self._subject = subject
+        self._told = told
         # $JS.ACK.<stream>.<consumer>.<deliveries>.<stream sequence>.<…>.<time>.<pending>
         self.sequence = int(subject.split(".")[5])
         self.payload = payload
 
     async def settle(self) -> None:
+        self._told.settled = self._subject
         await self._tell(_ACK)
 
     async def give_back(self) -> None:
+        self._told.returned[self.sequence] = self._subject
         await self._tell(_GIVE_BACK)
 
     async def extend(self) -> None:
@@ -70,10 +83,10 @@ class JetStreamCursor:
         self._inbox = client.new_inbox()
         self._subscription: Subscription | None = None
         self._received: dict[int, JetStreamHeld] = {}
+        self._told = _Told()
         self._changed = asyncio.Event()
         self._owed = 0
         self._refused = False
-        self._last_reply: str | None = None
         self.last_sequence = last_sequence
         delivered = info.delivered.stream_seq if info.delivered else 0
         self._fetched = self._inherited_up_to = delivered
@@ -106,7 +119,7 @@ class JetStreamCursor:
         self._changed.set()
 
     async def stop(self) -> None:
-        with contextlib.suppress(TimeoutError, NoAnswer, *SEND_ERRORS):
+        with contextlib.suppress(TimeoutError, *SEND_ERRORS):
             async with asyncio.timeout(_STOP_WITHIN_S):
                 if self._subscription is not None:
                     # Takes in what was on its way, so that it can be given back.
@@ -116,11 +129,15 @@ class JetStreamCursor:
         self._received.clear()
 
     async def confirm(self) -> None:
-        if self._last_reply is not None:
-            # The consumer takes messages in order: an answer to this one means that it has seen
-            # every settlement. For a settled event it changes nothing.
-            with contextlib.suppress(NoAnswer):
-                await self._requests.send(self._last_reply, _EXTEND, timeout_s=_STOP_WITHIN_S)
+        # The consumer takes messages in order: an answer to the last settlement, told again, means
+        # that it has seen all of them.
+        words = [(subject, _GIVE_BACK_SOON) for subject in self._told.returned.values()]
+        if self._told.settled is not None:
+            words.append((self._told.settled, _ACK))
+        await asyncio.gather(
+            *(self._requests.send(*word, timeout_s=_STOP_WITHIN_S) for word in words),
+            return_exceptions=True,  # nobody answers: there is nobody to tell
+        )
 
     async def _ask(self, room: int) -> None:
         # Asking again only for half the room makes few requests of many.
@@ -145,9 +162,9 @@ class JetStreamCursor:
         self._changed.set()
 
     def _on_event(self, message: Msg) -> None:
-        held = JetStreamHeld(self._client, message.reply, message.data)
+        held = JetStreamHeld(self._client, message.reply, message.data, self._told)
+        self._told.returned.pop(held.sequence, None)
         self._owed = max(0, self._owed - 1)
-        self._last_reply = message.reply
         self._received[held.sequence] = held
         if held.sequence > self._fetched:
             self._fetched = held.sequence

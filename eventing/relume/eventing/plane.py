@@ -85,13 +85,18 @@ class EventingPlane:
     async def stop(self, grace_s: float) -> None:
         """Take no more events, let deliveries end within `grace_s`, give the others back."""
         self.app.closed = True
-        async with asyncio.TaskGroup() as group:
-            for dispatcher in self._dispatchers:
-                group.create_task(dispatcher.stop(grace_s))
-        if self._runner is not None:
-            self._runner.cancel()
-            await asyncio.wait([self._runner])
-        await self._exits.aclose()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for dispatcher in self._dispatchers:
+                    group.create_task(dispatcher.stop(grace_s))
+            async with asyncio.TaskGroup() as group:
+                for dispatcher in self._dispatchers:
+                    group.create_task(dispatcher.confirm())
+        finally:
+            if self._runner is not None:
+                self._runner.cancel()
+                await asyncio.wait([self._runner])
+            await self._exits.aclose()
 
     def status(self) -> dict[str, object]:
         """JSON types only: `brokers`, `triggers` and `nats`.

@@ -50,13 +50,14 @@ class DrainingLoop(uvloop.Loop):  # type: ignore[misc]
         if sig not in (signal.SIGTERM, signal.SIGINT):
             super().add_signal_handler(sig, callback, *args)
             return
-        super().add_signal_handler(sig, self._drain, callback, args)
+        # Read now: a value that is no number must fail the start, not the drain.
+        grace = float(os.environ.get("RELUME_GRACE_S", DEFAULT_GRACE_S))
+        super().add_signal_handler(sig, self._drain, grace, callback, args)
 
-    def _drain(self, callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    def _drain(self, grace: float, callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
         if is_draining():
             return  # the second signal changes nothing: SIGKILL is what hurries a drain
         PROCESS.state = "draining"
-        grace = float(os.environ.get("RELUME_GRACE_S", DEFAULT_GRACE_S))
         self._wait(self.time() + max(0.0, grace - _LEFT_FOR_EXIT_S), callback, args)
 
     def _wait(self, deadline: float, callback: Callable[..., Any], args: tuple[Any, ...]) -> None:

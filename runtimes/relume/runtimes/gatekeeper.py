@@ -13,21 +13,24 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
 from relume.runtimes.parent import die_with_parent
 from relume.runtimes.phases import Phases
-from relume.runtimes.shapes import error_body
+from relume.runtimes.shapes import RETRY_AFTER_S, error_body
 
-LIVENESS = frozenset({"/livez", "/v2/health/live", "/ping"})
-RETRY_AFTER_S = 1
+LIVENESS = frozenset({"/livez", "/v2/health/live"})
 _MAX_DRAINED_BODY = 8 << 20
+_IDLE_S = 10.0
+#: How long `dismiss` waits for clients that are slow to ask, to send or to hang up.
+DISMISS_S = 1.0
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    timeout = 10
+    timeout = _IDLE_S
     phases: ClassVar[Phases]
 
     def handle_expect_100(self) -> bool:
@@ -36,7 +39,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         path = self.path.split("?", 1)[0]
-        self._drain()
         if path == "/startup":
             self._send(200, self.phases.to_json())
         elif path in LIVENESS:
@@ -54,12 +56,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_HEAD = do_PATCH = answer  # noqa: N815
 
-    def _drain(self) -> None:
-        """Read the body: closing with unread bytes resets the connection before the answer."""
-        length = self.headers.get("Content-Length", "0")
-        left = min(int(length) if length.isdigit() else 0, _MAX_DRAINED_BODY)
-        while left > 0 and (chunk := self.rfile.read(min(left, 65536))):
-            left -= len(chunk)
+    def finish(self) -> None:
+        """Say that no more comes and read on until the client has hung up.
+
+        A body that is still on its way when the connection is closed resets it, and the client
+        loses the answer (RFC 9112 §9.6).
+        """
+        super().finish()
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            left = _MAX_DRAINED_BODY
+            while left > 0 and (chunk := self.connection.recv(65536)):
+                left -= len(chunk)
 
     def _send(self, status: int, body: bytes) -> None:
         self.send_response(status)
@@ -67,7 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Connection", "close")
         if status == 503:
-            self.send_header("Retry-After", str(RETRY_AFTER_S))
+            self.send_header("Retry-After", RETRY_AFTER_S)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
@@ -112,7 +120,7 @@ class Gatekeeper:
         return cls(pid)
 
     def dismiss(self) -> None:
-        """End it after the answers under way; returns when it is gone."""
+        """End it after the answers under way, at most `DISMISS_S`; returns when it is gone."""
         try:
             os.kill(self.pid, signal.SIGTERM)
             os.waitpid(self.pid, 0)
@@ -125,6 +133,10 @@ def _run(listening: socket.socket, phases: Phases) -> None:
     server = _Server(listening)
 
     def stop(_signal: int, _frame: object) -> None:
+        # Nobody waits for a client that keeps its connection open and asks for nothing.
+        last = threading.Timer(DISMISS_S, os._exit, (0,))
+        last.daemon = True
+        last.start()
         # From another thread, because shutdown() waits for the loop that this signal interrupts.
         # The loop looks before it accepts, so no connection is taken and then dropped.
         threading.Thread(target=server.shutdown).start()

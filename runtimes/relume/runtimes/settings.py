@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -25,9 +26,17 @@ CPU_KV_CACHE_BYTES = 512 << 20
 #: Seconds that the engine gets to exit once the drain is over; with vLLM's 0 it is killed.
 ENGINE_EXIT_S = 3
 
-_PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "chat_template.json")
+# Where a model folder may keep another chat template than the tokenizer's one.
+_OTHER_TEMPLATES = (
+    *("processor_config.json", "preprocessor_config.json", "chat_template.json"),
+    "additional_chat_templates",
+)
+_TEMPLATE_FLAGS = ("--chat-template", "--tokenizer")
 _KV_FLAGS = ("--kv-cache-memory-bytes", "--kv-cache-memory", "--gpu-memory-utilization")
-_COMPILE_FLAGS = ("--enforce-eager", "--no-enforce-eager", "--compilation-config", "-O", "-cc")
+_COMPILE_FLAGS = (
+    *("--enforce-eager", "--no-enforce-eager"),
+    *("--compilation-config", "-cc", "--optimization-level", "-O"),
+)
 
 
 def apply_environment() -> None:
@@ -63,7 +72,7 @@ def with_defaults(argv: Sequence[str], *, cpu: bool) -> list[str]:
         added.append("--enforce-eager")
     if cpu and not _mentions(argv, _KV_FLAGS) and "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
         added += ["--kv-cache-memory-bytes", str(CPU_KV_CACHE_BYTES)]
-    if not _mentions(argv, ("--chat-template",)) and (template := chat_template_of(argv)):
+    if not _mentions(argv, _TEMPLATE_FLAGS) and (template := chat_template_of(argv)):
         added += ["--chat-template", template]
     return [*added, *argv]
 
@@ -72,14 +81,15 @@ def chat_template_of(argv: Sequence[str]) -> str | None:
     """The model folder's own chat template, where the tokenizer's is the only one it can have.
 
     vLLM takes the same one, but first loads the tokenizer again, as a processor that could have
-    another: half a second of each cold start. A folder with a processor is left to vLLM.
+    another: half a second of each cold start. A folder with a processor, or with more templates
+    than one, is left to vLLM.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--model", type=Path)
     model: Path | None = parser.parse_known_args(list(argv))[0].model
     if model is None or not model.is_dir():
         return None
-    if any((model / name).exists() for name in _PROCESSOR_FILES):
+    if any((model / name).exists() for name in _OTHER_TEMPLATES):
         return None
     if (file := model / "chat_template.jinja").exists():
         return str(file)
@@ -91,6 +101,7 @@ def chat_template_of(argv: Sequence[str]) -> str | None:
 
 
 def _mentions(argv: Sequence[str], flags: Sequence[str]) -> bool:
-    """Whether `argv` has one of `flags`, in either spelling of words (`-` or `_`)."""
-    names = {arg.split("=", 1)[0].replace("_", "-") for arg in argv if arg.startswith("-")}
+    """Whether `argv` has one of `flags` as vLLM reads them: `--a_b`, `--a-b.key=value`, `-O3`."""
+    names = {re.split(r"[=.]", arg)[0].replace("_", "-") for arg in argv if arg.startswith("-")}
+    names |= {name[:2] for name in names if name.startswith("-O")}
     return any(flag in names for flag in flags)

@@ -1,0 +1,83 @@
+"""A plane in the foreground: from files on the command line to the last signal."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvloop
+
+from relume.cli.launch import set_runtime_defaults
+from relume.cli.listing import show_plane
+from relume.cli.plane import LocalPlane, PlaneSettings
+from relume.cli.preflight import check
+from relume.cli.screen import Screen
+from relume.config import load
+from relume.runtimes.store import ModelStore, default_root
+
+INTERRUPTED_EXIT = 130
+
+
+def run(
+    files: Sequence[Path],
+    *,
+    state: Path,
+    port: int,
+    broker_port: int,
+    template: bool,
+    as_json: bool,
+) -> int:
+    """Serve the manifests until SIGTERM or SIGINT; 0 when all was drained, 130 when cut short.
+
+    Raises whatever keeps the plane from starting, as an error with one line to say.
+    """
+    logging.basicConfig(level=logging.WARNING, format="relume: %(message)s")
+    set_runtime_defaults(os.environ)
+    plan = load(files)
+    store = ModelStore(default_root())
+    check(plan, store)
+    settings = PlaneSettings(state, port, broker_port, template)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_Foreground(LocalPlane(plan, settings, store), as_json).run())
+
+
+class _Foreground:
+    """The plane and what signals mean to it."""
+
+    def __init__(self, plane: LocalPlane, as_json: bool) -> None:
+        self._plane = plane
+        self._as_json = as_json
+        self._stop = asyncio.Event()
+        self._serving = False
+
+    async def run(self) -> int:
+        main = asyncio.current_task()
+        assert main is not None
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal, main)
+        try:
+            async with self._plane.running():
+                self._serving = True
+                show_plane(Screen.stdout(), self._plane, as_json=self._as_json)
+                await self._stop.wait()
+        except asyncio.CancelledError:
+            # Our own signal handler, before there was anything to drain.
+            if not self._stop.is_set():
+                raise
+            main.uncancel()
+        return INTERRUPTED_EXIT if self._plane.grace.hurried else 0
+
+    def _on_signal(self, main: "asyncio.Task[int]") -> None:
+        if self._plane.grace.hurried:
+            os._exit(INTERRUPTED_EXIT)  # the kernel takes the children along
+        if self._stop.is_set():
+            self._plane.grace.hurry()
+            return
+        self._stop.set()
+        if not self._serving:
+            main.cancel()
+        elif Screen.stderr().terminal:
+            Screen.stderr().line("draining; Ctrl-C again stops at once", "dim")

@@ -1,0 +1,91 @@
+"""What a plane serves, said once when it is up."""
+
+from collections.abc import Sequence
+
+from relume.cli.plane import LocalPlane
+from relume.cli.screen import Screen
+from relume.cli.wording import events_of, target
+from relume.config import Broker, InferenceService, NotHonoured, Trigger
+
+
+def show_plane(screen: Screen, plane: LocalPlane, *, as_json: bool) -> None:
+    """Services, Brokers, Triggers with their addresses, and the fields that are not honoured."""
+    if as_json:
+        screen.json(_document(plane))
+        return
+    plan = plane.plan
+    screen.title(f"relume serves at {plane.http}, Brokers at {plane.broker}")
+    screen.pairs([("OpenAI base URL", f"{plane.http}/openai/v1")])
+    if plan.services:
+        screen.line()
+        rows = [_service(service, plane) for service in plan.services]
+        screen.table(("service", "model", "replicas", "url"), rows)
+    if plan.brokers:
+        screen.line()
+        rows = [_broker(broker, plane) for broker in plan.brokers]
+        screen.table(("broker", "url"), rows)
+    if plan.triggers:
+        screen.line()
+        rows = [_trigger(trigger) for trigger in plan.triggers]
+        screen.table(("trigger", "broker", "events", "subscriber"), rows)
+    _show_not_honoured(screen, plan.not_honoured)
+    if screen.terminal:
+        screen.line()
+        screen.line("Ctrl-C stops it.", "dim")
+
+
+def _show_not_honoured(screen: Screen, fields: Sequence[NotHonoured]) -> None:
+    if not fields:
+        return
+    screen.line()
+    screen.title("not honoured here")
+    for field in fields:
+        screen.line(f"  {field.file}:{field.line}: {field.field}: {field.why}", "yellow")
+
+
+def _service(service: InferenceService, plane: LocalPlane) -> tuple[str, ...]:
+    most = str(service.max_replicas) if service.max_replicas else "∞"
+    return (
+        f"{service.namespace}/{service.name}",
+        service.storage_uri,
+        f"{service.min_replicas}…{most}",
+        plane.service_url(service),
+    )
+
+
+def _broker(broker: Broker, plane: LocalPlane) -> tuple[str, ...]:
+    return (f"{broker.namespace}/{broker.name}", plane.broker_url(broker))
+
+
+def _trigger(trigger: Trigger) -> tuple[str, ...]:
+    return (
+        f"{trigger.namespace}/{trigger.name}",
+        trigger.broker,
+        events_of(trigger),
+        target(trigger.subscriber),
+    )
+
+
+def _document(plane: LocalPlane) -> dict[str, object]:
+    plan = plane.plan
+    return {
+        "http": plane.http,
+        "broker": plane.broker,
+        "openai": f"{plane.http}/openai/v1",
+        "services": [
+            {"namespace": s.namespace, "name": s.name, "url": plane.service_url(s)}
+            for s in plan.services
+        ],
+        "brokers": [
+            {"namespace": b.namespace, "name": b.name, "url": plane.broker_url(b)}
+            for b in plan.brokers
+        ],
+        "triggers": [
+            {"namespace": t.namespace, "name": t.name, "broker": t.broker, "events": events_of(t)}
+            for t in plan.triggers
+        ],
+        "not_honoured": [
+            {"file": str(f.file), "line": f.line, "field": f.field, "why": f.why}
+            for f in plan.not_honoured
+        ],
+    }

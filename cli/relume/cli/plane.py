@@ -1,0 +1,165 @@
+"""The plane: everything that `relume up` runs, put together on one event loop.
+
+Started from the bottom up, so that each part finds what it needs: state folder, ports, template,
+serving, nats-server, eventing, Broker ingress. Stopped in the reverse order, so that an event that
+is being answered still finds its predictor.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from relume.cli.address import DEFAULT_BROKER_PORT, DEFAULT_HTTP_PORT
+from relume.cli.control import Control
+from relume.cli.destinations import Destinations
+from relume.cli.grace import Grace
+from relume.cli.launch import LocalLauncher
+from relume.cli.ports import listen, url_of
+from relume.cli.server import HttpServer, finished
+from relume.cli.state import PlaneFile, StateFolder
+from relume.cli.version import version
+from relume.cli.warm import ColdStarter, Starter, warm_starter
+from relume.config import Broker, InferenceService, Plan
+from relume.eventing.nats_server import NatsServer
+from relume.eventing.observer import Observer
+from relume.eventing.plane import EventingPlane
+from relume.runtimes.store import ModelStore
+from relume.serving.plane import ServingPlane
+
+GRACE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneSettings:
+    """Where and how a plane runs; port 0 is a free one."""
+
+    state: Path
+    port: int = DEFAULT_HTTP_PORT
+    broker_port: int = DEFAULT_BROKER_PORT
+    template: bool = True
+    grace_s: float = GRACE_S
+
+
+class LocalPlane:
+    """One plan on this machine, between the start and the end of `running`."""
+
+    def __init__(self, plan: Plan, settings: PlaneSettings, store: ModelStore) -> None:
+        self.plan = plan
+        self.grace = Grace(settings.grace_s)
+        self.http = ""
+        self.broker = ""
+        self._settings = settings
+        self._store = store
+        self._folder = StateFolder(settings.state)
+        self._observer = Observer()
+        self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._starter: Starter = ColdStarter()
+        self._serving: ServingPlane | None = None
+        self._eventing: EventingPlane | None = None
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["LocalPlane"]:
+        """Serve for as long as the block runs; drain within the grace when it ends.
+
+        Raises PortTaken, StateInUse, and what a part could not start for. Nothing is left running,
+        however the block ends.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(self._folder.held())
+            http = stack.enter_context(listen(self._settings.port, "--port"))
+            broker = stack.enter_context(listen(self._settings.broker_port, "--broker-port"))
+            self.http, self.broker = url_of(http), url_of(broker)
+            (self._settings.state / "logs").mkdir(exist_ok=True)
+            group = await stack.enter_async_context(asyncio.TaskGroup())
+            if self._settings.template and self.plan.services:
+                self._starter = await stack.enter_async_context(warm_starter(self._settings.state))
+            await self._start_serving(stack, group, http)
+            await self._start_eventing(stack, group, broker)
+            stack.enter_context(self._folder.published(self._plane_file()))
+            yield self
+
+    async def _start_serving(
+        self, stack: contextlib.AsyncExitStack, group: asyncio.TaskGroup, listening: socket.socket
+    ) -> None:
+        serving = ServingPlane(
+            self.plan.services,
+            LocalLauncher(self._store, self._starter.launcher),
+            log_dir=self._settings.state / "logs",
+            base_url=self.http,
+        )
+        await serving.start()
+        self._serving = serving
+        control = Control(
+            status=self.status, cold_starts=serving.coldstarts, observer=self._observer
+        )
+        server = HttpServer(control.in_front_of(serving.app), listening)
+        serve = group.create_task(server.serve())
+
+        async def stop() -> None:
+            # Together: the server waits for requests that the serving plane lets go.
+            control.close()
+            server.stop(self.grace.left())
+            await self.grace.bound(serving.stop(self.grace.left()))
+            await self.grace.bound(finished(serve))
+            server.stop_now()
+
+        stack.push_async_callback(stop)
+
+    def service_url(self, service: InferenceService) -> str:
+        return self._destinations.service(f"{service.namespace}/{service.name}")
+
+    def broker_url(self, broker: Broker) -> str:
+        return self._destinations.ingress(f"{broker.namespace}/{broker.name}")
+
+    @property
+    def _destinations(self) -> Destinations:
+        return Destinations(self.http, self.broker)
+
+    def status(self) -> Mapping[str, object]:
+        """What `GET /relume/status` says; JSON types only."""
+        plane = self._plane_file()
+        return {
+            "version": plane.version,
+            "pid": plane.pid,
+            "started_at": plane.started_at,
+            "http": plane.http,
+            "broker": plane.broker,
+            "state_dir": str(self._settings.state),
+            "serving": self._serving.status() if self._serving else {"services": []},
+            "eventing": self._eventing.status() if self._eventing else {},
+            "template": self._starter.status(),
+        }
+
+    async def _start_eventing(
+        self, stack: contextlib.AsyncExitStack, group: asyncio.TaskGroup, listening: socket.socket
+    ) -> None:
+        nats = await stack.enter_async_context(NatsServer(self._settings.state))
+        eventing = EventingPlane(
+            self.plan, nats, self._destinations.resolve, observer=self._observer
+        )
+        await eventing.start()
+        self._eventing = eventing
+        server = HttpServer(eventing.app, listening)
+        serve = group.create_task(server.serve())
+
+        async def stop() -> None:
+            server.stop(self.grace.left())
+            await self.grace.bound(finished(serve))
+            server.stop_now()
+            await self.grace.bound(eventing.stop(self.grace.left()))
+
+        stack.push_async_callback(stop)
+
+    def _plane_file(self) -> PlaneFile:
+        return PlaneFile(
+            pid=os.getpid(),
+            http=self.http,
+            broker=self.broker,
+            started_at=self._started_at,
+            version=version(),
+        )

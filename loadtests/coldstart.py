@@ -1,0 +1,158 @@
+"""From process start, or from zero, to the first token: Relume beside `vllm serve`.
+
+    python loadtests/coldstart.py                        medians of 5, about 10 minutes
+    python loadtests/coldstart.py --runs 9 -o json       every sample, for a program
+
+Each round measures all, in an order that rotates, so that the machine's noise hits all alike.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+
+import click
+from figures import Figure, Machine, chart, print_notes, rows, save_chart
+from processes import kept_on_failure
+from running import run, steps
+from scenes import (
+    AT_ZERO,
+    EVENT,
+    HTTP,
+    READY,
+    SERVES,
+    STATUS,
+    STEPS_A_ROUND,
+    VLLM,
+    VLLM_READY,
+    ColdStarts,
+)
+from servers import sample_workload
+
+from relume.cli.reports import PHASES
+from relume.cli.screen import Screen
+
+RESULTS = Path(__file__).resolve().parent / "results"
+TARGETS: Mapping[str, float] = {EVENT[True]: 8.0, EVENT[False]: 1.7}
+UP_TARGET_S = 1.0
+ZERO_TARGET_MB = 250.0
+
+
+def times(samples: Mapping[str, list[float]]) -> list[Figure]:
+    """The figures in seconds, the peer first."""
+    vllm = tuple(samples[VLLM])
+    names = (EVENT[True], HTTP[True], EVENT[False], HTTP[False])
+    ours = [
+        Figure(name, "s", tuple(samples[name]), vllm, at_least=TARGETS.get(name)) for name in names
+    ]
+    return [Figure(VLLM, "s", vllm, vllm), *ours]
+
+
+def starts(samples: Mapping[str, list[float]]) -> list[Figure]:
+    """How soon the plane itself is there."""
+    names = (STATUS[True], STATUS[False], SERVES[True], SERVES[False])
+    return [Figure(name, "s", tuple(samples[name]), below=UP_TARGET_S) for name in names]
+
+
+def memory(samples: Mapping[str, list[float]]) -> list[Figure]:
+    """The figures in MB."""
+    names = (AT_ZERO[False], AT_ZERO[True], READY[False], READY[True], VLLM_READY)
+    below = {AT_ZERO[False]: ZERO_TARGET_MB}
+    return [Figure(name, "MB", tuple(samples[name]), below=below.get(name)) for name in names]
+
+
+def phase_medians(phases: Mapping[str, list[Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """Median milliseconds of each phase, by how the predictor was started."""
+    return {
+        started: {
+            name: round(median(known), 1)
+            for name in PHASES
+            if (known := [entry[name] for entry in entries if name in entry])
+        }
+        for started, entries in phases.items()
+    }
+
+
+def show(screen: Screen, found: ColdStarts, machine: Machine, picture: Path) -> None:
+    """The tables, the chart where there is a terminal, and where the picture is."""
+    runs = len(found.samples[VLLM])
+    first = times(found.samples)
+    screen.title(f"first token: medians of {runs}")
+    headers = ("measure", "median", "least … most", "sooner", "target", "holds")
+    screen.table(headers, rows(first))
+    bars = chart(first)
+    if screen.terminal:
+        for line in bars:
+            screen.draw_line(line)
+    save_chart(bars, "first token, seconds", picture)
+    for title, figures in (
+        ("the plane itself", starts(found.samples)),
+        ("memory (PSS of all processes)", memory(found.samples)),
+    ):
+        screen.line()
+        screen.title(title)
+        table = [[row[i] for i in (0, 1, 2, 4, 5)] for row in rows(figures)]
+        screen.table([headers[i] for i in (0, 1, 2, 4, 5)], table)
+    medians = phase_medians(found.phases)
+    screen.line()
+    screen.title("where a cold start's time goes, ms")
+    ways = sorted(medians, reverse=True)
+    screen.table(
+        ("phase", *ways),
+        [[name, *(f"{medians[w].get(name, 0):,.0f}" for w in ways)] for name in PHASES],
+    )
+    print_notes(screen, [*machine.facts(), ("picture", os.path.relpath(picture))])
+
+
+async def _measure(runs: int, warm_up: bool) -> tuple[ColdStarts, Machine]:
+    machine = Machine.now()
+    workload = sample_workload()
+    total = runs * STEPS_A_ROUND + warm_up
+    with kept_on_failure("relume-coldstart-") as folder, steps(total) as progress:
+        found = ColdStarts(workload, folder, progress)
+        await found.measure(runs, warm_up=warm_up)
+    return found, machine
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--runs", type=click.IntRange(min=1), default=5, show_default=True, metavar="N")
+@click.option(
+    "--no-warm-up", is_flag=True, help="Skip the start of vllm serve that is not counted."
+)
+@click.option(
+    "--svg",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=RESULTS / "coldstart.svg",
+    metavar="FILE",
+    help="Where the picture goes. Default: loadtests/results/coldstart.svg.",
+)
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+def main(*, runs: int, no_warm_up: bool, svg: Path, output: str) -> None:
+    """Measure how soon the first token comes, beside `vllm serve` with the same flags.
+
+    Takes about two minutes a run. A missed target is shown and is not a failure: the exit code is
+    1 only when something could not be measured.
+
+    \b
+    Examples:
+      python loadtests/coldstart.py
+      python loadtests/coldstart.py --runs 1 --no-warm-up     a quick look
+      python loadtests/coldstart.py --runs 9 -o json > coldstart.json
+    """
+    found, machine = run("coldstart", _measure(runs, not no_warm_up))
+    screen = Screen.stdout()
+    if output == "text":
+        show(screen, found, machine, svg)
+        return
+    figures = [*times(found.samples), *starts(found.samples), *memory(found.samples)]
+    screen.json(
+        {
+            "machine": machine.to_json(),
+            "figures": [figure.to_json() for figure in figures],
+            "phases_ms": phase_medians(found.phases),
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()

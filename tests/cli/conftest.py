@@ -1,0 +1,186 @@
+"""A stand-in for a plane: the real control API over canned state, and a Broker that answers."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from relume.cli.control import Control
+from relume.cli.ports import listen, url_of
+from relume.cli.server import HttpServer
+from relume.eventing.codec import decode
+from relume.eventing.event import CloudEvent, InvalidEvent
+from relume.eventing.observer import Observer, Record
+
+COLD_START = {
+    "at": "2026-01-01T00:00:00.000+00:00",
+    "namespace": "default",
+    "service": "summarizer",
+    "revision": "summarizer-predictor-00001",
+    "started": "template",
+    "triggered_by": "event-1",
+    "queue": 4.0,
+    "fork": 20.0,
+    "import": None,
+    "config": 250.0,
+    "weights": 300.0,
+    "engine": 900.0,
+    "warmup": 100.0,
+    "first_token": 700.0,
+    "ready": 1570.0,
+    "total": 2300.0,
+    "outcome": "ready",
+    "reason": None,
+}
+SERVICE: dict[str, object] = {
+    "namespace": "default",
+    "name": "summarizer",
+    "revision": "summarizer-predictor-00001",
+    "state": "ready",
+    "reason": None,
+    "phase": None,
+    "replicas": 1,
+    "desired": 1,
+    "held": 0,
+    "in_flight": 2,
+    "url": "http://127.0.0.1:8080/serving/default/summarizer",
+    "pids": [4711],
+    "cold_starts": 3,
+    "last_cold_start": COLD_START,
+    "log_tail": [],
+}
+
+
+class StandIn:
+    """A plane in a thread. The type of an event decides what becomes of it."""
+
+    def __init__(self) -> None:
+        self.observer = Observer()
+        self.services: list[dict[str, object]] = [SERVICE]
+        self.brokers = ["inbox"]
+        self.seen: list[tuple[dict[str, str], CloudEvent]] = []
+        self._http, self._ingress = listen(0, "--port"), listen(0, "--broker-port")
+        self.url, self.ingress = url_of(self._http), url_of(self._ingress)
+        self._stop = asyncio.Event()
+        self._thread = threading.Thread(target=asyncio.run, args=(self._run(),))
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __enter__(self) -> "StandIn":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def stop(self) -> None:
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._stop.set)
+
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        control = Control(
+            status=self._status, cold_starts=lambda: [COLD_START], observer=self.observer
+        )
+        servers = [
+            HttpServer(control.in_front_of(_nothing_else), self._http),
+            HttpServer(self._receive, self._ingress),
+        ]
+        async with asyncio.TaskGroup() as group:
+            for server in servers:
+                group.create_task(server.serve())
+            await self._stop.wait()
+            control.close()
+            for server in servers:
+                server.stop(1)
+
+    def _status(self) -> dict[str, object]:
+        return {
+            "version": "0.1.0",
+            "pid": 4242,
+            "started_at": "2026-01-01T00:00:00Z",
+            "http": self.url,
+            "broker": self.ingress,
+            "state_dir": "/state",
+            "serving": {"services": self.services},
+            "eventing": {
+                "brokers": [
+                    {
+                        "namespace": "default",
+                        "name": name,
+                        "url": f"{self.ingress}/default/{name}",
+                        "dead_letters": 0,
+                    }
+                    for name in self.brokers
+                ],
+                "triggers": [],
+            },
+            "template": {"state": "ready", "pid": 99, "rss_mb": 612.0},
+            "of_a_newer_plane": True,
+        }
+
+    async def _receive(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        headers = list(request.headers.items())
+        try:
+            event = decode(headers, await request.body()).event
+        except InvalidEvent as error:
+            await Response(str(error), status_code=400)(scope, receive, send)
+            return
+        self.seen.append((dict(headers), event))
+        if event.type == "refuse":
+            await Response("the store is away", status_code=503)(scope, receive, send)
+            return
+        self._tell("accepted", event)
+        await Response(status_code=202)(scope, receive, send)
+        self._deliver(event)
+
+    def _deliver(self, event: CloudEvent) -> None:
+        if event.type == "ask":
+            self._answer(event, "relume.inference.response", {"choices": [{"text": "It sleeps."}]})
+        elif event.type == "ask-wrongly":
+            self._answer(event, "relume.inference.error", {"error": {"message": "no messages"}})
+        elif event.type == "die":
+            self._tell("dead-lettered", event, trigger="summarize", status=500, detail="exhausted")
+        elif event.type == "again":
+            self._tell("duplicate", event)
+
+    def _answer(self, event: CloudEvent, type_: str, data: object) -> None:
+        answer = CloudEvent.create(
+            {
+                "id": f"answer-to-{event.id}",
+                "source": "/namespaces/default/inferenceservices/summarizer",
+                "type": type_,
+                "datacontenttype": "application/json",
+                "causationid": event.id,
+                "prompttokens": 12,
+            },
+            json.dumps(data).encode(),
+        )
+        self._tell("delivered", event, trigger="summarize", attempt=1, status=200, ms=2300.0)
+        self._tell("replied", answer, trigger="summarize")
+
+    def _tell(self, stage: str, event: CloudEvent, **more: object) -> None:
+        at = f"2026-01-01T00:00:0{min(len(self.seen), 9)}.000Z"
+        record = Record(at=at, stage=stage, broker="default/inbox", event=event, **more)  # type: ignore[arg-type]
+        self.observer.publish(record)
+
+
+async def _nothing_else(scope: Scope, receive: Receive, send: Send) -> None:
+    await Response("not found", status_code=404)(scope, receive, send)
+
+
+@pytest.fixture
+def plane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    """A plane that `relume` finds by RELUME_URL."""
+    monkeypatch.setenv("RELUME_STATE", str(tmp_path / "state"))
+    with StandIn() as stand_in:
+        monkeypatch.setenv("RELUME_URL", stand_in.url)
+        yield stand_in

@@ -28,11 +28,6 @@ def envelope(number: int, **attributes: object) -> Envelope:
     return Envelope(event, {"x-request-id": str(number)})
 
 
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("state")
-
-
 @pytest.fixture(params=["memory", "jetstream"])
 async def open_log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
     """Opens the log; a second call is another process that finds what the first one left."""
@@ -201,8 +196,13 @@ async def test_the_next_process_goes_on_where_the_last_one_stopped(open_log: Ope
     second = await open_log()
     await second.open_broker(BROKER, ["one"])
     assert await fill(second, 1) == [False]
-    held = await fetch(second.cursor(BROKER, "one"), 2)
-    assert sorted(each.sequence for each in held) == [2, 3]
+    seen = []
+    async with asyncio.timeout(5):
+        while len(seen) < 2:
+            for held in await second.cursor(BROKER, "one").fetch(10):
+                seen.append(held.sequence)
+                await held.settle()
+    assert sorted(seen) == [2, 3]
 
 
 async def test_a_new_trigger_sees_what_comes_from_now_on_and_a_removed_one_is_forgotten(

@@ -111,6 +111,25 @@ async def test_a_predictor_killed_while_it_answers_is_502_and_the_next_request_s
         assert (await again.end()).status == 200
 
 
+async def test_a_request_that_was_with_a_dead_predictor_starts_nothing(stage: Staging) -> None:
+    async def infer(request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        return web.Response()
+
+    async with stage(handler=infer) as s:
+        request = s.ask()
+        predictor = await s.ready()
+        await eventually(lambda: bool(predictor.seen))
+        predictor.leaves_port_open = True  # the end of the connection is noticed late
+        predictor.exit(-9)
+        await eventually(lambda: s.status()["state"] == "failed")
+        await s.clock.advance(10)
+        await predictor.close_port()
+        assert (await request.end()).status == 502
+        await s.clock.advance(10)
+        assert len(s.launcher.started) == 1
+
+
 async def test_after_a_crash_the_service_starts_over(stage: Staging) -> None:
     async def infer(request: web.Request) -> web.StreamResponse:
         await asyncio.Event().wait()
@@ -253,16 +272,18 @@ async def test_a_plane_that_fails_says_so_and_leaves_nothing(stage: Staging) -> 
         raise RuntimeError("a defect")
 
     with pytest.raises(ExceptionGroup):  # once more from the stop at the end
-        async with stage() as s:
+        async with stage(service(), service(name="other", timeout_s=3600)) as s:
             request = s.ask()
             predictor = await s.ready()
             await request.end()
+            held = s.ask("/serving/default/other/x")
             predictor.terminate = fail  # type: ignore[method-assign]
             while s.status()["state"] != "draining":
                 await s.clock.advance(1)
             with pytest.raises(ExceptionGroup):
                 await s.plane.wait()
             assert predictor.killed
+            assert (await held.end()).status == 503
             assert (await s.ask().end()).status == 503
 
 

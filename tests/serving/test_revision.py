@@ -143,6 +143,14 @@ def test_a_crash_with_requests_waiting_starts_another_at_once() -> None:
     assert life.on(Exited(1, "killed by SIGKILL", 3)) == [Start(2)]
 
 
+def test_a_failure_is_forgotten_once_another_replica_became_ready() -> None:
+    life = Life()
+    life.on(ScaleTo(1), Exited(1, "exit 3", 1), ScaleTo(1))
+    life.now += 1
+    life.on(Woke(), BecameReady(2), ScaleTo(0), Exited(2, "drained", 0))
+    assert life.state is State.ZERO
+
+
 def test_a_second_crash_soon_after_waits() -> None:
     life = ready_life()
     life.on(Exited(1, "killed", 1), BecameReady(2))
@@ -184,6 +192,12 @@ def test_a_load_that_no_request_began_is_not_abandoned() -> None:
     assert life.on(Abandoned()) == []
 
 
+def test_with_a_minimum_nothing_is_abandoned() -> None:
+    life = Life(min_scale=1)
+    life.on(ScaleTo(3))
+    assert life.on(Abandoned()) == []
+
+
 def test_an_abandoned_back_off_starts_nothing() -> None:
     life = Life()
     life.on(ScaleTo(1), Exited(1, "exit 3", 1), ScaleTo(1))
@@ -203,7 +217,8 @@ def test_a_load_that_missed_its_deadline_is_a_failure() -> None:
 def test_nothing_starts_while_stopping() -> None:
     life = ready_life(min_scale=1)
     assert life.on(Stopping()) == [Drain(1, "shutting-down")]
-    assert life.on(Exited(1, "drained", 4), ScaleTo(1), Woke()) == []
+    for event in (Exited(1, "drained", 4), ScaleTo(1), Woke()):
+        assert life.on(event) == []
 
 
 steps = st.lists(

@@ -82,6 +82,34 @@ async def test_a15_an_open_stream_is_demand(stage: Staging) -> None:
         assert await until_zero(s, 70) >= 58
 
 
+async def test_a_stream_is_demand_even_where_requests_per_second_scale(stage: Staging) -> None:
+    async def infer(request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        return web.Response()
+
+    config = service(timeout_s=3600, autoscaling=Autoscaling(metric="rps"))
+    async with stage(config, handler=infer) as s:
+        request = s.ask()
+        await s.clock.advance(500)
+        assert s.status()["state"] == "starting"
+        await s.ready()
+        await s.clock.advance(500)
+        assert s.status()["state"] == "ready"
+        request.hang_up()
+        assert await until_zero(s, 70) < 10
+
+
+async def test_a_load_that_no_request_began_is_in_the_ledger_when_it_is_ready(
+    stage: Staging,
+) -> None:
+    async with stage(service(min_replicas=1)) as s:
+        await s.ready()
+        await eventually(lambda: len(s.plane.coldstarts()) == 1)
+        entry = s.plane.coldstarts()[0]
+        assert (entry["outcome"], entry["queue"], entry["first_token"]) == ("ready", 0, None)
+        assert entry["total"] == entry["ready"]
+
+
 async def test_after_zero_the_next_request_starts_another_predictor(stage: Staging) -> None:
     async with stage() as s:
         await answered_once(s)

@@ -106,6 +106,7 @@ class InProcessPredictor:
         self.terminated = False
         self.killed = False
         self.lingers = False
+        self.leaves_port_open = False
         self.phases: dict[str, float] = {"fork": 20.0, "weights": 300.0}
         self.seen: list[web.Request] = []
         self._handler = handler
@@ -151,7 +152,8 @@ class InProcessPredictor:
 
     async def wait(self) -> int:
         code = await asyncio.shield(self._exit)
-        await self.close_port()
+        if not self.leaves_port_open:
+            await self.close_port()
         return code
 
     def terminate(self) -> None:

@@ -130,9 +130,10 @@ class Replica:
             self._refused = str(error)
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if self._why is None or (task is not None and task.cancelling()):
+            if task is not None and task.cancelling():
                 _kill_if_started(self._launching)
                 raise
+            self._refused = "the start was cancelled"
         finally:
             self._launching = None
         return None

@@ -163,10 +163,11 @@ class Service:
         decision = self._autoscaler.decide(now, ready)
         wish = None if decision is None else decision.desired
         burst = -1 if decision is None else decision.excess_burst_capacity
-        if self._reporter.current > 0:
+        at_zero = self._revision.target == 0
+        if self._throttler.held > 0 or (self._reporter.current > 0 and not at_zero):
             wish = max(wish or 0, 1)  # a request that waits or runs is demand, whatever the means
-        elif self._revision.target == 0:
-            wish = None  # samples of requests that are gone start nothing
+        elif at_zero:
+            wish = None  # only a request that waits starts a load, not what is left of others
         scale = self._scaler.step(now, wish, burst, ready)
         if scale is not None and scale != self._revision.target:
             why = "timed-out" if self._scaler.timed_out else "scaled-down"

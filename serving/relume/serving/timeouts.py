@@ -32,8 +32,8 @@ class Watch:
         self._idle_timer: Timer | None = None
         if timeouts.total_s > 0:
             self._timers.append(clock.call_later(timeouts.total_s, self._expire))
-        if 0 < timeouts.response_start_s < timeouts.total_s or timeouts.total_s <= 0:
-            self._arm_response_start(timeouts.response_start_s)
+        if timeouts.response_start_s > 0:
+            self._timers.append(clock.call_later(timeouts.response_start_s, self._check_start))
         if timeouts.idle_s > 0:
             self._idle_timer = clock.call_later(timeouts.idle_s, self._check_idle)
 
@@ -47,10 +47,6 @@ class Watch:
             timer.cancel()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
-
-    def _arm_response_start(self, seconds: float) -> None:
-        if seconds > 0:
-            self._timers.append(self._clock.call_later(seconds, self._check_start))
 
     def _expire(self) -> None:
         self._cutoff.trip(Cut.TIMED_OUT)

@@ -1,0 +1,57 @@
+"""Leaving a block from outside, and only that block."""
+
+import asyncio
+
+import pytest
+
+from relume.serving.cutoff import Cut, Cutoff
+
+
+async def test_a_block_is_left_with_its_reason() -> None:
+    cutoff = Cutoff()
+    asyncio.get_running_loop().call_soon(cutoff.trip, Cut.TIMED_OUT)
+    with cutoff:
+        await asyncio.Event().wait()
+    assert cutoff.cut is Cut.TIMED_OUT
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_the_first_reason_stands() -> None:
+    cutoff = Cutoff()
+    asyncio.get_running_loop().call_soon(cutoff.trip, Cut.DISCONNECTED)
+    asyncio.get_running_loop().call_soon(cutoff.trip, Cut.TIMED_OUT)
+    with cutoff:
+        await asyncio.Event().wait()
+    await asyncio.sleep(0)
+    assert cutoff.cut is Cut.DISCONNECTED
+
+
+async def test_a_block_that_is_over_cannot_be_left() -> None:
+    cutoff = Cutoff()
+    with cutoff:
+        pass
+    cutoff.trip(Cut.TIMED_OUT)
+    await asyncio.sleep(0)
+    assert cutoff.cut is None
+
+
+async def test_a_cancellation_from_elsewhere_passes_through() -> None:
+    cutoff = Cutoff()
+
+    async def work() -> None:
+        with cutoff:
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    cutoff.trip(Cut.TIMED_OUT)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_an_error_in_the_block_passes_through() -> None:
+    with pytest.raises(ValueError, match="no"), Cutoff():
+        raise ValueError("no")

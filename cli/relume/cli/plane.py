@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from relume.cli.address import DEFAULT_BROKER_PORT, DEFAULT_HTTP_PORT
+from relume.cli.capacity import Capacity
 from relume.cli.control import Control
 from relume.cli.destinations import Destinations
 from relume.cli.grace import Grace
@@ -140,7 +141,11 @@ class LocalPlane:
     ) -> None:
         nats = await stack.enter_async_context(NatsServer(self._settings.state))
         eventing = EventingPlane(
-            self.plan, nats, self._destinations.resolve, observer=self._observer
+            self.plan,
+            nats,
+            self._destinations.resolve,
+            observer=self._observer,
+            concurrency=Capacity(self.plan).of,
         )
         await eventing.start()
         self._eventing = eventing

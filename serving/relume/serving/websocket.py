@@ -78,29 +78,30 @@ class Tunnel:
             [h for h in scope["headers"] if not h[0].startswith(b"sec-websocket-")], lease.headers
         )
         try:
-            async with self._session.ws_connect(
+            upstream = await self._session.ws_connect(
                 upstream_url(lease.backend.base_url, scope, target.raw_path),
                 headers=headers,
                 protocols=scope.get("subprotocols", ()),
                 max_msg_size=0,
                 compress=0,
-            ) as upstream:
-                await send({"type": "websocket.accept", "subprotocol": upstream.protocol})
-                await _pass_both_ways(upstream, receive, send)
+            )
         except (aiohttp.ClientError, OSError) as error:
             raise PredictorUnreachable(f"the predictor gave no answer: {error}") from error
+        async with upstream:
+            await send({"type": "websocket.accept", "subprotocol": upstream.protocol})
+            await _pass_both_ways(upstream, receive, send)
 
 
 async def _pass_both_ways(
     upstream: aiohttp.ClientWebSocketResponse, receive: Receive, send: Send
 ) -> None:
+    left = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        inward = group.create_task(_to_predictor(upstream, receive))
+        inward = group.create_task(_to_predictor(upstream, receive, left))
         code = await _to_client(upstream, send)
-        if inward.done():
-            return
-        inward.cancel()
-        await send({"type": "websocket.close", "code": code})
+        if not left.is_set():
+            inward.cancel()
+            await send({"type": "websocket.close", "code": code})
 
 
 async def _to_client(upstream: aiohttp.ClientWebSocketResponse, send: Send) -> int:
@@ -110,22 +111,28 @@ async def _to_client(upstream: aiohttp.ClientWebSocketResponse, send: Send) -> i
             await send({"type": "websocket.send", "text": message.data})
         elif message.type is aiohttp.WSMsgType.BINARY:
             await send({"type": "websocket.send", "bytes": message.data})
-    code = upstream.close_code
-    # 1005 and 1006 are what a closed socket reports to us; neither may be sent.
+    return _sendable(upstream.close_code)
+
+
+async def _to_predictor(
+    upstream: aiohttp.ClientWebSocketResponse, receive: Receive, left: asyncio.Event
+) -> None:
+    """Pass messages on until the client has `left`, then close the predictor's end."""
+    try:
+        while (message := await receive())["type"] == "websocket.receive":
+            if message.get("text") is not None:
+                await upstream.send_str(message["text"])
+            else:
+                await upstream.send_bytes(message["bytes"])
+        left.set()
+        await upstream.close(code=_sendable(message.get("code")))
+    except (aiohttp.ClientError, OSError):
+        return  # the predictor broke off, which the other direction notices and tells
+
+
+def _sendable(code: int | None) -> int:
+    """Return a close code; 1005 and 1006 are what a closed socket reports, and are never sent."""
     return GOING_AWAY if code in (None, 1005, 1006) else code
-
-
-async def _to_predictor(upstream: aiohttp.ClientWebSocketResponse, receive: Receive) -> None:
-    """Pass messages on until the client closes, then close the predictor's end."""
-    while True:
-        message = await receive()
-        if message["type"] != "websocket.receive":
-            await upstream.close(code=message.get("code") or 1000)
-            return
-        if message.get("text") is not None:
-            await upstream.send_str(message["text"])
-        else:
-            await upstream.send_bytes(message["bytes"])
 
 
 async def refuse(scope: Scope, send: Send, error: ServingError) -> None:

@@ -1,0 +1,124 @@
+"""WebSockets through the plane under a virtual clock."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiohttp import WSMsgType, web
+
+from relume.serving.app import App
+from relume.serving.errors import PredictorFailed
+
+from .conftest import Staging, service
+from .virtual import eventually, settle
+
+
+class Socket:
+    """A client that speaks ASGI to the plane."""
+
+    def __init__(self, app: App, *, can_refuse: bool = True) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self._inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._inbox.put_nowait({"type": "websocket.connect"})
+        scope = {
+            "type": "websocket",
+            "path": "/serving/default/summarize/ws",
+            "raw_path": b"/serving/default/summarize/ws",
+            "query_string": b"",
+            "headers": [(b"host", b"localhost"), (b"sec-websocket-key", b"x")],
+            "subprotocols": [],
+            "extensions": {"websocket.http.response": {}} if can_refuse else {},
+        }
+        self.task = asyncio.create_task(app(scope, self._inbox.get, self._send))
+
+    async def _send(self, message: Any) -> None:
+        self.sent.append(message)
+
+    def says(self, kind: str, **more: Any) -> None:
+        self._inbox.put_nowait({"type": kind, **more})
+
+    @property
+    def kinds(self) -> list[str]:
+        return [message["type"] for message in self.sent]
+
+
+async def echo(request: web.Request) -> web.StreamResponse:
+    socket = web.WebSocketResponse()
+    await socket.prepare(request)
+    async for message in socket:
+        if message.data == b"die":
+            assert request.transport is not None
+            request.transport.abort()
+        elif message.type is WSMsgType.TEXT:
+            await socket.send_str(message.data)
+        else:
+            await socket.send_bytes(message.data)
+    return socket
+
+
+async def test_it_is_held_and_an_open_one_outlives_the_timeout(stage: Staging) -> None:
+    async with stage(service(timeout_s=60), handler=echo) as s:
+        socket = Socket(s.plane.app)
+        await s.launched()
+        assert socket.sent == []
+        await s.ready()
+        await eventually(lambda: socket.kinds == ["websocket.accept"])
+        await s.clock.advance(600)
+        assert s.status()["state"] == "ready"
+        socket.says("websocket.receive", text="hello")
+        socket.says("websocket.receive", bytes=b"\x00")
+        await eventually(lambda: len(socket.sent) == 3)
+        assert socket.sent[1]["text"] == "hello"
+        assert socket.sent[2]["bytes"] == b"\x00"
+        socket.says("websocket.disconnect", code=1000)
+        await socket.task
+        assert socket.kinds[3:] == []
+        assert s.status()["in_flight"] == 0
+
+
+async def test_waiting_longer_than_the_timeout_refuses_the_handshake(stage: Staging) -> None:
+    async with stage(service(timeout_s=60), handler=echo) as s:
+        socket = Socket(s.plane.app)
+        await s.launched()
+        await s.clock.advance(60)
+        await socket.task
+        assert socket.sent[0]["status"] == 504
+        assert socket.sent[1]["body"] == b"activator request timeout"
+
+
+async def test_a_server_that_cannot_refuse_with_an_answer_closes(stage: Staging) -> None:
+    async with stage(service(timeout_s=60), handler=echo) as s:
+        socket = Socket(s.plane.app, can_refuse=False)
+        await s.clock.advance(60)
+        await socket.task
+        assert socket.sent == [{"type": "websocket.close", "code": 1001}]
+
+
+async def test_a_client_that_leaves_while_held_abandons_the_load(stage: Staging) -> None:
+    async with stage(handler=echo) as s:
+        socket = Socket(s.plane.app)
+        await s.launched()
+        await settle()
+        socket.says("websocket.disconnect", code=1006)
+        await socket.task
+        assert socket.sent == []
+        await s.clock.advance(2)
+        assert s.status()["desired"] == 0
+
+
+async def test_a_predictor_that_breaks_off_closes_with_a_code_that_may_be_sent(
+    stage: Staging,
+) -> None:
+    async with stage(handler=echo) as s:
+        socket = Socket(s.plane.app)
+        await s.ready()
+        await eventually(lambda: socket.kinds == ["websocket.accept"])
+        for data in (b"die", b"more", b"and more"):
+            socket.says("websocket.receive", bytes=data)
+        await socket.task
+        assert socket.sent[1:] == [{"type": "websocket.close", "code": 1001}]
+
+
+@pytest.mark.parametrize(("seconds", "value"), [(0.0, b"1"), (1.0, b"1"), (1.2, b"2")])
+def test_retry_after_is_whole_seconds_and_at_least_one(seconds: float, value: bytes) -> None:
+    assert (b"retry-after", value) in PredictorFailed("no", retry_after_s=seconds).headers

@@ -70,9 +70,11 @@ class StandIn:
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=asyncio.run, args=(self._run(),))
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._up = threading.Event()
 
     def __enter__(self) -> "StandIn":
         self._thread.start()
+        self._up.wait()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -86,6 +88,7 @@ class StandIn:
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._up.set()
         control = Control(
             status=self._status, cold_starts=lambda: [COLD_START], observer=self.observer
         )

@@ -26,7 +26,9 @@ def from_file(path: Path, changes: Mapping[str, str]) -> CloudEvent:
     defaults = {"specversion": "1.0", "id": str(uuid4()), "source": SOURCE}
     missing = {name: value for name, value in defaults.items() if name not in members}
     if missing:
-        text = json.dumps({**missing, **members}, ensure_ascii=False)
+        # Put in as text: what the file says must go out as it is written.
+        rest = text.partition("{")[2]
+        text = json.dumps(missing)[:-1] + ("," if members else "") + rest
     try:
         event = decode([("content-type", STRUCTURED_TYPE)], text.encode()).event
         return CloudEvent.create({**event.attributes, **changes}, event.data)

@@ -30,7 +30,7 @@ class Envelope:
         head, separator, data = stored.partition(b"\n")
         try:
             attributes, headers = orjson.loads(head)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise InvalidEvent(f"the stored event is damaged: {error}") from None
         return cls(CloudEvent(attributes, data if separator else None), headers)
 

@@ -46,7 +46,7 @@ class JetStreamLog:
         self._client = Client()
         self._connected = asyncio.Event()
         self._brokers: dict[BrokerKey, BrokerStreams] = {}
-        self._requests: Requests
+        self._requests = Requests(self._client)
         self._jetstream: JetStreamContext
 
     @classmethod
@@ -68,7 +68,6 @@ class JetStreamLog:
         except (TimeoutError, OSError, nats.errors.Error) as error:
             await opened._client.close()
             raise StoreUnavailable(f"nats-server does not answer: {error or 'timeout'}") from None
-        opened._requests = Requests(opened._client)
         await opened._requests.open()
         opened._jetstream = opened._client.jetstream(timeout=_ANSWER_WITHIN_S)
         opened._connected.set()

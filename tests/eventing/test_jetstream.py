@@ -1,0 +1,114 @@
+"""What only the durable log has: a restart, a clean-up, and a server that is not there."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from relume.eventing.broker import StoreUnavailable
+from relume.eventing.clock import SystemClock, VirtualClock
+from relume.eventing.envelope import Envelope
+from relume.eventing.jetstream import JetStreamLog
+from relume.eventing.nats_server import NatsServer
+from relume.eventing.settings import EventingSettings
+
+from .stage import BROKER, event
+
+SETTINGS = EventingSettings()
+
+
+def envelope(number: int) -> Envelope:
+    return Envelope(event(str(number), b"x"))
+
+
+async def kept(log: JetStreamLog) -> int:
+    info = await log._jetstream.stream_info("broker_default_b")
+    return info.state.messages
+
+
+async def test_a_sweep_removes_what_everybody_settled_once_no_duplicate_can_come(
+    tmp_path: Path,
+) -> None:
+    clock = VirtualClock()
+    async with NatsServer(tmp_path) as server:
+        log = await JetStreamLog.connect(server.url, SETTINGS, clock)
+        await log.open_broker(BROKER, ["fast", "slow"])
+        for number in range(4):
+            await log.append(BROKER, envelope(number), 5.0)
+        for trigger, settled in (("fast", 4), ("slow", 2)):
+            cursor = log.cursor(BROKER, trigger)
+            for held in (await cursor.fetch(4))[:settled]:
+                await held.settle()
+            await cursor.confirm()
+        await log.sweep()
+        assert await kept(log) == 4
+        await clock.advance(SETTINGS.duplicate_window_s / 2)
+        await log.append(BROKER, envelope(4), 5.0)
+        await log.sweep()
+        assert await kept(log) == 5
+        await clock.advance(SETTINGS.duplicate_window_s / 2)
+        await log.sweep()
+        assert await kept(log) == 3  # the slow Trigger holds two, and one is new
+        await log.close()
+
+
+async def test_a_restarted_server_still_knows_what_it_stored(tmp_path: Path) -> None:
+    async with NatsServer(tmp_path) as server:
+        log = await JetStreamLog.connect(server.url, SETTINGS, SystemClock())
+        await log.open_broker(BROKER, ["t"])
+        assert await log.append(BROKER, envelope(1), 5.0)
+        [held] = await log.cursor(BROKER, "t").fetch(1)
+        await held.settle()
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        # Nobody waits for the restart but `append` itself.
+        assert await log.append(BROKER, envelope(1), 10.0) is False
+        assert await log.append(BROKER, envelope(2), 10.0) is True
+        await log.close()
+
+
+async def test_a_server_that_stays_away_is_an_error_after_the_patience(tmp_path: Path) -> None:
+    async with NatsServer(tmp_path) as server:
+        log = await JetStreamLog.connect(server.url, SETTINGS, SystemClock())
+        await log.open_broker(BROKER, ["t"])
+    with pytest.raises(StoreUnavailable, match="not stored") as failed:
+        await log.append(BROKER, envelope(1), 0.3)
+    assert failed.value.retryable
+    waiting = asyncio.ensure_future(log.cursor(BROKER, "t").fetch(1))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await log.cursor(BROKER, "t").stop()
+        await log.cursor(BROKER, "t").confirm()
+        waiting.cancel()
+        await log.close()
+
+
+async def test_nobody_to_connect_to_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relume.eventing.jetstream._CONNECT_WITHIN_S", 0.3)
+    async with NatsServer(tmp_path) as server:
+        url = server.url
+    with pytest.raises(StoreUnavailable, match="nats-server does not answer"):
+        await JetStreamLog.connect(url, SETTINGS, SystemClock())
+
+
+async def test_many_events_at_once_are_fetched_in_order_with_few_requests(tmp_path: Path) -> None:
+    count = 500
+    async with NatsServer(tmp_path) as server:
+        log = await JetStreamLog.connect(server.url, SETTINGS, SystemClock())
+        await log.open_broker(BROKER, ["t"])
+        await asyncio.gather(*(log.append(BROKER, envelope(n), 5.0) for n in range(count)))
+        cursor = log.cursor(BROKER, "t")
+        sequences: list[int] = []
+        while len(sequences) < count:
+            for held in await cursor.fetch(50):
+                sequences.append(held.sequence)
+                await held.settle()
+        assert sequences == list(range(1, count + 1))
+        await cursor.confirm()
+        info = await log._jetstream.consumer_info("broker_default_b", "t")
+        assert info.num_ack_pending == 0
+        await log.close()

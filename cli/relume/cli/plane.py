@@ -95,6 +95,7 @@ class LocalPlane:
         )
         await serving.start()
         self._serving = serving
+        group.create_task(serving.wait())  # if it fails, the plane ends and says why
         control = Control(
             status=self.status, cold_starts=serving.coldstarts, observer=self._observer
         )

@@ -52,6 +52,7 @@ class Tally:
 
     delivered: int = 0
     replied: int = 0
+    accepted: int = 0  # replies that the Broker did not have yet
     retried: int = 0
     dead_lettered: int = 0
     filtered: int = 0
@@ -115,6 +116,7 @@ class Courier:
         self, envelope: Envelope, letter: DeadLetter, attempt: _Attempt | None = None
     ) -> None:
         """Make a dead letter: to the sink, or into the Broker's own log when none takes it."""
+        # With its time to live: the sink may be a Broker.
         event = dead_letter_event(envelope.event, letter, self._route.url)
         dead = Envelope(event, envelope.headers)
         route = self._route
@@ -158,6 +160,7 @@ class Courier:
             return await self.give_up(request, letter, attempt)
         self.tally.delivered += 1
         self.tally.replied += 1
+        self.tally.accepted += new
         self._tell("replied", reply, attempt, f"to {request.event.id}")
         self._tell("accepted" if new else "duplicate", reply, trigger=False)
 

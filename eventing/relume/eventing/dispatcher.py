@@ -8,7 +8,8 @@ again, and repeated without another delivery.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from relume.eventing.broker import Cursor, Held, StoreUnavailable
@@ -96,6 +97,7 @@ class Dispatcher:
         self._stopping = True
         if self._fetching is not None:
             self._fetching.cancel()
+            await asyncio.wait([self._fetching])
         await self._cursor.stop()
         for flight in self._flights.values():
             if flight.idle and flight.task is not None:
@@ -117,13 +119,21 @@ class Dispatcher:
         while True:
             room = min(self._slots.free, self._settings.held - len(self._flights))
             if room > 0:
-                for held in await self._cursor.fetch(room):
-                    await self._take(held, group)
+                await self._take_all(await self._cursor.fetch(room), group)
                 # The new flights take their slots before the room is counted again.
                 await asyncio.sleep(0)
             else:
                 self._changed.clear()
                 await self._changed.wait()
+
+    async def _take_all(self, fetched: Sequence[Held], group: asyncio.TaskGroup) -> None:
+        left = deque(fetched)
+        try:
+            while left:
+                await self._take(left.popleft(), group)
+        finally:
+            for held in left:  # cancelled half-way
+                await held.give_back()
 
     async def _take(self, held: Held, group: asyncio.TaskGroup) -> None:
         if held.sequence in self._settled:

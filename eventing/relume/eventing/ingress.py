@@ -5,7 +5,7 @@
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -30,23 +30,28 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Ingress:
-    """The ASGI application. `closed` turns producers away while the plane stops."""
+    """The ASGI application. It turns producers away until `open` and after `close`."""
 
     def __init__(
         self,
-        log: Callable[[], EventLog],
         brokers: Iterable[BrokerKey],
         observer: Observer,
         clock: Clock,
         settings: EventingSettings,
     ) -> None:
-        self._log = log
+        self._log: EventLog | None = None
         self._observer = observer
         self._clock = clock
         self._settings = settings
-        self.closed = False
         self.accepted = dict.fromkeys(brokers, 0)
         self.duplicates = dict.fromkeys(self.accepted, 0)
+
+    def open(self, log: EventLog) -> None:
+        """From now on events are stored in `log`."""
+        self._log = log
+
+    def close(self) -> None:
+        self._log = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -82,13 +87,12 @@ class Ingress:
         return Response(status_code=202)
 
     async def _accept(self, broker: BrokerKey, request: Request) -> None:
-        if self.closed:
-            raise StoreUnavailable("the Broker is stopping", reason="stopping")
         body = await self._body(request)
         headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in request.headers.raw]
         event = _one_event(headers, body)
         envelope = Envelope(coming_in(event, self._clock.now()), _forwarded(headers))
-        log = self._log()
+        if (log := self._log) is None:
+            raise StoreUnavailable("the Broker takes no events now", reason="stopping")
         new = await log.append(broker, envelope, self._settings.store_patience_s)
         (self.accepted if new else self.duplicates)[broker] += 1
         self._observer.publish(

@@ -109,9 +109,9 @@ class JetStreamCursor:
             if self._refused:
                 self._refused = False
                 await asyncio.sleep(_NOT_READY_S)
-        taken = [self._received.pop(each) for each in list(self._received)[:limit]]
-        await self._ask(limit - len(taken) - len(self._received))
-        return taken
+        await self._ask(limit - len(self._received))
+        # Nothing is waited for from here on: what is taken reaches the caller.
+        return [self._received.pop(each) for each in list(self._received)[:limit]]
 
     def connection_changed(self) -> None:
         """The connection was lost or is there again: open requests are gone."""
@@ -144,8 +144,9 @@ class JetStreamCursor:
         if room < 1 or self._owed * 2 >= room or not self._client.is_connected:
             return
         if self._subscription is None:
+            # Without a bound in nats-py, which would drop events: what was asked for is the bound.
             self._subscription = await self._client.subscribe(
-                f"{self._inbox}.*", cb=self._on_message
+                f"{self._inbox}.*", cb=self._on_message, pending_bytes_limit=0
             )
         batch = room - self._owed
         self._owed += batch

@@ -29,7 +29,7 @@ _START_TRIES = 5
 _READY_WITHIN_S = 60.0  # a large store takes a while to recover
 _LOCKED_FOR_S = 10.0
 _STOP_WITHIN_S = 10.0
-_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.1, 5.0
+_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S, _HEALTHY_AFTER_S = 0.05, 5.0, 10.0
 _LOG_BYTES = 10 * MIB
 
 
@@ -70,7 +70,7 @@ class NatsServer:
     async def __aenter__(self) -> Self:
         """Start the child and wait until it listens. Raises NatsUnavailable."""
         binary = self._binary or find_binary()
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         await self._lock()
         try:
             await self._first_start(binary)
@@ -115,28 +115,27 @@ class NatsServer:
         raise NatsUnavailable(f"nats-server does not start: {self._last_words()}")
 
     async def _supervise(self, binary: Path) -> None:
-        backoff = _FIRST_BACKOFF_S
+        clock = asyncio.get_running_loop().time
+        backoff, since = _FIRST_BACKOFF_S, clock()
         while True:
-            process = self._process
-            if process is not None:
-                code = await process.wait()
+            if self._process is not None:
+                code = await self._process.wait()
                 log.error("nats-server ended with %s: %s", code, self._last_words())
             self.state = "starting"
+            if clock() - since > _HEALTHY_AFTER_S:
+                backoff = _FIRST_BACKOFF_S
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, _LONGEST_BACKOFF_S)
+            since = clock()
             self.restarts += 1
             try:
-                started = await self._start(binary)
+                await self._start(binary)
             except NatsUnavailable as error:
                 log.error("%s", error)
-                started = False
-            if started:
-                backoff = _FIRST_BACKOFF_S
-            else:
-                await asyncio.sleep(backoff)
-                backoff = min(backoff * 2, _LONGEST_BACKOFF_S)
 
     async def _start(self, binary: Path) -> bool:
         """Whether a new child listens; when not, it is gone again."""
-        self.state = "starting"
+        self.state, self._process = "starting", None
         config = write_config(
             self._folder,
             name=self._name,

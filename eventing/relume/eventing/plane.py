@@ -61,10 +61,7 @@ class EventingPlane:
         self._exits = contextlib.AsyncExitStack()
         self._runner: asyncio.Task[None] | None = None
         self._log: ClosableLog
-        self.app = Ingress(
-            lambda: self._log, self._brokers, self._observer, self._clock, self._settings
-        )
-        self.app.closed = True
+        self.app = Ingress(self._brokers, self._observer, self._clock, self._settings)
 
     async def start(self) -> None:
         """Open every Broker and begin to deliver. Raises RelumeError; then nothing runs."""
@@ -80,11 +77,11 @@ class EventingPlane:
             self._exits = stack.pop_all()
         self._runner = asyncio.create_task(self._run(), name="eventing-plane")
         self._runner.add_done_callback(_say_why)
-        self.app.closed = False
+        self.app.open(self._log)
 
     async def stop(self, grace_s: float) -> None:
         """Take no more events, let deliveries end within `grace_s`, give the others back."""
-        self.app.closed = True
+        self.app.close()
         try:
             async with asyncio.TaskGroup() as group:
                 for dispatcher in self._dispatchers:
@@ -157,7 +154,7 @@ class EventingPlane:
             "namespace": key.namespace,
             "name": key.name,
             "url": self._resolve(Destination(ref=ref), key.namespace),
-            "accepted": self.app.accepted[key] + sum(tally.replied for tally in tallies),
+            "accepted": self.app.accepted[key] + sum(tally.accepted for tally in tallies),
             "duplicates": self.app.duplicates[key],
             "dead_letters": self._log.buried(key) if started else 0,
         }

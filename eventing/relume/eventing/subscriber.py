@@ -18,6 +18,7 @@ _CONNECT_WITHIN_S = 30.0
 # Shorter than any server's own (uvicorn's 5 s), so that no request meets a closing connection.
 _KEEP_ALIVE_S = 2.0
 _ERROR_BODY_BYTES = 64 * 1024
+_HEADER_BYTES = 64 * 1024  # an attribute of a reply may be long; aiohttp's own bound is 8 KiB
 
 
 class Subscribers:
@@ -34,6 +35,8 @@ class Subscribers:
             # An event without a content type must not get one on the way.
             skip_auto_headers=("Content-Type", "Accept"),
             headers={"User-Agent": "relume", "Accept-Encoding": "identity"},
+            max_line_size=_HEADER_BYTES,
+            max_field_size=_HEADER_BYTES,
         )
         return self
 

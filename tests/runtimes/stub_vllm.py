@@ -61,6 +61,7 @@ class Stub:
                 Route("/score", self.score, methods=["POST"]),
                 Route("/bytes", self.bytes_back, methods=["POST", "GET"]),
                 Route("/health", lambda _: Response()),
+                Route("/running", lambda _: Response(status_code=200 if self.asked else 425)),
                 WebSocketRoute("/v1/realtime", self.realtime),
                 Route("/startup", startup),
                 *v1_routes(),

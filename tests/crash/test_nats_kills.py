@@ -6,26 +6,18 @@ Real nats-server, real HTTP subscriber, real time.
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
-import nats
-import pytest
 from aiohttp import web
 
 from relume.config import Exact
 from relume.eventing.clock import SystemClock
-from relume.eventing.event import CloudEvent
 from relume.eventing.jetstream import JetStreamLog
 from relume.eventing.nats_server import NatsServer
 from relume.eventing.settings import EventingSettings
-from tests.eventing.stage import Call, Stage, Subscriber, answer, event, trigger
-
-STREAM = "broker_default_b"
+from tests.eventing.stage import Call, Stage, Subscriber, event, replies, reply_to, stored, trigger
 
 
 @asynccontextmanager
@@ -44,16 +36,6 @@ async def durable_stage(
         yield stage
 
 
-def reply_to(request: CloudEvent) -> web.Response:
-    return answer(
-        CloudEvent.create({"id": f"re-{request.id}", "source": "/subscriber", "type": "reply"})
-    )
-
-
-async def replies(call: Call) -> web.StreamResponse:
-    return reply_to(call.event)
-
-
 async def kill(server: NatsServer) -> None:
     """Kill nats-server and wait until it is back."""
     restarts, pid = server.restarts, server.pid
@@ -62,15 +44,6 @@ async def kill(server: NatsServer) -> None:
     async with asyncio.timeout(20):
         while server.restarts == restarts or server.state != "running":
             await asyncio.sleep(0.005)
-
-
-async def stored(server: NatsServer) -> int:
-    """How many events the Broker ever took, replies included."""
-    client = await nats.connect(server.url)
-    try:
-        return (await client.jetstream().stream_info(STREAM)).state.last_seq
-    finally:
-        await client.close()
 
 
 async def test_events_that_wait_survive_a_kill(tmp_path: Path) -> None:
@@ -183,77 +156,3 @@ async def test_the_next_start_goes_on_at_once_with_what_was_given_back(tmp_path:
             assert asyncio.get_running_loop().time() - started < EventingSettings().lease_s / 2
             assert sorted(told.ids) == ["re-0", "re-1", "re-2"]
             assert sorted(asked.ids) == ["0", "0", "1", "2"]
-
-
-PROGRAM = """
-import asyncio, sys
-from pathlib import Path
-import uvicorn
-from relume.config import Broker, Destination, Exact, Plan, Trigger
-from relume.eventing.nats_server import NatsServer
-from relume.eventing.plane import EventingPlane
-
-async def main(state, port, asked, told):
-    trigger = lambda name, url, type_: Trigger(
-        "default", name, "b", Destination(uri=url), filters=(Exact({"type": type_}),))
-    plan = Plan(brokers=(Broker("default", "b"),),
-                triggers=(trigger("ask", asked, "ask"), trigger("log", told, "reply")))
-    async with NatsServer(Path(state)) as nats:
-        plane = EventingPlane(plan, nats, lambda d, _: d.uri or "http://broker")
-        await plane.start()
-        config = uvicorn.Config(plane.app, port=int(port), log_level="warning", lifespan="off")
-        await uvicorn.Server(config).serve()
-        await plane.stop(5)
-
-asyncio.run(main(*sys.argv[1:]))
-"""
-
-
-@asynccontextmanager
-async def process(state: Path, port: int, asked: str, told: str) -> AsyncIterator[int]:
-    """A plane in a process of its own, up to its kill."""
-    running = subprocess.Popen([sys.executable, "-c", PROGRAM, str(state), str(port), asked, told])
-    try:
-        async with httpx.AsyncClient() as client, asyncio.timeout(30):
-            while True:
-                try:
-                    await client.options(f"http://127.0.0.1:{port}/default/b")
-                    break
-                except httpx.TransportError:
-                    assert running.poll() is None
-                    await asyncio.sleep(0.05)
-        yield running.pid
-    finally:
-        running.kill()
-        running.wait()
-
-
-async def post(client: httpx.AsyncClient, number: int) -> bool:
-    headers = {"ce-specversion": "1.0", "ce-id": str(number), "ce-source": "/s", "ce-type": "ask"}
-    try:
-        return (await client.post("/default/b", headers=headers)).status_code == 202
-    except httpx.TransportError:
-        return False
-
-
-@pytest.mark.timeout(180)
-async def test_killing_the_whole_process_loses_nothing_and_stores_every_answer_once(
-    tmp_path: Path, unused_tcp_port: int
-) -> None:
-    accepted: set[int] = set()
-    async with Subscriber(replies) as asked, Subscriber() as told:
-        for round_ in range(3):
-            async with (
-                process(tmp_path, unused_tcp_port, asked.url, told.url) as pid,
-                httpx.AsyncClient(base_url=f"http://127.0.0.1:{unused_tcp_port}") as client,
-            ):
-                for number in range(round_ * 40, round_ * 40 + 40):
-                    if await post(client, number):
-                        accepted.add(number)
-                os.kill(pid, signal.SIGKILL)
-        assert len(accepted) == 120
-        async with process(tmp_path, unused_tcp_port, asked.url, told.url), asyncio.timeout(60):
-            while {f"re-{number}" for number in accepted} - set(told.ids):
-                await asyncio.sleep(0.05)
-        async with NatsServer(tmp_path) as server:
-            assert await stored(server) == 2 * len(accepted)

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import httpx
+import nats
 from aiohttp import web
 
 from relume.config import Broker, Delivery, Destination, Plan, Trigger
@@ -13,6 +14,7 @@ from relume.eventing.clock import Clock, VirtualClock
 from relume.eventing.codec import Mode, decode, encode
 from relume.eventing.event import CloudEvent
 from relume.eventing.memory import MemoryLog
+from relume.eventing.nats_server import NatsServer
 from relume.eventing.observer import Observer, Record, Subscription
 from relume.eventing.plane import EventingPlane
 from relume.eventing.settings import EventingSettings
@@ -48,6 +50,16 @@ class Call:
 
     def header(self, name: str) -> str | None:
         return next((v for n, v in self.headers if n.lower() == name.lower()), None)
+
+
+def reply_to(request: CloudEvent) -> web.Response:
+    return answer(
+        CloudEvent.create({"id": f"re-{request.id}", "source": "/subscriber", "type": "reply"})
+    )
+
+
+async def replies(call: Call) -> web.StreamResponse:
+    return reply_to(call.event)
 
 
 class Subscriber:
@@ -186,3 +198,12 @@ class Stage:
         triggers = self.plane.status()["triggers"]
         assert isinstance(triggers, list)
         return next(each for each in triggers if each["name"] == name)
+
+
+async def stored(server: NatsServer) -> int:
+    """How many events the Broker ever took, replies included."""
+    client = await nats.connect(server.url)
+    try:
+        return (await client.jetstream().stream_info("broker_default_b")).state.last_seq
+    finally:
+        await client.close()

@@ -114,7 +114,8 @@ async def test_a_server_that_cannot_be_found_is_named(
         find_binary()
 
 
-async def test_the_child_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_the_child_dies_with_a_parent_that_is_killed(tmp_path: Path, loop: str) -> None:
     if sys.platform != "linux":
         pytest.skip("only Linux tells a child of its parent's death")
     program = textwrap.dedent(
@@ -128,11 +129,12 @@ async def test_the_child_dies_with_a_parent_that_is_killed(tmp_path: Path) -> No
                 print(server.pid, flush=True)
                 await asyncio.Event().wait()
 
-        asyncio.run(main())
+        loop = __import__(sys.argv[2])
+        asyncio.Runner(loop_factory=loop.new_event_loop).run(main())
         """
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, str(tmp_path), loop], stdout=subprocess.PIPE, text=True
     )
     assert parent.stdout is not None
     child = int(parent.stdout.readline())

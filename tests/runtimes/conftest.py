@@ -8,7 +8,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from stub_vllm import Producer, Stub
+from event_client import Producer
+from stub_vllm import Stub
 
 from relume.runtimes.drain import IN_FLIGHT
 from relume.runtimes.phases import PROCESS

@@ -9,9 +9,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
 
-import httpx
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -196,63 +194,3 @@ async def _as_fastapi_does(_request: Request, error: Exception) -> Response:
 async def _disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-EVENT = {"specversion": "1.0", "id": "e-1", "source": "/a/b", "type": "com.example.ask"}
-
-
-def chat_data(text: str = "hi", **more: object) -> dict[str, Any]:
-    """The data of an event that asks for a chat."""
-    return {"messages": [{"role": "user", "content": text}], **more}
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An HTTP answer that is an event, read without our codec."""
-
-    attributes: dict[str, Any]
-    data: Any
-
-    @classmethod
-    def of(cls, response: httpx.Response) -> "Reply":
-        kind = response.headers.get("content-type", "")
-        if kind.startswith("application/cloudevents+json"):
-            members = response.json()
-            return cls(members, members.pop("data"))
-        found = {k[3:]: unquote(v) for k, v in response.headers.items() if k.startswith("ce-")}
-        assert found.keys() >= EVENT.keys(), f"{response.status_code}: no event: {response.text}"
-        return cls({**found, "datacontenttype": kind}, response.json())
-
-
-class Producer:
-    """Posts events to the stub, in process."""
-
-    def __init__(self, stub: Stub) -> None:
-        transport = httpx.ASGITransport(stub.app)
-        self.http = httpx.AsyncClient(transport=transport, base_url="http://stub")
-
-    async def binary(
-        self,
-        data: object,
-        path: str = "/",
-        *,
-        headers: dict[str, str] | None = None,
-        **attributes: Any,
-    ) -> httpx.Response:
-        """Post `data` (bytes as they are, else as JSON) as an event in binary mode."""
-        body = data if isinstance(data, bytes) else json.dumps(data).encode()
-        sent = {f"ce-{k}": v for k, v in {**EVENT, **attributes}.items() if v is not None}
-        sent |= {"content-type": "application/json", **(headers or {})}
-        return await self.http.post(path, content=body, headers=sent)
-
-    async def structured(
-        self,
-        members: dict[str, Any],
-        path: str = "/",
-        *,
-        content_type: str = "application/cloudevents+json",
-        headers: dict[str, str] | None = None,
-    ) -> httpx.Response:
-        """Post an event in structured mode; `members` are added to the required ones."""
-        sent = {"content-type": content_type, **(headers or {})}
-        return await self.http.post(path, content=json.dumps({**EVENT, **members}), headers=sent)

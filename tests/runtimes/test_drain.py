@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from stub_vllm import EVENT, chat_data
+from event_client import EVENT, chat_data
 
 from relume.runtimes.drain import InFlight
 

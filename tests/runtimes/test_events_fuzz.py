@@ -12,9 +12,10 @@ from urllib.parse import quote, unquote
 import jsonschema
 import pytest
 from cloudevents.http import from_http
+from event_client import EVENT
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stub_vllm import EVENT, MODEL, Stub
+from stub_vllm import MODEL, Stub
 
 SCHEMA = Path(__file__).parents[3] / "shared/vectors/cloudevents/cloudevents.json"
 PATHS = [

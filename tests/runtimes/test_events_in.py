@@ -5,7 +5,8 @@ import json
 from typing import Any
 
 import pytest
-from stub_vllm import EVENT, MODEL, Producer, Reply, Stub, chat_data
+from event_client import EVENT, Producer, Reply, chat_data
+from stub_vllm import MODEL, Stub
 
 from relume.runtimes import middleware
 

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from stub_vllm import CHUNKS, EVENT, MODEL, Producer, Reply, Stub, chat_data
+from event_client import EVENT, Producer, Reply, chat_data
+from stub_vllm import CHUNKS, MODEL, Stub
 
 from relume.runtimes.drain import IN_FLIGHT
 from relume.runtimes.phases import PROCESS

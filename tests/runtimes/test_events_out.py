@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from stub_vllm import EVENT, MODEL, TOO_LONG, Producer, Reply, Stub, chat_data
+from event_client import EVENT, Producer, Reply, chat_data
+from stub_vllm import MODEL, TOO_LONG, Stub
 
 from relume.runtimes.phases import PROCESS
 from relume.runtimes.replies import source_of_service

@@ -95,13 +95,26 @@ async def test_every_protocol_of_the_runtime_reaches_the_same_model(tmp_path: Pa
             assert lines[-1] == "data: [DONE]"
             assert len(lines) > 5
 
-        # kill -9 takes the engine along, and the template forks the next one.
-        async with predictor(launcher, tmp_path / "second") as it:
+        # kill -9 takes the engine along, and the template forks the next one. Forks of one template
+        # share nothing: one that drains leaves its sibling alone.
+        async with (
+            predictor(launcher, tmp_path / "second") as it,
+            predictor(launcher, tmp_path / "third") as sibling,
+        ):
             await it.until_ready()
+            await sibling.until_ready()
             family = [it.process.pid, *(p.pid for p in psutil.Process(it.process.pid).children())]
             os.kill(it.process.pid, signal.SIGKILL)
             assert await it.process.wait() == -signal.SIGKILL
             await _until_gone(family)
+
+            async with predictor(launcher, tmp_path / "fourth") as drained:
+                assert (await _first_answer(drained.client)).status_code == 503
+                drained.process.terminate()
+                assert await drained.process.wait() == 128 + signal.SIGTERM
+            sibling_state = (await sibling.client.get("/startup")).json()["state"]
+            assert sibling_state == "ready"
+            assert (await sibling.chat("Hello", max_tokens=2)).status_code == 200
 
 
 async def test_nothing_outlives_the_process_that_started_it(tmp_path: Path) -> None:

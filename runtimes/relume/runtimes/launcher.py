@@ -15,6 +15,7 @@ Environment: `PORT` (Knative's; `--port` wins), `RELUME_GRACE_S` (seconds from S
 import argparse
 import asyncio
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -46,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def serve(argv: Sequence[str]) -> None:
     """Run vLLM's server with `argv` (the flags of `vllm serve`) in this process, until SIGTERM."""
+    # vLLM's server has its own handlers once it serves. Until then: as process 1 of a container,
+    # a signal without a handler would be ignored for the whole load.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
     listening = open_port(argv)
     handover.gatekeeper = Gatekeeper.start(listening, PROCESS)
     os.register_at_fork(after_in_child=die_with_parent)  # no engine without its server

@@ -22,6 +22,7 @@ from starlette.routing import Route
 from relume.runtimes import handover
 from relume.runtimes.phases import PROCESS
 from relume.runtimes.v1 import routes as v1_routes
+from relume.runtimes.v2 import live
 from relume.runtimes.v2 import routes as v2_routes
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ class RelumeEndpoints:
     def attach_router(self, app: FastAPI) -> None:
         """Add our routes; vLLM has built its own by now, so the engine answers."""
         handover.engine_answers()
-        app.router.routes.extend([Route("/startup", startup), *v1_routes(), *v2_routes()])
+        app.router.routes.extend(
+            [Route("/startup", startup), Route("/livez", live), *v1_routes(), *v2_routes()]
+        )
 
     async def init_state(
         self, engine_client: "EngineClient | None", state: State, args: Namespace

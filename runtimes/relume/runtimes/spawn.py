@@ -11,6 +11,7 @@ All of them end with this process, however it ends (`relume.runtimes.parent`).
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import sys
@@ -21,6 +22,8 @@ from typing import Protocol
 
 from relume.config.errors import RelumeError
 from relume.runtimes.phases import monotonic_ms
+
+log = logging.getLogger(__name__)
 
 __all__ = ["FreshLauncher", "LaunchFailed", "Process", "Template", "TemplateLauncher"]
 
@@ -112,6 +115,7 @@ class Template:
         self.log = log
         self.state = "stopped"
         self.pid: int | None = None
+        self._served = False
         self._changed = asyncio.Condition()
         self._keeper: asyncio.Task[None] | None = None
 
@@ -137,10 +141,16 @@ class Template:
         return {"state": self.state, "pid": self.pid}
 
     async def _keep(self) -> None:
-        for pause in (*_RESTART_S, *([_RESTART_S[-1]] * 1000)):
-            await self._run()
+        failures = 0
+        while True:
+            self._served = False
+            try:
+                await self._run()
+            except OSError as error:
+                log.warning("the warm template cannot be started: %s", error)
             await self._set("failed")
-            await asyncio.sleep(pause)
+            failures = 0 if self._served else failures + 1
+            await asyncio.sleep(_RESTART_S[min(failures, len(_RESTART_S) - 1)])
 
     async def _run(self) -> None:
         """One life of the template process."""
@@ -157,11 +167,15 @@ class Template:
                     pass_fds=(write,),
                     start_new_session=True,
                 )
+            except BaseException:
+                os.close(read)
+                raise
             finally:
                 os.close(write)
         self.pid = child.pid
         try:
             if await _first_byte(read):
+                self._served = True
                 await self._set("ready")
             await child.wait()
         finally:

@@ -6,9 +6,10 @@ Protocol, over a Unix stream socket, one connection per predictor, JSON lines:
     ← {"pid": 4711}
     ← {"exit": 0}                  when it ended; a negative number is the signal that ended it
 
-Closing the connection leaves the predictor alone; the template's own end takes its predictors with
-it. The template has one thread and no event loop, because a fork copies only the calling thread
-and a lock that another thread held would stay locked in the child for ever.
+The connection is the predictor's lease: who closes it, or ends, ends the predictor. The template's
+own end takes its predictors with it. The template has one thread and no event loop, because a fork
+copies only the calling thread, and a lock that another thread held would stay locked in the child
+for ever.
 """
 
 import json
@@ -17,6 +18,7 @@ import selectors
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from relume.runtimes import internals
@@ -91,6 +93,8 @@ class _Template:
         pid = os.fork()
         if pid == 0:
             _become_predictor(template, request, (*self._connections.values(), connection))
+        with suppress(OSError):  # the child does the same: whoever is first
+            os.setpgid(pid, pid)
         self._connections[pid] = connection
         self._send(connection, {"pid": pid})
 
@@ -115,6 +119,8 @@ class _Template:
     def _forget(self, connection: socket.socket) -> None:
         for pid in [p for p, c in self._connections.items() if c is connection]:
             del self._connections[pid]
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
         if connection in self._selector.get_map():
             self._selector.unregister(connection)
         connection.close()
@@ -131,13 +137,15 @@ def _become_predictor(
         die_with_parent(template)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.setsid()
+        with suppress(OSError):
+            os.setpgid(0, 0)
         for connection in connections:
             connection.close()
         _redirect_output(str(request["log"]))
         environment, argv = request["env"], request["argv"]
         assert isinstance(environment, dict) and isinstance(argv, list)
         os.environ.update(environment)
+        PROCESS.renew()  # the template's clock is shared by all that it forks
         PROCESS.record("fork", monotonic_ms() - float(str(request["requested_ms"])))
         serve(argv)
         status = 0

@@ -38,9 +38,12 @@ class Stream:
 
 
 def session() -> aiohttp.ClientSession:
-    """A client that never waits for a connection of its own pool."""
+    """A client that makes a connection for each request.
+
+    A kept one may be about to be closed by a server that was stopped in between.
+    """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
+        connector=aiohttp.TCPConnector(limit=0, force_close=True),
         timeout=aiohttp.ClientTimeout(total=ANSWER_WITHIN_S),
     )
 

@@ -67,15 +67,6 @@ class Server:
                 total += process.memory_full_info().pss
         return total / 1e6
 
-    def cpu_s(self) -> float:
-        """CPU seconds, user and system, of the processes that are alive now."""
-        total = 0.0
-        for process in self.tree():
-            with suppress(psutil.NoSuchProcess):
-                times = process.cpu_times()
-                total += times.user + times.system
-        return total
-
     def tree(self) -> list[psutil.Process]:
         """The process and its living descendants."""
         try:
@@ -84,6 +75,19 @@ class Server:
         except psutil.NoSuchProcess:
             return []
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop every process of the tree for as long as the block runs (SIGSTOP, SIGCONT).
+
+        A server without work is not without cost: vLLM's worker spins for a second after its last.
+        """
+        tree = self.tree()
+        _each(tree, psutil.Process.suspend)
+        try:
+            yield
+        finally:
+            _each(tree, psutil.Process.resume)
+
     async def end(self) -> None:
         """SIGTERM, then SIGKILL to what is left of the tree; returns when all of it is gone."""
         tree = self.tree()
@@ -91,9 +95,7 @@ class Server:
             self._process.terminate()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._process.wait(), GRACE_S)
-        for process in tree:
-            with suppress(psutil.NoSuchProcess):  # psutil compares start times: no reused pid
-                process.kill()
+        _each(tree, psutil.Process.kill)
         await self._process.wait()
         for _ in range(round(GONE_S / LOOK_S)):
             if not any(map(_runs, tree)):
@@ -127,6 +129,12 @@ async def started(
         yield server
     finally:
         await server.end()
+
+
+def _each(tree: Sequence[psutil.Process], action: Callable[[psutil.Process], None]) -> None:
+    for process in tree:
+        with suppress(psutil.NoSuchProcess):  # psutil compares start times: no reused pid
+            action(process)
 
 
 def _runs(process: psutil.Process) -> bool:

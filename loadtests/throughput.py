@@ -3,9 +3,10 @@
     python loadtests/throughput.py                       5 repetitions, about 6 minutes
     python loadtests/throughput.py --runs 9 -o json      every sample, for a program
 
-Both servers stay up and only one has work at a time. Each repetition gives both the same prompts,
-one server right after the other (A B, then B A), so that the machine's noise hits both alike; the
-ratio is taken inside each repetition, and the median of these ratios is what counts.
+Both servers stay up, and the one without work is stopped (SIGSTOP) meanwhile. Each repetition
+gives both the same prompts, one server right after the other (A B, then B A), so that the machine's
+noise hits both alike; the ratio is taken inside each repetition, and the median of these ratios is
+what counts.
 """
 
 from collections import defaultdict
@@ -28,7 +29,6 @@ from relume.cli.screen import Screen
 
 STREAMS = (1, 4, 16)
 TARGET = 0.98
-BUSY_NEIGHBOUR = 0.02  # share of one core
 TOPICS = (
     *("tides", "bridges", "bread", "volcanoes", "clocks", "maps", "glass", "bees"),
     *("rivers", "paper", "stars", "steam", "salt", "lenses", "roads", "wool"),
@@ -41,8 +41,6 @@ class Sample:
 
     tokens_per_s: float
     first_token_s: float
-    neighbour: float
-    """What the idle server used meanwhile, as a share of one core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +115,17 @@ class Throughput:
         idle: ModelServer,
         bodies: list[Json],
     ) -> Sample:
-        before = idle.server.cpu_s()
-        streams = await together(http, busy.url, bodies)
-        elapsed = max(s.ended for s in streams) - min(s.started for s in streams)
+        with idle.server.paused():
+            streams = await together(http, busy.url, bodies)
         if any(s.tokens != self._tokens for s in streams):
             raise MeasurementFailed(
                 f"{busy.server.name} generated {[s.tokens for s in streams]} tokens, "
                 f"not {self._tokens} in each stream"
             )
+        elapsed = max(s.ended for s in streams) - min(s.started for s in streams)
         return Sample(
             tokens_per_s=sum(s.tokens for s in streams) / elapsed,
             first_token_s=median(s.first_token - s.started for s in streams),
-            neighbour=(idle.server.cpu_s() - before) / elapsed,
         )
 
     async def _ready(self, http: aiohttp.ClientSession, server: ModelServer) -> None:
@@ -142,14 +139,6 @@ class Throughput:
 def ratio_of(pairs: list[Pair]) -> float:
     """Median over the repetitions of ours by theirs."""
     return median(pair.ratio for pair in pairs)
-
-
-def busiest_neighbour(pairs: Mapping[int, list[Pair]]) -> float:
-    """The most that an idle server used while the other one was measured, share of one core."""
-    both = [
-        sample for group in pairs.values() for pair in group for sample in (pair.ours, pair.vllm)
-    ]
-    return max(sample.neighbour for sample in both)
 
 
 def show(screen: Screen, pairs: Mapping[int, list[Pair]], machine: Machine, tokens: int) -> None:
@@ -173,11 +162,7 @@ def show(screen: Screen, pairs: Mapping[int, list[Pair]], machine: Machine, toke
             for streams, group in pairs.items()
         ],
     )
-    idle = busiest_neighbour(pairs)
-    warning = ", too much: the ratios are not to be trusted" if idle > BUSY_NEIGHBOUR else ""
-    print_notes(
-        screen, [*machine.facts(), ("idle server", f"at most {idle:.1%} of a core{warning}")]
-    )
+    print_notes(screen, machine.facts())
 
 
 def _row(streams: int, pairs: list[Pair]) -> list[str | Text]:

@@ -21,7 +21,7 @@ def find_plane(url: str | None) -> str:
     if chosen := url or os.environ.get("RELUME_URL"):
         chosen = chosen if "://" in chosen else f"http://{chosen}"
         return chosen.rstrip("/")
-    if plane := StateFolder(default_state()).read():
+    if plane := StateFolder(default_state()).running():
         return plane.http
     return f"http://127.0.0.1:{DEFAULT_HTTP_PORT}"
 

@@ -88,3 +88,18 @@ class StateFolder:
             return PlaneFile(**json.loads(self.plane_json.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
+
+    def running(self) -> PlaneFile | None:
+        """The published addresses of a plane that is alive; a killed one leaves its file behind."""
+        plane = self.read()
+        return plane if plane and _alive(plane.pid) else None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's, and alive
+    return True

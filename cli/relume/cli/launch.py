@@ -9,7 +9,7 @@ import socket
 from collections.abc import Mapping, MutableMapping
 from typing import Literal
 
-from relume.runtimes.spawn import FreshLauncher, Process, TemplateLauncher
+from relume.runtimes.spawn import Launcher, Process
 from relume.runtimes.store import ModelStore
 from relume.serving.predictor import PredictorSpec
 
@@ -43,7 +43,7 @@ class LocalPredictor:
 class LocalLauncher:
     """Starts predictors for the serving plane (`relume.serving.predictor.PredictorLauncher`)."""
 
-    def __init__(self, store: ModelStore, launcher: FreshLauncher | TemplateLauncher) -> None:
+    def __init__(self, store: ModelStore, launcher: Launcher) -> None:
         self._store = store
         self._launcher = launcher
 

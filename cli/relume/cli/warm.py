@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from relume.runtimes.spawn import FreshLauncher, Template, TemplateLauncher
+from relume.runtimes.spawn import FreshLauncher, Launcher, Template, TemplateLauncher
 
 # A Unix socket's path has room for 107 bytes on Linux and 103 on macOS.
 SOCKET_PATH_BYTES = 100
@@ -16,7 +16,7 @@ class Starter(Protocol):
     """What starts predictor processes, and what to say about it in the status."""
 
     @property
-    def launcher(self) -> FreshLauncher | TemplateLauncher: ...
+    def launcher(self) -> Launcher: ...
 
     def status(self) -> Mapping[str, object]: ...
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 
 from relume.config.errors import RelumeError
+from relume.runtimes.parent import die_with_parent
 
 #: Seconds from SIGTERM to SIGKILL.
 GRACE_S = 15.0
@@ -123,6 +124,7 @@ async def started(
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C reaches us, and we end it in our own way
+            preexec_fn=die_with_parent,  # a kill -9 of us leaves nothing either
         )
     server = Server(name, process, log, moment)
     try:

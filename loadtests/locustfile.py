@@ -182,15 +182,16 @@ class ChatUser(PlaneUser):
         body = {**self.data(self.turn), "model": model, "stream": True}
         started = time.monotonic()
         path = "/openai/v1/chat/completions"
-        with self.client.post(path, name="chat", json=body, stream=True) as response:
-            if response.status_code != 200:
-                return
-            last, begun = b"", False
-            for line in _lines(response):
-                last = line
-                if not begun and b'"content":"' in line and b'"content":""' not in line:
-                    begun = True
-                    self.tell("SSE", "first token", started)
+        response = self.client.post(path, name="chat", json=body, stream=True)
+        if response.status_code != 200:
+            response.close()
+            return
+        last, begun = b"", False
+        for line in _lines(response):
+            last = line
+            if not begun and b'"content":"' in line and b'"content":""' not in line:
+                begun = True
+                self.tell("SSE", "first token", started)
         whole = None if last == b"data: [DONE]" else RuntimeError("the stream broke off")
         self.tell("SSE", "whole answer", started, whole)
 

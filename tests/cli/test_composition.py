@@ -1,10 +1,13 @@
 """The seams between the parts that the command puts together."""
 
 import asyncio
+import os
 import socket
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -15,6 +18,7 @@ from relume.cli.grace import Grace
 from relume.cli.launch import PORTS, LocalLauncher, free_port, set_runtime_defaults
 from relume.cli.ports import listen, url_of
 from relume.cli.preflight import check
+from relume.cli.sockets import VLLM_SOCKETS, socket_folder
 from relume.cli.wording import events_of, target
 from relume.config import (
     All,
@@ -216,6 +220,28 @@ def test_predictors_do_not_ask_a_hub_unless_told_to() -> None:
     told = {"HF_HUB_OFFLINE": "0"}
     set_runtime_defaults(told)
     assert told == {"HF_HUB_OFFLINE": "0"}
+
+
+def test_sockets_have_a_folder_with_a_short_name_for_as_long_as_the_plane(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VLLM_SOCKETS, raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("long" * 20)))
+    with socket_folder() as folder:
+        assert os.environ[VLLM_SOCKETS] == str(folder)
+        assert len(str(folder / str(uuid4()))) < 100
+        (folder / "left-behind").touch()
+    assert not folder.exists()
+    assert VLLM_SOCKETS not in os.environ
+
+
+def test_the_sockets_of_vllm_stay_where_the_user_wants_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(VLLM_SOCKETS, "/elsewhere")
+    with socket_folder():
+        assert os.environ[VLLM_SOCKETS] == "/elsewhere"
+    assert os.environ[VLLM_SOCKETS] == "/elsewhere"
 
 
 # ---- before anything starts

@@ -1,9 +1,11 @@
 """`relume demo`: the whole story on one machine, with nothing faked."""
 
 import asyncio
+import json
 import os
+import signal
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from relume.cli.answer import attributes, is_answer, is_error, sentence
 from relume.cli.client import PlaneClient
 from relume.cli.errors import DemoFailed
 from relume.cli.phases import find_cold_start, show_cold_start
-from relume.cli.reports import ColdStart, ServiceStatus, Status
+from relume.cli.reports import ColdStart, Record, ServiceStatus, Status
 from relume.cli.screen import Screen
 from relume.eventing.codec import Mode, encode
 from relume.eventing.event import CloudEvent
@@ -25,6 +27,10 @@ QUESTION = "In one sentence: what is a GPU?"
 TEMPLATE_WITHIN_S = 300.0
 ANSWER_WITHIN_S = 300.0
 ZERO_WITHIN_S = 120.0
+POLL_S = 0.1
+TERMINATED_EXIT = 143
+
+Json = Mapping[str, object]
 
 
 @click.command("demo", short_help="The whole story on one machine.")
@@ -47,7 +53,10 @@ def command(*, output: str) -> int:
     set_runtime_defaults(os.environ)
     screen = Screen.stderr() if output == "json" else Screen.stdout()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        report = runner.run(_tell(screen))
+        try:
+            report = runner.run(_until_told(screen))
+        except asyncio.CancelledError:
+            return TERMINATED_EXIT
     if output == "json":
         Screen.stdout().json(report)
     return 0
@@ -65,38 +74,34 @@ def sample() -> Path:
     raise DemoFailed(f"summarize.yaml is not in {' or '.join(map(str, places))}")
 
 
+async def _until_told(screen: Screen) -> dict[str, object]:
+    """The story, which SIGTERM ends like Ctrl-C does: everything that was started is stopped."""
+    main = asyncio.current_task()
+    assert main is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)
+    return await _tell(screen)
+
+
 async def _tell(screen: Screen) -> dict[str, object]:
+    """The story; raises DemoFailed at the first thing that does not happen."""
     async with _plane(screen) as plane:
-        status = await _until(plane, lambda s: s.template.state == "ready", TEMPLATE_WITHIN_S,
-                              screen, "the warm template imports vLLM, once")  # fmt: skip
-        service = _only(status)
-        if service.state != "zero" or service.pids:
-            raise DemoFailed(f"the service is {service.state}, not at zero, before any event")
-        screen.title("1  The service is at zero: no process, no memory")
-        _show_service(screen, service)
-
+        story = _Story(plane, screen)
+        status = await story.reaches(
+            "the warm template imports vLLM, once", TEMPLATE_WITHIN_S, _warm
+        )
+        story.shows_zero("1  The service is at zero: no predictor, no model in memory", status)
         event = _event()
-        screen.title("2  An event is posted to the Broker")
-        screen.pairs(attributes({**event.attributes}))
-        answer = await _ask(plane, status, event, screen)
-        cold_start = find_cold_start(await plane.cold_starts(), event.id, answer)
-        if cold_start is None:
-            raise DemoFailed("the answer came without a cold start in the ledger")
-
-        screen.line()
-        screen.title("3  It woke the model")
-        show_cold_start(screen, cold_start)
+        answer = await story.is_answered(event, status)
+        cold_start = await story.explains(event, answer)
         screen.line()
         screen.title("4  SmolLM2 wrote")
-        screen.line(f"  {sentence(answer)}", "italic")
+        screen.quote(sentence(answer))
         screen.line()
         screen.title("5  The response event")
         screen.pairs(attributes(answer))
-        service = _only(await _until(plane, lambda s: _only(s).state == "zero", ZERO_WITHIN_S,
-                                     screen, "nobody asks any more"))  # fmt: skip
         screen.line()
-        screen.title("6  The service is at zero again")
-        _show_service(screen, service)
+        status = await story.reaches("nobody asks any more", ZERO_WITHIN_S, _asleep)
+        story.shows_zero("6  The service is at zero again", status)
         return _report(cold_start, answer)
 
 
@@ -123,53 +128,86 @@ async def _plane(screen: Screen) -> AsyncIterator[PlaneClient]:
             yield client
 
 
-async def _until(
-    plane: PlaneClient,
-    reached: Callable[[Status], bool],
-    within_s: float,
-    screen: Screen,
-    meanwhile: str,
-) -> Status:
-    """Ask for the status until it is as wanted. Raises DemoFailed."""
-    try:
-        async with asyncio.timeout(within_s):
-            with screen.spinner(meanwhile):
-                while not reached(status := await plane.status()):  # noqa: ASYNC110
-                    await asyncio.sleep(0.1)
-        return status
-    except TimeoutError:
-        raise DemoFailed(f"still waiting after {within_s:g} s: {meanwhile}") from None
+class _Story:
+    """The steps, each seen from the outside through the plane's own ports."""
 
+    def __init__(self, plane: PlaneClient, screen: Screen) -> None:
+        self._plane = plane
+        self._screen = screen
 
-async def _ask(
-    plane: PlaneClient, status: Status, event: CloudEvent, screen: Screen
-) -> dict[str, object]:
-    """Post the event and wait for the event that answers it."""
-    broker = next(b for b in status.eventing.brokers if b.name == _only(status).name)
-    async with plane.events() as records:
-        response = await plane.post_event(broker.url, *encode(event, Mode.BINARY))
-        if response.status_code != 202:
-            raise DemoFailed(f"the Broker answered {response.status_code}: {response.text}")
-        screen.line(f"  202: stored by Broker {broker.full_name}", "dim")
+    async def reaches(
+        self, meanwhile: str, within_s: float, reached: Callable[[Status], bool]
+    ) -> Status:
+        """Wait until the status is as wanted, and return it."""
         try:
-            async with asyncio.timeout(ANSWER_WITHIN_S):
-                with screen.spinner("the model wakes up"):
-                    async for record in records:
-                        if record.causation == event.id and is_answer(record.event):
-                            answer = dict(record.event)
-                            break
-                    else:
-                        raise DemoFailed("the plane stopped before it answered")
+            async with asyncio.timeout(within_s):
+                with self._screen.spinner(meanwhile):
+                    while not reached(status := await self._plane.status()):  # noqa: ASYNC110
+                        await asyncio.sleep(POLL_S)
+            return status
         except TimeoutError:
-            raise DemoFailed(f"no answer in {ANSWER_WITHIN_S:g} s") from None
-    if is_error(answer):
-        raise DemoFailed(f"the answer is an error: {sentence(answer)}")
-    return answer
+            raise DemoFailed(f"still waiting after {within_s:g} s: {meanwhile}") from None
+
+    def shows_zero(self, title: str, status: Status) -> None:
+        service = _only(status)
+        if not _asleep(status):
+            raise DemoFailed(f"{service.name} should be at zero, and is {service.state}")
+        self._screen.title(title)
+        facts = (("state", service.state), ("predictors", str(len(service.pids))))
+        self._screen.pairs([("service", f"{service.namespace}/{service.name}"), *facts])
+        self._screen.line()
+
+    async def is_answered(self, event: CloudEvent, status: Status) -> Json:
+        """Post the event and wait for the event that answers it."""
+        self._screen.title("2  An event is posted to the Broker")
+        self._screen.pairs(attributes(event.attributes))
+        broker = next(b for b in status.eventing.brokers if b.name == _only(status).name)
+        async with self._plane.events() as records:
+            response = await self._plane.post_event(broker.url, *encode(event, Mode.BINARY))
+            if response.status_code != 202:
+                raise DemoFailed(f"the Broker answered {response.status_code}: {response.text}")
+            self._screen.line(f"  202: stored by Broker {broker.full_name}", "dim")
+            with self._screen.spinner("the model wakes up"):
+                answer = await _answer(records, event.id)
+        if is_error(answer):
+            raise DemoFailed(f"the answer is an error: {sentence(answer)}")
+        return answer
+
+    async def explains(self, event: CloudEvent, answer: Json) -> ColdStart:
+        cold_start = find_cold_start(await self._plane.cold_starts(), event.id, answer)
+        if cold_start is None:
+            raise DemoFailed("the answer came without a cold start in the ledger")
+        self._screen.line()
+        self._screen.title("3  It woke the model")
+        show_cold_start(self._screen, cold_start)
+        return cold_start
+
+
+async def _answer(records: AsyncIterator[Record], event_id: str) -> Json:
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            async for record in records:
+                if record.causation == event_id and is_answer(record.event):
+                    return record.event
+                if record.id == event_id and record.stage == "dead-lettered":
+                    raise DemoFailed(f"the event became a dead letter: {record.detail}")
+    except TimeoutError:
+        raise DemoFailed(f"no answer in {ANSWER_WITHIN_S:g} s") from None
+    raise DemoFailed("the plane stopped before it answered")
+
+
+def _warm(status: Status) -> bool:
+    if status.template.state == "failed":
+        raise DemoFailed("the warm template does not start; vLLM cannot be imported here")
+    return status.template.state == "ready"
+
+
+def _asleep(status: Status) -> bool:
+    service = _only(status)
+    return service.state == "zero" and not service.pids
 
 
 def _event() -> CloudEvent:
-    import json
-
     messages = [{"role": "user", "content": QUESTION}]
     data = {"messages": messages, "max_tokens": 40, "temperature": 0}
     attributes = {
@@ -186,17 +224,11 @@ def _only(status: Status) -> ServiceStatus:
     return status.serving.services[0]
 
 
-def _show_service(screen: Screen, service: ServiceStatus) -> None:
-    facts = (("state", service.state), ("processes", str(len(service.pids))))
-    screen.pairs([("service", f"{service.namespace}/{service.name}"), *facts])
-    screen.line()
-
-
-def _report(cold_start: ColdStart, answer: dict[str, object]) -> dict[str, object]:
+def _report(cold_start: ColdStart, answer: Json) -> dict[str, object]:
     return {
         "started": cold_start.started,
         "total_ms": cold_start.total,
         "phases_ms": cold_start.phases,
         "text": sentence(answer),
-        "answer": answer,
+        "answer": dict(answer),
     }

@@ -22,6 +22,7 @@ from relume.cli.grace import Grace
 from relume.cli.launch import LocalLauncher
 from relume.cli.ports import listen, url_of
 from relume.cli.server import HttpServer, finished
+from relume.cli.sockets import socket_folder
 from relume.cli.state import PlaneFile, StateFolder
 from relume.cli.version import version
 from relume.cli.warm import ColdStarter, Starter, warm_starter
@@ -75,10 +76,13 @@ class LocalPlane:
             http = stack.enter_context(listen(self._settings.port, "--port"))
             broker = stack.enter_context(listen(self._settings.broker_port, "--broker-port"))
             self.http, self.broker = url_of(http), url_of(broker)
-            (self._settings.state / "logs").mkdir(exist_ok=True)
+            logs = self._settings.state / "logs"
+            logs.mkdir(exist_ok=True)
+            sockets = stack.enter_context(socket_folder())
             group = await stack.enter_async_context(asyncio.TaskGroup())
             if self._settings.template and self.plan.services:
-                self._starter = await stack.enter_async_context(warm_starter(self._settings.state))
+                warm = warm_starter(sockets, logs / "template.log")
+                self._starter = await stack.enter_async_context(warm)
             await self._start_serving(stack, group, http)
             await self._start_eventing(stack, group, broker)
             stack.enter_context(self._folder.published(self._plane_file()))

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -75,9 +76,13 @@ class Screen:
         """One styled line, never wrapped."""
         self.console.print(text, soft_wrap=True)
 
-    def draw(self, thing: RenderableType) -> None:
-        """Anything that rich can draw."""
-        self.console.print(thing)
+    def quote(self, text: str) -> None:
+        """What somebody else said, indented; wrapped only in a terminal."""
+        said = Text(printable(text), style="italic")
+        if self.terminal:
+            self.console.print(Padding(said, (0, 0, 0, 2)))
+        else:
+            self.line(f"  {said.plain}")
 
     def json(self, value: object) -> None:
         """One JSON document on one line; in a terminal it is indented and coloured."""

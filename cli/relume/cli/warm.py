@@ -1,15 +1,11 @@
 """The warm template, or none: what forks predictors, and what it costs."""
 
 import contextlib
-import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from relume.runtimes.spawn import FreshLauncher, Launcher, Template, TemplateLauncher
-
-# A Unix socket's path has room for 107 bytes on Linux and 103 on macOS.
-SOCKET_PATH_BYTES = 100
 
 
 class Starter(Protocol):
@@ -44,21 +40,10 @@ class WarmStarter:
 
 
 @contextlib.asynccontextmanager
-async def warm_starter(state: Path) -> AsyncIterator[WarmStarter]:
-    """Start the template; it ends with the block."""
-    with _socket(state) as socket:
-        async with Template(socket, state / "logs" / "template.log") as template:
-            yield WarmStarter(template)
-
-
-@contextlib.contextmanager
-def _socket(state: Path) -> Iterator[Path]:
-    socket = (state / "template.sock").resolve()
-    if len(bytes(socket)) <= SOCKET_PATH_BYTES:
-        yield socket
-        return
-    with tempfile.TemporaryDirectory(prefix="relume-") as folder:
-        yield Path(folder) / "template.sock"
+async def warm_starter(sockets: Path, log: Path) -> AsyncIterator[WarmStarter]:
+    """Start the template, with its socket in the folder `sockets`; it ends with the block."""
+    async with Template(sockets / "template.sock", log) as template:
+        yield WarmStarter(template)
 
 
 def _rss_mb(pid: int | None) -> float | None:

@@ -1,0 +1,25 @@
+"""What `relume demo` builds on; the demo itself runs with the real model in tests/e2e."""
+
+import json
+
+from relume.cli.demo import EVENT_TYPE, MODEL, _event, sample
+from relume.config import Exact, load
+from relume.runtimes.known_models import known_model
+
+
+def test_the_sample_of_the_demo_takes_its_event_and_runs_its_model() -> None:
+    plan = load([sample()])
+    (service,) = plan.services
+    (trigger,) = plan.triggers
+    known = known_model(MODEL)
+    assert known is not None
+    assert service.storage_uri == known.uri
+    assert (service.min_replicas, service.autoscaling.window_s) == (0, 10)
+    assert trigger.filters == (Exact({"type": EVENT_TYPE}),)
+    assert trigger.broker == service.name
+
+
+def test_the_event_of_the_demo_is_a_chat() -> None:
+    event = _event()
+    assert event.datacontenttype == "application/json"
+    assert json.loads(event.data or b"")["messages"][0]["role"] == "user"

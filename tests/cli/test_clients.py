@@ -58,7 +58,7 @@ def test_status_shows_services_brokers_and_the_last_cold_start(
     assert run(["status"]) == 0
     shown = capsys.readouterr().out
     assert plane.url in shown
-    assert "default/summarizer  ready  1/1" in shown
+    assert "default/summarizer  ready  1/1    0     2        3       2,300 ms" in shown
     assert f"{plane.ingress}/default/inbox" in shown
     assert "ready, 612 MB" in shown
     assert "engine            900 ms" in shown

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from rich import box
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -104,9 +103,10 @@ class Screen:
 
 
 def _drawn(headers: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim underline")
     for header in headers:
-        table.add_column(header, overflow="fold")
+        # The last column is the one that may be long: it is folded, never cut.
+        table.add_column(header, overflow="fold", no_wrap=header != headers[-1])
     for row in rows:
         table.add_row(*(c if isinstance(c, Text) else Text(printable(c)) for c in row))
     return table

@@ -9,7 +9,7 @@ from rich.text import Text
 from relume.cli.address import find_plane, output_option, plane_option
 from relume.cli.client import PlaneClient
 from relume.cli.phases import show_cold_start
-from relume.cli.reports import BrokerStatus, ServiceStatus, Status, TriggerStatus
+from relume.cli.reports import ServiceStatus, Status, TriggerStatus
 from relume.cli.screen import Screen
 
 LOG_LINES = 15
@@ -54,6 +54,8 @@ def show_status(screen: Screen, status: Status) -> None:
     screen.title(f"relume {status.version} at {status.http} (pid {status.pid})")
     screen.pairs(
         [
+            ("services", f"{status.http}/serving/NAMESPACE/NAME"),
+            ("OpenAI base URL", f"{status.http}/openai/v1"),
             ("state", status.state_dir),
             ("started", status.started_at),
             ("template", status.template.words),
@@ -62,7 +64,7 @@ def show_status(screen: Screen, status: Status) -> None:
     )
     screen.line()
     show_services(screen, status.serving.services)
-    show_eventing(screen, status.eventing.brokers, status.eventing.triggers)
+    show_eventing(screen, status)
     for service in status.serving.services:
         if service.state == "failed":
             _show_failure(screen, service)
@@ -73,14 +75,13 @@ def show_status(screen: Screen, status: Status) -> None:
 
 def show_services(screen: Screen, services: Sequence[ServiceStatus]) -> None:
     """One row for each InferenceService."""
-    headers = ("service", "state", "replicas", "held", "in flight", "cold starts", "last", "url")
+    headers = ("service", "state", "ready", "held", "running", "starts", "last")
     screen.table(headers, [_service_row(service) for service in services])
 
 
-def show_eventing(
-    screen: Screen, brokers: Sequence[BrokerStatus], triggers: Sequence[TriggerStatus]
-) -> None:
-    """One row for each Broker and each Trigger."""
+def show_eventing(screen: Screen, status: Status) -> None:
+    """One row for each Broker and each Trigger; what is on the HTTP port is shown by its path."""
+    brokers, triggers = status.eventing.brokers, status.eventing.triggers
     if brokers:
         screen.line()
         rows = [(b.full_name, str(b.accepted), str(b.dead_letters), b.url) for b in brokers]
@@ -88,8 +89,8 @@ def show_eventing(
     if triggers:
         screen.line()
         screen.table(
-            ("trigger", "waiting", "in flight", "delivered", "retried", "dead", "subscriber"),
-            [_trigger_row(trigger) for trigger in triggers],
+            ("trigger", "waiting", "running", "done", "retried", "dead", "subscriber"),
+            [_trigger_row(trigger, status.http) for trigger in triggers],
         )
 
 
@@ -104,7 +105,6 @@ def _service_row(service: ServiceStatus) -> tuple[str | Text, ...]:
         str(service.in_flight),
         str(service.cold_starts),
         total,
-        service.url,
     )
 
 
@@ -112,12 +112,12 @@ def _state(service: ServiceStatus) -> str:
     return f"{service.state}: {service.phase}" if service.phase else service.state
 
 
-def _trigger_row(trigger: TriggerStatus) -> tuple[str, ...]:
+def _trigger_row(trigger: TriggerStatus, http: str) -> tuple[str, ...]:
     return (
         f"{trigger.namespace}/{trigger.name}",
         *map(str, (trigger.pending, trigger.in_flight, trigger.delivered)),
         *map(str, (trigger.retried, trigger.dead_lettered)),
-        trigger.subscriber,
+        trigger.subscriber.removeprefix(http),
     )
 
 

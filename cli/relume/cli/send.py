@@ -82,15 +82,7 @@ def command(
       relume send --type com.example.chat --data @chat.json --ext partitionkey=a -o json
     """
     changes = _changes(extensions, id=id_, source=source, subject=subject)
-    if (file is None) == (type_ is None):
-        raise BadUsage("name an event FILE, or make a new event with --type (and not both)")
-    if file is not None:
-        if data is not None or content_type is not None:
-            raise BadUsage("--data and --content-type make a new event: give --type, not FILE")
-        event = from_file(file, changes)
-    else:
-        assert type_ is not None
-        event = from_options(type_, data, content_type, changes)
+    event = _event(file, type_, data, content_type, changes)
     sending = Sending(event, Mode(mode), broker, find_plane(url), output)
     return asyncio.run(sending.and_wait(timeout_s) if wait else sending.only())
 
@@ -205,6 +197,22 @@ def choose_broker(status: Status, wanted: str | None) -> BrokerStatus:
     if len(candidates) > 1:
         raise BadUsage(f"the plane has several Brokers; choose one with --broker: {names}")
     return brokers[candidates[0]]
+
+
+def _event(
+    file: Path | None,
+    type_: str | None,
+    data: str | None,
+    content_type: str | None,
+    changes: Mapping[str, str],
+) -> CloudEvent:
+    if file is not None and type_ is None:
+        if data is not None or content_type is not None:
+            raise BadUsage("--data and --content-type make a new event: give --type, not FILE")
+        return from_file(file, changes)
+    if file is None and type_ is not None:
+        return from_options(type_, data, content_type, changes)
+    raise BadUsage("name an event FILE, or make a new event with --type (and not both)")
 
 
 def _changes(extensions: tuple[str, ...], **attributes: str | None) -> dict[str, str]:

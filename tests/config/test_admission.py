@@ -12,9 +12,9 @@ import yaml
 
 from relume.config import load
 from relume.config.errors import InvalidManifest
+from tests.vectors import VECTORS, vector
 
 from .manifests import broker, service, together
-from .vectors import VECTORS, vector
 
 # Case → why our answer differs from the cluster's.
 STRICTER = {

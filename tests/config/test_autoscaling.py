@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from relume.config import Autoscaling
+from tests.vectors import vector
 
 from .manifests import HERE, annotated, load_text, refused, service
-from .vectors import vector
 
 
 def read(tmp_path: Path, text: str) -> Autoscaling:

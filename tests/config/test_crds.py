@@ -8,8 +8,7 @@ import yaml
 
 from relume.config import arguments, destination, service_fields, trigger
 from relume.config.fields import Fields
-
-from .vectors import vector
+from tests.vectors import vector
 
 SERVICE = ("kserve/serving.kserve.io_inferenceservices.yaml", "v1beta1")
 TRIGGER = ("knative-eventing/trigger.yaml", "v1")

@@ -1,7 +1,6 @@
 """The vectors that the CloudEvents project publishes: its HTTP feature file and its events."""
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,18 +12,12 @@ import yaml
 
 from relume.eventing.codec import Mode, decode, encode
 from relume.eventing.event import CloudEvent
-
-VECTORS = Path(__file__).parents[3] / "shared" / "vectors" / "cloudevents"
+from tests.vectors import vector
 
 
 @pytest.fixture(scope="module")
 def vectors() -> Path:
-    if not VECTORS.is_dir():
-        message = f"the published CloudEvents vectors were not found at {VECTORS}"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return VECTORS
+    return vector("cloudevents")
 
 
 def scenarios(feature: str) -> Iterator[tuple[str, dict[str, str], str]]:

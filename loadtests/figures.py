@@ -14,7 +14,7 @@ from rich.text import Text
 from servers import vllm_version
 
 from relume.cli.screen import Screen
-from relume.cli.version import version
+from relume.config.version import version
 
 CHART_WIDTH = 110
 

@@ -55,7 +55,7 @@ class LazyGroup(click.Group):
 
 def _show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        from relume.cli.version import version
+        from relume.config.version import version
 
         click.echo(f"relume {version()}")
         ctx.exit()

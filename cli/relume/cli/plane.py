@@ -24,9 +24,9 @@ from relume.cli.ports import listen, url_of
 from relume.cli.server import HttpServer, finished
 from relume.cli.sockets import socket_folder
 from relume.cli.state import PlaneFile, StateFolder
-from relume.cli.version import version
 from relume.cli.warm import ColdStarter, Starter, warm_starter
 from relume.config import Broker, InferenceService, Plan
+from relume.config.version import version
 from relume.eventing.nats_server import NatsServer
 from relume.eventing.observer import Observer
 from relume.eventing.plane import EventingPlane

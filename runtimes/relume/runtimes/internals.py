@@ -23,7 +23,7 @@ import os
 import socket
 from argparse import Namespace
 from collections.abc import Callable, Coroutine, Sequence
-from functools import wraps
+from functools import partial, wraps
 from types import ModuleType
 from typing import Any
 
@@ -147,20 +147,16 @@ def time_phases(phases: Phases) -> None:
     worker = "vllm.v1.worker.cpu_worker" if is_cpu() else "vllm.v1.worker.gpu_worker"
     # load_model is inherited: the wrapper goes on the class that the engine instantiates.
     name = "CPUWorker" if is_cpu() else "Worker"
-    _replace("vllm.engine.arg_utils", "AsyncEngineArgs.create_engine_config", _timed("config"))
-    _replace(worker, f"{name}.load_model", _timed("weights"))
-    _replace(worker, f"{name}.compile_or_warm_up_model", _timed("warmup"))
-    _timed_phases.append(phases)
+    timed = partial(_timed, phases)
+    _replace("vllm.engine.arg_utils", "AsyncEngineArgs.create_engine_config", timed("config"))
+    _replace(worker, f"{name}.load_model", timed("weights"))
+    _replace(worker, f"{name}.compile_or_warm_up_model", timed("warmup"))
 
 
-_timed_phases: list[Phases] = []
-
-
-def _timed(phase: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _timed(phases: Phases, phase: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
         def timed(*args: Any, **kwargs: Any) -> Any:
-            phases = _timed_phases[-1]
             phases.enter(phase)
             started = monotonic_ms()
             result = original(*args, **kwargs)

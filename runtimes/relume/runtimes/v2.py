@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from relume.config.version import version
 from relume.runtimes.tasks import TaskFailed, run_task
 from relume.runtimes.v1 import failed
 
@@ -125,7 +126,7 @@ def _encode(asked: "InferRequest", model: str, tensors: "list[InferOutput]") -> 
 async def server_metadata(_request: Request) -> Response:
     """Name, version and extensions of the server."""
     return JSONResponse(
-        {"name": "relume", "version": "0.1.0", "extensions": ["binary_tensor_data"]}
+        {"name": "relume", "version": version(), "extensions": ["binary_tensor_data"]}
     )
 
 

@@ -1,0 +1,253 @@
+"""What `eventing.py` measures: a plane, a subscriber and producers, each in a process of its own."""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import psutil  # type: ignore[import-untyped]
+from processes import MeasurementFailed, Server, started
+from servers import environment
+
+from relume.cli.launch import HOST, free_port
+from relume.cli.state import StateFolder
+from relume.runtimes.parent import die_with_parent
+
+HERE = Path(__file__).resolve().parent
+PRODUCERS = 64
+BATCH = 100
+START_WITHIN_S = 60.0
+DRAINED_WITHIN_S = 600.0
+SAMPLE_S = 1.0
+_LOOK_S = 0.01
+
+_MANIFEST = """\
+apiVersion: eventing.knative.dev/v1
+kind: Broker
+metadata: {{name: bench, namespace: default}}
+---
+apiVersion: eventing.knative.dev/v1
+kind: Trigger
+metadata: {{name: bench, namespace: default}}
+spec:
+  broker: bench
+  filter: {{attributes: {{type: bench.event}}}}
+  subscriber: {{uri: "http://{address}/"}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """What the producers did; `first` and `after` are their event numbers."""
+
+    events: int
+    seconds: float
+    after: int
+    cpu_s: float
+    p50_ms: float
+    p99_ms: float
+    longest_ms: float
+
+    @property
+    def rate(self) -> float:
+        """Events accepted in a second."""
+        return self.events / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """CPU seconds that each process has used."""
+
+    plane: float
+    nats: float
+    subscriber: float
+
+    def since(self, before: "Cpu") -> "Cpu":
+        return Cpu(
+            self.plane - before.plane,
+            self.nats - before.nats,
+            self.subscriber - before.subscriber,
+        )
+
+
+class Subscriber:
+    """The sink's process."""
+
+    def __init__(self, server: Server, address: str, http: aiohttp.ClientSession) -> None:
+        self.server = server
+        self.address = address
+        self._http = http
+
+    async def distinct(self) -> int:
+        """How many different events came."""
+        async with self._http.get(f"http://{self.address}/") as response:
+            told = json.loads(await response.read())
+        return int(told["distinct"])
+
+
+class EventPlane:
+    """`relume up` with one Broker and one Trigger."""
+
+    def __init__(self, server: Server, status_url: str, broker_url: str, serving_s: float) -> None:
+        self.server = server
+        self.broker_url = broker_url
+        self.serving_s = serving_s
+        self._status_url = status_url
+
+    async def trigger(self, http: aiohttp.ClientSession) -> Mapping[str, int]:
+        """`delivered`, `pending`, `in_flight`, … of the only Trigger."""
+        async with http.get(self._status_url) as response:
+            status = json.loads(await response.read())
+        found: Mapping[str, int] = status["eventing"]["triggers"][0]
+        return found
+
+    def memory_mb(self) -> tuple[float, float]:
+        """Resident MB of the plane's own process and of nats-server."""
+        plane, nats = self._processes()
+        return plane.memory_info().rss / 1e6, nats.memory_info().rss / 1e6
+
+    def cpu(self, subscriber: Subscriber) -> Cpu:
+        plane, nats = self._processes()
+        return Cpu(_cpu_s(plane), _cpu_s(nats), _cpu_s(psutil.Process(subscriber.server.pid)))
+
+    def _processes(self) -> tuple[psutil.Process, psutil.Process]:
+        plane, *children = self.server.tree()
+        return plane, next(child for child in children if "nats-server" in child.name())
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    used = process.cpu_times()
+    return float(used.user + used.system)
+
+
+@asynccontextmanager
+async def subscriber(folder: Path) -> AsyncIterator[Subscriber]:
+    """The sink, from its first answer to its end."""
+    port = free_port()
+    argv = [sys.executable, str(HERE / "event_sink.py"), str(port)]
+    async with (
+        aiohttp.ClientSession() as http,
+        started("subscriber", argv, env=environment(), log=folder / "subscriber.log") as server,
+    ):
+        found = Subscriber(server, f"{HOST}:{port}", http)
+        await _until_it_answers(server, found.distinct)
+        yield found
+
+
+@asynccontextmanager
+async def event_plane(
+    folder: Path, sink: Subscriber, *options: str, profile: Path | None = None
+) -> AsyncIterator[EventPlane]:
+    """`relume up` from its start until the Broker has accepted an event."""
+    manifest = folder / "bench.yaml"
+    manifest.write_text(_MANIFEST.format(address=sink.address))
+    http, broker = free_port(), free_port()
+    how = ["-m", "cProfile", "-o", str(profile)] if profile else []
+    argv = [sys.executable, *how, "-m", "relume.cli.main", "up", str(manifest), "--no-template"]
+    argv += ["--state", str(folder / "state"), "--port", str(http), "--broker-port", str(broker)]
+    url = f"http://{HOST}:{broker}/default/bench"
+    (folder / "state" / "plane.json").unlink(missing_ok=True)  # a killed plane left it
+    async with (
+        started("relume up", [*argv, *options], env=environment(), log=folder / "up.log") as server,
+        aiohttp.ClientSession() as session,
+    ):
+
+        async def accepts() -> None:
+            # Not of the type that the Trigger asks for, and the same event at every start.
+            headers = {"ce-specversion": "1.0", "ce-id": "0", "ce-source": "/up", "ce-type": "up"}
+            async with session.post(url, headers=headers, raise_for_status=True):
+                pass
+
+        serving = await _until_it_answers(server, accepts)
+        status = f"http://{HOST}:{http}/relume/status"
+        yield EventPlane(server, status, url, serving - server.started)
+        assert StateFolder(folder / "state").read() is not None
+
+
+async def _until_it_answers(server: Server, ask: object) -> float:
+    assert callable(ask)
+    deadline = time.monotonic() + START_WITHIN_S
+    while time.monotonic() < deadline:
+        server.check_alive()
+        try:
+            await ask()
+            return time.monotonic()
+        except aiohttp.ClientError:
+            await asyncio.sleep(_LOOK_S)
+    raise MeasurementFailed(f"{server.name}: no answer within {START_WITHIN_S:g} s")
+
+
+async def program(name: str, *arguments: object) -> dict[str, float]:
+    """Run one of the programs here to its end; the JSON that it printed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(HERE / name),
+        *(str(each) for each in arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        preexec_fn=die_with_parent,
+    )
+    try:
+        output, words = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        raise MeasurementFailed(f"{name}: {words.decode(errors='replace').strip()[-500:]}")
+    found: dict[str, float] = json.loads(output)
+    return found
+
+
+async def post(
+    plane: EventPlane,
+    first: int,
+    *,
+    seconds: float | None = None,
+    count: int | None = None,
+    batch: int = 1,
+    producers: int = PRODUCERS,
+) -> Posted:
+    """Let the producers post for so long, or so many events, from the number `first` on."""
+    options: list[object] = ["--producers", producers, "--first", first, "--batch", batch]
+    if seconds is not None:
+        options += ["--seconds", seconds]
+    if count is not None:
+        options += ["--count", count]
+    told = await program("event_load.py", plane.broker_url, *options)
+    return Posted(
+        events=int(told["events"]),
+        seconds=told["seconds"],
+        after=int(told["next"]),
+        cpu_s=told["cpu_s"],
+        p50_ms=told["p50_ms"],
+        p99_ms=told["p99_ms"],
+        longest_ms=told["longest_ms"],
+    )
+
+
+async def delivered(sink: Subscriber, total: int, plane: EventPlane) -> float:
+    """Wait until `total` different events came; the moment. Raises MeasurementFailed."""
+    deadline = time.monotonic() + DRAINED_WITHIN_S
+    while (came := await sink.distinct()) < total:
+        plane.server.check_alive()
+        if time.monotonic() > deadline:
+            raise MeasurementFailed(f"{came:,} of {total:,} events were delivered")
+        await asyncio.sleep(_LOOK_S)
+    return time.monotonic()
+
+
+def slowest(samples: Sequence[tuple[float, int]], window_s: float) -> float:
+    """The lowest rate in any window of that length, of samples of (moment, count)."""
+    rates = [
+        (late_count - count) / (late - at)
+        for i, (at, count) in enumerate(samples)
+        for late, late_count in samples[i + 1 :]
+        if late - at >= window_s
+    ]
+    return min(rates, default=0.0)

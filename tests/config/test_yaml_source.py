@@ -1,11 +1,13 @@
 """Text that is no manifest is refused with its line, and never runs or hangs anything."""
 
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
 from relume.config import load
 from relume.config.errors import InvalidInput, InvalidManifest
+from relume.config.yaml_source import documents
 
 from .manifests import HERE, broker, load_text, refused, service
 
@@ -62,7 +64,8 @@ def test_a_key_that_is_there_twice_is_refused_with_both_lines(tmp_path: Path) ->
     [
         ("metadata: !!python/object/apply:os.system ['touch gone']", "has no meaning"),
         ("metadata: !mine {name: x}", "has no meaning"),
-        ("metadata: {<<: {name: x}}", "merge keys"),
+        ("metadata: {<<: x}", "takes a table"),
+        ("metadata: {<<: [x]}", "takes a table"),
         ("metadata: {[a]: x}", "a field's name must be a string"),
         ("metadata: !!set {a, b}", "has no meaning"),
         ("metadata: !!binary aGk=", "has no meaning"),
@@ -76,6 +79,61 @@ def test_yaml_beyond_plain_values_is_refused(tmp_path: Path, line: str, message:
 def test_an_anchor_and_its_alias_are_one_value(tmp_path: Path) -> None:
     text = service(predictor="minReplicas: &n 0\nmaxReplicas: *n")
     assert load_text(tmp_path, text).services[0].max_replicas == 0
+
+
+def test_a_merge_key_brings_fields_and_those_beside_it_win(tmp_path: Path) -> None:
+    text = (
+        "apiVersion: serving.kserve.io/v1beta1\n"
+        "kind: InferenceService\n"
+        "spec:\n"
+        "  predictor:\n"
+        "    annotations: &more {a: one, b: two}\n"
+        "    model: {modelFormat: {name: vLLM}, storageUri: hf://o/m}\n"
+        "metadata: {name: m, annotations: {<<: [*more, {b: three, c: four}], a: mine}}\n"
+    )
+    assert load_text(tmp_path, text).services[0].annotations == {
+        "a": "one",
+        "b": "two",
+        "c": "four",
+    }
+
+
+def test_a_merged_field_keeps_its_line_and_gets_the_path_of_its_place(tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_text("x: &x\n  n: 1\ny:\n  <<: *x\n  m: 2\n")
+    (root,) = documents(tmp_path / "m.yaml")
+    merged = root.table().entries["y"].table().entries["n"]
+    assert (merged.line, merged.path) == (2, "y.n")
+
+
+def test_the_items_of_a_list_are_documents_of_their_own(tmp_path: Path) -> None:
+    items = "".join(
+        "- " + indent(broker(name=name), "  ").strip() + "\n" for name in ("one", "two")
+    )
+    nested = "- {apiVersion: v1, kind: List, items: [{apiVersion: eventing.knative.dev/v1, "
+    nested += "kind: Broker, metadata: {name: three}}]}\n"
+    text = "apiVersion: v1\nkind: List\nitems:\n" + items + nested
+    assert [b.name for b in load_text(tmp_path, text).brokers] == ["one", "two", "three"]
+    wrong = text.replace("name: two", f"nam: two  {HERE}")
+    refused(tmp_path, wrong, "metadata.nam", "did you mean name?")
+
+
+def test_lists_that_multiply_are_refused_quickly(tmp_path: Path) -> None:
+    levels = "a0: &a0 {kind: List, items: []}\n"
+    for i in range(1, 12):
+        levels += f"a{i}: &a{i} {{kind: List, items: [{', '.join([f'*a{i - 1}'] * 9)}]}}\n"
+    with pytest.raises(InvalidManifest, match="too large or nested too deeply"):
+        load_text(tmp_path, levels + "kind: List\nitems: [*a11]\n")
+    with pytest.raises(InvalidManifest, match="too large or nested too deeply"):
+        load_text(tmp_path, "&a {kind: List, items: [*a]}\n")
+
+
+def test_a_key_that_is_there_twice_may_be_told_and_the_last_value_counts(tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_text("a: 1\na: 2\n---\nb: 1\n")
+    told: list[InvalidManifest] = []
+    first, second = documents(tmp_path / "m.yaml", told.append)
+    assert [(error.line, error.field) for error in told] == [(2, "a")]
+    assert first.table().entries["a"].integer() == 2
+    assert "b" in second.table().entries
 
 
 def test_aliases_that_multiply_are_refused_quickly(tmp_path: Path) -> None:

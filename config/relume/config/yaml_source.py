@@ -1,6 +1,6 @@
 """From the text of a file to documents with lines, or to the one thing that is wrong with it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,17 +24,30 @@ _KINDS: dict[str, Kind] = {
 }
 
 
-def documents(file: Path) -> Iterator[Node]:
-    """The documents of `file` that hold anything, in order.
+Repeated = Callable[[InvalidManifest], None]
 
-    Raises InvalidManifest for what is not YAML, a key that is there twice, a tag or merge key, and
-    InvalidInput for a file that cannot be read.
+
+def _refuse(repeated: InvalidManifest) -> None:
+    raise repeated
+
+
+def documents(file: Path, repeated: Repeated = _refuse) -> Iterator[Node]:
+    """The documents of `file` that hold anything, in order; of a `kind: List` its items.
+
+    A merge key (`<<`) means the fields that it names, as for kubectl: each keeps the line on which
+    it was written, and a field beside the merge key wins. `repeated` is told of every key that is
+    there twice; where it returns, the last value counts.
+
+    Raises InvalidManifest for what is not YAML, a key that is there twice, a tag, and InvalidInput
+    for a file that cannot be read.
     """
     text = _read(file)
     try:
         for root in yaml.compose_all(text, Loader=yaml.SafeLoader):
             if root is not None and root.tag != _TAG + "null":
-                yield _Tree(file).node(root, "", root.start_mark.line + 1, 0)
+                tree = _Tree(file, repeated)
+                for item in tree.listed(root, 0):
+                    yield tree.node(item, "", item.start_mark.line + 1, 0)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
@@ -46,6 +59,12 @@ def documents(file: Path) -> Iterator[Node]:
         raise _not_yaml(file, line, f"character U+{code:04X} is not allowed") from error
     except RecursionError as error:
         raise _not_yaml(file, 1, "it is nested too deeply") from error
+
+
+def _by_name(node: yaml.Node) -> dict[str, yaml.Node]:
+    if not isinstance(node, yaml.MappingNode):
+        return {}
+    return {key.value: value for key, value in node.value if isinstance(key, yaml.ScalarNode)}
 
 
 def _read(file: Path) -> str:
@@ -71,12 +90,27 @@ class _Tree:
     """Builds one document's tree and counts it, so that aliases cannot make it huge."""
 
     file: Path
+    repeated: Repeated
     size: int = 0
 
-    def node(self, node: yaml.Node, path: str, line: int, depth: int) -> Node:
+    def listed(self, root: yaml.Node, depth: int) -> Iterator[yaml.Node]:
+        """The items of a `kind: List` and of Lists in it; any other document is itself."""
+        self._count(root.start_mark.line + 1, depth)
+        fields = _by_name(root)
+        kind, items = fields.get("kind"), fields.get("items")
+        if getattr(kind, "value", None) == "List" and isinstance(items, yaml.SequenceNode):
+            for item in items.value:
+                yield from self.listed(item, depth + 1)
+        else:
+            yield root
+
+    def _count(self, line: int, depth: int) -> None:
         self.size += 1
         if self.size > _MOST_NODES or depth > _DEEPEST:
             raise _not_yaml(self.file, line, "the document is too large or nested too deeply")
+
+    def node(self, node: yaml.Node, path: str, line: int, depth: int) -> Node:
+        self._count(line, depth)
         if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
             return Table(self.file, line, path, self._entries(node, path, depth))
         if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
@@ -97,19 +131,39 @@ class _Tree:
         return Scalar(self.file, line, path, kind, node.value)
 
     def _entries(self, node: yaml.MappingNode, path: str, depth: int) -> dict[str, Node]:
-        entries: dict[str, Node] = {}
+        """The fields of one table: those of its merge keys first, then its own over them."""
+        merged: dict[str, Node] = {}
+        own: dict[str, Node] = {}
+        merges: list[yaml.Node] = []
         for key, value in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
                 raise _not_yaml(self.file, line, "a field's name must be a string")
             if key.tag == _TAG + "merge":
-                raise _not_yaml(self.file, line, "merge keys (<<) are not read: write the fields")
+                merges.append(value)
+                continue
             name = str(key.value)
             here = f"{path}.{name}" if path else name
-            if name in entries:
-                first = entries[name].line
-                raise InvalidManifest(
+            if name in own:
+                first = own[name].line
+                error = InvalidManifest(
                     f"is already set on line {first}", file=self.file, line=line, field=here
                 )
-            entries[name] = self.node(value, here, line, depth + 1)
-        return entries
+                self.repeated(error)
+            own[name] = self.node(value, here, line, depth + 1)
+        for value in merges:
+            for name, field in self._merged(value, path, depth):
+                merged.setdefault(name, field)
+        return merged | own
+
+    def _merged(self, value: yaml.Node, path: str, depth: int) -> Iterator[tuple[str, Node]]:
+        """The fields that a merge key brings; of several tables the first has the say."""
+        line = value.start_mark.line + 1
+        tables = value.value if isinstance(value, yaml.SequenceNode) else [value]
+        self._count(line, depth)
+        for table in tables:
+            if not isinstance(table, yaml.MappingNode):
+                raise _not_yaml(
+                    self.file, line, "a merge key (<<) takes a table, or a list of them"
+                )
+            yield from self._entries(table, path, depth + 1).items()

@@ -12,6 +12,7 @@ from relume.config import Broker, Delivery, Destination, Plan, Trigger
 from relume.eventing.broker import BrokerKey, ClosableLog
 from relume.eventing.clock import Clock, VirtualClock
 from relume.eventing.codec import Mode, decode, encode
+from relume.eventing.envelope import Envelope
 from relume.eventing.event import CloudEvent
 from relume.eventing.memory import MemoryLog
 from relume.eventing.nats_server import NatsServer
@@ -167,6 +168,10 @@ class Stage:
     def memory(self) -> MemoryLog:
         assert isinstance(self.log, MemoryLog)
         return self.log
+
+    async def buried(self) -> list[Envelope]:
+        """What became a dead letter that no sink took, oldest first."""
+        return [each.envelope async for each in self.memory.dead_letters.letters(BROKER)]
 
     async def post(
         self, event: CloudEvent, mode: Mode = Mode.BINARY, **headers: str

@@ -47,7 +47,7 @@ async def test_a_refusal_is_not_tried_again(status: int) -> None:
         await stage.post(event("1"))
         await stage.until("dead-lettered")
         assert len(subscriber.calls) == 1
-        [dead] = stage.memory.dead_letters(BROKER)
+        [dead] = await stage.buried()
         assert dead.event.attributes["knativeerrorcode"] == status
         assert dead.event.attributes["deadletterreason"] == "rejected"
 
@@ -72,7 +72,7 @@ async def test_an_answer_that_is_no_event_is_a_failure_without_retry(
         await stage.post(event("1"))
         await stage.until("dead-lettered")
         assert len(subscriber.calls) == 1
-        [dead] = stage.memory.dead_letters(BROKER)
+        [dead] = await stage.buried()
         assert dead.event.attributes["deadletterreason"] == "not-an-event"
 
 
@@ -98,6 +98,6 @@ async def test_nobody_listening_is_tried_again_and_then_a_dead_letter() -> None:
             await stage.post(event("1"))
             await stage.until("retrying", 2)
             await stage.until("dead-lettered")
-            [dead] = stage.memory.dead_letters(BROKER)
+            [dead] = await stage.buried()
             assert dead.event.attributes["knativeerrorcode"] == -1
             assert dead.event.attributes["deadletterreason"] == "retries-exhausted"

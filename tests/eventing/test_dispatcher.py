@@ -223,7 +223,7 @@ async def test_our_own_mistake_makes_a_dead_letter_and_not_an_endless_loop(
         await stage.memory.append(BROKER, _envelope("1"), 0)
         monkeypatch.setattr(MemoryLog, "append", broken)
         await stage.until("dead-lettered")
-        [dead] = stage.memory.dead_letters(BROKER)
+        [dead] = await stage.buried()
         assert dead.event.attributes["deadletterreason"] == "internal"
         await stage.virtual.advance(60)
         assert len(subscriber.calls) == 1

@@ -6,10 +6,13 @@ settled it, whatever happens to this process or to the log's own.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from relume.config.errors import RelumeError
 from relume.eventing.envelope import Envelope
+
+if TYPE_CHECKING:
+    from relume.eventing.dead_letters import DeadLetterStore
 
 
 class StoreUnavailable(RelumeError):
@@ -132,5 +135,10 @@ class EventLog(Protocol):
 
 class ClosableLog(EventLog, Protocol):
     """An EventLog with a connection that somebody must close."""
+
+    @property
+    def dead_letters(self) -> "DeadLetterStore":
+        """What lies there because no sink took it."""
+        ...
 
     async def close(self) -> None: ...

@@ -7,7 +7,7 @@ raises, the event is as if it had not been touched.
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from relume.eventing.broker import BrokerKey, EventLog, EventTooLarge
 from relume.eventing.clock import Clock
@@ -118,7 +118,7 @@ class Courier:
         """Make a dead letter: to the sink, or into the Broker's own log when none takes it."""
         # With its time to live: the sink may be a Broker.
         event = dead_letter_event(envelope.event, letter, self._route.url)
-        dead = Envelope(event, envelope.headers)
+        dead = replace(envelope, event=event)
         route = self._route
         where = route.dead_letter_url
         if where is None or not await self._sink(where, dead):

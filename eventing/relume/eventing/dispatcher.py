@@ -38,6 +38,7 @@ class _Flight:
     held: Held
     envelope: Envelope
     idle: bool = False
+    tried: bool = False  # it has had a slot
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
@@ -68,13 +69,13 @@ class Dispatcher:
 
     @property
     def waiting(self) -> int:
-        """Events in the log that no delivery was tried for."""
-        return self._cursor.waiting
+        """Events that no delivery was tried for, in the log or fetched ahead."""
+        return self._cursor.waiting + len(self._flights) - self.in_flight
 
     @property
     def in_flight(self) -> int:
-        """Events held here: in delivery, or waiting for their next attempt."""
-        return len(self._flights)
+        """Events in delivery, or waiting for their next attempt."""
+        return sum(flight.tried for flight in self._flights.values())
 
     @property
     def courier(self) -> Courier:
@@ -117,7 +118,10 @@ class Dispatcher:
 
     async def _fetch(self, group: asyncio.TaskGroup) -> None:
         while True:
-            room = min(self._slots.free, self._settings.held - len(self._flights))
+            # Half as many again as can be under way, so that no slot waits for a round trip to the
+            # log; a subscriber that takes one at a time gets none ahead.
+            ahead = self._slots.free + self._slots.size // 2
+            room = min(ahead, self._settings.held - len(self._flights))
             if room > 0:
                 await self._take_all(await self._cursor.fetch(room), group)
                 # The new flights take their slots before the room is counted again.
@@ -146,7 +150,11 @@ class Dispatcher:
         except InvalidEvent as error:
             log.error("%s/%d: %s", self.route.broker, held.sequence, error)
             return await held.settle()
-        if not self.route.wanted(envelope.event):
+        if envelope.trigger is not None:
+            # Put back for one Trigger, which wanted it before: its filter is not asked again.
+            if envelope.trigger != self.route.trigger:
+                return await held.settle()
+        elif not self.route.wanted(envelope.event):
             self._courier.tally.filtered += 1
             return await held.settle()
         flight = _Flight(held, envelope)
@@ -190,6 +198,7 @@ class Dispatcher:
         self._changed.set()  # an event that waits has left its slot to another
         try:
             yield
+            flight.tried = True
         finally:
             flight.idle = False
 

@@ -15,13 +15,21 @@ from relume.eventing.event import CloudEvent, InvalidEvent
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """An event, and the HTTP headers of its producer that every delivery repeats."""
+    """An event, and the HTTP headers of its producer that every delivery repeats.
+
+    `trigger` is the only Trigger that it is for (None: every one), and `redrive` the number of the
+    dead letter that it was before it was put back (0: it never was one). Both lie beside the event
+    and not in it, so that nothing from outside can set them and no subscriber sees them.
+    """
 
     event: CloudEvent
     headers: Mapping[str, str] = field(default_factory=dict)
+    trigger: str | None = None
+    redrive: int = 0
 
     def pack(self) -> bytes:
-        head = orjson.dumps((self.event.attributes, self.headers))
+        mark = () if self.trigger is None else (self.trigger, self.redrive)
+        head = orjson.dumps((self.event.attributes, self.headers, *mark))
         return head if self.event.data is None else b"%b\n%b" % (head, self.event.data)
 
     @classmethod
@@ -29,10 +37,10 @@ class Envelope:
         """Raises InvalidEvent when the bytes were not written by `pack`."""
         head, separator, data = stored.partition(b"\n")
         try:
-            attributes, headers = orjson.loads(head)
+            attributes, headers, *mark = orjson.loads(head)
         except (ValueError, TypeError) as error:
             raise InvalidEvent(f"the stored event is damaged: {error}") from None
-        return cls(CloudEvent(attributes, data if separator else None), headers)
+        return cls(CloudEvent(attributes, data if separator else None), headers, *mark)
 
 
 def identity(event: CloudEvent) -> str:
@@ -45,3 +53,8 @@ def identity(event: CloudEvent) -> str:
     attributes = event.attributes
     parts = (event.source, event.id, event.type, str(attributes.get("knativeerrordest", "")))
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def burial(envelope: Envelope, trigger: str) -> str:
+    """The key of a dead letter: one for each Trigger, and one more after each redrive."""
+    return f"{identity(envelope.event)}.{envelope.redrive}.{trigger}"

@@ -5,9 +5,11 @@ that no sink took are a second stream.
 """
 
 import asyncio
+import functools
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Self
 
 import nats.errors
@@ -17,8 +19,9 @@ from nats.js import JetStreamContext
 
 from relume.eventing.broker import BrokerKey, EventTooLarge, StoreUnavailable
 from relume.eventing.clock import Clock
-from relume.eventing.envelope import Envelope, identity
+from relume.eventing.envelope import Envelope, burial, identity
 from relume.eventing.jetstream_cursor import JetStreamCursor
+from relume.eventing.jetstream_dead_letters import JetStreamDeadLetters
 from relume.eventing.jetstream_requests import NoAnswer, Requests
 from relume.eventing.jetstream_streams import (
     BrokerStreams,
@@ -35,6 +38,8 @@ _RECONNECT_EVERY_S = 0.05
 _ANSWER_WITHIN_S = 5.0
 _TRY_AGAIN_S = 0.1
 _HEADROOM_BYTES = 4096  # for the headers of a message
+_ONLY_ONCE = {"Nats-Expected-Last-Subject-Sequence": "0"}
+_NOT_EMPTY = (10071, 10164)  # err_code of nats-server: wrong last sequence
 
 
 class JetStreamLog:
@@ -47,6 +52,9 @@ class JetStreamLog:
         self._connected = asyncio.Event()
         self._brokers: dict[BrokerKey, BrokerStreams] = {}
         self._requests = Requests(self._client)
+        self.dead_letters = JetStreamDeadLetters(
+            self._requests, self._brokers, functools.partial(self._store, once=True)
+        )
         self._jetstream: JetStreamContext
 
     @classmethod
@@ -90,6 +98,7 @@ class JetStreamLog:
                 self._client, self._requests, info, streams.last_sequence
             )
         self._brokers[broker] = streams
+        await self.dead_letters.finish(streams)
 
     async def append(self, broker: BrokerKey, envelope: Envelope, patience_s: float) -> bool:
         streams = self._brokers[broker]
@@ -102,8 +111,10 @@ class JetStreamLog:
         self, broker: BrokerKey, trigger: str, envelope: Envelope, patience_s: float
     ) -> None:
         streams = self._brokers[broker]
-        key = f"{identity(envelope.event)}.{trigger}"
-        _, new = await self._store(streams.dead_subject, envelope, key, patience_s)
+        letter = replace(envelope, trigger=trigger)
+        key = burial(letter, trigger)
+        subject = f"{streams.dead_subject}.{key}"
+        _, new = await self._store(subject, letter, key, patience_s, once=True)
         streams.buried += new
 
     def cursor(self, broker: BrokerKey, trigger: str) -> JetStreamCursor:
@@ -116,18 +127,22 @@ class JetStreamLog:
         now, window_s = self._clock.monotonic(), self._settings.duplicate_window_s
         for streams in self._brokers.values():
             try:
+                await self.dead_letters.finish(streams)
                 await sweep(self._jetstream, streams, now, window_s)
-            except (TimeoutError, OSError, nats.errors.Error) as error:
+            except (TimeoutError, OSError, nats.errors.Error, StoreUnavailable) as error:
                 log.warning("settled events of %s stay for now: %s", streams.stream, error)
 
     async def _store(
-        self, subject: str, envelope: Envelope, key: str, patience_s: float
+        self, subject: str, envelope: Envelope, key: str, patience_s: float, *, once: bool = False
     ) -> tuple[int, bool]:
-        """(sequence, whether it is new), once nats-server has it on disk."""
+        """(sequence, whether it is new), once nats-server has it on disk.
+
+        `once`: only when nothing lies under the subject, however long ago it was stored.
+        """
         payload = envelope.pack()
         if len(payload) > self._client.max_payload - _HEADROOM_BYTES:
             raise EventTooLarge(f"{len(payload)} bytes do not fit one message")
-        headers = {"Nats-Msg-Id": key}
+        headers = {"Nats-Msg-Id": key, **(_ONLY_ONCE if once else {})}
         give_up = self._clock.monotonic() + patience_s
         while True:
             left = give_up - self._clock.monotonic()
@@ -148,6 +163,8 @@ class JetStreamLog:
         )
         told = orjson.loads(answer.data)
         if error := told.get("error"):
+            if error["err_code"] in _NOT_EMPTY:
+                return 0, False
             raise NoAnswer(error.get("description", "nats-server refused it"))
         return told["seq"], not told.get("duplicate", False)
 

@@ -36,8 +36,10 @@ class BrokerStreams:
     subject: str
     dead_stream: str
     dead_subject: str
+    redrive_subject: str
     last_sequence: int = 0
     buried: int = 0
+    removed: set[int] = field(default_factory=set)  # dead letters that this process removed
     cursors: dict[str, JetStreamCursor] = field(default_factory=dict)
     # (when, last sequence then): tells which events are older than the duplicate window.
     marks: deque[tuple[float, int]] = field(default_factory=deque)
@@ -50,6 +52,7 @@ class BrokerStreams:
             subject=f"relume.broker.{token}",
             dead_stream=f"deadletters_{token}",
             dead_subject=f"relume.deadletters.{token}",
+            redrive_subject=f"relume.redrive.{token}",
         )
 
     def stored(self, sequence: int) -> None:
@@ -65,10 +68,10 @@ async def ensure_streams(
 ) -> None:
     """Both streams exist as we want them; what they hold is read into `streams`."""
     streams.last_sequence, _ = await _ensure_stream(
-        jetstream, streams.stream, streams.subject, settings
+        jetstream, streams.stream, [streams.subject, f"{streams.redrive_subject}.*"], settings
     )
     _, streams.buried = await _ensure_stream(
-        jetstream, streams.dead_stream, streams.dead_subject, settings
+        jetstream, streams.dead_stream, [f"{streams.dead_subject}.>"], settings
     )
 
 
@@ -116,15 +119,16 @@ async def sweep(
 
 
 async def _ensure_stream(
-    jetstream: JetStreamContext, name: str, subject: str, settings: EventingSettings
+    jetstream: JetStreamContext, name: str, subjects: list[str], settings: EventingSettings
 ) -> tuple[int, int]:
     """(last sequence, number of messages)."""
     config = StreamConfig(
         name=name,
-        subjects=[subject],
+        subjects=subjects,
         storage=StorageType.FILE,
         retention=RetentionPolicy.LIMITS,
         duplicate_window=settings.duplicate_window_s,
+        allow_direct=True,  # dead letters are read as they lie, without base64
     )
     try:
         info = await jetstream.add_stream(config)

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from relume.eventing.broker import BrokerKey, EventTooLarge
 from relume.eventing.clock import Clock
 from relume.eventing.envelope import Envelope, identity
+from relume.eventing.memory_dead_letters import MemoryDeadLetters
 from relume.eventing.settings import MAX_MESSAGE_BYTES, EventingSettings
 
 
@@ -14,8 +15,12 @@ from relume.eventing.settings import MAX_MESSAGE_BYTES, EventingSettings
 class _Log:
     events: list[bytes] = field(default_factory=list)  # sequence 1 is at index 0
     known: dict[str, tuple[float, int]] = field(default_factory=dict)  # key: (when, sequence)
-    dead: dict[str, Envelope] = field(default_factory=dict)
     cursors: dict[str, "MemoryCursor"] = field(default_factory=dict)
+
+    def take(self, payload: bytes) -> None:
+        self.events.append(payload)
+        for cursor in self.cursors.values():
+            cursor.changed.set()
 
 
 class MemoryHeld:
@@ -95,6 +100,7 @@ class MemoryLog:
         self._settings = settings
         self._clock = clock
         self._logs: dict[BrokerKey, _Log] = {}
+        self.dead_letters = MemoryDeadLetters(self._put_back)
 
     async def close(self) -> None: ...
 
@@ -113,25 +119,27 @@ class MemoryLog:
         log, key, now = self._logs[broker], identity(envelope.event), self._clock.monotonic()
         if key in log.known and now - log.known[key][0] < self._settings.duplicate_window_s:
             return False
-        log.events.append(payload)
-        log.known[key] = (now, len(log.events))
-        for cursor in log.cursors.values():
-            cursor.changed.set()
+        log.known[key] = (now, len(log.events) + 1)
+        log.take(payload)
         return True
 
     async def bury(
         self, broker: BrokerKey, trigger: str, envelope: Envelope, patience_s: float
     ) -> None:
-        self._logs[broker].dead[f"{identity(envelope.event)}.{trigger}"] = envelope
+        letter = replace(envelope, trigger=trigger)
+        self.dead_letters.bury(broker, trigger, letter, self._clock.now())
 
     def cursor(self, broker: BrokerKey, trigger: str) -> MemoryCursor:
         return self._logs[broker].cursors[trigger]
 
     def buried(self, broker: BrokerKey) -> int:
-        return len(self._logs[broker].dead)
-
-    def dead_letters(self, broker: BrokerKey) -> list[Envelope]:
-        """What was buried, oldest first."""
-        return list(self._logs[broker].dead.values())
+        return self.dead_letters.count(broker)
 
     async def sweep(self) -> None: ...
+
+    def _put_back(self, broker: BrokerKey, envelope: Envelope) -> bool:
+        log = self._logs[broker]
+        if envelope.trigger not in log.cursors:
+            return False
+        log.take(envelope.pack())
+        return True

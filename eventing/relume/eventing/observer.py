@@ -21,6 +21,7 @@ Stage = Literal[
     "replied",
     "retrying",
     "dead-lettered",
+    "redriven",
     "dropped",
 ]
 

@@ -1,0 +1,125 @@
+"""Dead letters that lie with their Broker: read them, put one back for its Trigger, remove it.
+
+A dead letter is put back for the one Trigger that gave it up, without that Trigger's filter; the
+others have had the event. Putting back is two steps, in an order in which a crash loses nothing:
+the event is stored again, then the dead letter is removed. The store knows by the dead letter's
+number that it has put it back already, for as long as the dead letter lies there, so that a second
+try only does what is left.
+"""
+
+import base64
+import binascii
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+
+from relume.config.errors import InvalidInput
+from relume.eventing.broker import BrokerKey
+from relume.eventing.envelope import Envelope
+from relume.eventing.event import CloudEvent
+
+# What `delivery.dead_letter_event` adds: Knative's three extensions and our reason.
+_ADDED = ("knativeerrordest", "knativeerrorcode", "knativeerrordata", "deadletterreason")
+
+
+class NoSuchDeadLetter(InvalidInput):
+    """There is no dead letter of this number: it was put back or removed, or never was."""
+
+    reason = "no-such-dead-letter"
+
+
+class UnknownTrigger(InvalidInput):
+    """The Trigger that gave the event up is gone: put back, the event would reach nobody."""
+
+    reason = "unknown-trigger"
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One dead letter. `sequence` numbers it in its Broker and is never given to another."""
+
+    broker: BrokerKey
+    sequence: int
+    at: datetime
+    envelope: Envelope
+
+    @property
+    def event(self) -> CloudEvent:
+        """The event as it was before it was given up."""
+        return self.envelope.event.with_attributes(**dict.fromkeys(_ADDED))
+
+    @property
+    def trigger(self) -> str:
+        """The Trigger that gave it up."""
+        return self.envelope.trigger or ""
+
+    @property
+    def destination(self) -> str:
+        """The URL of the subscriber."""
+        return self._added("knativeerrordest")
+
+    @property
+    def code(self) -> int | None:
+        """The last status of the subscriber; -1 when it did not answer."""
+        try:
+            return int(self._added("knativeerrorcode"))
+        except ValueError:
+            return None
+
+    @property
+    def reason(self) -> str:
+        """`retries-exhausted`, `rejected`, … (`relume.eventing.delivery.DeadLetter`)."""
+        return self._added("deadletterreason")
+
+    @property
+    def said(self) -> bytes:
+        """How the subscriber's last answer begins."""
+        try:
+            return base64.b64decode(self._added("knativeerrordata"), validate=True)
+        except binascii.Error:
+            return b""
+
+    def restored(self) -> Envelope:
+        """What is put back: the event as it was, for its Trigger only."""
+        return replace(self.envelope, event=self.event, redrive=self.sequence)
+
+    def _added(self, name: str) -> str:
+        return str(self.envelope.event.attributes.get(name, ""))
+
+
+class DeadLetterStore(Protocol):
+    """The dead letters of every Broker; every method raises StoreUnavailable."""
+
+    def letters(self, broker: BrokerKey, after: int = 0) -> AsyncIterator[Letter]:
+        """The dead letters with a number above `after`, oldest first."""
+        ...
+
+    async def get(self, broker: BrokerKey, sequence: int) -> Letter:
+        """One dead letter. Raises NoSuchDeadLetter."""
+        ...
+
+    async def put_back(self, letter: Letter) -> bool:
+        """Store the restored event in its Broker, durably; False when it was stored before.
+
+        The dead letter stays. Raises UnknownTrigger.
+        """
+        ...
+
+    async def remove(self, broker: BrokerKey, sequence: int) -> None:
+        """Forget a dead letter for good. Raises NoSuchDeadLetter."""
+        ...
+
+
+async def redrive(store: DeadLetterStore, broker: BrokerKey, sequence: int) -> Letter:
+    """Send a dead letter through its Trigger again, once, however often this is called.
+
+    Returns the dead letter that was. Raises NoSuchDeadLetter, UnknownTrigger, StoreUnavailable;
+    after the last one, call again.
+    """
+    letter = await store.get(broker, sequence)
+    await store.put_back(letter)
+    with contextlib.suppress(NoSuchDeadLetter):  # another call was here first
+        await store.remove(broker, sequence)
+    return letter

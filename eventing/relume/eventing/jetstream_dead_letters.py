@@ -1,0 +1,122 @@
+"""Dead letters on JetStream: a stream beside each Broker's own, one subject for each dead letter.
+
+An event that is put back lies in the Broker's stream under a subject with the number of the dead
+letter that it was. nats-server stores it only while that subject is empty, which holds longer than
+its memory of message ids: `finish` removes the dead letters that were put back before the sweep
+may remove what was stored for them.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from relume.eventing.broker import BrokerKey, StoreUnavailable
+from relume.eventing.dead_letters import Letter, NoSuchDeadLetter, UnknownTrigger
+from relume.eventing.envelope import Envelope, identity
+from relume.eventing.jetstream_requests import NoAnswer, Requests
+from relume.eventing.jetstream_streams import BrokerStreams
+
+# Stores an envelope under a subject that must be empty: (sequence, whether it is new).
+StoreOnce = Callable[[str, Envelope, str, float], Awaitable[tuple[int, bool]]]
+
+_ANSWER_WITHIN_S = 5.0
+_STORE_WITHIN_S = 10.0
+# err_code of nats-server: no message found, and what its deletion says then.
+_NO_MESSAGE = (10037, 10043, 10057)
+
+
+class JetStreamDeadLetters:
+    """A DeadLetterStore over the connection of a JetStreamLog, whose `brokers` it shares."""
+
+    def __init__(
+        self, requests: Requests, brokers: Mapping[BrokerKey, BrokerStreams], store: StoreOnce
+    ) -> None:
+        self._requests = requests
+        self._brokers = brokers
+        self._store = store
+
+    async def letters(self, broker: BrokerKey, after: int = 0) -> AsyncIterator[Letter]:
+        streams = self._brokers[broker]
+        while letter := await self._read(
+            broker, {"seq": after + 1, "next_by_subj": f"{streams.dead_subject}.>"}
+        ):
+            after = letter.sequence
+            yield letter
+
+    async def get(self, broker: BrokerKey, sequence: int) -> Letter:
+        if (letter := await self._read(broker, {"seq": sequence})) is None:
+            raise NoSuchDeadLetter(f"{broker} has no dead letter {sequence}")
+        return letter
+
+    async def put_back(self, letter: Letter) -> bool:
+        streams = self._brokers[letter.broker]
+        if letter.trigger not in streams.cursors:
+            raise UnknownTrigger(f"{letter.broker} has no Trigger {letter.trigger} any more")
+        restored = letter.restored()
+        key = f"{identity(restored.event)}.redrive.{letter.sequence}"
+        subject = f"{streams.redrive_subject}.{letter.sequence}"
+        sequence, new = await self._store(subject, restored, key, _STORE_WITHIN_S)
+        streams.stored(sequence)
+        return new
+
+    async def remove(self, broker: BrokerKey, sequence: int) -> None:
+        if not await self._delete(self._brokers[broker], sequence):
+            raise NoSuchDeadLetter(f"{broker} has no dead letter {sequence}")
+
+    async def finish(self, streams: BrokerStreams) -> None:
+        """Remove every dead letter that was put back and is still there."""
+        state = (await self._ask(f"STREAM.INFO.{streams.dead_stream}", {}))["state"]
+        streams.buried = state["messages"]
+        if not streams.buried:
+            return
+        for number in await self._put_back_before(streams) - streams.removed:
+            if state["first_seq"] <= number <= state["last_seq"]:
+                await self._delete(streams, number)
+
+    async def _put_back_before(self, streams: BrokerStreams) -> set[int]:
+        """The numbers of the dead letters that lie in the Broker's stream again."""
+        found: set[int] = set()
+        wanted = f"{streams.redrive_subject}.*"
+        while True:
+            asked = {"subjects_filter": wanted, "offset": len(found)}
+            info = await self._ask(f"STREAM.INFO.{streams.stream}", asked)
+            page = info["state"].get("subjects") or {}
+            found.update(int(subject.rpartition(".")[2]) for subject in page)
+            if not page or len(found) >= info.get("total", 0):
+                return found
+
+    async def _read(self, broker: BrokerKey, which: dict[str, object]) -> Letter | None:
+        stream = self._brokers[broker].dead_stream
+        try:
+            message = await self._requests.send(
+                f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(which), timeout_s=_ANSWER_WITHIN_S
+            )
+        except NoAnswer as error:
+            raise StoreUnavailable(f"dead letters of {broker}: {error}") from None
+        headers = message.headers or {}
+        if headers.get("Status") == "404":
+            return None
+        at = datetime.fromisoformat(headers["Nats-Time-Stamp"])
+        return Letter(broker, int(headers["Nats-Sequence"]), at, Envelope.unpack(message.data))
+
+    async def _delete(self, streams: BrokerStreams, sequence: int) -> bool:
+        """Whether it was there. nats-server overwrites what the message held."""
+        answer = await self._ask(f"STREAM.MSG.DELETE.{streams.dead_stream}", {"seq": sequence})
+        deleted = "error" not in answer
+        streams.buried -= deleted
+        streams.removed.add(sequence)
+        return deleted
+
+    async def _ask(self, what: str, asked: dict[str, object]) -> dict[str, Any]:
+        try:
+            message = await self._requests.send(
+                f"$JS.API.{what}", orjson.dumps(asked), timeout_s=_ANSWER_WITHIN_S
+            )
+        except NoAnswer as error:
+            raise StoreUnavailable(f"{what}: {error}") from None
+        answer: dict[str, Any] = orjson.loads(message.data)
+        if (refusal := answer.get("error")) and refusal["err_code"] not in _NO_MESSAGE:
+            raise StoreUnavailable(f"{what}: {refusal['description']}")
+        return answer

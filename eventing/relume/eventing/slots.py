@@ -14,6 +14,11 @@ class Slots:
         self.taken = 0
 
     @property
+    def size(self) -> int:
+        """The bound of this moment."""
+        return self._size()
+
+    @property
     def free(self) -> int:
         """Slots nobody has and nobody waits for; negative after the bound was lowered."""
         return self._size() - self.taken - len(self._waiters)

@@ -18,7 +18,6 @@ from .manifests import broker, service, together
 
 # Case → why our answer differs from the cluster's.
 STRICTER = {
-    "Trigger: cesql filter": "cesql is not on this machine yet",
     "InferenceService: name of 60 characters": "admitted, and then the predictor is refused",
 }
 LAXER = {

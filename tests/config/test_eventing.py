@@ -7,6 +7,7 @@ import pytest
 from relume.config import (
     All,
     Any_,
+    Cesql,
     Delivery,
     Destination,
     Exact,
@@ -74,6 +75,7 @@ filters:
   - all:
       - any: [{exact: {x: '1'}}, {exact: {x: '2'}}]
       - not: {not: {prefix: {type: z}}}
+      - cesql: type LIKE 'com.%' AND NOT EXISTS urgent
 filter: {attributes: {type: old, subject: ''}}
 """
     found = read_trigger(tmp_path, spec)
@@ -81,7 +83,13 @@ filter: {attributes: {type: old, subject: ''}}
         Exact({"type": "a", "source": "b"}),
         Prefix({"type": "com."}),
         Suffix({"subject": ".png"}),
-        All((Any_((Exact({"x": "1"}), Exact({"x": "2"}))), Not(Not(Prefix({"type": "z"}))))),
+        All(
+            (
+                Any_((Exact({"x": "1"}), Exact({"x": "2"}))),
+                Not(Not(Prefix({"type": "z"}))),
+                Cesql("type LIKE 'com.%' AND NOT EXISTS urgent"),
+            )
+        ),
     )
     assert found.legacy_attributes == {"type": "old", "subject": ""}
 
@@ -93,8 +101,12 @@ filter: {attributes: {type: old, subject: ''}}
         ("{exakt: {type: a}}", "[0].exakt", "did you mean exact?"),
         ("{exact: {type: a}, prefix: {type: a}}", "[0]", "multiple dialects found"),
         ("{exact: {type: a}, not: {exact: {type: b}}}", "[0]", "multiple dialects found"),
-        ("{}", "[0]", "write one of all, any, exact"),
-        ("{cesql: type = 'a'}", "[0].cesql", "not honoured on this machine yet"),
+        ("{}", "[0]", "write one of all, any, cesql"),
+        ("{cesql: type == 'a'}", "[0].cesql", "character 6: unexpected ==: write ="),
+        ("{cesql: ''}", "[0].cesql", "must not be empty"),
+        ("{cesql: 5}", "[0].cesql", 'not the integer 5: write "5"'),
+        ("{cesql: {type: a}}", "[0].cesql", "must be a string, not a table of fields"),
+        ("{not: {cesql: ABC(}}", "[0].not.cesql", "no CESQL expression: character 5"),
         ("{exact: {}}", "[0].exact", "at least one attribute"),
         ("{exact: {type: ''}}", "[0].exact.type", "must not be empty"),
         ("{exact: {type: 5}}", "[0].exact.type", 'not the integer 5: write "5"'),

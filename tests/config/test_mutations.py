@@ -27,7 +27,8 @@ RICH = together(
         "namespace: default\nlabels: {a: b}\nannotations: {autoscaling.knative.dev/window: 6s}",
     ),
     trigger(
-        "filters: [{all: [{not: {exact: {type: a}}}, {any: [{prefix: {a: b}}, {suffix: {a: b}}]}]}]"
+        "filters: [{all: [{not: {exact: {type: a}}}, {any: [{prefix: {a: b}}, {suffix: {a: b}}]},"
+        "{cesql: type = 'a'}]}]"
         "\nfilter: {attributes: {type: a}}",
         "ref: {apiVersion: serving.kserve.io/v1beta1, kind: InferenceService, name: m}\nuri: /v1",
     ),

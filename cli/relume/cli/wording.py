@@ -2,7 +2,18 @@
 
 from collections.abc import Mapping
 
-from relume.config import All, Any_, Destination, Exact, Filter, Not, Prefix, Suffix, Trigger
+from relume.config import (
+    All,
+    Any_,
+    Cesql,
+    Destination,
+    Exact,
+    Filter,
+    Not,
+    Prefix,
+    Suffix,
+    Trigger,
+)
 
 
 def target(destination: Destination) -> str:
@@ -36,11 +47,13 @@ def _words(filter_: Filter) -> str:
             return " or ".join(map(_inner, filters))
         case Not(negated):
             return f"not {_inner(negated)}"
+        case Cesql(expression):
+            return expression
 
 
 def _inner(filter_: Filter) -> str:
     words = _words(filter_)
-    return f"({words})" if isinstance(filter_, All | Any_) else words
+    return f"({words})" if isinstance(filter_, All | Any_ | Cesql) else words
 
 
 def _pairs(attributes: Mapping[str, str], sign: str) -> str:

@@ -86,7 +86,14 @@ class Not:
     filter: "Filter"
 
 
-Filter = Exact | Prefix | Suffix | All | Any_ | Not
+@dataclass(frozen=True, slots=True)
+class Cesql:
+    """The CESQL expression, which `relume.config.cesql` can parse, is true."""
+
+    expression: str
+
+
+Filter = Exact | Prefix | Suffix | All | Any_ | Not | Cesql
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,20 @@
 import re
 from collections.abc import Mapping
 
+from relume.config.cesql import ParseError, parse
 from relume.config.destination import read_delivery, read_destination
-from relume.config.eventing import All, Any_, Broker, Exact, Filter, Not, Prefix, Suffix, Trigger
+from relume.config.eventing import (
+    All,
+    Any_,
+    Broker,
+    Cesql,
+    Exact,
+    Filter,
+    Not,
+    Prefix,
+    Suffix,
+    Trigger,
+)
 from relume.config.fields import Fields, Resource
 from relume.config.nodes import Node, Table
 
@@ -19,8 +31,7 @@ TRIGGER_SPEC = Fields(
 )
 LEGACY_FILTER = Fields(honoured=frozenset({"attributes"}))
 FILTER = Fields(
-    honoured=frozenset({"exact", "prefix", "suffix", "all", "any", "not"}),
-    refused={"cesql": "not honoured on this machine yet: write exact, prefix, suffix, all, any"},
+    honoured=frozenset({"exact", "prefix", "suffix", "all", "any", "not", "cesql"}),
 )
 _ATTRIBUTE = re.compile(r"[a-z][a-z0-9]*")
 _ATTRIBUTE_RULE = (
@@ -90,6 +101,8 @@ def _read_filter(node: Node, resource: Resource) -> Filter:
             return Suffix(_attributes(value.table()))
         case "not":
             return Not(_read_filter(value, resource))
+        case "cesql":
+            return Cesql(_expression(value))
         case _:
             nested = _read_filters(value, resource)
             if not nested:
@@ -104,6 +117,15 @@ def _attributes(table: Table) -> Mapping[str, str]:
     if not attributes:
         raise table.wrong("must name at least one attribute")
     return attributes
+
+
+def _expression(node: Node) -> str:
+    text = node.filled()
+    try:
+        parse(text)
+    except ParseError as error:
+        raise node.wrong(f"is no CESQL expression: {error}") from None
+    return text
 
 
 def _legacy(node: Node | None, resource: Resource) -> Mapping[str, str] | None:

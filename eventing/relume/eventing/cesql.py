@@ -1,0 +1,52 @@
+"""CESQL 1.0 (cloudevents/spec `cesql/spec.md`): compile an expression once, evaluate it often.
+
+Evaluation stops at the first error (§4.1, fail fast mode). The value is then what the operator or
+function that failed is worth, where it is the whole expression, else the zero value of the type
+that the expression has; that type is Boolean where it is not known (§3.2).
+"""
+
+from dataclasses import dataclass
+
+from relume.config.cesql import parse
+from relume.config.cesql_tree import Expression, Value
+from relume.eventing.cesql_steps import step_of, type_of
+from relume.eventing.cesql_values import ZERO, EvaluationError, Failure
+from relume.eventing.event import CloudEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an expression is worth for an event, and the error when there was one."""
+
+    value: Value
+    error: EvaluationError | None = None
+
+
+class Program:
+    """A compiled expression; evaluating it never raises and changes nothing."""
+
+    def __init__(self, expression: Expression) -> None:
+        self._root = expression
+        self._run = step_of(expression)
+
+    def evaluate(self, event: CloudEvent) -> Result:
+        """The value and the first error."""
+        try:
+            return Result(self._run(event.attributes))
+        except Failure as failure:
+            at = self._root.at if failure.at is None else failure.at
+            whole = at == self._root.at
+            value = failure.value if whole else ZERO[type_of(self._root) or bool]
+            return Result(value, EvaluationError(failure.kind, failure.message, at))
+
+    def matches(self, event: CloudEvent) -> bool:
+        """As a filter (§1.2): true only where the value is the Boolean true, without an error."""
+        try:
+            return self._run(event.attributes) is True
+        except Failure:
+            return False
+
+
+def compile(text: str) -> Program:
+    """Raises `relume.config.cesql.ParseError` for text that is no CESQL expression."""
+    return Program(parse(text))

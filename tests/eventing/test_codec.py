@@ -8,6 +8,7 @@ from relume.eventing.event import CloudEvent, InvalidEvent
 
 BINARY = [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/s"), ("ce-type", "t")]
 JSON_MODE = [("content-type", "application/cloudevents+json")]
+BATCH_MODE = [("content-type", "application/cloudevents-batch+json")]
 
 
 def structured(**members: object) -> bytes:
@@ -93,6 +94,8 @@ def test_types_become_canonical_strings_in_headers() -> None:
         (BINARY[1:], "specversion"),
         (BINARY[:3], "type"),
         ([*BINARY, ("CE-ID", "2")], "twice"),
+        ([*BINARY, ("Content-Type", "a/b"), ("content-type", "a/b")], "twice"),
+        ([*JSON_MODE, ("Content-Type", "a/b")], "twice"),
         ([*BINARY, ("ce-datacontenttype", "text/plain")], "Content-Type"),
         ([("ce-specversion", "9"), *BINARY[1:]], "specversion"),
         ([*BINARY, ("ce-bad_name", "x")], "bad_name"),
@@ -124,7 +127,14 @@ def test_structured_json_data_keeps_its_text() -> None:
         ("text/xml", "<a/>", b"<a/>"),
         ("text/plain", {"a": 1}, b'{"a":1}'),
         ("application/json", False, b"false"),
-        ("application/json", None, None),
+        ("application/json", None, b"null"),
+        ("text/plain", None, None),
+        ("text/plain; charset=iso-8859-1", "Grüße", "Grüße".encode("latin-1")),
+        ("text/plain; charset=UTF8", "Grüße", "Grüße".encode()),
+        ('text/plain; a="; charset=utf-16"; Charset="iso-8859-15"', "10 €", b"10 \xa4"),
+        ("text/csv; charset=utf-16", "ü", "ü".encode("utf-16")),
+        ("application/json; charset=us-ascii", "ü😀", rb'"\u00fc\ud83d\ude00"'),
+        ("application/json; charset=iso-8859-1", {"ü": "€"}, rb'{"\u00fc":"\u20ac"}'),
     ],
 )
 def test_structured_data_by_media_type(media_type: str, value: object, data: bytes | None) -> None:
@@ -142,10 +152,21 @@ def test_data_base64_is_binary_whatever_the_type() -> None:
     [
         (b'{"a":1}', "application/json", "data"),
         (b"not json", "application/json", "data_base64"),
-        (b"null", "application/json", "data_base64"),
+        (b"null", "application/json", "data"),
+        (b"1e400", "application/json", "data_base64"),
+        (b"[" * 1024 + b"]" * 1024, "application/json", "data_base64"),
+        (b"[" * 1000 + b"]" * 1000, "application/json", "data"),
+        (b"1],[2", "application/json", "data_base64"),
+        (b"", "application/json", "data_base64"),
+        (b"", "text/plain", "data"),
         (b"text", "text/plain", "data"),
         (b"\xff", "text/plain", "data_base64"),
-        (b"text", "text/plain; charset=iso-8859-1", "data_base64"),
+        (b"Gr\xfc\xdfe", "text/plain; charset=iso-8859-1", "data"),
+        (b"Gr\xfc\xdfe", "text/plain; charset=utf-8", "data_base64"),
+        (b"text", "text/plain; charset=klingon", "data_base64"),
+        ("ü".encode("utf-16-be"), "text/plain; charset=utf-16", "data_base64"),
+        (b'"\xfc"', "application/json; charset=iso-8859-1", "data_base64"),
+        (b"\xef\xbb\xbftext", "text/plain; charset=utf-8", "data_base64"),
         (b"\x89PNG", "image/png", "data_base64"),
         (b"{}", None, "data_base64"),
     ],
@@ -187,6 +208,9 @@ def test_json_attributes_keep_their_types_and_null_is_unset() -> None:
         structured(datacontenttype="text/plain")[:-1] + b',"data":"\\ud800"}',
         structured()[:-1] + b',"data":NaN}',
         structured()[:-1] + b',"id":"2"}',
+        structured()[:-1] + b',"i\\u0064":"2"}',
+        structured(datacontenttype="text/plain; charset=iso-8859-1", data="€"),
+        structured(datacontenttype="text/plain; charset=klingon", data="text"),
         structured()[:-1] + b',"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         b"\xff\xfe",
         b'{"id":"1","source":"/s","type":"t"}',
@@ -212,10 +236,39 @@ def test_a_batch_goes_both_ways_and_may_be_empty() -> None:
         assert decode(*encode_batch(events)).event
 
 
-@pytest.mark.parametrize("body", [b"{}", b"[1]", b"[{}]", b"[", b"[" + structured() + b",]"])
+@pytest.mark.parametrize("body", [b"{}", b"[", b"[" + structured() + b",]", b"null", b""])
 def test_a_bad_batch_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidEvent):
-        decode([("content-type", "application/cloudevents-batch+json")], body)
+        decode(BATCH_MODE, body)
+
+
+@pytest.mark.parametrize("bad", [b"1", b"{}", b"[]", structured(id=""), structured(data_base64=1)])
+def test_a_batch_is_refused_by_the_index_of_its_bad_event(bad: bytes) -> None:
+    good = structured(data=[{"text": "]}"}, '"']) + b" "
+    with pytest.raises(InvalidEvent, match=r"^\[2\]: "):
+        decode(BATCH_MODE, b" [%b, %b,%b,%b ] " % (good, good, bad, good))
+
+
+def test_members_are_found_however_they_are_written() -> None:
+    written = rb' { "d\u0061ta" : [ "\\", "\"]}", {"data":"{"} ] ,"extension":"a\\\"data\":1" } '
+    body = b" [ %b%b ]" % (structured()[:-1] + b"," + written.lstrip(b" {"), b"," + structured())
+    first, second = decode(BATCH_MODE, body).events
+    assert first.data == rb'[ "\\", "\"]}", {"data":"{"} ]'
+    assert first.attributes["extension"] == r'a\"data":1'
+    assert second.data is None
+
+
+def test_text_that_no_unicode_string_holds_stays_an_escape_in_json_data() -> None:
+    body = structured()[:-1] + rb',"data":{"prompt":"\ud83d"}}'
+    event = decode(JSON_MODE, body).event
+    assert event.data == rb'{"prompt":"\ud83d"}'
+    assert decode(*encode(event, Mode.STRUCTURED)).event == event
+
+
+def test_many_quotes_in_a_header_cost_no_more_than_they_are_long() -> None:
+    value = '"' + '\\"' * 200_000
+    with pytest.raises(InvalidEvent, match="unbalanced"):
+        decode([*BINARY, ("ce-extension", value)], b"")
 
 
 def test_version_0_3_is_read_as_1_0() -> None:
@@ -236,5 +289,15 @@ def test_version_0_3_is_read_as_1_0() -> None:
     assert event.attributes["dataschema"] == "https://example.com/s"
     assert "datacontentencoding" not in event.attributes
     assert event.data == b"\x00\xff"
-    binary = decode([("ce-specversion", "0.3"), *BINARY[1:], ("ce-schemaurl", "a:b")], b"x").event
+    old = [("ce-specversion", "0.3"), *BINARY[1:], ("ce-schemaurl", "a:b")]
+    binary = decode([*old, ("ce-datacontentencoding", "base64")], b"x").event
     assert binary.attributes["dataschema"] == "a:b"
+    assert "datacontentencoding" not in binary.attributes
+    assert binary.data == b"x"
+
+
+def test_version_0_3_ignores_the_encoding_of_what_is_no_text() -> None:
+    body = structured(specversion="0.3", datacontentencoding="Base64", data={"a": 1})
+    assert decode(JSON_MODE, body).event.data == b'{"a":1}'
+    with pytest.raises(InvalidEvent, match="datacontentencoding"):
+        decode(JSON_MODE, structured(specversion="0.3", datacontentencoding="gzip", data="a"))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from relume.eventing.event import CloudEvent, InvalidEvent, canonical, is_json
+from relume.eventing.event import CloudEvent, InvalidEvent, canonical
+from relume.eventing.media_type import is_json
 
 MINIMUM = {"id": "1", "source": "/s", "type": "t"}
 

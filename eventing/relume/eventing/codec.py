@@ -10,6 +10,7 @@ from enum import Enum
 
 from relume.eventing import json_format
 from relume.eventing.event import CloudEvent, InvalidEvent, canonical
+from relume.eventing.media_type import charset_of
 
 Headers = Sequence[tuple[str, str]]
 
@@ -17,14 +18,12 @@ STRUCTURED_TYPE = "application/cloudevents+json"
 BATCH_TYPE = "application/cloudevents-batch+json"
 
 _REQUIRED = frozenset({"ce-specversion", "ce-id", "ce-source", "ce-type"})
-_CHARSETS = frozenset(
-    {"utf-8", "us-ascii", "iso-8859-1", "utf-16", "utf-16le", "utf-16be", "utf-32"}
-)
 # HTTP binding §3.1.3.2: what must be percent-encoded is space, `"`, `%` and all outside U+21..U+7E.
 _UNSAFE = re.compile(r"[^!#$&-~]")
+_PLAIN = re.compile(r"[!#$&-~]+(?: +[!#$&-~]+)*+")
 _ESCAPES = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_UNQUOTED_OR_QUOTED = re.compile(r'[^"]++|"([^"\\]*+(?:\\.[^"\\]*+)*+)"')
 _NOT_IN_A_HEADER = re.compile(r"[^\t -~]")
 
 
@@ -57,36 +56,33 @@ def mode_of(headers: Headers) -> Mode | None:
     The content type decides before any `ce-` header does. A message with some but not all of the
     required `ce-` headers is a (bad) event in binary mode.
     """
-    content_type = _header(headers, "content-type").lower()
-    if content_type.startswith("application/cloudevents-batch"):
-        return Mode.BATCH
-    if content_type.startswith("application/cloudevents"):
-        return Mode.STRUCTURED
-    if any(name.lower() in _REQUIRED for name, _ in headers):
-        return Mode.BINARY
-    return None
+    return _mode(*_picked(headers))
 
 
 def decode(headers: Headers, body: bytes) -> Message:
     """The events in an HTTP request or response; version 0.3 is read as 1.0.
 
-    Header names in any case, values as latin-1 text. Raises InvalidEvent, also for plain HTTP.
+    Header names in any case, values as latin-1 text. Raises InvalidEvent, also for plain HTTP;
+    in a batch it names the index of the event, from 0.
     """
-    mode = mode_of(headers)
+    content_types, context = _picked(headers)
+    mode = _mode(content_types, context)
     if mode is None:
         raise InvalidEvent(
             "not a CloudEvent: no ce-specversion header and no application/cloudevents content type"
         )
+    if len(content_types) > 1:
+        raise InvalidEvent("content-type: header appears twice")
+    content_type = content_types[0] if content_types else None
     if mode is Mode.BINARY:
-        return Message(mode, (_decode_binary(headers, body),))
-    content_type = _header(headers, "content-type")
+        return Message(mode, (_from_binary(content_type, context, body),))
     expected = BATCH_TYPE if mode is Mode.BATCH else STRUCTURED_TYPE
-    if content_type.partition(";")[0].strip().lower() != expected:
+    if content_type is None or content_type.partition(";")[0].strip().lower() != expected:
         raise InvalidEvent(f"content-type: {content_type!r} is not supported, send {expected}")
-    text = _text(body, json_format.charset_of(content_type) or "utf-8")
+    charset = charset_of(content_type) or "utf-8"
     if mode is Mode.BATCH:
-        return Message(mode, json_format.load_batch(text))
-    return Message(mode, (json_format.load_event(text),))
+        return Message(mode, json_format.load_batch(body, charset))
+    return Message(mode, (json_format.load_event(body, charset),))
 
 
 def encode(event: CloudEvent, mode: Mode) -> tuple[list[tuple[str, str]], bytes]:
@@ -121,12 +117,12 @@ def decode_value(name: str, value: str) -> str:
     Raises InvalidEvent for what a sender had to encode and did not.
     """
     value = value.strip(" \t")
+    if _PLAIN.fullmatch(value):
+        return value
     if bad := _NOT_IN_A_HEADER.search(value):
         raise InvalidEvent(f"{name}: character U+{ord(bad[0]):04X} must be percent-encoded")
     if '"' in value:
-        value = _QUOTED.sub(
-            lambda quoted: re.sub(r"\\(.)", r"\1", quoted[1]), _balanced(name, value)
-        )
+        value = _unquoted(name, value)
     if "%" not in value:
         return value
     if _STRAY_PERCENT.search(value):
@@ -137,42 +133,50 @@ def decode_value(name: str, value: str) -> str:
         raise InvalidEvent(f"{name}: percent-encoded bytes are not UTF-8") from None
 
 
-def _balanced(name: str, value: str) -> str:
-    if '"' in _QUOTED.sub("", value):
+def _unquoted(name: str, value: str) -> str:
+    text: list[str] = []
+    at = 0
+    while part := _UNQUOTED_OR_QUOTED.match(value, at):
+        text.append(part[0] if part[1] is None else re.sub(r"\\(.)", r"\1", part[1]))
+        at = part.end()
+    if at < len(value):
         raise InvalidEvent(f"{name}: unbalanced double quote")
-    return value
+    return "".join(text)
 
 
-def _decode_binary(headers: Headers, body: bytes) -> CloudEvent:
+def _picked(headers: Headers) -> tuple[list[str], list[tuple[str, str]]]:
+    """The values of Content-Type, and the `ce-` headers with their names in lower case."""
+    content_types: list[str] = []
+    context: list[tuple[str, str]] = []
+    for name, value in headers:
+        name = name.lower()
+        if name.startswith("ce-"):
+            context.append((name, value))
+        elif name == "content-type":
+            content_types.append(value.replace("\t", " ").strip(" "))
+    return content_types, context
+
+
+def _mode(content_types: list[str], context: list[tuple[str, str]]) -> Mode | None:
+    for content_type in content_types:
+        if content_type[:29].lower() == "application/cloudevents-batch":
+            return Mode.BATCH
+        if content_type[:23].lower() == "application/cloudevents":
+            return Mode.STRUCTURED
+    return Mode.BINARY if any(name in _REQUIRED for name, _ in context) else None
+
+
+def _from_binary(
+    content_type: str | None, context: list[tuple[str, str]], body: bytes
+) -> CloudEvent:
     attributes: dict[str, object] = {}
-    for raw_name, value in headers:
-        name = raw_name.lower()
-        if name == "content-type":
-            attribute, text = "datacontenttype", value.strip(" \t")
-        elif name.startswith("ce-"):
-            attribute, text = name[3:], decode_value(name, value)
-        else:
-            continue
-        if name == "ce-datacontenttype":
-            raise InvalidEvent("ce-datacontenttype: send Content-Type instead")
+    for name, value in context:
+        attribute = name[3:]
         if attribute in attributes:
             raise InvalidEvent(f"{name}: header appears twice")
-        attributes[attribute] = text
+        attributes[attribute] = decode_value(name, value)
+    if "datacontenttype" in attributes:
+        raise InvalidEvent("ce-datacontenttype: send Content-Type instead")
+    if content_type is not None:
+        attributes["datacontenttype"] = content_type
     return CloudEvent.create(json_format.upgraded(attributes), body or None)
-
-
-def _header(headers: Headers, wanted: str) -> str:
-    for name, value in headers:
-        if name.lower() == wanted:
-            return value.strip()
-    return ""
-
-
-def _text(body: bytes, charset: str) -> str:
-    if charset not in _CHARSETS:
-        raise InvalidEvent(f"content-type: charset {charset!r} is not supported, send utf-8")
-    try:
-        # A byte order mark is not JSON, yet RFC 8259 §8.1 lets a reader ignore one.
-        return body.decode("utf-8-sig" if charset == "utf-8" else charset)
-    except UnicodeDecodeError as error:
-        raise InvalidEvent(f"the body is not {charset}: {error.reason}") from None

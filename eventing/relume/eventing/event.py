@@ -4,6 +4,7 @@ Inside Relume every event is a version 1.0 event. Its data is always bytes, exac
 sent them; nothing here parses the payload.
 """
 
+import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from datetime import datetime
 from typing import Self
 
 from relume.config.errors import InvalidInput
+from relume.eventing.media_type import MEDIA_TYPE
 
 AttributeValue = str | int | bool
 SPECVERSION = "1.0"
@@ -23,11 +25,10 @@ _FORBIDDEN = re.compile(
     + "]"
 )
 # RFC 3986 appendix A: what a URI reference may be made of; every `%` starts an escape.
-_URI_REFERENCE = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+")
+_URI_REFERENCE = re.compile(
+    r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]++|(?:%[0-9A-Fa-f]{2})++)++", re.ASCII
+)
 _URI_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:.")
-_TOKEN = r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+"
-# RFC 2045 section 5.1: type/subtype, then parameters that we do not take apart.
-_MEDIA_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}[ \t]*(?:;[ -~\t]*)?")
 _TIMESTAMP = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.\d+)?(?:[Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)",
     re.ASCII,
@@ -57,7 +58,8 @@ class CloudEvent:
     def create(cls, attributes: Mapping[str, object], data: bytes | None = None) -> Self:
         """A validated event; `specversion` is filled in when it is absent.
 
-        Raises InvalidEvent naming the attribute (spec 1.0.2, "Context Attributes").
+        Bytes and datetimes become their canonical strings. Raises InvalidEvent naming the
+        attribute (spec 1.0.2, "Context Attributes").
         """
         checked: dict[str, AttributeValue] = {"specversion": SPECVERSION}
         for name, value in attributes.items():
@@ -113,31 +115,35 @@ def canonical(value: AttributeValue) -> str:
     return str(value)
 
 
-def is_json(media_type: str | None) -> bool:
-    """Whether data of this type is JSON; none given means JSON (JSON format 1.0.2 §3.1)."""
-    if media_type is None:
-        return True
-    subtype = media_type.partition(";")[0].strip().lower().partition("/")[2]
-    return subtype == "json" or subtype.endswith("+json")
-
-
 def _checked(name: str, value: object) -> AttributeValue:
     if not _NAME.fullmatch(name) or name == "data":
-        raise InvalidEvent(f"{name!r}: attribute names are lower-case letters and digits")
+        raise InvalidEvent(f"{_shown(name)}: attribute names are lower-case letters and digits")
     if isinstance(value, str):
-        if bad := _FORBIDDEN.search(value):
+        # Printable ASCII, which nearly all values are, needs no closer look.
+        if not (value.isascii() and value.isprintable()) and (bad := _FORBIDDEN.search(value)):
             raise InvalidEvent(f"{name}: character U+{ord(bad[0]):04X} is not allowed")
         return value
     if isinstance(value, int):
         if not _INT32_MIN <= value <= _INT32_MAX:
-            raise InvalidEvent(f"{name}: {value} does not fit a 32-bit integer")
+            raise InvalidEvent(f"{name}: does not fit a 32-bit integer")
         return value
-    raise InvalidEvent(f"{name}: must be a string, a boolean or a 32-bit integer")
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, datetime) and value.utcoffset() is not None:
+        return value.isoformat().replace("+00:00", "Z")
+    raise InvalidEvent(
+        f"{name}: must be a string, a boolean, a 32-bit integer, bytes or a time with its zone"
+    )
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:79] + "…"
 
 
 def _specversion(name: str, value: AttributeValue) -> None:
     if value != SPECVERSION:
-        raise InvalidEvent(f"{name}: {value!r} is not supported, send {SPECVERSION}")
+        raise InvalidEvent(f"{name}: {_shown(value)} is not supported, send {SPECVERSION}")
 
 
 def _non_empty(name: str, value: AttributeValue) -> None:
@@ -147,13 +153,15 @@ def _non_empty(name: str, value: AttributeValue) -> None:
 
 def _uri_reference(name: str, value: AttributeValue) -> None:
     if not isinstance(value, str) or not _URI_REFERENCE.fullmatch(value):
-        raise InvalidEvent(f"{name}: must be a non-empty URI reference (RFC 3986), got {value!r}")
+        raise InvalidEvent(
+            f"{name}: must be a non-empty URI reference (RFC 3986), got {_shown(value)}"
+        )
 
 
 def _absolute_uri(name: str, value: AttributeValue) -> None:
     _uri_reference(name, value)
     if not _URI_SCHEME.match(str(value)):
-        raise InvalidEvent(f"{name}: must be an absolute URI, got {value!r}")
+        raise InvalidEvent(f"{name}: must be an absolute URI, got {_shown(value)}")
 
 
 def _timestamp(name: str, value: AttributeValue) -> None:
@@ -164,12 +172,12 @@ def _timestamp(name: str, value: AttributeValue) -> None:
         year, month, day, hour, minute, second = map(int, found.groups()[:6])
         datetime(year, month, day, hour, minute, second if second != 60 else 59)
     except ValueError:
-        raise InvalidEvent(f"{name}: must be an RFC 3339 timestamp, got {value!r}") from None
+        raise InvalidEvent(f"{name}: must be an RFC 3339 timestamp, got {_shown(value)}") from None
 
 
 def _media_type(name: str, value: AttributeValue) -> None:
-    if not isinstance(value, str) or not _MEDIA_TYPE.fullmatch(value):
-        raise InvalidEvent(f"{name}: must be a media type (RFC 2046), got {value!r}")
+    if not isinstance(value, str) or not MEDIA_TYPE.fullmatch(value):
+        raise InvalidEvent(f"{name}: must be a media type (RFC 2046), got {_shown(value)}")
 
 
 _CHECKS = {

@@ -1,32 +1,22 @@
 """The JSON event format 1.0.2 (media types `application/cloudevents+json` and `-batch+json`).
 
-The `data` member is cut out of the document as text, not parsed and printed again, so numbers that
-no runtime type holds and the order of members reach the consumer as they were written.
+JSON data is cut out of the document as it was written, not parsed and printed again: numbers that
+no runtime type holds and the order of members reach the consumer untouched.
 """
 
 import base64
 import binascii
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Never
 
 import orjson
 
-from relume.eventing.event import CloudEvent, InvalidEvent, is_json
+from relume.eventing.event import CloudEvent, InvalidEvent
+from relume.eventing.json_text import Members, members_at, next_element
+from relume.eventing.media_type import charset_of, decoded, encoded, is_json, is_text
 
-_SPACE = re.compile(r"[ \t\n\r]*")
-_TEXT_TYPE = re.compile(r"text/|application/xml|[^;]*\+xml", re.IGNORECASE)
-_CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\s;\"]+)", re.IGNORECASE)
-# Version 0.3 called it `schemaurl`, and named the encoding of `data` in an attribute.
-_RENAMED_SINCE_0_3 = {"schemaurl": "dataschema"}
-
-
-def charset_of(media_type: str | None) -> str | None:
-    """The charset parameter, lower case, or None."""
-    found = _CHARSET.search(media_type or "")
-    return found[1].lower() if found else None
+_BOM = b"\xef\xbb\xbf"
 
 
 def dump_event(event: CloudEvent) -> bytes:
@@ -39,30 +29,36 @@ def dump_batch(events: Iterable[CloudEvent]) -> bytes:
     return orjson.dumps([_members(event) for event in events])
 
 
-def load_event(text: str) -> CloudEvent:
+def load_event(body: bytes, charset: str = "utf-8") -> CloudEvent:
     """The event in a JSON object. Raises InvalidEvent."""
-    with _json_errors():
-        event, end = _event_at(text, _skip(text, 0))
-        _end(text, end)
-    return event
+    body = _in_utf8(body, charset)
+    document = _parsed(body)
+    if not isinstance(document, dict):
+        raise InvalidEvent("the body must be a JSON object")
+    return _event(document, members_at(body, 0))
 
 
-def load_batch(text: str) -> tuple[CloudEvent, ...]:
-    """The events in a JSON array, maybe none. Raises InvalidEvent."""
+def load_batch(body: bytes, charset: str = "utf-8") -> tuple[CloudEvent, ...]:
+    """The events in a JSON array, maybe none. Raises InvalidEvent with the index, from 0."""
+    body = _in_utf8(body, charset)
+    documents = _parsed(body)
+    if not isinstance(documents, list):
+        raise InvalidEvent("the body must be a JSON array")
     events: list[CloudEvent] = []
-    with _json_errors():
-        at = _expect(text, _skip(text, 0), "[")
-        while text[at : at + 1] != "]":
-            if events:
-                at = _expect(text, at, ",")
-            event, at = _event_at(text, at)
-            events.append(event)
-            at = _skip(text, at)
-        _end(text, at + 1)
+    at = next_element(body, 0)
+    for index, document in enumerate(documents):
+        try:
+            if not isinstance(document, dict):
+                raise InvalidEvent("an event must be a JSON object")
+            written = members_at(body, at)
+            events.append(_event(document, written))
+        except InvalidEvent as error:
+            raise InvalidEvent(f"[{index}]: {error}") from None
+        at = next_element(body, written.end)
     return tuple(events)
 
 
-def upgraded(attributes: Mapping[str, object]) -> dict[str, object]:
+def upgraded(attributes: dict[str, object]) -> dict[str, object]:
     """Version 0.3 attributes under their 1.0 names; 1.0 attributes as they are.
 
     Raises InvalidEvent when specversion is missing.
@@ -70,9 +66,13 @@ def upgraded(attributes: Mapping[str, object]) -> dict[str, object]:
     if "specversion" not in attributes:
         raise InvalidEvent("specversion: required attribute is missing")
     if attributes["specversion"] != "0.3":
-        return dict(attributes)
-    kept = {k: v for k, v in attributes.items() if k != "datacontentencoding"}
-    return {_RENAMED_SINCE_0_3.get(k, k): v for k, v in kept.items()} | {"specversion": "1.0"}
+        return attributes
+    attributes["specversion"] = "1.0"
+    # How `data` was encoded is no attribute any more, and a schema is no `schemaurl`.
+    attributes.pop("datacontentencoding", None)
+    if "schemaurl" in attributes:
+        attributes["dataschema"] = attributes.pop("schemaurl")
+    return attributes
 
 
 def _members(event: CloudEvent) -> dict[str, object]:
@@ -84,101 +84,88 @@ def _members(event: CloudEvent) -> dict[str, object]:
 
 
 def _data_member(data: bytes, media_type: str | None) -> tuple[str, object]:
-    # Only what a reader turns back into the same bytes (space around JSON aside) goes into `data`.
-    if charset_of(media_type) in (None, "utf-8", "us-ascii"):
-        # `null` would read as "no data", and an absent type as JSON where the producer said none.
-        if media_type is not None and is_json(media_type):
-            if data.strip() != b"null" and _is_valid_json(data):
+    # Only what a reader turns back into the same bytes (space around JSON aside) goes into `data`;
+    # never data without a type, which a reader takes for JSON where the producer did not say so.
+    if media_type is not None:
+        if is_json(media_type):
+            if charset_of(media_type) in (None, "utf-8", "us-ascii") and _is_valid_json(data):
                 return "data", orjson.Fragment(data)
-        elif media_type is not None and _TEXT_TYPE.match(media_type):
+        elif is_text(media_type):
             try:
-                return "data", data.decode()
-            except UnicodeDecodeError:
+                text = decoded(data, charset_of(media_type) or "utf-8")
+                if encoded(text, media_type) == data:
+                    return "data", text
+            except (LookupError, UnicodeError):
                 pass
     return "data_base64", base64.b64encode(data).decode("ascii")
 
 
 def _is_valid_json(data: bytes) -> bool:
+    # As deep as it will stand in a batch: a parser that reads it alone may refuse it there.
     try:
-        orjson.loads(data)
+        match orjson.loads(b"[[%b]]" % data):
+            case [[_]]:
+                return True
     except orjson.JSONDecodeError:
-        return False
-    return True
+        pass
+    return False
 
 
-def _refuse_constant(name: str) -> Never:
-    raise InvalidEvent(f"{name} is not JSON (RFC 8259)")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-
-
-def _event_at(text: str, start: int) -> tuple[CloudEvent, int]:
-    """The event whose `{` is at `start`, and where its text ends."""
-    members, end = _members_at(text, start)
-    attributes: dict[str, object] = {}
-    for name, (value, _) in members.items():
-        # A JSON null is an unset attribute (JSON format §2.2).
-        if name not in ("data", "data_base64") and value is not None:
-            attributes[name] = value
+def _event(document: dict[str, object], written: Members) -> CloudEvent:
+    if written.count != len(document):
+        raise InvalidEvent("a member of the JSON object appears twice")
+    # A JSON null is an unset attribute (JSON format §2.2).
+    attributes = {
+        name: value
+        for name, value in document.items()
+        if value is not None and name != "data" and name != "data_base64"
+    }
     encoding = attributes.get("datacontentencoding")
-    upgraded_attributes = upgraded(attributes)
-    data = _data(members, upgraded_attributes, encoding)
-    return CloudEvent.create(upgraded_attributes, data), end
+    is_0_3 = attributes.get("specversion") == "0.3"
+    attributes = upgraded(attributes)
+    if "data" not in document:
+        data = _from_base64("data_base64", document.get("data_base64"))
+    elif document.get("data_base64") is not None:
+        raise InvalidEvent("data_base64: cannot stand beside data")
+    elif is_0_3 and encoding is not None and isinstance(document["data"], str):
+        data = _decoded_0_3(document["data"], encoding)
+    else:
+        data = _data(document["data"], written.data, attributes)
+    return CloudEvent.create(attributes, data)
 
 
-def _members_at(text: str, start: int) -> tuple[dict[str, tuple[object, str]], int]:
-    """Every member's value and its text as written."""
-    if text[start : start + 1] != "{":
-        raise InvalidEvent("the body must be a JSON object")
-    members: dict[str, tuple[object, str]] = {}
-    at = _skip(text, start + 1)
-    while text[at : at + 1] != "}":
-        if members:
-            at = _expect(text, at, ",")
-        if text[at : at + 1] != '"':
-            raise InvalidEvent(f"the body is not valid JSON: member name expected at {at}")
-        name, at = _DECODER.raw_decode(text, at)
-        at = _expect(text, _skip(text, at), ":")
-        value, end = _DECODER.raw_decode(text, at)
-        if name in members:
-            raise InvalidEvent(f"{name}: member appears twice")
-        members[name] = (value, text[at:end])
-        at = _skip(text, end)
-    return members, at + 1
-
-
-def _data(
-    members: dict[str, tuple[object, str]], attributes: dict[str, object], encoding: object
-) -> bytes | None:
-    if members.get("data_base64", (None, ""))[0] is not None:
-        if "data" in members:
-            raise InvalidEvent("data_base64: cannot stand beside data")
-        return _from_base64("data_base64", members["data_base64"][0])
-    value, written = members.get("data", (None, ""))
-    if value is None:
-        return None
-    if encoding is not None:  # version 0.3
-        if encoding != "base64":
-            raise InvalidEvent(f"datacontentencoding: {encoding!r} is not supported, send base64")
-        return _from_base64("data", value)
+def _data(value: object, written: bytes, attributes: dict[str, object]) -> bytes | None:
+    """The bytes that the member `data` stands for (JSON format §3.1.2)."""
     media_type = attributes.get("datacontenttype")
     if media_type is None:
-        # §3.1: without a type the data is JSON; said aloud, so that other formats carry it.
+        # Without a type the data is JSON; said aloud, so that other formats carry it.
         attributes["datacontenttype"] = "application/json"
-    elif isinstance(value, str) and isinstance(media_type, str) and not is_json(media_type):
-        return _utf8(value)
-    return _utf8(written)
-
-
-def _utf8(text: str) -> bytes:
+        return written
+    if not isinstance(media_type, str):
+        return None  # refused with the attribute
     try:
-        return text.encode()
-    except UnicodeEncodeError:
-        raise InvalidEvent("data: holds a lone surrogate, which is not text") from None
+        if is_json(media_type):
+            if charset_of(media_type) in (None, "utf-8"):
+                return written
+            return encoded(written.decode(), media_type)
+        if value is None:
+            return None
+        # Not a string, under a type that is not JSON: the JSON text is what there is.
+        return encoded(value if isinstance(value, str) else written.decode(), media_type)
+    except (LookupError, UnicodeError) as error:
+        raise InvalidEvent(f"data: does not fit datacontenttype {media_type!r}: {error}") from None
 
 
-def _from_base64(name: str, value: object) -> bytes:
+def _decoded_0_3(value: str, encoding: object) -> bytes | None:
+    # Version 0.3 named the encoding in an attribute, in any case (RFC 2045 §6.1).
+    if not isinstance(encoding, str) or encoding.lower() != "base64":
+        raise InvalidEvent(f"datacontentencoding: {encoding!r} is not supported, send base64")
+    return _from_base64("data", value)
+
+
+def _from_base64(name: str, value: object) -> bytes | None:
+    if value is None:
+        return None
     try:
         if isinstance(value, str):
             return base64.b64decode(value, validate=True)
@@ -187,25 +174,37 @@ def _from_base64(name: str, value: object) -> bytes:
     raise InvalidEvent(f"{name}: must be base64 (RFC 4648)")
 
 
-def _expect(text: str, at: int, mark: str) -> int:
-    if text[at : at + 1] != mark:
-        raise InvalidEvent(f"the body is not valid JSON: {mark!r} expected at {at}")
-    return _skip(text, at + 1)
-
-
-def _skip(text: str, at: int) -> int:
-    space = _SPACE.match(text, at)
-    return space.end() if space else at
-
-
-def _end(text: str, at: int) -> None:
-    if _skip(text, at) != len(text):
-        raise InvalidEvent(f"the body is not valid JSON: more text after its end at {at}")
-
-
-@contextmanager
-def _json_errors() -> Iterator[None]:
+def _in_utf8(body: bytes, charset: str) -> bytes:
+    # A byte order mark is not JSON, yet RFC 8259 §8.1 lets a reader ignore one.
+    if charset == "utf-8":
+        return body.removeprefix(_BOM)
     try:
-        yield
+        return decoded(body, charset).encode()
+    except LookupError as error:
+        raise InvalidEvent(f"content-type: {error}") from None
+    except UnicodeError as error:
+        raise InvalidEvent(f"the body is not {charset}: {error}") from None
+
+
+def _parsed(body: bytes) -> object:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass
+    # Grammatical JSON that orjson has no value for: 1e400, a lone surrogate in an escape.
+    try:
+        return _PATIENT.decode(body.decode())
     except (ValueError, RecursionError) as error:
         raise InvalidEvent(f"the body is not valid JSON: {error}") from None
+
+
+def _refuse_constant(name: str) -> Never:
+    raise InvalidEvent(f"{name} is not JSON (RFC 8259)")
+
+
+def _integer(text: str) -> int | float:
+    # What has more digits fits no attribute, and would take long to convert.
+    return int(text) if len(text) < 12 else float(text)
+
+
+_PATIENT = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from relume.eventing.event import CloudEvent, is_json
-from relume.eventing.json_format import charset_of
+from relume.eventing.event import CloudEvent
+from relume.eventing.media_type import charset_of, decoded, is_json
 from relume.runtimes.replies import Failure
 from relume.runtimes.shapes import is_kserve_route
 from relume.runtimes.subrequest import json_bytes
@@ -29,8 +29,6 @@ _BY_FIELD = {
 }
 _PROMPTED = frozenset({CHAT, COMPLETIONS, "/v1/responses", "/v1/messages"})
 _TEXT_FIELD = {COMPLETIONS: "prompt", EMBEDDINGS: "input"}
-# The character sets that the event codec takes, and what Python calls them.
-_CODECS = {"utf-8": "utf-8-sig", "us-ascii": "ascii", "iso-8859-1": "latin-1", "utf-16": "utf-16"}
 
 
 class Unanswerable(Exception):
@@ -97,14 +95,13 @@ def _text(event: CloudEvent) -> str:
     if event.data is None:
         raise Unanswerable(Failure(400, "invalid-data", "the event has no data"))
     charset = charset_of(event.datacontenttype) or "utf-8"
-    if charset not in _CODECS:
-        problem = f"datacontenttype: charset {charset!r} is not supported, send utf-8"
-        raise Unanswerable(Failure(400, "invalid-data", problem))
     try:
-        return event.data.decode(_CODECS[charset])
+        return decoded(event.data, charset)
+    except LookupError as error:
+        problem = f"datacontenttype: {error}"
     except UnicodeDecodeError as error:
         problem = f"data is not {charset}: {error.reason} at byte {error.start}"
-        raise Unanswerable(Failure(400, "invalid-data", problem)) from error
+    raise Unanswerable(Failure(400, "invalid-data", problem))
 
 
 def _model_of(payload: Mapping[str, Any], served: str) -> str:

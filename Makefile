@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv models demo test check unit bench lock clean
+.PHONY: help venv models demo test check unit bench schemas lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test: check models ## every check and test, the real vLLM and model included
 bench: models ## cold start and throughput, as ratios to vllm serve
 	$(BIN)/python loadtests/coldstart.py
 	$(BIN)/python loadtests/throughput.py
+
+schemas: venv ## make the field tables again from the published CRDs
+	$(BIN)/python config/schemas.py ../shared/vectors/crds config/relume/config/schemas/data
 
 lock: venv ## resolve the dependencies again and write requirements.lock
 	$(BIN)/python config/lock.py > requirements.lock.new

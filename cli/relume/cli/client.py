@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 
 import httpx
 
-from relume.cli.errors import NoPlane, NotAPlane
-from relume.cli.reports import ColdStart, Record, Status
+from relume.cli.errors import BadUsage, NoPlane, NotAPlane, Refused
+from relume.cli.reports import ColdStart, DeadLetter, DeadLetterPage, Record, Status
 
 # The comments that mark places in the stream of events (`relume.cli.watch`).
 SUBSCRIBED = ": subscribed"
@@ -77,12 +77,51 @@ class PlaneClient:
         finally:
             await response.aclose()
 
+    async def dead_letters(self, broker: str) -> AsyncIterator[DeadLetter]:
+        """The dead letters of a Broker (`NAMESPACE/NAME`), oldest first. Raises BadUsage."""
+        after: int | None = 0
+        while after is not None:
+            path = f"/relume/dlq/{broker}?after={after}"
+            page = DeadLetterPage.parse(await self._dead_letter("GET", path))
+            for letter in page.letters:
+                yield letter
+            after = page.next
+
+    async def dead_letter(self, broker: str, sequence: int) -> DeadLetter:
+        """One dead letter, with its event in `raw`. Raises BadUsage when it is not there."""
+        answer = await self._dead_letter("GET", f"/relume/dlq/{broker}/{sequence}")
+        return DeadLetter.parse(answer)
+
+    async def redrive(self, broker: str, sequence: int) -> None:
+        """Send a dead letter through its Trigger again. Raises BadUsage, Refused."""
+        await self._dead_letter("POST", f"/relume/dlq/{broker}/{sequence}/redrive")
+
+    async def remove_dead_letter(self, broker: str, sequence: int) -> None:
+        """Forget a dead letter. Raises BadUsage, Refused."""
+        await self._dead_letter("DELETE", f"/relume/dlq/{broker}/{sequence}")
+
     async def post_event(
         self, url: str, headers: Sequence[tuple[str, str]], body: bytes
     ) -> httpx.Response:
         """Post one encoded event to a Broker's ingress; any status is returned."""
         request = self._http.build_request("POST", url, headers=list(headers), content=body)
         return await self._send(request, stream=False)
+
+    async def _dead_letter(self, method: str, path: str) -> object:
+        request = self._http.build_request(method, self.url + path)
+        response = await self._send(request, stream=False)
+        if response.status_code == 204:
+            return None
+        try:
+            said = response.json()
+            if response.status_code == 200:
+                return said
+            words = str(said["error"])
+        except (ValueError, LookupError, TypeError):
+            raise NotAPlane(
+                f"{request.url} answers {response.status_code}: not a plane, or another version"
+            ) from None
+        raise (Refused if response.status_code >= 500 else BadUsage)(words)
 
     async def _get(self, path: str) -> object:
         response = await self._send(self._http.build_request("GET", self.url + path), stream=False)

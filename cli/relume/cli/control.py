@@ -3,6 +3,7 @@
 GET /relume/status              one JSON object: addresses, services, Brokers, the template
 GET /relume/coldstarts          the cold-start ledger, oldest first
 GET /relume/events?replay=N     server-sent events, see `relume.cli.watch`
+/relume/dlq/…                   dead letters, see `relume.cli.dead_letters`
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from relume.cli.dead_letters import DeadLetterRoutes
 from relume.cli.watch import Watch, Watchers
+from relume.eventing.dead_letters import DeadLetters
 from relume.eventing.observer import Observer
 
 PREFIX = "/relume/"
@@ -22,7 +25,7 @@ Json = Mapping[str, object]
 
 
 class Control:
-    """The routes, over functions that read the plane's state; nothing here changes it."""
+    """The routes, over functions that read the plane's state; only dead letters are changed."""
 
     def __init__(
         self,
@@ -30,6 +33,7 @@ class Control:
         status: Callable[[], Json],
         cold_starts: Callable[[], Sequence[Json]],
         observer: Observer,
+        dead_letters: Callable[[], DeadLetters | None] = lambda: None,
     ) -> None:
         self._status = status
         self._cold_starts = cold_starts
@@ -39,6 +43,7 @@ class Control:
                 Route("/relume/status", self._get_status),
                 Route("/relume/coldstarts", self._get_cold_starts),
                 Route("/relume/events", self._get_events),
+                *DeadLetterRoutes(dead_letters).routes,
             ]
         )
 

@@ -18,6 +18,7 @@ STYLES = {
     "retrying": "magenta",
     "dead-lettered": "bold red",
     "dropped": "bold red",
+    "redriven": "blue",
 }
 
 

@@ -26,6 +26,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "status": "What is running, what is at zero, what failed and why.",
         "events": "Watch events as they are accepted, delivered and answered.",
         "explain": "Why the answer to one event took as long as it did.",
+        "dlq": "List, show, redrive or purge dead letters.",
     },
     "Models": {
         "models": "List the models on this machine, or prepare one.",

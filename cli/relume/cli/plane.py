@@ -101,7 +101,10 @@ class LocalPlane:
         self._serving = serving
         group.create_task(serving.wait())  # if it fails, the plane ends and says why
         control = Control(
-            status=self.status, cold_starts=serving.coldstarts, observer=self._observer
+            status=self.status,
+            cold_starts=serving.coldstarts,
+            observer=self._observer,
+            dead_letters=lambda: self._eventing.dead_letters if self._eventing else None,
         )
         server = HttpServer(control.in_front_of(serving.app), listening)
         serve = group.create_task(server.serve())

@@ -187,3 +187,28 @@ class Record(Report):
         """The id of the event that this one answers."""
         cause = self.event.get("causationid")
         return None if cause is None else str(cause)
+
+
+class DeadLetter(Report):
+    """One dead letter; `said` is how the subscriber's last answer begins, `bytes` of its data."""
+
+    sequence: int
+    at: str
+    broker: str
+    trigger: str
+    type: str
+    id: str
+    code: int | None = None
+    reason: str = ""
+    said: str = ""
+    destination: str = ""
+    bytes: int = 0
+    event: dict[str, object] = Field(default_factory=dict)
+    headers: dict[str, str] = Field(default_factory=dict)
+
+
+class DeadLetterPage(Report):
+    """A page of dead letters; `next` is where the next one begins, None: this is the last."""
+
+    letters: tuple[DeadLetter, ...]
+    next: int | None = None

@@ -10,15 +10,18 @@ try only does what is left.
 import base64
 import binascii
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
 from relume.config.errors import InvalidInput
 from relume.eventing.broker import BrokerKey
+from relume.eventing.clock import Clock
 from relume.eventing.envelope import Envelope
 from relume.eventing.event import CloudEvent
+from relume.eventing.observer import Observer, Record
+from relume.eventing.passage import rfc3339
 
 # What `delivery.dead_letter_event` adds: Knative's three extensions and our reason.
 _ADDED = ("knativeerrordest", "knativeerrorcode", "knativeerrordata", "deadletterreason")
@@ -28,6 +31,12 @@ class NoSuchDeadLetter(InvalidInput):
     """There is no dead letter of this number: it was put back or removed, or never was."""
 
     reason = "no-such-dead-letter"
+
+
+class UnknownBroker(InvalidInput):
+    """The plane runs no Broker of this name."""
+
+    reason = "unknown-broker"
 
 
 class UnknownTrigger(InvalidInput):
@@ -123,3 +132,55 @@ async def redrive(store: DeadLetterStore, broker: BrokerKey, sequence: int) -> L
     with contextlib.suppress(NoSuchDeadLetter):  # another call was here first
         await store.remove(broker, sequence)
     return letter
+
+
+class DeadLetters:
+    """Those of a plane's Brokers. Every method raises UnknownBroker and StoreUnavailable."""
+
+    def __init__(
+        self,
+        store: DeadLetterStore,
+        brokers: Collection[BrokerKey],
+        observer: Observer,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._brokers = brokers
+        self._observer = observer
+        self._clock = clock
+
+    async def page(self, broker: BrokerKey, after: int, limit: int) -> AsyncIterator[Letter]:
+        """At most `limit` dead letters with a number above `after`, oldest first, one at a time."""
+        letters = self._store.letters(self._known(broker), after)
+        for _ in range(limit):
+            if (letter := await anext(letters, None)) is None:
+                return
+            yield letter
+
+    async def get(self, broker: BrokerKey, sequence: int) -> Letter:
+        """One dead letter. Raises NoSuchDeadLetter."""
+        return await self._store.get(self._known(broker), sequence)
+
+    async def redrive(self, broker: BrokerKey, sequence: int) -> Letter:
+        """As `redrive`, told to whoever watches."""
+        letter = await redrive(self._store, self._known(broker), sequence)
+        self._observer.publish(
+            Record(
+                at=rfc3339(self._clock.now()),
+                stage="redriven",
+                broker=str(broker),
+                event=letter.event,
+                trigger=letter.trigger,
+                detail=f"dead letter {sequence}",
+            )
+        )
+        return letter
+
+    async def remove(self, broker: BrokerKey, sequence: int) -> None:
+        """Forget a dead letter for good. Raises NoSuchDeadLetter."""
+        await self._store.remove(self._known(broker), sequence)
+
+    def _known(self, broker: BrokerKey) -> BrokerKey:
+        if broker not in self._brokers:
+            raise UnknownBroker(f"there is no Broker {broker}")
+        return broker

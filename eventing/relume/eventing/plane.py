@@ -9,12 +9,14 @@ from relume.config import Broker, Destination, Plan, Ref, Trigger
 from relume.eventing.broker import BrokerKey, ClosableLog
 from relume.eventing.clock import Clock, SystemClock
 from relume.eventing.courier import Courier, Route
-from relume.eventing.delivery import policy_for
+from relume.eventing.dead_letters import DeadLetters
 from relume.eventing.dispatcher import Dispatcher
 from relume.eventing.filters import wanted_by
 from relume.eventing.ingress import Ingress
 from relume.eventing.nats_server import NatsServer
 from relume.eventing.observer import Observer
+from relume.eventing.policy import policy_for
+from relume.eventing.profiles import profile_for
 from relume.eventing.settings import EventingSettings
 from relume.eventing.slots import Slots
 from relume.eventing.subscriber import Subscribers
@@ -95,6 +97,11 @@ class EventingPlane:
                 await asyncio.wait([self._runner])
             await self._exits.aclose()
 
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """What no sink took, from the start on."""
+        return DeadLetters(self._log.dead_letters, self._brokers, self._observer, self._clock)
+
     def status(self) -> dict[str, object]:
         """JSON types only: `brokers`, `triggers` and `nats`.
 
@@ -128,13 +135,13 @@ class EventingPlane:
 
     def _dispatcher(self, trigger: Trigger, subscribers: Subscribers) -> Dispatcher:
         route = self._route(trigger, self._brokers[_broker_of(trigger)])
-        slots = Slots(lambda: self._concurrency(trigger) or self._settings.in_flight)
+        slots = Slots(lambda: self._at_once(trigger, route), self._clock.monotonic)
         courier = Courier(route, self._log, subscribers, slots, self._observer, self._clock)
         cursor = self._log.cursor(route.broker, trigger.name)
         return Dispatcher(route, cursor, courier, slots, self._clock, self._settings)
 
     def _route(self, trigger: Trigger, broker: Broker) -> Route:
-        policy = policy_for(trigger, broker)
+        policy = policy_for(trigger, broker, profile_for(broker))
         sink = policy.dead_letter_sink
         return Route(
             broker=_broker_of(trigger),
@@ -144,7 +151,20 @@ class EventingPlane:
             policy=policy,
             url=self._resolve(trigger.subscriber, trigger.namespace),
             dead_letter_url=self._resolve(sink, trigger.namespace) if sink else None,
+            ordered=trigger.ordered,
         )
+
+    def _at_once(self, trigger: Trigger, route: Route) -> int:
+        """How many deliveries may run now."""
+        rules, asked = route.policy.profile, trigger.parallelism
+        if route.ordered and rules.partitions is not None:
+            return rules.partitions
+        if rules.strict:
+            room = self._concurrency(trigger) or self._settings.in_flight
+            return room if asked is None else min(asked, room)
+        if rules.parallel and asked is not None:
+            return asked
+        return rules.at_once or self._settings.held
 
     def _broker_status(self, key: BrokerKey) -> dict[str, object]:
         ref = Ref("Broker", key.namespace, key.name, _API_VERSION)
@@ -154,6 +174,7 @@ class EventingPlane:
             "namespace": key.namespace,
             "name": key.name,
             "url": self._resolve(Destination(ref=ref), key.namespace),
+            "profile": profile_for(self._brokers[key]).name,
             "accepted": self.app.accepted[key] + sum(tally.accepted for tally in tallies),
             "duplicates": self.app.duplicates[key],
             "dead_letters": self._log.buried(key) if started else 0,
@@ -173,6 +194,7 @@ class EventingPlane:
             "retried": tally.retried,
             "filtered": tally.filtered,
             "dead_lettered": tally.dead_lettered,
+            "dropped": tally.dropped,
         }
 
     def _nats_status(self) -> dict[str, object] | None:

@@ -1,0 +1,226 @@
+"""`relume dlq`: events that could not be delivered and that no dead letter sink took."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import click
+
+from relume.cli.address import find_plane, output_option, plane_option
+from relume.cli.client import PlaneClient
+from relume.cli.dlq_choice import Choice, choosing
+from relume.cli.errors import BadUsage, Refused
+from relume.cli.reports import DeadLetter
+from relume.cli.screen import Screen
+from relume.cli.send import choose_broker
+
+_SAID = 80  # characters of the subscriber's answer that fit a line
+_NO_ANSWER = -1
+
+
+@click.group("dlq", short_help="List, show, redrive or purge dead letters.")
+def command() -> None:
+    """Dead letters: events that could not be delivered and that no dead letter sink took.
+
+    They stay with their Broker until they are redriven or purged.
+
+    \b
+    Examples:
+      relume dlq list
+      relume dlq show 7
+      relume dlq redrive 7
+      relume dlq purge --all --older-than 168h
+    """
+
+
+@command.command("list")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N")
+@output_option()
+@choosing
+@plane_option
+def list_letters(*, choice: Choice, limit: int, output: str, url: str | None) -> int:
+    """List dead letters, oldest first.
+
+    \b
+    Examples:
+      relume dlq list --trigger summarize --reason retries-exhausted
+      relume dlq list -o json | jq -r '.[] | [.sequence, .said] | @tsv'
+    """
+    found, more = asyncio.run(_list(find_plane(url), choice, limit))
+    screen = Screen.stdout()
+    if output == "json":
+        screen.json([each.model_dump(exclude={"event", "headers"}) for each in found])
+        return 0
+    if found:
+        headers = ("no", "time", "broker", "trigger", "type", "id", "code", "reason", "said")
+        screen.table(headers, [_row(each) for each in found])
+    else:
+        screen.line("no dead letters")
+    if more:
+        screen.line(f"… and more: --limit {limit * 10}", "dim")
+    return 0
+
+
+@command.command("show")
+@click.argument("number", type=click.IntRange(1), metavar="N")
+@click.option("--broker", metavar="NS/NAME", help="The Broker, when there are several.")
+@output_option()
+@plane_option
+def show(*, number: int, broker: str | None, output: str, url: str | None) -> int:
+    """Show one dead letter: what failed where, what the subscriber said, and the whole event.
+
+    \b
+    Examples:
+      relume dlq show 7
+      relume dlq show 7 -o json | jq .event > event.json
+    """
+    letter = asyncio.run(_get(find_plane(url), broker, number))
+    screen = Screen.stdout()
+    if output == "json":
+        screen.json(letter.raw)
+        return 0
+    screen.title(f"{letter.broker} {letter.sequence}: {letter.reason}, {_code(letter)}")
+    screen.pairs(
+        [("time", letter.at), ("trigger", letter.trigger), ("subscriber", letter.destination)]
+    )
+    if letter.said:
+        screen.title("the subscriber said")
+        screen.quote(letter.said)
+    screen.title("the event")
+    screen.json(letter.event)
+    return 0
+
+
+@command.command("redrive")
+@click.argument("numbers", nargs=-1, type=click.IntRange(1), metavar="[N…]")
+@click.option("--all", "everything", is_flag=True, help="All of them, or all that are chosen.")
+@choosing
+@plane_option
+def redrive(*, choice: Choice, numbers: tuple[int, ...], everything: bool, url: str | None) -> int:
+    """Send dead letters through their own Trigger again; the other Triggers do not see them.
+
+    Each goes once, also when this command or the plane is killed and run again. What fails again
+    is a dead letter again, under a new number.
+
+    \b
+    Examples:
+      relume dlq redrive 7 9
+      relume dlq redrive --all --trigger summarize
+    """
+    choice.check(numbers, everything)
+
+    async def again(plane: PlaneClient, letter: DeadLetter) -> None:
+        await plane.redrive(letter.broker, letter.sequence)
+
+    return asyncio.run(_Work(choice, numbers, "redriven", again).run(find_plane(url)))
+
+
+@command.command("purge")
+@click.argument("numbers", nargs=-1, type=click.IntRange(1), metavar="[N…]")
+@click.option("--all", "everything", is_flag=True, help="All of them, or all that are chosen.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@choosing
+@plane_option
+def purge(
+    *, choice: Choice, numbers: tuple[int, ...], everything: bool, yes: bool, url: str | None
+) -> int:
+    """Remove dead letters for good.
+
+    \b
+    Examples:
+      relume dlq purge 7
+      relume dlq purge --all --older-than 168h --yes
+    """
+    choice.check(numbers, everything)
+    if not (yes or sys.stdin.isatty()):
+        raise BadUsage("purge asks before it removes, and nobody can answer here: add --yes")
+
+    async def forget(plane: PlaneClient, letter: DeadLetter) -> None:
+        await plane.remove_dead_letter(letter.broker, letter.sequence)
+
+    work = _Work(choice, numbers, "purged", forget, ask=not yes)
+    return asyncio.run(work.run(find_plane(url)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One thing to do to every dead letter that is meant."""
+
+    choice: Choice
+    numbers: Sequence[int]
+    done: str
+    act: Callable[[PlaneClient, DeadLetter], Awaitable[None]]
+    ask: bool = False
+
+    async def run(self, url: str) -> int:
+        """1 when one of them could not be done; the others are."""
+        screen, failed = Screen.stdout(), 0
+        async with PlaneClient(url) as plane:
+            broker = choose_broker(await plane.status(), self.choice.broker).full_name
+            letters = await self._meant(plane, broker)
+            if self.ask and letters and not _confirmed(len(letters), broker):
+                screen.line("nothing removed")
+                return 1
+            for letter in letters:
+                try:
+                    await self.act(plane, letter)
+                except (BadUsage, Refused) as error:
+                    failed += 1
+                    Screen.stderr().line(f"{letter.sequence}: {error}", "red")
+        words = f", {failed} failed" if failed else ""
+        screen.line(f"{len(letters) - failed} {self.done}{words}")
+        return 1 if failed else 0
+
+    async def _meant(self, plane: PlaneClient, broker: str) -> list[DeadLetter]:
+        """All that are there now. Raises BadUsage, before anything is done, for a wrong number."""
+        if self.numbers:
+            wanted = dict.fromkeys(self.numbers)
+            return [await plane.dead_letter(broker, number) for number in wanted]
+        return [each async for each in plane.dead_letters(broker) if self.choice.takes(each)]
+
+
+async def _list(url: str, choice: Choice, limit: int) -> tuple[list[DeadLetter], bool]:
+    """Up to `limit` dead letters, and whether there are more."""
+    found: list[DeadLetter] = []
+    async with PlaneClient(url) as plane:
+        status = await plane.status()
+        brokers = status.eventing.brokers
+        if choice.broker is not None:
+            brokers = (choose_broker(status, choice.broker),)
+        for broker in brokers:
+            async for letter in plane.dead_letters(broker.full_name):
+                if choice.takes(letter):
+                    if len(found) == limit:
+                        return found, True
+                    found.append(letter)
+    return found, False
+
+
+async def _get(url: str, broker: str | None, number: int) -> DeadLetter:
+    async with PlaneClient(url) as plane:
+        name = choose_broker(await plane.status(), broker).full_name
+        return await plane.dead_letter(name, number)
+
+
+def _confirmed(count: int, broker: str) -> bool:
+    what = "1 dead letter" if count == 1 else f"{count} dead letters"
+    return click.confirm(f"Remove {what} of {broker} for good?")
+
+
+def _row(letter: DeadLetter) -> tuple[str, ...]:
+    said = " ".join(letter.said.split())
+    where = (letter.broker, letter.trigger, letter.type, letter.id)
+    why = (_code(letter).removeprefix("status "), letter.reason)
+    at = letter.at.partition(".")[0].replace("T", " ")
+    return (
+        str(letter.sequence),
+        at,
+        *where,
+        *why,
+        said if len(said) <= _SAID else said[: _SAID - 1] + "…",
+    )
+
+
+def _code(letter: DeadLetter) -> str:
+    return "no answer" if letter.code == _NO_ANSWER else f"status {letter.code or '?'}"

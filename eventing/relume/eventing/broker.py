@@ -22,6 +22,20 @@ class StoreUnavailable(RelumeError):
     retryable = True
 
 
+class BrokerFull(RelumeError):
+    """The Broker's log has reached its limit; there is room when its Triggers have settled more."""
+
+    reason = "broker-full"
+    retryable = True
+
+
+class DiskFull(RelumeError):
+    """The log has no room on its disk; somebody must make some."""
+
+    reason = "disk-full"
+    retryable = True
+
+
 class EventTooLarge(RelumeError):
     """The event does not fit one message of the log."""
 
@@ -76,6 +90,14 @@ class Cursor(Protocol):
         """How many events lie in the log that were never fetched here."""
         ...
 
+    @property
+    def inherited(self) -> tuple[int, int]:
+        """How many events earlier processes left unsettled, and the last that they ever got.
+
+        Both as they were when the log was opened; numbers are sequences.
+        """
+        ...
+
     async def fetch(self, limit: int) -> Sequence[Held]:
         """One to `limit` events, as soon as there is one; survives a restart of the log.
 
@@ -110,7 +132,22 @@ class EventLog(Protocol):
     async def append(self, broker: BrokerKey, envelope: Envelope, patience_s: float) -> bool:
         """Store an event durably; False when the log already held the same one (`identity`).
 
-        Waits up to `patience_s` for a log that restarts. Raises StoreUnavailable, EventTooLarge.
+        Waits up to `patience_s` for a log that restarts, and without end where that is infinite.
+        Raises StoreUnavailable, DiskFull, EventTooLarge.
+        """
+        ...
+
+    async def append_all(
+        self, broker: BrokerKey, envelopes: Sequence[Envelope], patience_s: float
+    ) -> Sequence[bool]:
+        """The same for many events. After an error some may be stored: append all of them again."""
+        ...
+
+    async def admit(self, broker: BrokerKey) -> None:
+        """Ask before an event from outside: raises BrokerFull, DiskFull.
+
+        `append` does not ask: replies and dead letters end what was accepted, and must have room
+        where producers have none.
         """
         ...
 

@@ -5,24 +5,23 @@ that no sink took are a second stream.
 """
 
 import asyncio
-import functools
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Self
 
 import nats.errors
-import orjson
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from relume.eventing.broker import BrokerKey, EventTooLarge, StoreUnavailable
+from relume.eventing.broker import BrokerFull, BrokerKey, DiskFull, StoreUnavailable
 from relume.eventing.clock import Clock
+from relume.eventing.disk import Disk
 from relume.eventing.envelope import Envelope, burial, identity
 from relume.eventing.jetstream_cursor import JetStreamCursor
 from relume.eventing.jetstream_dead_letters import JetStreamDeadLetters
-from relume.eventing.jetstream_requests import NoAnswer, Requests
+from relume.eventing.jetstream_requests import Requests
+from relume.eventing.jetstream_store import JetStreamStore
 from relume.eventing.jetstream_streams import (
     BrokerStreams,
     ensure_consumers,
@@ -36,31 +35,33 @@ log = logging.getLogger(__name__)
 _CONNECT_WITHIN_S = 10.0
 _RECONNECT_EVERY_S = 0.05
 _ANSWER_WITHIN_S = 5.0
-_TRY_AGAIN_S = 0.1
-_HEADROOM_BYTES = 4096  # for the headers of a message
-_ONLY_ONCE = {"Nats-Expected-Last-Subject-Sequence": "0"}
-_NOT_EMPTY = (10071, 10164)  # err_code of nats-server: wrong last sequence
+# How often a log that is full looks for what it may remove.
+_LOOK_EVERY_S = 1.0
 
 
 class JetStreamLog:
     """An EventLog over a connection to nats-server; made by `connect`."""
 
-    def __init__(self, settings: EventingSettings, clock: Clock) -> None:
+    def __init__(self, settings: EventingSettings, clock: Clock, disk: Disk | None) -> None:
         self._settings = settings
         self._clock = clock
+        self._disk = disk
         self._client = Client()
-        self._connected = asyncio.Event()
         self._brokers: dict[BrokerKey, BrokerStreams] = {}
         self._requests = Requests(self._client)
-        self.dead_letters = JetStreamDeadLetters(
-            self._requests, self._brokers, functools.partial(self._store, once=True)
-        )
+        self._store = JetStreamStore(self._client, self._requests, clock)
+        self.dead_letters = JetStreamDeadLetters(self._requests, self._brokers, self._store)
         self._jetstream: JetStreamContext
 
     @classmethod
-    async def connect(cls, url: str, settings: EventingSettings, clock: Clock) -> Self:
-        """A log over a new connection. Raises StoreUnavailable when there is nobody to talk to."""
-        opened = cls(settings, clock)
+    async def connect(
+        cls, url: str, settings: EventingSettings, clock: Clock, disk: Disk | None = None
+    ) -> Self:
+        """A log over a new connection. Raises StoreUnavailable when there is nobody to talk to.
+
+        `disk` is where nats-server keeps it, where that is known.
+        """
+        opened = cls(settings, clock, disk)
         try:
             async with asyncio.timeout(_CONNECT_WITHIN_S):
                 await opened._client.connect(
@@ -78,7 +79,7 @@ class JetStreamLog:
             raise StoreUnavailable(f"nats-server does not answer: {error or 'timeout'}") from None
         await opened._requests.open()
         opened._jetstream = opened._client.jetstream(timeout=_ANSWER_WITHIN_S)
-        opened._connected.set()
+        opened._store.connected.set()
         return opened
 
     async def close(self) -> None:
@@ -103,9 +104,41 @@ class JetStreamLog:
     async def append(self, broker: BrokerKey, envelope: Envelope, patience_s: float) -> bool:
         streams = self._brokers[broker]
         key = identity(envelope.event)
-        sequence, new = await self._store(streams.subject, envelope, key, patience_s)
-        streams.stored(sequence)
-        return new
+        stored = await self._store.put(streams.subject, envelope, key, patience_s)
+        streams.stored(stored)
+        return stored.new
+
+    async def append_all(
+        self, broker: BrokerKey, envelopes: Sequence[Envelope], patience_s: float
+    ) -> Sequence[bool]:
+        streams = self._brokers[broker]
+        keyed = [(identity(each.event), each) for each in envelopes]
+        stored = await self._store.put_all(streams.subject, keyed, patience_s)
+        for each in stored:
+            streams.stored(each)
+        return [each.new for each in stored]
+
+    async def admit(self, broker: BrokerKey) -> None:
+        if self._disk is not None and self._disk.full:
+            raise DiskFull(f"{self._disk.free:,} bytes are left on the disk of the log")
+        streams = self._brokers[broker]
+        if not self._over_limit(streams):
+            return
+        # What every Trigger has settled goes now: nats-server keeps its ids until it restarts.
+        now = self._clock.monotonic()
+        if now >= streams.looked + _LOOK_EVERY_S:
+            streams.looked = now
+            await self._sweep(streams, window_s=0)
+        if self._over_limit(streams):
+            raise BrokerFull(
+                f"{streams.events:,} events ({streams.bytes:,} bytes) wait in Broker {broker}"
+            )
+
+    def _over_limit(self, streams: BrokerStreams) -> bool:
+        most_bytes, most_events = self._settings.max_log_bytes, self._settings.max_log_events
+        return (most_bytes is not None and streams.bytes >= most_bytes) or (
+            most_events is not None and streams.events >= most_events
+        )
 
     async def bury(
         self, broker: BrokerKey, trigger: str, envelope: Envelope, patience_s: float
@@ -114,8 +147,8 @@ class JetStreamLog:
         letter = replace(envelope, trigger=trigger)
         key = burial(letter, trigger)
         subject = f"{streams.dead_subject}.{key}"
-        _, new = await self._store(subject, letter, key, patience_s, once=True)
-        streams.buried += new
+        stored = await self._store.put(subject, letter, key, patience_s, once=True)
+        streams.buried += stored.new
 
     def cursor(self, broker: BrokerKey, trigger: str) -> JetStreamCursor:
         return self._brokers[broker].cursors[trigger]
@@ -124,66 +157,23 @@ class JetStreamLog:
         return self._brokers[broker].buried
 
     async def sweep(self) -> None:
-        now, window_s = self._clock.monotonic(), self._settings.duplicate_window_s
         for streams in self._brokers.values():
-            try:
-                await self.dead_letters.finish(streams)
-                await sweep(self._jetstream, streams, now, window_s)
-            except (TimeoutError, OSError, nats.errors.Error, StoreUnavailable) as error:
-                log.warning("settled events of %s stay for now: %s", streams.stream, error)
+            await self._sweep(streams, self._settings.duplicate_window_s)
 
-    async def _store(
-        self, subject: str, envelope: Envelope, key: str, patience_s: float, *, once: bool = False
-    ) -> tuple[int, bool]:
-        """(sequence, whether it is new), once nats-server has it on disk.
-
-        `once`: only when nothing lies under the subject, however long ago it was stored.
-        """
-        payload = envelope.pack()
-        if len(payload) > self._client.max_payload - _HEADROOM_BYTES:
-            raise EventTooLarge(f"{len(payload)} bytes do not fit one message")
-        headers = {"Nats-Msg-Id": key, **(_ONLY_ONCE if once else {})}
-        give_up = self._clock.monotonic() + patience_s
-        while True:
-            left = give_up - self._clock.monotonic()
-            try:
-                await self._wait_for_connection(left)
-                return await self._store_once(subject, payload, headers, left)
-            except NoAnswer as error:
-                # It may have been stored: the id makes the next try find out.
-                if self._clock.monotonic() + _TRY_AGAIN_S >= give_up or self._client.is_closed:
-                    raise StoreUnavailable(f"the event was not stored: {error}") from None
-            await asyncio.sleep(_TRY_AGAIN_S)
-
-    async def _store_once(
-        self, subject: str, payload: bytes, headers: dict[str, str], left_s: float
-    ) -> tuple[int, bool]:
-        answer = await self._requests.send(
-            subject, payload, headers=headers, timeout_s=min(left_s, _ANSWER_WITHIN_S)
-        )
-        told = orjson.loads(answer.data)
-        if error := told.get("error"):
-            if error["err_code"] in _NOT_EMPTY:
-                return 0, False
-            raise NoAnswer(error.get("description", "nats-server refused it"))
-        return told["seq"], not told.get("duplicate", False)
-
-    async def _wait_for_connection(self, left_s: float) -> None:
-        if self._connected.is_set():
-            return
+    async def _sweep(self, streams: BrokerStreams, window_s: float) -> None:
         try:
-            async with asyncio.timeout(None if left_s == math.inf else left_s):
-                await self._connected.wait()
-        except TimeoutError:
-            raise NoAnswer("nats-server is not running") from None
+            await self.dead_letters.finish(streams)
+            await sweep(self._jetstream, streams, self._clock.monotonic(), window_s)
+        except (TimeoutError, OSError, nats.errors.Error, StoreUnavailable) as error:
+            log.warning("settled events of %s stay for now: %s", streams.stream, error)
 
     async def _on_lost(self) -> None:
-        self._connected.clear()
+        self._store.connected.clear()
         self._requests.fail_all()
         self._tell_cursors()
 
     async def _on_back(self) -> None:
-        self._connected.set()
+        self._store.connected.set()
         self._tell_cursors()
 
     def _tell_cursors(self) -> None:

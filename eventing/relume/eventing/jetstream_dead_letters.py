@@ -6,7 +6,7 @@ its memory of message ids: `finish` removes the dead letters that were put back 
 may remove what was stored for them.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -16,10 +16,8 @@ from relume.eventing.broker import BrokerKey, StoreUnavailable
 from relume.eventing.dead_letters import Letter, NoSuchDeadLetter, UnknownTrigger
 from relume.eventing.envelope import Envelope, identity
 from relume.eventing.jetstream_requests import NoAnswer, Requests
+from relume.eventing.jetstream_store import JetStreamStore
 from relume.eventing.jetstream_streams import BrokerStreams
-
-# Stores an envelope under a subject that must be empty: (sequence, whether it is new).
-StoreOnce = Callable[[str, Envelope, str, float], Awaitable[tuple[int, bool]]]
 
 _ANSWER_WITHIN_S = 5.0
 _STORE_WITHIN_S = 10.0
@@ -31,7 +29,7 @@ class JetStreamDeadLetters:
     """A DeadLetterStore over the connection of a JetStreamLog, whose `brokers` it shares."""
 
     def __init__(
-        self, requests: Requests, brokers: Mapping[BrokerKey, BrokerStreams], store: StoreOnce
+        self, requests: Requests, brokers: Mapping[BrokerKey, BrokerStreams], store: JetStreamStore
     ) -> None:
         self._requests = requests
         self._brokers = brokers
@@ -57,9 +55,9 @@ class JetStreamDeadLetters:
         restored = letter.restored()
         key = f"{identity(restored.event)}.redrive.{letter.sequence}"
         subject = f"{streams.redrive_subject}.{letter.sequence}"
-        sequence, new = await self._store(subject, restored, key, _STORE_WITHIN_S)
-        streams.stored(sequence)
-        return new
+        stored = await self._store.put(subject, restored, key, _STORE_WITHIN_S, once=True)
+        streams.stored(stored)
+        return stored.new
 
     async def remove(self, broker: BrokerKey, sequence: int) -> None:
         if not await self._delete(self._brokers[broker], sequence):

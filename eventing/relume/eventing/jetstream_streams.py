@@ -5,6 +5,7 @@ from what is stored when it starts again; `sweep` removes them after that.
 """
 
 import logging
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,16 +17,22 @@ from nats.js.api import (
     ConsumerConfig,
     ConsumerInfo,
     DeliverPolicy,
+    DiscardPolicy,
     RetentionPolicy,
     StorageType,
     StreamConfig,
+    StreamState,
 )
 
 from relume.eventing.broker import BrokerKey
 from relume.eventing.jetstream_cursor import JetStreamCursor
+from relume.eventing.jetstream_store import Stored
 from relume.eventing.settings import EventingSettings
 
 log = logging.getLogger(__name__)
+
+# What a message has on the disk beside its payload: subject, id, sequence, checksum.
+_OVERHEAD_BYTES = 120
 
 
 @dataclass(slots=True)
@@ -38,11 +45,14 @@ class BrokerStreams:
     dead_subject: str
     redrive_subject: str
     last_sequence: int = 0
+    events: int = 0  # that lie in the stream, and their bytes
+    bytes: int = 0
     buried: int = 0
     removed: set[int] = field(default_factory=set)  # dead letters that this process removed
     cursors: dict[str, JetStreamCursor] = field(default_factory=dict)
     # (when, last sequence then): tells which events are older than the duplicate window.
     marks: deque[tuple[float, int]] = field(default_factory=deque)
+    looked: float = -math.inf  # when a full log was swept last
 
     @classmethod
     def named(cls, broker: BrokerKey) -> "BrokerStreams":
@@ -55,24 +65,31 @@ class BrokerStreams:
             redrive_subject=f"relume.redrive.{token}",
         )
 
-    def stored(self, sequence: int) -> None:
-        """An event got this sequence: every Trigger has one more waiting."""
-        if sequence > self.last_sequence:
-            self.last_sequence = sequence
+    def stored(self, stored: Stored) -> None:
+        """An event was stored: every Trigger has one more waiting."""
+        if stored.new:
+            self.events += 1
+            self.bytes += stored.size + _OVERHEAD_BYTES
+        if stored.sequence > self.last_sequence:
+            self.last_sequence = stored.sequence
             for cursor in self.cursors.values():
-                cursor.last_sequence = sequence
+                cursor.last_sequence = stored.sequence
+
+    def found(self, state: StreamState) -> None:
+        """What nats-server says of the stream."""
+        self.last_sequence = max(self.last_sequence, state.last_seq)
+        self.events, self.bytes = state.messages, state.bytes
 
 
 async def ensure_streams(
     jetstream: JetStreamContext, streams: BrokerStreams, settings: EventingSettings
 ) -> None:
     """Both streams exist as we want them; what they hold is read into `streams`."""
-    streams.last_sequence, _ = await _ensure_stream(
-        jetstream, streams.stream, [streams.subject, f"{streams.redrive_subject}.*"], settings
-    )
-    _, streams.buried = await _ensure_stream(
-        jetstream, streams.dead_stream, [f"{streams.dead_subject}.>"], settings
-    )
+    subjects = [streams.subject, f"{streams.redrive_subject}.*"]
+    streams.found(await _ensure_stream(jetstream, streams.stream, subjects, settings))
+    subjects = [f"{streams.dead_subject}.>"]
+    dead = await _ensure_stream(jetstream, streams.dead_stream, subjects, settings)
+    streams.buried = dead.messages
 
 
 async def ensure_consumers(
@@ -116,17 +133,19 @@ async def sweep(
     settled = [each.ack_floor.stream_seq for each in consumers if each.ack_floor]
     if (done := min([old, *settled])) > 0:
         await jetstream.purge_stream(streams.stream, seq=done + 1)
+    streams.found((await jetstream.stream_info(streams.stream)).state)
 
 
 async def _ensure_stream(
     jetstream: JetStreamContext, name: str, subjects: list[str], settings: EventingSettings
-) -> tuple[int, int]:
-    """(last sequence, number of messages)."""
+) -> StreamState:
     config = StreamConfig(
         name=name,
         subjects=subjects,
         storage=StorageType.FILE,
         retention=RetentionPolicy.LIMITS,
+        # Whatever limit somebody sets: what was accepted is never pushed out by what comes.
+        discard=DiscardPolicy.NEW,
         duplicate_window=settings.duplicate_window_s,
         allow_direct=True,  # dead letters are read as they lie, without base64
     )
@@ -134,7 +153,7 @@ async def _ensure_stream(
         info = await jetstream.add_stream(config)
     except nats.js.errors.BadRequestError:
         info = await jetstream.update_stream(config)
-    return info.state.last_seq, info.state.messages
+    return info.state
 
 
 def _token(name: str) -> str:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from relume.eventing.broker import BrokerKey, EventTooLarge
+from relume.eventing.broker import BrokerFull, BrokerKey, EventTooLarge
 from relume.eventing.clock import Clock
 from relume.eventing.envelope import Envelope, identity
 from relume.eventing.memory_dead_letters import MemoryDeadLetters
@@ -59,6 +59,10 @@ class MemoryCursor:
     def waiting(self) -> int:
         return len(self._log.events) + 1 - self._next
 
+    @property
+    def inherited(self) -> tuple[int, int]:
+        return len(self.leases), self._next - 1
+
     def lease_end(self) -> float:
         return self._clock.monotonic() + self._lease_s
 
@@ -70,6 +74,11 @@ class MemoryCursor:
             self.leases[sequence] = self.lease_end()
             self._next = max(self._next, sequence + 1)
         return [MemoryHeld(self, each, self._log.events[each - 1]) for each in due]
+
+    @property
+    def settled(self) -> int:
+        """How many events from the start of the log this cursor is done with."""
+        return min(self.leases, default=self._next) - 1
 
     async def stop(self) -> None: ...
 
@@ -113,15 +122,29 @@ class MemoryLog:
         }
 
     async def append(self, broker: BrokerKey, envelope: Envelope, patience_s: float) -> bool:
-        payload = envelope.pack()
-        if len(payload) > MAX_MESSAGE_BYTES:
-            raise EventTooLarge(f"{len(payload)} bytes do not fit one message")
+        payload = _packed(envelope)
         log, key, now = self._logs[broker], identity(envelope.event), self._clock.monotonic()
         if key in log.known and now - log.known[key][0] < self._settings.duplicate_window_s:
             return False
         log.known[key] = (now, len(log.events) + 1)
         log.take(payload)
         return True
+
+    async def append_all(
+        self, broker: BrokerKey, envelopes: Sequence[Envelope], patience_s: float
+    ) -> Sequence[bool]:
+        for each in envelopes:
+            _packed(each)  # all fit, or none is stored
+        return [await self.append(broker, each, patience_s) for each in envelopes]
+
+    async def admit(self, broker: BrokerKey) -> None:
+        log, settings = self._logs[broker], self._settings
+        settled = min((each.settled for each in log.cursors.values()), default=len(log.events))
+        left = log.events[settled:]
+        if (settings.max_log_events is not None and len(left) >= settings.max_log_events) or (
+            settings.max_log_bytes is not None and sum(map(len, left)) >= settings.max_log_bytes
+        ):
+            raise BrokerFull(f"{len(left)} events wait in Broker {broker}")
 
     async def bury(
         self, broker: BrokerKey, trigger: str, envelope: Envelope, patience_s: float
@@ -143,3 +166,10 @@ class MemoryLog:
             return False
         log.take(envelope.pack())
         return True
+
+
+def _packed(envelope: Envelope) -> bytes:
+    payload = envelope.pack()
+    if len(payload) > MAX_MESSAGE_BYTES:
+        raise EventTooLarge(f"{len(payload)} bytes do not fit one message")
+    return payload

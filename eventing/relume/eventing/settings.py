@@ -28,3 +28,9 @@ class EventingSettings:
     store_patience_s: float = 10.0
     # How often events that every Trigger has settled are removed from the disk.
     sweep_s: float = 60.0
+    # Producers must wait when so much lies in a Broker's log; None: as much as the disk holds.
+    max_log_bytes: int | None = None
+    max_log_events: int | None = None
+    # One batch: what is read of its body, and how many events it may have.
+    max_batch_bytes: int = 16 * MIB
+    max_batch_events: int = 1000

@@ -6,6 +6,7 @@ a minus that binds tighter than LIKE (`NOT a = b` is `(NOT a) = b`), and a chain
 that groups from the right (`a OR b AND c` is `a OR (b AND c)`, `a AND b OR c` is `a AND (b OR c)`).
 """
 
+from collections.abc import Callable
 from typing import cast
 
 from relume.config.cesql_tokens import ParseError, Token, shown, tokens
@@ -28,7 +29,7 @@ from relume.config.cesql_tree import (
     inside,
 )
 
-MOST_NESTED = 100
+MOST_NESTED = 64
 _LEAST, _MOST = -(2**31), 2**31 - 1  # §2.2: integer literals are 32-bit
 
 _LOGIC = ("AND", "OR", "XOR")
@@ -118,7 +119,7 @@ class _Parser:
         return node
 
     def _infix(self, least: int) -> Expression:
-        left = self._prefix()
+        left = self._operand()
         while (power := self._power()) >= least:
             token = self._take()
             if power == _POSTFIX:
@@ -147,11 +148,12 @@ class _Parser:
             raise self._unexpected("the pattern of LIKE, a string in quotes")
         return Like(left, _unquoted(self._take().text), token.at)
 
-    def _prefix(self) -> Expression:
+    def _inner(self, parsed: Callable[[], Expression]) -> Expression:
+        """What is inside something else: each level costs this parser a few calls of its own."""
         self._nested += 1
-        if self._nested > MOST_NESTED:
+        if self._nested >= MOST_NESTED:
             raise _too_deep(self._token.at)
-        expression = self._operand()
+        expression = parsed()
         self._nested -= 1
         return expression
 
@@ -165,17 +167,17 @@ class _Parser:
             case "keyword", "TRUE" | "FALSE":
                 return Literal(token.text == "TRUE", token.at)
             case "keyword", "NOT":
-                return Not(self._prefix(), token.at)
+                return Not(self._inner(self._operand), token.at)
             case "keyword", "EXISTS":
                 return Exists(self._attribute().name, token.at)
             case "symbol", "(":
-                expression = self._logic()
+                expression = self._inner(self._logic)
                 self._expect(")", "an operator or )")
                 return expression
             case "symbol", "-" | "+" if self._signs(token):
                 return _integer(token.text + self._take().text, token.at)
             case "symbol", "-":
-                return Negate(self._prefix(), token.at)
+                return Negate(self._inner(self._operand), token.at)
         self._next -= 1
         if token.kind in ("name", "function"):
             return self._named()
@@ -199,10 +201,10 @@ class _Parser:
 
     def _list(self) -> tuple[Expression, ...]:
         """Expressions up to the closing bracket; the opening one is taken."""
-        found = [self._logic()]
+        found = [self._inner(self._logic)]
         while self._is(","):
             self._take()
-            found.append(self._logic())
+            found.append(self._inner(self._logic))
         self._expect(")", "an operator, a comma or )")
         return tuple(found)
 

@@ -2,12 +2,16 @@
 
 Only context attributes can be tested, by their canonical string, case included; a test on an
 attribute that the event does not have fails (knative/eventing `pkg/eventfilter`). Data is opaque.
+A CESQL expression passes when it is the Boolean true, without an error.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
-from relume.config import All, Any_, Exact, Filter, Not, Prefix, Suffix, Trigger
+from relume.config import All, Any_, Cesql, Exact, Filter, Not, Prefix, Suffix, Trigger
+from relume.eventing import cesql_terms
+from relume.eventing.cesql import compile
 from relume.eventing.event import CloudEvent, canonical
+from relume.eventing.verdict import Dialect, Verdict
 
 Predicate = Callable[[CloudEvent], bool]
 
@@ -15,13 +19,25 @@ Predicate = Callable[[CloudEvent], bool]
 def wanted_by(trigger: Trigger) -> Predicate:
     """The test of a Trigger: all of `filters`, else the legacy attributes, else everything.
 
-    `filters` overrides `filter` unless it is empty, as Knative's own Broker filter does.
+    `filters` overrides `filter` unless it is empty, as Knative's own Broker filter does. Raises
+    `relume.config.cesql.ParseError` for an expression that the loader would have refused.
     """
     if trigger.filters:
         return all_of(trigger.filters)
     if trigger.legacy_attributes:
         return legacy(trigger.legacy_attributes)
     return lambda _: True
+
+
+def explain(trigger: Trigger, event: CloudEvent) -> Verdict:
+    """The same answer as `wanted_by`, clause by clause."""
+    if trigger.filters:
+        clauses = _clauses(trigger.filters, "spec.filters", event)
+        return _group("all", "spec.filters", clauses)
+    if trigger.legacy_attributes:
+        attributes = trigger.legacy_attributes
+        return _tests_explained("attributes", attributes, "spec.filter.attributes", event)
+    return Verdict("none", "spec", "every event", True, {})
 
 
 def all_of(filters: Sequence[Filter]) -> Predicate:
@@ -46,14 +62,29 @@ def legacy(attributes: Mapping[str, str]) -> Predicate:
     return passes
 
 
+def exact(attributes: Mapping[str, str]) -> Predicate:
+    """Equal strings."""
+    return _each(attributes, str.__eq__)
+
+
+def prefix(attributes: Mapping[str, str]) -> Predicate:
+    """Strings that begin so."""
+    return _each(attributes, str.startswith)
+
+
+def suffix(attributes: Mapping[str, str]) -> Predicate:
+    """Strings that end so."""
+    return _each(attributes, str.endswith)
+
+
 def _compiled(each: Filter) -> Predicate:
     match each:
         case Exact(attributes):
-            return _each(attributes, str.__eq__)
+            return exact(attributes)
         case Prefix(attributes):
-            return _each(attributes, str.startswith)
+            return prefix(attributes)
         case Suffix(attributes):
-            return _each(attributes, str.endswith)
+            return suffix(attributes)
         case All(filters):
             return all_of(filters)
         case Any_(filters):
@@ -62,6 +93,8 @@ def _compiled(each: Filter) -> Predicate:
         case Not(inner):
             predicate = _compiled(inner)
             return lambda event: not predicate(event)
+        case Cesql(expression):
+            return compile(expression).matches
 
 
 def _each(attributes: Mapping[str, str], compare: Callable[[str, str], bool]) -> Predicate:
@@ -80,3 +113,61 @@ def _each(attributes: Mapping[str, str], compare: Callable[[str, str], bool]) ->
 def _text(event: CloudEvent, name: str) -> str | None:
     value = event.attributes.get(name)
     return None if value is None else canonical(value)
+
+
+_ANY = " there and not empty"
+# How one attribute is tested, and the words for it.
+_TESTS: Mapping[Dialect, tuple[Callable[[Mapping[str, str]], Predicate], str]] = {
+    "attributes": (legacy, "is"),
+    "exact": (exact, "is"),
+    "prefix": (prefix, "begins with"),
+    "suffix": (suffix, "ends with"),
+}
+
+
+def _explained(each: Filter, field: str, event: CloudEvent) -> Verdict:
+    match each:
+        case Exact(attributes):
+            return _tests_explained("exact", attributes, f"{field}.exact", event)
+        case Prefix(attributes):
+            return _tests_explained("prefix", attributes, f"{field}.prefix", event)
+        case Suffix(attributes):
+            return _tests_explained("suffix", attributes, f"{field}.suffix", event)
+        case All(filters):
+            return _group("all", f"{field}.all", _clauses(filters, f"{field}.all", event))
+        case Any_(filters):
+            return _group("any", f"{field}.any", _clauses(filters, f"{field}.any", event))
+        case Not(inner):
+            clause = _explained(inner, f"{field}.not", event)
+            return Verdict("not", f"{field}.not", "not", not clause.passed, {}, (clause,))
+        case Cesql(expression):
+            return cesql_terms.verdict(expression, f"{field}.cesql", event)
+
+
+def _clauses(filters: Sequence[Filter], field: str, event: CloudEvent) -> tuple[Verdict, ...]:
+    return tuple(_explained(each, f"{field}[{i}]", event) for i, each in enumerate(filters))
+
+
+def _tests_explained(
+    dialect: Dialect, attributes: Mapping[str, str], field: str, event: CloudEvent
+) -> Verdict:
+    test, words = _TESTS[dialect]
+    clauses = tuple(
+        Verdict(
+            dialect=dialect,
+            field=f"{field}.{name}",
+            asked=f"{name} {words}" + (f" '{value}'" if value or dialect != "attributes" else _ANY),
+            passed=test({name: value})(event),
+            had={name: _text(event, name)},
+        )
+        for name, value in attributes.items()
+    )
+    return clauses[0] if len(clauses) == 1 else _group(dialect, field, clauses)
+
+
+def _group(dialect: Dialect, field: str, clauses: tuple[Verdict, ...]) -> Verdict:
+    if dialect == "any":
+        passed = any(clause.passed for clause in clauses)
+        return Verdict(dialect, field, "one of these", passed, {}, clauses, joined="or")
+    passed = all(clause.passed for clause in clauses)
+    return Verdict(dialect, field, "all of these", passed, {}, clauses)

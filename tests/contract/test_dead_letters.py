@@ -1,6 +1,7 @@
 """What every DeadLetterStore promises, run over the one in memory and the one on JetStream."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from uuid import uuid4
@@ -10,7 +11,6 @@ import pytest
 from relume.eventing.broker import BrokerKey, ClosableLog, StoreUnavailable
 from relume.eventing.clock import SystemClock
 from relume.eventing.dead_letters import Letter, NoSuchDeadLetter, UnknownTrigger, redrive
-from relume.eventing.delivery import DeadLetter, dead_letter_event
 from relume.eventing.envelope import Envelope
 from relume.eventing.event import CloudEvent
 from relume.eventing.jetstream import JetStreamLog
@@ -66,8 +66,12 @@ def event(number: int, **attributes: object) -> CloudEvent:
 
 async def give_up(log: ClosableLog, envelope: Envelope, trigger: str = "one") -> None:
     """Make a dead letter as the courier does."""
-    failed = DeadLetter("rejected", 422, b"not \xe2\x82\xac like this")
-    dead = dead_letter_event(envelope.event, failed, "http://subscriber/")
+    dead = envelope.event.with_attributes(
+        knativeerrordest="http://subscriber/",
+        knativeerrorcode=422,
+        knativeerrordata=base64.b64encode("not € like this".encode()).decode(),
+        deadletterreason="rejected",
+    )
     given = Envelope(dead, envelope.headers, envelope.trigger, envelope.redrive)
     await log.bury(BROKER, trigger, given, 5.0)
 

@@ -1,0 +1,321 @@
+"""`relume dlq` whole: the command, the control API, and an eventing plane with a log in memory."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import pytest
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from relume.cli.control import Control
+from relume.cli.main import run
+from relume.cli.ports import listen, url_of
+from relume.cli.server import HttpServer
+from relume.config import Broker, Destination, Plan, Trigger
+from relume.eventing.broker import BrokerKey, ClosableLog, StoreUnavailable
+from relume.eventing.clock import Clock, VirtualClock
+from relume.eventing.envelope import Envelope
+from relume.eventing.event import CloudEvent
+from relume.eventing.memory import MemoryLog
+from relume.eventing.observer import Observer
+from relume.eventing.plane import EventingPlane
+from relume.eventing.settings import EventingSettings
+
+INBOX, OTHER = BrokerKey("default", "inbox"), BrokerKey("default", "other")
+Output = pytest.CaptureFixture[str]
+
+
+class Plane:
+    """A plane in a thread. Its clock stands still: what is put back waits for its next try."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.log = MemoryLog(EventingSettings(), self.clock)
+        self.observer = Observer()
+        self._http = listen(0, "--port")
+        self.url = url_of(self._http)
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._up = threading.Event()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),))
+
+    def __enter__(self) -> "Plane":
+        self._thread.start()
+        self._up.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+        self._loop.close()
+
+    def do(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    def give_up(
+        self, id_: str, trigger: str = "ask", broker: BrokerKey = INBOX, **more: object
+    ) -> None:
+        attributes = {"id": id_, "source": "/s", "type": "t", "knativeerrordest": "http://sub/"}
+        attributes |= {"knativeerrorcode": 422, "knativeerrordata": "bm8="}
+        attributes |= {"deadletterreason": "rejected", "datacontenttype": "application/json"}
+        event = CloudEvent.create({**attributes, **more}, b'{"n": 1}')
+        self.do(self.log.bury(broker, trigger, Envelope(event, {"x-request-id": "r"}), 1.0))
+
+    @property
+    def stored(self) -> int:
+        """How many events were ever stored in the inbox."""
+        return len(self.log._logs[INBOX].events)
+
+    async def _run(self) -> None:
+        triggers = (("ask", "inbox"), ("also", "inbox"), ("rest", "other"))
+        nowhere = Destination(uri="http://127.0.0.1:9/")
+        plan = Plan(
+            brokers=(Broker("default", "inbox"), Broker("default", "other")),
+            triggers=tuple(Trigger("default", name, broker, nowhere) for name, broker in triggers),
+        )
+        self.eventing = EventingPlane(
+            plan,
+            None,
+            lambda destination, _: destination.uri or "http://broker/",
+            clock=self.clock,
+            observer=self.observer,
+            open_log=self._same_log,
+        )
+        await self.eventing.start()
+        control = Control(
+            status=self._status,
+            cold_starts=lambda: [],
+            observer=self.observer,
+            dead_letters=lambda: self.eventing.dead_letters,
+        )
+        server = HttpServer(control.in_front_of(_nothing_else), self._http)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(server.serve())
+            self._up.set()
+            await self._stop.wait()
+            control.close()
+            server.stop(1)
+        await self.eventing.stop(0)
+
+    async def _same_log(self, settings: EventingSettings, clock: Clock) -> ClosableLog:
+        return self.log
+
+    def _status(self) -> dict[str, object]:
+        return {
+            "version": "0",
+            "pid": 1,
+            "started_at": "",
+            "http": self.url,
+            "broker": "",
+            "state_dir": "",
+            "serving": {},
+            "eventing": self.eventing.status(),
+        }
+
+
+async def _nothing_else(scope: Scope, receive: Receive, send: Send) -> None:
+    await Response("not found", status_code=404)(scope, receive, send)
+
+
+@pytest.fixture
+def plane(monkeypatch: pytest.MonkeyPatch) -> Iterator[Plane]:
+    with Plane() as running:
+        monkeypatch.setenv("RELUME_URL", running.url)
+        yield running
+
+
+def listed(capsys: Output, *more: str) -> list[str]:
+    """The ids that `list -o json` shows."""
+    capsys.readouterr()
+    assert run(["dlq", "list", "-o", "json", *more]) == 0
+    return [each["id"] for each in json.loads(capsys.readouterr().out)]
+
+
+def test_list_says_when_where_what_and_why(plane: Plane, capsys: Output) -> None:
+    plane.give_up("e-1", knativeerrordata="bm8gbWVzc2FnZXMKaGVyZQ==")
+    assert run(["dlq", "list"]) == 0
+    header, row = capsys.readouterr().out.splitlines()
+    assert " ".join(header.split()) == "NO TIME BROKER TRIGGER TYPE ID CODE REASON SAID"
+    words = row.split()
+    assert words[0] == "1"
+    assert " ".join(words[3:]) == "default/inbox ask t e-1 422 rejected no messages here"
+
+
+def test_without_dead_letters_list_says_so(plane: Plane, capsys: Output) -> None:
+    assert run(["dlq", "list"]) == 0
+    assert capsys.readouterr().out == "no dead letters\n"
+
+
+def test_list_goes_through_every_broker_and_is_narrowed_by_options(
+    plane: Plane, capsys: Output
+) -> None:
+    plane.give_up("a")
+    plane.give_up("b", "also", deadletterreason="retries-exhausted")
+    plane.give_up("c", type="u")
+    plane.give_up("d", "rest", OTHER)
+    assert listed(capsys) == ["a", "b", "c", "d"]
+    assert listed(capsys, "--broker", "default/other") == ["d"]
+    assert listed(capsys, "--trigger", "also") == ["b"]
+    assert listed(capsys, "--reason", "rejected", "--type", "t") == ["a", "d"]
+    assert listed(capsys, "--limit", "2") == ["a", "b"]
+
+
+def test_list_reads_on_over_the_pages_of_the_plane(plane: Plane, capsys: Output) -> None:
+    for number in range(450):
+        plane.give_up(str(number))
+    assert listed(capsys, "--limit", "1000") == [str(number) for number in range(450)]
+    assert run(["dlq", "list", "--limit", "3"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "… and more: --limit 30"
+
+
+def test_show_prints_what_the_subscriber_said_and_the_event_as_it_was(
+    plane: Plane, capsys: Output
+) -> None:
+    plane.give_up("e-1", subject="s")
+    assert run(["dlq", "show", "1", "--broker", "inbox"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("default/inbox 1: rejected, status 422\n")
+    assert "http://sub/" in shown
+    assert "\n  no\n" in shown
+    assert json.loads(shown.splitlines()[-1])["subject"] == "s"
+    assert "knativeerror" not in shown
+    assert run(["dlq", "show", "1", "--broker", "inbox", "-o", "json"]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert whole["event"]["data"] == {"n": 1}
+    assert whole["headers"] == {"x-request-id": "r"}
+
+
+def test_redrive_sends_the_named_ones_through_their_trigger_and_tells_watchers(
+    plane: Plane, capsys: Output
+) -> None:
+    for id_ in ("a", "b", "c"):
+        plane.give_up(id_)
+    assert run(["dlq", "redrive", "1", "3", "1", "--broker", "inbox"]) == 0
+    assert capsys.readouterr().out == "2 redriven\n"
+    assert listed(capsys) == ["b"]
+    assert plane.stored == 2
+    told = [record for record in plane.observer.recent(10) if record.stage == "redriven"]
+    assert [(each.event.id, each.trigger) for each in told] == [("a", "ask"), ("c", "ask")]
+
+
+def test_redrive_all_takes_what_the_options_choose(plane: Plane, capsys: Output) -> None:
+    for number in range(5):
+        plane.give_up(str(number), "ask" if number % 2 else "also")
+    assert run(["dlq", "redrive", "--all", "--trigger", "also", "--broker", "inbox"]) == 0
+    assert capsys.readouterr().out == "3 redriven\n"
+    assert listed(capsys) == ["1", "3"]
+
+
+def test_a_number_that_is_not_there_changes_nothing(plane: Plane, capsys: Output) -> None:
+    plane.give_up("a")
+    for act in (["redrive"], ["purge", "--yes"], ["show"]):
+        numbers = ["9"] if act == ["show"] else ["1", "9"]
+        assert run(["dlq", *act, *numbers, "--broker", "inbox"]) == 2
+        assert capsys.readouterr().err == "relume: default/inbox has no dead letter 9\n"
+    assert listed(capsys) == ["a"]
+    assert plane.stored == 0
+
+
+def test_one_whose_trigger_is_gone_fails_and_the_others_are_redriven(
+    plane: Plane, capsys: Output
+) -> None:
+    plane.give_up("a", "gone")
+    plane.give_up("b")
+    assert run(["dlq", "redrive", "--all", "--broker", "inbox"]) == 1
+    said = capsys.readouterr()
+    assert said.out == "1 redriven, 1 failed\n"
+    assert said.err == "1: default/inbox has no Trigger gone any more\n"
+    assert listed(capsys) == ["a"]
+
+
+def test_purge_says_how_many_it_removed(plane: Plane, capsys: Output) -> None:
+    plane.give_up("a")
+    plane.give_up("b", type="u")
+    assert run(["dlq", "purge", "--all", "--type", "u", "--yes", "--broker", "inbox"]) == 0
+    assert capsys.readouterr().out == "1 purged\n"
+    assert listed(capsys) == ["a"]
+    assert plane.stored == 0
+
+
+def test_purge_by_age_spares_what_is_younger(plane: Plane, capsys: Output) -> None:
+    plane.give_up("a")  # the virtual clock stands still in the past
+    line = ["dlq", "purge", "--all", "--yes", "--broker", "inbox", "--older-than"]
+    assert run([*line, "1000000h"]) == 0
+    assert capsys.readouterr().out == "0 purged\n"
+    assert run([*line, "1s"]) == 0
+    assert capsys.readouterr().out == "1 purged\n"
+
+
+def test_purge_asks_first_and_takes_no_for_an_answer(
+    plane: Plane, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane.give_up("a")
+    line = ["dlq", "purge", "1", "--broker", "inbox"]
+    assert run(line) == 2
+    assert "add --yes" in capsys.readouterr().err
+    asked = []
+
+    def confirm(text: str) -> bool:
+        asked.append(text)
+        return len(asked) > 1
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("click.confirm", confirm)
+    assert run(line) == 1
+    assert capsys.readouterr().out == "nothing removed\n"
+    assert run(line) == 0
+    assert capsys.readouterr().out == "1 purged\n"
+    assert asked[0] == "Remove 1 dead letter of default/inbox for good?"
+
+
+@pytest.mark.parametrize("act", ["redrive", "purge"])
+@pytest.mark.parametrize(
+    "line, says",
+    [
+        ([], "which ones?"),
+        (["--trigger", "ask"], "which ones?"),
+        (["1", "--all"], "not both"),
+        (["1", "--reason", "rejected"], "not both"),
+        (["--all", "--older-than", "soon"], "--older-than"),
+        (["--all", "--yes-please"], "No such option"),
+        (["0"], "0 is not in the range"),
+        (["--all"], "choose one with --broker"),
+        (["--all", "--broker", "nobody"], "no such Broker here"),
+    ],
+)
+def test_what_is_not_clear_changes_nothing(
+    plane: Plane, act: str, line: list[str], says: str, capsys: Output
+) -> None:
+    plane.give_up("a")
+    yes = ["--yes"] if act == "purge" else []
+    assert run(["dlq", act, *line, *yes]) == 2
+    assert says in capsys.readouterr().err
+    assert listed(capsys) == ["a"]
+
+
+def test_a_store_that_is_away_is_exit_1_and_nothing_is_lost(
+    plane: Plane, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane.give_up("a")
+
+    async def away(*_: object) -> None:
+        raise StoreUnavailable("nats-server is not running")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plane.log.dead_letters, "remove", away)
+        assert run(["dlq", "redrive", "1", "--broker", "inbox"]) == 1
+        assert "1: nats-server is not running" in capsys.readouterr().err
+    assert listed(capsys) == ["a"]
+    assert run(["dlq", "redrive", "1", "--broker", "inbox"]) == 0
+    assert plane.stored == 1
+
+
+def test_something_else_on_the_port_is_not_taken_for_a_plane(capsys: Output) -> None:
+    free = listen(0, "--port")
+    url = url_of(free)
+    free.close()
+    assert run(["dlq", "list", "--url", url]) == 1
+    assert "no plane is running" in capsys.readouterr().err

@@ -10,17 +10,16 @@ from relume.config import Broker, Delivery, Destination, Trigger
 from relume.eventing.delivery import (
     Answered,
     DeadLetter,
-    DeliveryPolicy,
     Done,
     Reply,
     Retry,
     Unanswered,
     backoff_s,
     decide,
-    policy_for,
     retry_after_s,
 )
 from relume.eventing.event import CloudEvent
+from relume.eventing.policy import DeliveryPolicy, policy_for
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 POLICY = DeliveryPolicy()

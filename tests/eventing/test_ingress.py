@@ -35,6 +35,7 @@ async def test_an_event_is_accepted_in_binary_and_in_structured_mode(
             "namespace": "default",
             "name": "b",
             "url": "http://broker/default/b",
+            "profile": "strict",
             "accepted": 1,
             "duplicates": 0,
             "dead_letters": 0,

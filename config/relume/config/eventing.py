@@ -113,6 +113,8 @@ class Trigger:
 
     `filters`, all of which must match, override `legacy_attributes` (`spec.filter.attributes`, in
     which an empty value means that the attribute is there and not empty). Both None: every event.
+    `ordered`: events with the same partition key one after the other. `parallelism`: so many at
+    once. Both are annotations that only some Brokers read.
     """
 
     namespace: str
@@ -122,4 +124,6 @@ class Trigger:
     filters: tuple[Filter, ...] | None = None
     legacy_attributes: Mapping[str, str] | None = None
     delivery: Delivery | None = None
+    ordered: bool = False
+    parallelism: int | None = None
     origin: Origin | None = field(default=None, compare=False)

@@ -7,6 +7,7 @@ from relume.config.errors import InvalidInput
 from relume.config.eventing import Broker, Trigger
 from relume.config.fields import Resource
 from relume.config.metadata import read_head
+from relume.config.notices import note_together
 from relume.config.plan import Plan
 from relume.config.references import check_references, check_unique
 from relume.config.service import read_service
@@ -35,9 +36,9 @@ def load_plan(paths: Sequence[Path]) -> Plan:
         raise InvalidInput(f"{names}: no manifest is in there", reason="no-manifest")
     resources = [resource for resource, _ in read]
     check_unique(resources)
-    check_references(
-        ((r, item) for r, item in read if not isinstance(item, InferenceService)), resources
-    )
+    events = [(r, item) for r, item in read if not isinstance(item, InferenceService)]
+    check_references(events, resources)
+    note_together(events)
     return Plan(
         services=tuple(item for _, item in read if isinstance(item, InferenceService)),
         brokers=tuple(item for _, item in read if isinstance(item, Broker)),

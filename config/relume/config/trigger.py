@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 
+from relume.config.broker_classes import BROKER_CLASS, DELIVERY_ORDER, PARALLELISM, left_out
 from relume.config.cesql import ParseError, parse
 from relume.config.destination import read_delivery, read_destination
 from relume.config.eventing import (
@@ -20,7 +21,6 @@ from relume.config.eventing import (
 from relume.config.fields import Fields, Resource
 from relume.config.nodes import Node, Table
 
-BROKER_CLASS = "eventing.knative.dev/broker.class"
 BROKER_SPEC = Fields(
     honoured=frozenset({"delivery"}),
     harmless={"config": "every Broker is stored in JetStream on this machine"},
@@ -74,8 +74,24 @@ def read_trigger(resource: Resource) -> Trigger:
         filters=(_read_filters(filters, resource) or None) if filters is not None else None,
         legacy_attributes=_legacy(spec.get("filter"), resource),
         delivery=read_delivery(spec.get("delivery"), resource),
+        ordered=_ordered(resource.annotations.get(DELIVERY_ORDER)),
+        parallelism=_parallelism(resource.annotations.get(PARALLELISM)),
         origin=resource.origin,
     )
+
+
+def _ordered(node: Node | None) -> bool:
+    return node is not None and node.one_of("ordered", "unordered") == "ordered"
+
+
+def _parallelism(node: Node | None) -> int | None:
+    """1 to 1,000 (eventing-rabbitmq)."""
+    if node is None:
+        return None
+    text = node.text()
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:5]) <= 1000):
+        raise node.wrong(f"invalid value: {text}: write a number from 1 to 1000")
+    return int(text)
 
 
 def _read_filters(node: Node, resource: Resource) -> tuple[Filter, ...]:
@@ -148,7 +164,9 @@ def _check_names(table: Table) -> None:
 def _leave_out_annotations(resource: Resource) -> None:
     """Note annotations of Knative and its Brokers; others are the user's own."""
     for key, node in resource.annotations.items():
-        if key == BROKER_CLASS:
-            resource.leave_out(node, "every Broker is stored in JetStream on this machine")
+        if key == BROKER_CLASS and resource.kind == "Broker":
+            resource.leave_out(node, left_out(node.text()))
+        elif key in (DELIVERY_ORDER, PARALLELISM) and resource.kind == "Trigger":
+            continue  # read, or left out by the class of its Broker
         elif key.partition("/")[0].endswith("knative.dev"):
             resource.leave_out(node, "the annotation has no effect on this machine")

@@ -4,6 +4,7 @@ Knows nothing of leases: when `carry` returns, the event may be settled; when it
 raises, the event is as if it had not been touched.
 """
 
+import asyncio
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -14,20 +15,23 @@ from relume.eventing.clock import Clock
 from relume.eventing.delivery import (
     Answered,
     DeadLetter,
-    DeliveryPolicy,
+    Drop,
     Outcome,
     Reply,
     Retry,
     dead_letter_event,
     decide,
+    pause_s,
 )
 from relume.eventing.envelope import Envelope
 from relume.eventing.event import CloudEvent
 from relume.eventing.filters import Predicate
 from relume.eventing.observer import Observer, Record, Stage
-from relume.eventing.passage import TtlExhausted, coming_back, going_out, rfc3339
+from relume.eventing.passage import TtlExhausted, coming_back, going_out, rfc3339, with_place
+from relume.eventing.policy import DeliveryPolicy, sink_policy
 from relume.eventing.slots import Slots
 from relume.eventing.subscriber import Subscribers
+from relume.eventing.turns import partition_of
 
 # Entered while an event waits for a slot or for its next attempt and may be given back.
 Idle = Callable[[], AbstractContextManager[None]]
@@ -44,6 +48,7 @@ class Route:
     policy: DeliveryPolicy
     url: str
     dead_letter_url: str | None = None
+    ordered: bool = False
 
 
 @dataclass(slots=True)
@@ -55,6 +60,7 @@ class Tally:
     accepted: int = 0  # replies that the Broker did not have yet
     retried: int = 0
     dead_lettered: int = 0
+    dropped: int = 0
     filtered: int = 0
 
 
@@ -82,6 +88,8 @@ class Courier:
         clock: Clock,
     ) -> None:
         self._route = route
+        self._rules = route.policy.profile
+        self._sink_policy = sink_policy(route.policy)
         self._log = log
         self._subscribers = subscribers
         self._slots = slots
@@ -89,14 +97,50 @@ class Courier:
         self._clock = clock
         self.tally = Tally()
 
-    async def carry(self, envelope: Envelope, idle: Idle) -> None:
-        """Deliver, with retries; store the reply; or make a dead letter of it."""
+    async def carry(self, envelope: Envelope, sequence: int, idle: Idle) -> None:
+        """Deliver, with retries; store the reply; or make a dead letter of it.
+
+        `sequence` is the event's place in the log.
+        """
+        if self._rules.partitions is not None:
+            partition = partition_of(envelope.event, sequence, self._rules.partitions)
+            envelope = replace(envelope, event=with_place(envelope.event, partition, sequence))
+        if not self._rules.waits_in_place:
+            return await self._deliver(envelope, idle)
+        with idle():
+            await self._slots.acquire()
+        try:
+            await self._deliver(envelope, idle)
+        finally:
+            self._slots.release()
+
+    async def give_up(
+        self, envelope: Envelope, letter: DeadLetter, attempt: _Attempt | None = None
+    ) -> None:
+        """Make a dead letter: to the sink, or into the Broker's own log when none takes it."""
+        route, rules = self._route, self._rules
+        # With its time to live: the sink may be a Broker.
+        event = dead_letter_event(envelope.event, letter, route.url, rules)
+        dead = replace(envelope, event=event)
+        where = route.dead_letter_url
+        words = f"{letter.reason}: {letter.data[:200].decode(errors='replace')}"
+        if where is None or not await self._sink(where, dead):
+            why = "no sink" if where is None else f"{where} failed"
+            if not rules.keeps and letter.reason != "internal":
+                return self._drop(event, f"{words} ({why})", attempt)
+            await self._log.bury(route.broker, route.trigger, dead, math.inf)
+            where = f"kept by the Broker: {why}"
+        self.tally.dead_lettered += 1
+        self._tell("dead-lettered", event, attempt, f"{words} ({where})")
+
+    async def _deliver(self, envelope: Envelope, idle: Idle) -> None:
         outgoing = Envelope(going_out(envelope.event), envelope.headers)
+        policy = self._route.policy
         number = 0
         while True:
             number += 1
             outcome, attempt = await self._attempt(outgoing, number, idle)
-            action = decide(outcome, number - 1, self._route.policy, self._clock.now())
+            action = decide(outcome, number - 1, policy, self._clock.now())
             if not isinstance(action, Retry):
                 break
             self.tally.retried += 1
@@ -108,50 +152,63 @@ class Courier:
             await self._take_reply(envelope, action.event, attempt)
         elif isinstance(action, DeadLetter):
             await self.give_up(envelope, action, attempt)
+        elif isinstance(action, Drop):
+            self._drop(envelope.event, action.why, attempt)
         else:
             self.tally.delivered += 1
             self._tell("delivered", envelope.event, attempt)
 
-    async def give_up(
-        self, envelope: Envelope, letter: DeadLetter, attempt: _Attempt | None = None
-    ) -> None:
-        """Make a dead letter: to the sink, or into the Broker's own log when none takes it."""
-        # With its time to live: the sink may be a Broker.
-        event = dead_letter_event(envelope.event, letter, self._route.url)
-        dead = replace(envelope, event=event)
-        route = self._route
-        where = route.dead_letter_url
-        if where is None or not await self._sink(where, dead):
-            await self._log.bury(route.broker, route.trigger, dead, math.inf)
-            where = f"kept by the Broker: {'no sink' if where is None else f'{where} failed'}"
-        self.tally.dead_lettered += 1
-        words = letter.data[:200].decode(errors="replace")
-        self._tell("dead-lettered", event, attempt, f"{letter.reason}: {words} ({where})")
+    def _drop(self, event: CloudEvent, why: str, attempt: _Attempt | None) -> None:
+        self.tally.dropped += 1
+        detail = f"lost, as with a Broker of profile {self._rules.name}: {why}"
+        self._tell("dropped", event, attempt, detail)
 
     async def _attempt(
         self, outgoing: Envelope, number: int, idle: Idle
     ) -> tuple[Outcome, _Attempt]:
-        route = self._route
+        if self._rules.waits_in_place:
+            return await self._post(outgoing, number)
         with idle():
             await self._slots.acquire()
         try:
-            self._tell("delivering", outgoing.event, _Attempt(number), route.url)
-            started = self._clock.monotonic()
-            outcome = await self._subscribers.post(
-                route.url, outgoing, namespace=route.namespace, timeout_s=route.policy.timeout_s
-            )
+            return await self._post(outgoing, number)
         finally:
             self._slots.release()
+
+    async def _post(self, outgoing: Envelope, number: int) -> tuple[Outcome, _Attempt]:
+        route, policy = self._route, self._route.policy
+        self._tell("delivering", outgoing.event, _Attempt(number), route.url)
+        started = self._clock.monotonic()
+        post = self._subscribers.post(
+            route.url, outgoing, namespace=route.namespace, timeout_s=policy.timeout_s
+        )
+        if self._rules.ack_wait_s is None or policy.timeout_s is not None:
+            outcome = await post
+        else:
+            async with asyncio.TaskGroup() as group:
+                watch = group.create_task(self._watch(outgoing.event, number))
+                outcome = await post
+                watch.cancel()
+        if self._rules.strict and (pause := pause_s(outcome, policy, self._clock.now())):
+            self._slots.pause(pause)
         took_ms = (self._clock.monotonic() - started) * 1000
         return outcome, _Attempt(number, outcome, round(took_ms, 1))
+
+    async def _watch(self, event: CloudEvent, number: int) -> None:
+        """Say what a second replica of the dispatcher would do now."""
+        wait_s = self._rules.ack_wait_s or 0.0
+        await self._clock.sleep(wait_s)
+        detail = f"not acknowledged for {wait_s:g} s: a second replica would deliver it again now"
+        self._tell("delivering", event, _Attempt(number), detail)
 
     async def _take_reply(self, request: Envelope, reply: CloudEvent, attempt: _Attempt) -> None:
         code = attempt.status or 0
         try:
-            stored = coming_back(reply, request.event, self._clock.now())
-            new = await self._log.append(
-                self._route.broker, Envelope(stored, request.headers), math.inf
+            stored = coming_back(
+                reply, request.event, self._clock.now(), counted=self._rules.counts_passages
             )
+            answer = Envelope(stored, request.headers, via=self._route.trigger)
+            new = await self._log.append(self._route.broker, answer, math.inf)
         except TtlExhausted as error:
             letter = DeadLetter("ttl-exhausted", code, str(error).encode())
             return await self.give_up(request, letter, attempt)
@@ -166,14 +223,14 @@ class Courier:
 
     async def _sink(self, url: str, dead: Envelope) -> bool:
         """Whether the dead letter sink took it, with the Trigger's own retries."""
-        route, attempt = self._route, 0
+        policy, attempt = self._sink_policy, 0
         while True:
             outcome = await self._subscribers.post(
-                url, dead, namespace=route.namespace, timeout_s=route.policy.timeout_s
+                url, dead, namespace=self._route.namespace, timeout_s=policy.timeout_s
             )
             if isinstance(outcome, Answered) and 200 <= outcome.status < 300:
                 return True  # what a sink answers is nobody's reply
-            action = decide(outcome, attempt, route.policy, self._clock.now())
+            action = decide(outcome, attempt, policy, self._clock.now())
             if not isinstance(action, Retry):
                 return False
             await self._clock.sleep(action.after_s)

@@ -1,8 +1,7 @@
 """What happens to an event after an attempt to deliver it: pure decisions, no I/O, no clock.
 
-The profile is `strict`: the Knative Eventing data plane contract as written
-(github.com/knative/specs, specs/eventing/data-plane.md), where Broker implementations deviate
-from it in different directions.
+The rules are those of the policy's profile: the Knative Eventing data plane contract as written, or
+what the Brokers of a cluster do instead (`profiles`).
 """
 
 import base64
@@ -12,29 +11,14 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
-from relume.config import Broker, Delivery, Destination, Trigger
 from relume.eventing.event import CloudEvent
+from relume.eventing.policy import DeliveryPolicy
+from relume.eventing.profiles import Profile
 
-# Statuses worth another attempt, besides 5xx (data-plane.md, "Event Acknowledgement and Delivery
-# Retry"). 409 means that the same event is being processed right now.
-_RETRIED = frozenset({404, 408, 409, 429})
 _HEEDS_RETRY_AFTER = frozenset({429, 503})
 # What a timer can hold; the specification sets no bound.
 _LONGEST_WAIT_S = 86_400.0
-_ERROR_DATA_BYTES = 768  # 1,024 characters of base64, the Knative Channel's bound
 NO_RESPONSE = -1  # the Knative dispatcher's code where no status was received
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryPolicy:
-    """A delivery spec with every default filled in. `timeout_s` bounds one attempt; None: none."""
-
-    retry: int = 10
-    backoff: Literal["linear", "exponential"] = "exponential"
-    backoff_delay_s: float = 0.2
-    timeout_s: float | None = None
-    retry_after_max_s: float | None = None
-    dead_letter_sink: Destination | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,50 +72,52 @@ class DeadLetter:
     data: bytes
 
 
-Action = Done | Reply | Retry | DeadLetter
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """The event is gone, as it would be with the Broker whose profile this is."""
+
+    code: int
+    why: str
 
 
-def policy_for(trigger: Trigger, broker: Broker) -> DeliveryPolicy:
-    """The Trigger's delivery, else the Broker's, else `config-br-defaults`, each as a whole.
-
-    As on a cluster, a delivery without `retry` means no retries; only the dead letter sink falls
-    back from Trigger to Broker by itself.
-    """
-    delivery = trigger.delivery or broker.delivery
-    if delivery is None:
-        return DeliveryPolicy()
-    default = DeliveryPolicy()
-    delay = delivery.backoff_delay_s
-    return DeliveryPolicy(
-        retry=delivery.retry or 0,
-        backoff=delivery.backoff_policy or default.backoff,
-        backoff_delay_s=default.backoff_delay_s if delay is None else delay,
-        timeout_s=delivery.timeout_s,
-        retry_after_max_s=delivery.retry_after_max_s,
-        dead_letter_sink=delivery.dead_letter_sink or _sink(broker.delivery),
-    )
+Action = Done | Reply | Retry | DeadLetter | Drop
 
 
 def decide(outcome: Outcome, attempt: int, policy: DeliveryPolicy, now: datetime) -> Action:
     """What to do after attempt number `attempt` (0 is the first); `now` only reads Retry-After."""
     if isinstance(outcome, Unanswered):
-        return _again(outcome, attempt, policy, now)
+        detail = outcome.detail
+        return _again(outcome, attempt, policy, now, NO_RESPONSE, detail.encode(), detail)
     status = outcome.status
     if 200 <= status < 300:
-        return _accepted(outcome)
-    if status in _RETRIED or status >= 500:
-        return _again(outcome, attempt, policy, now)
-    return DeadLetter("rejected", status, outcome.body)
+        return _accepted(outcome, attempt, policy, now)
+    if status in policy.profile.retried or status >= 500:
+        return _again(outcome, attempt, policy, now, status, outcome.body, f"status {status}")
+    return _refused(outcome, attempt, policy)
+
+
+def pause_s(outcome: Outcome, policy: DeliveryPolicy, now: datetime) -> float:
+    """For how long the subscriber asked for peace, within what the delivery allows; 0: it did not.
+
+    It is overloaded or not ready (429, 503) and says until when. No other event is delivered to it
+    before.
+    """
+    if not isinstance(outcome, Answered) or outcome.status not in _HEEDS_RETRY_AFTER:
+        return 0.0
+    asked = retry_after_s(outcome.retry_after, now)
+    return min(asked or 0.0, policy.retry_after_max_s or 0.0)
 
 
 def backoff_s(policy: DeliveryPolicy, attempt: int) -> float:
-    """Seconds before the retry that follows `attempt`, counted from 0 as Knative's code does.
+    """Seconds before the retry that follows `attempt`, counted from 0.
 
-    Exponential is delay * 2^n. Linear is delay * n, so its first retry comes at once.
+    Exponential is delay * 2^n, linear delay * n. With n from 0, as Knative's own code counts, the
+    first linear retry comes at once; others count from 1 (`Profile.first_exponent`).
     """
+    n = attempt + policy.first_exponent
     if policy.backoff == "linear":
-        return min(policy.backoff_delay_s * attempt, _LONGEST_WAIT_S)
-    return min(math.ldexp(policy.backoff_delay_s, min(attempt, 64)), _LONGEST_WAIT_S)
+        return min(policy.backoff_delay_s * n, _LONGEST_WAIT_S)
+    return min(math.ldexp(policy.backoff_delay_s, min(n, 64)), _LONGEST_WAIT_S)
 
 
 def retry_after_s(value: str | None, now: datetime) -> float | None:
@@ -150,41 +136,63 @@ def retry_after_s(value: str | None, now: datetime) -> float | None:
     return max(0.0, (at - now).total_seconds())
 
 
-def dead_letter_event(event: CloudEvent, letter: DeadLetter, destination: str) -> CloudEvent:
-    """The event as it was, with Knative's error extensions and our one-word reason."""
-    data = base64.b64encode(letter.data[:_ERROR_DATA_BYTES]).decode("ascii")
-    return event.with_attributes(
-        knativeerrordest=destination,
-        knativeerrorcode=letter.code,
-        knativeerrordata=data or None,
-        deadletterreason=letter.reason,
-    )
+def dead_letter_event(
+    event: CloudEvent, letter: DeadLetter, destination: str, profile: Profile
+) -> CloudEvent:
+    """The event as it was, with the error extensions that the profile's Broker would add.
+
+    The specification's Broker adds all, and our one-word reason.
+    """
+    if letter.reason == "not-an-event":
+        fields = profile.garbage_fields
+    elif letter.code == NO_RESPONSE:
+        fields = profile.unanswered_fields
+    else:
+        fields = profile.error_fields
+    code = profile.unanswered_code if letter.code == NO_RESPONSE else letter.code
+    data = base64.b64encode(letter.data[: profile.error_data_bytes]).decode("ascii")
+    told: dict[str, str | int | None] = {"dest": destination, "code": code, "data": data or None}
+    attributes = {f"knativeerror{field}": told[field] for field in fields}
+    if profile.strict:
+        attributes["deadletterreason"] = letter.reason
+    return event.with_attributes(**attributes)
 
 
-def _accepted(outcome: Answered) -> Action:
+def _accepted(outcome: Answered, attempt: int, policy: DeliveryPolicy, now: datetime) -> Action:
+    rules = policy.profile
     # data-plane.md: 202 means accepted for later, and its body MUST NOT be taken for a reply.
-    if outcome.status == 202:
+    if outcome.status == 202 and not rules.replies_in_202:
         return Done()
     if outcome.reply is not None:
         return Reply(outcome.reply)
-    if outcome.malformed is not None:
-        return DeadLetter("not-an-event", outcome.status, outcome.malformed.encode())
-    return Done()
+    if outcome.malformed is None or rules.garbage == "delivered":
+        return Done()
+    data = outcome.malformed.encode()
+    if rules.garbage == "retry":
+        return _again(outcome, attempt, policy, now, 502, data, outcome.malformed)
+    return DeadLetter("not-an-event", outcome.status, data)
 
 
-def _again(outcome: Outcome, attempt: int, policy: DeliveryPolicy, now: datetime) -> Action:
-    if isinstance(outcome, Answered):
-        code, data, why = outcome.status, outcome.body, f"status {outcome.status}"
-    else:
-        code, data, why = NO_RESPONSE, outcome.detail.encode(), outcome.detail
-    if attempt >= policy.retry:
-        return DeadLetter("retries-exhausted", code, data)
-    wait = backoff_s(policy, attempt)
-    if isinstance(outcome, Answered) and code in _HEEDS_RETRY_AFTER:
-        asked = retry_after_s(outcome.retry_after, now)
-        wait = max(wait, min(asked or 0.0, policy.retry_after_max_s or 0.0))
-    return Retry(wait, why)
+def _refused(outcome: Answered, attempt: int, policy: DeliveryPolicy) -> Action:
+    status, rule = outcome.status, policy.profile.refused
+    if rule == "delivered":
+        return Drop(status, f"status {status} counts as delivered")
+    if rule == "final" and attempt < policy.retry:
+        return Drop(status, f"status {status} ends it before its last attempt")
+    return DeadLetter("rejected", status, outcome.body)
 
 
-def _sink(delivery: Delivery | None) -> Destination | None:
-    return delivery.dead_letter_sink if delivery else None
+def _again(
+    outcome: Outcome,
+    attempt: int,
+    policy: DeliveryPolicy,
+    now: datetime,
+    code: int,
+    data: bytes,
+    why: str,
+) -> Action:
+    if attempt < policy.retry:
+        wait = max(backoff_s(policy, attempt), pause_s(outcome, policy, now))
+        return Retry(wait, why)
+    garbage = isinstance(outcome, Answered) and outcome.malformed is not None
+    return DeadLetter("not-an-event" if garbage else "retries-exhausted", code, data)

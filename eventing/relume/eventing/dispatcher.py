@@ -3,6 +3,9 @@
 An event is settled once, and last. Until then this process holds its lease and says so; when the
 process ends, the event is given back. A settlement that got lost is noticed when the event comes
 again, and repeated without another delivery.
+
+How often an event was tried is not stored: a new process begins to count anew. The log's own count
+of deliveries would also count what was given back unseen.
 """
 
 import asyncio
@@ -20,6 +23,7 @@ from relume.eventing.envelope import Envelope
 from relume.eventing.event import InvalidEvent
 from relume.eventing.settings import EventingSettings
 from relume.eventing.slots import Slots
+from relume.eventing.turns import Turn, Turns, lane_of
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +41,7 @@ class _Flight:
 
     held: Held
     envelope: Envelope
+    turn: Turn | None = None  # in an ordered Trigger
     idle: bool = False
     tried: bool = False  # it has had a slot
     task: asyncio.Task[None] | None = field(default=None, repr=False)
@@ -62,6 +67,8 @@ class Dispatcher:
         self._settings = settings
         self._flights: dict[int, _Flight] = {}
         self._settled: dict[int, None] = {}  # a set that remembers its order
+        self._turns = Turns(*cursor.inherited) if route.ordered else None
+        self._missed = 0  # heartbeats for which an event has waited for one before it
         self._changed = asyncio.Event()
         self._stopping = False
         self._fetching: asyncio.Task[None] | None = None
@@ -149,17 +156,26 @@ class Dispatcher:
             envelope = Envelope.unpack(held.payload)
         except InvalidEvent as error:
             log.error("%s/%d: %s", self.route.broker, held.sequence, error)
-            return await held.settle()
+            return await self._skip(held)
         if envelope.trigger is not None:
             # Put back for one Trigger, which wanted it before: its filter is not asked again.
             if envelope.trigger != self.route.trigger:
-                return await held.settle()
+                return await self._skip(held)
         elif not self.route.wanted(envelope.event):
             self._courier.tally.filtered += 1
-            return await held.settle()
+            return await self._skip(held)
         flight = _Flight(held, envelope)
         self._flights[held.sequence] = flight
+        if self._turns is not None:
+            partitions = self.route.policy.profile.partitions
+            lane = lane_of(envelope.event, held.sequence, partitions)
+            flight.turn = self._turns.join(held.sequence, lane)
         flight.task = group.create_task(self._fly(flight))
+
+    async def _skip(self, held: Held) -> None:
+        if self._turns is not None:
+            self._turns.skip(held.sequence)
+        await held.settle()
 
     async def _fly(self, flight: _Flight) -> None:
         sequence = flight.held.sequence
@@ -177,11 +193,17 @@ class Dispatcher:
             raise
         finally:
             del self._flights[sequence]
+            if self._turns is not None and flight.turn is not None:
+                self._turns.end(flight.turn)
             self._changed.set()
 
     async def _carry(self, flight: _Flight) -> None:
         try:
-            await self._courier.carry(flight.envelope, lambda: self._idle(flight))
+            if flight.turn is not None and not flight.turn.granted.is_set():
+                with self._idle(flight):
+                    await flight.turn.granted.wait()
+            sequence = flight.held.sequence
+            await self._courier.carry(flight.envelope, sequence, lambda: self._idle(flight))
         except (_Stopping, StoreUnavailable):
             raise
         except Exception as error:
@@ -207,10 +229,21 @@ class Dispatcher:
         if len(self._settled) > _REMEMBERED:
             del self._settled[next(iter(self._settled))]
 
+    def _miss(self) -> None:
+        """After two leases what has not come again never will."""
+        if self._turns is None or not self._turns.waiting:
+            self._missed = 0
+            return
+        self._missed += 1
+        if self._missed * self._settings.heartbeat_s > 2 * self._settings.lease_s:
+            log.warning("%s: events before the next one are gone", self.route.trigger)
+            self._turns.wait_no_longer()
+
     async def _keep_leases(self) -> None:
         while True:
             await self._clock.sleep(self._settings.heartbeat_s)
             for flight in list(self._flights.values()):
                 await flight.held.extend()
             self._slots.grant()  # the subscriber may have grown
+            self._miss()
             self._changed.set()

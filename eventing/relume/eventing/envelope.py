@@ -19,13 +19,15 @@ class Envelope:
 
     `trigger` is the only Trigger that it is for (None: every one), and `redrive` the number of the
     dead letter that it was before it was put back (0: it never was one). Both lie beside the event
-    and not in it, so that nothing from outside can set them and no subscriber sees them.
+    and not in it, so that nothing from outside can set them and no subscriber sees them. `via` is
+    the Trigger whose subscriber answered with this event, until it is stored.
     """
 
     event: CloudEvent
     headers: Mapping[str, str] = field(default_factory=dict)
     trigger: str | None = None
     redrive: int = 0
+    via: str = ""
 
     def pack(self) -> bytes:
         mark = () if self.trigger is None else (self.trigger, self.redrive)
@@ -43,15 +45,19 @@ class Envelope:
         return cls(CloudEvent(attributes, data if separator else None), headers, *mark)
 
 
-def identity(event: CloudEvent) -> str:
+def identity(event: CloudEvent, via: str = "") -> str:
     """A digest that the same event always has, and no other: the key of duplicate suppression.
 
     (source, id) names an event (spec 1.0.2, "id"). The type is added for functions that answer
-    with the request's id under another type, and the dead letter destination for an event that
-    comes back into a Broker which serves as its own dead letter sink.
+    with the request's id under another type, and `via` for replies: the same one comes again when
+    its Trigger's delivery is repeated, while another Trigger's reply is another answer, also from
+    the same service under the same id. For an event that comes back into a Broker which serves as
+    its own dead letter sink, where it failed and how often it went around are added.
     """
     attributes = event.attributes
-    parts = (event.source, event.id, event.type, str(attributes.get("knativeerrordest", "")))
+    parts = [event.source, event.id, event.type, via]
+    if failed_at := attributes.get("knativeerrordest"):
+        parts += [str(failed_at), str(attributes.get("knativebrokerttl", ""))]
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
 
 

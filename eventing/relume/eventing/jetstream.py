@@ -103,7 +103,7 @@ class JetStreamLog:
 
     async def append(self, broker: BrokerKey, envelope: Envelope, patience_s: float) -> bool:
         streams = self._brokers[broker]
-        key = identity(envelope.event)
+        key = identity(envelope.event, envelope.via)
         stored = await self._store.put(streams.subject, envelope, key, patience_s)
         streams.stored(stored)
         return stored.new

@@ -91,6 +91,7 @@ class JetStreamCursor:
         delivered = info.delivered.stream_seq if info.delivered else 0
         self._fetched = self._inherited_up_to = delivered
         self._inherited = info.num_ack_pending or 0
+        self.inherited = (self._inherited, delivered)
 
     @property
     def waiting(self) -> int:

@@ -123,7 +123,11 @@ class MemoryLog:
 
     async def append(self, broker: BrokerKey, envelope: Envelope, patience_s: float) -> bool:
         payload = _packed(envelope)
-        log, key, now = self._logs[broker], identity(envelope.event), self._clock.monotonic()
+        log, key, now = (
+            self._logs[broker],
+            identity(envelope.event, envelope.via),
+            self._clock.monotonic(),
+        )
         if key in log.known and now - log.known[key][0] < self._settings.duplicate_window_s:
             return False
         log.known[key] = (now, len(log.events) + 1)

@@ -39,9 +39,20 @@ def going_out(event: CloudEvent) -> CloudEvent:
     return event.with_attributes(knativebrokerttl=None)
 
 
-def coming_back(reply: CloudEvent, request: CloudEvent, now: datetime) -> CloudEvent:
-    """A reply as it is stored: one way further than its request. Raises TtlExhausted."""
-    return coming_in(reply.with_attributes(knativebrokerttl=_ttl(request)), now)
+def coming_back(
+    reply: CloudEvent, request: CloudEvent, now: datetime, *, counted: bool = True
+) -> CloudEvent:
+    """A reply as it is stored: one way further than its request, where ways are `counted`.
+
+    Raises TtlExhausted.
+    """
+    ttl = _ttl(request) if counted else None
+    return coming_in(reply.with_attributes(knativebrokerttl=ttl), now)
+
+
+def with_place(event: CloudEvent, partition: int, offset: int) -> CloudEvent:
+    """The event as a Kafka Broker's subscriber and dead letter sink see it."""
+    return event.with_attributes(knativekafkapartition=partition, knativekafkaoffset=offset)
 
 
 def _ttl(event: CloudEvent) -> int | None:

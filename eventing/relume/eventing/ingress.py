@@ -1,32 +1,43 @@
 """The Broker's door: `POST /<namespace>/<broker>` (checklist B1 and B2).
 
-202 is only said after the event is on disk. What is refused is refused with a JSON object of
-`error` and `reason`.
+202 is only said after the event is on disk. A batch is accepted as a whole: 202 when all of it is
+stored. What is refused is refused with a JSON object of `error` and `reason`.
 """
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
-from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from relume.eventing.broker import BrokerKey, EventLog, EventTooLarge, StoreUnavailable
+from relume.eventing.broker import (
+    BrokerFull,
+    BrokerKey,
+    DiskFull,
+    EventLog,
+    EventTooLarge,
+    StoreUnavailable,
+)
 from relume.eventing.clock import Clock
-from relume.eventing.codec import Headers, Mode, decode, mode_of
+from relume.eventing.codec import BATCH_TYPE, STRUCTURED_TYPE, Mode, decode, mode_of
 from relume.eventing.envelope import Envelope
 from relume.eventing.event import CloudEvent, InvalidEvent
-from relume.eventing.observer import Observer, Record
+from relume.eventing.intake import ClientGone, body_of, forwarded, headers_of, trace_of
+from relume.eventing.observer import Observer, Record, Stage
 from relume.eventing.passage import TtlExhausted, coming_in, rfc3339
 from relume.eventing.settings import EventingSettings
 
 _ALLOW = {"Allow": "POST, OPTIONS"}
-# http-webhook.md §4: anybody may send, as often as they like.
-_WEBHOOK = {**_ALLOW, "WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "*"}
-# What a Knative Broker passes on from producer to subscriber.
-_FORWARDED = re.compile(r"x-request-id|retry-after|x-b3-.*|knative-.*")
-_PRINTABLE = re.compile(r"[ -~]*")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_OPTIONS = {
+    **_ALLOW,
+    # http-webhook.md §4: anybody may send, as often as they like.
+    "WebHook-Allowed-Origin": "*",
+    "WebHook-Allowed-Rate": "*",
+    # HTTP binding §1.3: a batch is sent only to who asks for batches. The Broker does.
+    "Accept-Post": f"{STRUCTURED_TYPE}, {BATCH_TYPE}, */*",
+}
+_ACCEPTED = Response(status_code=202)
+# A full log gets room as Triggers settle; a store that restarts is back sooner.
+_FULL_RETRY_S, _RESTART_RETRY_S = "5", "1"
 
 
 class Ingress:
@@ -57,17 +68,17 @@ class Ingress:
         if scope["type"] != "http":
             raise NotImplementedError(f"the ingress speaks HTTP, not {scope['type']}")
         try:
-            response = await self._answer(Request(scope, receive))
-        except ClientDisconnect:
+            response = await self._answer(scope, receive)
+        except ClientGone:
             return
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request) -> Response:
-        if request.method == "OPTIONS":
-            return Response(headers=_WEBHOOK)
-        if request.method != "POST":
+    async def _answer(self, scope: Scope, receive: Receive) -> Response:
+        if scope["method"] == "OPTIONS":
+            return Response(headers=_OPTIONS)
+        if scope["method"] != "POST":
             return _refused(405, "post an event", "method-not-allowed", _ALLOW)
-        path = request.scope["path"]
+        path = scope["path"]
         if path == "/":
             return _refused(404, "post to /<namespace>/<broker>", "not-found")
         parts = path.removesuffix("/").split("/")
@@ -77,72 +88,69 @@ class Ingress:
         if broker not in self.accepted:
             return _refused(404, f"there is no Broker {broker}", "unknown-broker")
         try:
-            await self._accept(broker, request)
+            await self._accept(broker, scope, receive)
         except (InvalidEvent, TtlExhausted) as error:
             return _refused(400, str(error), error.reason)
         except EventTooLarge as error:
             return _refused(413, str(error), error.reason)
         except StoreUnavailable as error:
-            return _refused(503, str(error), error.reason, {"Retry-After": "1"})
-        return Response(status_code=202)
+            return _refused(503, str(error), error.reason, {"Retry-After": _RESTART_RETRY_S})
+        except BrokerFull as error:
+            return _refused(503, str(error), error.reason, {"Retry-After": _FULL_RETRY_S})
+        except DiskFull as error:
+            return _refused(507, str(error), error.reason)
+        return _ACCEPTED
 
-    async def _accept(self, broker: BrokerKey, request: Request) -> None:
-        body = await self._body(request)
-        headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in request.headers.raw]
-        event = _one_event(headers, body)
-        envelope = Envelope(coming_in(event, self._clock.now()), _forwarded(headers))
+    async def _accept(self, broker: BrokerKey, scope: Scope, receive: Receive) -> None:
+        """Store what the request brings, all of it before this returns."""
+        headers = headers_of(scope)
+        batch = mode_of(headers) is Mode.BATCH
+        limit = self._settings.max_batch_bytes if batch else self._settings.max_event_bytes
+        events = decode(headers, await body_of(receive, headers, limit)).events
+        if batch:
+            self._check_batch(events)
+        trace, passed_on = trace_of(headers), forwarded(headers)
+        envelopes = [
+            Envelope(self._coming_in(event, trace, f"[{number}]: " if batch else ""), passed_on)
+            for number, event in enumerate(events)
+        ]
         if (log := self._log) is None:
             raise StoreUnavailable("the Broker takes no events now", reason="stopping")
-        new = await log.append(broker, envelope, self._settings.store_patience_s)
-        (self.accepted if new else self.duplicates)[broker] += 1
-        self._observer.publish(
-            Record(
-                at=rfc3339(self._clock.now()),
-                stage="accepted" if new else "duplicate",
-                broker=str(broker),
-                event=event,
+        await log.admit(broker)
+        patience_s = self._settings.store_patience_s
+        if batch:
+            news = await log.append_all(broker, envelopes, patience_s)
+        else:
+            news = [await log.append(broker, envelopes[0], patience_s)]
+        self._count(broker, events, news)
+
+    def _check_batch(self, events: Sequence[CloudEvent]) -> None:
+        if len(events) > self._settings.max_batch_events:
+            raise EventTooLarge(
+                f"{len(events)} events: a batch may have {self._settings.max_batch_events}",
+                reason="batch-too-large",
             )
-        )
+        for number, event in enumerate(events):
+            if len(event.data or b"") > self._settings.max_event_bytes:
+                raise EventTooLarge(
+                    f"[{number}]: an event may have {self._settings.max_event_bytes} bytes"
+                )
 
-    async def _body(self, request: Request) -> bytes:
-        limit = self._settings.max_event_bytes
-        too_large = EventTooLarge(f"an event may have {limit} bytes")
-        declared = request.headers.get("content-length", "0")
-        if declared.isdecimal() and int(declared) > limit:
-            raise too_large
-        chunks: list[bytes] = []
-        size = 0
-        async for chunk in request.stream():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > limit:
-                raise too_large
-        return b"".join(chunks)
+    def _coming_in(self, event: CloudEvent, trace: Mapping[str, str], where: str) -> CloudEvent:
+        if trace and "traceparent" not in event.attributes:
+            event = event.with_attributes(**trace)
+        try:
+            return coming_in(event, self._clock.now())
+        except TtlExhausted as error:
+            raise TtlExhausted(f"{where}{error}") from None
 
-
-def _one_event(headers: Headers, body: bytes) -> CloudEvent:
-    if mode_of(headers) is Mode.BATCH:
-        raise InvalidEvent("a Broker takes no batches: send one event per request")
-    event = decode(headers, body).event
-    if "traceparent" in event.attributes:
-        return event
-    # A trace that the producer carries in HTTP headers goes on in the event (extension
-    # distributed-tracing), as the Knative ingress does it.
-    found = dict(headers)
-    if _TRACEPARENT.fullmatch(found.get("traceparent", "")):
-        state = found.get("tracestate", "")
-        event = event.with_attributes(traceparent=found["traceparent"])
-        if state and _PRINTABLE.fullmatch(state):
-            event = event.with_attributes(tracestate=state)
-    return event
-
-
-def _forwarded(headers: Headers) -> dict[str, str]:
-    return {
-        name: value
-        for name, value in headers
-        if _FORWARDED.fullmatch(name) and _PRINTABLE.fullmatch(value)
-    }
+    def _count(self, broker: BrokerKey, events: Sequence[CloudEvent], news: Sequence[bool]) -> None:
+        self.accepted[broker] += sum(news)
+        self.duplicates[broker] += len(news) - sum(news)
+        at, name = rfc3339(self._clock.now()), str(broker)
+        for event, new in zip(events, news, strict=True):
+            stage: Stage = "accepted" if new else "duplicate"
+            self._observer.publish(Record(at=at, stage=stage, broker=name, event=event))
 
 
 def _refused(

@@ -28,6 +28,9 @@ SECTIONS: dict[str, dict[str, str]] = {
         "explain": "Why the answer to one event took as long as it did.",
         "dlq": "List, show, redrive or purge dead letters.",
     },
+    "Cluster": {
+        "render": "Make Kubernetes YAML for a cluster, and say why it is so.",
+    },
     "Models": {
         "models": "List the models on this machine, or prepare one.",
     },

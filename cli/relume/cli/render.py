@@ -1,0 +1,189 @@
+"""`relume render FILE… -o DIR`: what a cluster needs for the YAML that `relume up` runs."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from relume.cli.errors import BadUsage
+from relume.cli.screen import Screen
+from relume.config.render import BROKERS, ROUTES, Options, Rendering, render
+
+if TYPE_CHECKING:
+    from relume.config.render.draft import Json
+    from relume.config.render.options import BrokerClass, Route
+
+STDOUT = "-"
+
+
+@click.command("render", short_help="Make Kubernetes YAML for a cluster, and say why it is so.")
+@click.argument("files", nargs=-1, required=True, metavar="FILE…", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    help="Where the files go; - prints the base. With --explain: json, or nothing for a table.",
+)
+@click.option(
+    "--dra",
+    type=click.Choice(ROUTES),
+    default="extended-resource",
+    show_default=True,
+    help="How a pod gets its device.",
+)
+@click.option(
+    "--broker",
+    type=click.Choice(BROKERS),
+    help="The class of every Broker. Default: what each names, else the cluster's own.",
+)
+@click.option(
+    "--cold-start-budget",
+    "cold_start",
+    metavar="TIME",
+    default="5m",
+    show_default=True,
+    help="From nothing to ready, a new node and the download included; timeouts follow from it.",
+)
+@click.option(
+    "--image",
+    "chosen",
+    multiple=True,
+    metavar="[RUNTIME=]IMAGE",
+    help="A runtime's image, as REPOSITORY@sha256:DIGEST.",
+)
+@click.option(
+    "--images",
+    "images_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The same as lines of RUNTIME: IMAGE.",
+)
+@click.option("--allow-tags", is_flag=True, help="Take an image by its tag.")
+@click.option("--force", is_flag=True, help="Write into a folder with other files in it.")
+@click.option("--explain", is_flag=True, help="Write nothing: say which rule decided each field.")
+def command(
+    *,
+    files: tuple[Path, ...],
+    output: str | None,
+    dra: "Route",
+    broker: "BrokerClass | None",
+    cold_start: str,
+    chosen: tuple[str, ...],
+    images_file: Path | None,
+    allow_tags: bool,
+    force: bool,
+    explain: bool,
+) -> int:
+    """Make what a cluster with KServe and Knative needs for the manifests in FILE….
+
+    DIR/base is a kustomize base: your own documents, and what stands around them. DIR/cluster has
+    settings of the cluster that the base needs, one patch for each config map, for its
+    administrator. DIR/monitoring is a kustomize component for clusters with the Prometheus
+    operator. Nothing is applied.
+
+    \b
+    --dra extended-resource   the request in limits stays; the scheduler makes the claim (1.36)
+    --dra admission           a policy puts a claim into the pod; it can have fallbacks (1.36)
+    --dra standard            KServe's Standard mode with claims; no scale to zero (1.34)
+
+    \b
+    Examples:
+      relume render config/samples/ -o out
+      relume render service.yaml -o out --dra admission --broker kafka --cold-start-budget 10m
+      relume render service.yaml --explain -o json | jq -r '.fields[] | [.path, .rule] | @tsv'
+    """
+    from relume.config.render.budget import whole_budget
+    from relume.config.render.images import read_images
+
+    if explain and output not in (None, "json"):
+        raise BadUsage(f"-o {output}: --explain writes no files; -o json prints it as JSON")
+    if not explain and output is None:
+        raise BadUsage("-o is missing: name the folder to write, or - to print the base")
+    try:
+        seconds = whole_budget(cold_start)
+    except ValueError as error:
+        raise BadUsage(f"--cold-start-budget {cold_start}: {error}") from error
+    images = read_images(images_file, chosen, allow_tags=allow_tags)
+    rendering = render(files, Options(dra, broker, seconds, images))
+    if explain:
+        _explain(rendering, as_json=output == "json")
+    elif output == STDOUT:
+        _print_base(rendering)
+    else:
+        _write(rendering, Path(output or ""), force=force)
+    notes = Screen.stderr()
+    for note in rendering.notes:
+        notes.line(str(note), "yellow")
+    return 0
+
+
+def _write(rendering: Rendering, folder: Path, *, force: bool) -> None:
+    from relume.config.render.folder import write
+
+    done = write(rendering, folder, force=force)
+    screen = Screen.stdout()
+    screen.title(f"{folder}: {len(rendering.files)} files, {len(done.written)} of them changed")
+    rows = [("kubectl apply -k", f"{folder}/base")]
+    if any(name.startswith("cluster/") for name in rendering.files):
+        rows.insert(0, ("first, by the cluster's administrator", f"{folder}/cluster"))
+    screen.pairs(rows)
+    for name in done.removed:
+        screen.line(f"  removed {name}", "dim")
+
+
+def _print_base(rendering: Rendering) -> None:
+    from relume.config.render.text import yaml_text
+
+    base = [
+        document
+        for file, documents in rendering.documents.items()
+        if file.startswith("base/")
+        for document in documents
+        if document["kind"] != "Kustomization"
+    ]
+    click.echo(yaml_text(base), nl=False)
+
+
+def _explain(rendering: Rendering, *, as_json: bool) -> None:
+    screen = Screen.stdout()
+    if as_json:
+        fields = [
+            {
+                "file": decision.file,
+                "document": decision.document,
+                "path": decision.path,
+                "value": decision.value,
+                "rule": decision.rule,
+                "reason": decision.reason,
+            }
+            for decision in rendering.decisions
+        ]
+        notes = [
+            {
+                "file": str(note.file) if note.file else None,
+                "line": note.line,
+                "field": note.field,
+                "message": note.message,
+            }
+            for note in rendering.notes
+        ]
+        screen.json({"fields": fields, "notes": notes})
+        return
+    for document in dict.fromkeys(decision.document for decision in rendering.decisions):
+        rows = [
+            (decision.path, _short(decision.value), decision.rule, decision.reason)
+            for decision in rendering.decisions
+            if decision.document == document
+        ]
+        screen.title(document)
+        screen.table(("field", "value", "rule", "why"), rows)
+        screen.line()
+
+
+def _short(value: "Json", most: int = 40) -> str:
+    if value is None:
+        return "removed"
+    text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[: most - 1] + "…"

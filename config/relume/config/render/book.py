@@ -1,0 +1,74 @@
+"""What is collected while services, Brokers and Triggers are rendered one after the other."""
+
+from dataclasses import dataclass
+
+from relume.config.nodes import Node
+from relume.config.render.draft import Decision, Draft, Json
+from relume.config.render.rendering import Note
+from relume.config.render.rules import Rule
+
+LABELS: dict[str, Json] = {"app.kubernetes.io/managed-by": "relume"}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A key of a cluster's config map that the rendered files need, and why."""
+
+    namespace: str
+    config_map: str
+    key: str
+    value: str
+    why: str
+
+
+class Book:
+    """Drafts by file, notes, and the settings that the cluster needs."""
+
+    def __init__(self) -> None:
+        self.decisions: list[Decision] = []
+        self.drafts: list[Draft] = []
+        self.notes: list[Note] = []
+        self._settings: dict[tuple[str, str, str], Setting] = {}
+
+    def adopt(self, file: str, body: dict[str, Json]) -> Draft:
+        """A draft that begins as the user's own document."""
+        draft = Draft(file, body, self.decisions)
+        self.drafts.append(draft)
+        return draft
+
+    def begin(
+        self, file: str, api_version: str, kind: str, name: str, rule: Rule, *, namespace: str = ""
+    ) -> Draft:
+        """A draft of our own, with its head."""
+        draft = Draft(file, {"apiVersion": api_version, "kind": kind}, self.decisions)
+        metadata: dict[str, Json] = {"name": name}
+        if namespace:
+            metadata["namespace"] = namespace
+        metadata["labels"] = dict(LABELS)
+        draft.body["metadata"] = metadata
+        draft.set(("kind",), kind, rule)
+        self.drafts.append(draft)
+        return draft
+
+    def note(self, node: Node | None, message: str) -> None:
+        """Tell the reader something about a field, once."""
+        origin = node.origin if node is not None else None
+        note = (
+            Note(origin.file, origin.line, origin.field, message)
+            if origin
+            else Note(None, 0, "", message)
+        )
+        if note not in self.notes:
+            self.notes.append(note)
+
+    def need(self, setting: Setting) -> None:
+        """Ask for a key of a config map; of two numbers for one key the larger counts."""
+        key = (setting.namespace, setting.config_map, setting.key)
+        known = self._settings.get(key)
+        if known is None or (setting.value.isdigit() and int(known.value) < int(setting.value)):
+            self._settings[key] = setting
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """Every setting, by config map and key."""
+        return tuple(self._settings[key] for key in sorted(self._settings))

@@ -1,0 +1,152 @@
+"""All parts of a rendering, in one place."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from relume.config.eventing import Trigger
+from relume.config.loader import load_plan
+from relume.config.plan import Plan
+from relume.config.render import rules
+from relume.config.render.book import Book
+from relume.config.render.budget import SHIPPED_MAX_TIMEOUT_S, budget_of
+from relume.config.render.draft import Draft, Json
+from relume.config.render.eventing import (
+    Subscriber,
+    add_addressable,
+    class_of,
+    render_broker,
+    render_trigger,
+)
+from relume.config.render.guards import MONITORING, add_guards, add_monitoring
+from relume.config.render.options import Options
+from relume.config.render.originals import Original, originals
+from relume.config.render.rendering import Rendering
+from relume.config.render.runtimes import Runtime
+from relume.config.render.service import render_service
+from relume.config.render.text import activator_text, settings_texts, yaml_text
+
+BASE = "base"
+_KUSTOMIZE = "kustomize.config.k8s.io"
+Key = tuple[str, str, str]  # kind, namespace, name
+
+
+def compose(paths: Sequence[Path], options: Options) -> Rendering:
+    """See `relume.config.render.render`."""
+    plan = load_plan(paths)
+    known = {(o.kind, o.namespace, o.name): o for o in originals(paths)}
+    book = Book()
+    _services(plan, known, options, book)
+    _eventing(plan, known, options, book)
+    documents = _documents(book.drafts)
+    for folder, kind in ((BASE, "Kustomization"), (MONITORING, "Component")):
+        documents |= _kustomization(folder, kind, documents, book)
+    files = {name: yaml_text(documents[name]) for name in sorted(documents)}
+    files |= settings_texts(book.settings)
+    longest = max((_seconds(book)), default=0)
+    if longest > SHIPPED_MAX_TIMEOUT_S:
+        files["cluster/activator.yaml"] = activator_text(longest)
+    return Rendering(
+        documents={name: tuple(documents[name]) for name in sorted(documents)},
+        files=dict(sorted(files.items())),
+        notes=tuple(book.notes),
+        decisions=tuple(book.decisions),
+    )
+
+
+def _services(plan: Plan, known: dict[Key, Original], options: Options, book: Book) -> None:
+    used: dict[str, Runtime] = {}
+    for service in plan.services:
+        original = known["InferenceService", service.namespace, service.name]
+        runtime = render_service(service, original, options, book)
+        if runtime is not None:
+            used[runtime.name] = runtime
+        file = f"{original.namespace}-{original.name}.yaml"
+        add_guards(original, file, options.route, book)
+        add_monitoring(original, options.route, book)
+    for name in sorted(used):
+        _add_runtime(used[name], options, book)
+
+
+def _add_runtime(runtime: Runtime, options: Options, book: Book) -> None:
+    image = options.images.image_of(runtime.name)
+    made = runtime.manifest(image)
+    draft = book.begin(
+        "runtimes.yaml",
+        "serving.kserve.io/v1alpha1",
+        "ClusterServingRuntime",
+        runtime.name,
+        rules.RUNTIME,
+    )
+    draft.set(("spec",), made["spec"], rules.RUNTIME)
+    path = ("spec", "containers", 0, "image")
+    chosen = draft.get(*path)
+    draft.set(path, chosen, rules.IMAGE if image else rules.PLACEHOLDER)
+    if image is None:
+        book.note(
+            None,
+            f"ClusterServingRuntime {runtime.name} has no image yet: "
+            f"--image {runtime.name}=REPOSITORY@sha256:…",
+        )
+
+
+def _eventing(plan: Plan, known: dict[Key, Original], options: Options, book: Book) -> None:
+    brokers = {(broker.namespace, broker.name): broker for broker in plan.brokers}
+    for broker in plan.brokers:
+        render_broker(broker, known["Broker", broker.namespace, broker.name], options.broker, book)
+    subscribed = False
+    for trigger in plan.triggers:
+        broker = brokers[trigger.namespace, trigger.broker]
+        subscriber = _subscriber(trigger, plan, known, options)
+        subscribed = subscribed or subscriber is not None
+        render_trigger(
+            trigger,
+            known["Trigger", trigger.namespace, trigger.name],
+            broker,
+            subscriber,
+            class_of(broker, options.broker),
+            book,
+        )
+    if subscribed:
+        add_addressable(book)
+
+
+def _subscriber(
+    trigger: Trigger, plan: Plan, known: dict[Key, Original], options: Options
+) -> Subscriber | None:
+    ref = trigger.subscriber.ref
+    if ref is None or ref.kind != "InferenceService":
+        return None
+    for service in plan.services:
+        if (service.namespace, service.name) == (ref.namespace, ref.name):
+            original = known["InferenceService", service.namespace, service.name]
+            return Subscriber(service, budget_of(service, original, options.cold_start_s))
+    return None
+
+
+def _documents(drafts: Iterable[Draft]) -> dict[str, list[dict[str, Json]]]:
+    """The documents by file, below `base` unless the file has a folder of its own."""
+    documents: dict[str, list[dict[str, Json]]] = {}
+    for draft in drafts:
+        file = draft.file if "/" in draft.file else f"{BASE}/{draft.file}"
+        documents.setdefault(file, []).append(draft.body)
+    return documents
+
+
+def _kustomization(
+    folder: str, kind: str, documents: Iterable[str], book: Book
+) -> dict[str, list[dict[str, Json]]]:
+    names: list[Json] = [
+        file.removeprefix(f"{folder}/") for file in sorted(documents) if file.startswith(folder)
+    ]
+    if not names:
+        return {}
+    version = f"{_KUSTOMIZE}/{'v1beta1' if kind == 'Kustomization' else 'v1alpha1'}"
+    body: dict[str, Json] = {"apiVersion": version, "kind": kind}
+    draft = Draft(f"{folder}/kustomization.yaml", body, book.decisions)
+    draft.set(("resources",), names, rules.KUSTOMIZE)
+    return {draft.file: [body]}
+
+
+def _seconds(book: Book) -> Iterable[int]:
+    key = "max-revision-timeout-seconds"
+    return (int(setting.value) for setting in book.settings if setting.key == key)

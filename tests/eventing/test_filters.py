@@ -2,7 +2,19 @@
 
 import pytest
 
-from relume.config import All, Any_, Destination, Exact, Filter, Not, Prefix, Suffix, Trigger
+from relume.config import (
+    All,
+    Any_,
+    Cesql,
+    Destination,
+    Exact,
+    Filter,
+    Not,
+    Prefix,
+    Suffix,
+    Trigger,
+)
+from relume.config.cesql import ParseError
 from relume.eventing.event import CloudEvent
 from relume.eventing.filters import wanted_by
 
@@ -63,6 +75,16 @@ def wants(*filters: Filter, legacy: dict[str, str] | None = None, none_given: bo
             ),
             False,
         ),
+        (Cesql("type LIKE '%.created' AND count > 4"), True),
+        (Cesql("type LIKE '%.created' AND count > 5"), False),
+        (Cesql("urgent"), True),
+        (Cesql("count"), False),
+        (Cesql("source"), False),
+        (Cesql("missing = 'x'"), False),
+        (Cesql("type > 1"), False),
+        (Cesql("EXISTS data"), False),
+        (Not(Cesql("missing = 'x'")), True),
+        (All((Cesql("EXISTS empty"), Any_((Cesql("1 / 0 = 1"), Exact({"id": "1"}))))), True),
     ],
 )
 def test_a_filter_tests_attributes_as_text(filter_: Filter, expected: bool) -> None:
@@ -72,6 +94,11 @@ def test_a_filter_tests_attributes_as_text(filter_: Filter, expected: bool) -> N
 def test_all_filters_of_a_trigger_must_pass() -> None:
     assert wants(Exact({"id": "1"}), Prefix({"type": "com."}))
     assert not wants(Exact({"id": "1"}), Prefix({"type": "org."}))
+
+
+def test_an_expression_that_does_not_parse_is_no_filter() -> None:
+    with pytest.raises(ParseError):
+        wants(Cesql("type = "))
 
 
 def test_a_trigger_without_filters_wants_everything() -> None:

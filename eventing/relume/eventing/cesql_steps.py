@@ -124,7 +124,8 @@ def _not(operand: Expression, at: int) -> Step:
 def _call(node: Call) -> Step:
     at, function = node.at, find(node.name, len(node.arguments))
     if function is None:
-        message = f"there is no function {node.name} of {len(node.arguments)} arguments"
+        count = len(node.arguments)
+        message = f"there is no function {node.name} of {count} argument{'s' * (count != 1)}"
 
         def missing(_: Attributes) -> Value:
             raise Failure("missingFunction", message, False, at)

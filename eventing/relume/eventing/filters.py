@@ -139,7 +139,9 @@ def _explained(each: Filter, field: str, event: CloudEvent) -> Verdict:
             return _group("any", f"{field}.any", _clauses(filters, f"{field}.any", event))
         case Not(inner):
             clause = _explained(inner, f"{field}.not", event)
-            return Verdict("not", f"{field}.not", "not", not clause.passed, {}, (clause,))
+            return Verdict(
+                "not", f"{field}.not", "not this", not clause.passed, clause.had, (clause,)
+            )
         case Cesql(expression):
             return cesql_terms.verdict(expression, f"{field}.cesql", event)
 
@@ -166,8 +168,9 @@ def _tests_explained(
 
 
 def _group(dialect: Dialect, field: str, clauses: tuple[Verdict, ...]) -> Verdict:
+    had = {name: value for clause in clauses for name, value in clause.had.items()}
     if dialect == "any":
         passed = any(clause.passed for clause in clauses)
-        return Verdict(dialect, field, "one of these", passed, {}, clauses, joined="or")
+        return Verdict(dialect, field, "one of these", passed, had, clauses, joined="or")
     passed = all(clause.passed for clause in clauses)
-    return Verdict(dialect, field, "all of these", passed, {}, clauses)
+    return Verdict(dialect, field, "all of these", passed, had, clauses)

@@ -1,6 +1,6 @@
 """Why a Trigger takes an event or does not: the tree of its filter clauses, with the facts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,12 +35,6 @@ class Verdict:
         """
         deciding = self._deciding()
         return self if deciding is None else deciding.decisive
-
-    def walk(self, depth: int = 0) -> "Iterator[tuple[int, Verdict]]":
-        """This clause and all inside it, in the order of the manifest, with their depth."""
-        yield depth, self
-        for clause in self.clauses:
-            yield from clause.walk(depth + 1)
 
     def to_json(self) -> dict[str, object]:
         """The whole tree as JSON types."""

@@ -86,18 +86,21 @@ def _members(event: CloudEvent) -> dict[str, object]:
 def _data_member(data: bytes, media_type: str | None) -> tuple[str, object]:
     # Only what a reader turns back into the same bytes (space around JSON aside) goes into `data`;
     # never data without a type, which a reader takes for JSON where the producer did not say so.
-    if media_type is not None:
-        if is_json(media_type):
-            if charset_of(media_type) in (None, "utf-8", "us-ascii") and _is_valid_json(data):
-                return "data", orjson.Fragment(data)
-        elif is_text(media_type):
-            try:
-                text = decoded(data, charset_of(media_type) or "utf-8")
-                if encoded(text, media_type) == data:
-                    return "data", text
-            except (LookupError, UnicodeError):
-                pass
+    if media_type is not None and (text := _as_text(data, media_type)) is not None:
+        if is_text(media_type):
+            return "data", text
+        if is_json(media_type) and _is_valid_json(data):
+            return "data", orjson.Fragment(data)
     return "data_base64", base64.b64encode(data).decode("ascii")
+
+
+def _as_text(data: bytes, media_type: str) -> str | None:
+    """The text that `data` is under its media type, if the same bytes come back from it."""
+    try:
+        text = decoded(data, charset_of(media_type) or "utf-8")
+        return text if encoded(text, media_type) == data else None
+    except (LookupError, UnicodeError):
+        return None
 
 
 def _is_valid_json(data: bytes) -> bool:

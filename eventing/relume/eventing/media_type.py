@@ -29,8 +29,8 @@ def is_json(media_type: str | None) -> bool:
 
 
 def is_text(media_type: str) -> bool:
-    """Whether data of this type reads as text, so that it need not travel as base64 in JSON."""
-    return _TEXT.match(media_type) is not None
+    """Whether data of this type is text and no JSON, so that it goes into JSON as a string."""
+    return _TEXT.match(media_type) is not None and not is_json(media_type)
 
 
 def charset_of(media_type: str | None) -> str | None:

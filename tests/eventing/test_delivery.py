@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relume.config import Broker, Delivery, Destination, Trigger
 from relume.eventing.delivery import (
     Answered,
     DeadLetter,
@@ -16,16 +15,15 @@ from relume.eventing.delivery import (
     Unanswered,
     backoff_s,
     decide,
+    pause_s,
     retry_after_s,
 )
 from relume.eventing.event import CloudEvent
-from relume.eventing.policy import DeliveryPolicy, policy_for
+from relume.eventing.policy import DeliveryPolicy
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 POLICY = DeliveryPolicy()
 EVENT = CloudEvent.create({"id": "1", "source": "/s", "type": "t"})
-SINK = Destination(uri="http://sink")
-OTHER_SINK = Destination(uri="http://other")
 
 
 @pytest.mark.parametrize("status", [404, 408, 409, 429, 500, 502, 503, 504, 599])
@@ -122,29 +120,20 @@ def test_retry_after_counts_only_when_the_delivery_allows_it(
     assert action == Retry(wait, f"status {status}")
 
 
-def policy(trigger: Delivery | None, broker: Delivery | None) -> DeliveryPolicy:
-    return policy_for(
-        Trigger("ns", "t", "b", Destination(uri="http://x"), delivery=trigger),
-        Broker("ns", "b", delivery=broker),
-    )
-
-
-def test_without_any_delivery_the_brokers_defaults_apply() -> None:
-    assert policy(None, None) == DeliveryPolicy(
-        retry=10, backoff="exponential", backoff_delay_s=0.2, timeout_s=None
-    )
-
-
-def test_the_triggers_delivery_replaces_the_brokers_as_a_whole() -> None:
-    broker = Delivery(retry=7, timeout_s=9.0)
-    assert policy(None, broker).retry == 7
-    chosen = policy(Delivery(backoff_delay_s=1.0), broker)
-    assert (chosen.retry, chosen.backoff_delay_s, chosen.timeout_s) == (0, 1.0, None)
-
-
-def test_the_dead_letter_sink_alone_falls_back_to_the_brokers() -> None:
-    broker = Delivery(dead_letter_sink=SINK)
-    assert policy(Delivery(retry=1), broker).dead_letter_sink == SINK
-    assert policy(Delivery(dead_letter_sink=OTHER_SINK), broker).dead_letter_sink == OTHER_SINK
-    assert policy(None, broker).dead_letter_sink == SINK
-    assert policy(None, None).dead_letter_sink is None
+@pytest.mark.parametrize(
+    ("outcome", "maximum", "pause"),
+    [
+        (Answered(429, retry_after="30"), 60.0, 30.0),
+        (Answered(503, retry_after="Thu, 01 Jan 2026 00:00:30 GMT"), 60.0, 30.0),
+        (Answered(503, retry_after="9" * 400), 60.0, 60.0),
+        (Answered(503, retry_after="30"), None, 0.0),
+        (Answered(500, retry_after="30"), 60.0, 0.0),
+        (Answered(200, retry_after="30"), 60.0, 0.0),
+        (Answered(429), 60.0, 0.0),
+        (Unanswered("reset"), 60.0, 0.0),
+    ],
+)
+def test_a_subscriber_is_left_in_peace_for_as_long_as_the_delivery_allows(
+    outcome: Answered | Unanswered, maximum: float | None, pause: float
+) -> None:
+    assert pause_s(outcome, DeliveryPolicy(retry_after_max_s=maximum), NOW) == pause

@@ -5,14 +5,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SDK_2 := $(VENV)/cloudevents-2/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv models demo test check unit bench schemas lock clean
+.PHONY: help venv models demo test check fuzz unit bench schemas lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-venv: $(STAMP) ## the virtual environment with the locked dependencies
+venv: $(STAMP) $(SDK_2) ## the virtual environment with the locked dependencies
+
+$(SDK_2): tests/conformance/cloudevents-2.txt | $(STAMP)
+	@rm -rf $(@D)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(@D) -r $<
+	@touch $@
 
 # --no-deps: the lock leaves out torchvision, torchaudio, torchcodec and triton on purpose. A text
 # model on a CPU needs none of them, and the CUDA builds that a resolver would pick break vLLM.
@@ -36,6 +42,9 @@ check: venv ## format, lint, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: venv ## 100,000 malformed requests to the ingress, then a coverage-guided run of the codec
+	$(BIN)/python -m tests.fuzz
 
 unit: venv ## the tests that need no model
 	$(BIN)/python -m pytest -m 'not model'

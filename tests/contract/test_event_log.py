@@ -205,6 +205,20 @@ async def test_the_next_process_goes_on_where_the_last_one_stopped(open_log: Ope
     assert sorted(seen) == [2, 3]
 
 
+async def test_a_cursor_knows_what_earlier_processes_left_unsettled(open_log: Open) -> None:
+    first = await open_log()
+    await first.open_broker(BROKER, ["one"])
+    assert first.cursor(BROKER, "one").inherited == (0, 0)
+    await fill(first, 1, 2, 3)
+    held = await fetch(first.cursor(BROKER, "one"), 3)
+    await held[1].settle()
+    await first.cursor(BROKER, "one").confirm()
+    second = await open_log()
+    await second.open_broker(BROKER, ["one", "new"])
+    assert second.cursor(BROKER, "one").inherited == (2, 3)
+    assert second.cursor(BROKER, "new").inherited == (0, 3)
+
+
 async def test_a_new_trigger_sees_what_comes_from_now_on_and_a_removed_one_is_forgotten(
     open_log: Open,
 ) -> None:

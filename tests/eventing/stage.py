@@ -130,11 +130,12 @@ class Stage:
     log: ClosableLog | None = None
     concurrency: Callable[[Trigger], int | None] = lambda _: None
     observer: Observer = field(default_factory=Observer)
+    broker_class: str | None = None
 
     async def __aenter__(self) -> "Stage":
         self.log = self.log or MemoryLog(self.settings, self.clock)
         plan = Plan(
-            brokers=(Broker("default", "b", delivery=self.delivery),),
+            brokers=(Broker("default", "b", self.broker_class, self.delivery),),
             triggers=tuple(self.triggers),
         )
         self.plane = EventingPlane(

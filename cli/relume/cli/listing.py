@@ -6,6 +6,7 @@ from relume.cli.plane import LocalPlane
 from relume.cli.screen import Screen
 from relume.cli.wording import events_of, target
 from relume.config import Broker, InferenceService, NotHonoured, Trigger
+from relume.eventing.profiles import profile_for
 
 
 def show_plane(screen: Screen, plane: LocalPlane, *, as_json: bool) -> None:
@@ -23,7 +24,8 @@ def show_plane(screen: Screen, plane: LocalPlane, *, as_json: bool) -> None:
     if plan.brokers:
         screen.line()
         rows = [_broker(broker, plane) for broker in plan.brokers]
-        screen.table(("broker", "url"), rows)
+        screen.table(("broker", "delivers as", "url"), rows)
+        _show_played(screen, plan.brokers)
     if plan.triggers:
         screen.line()
         rows = [_trigger(trigger) for trigger in plan.triggers]
@@ -54,7 +56,19 @@ def _service(service: InferenceService, plane: LocalPlane) -> tuple[str, ...]:
 
 
 def _broker(broker: Broker, plane: LocalPlane) -> tuple[str, ...]:
-    return (f"{broker.namespace}/{broker.name}", plane.broker_url(broker))
+    return (
+        f"{broker.namespace}/{broker.name}",
+        profile_for(broker).name,
+        plane.broker_url(broker),
+    )
+
+
+def _show_played(screen: Screen, brokers: Sequence[Broker]) -> None:
+    """What each Broker that is not the specification's stands for, in one line."""
+    for broker in brokers:
+        profile = profile_for(broker)
+        if not profile.strict:
+            screen.line(f"  {broker.namespace}/{broker.name} plays {profile.plays}", "dim")
 
 
 def _trigger(trigger: Trigger) -> tuple[str, ...]:
@@ -77,7 +91,12 @@ def _document(plane: LocalPlane) -> dict[str, object]:
             for s in plan.services
         ],
         "brokers": [
-            {"namespace": b.namespace, "name": b.name, "url": plane.broker_url(b)}
+            {
+                "namespace": b.namespace,
+                "name": b.name,
+                "url": plane.broker_url(b),
+                "profile": profile_for(b).name,
+            }
             for b in plan.brokers
         ],
         "triggers": [

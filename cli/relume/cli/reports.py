@@ -92,6 +92,7 @@ class BrokerStatus(Report):
     namespace: str
     name: str
     url: str
+    profile: str = "strict"
     accepted: int = 0
     dead_letters: int = 0
 
@@ -112,6 +113,7 @@ class TriggerStatus(Report):
     delivered: int = 0
     retried: int = 0
     dead_lettered: int = 0
+    dropped: int = 0
 
 
 class NatsStatus(Report):

@@ -84,14 +84,20 @@ def show_eventing(screen: Screen, status: Status) -> None:
     brokers, triggers = status.eventing.brokers, status.eventing.triggers
     if brokers:
         screen.line()
-        rows = [(b.full_name, str(b.accepted), str(b.dead_letters), b.url) for b in brokers]
-        screen.table(("broker", "accepted", "dead letters", "url"), rows)
+        rows = [
+            (b.full_name, b.profile, str(b.accepted), str(b.dead_letters), b.url) for b in brokers
+        ]
+        screen.table(("broker", "as", "accepted", "dead", "url"), rows)
     if triggers:
         screen.line()
         screen.table(
             ("trigger", "waiting", "running", "done", "retried", "dead", "subscriber"),
             [_trigger_row(trigger, status.http) for trigger in triggers],
         )
+    for trigger in triggers:
+        if trigger.dropped:
+            name = f"{trigger.namespace}/{trigger.name}"
+            screen.line(f"{name}: {trigger.dropped} lost, as with its Broker's class", "yellow")
 
 
 def _service_row(service: ServiceStatus) -> tuple[str | Text, ...]:

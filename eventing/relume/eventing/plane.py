@@ -62,6 +62,7 @@ class EventingPlane:
         self._dispatchers: list[Dispatcher] = []
         self._exits = contextlib.AsyncExitStack()
         self._runner: asyncio.Task[None] | None = None
+        self._stopping = False
         self._log: ClosableLog
         self.app = Ingress(self._brokers, self._observer, self._clock, self._settings)
 
@@ -84,6 +85,7 @@ class EventingPlane:
     async def stop(self, grace_s: float) -> None:
         """Take no more events, let deliveries end within `grace_s`, give the others back."""
         self.app.close()
+        self._stopping = True
         try:
             async with asyncio.TaskGroup() as group:
                 for dispatcher in self._dispatchers:
@@ -122,7 +124,9 @@ class EventingPlane:
             group.create_task(self._sweep())
 
     async def _sweep(self) -> None:
-        while True:
+        # Not for ever: nats-py waits with wait_for, which in Python 3.11 forgets a cancellation
+        # that comes together with the answer.
+        while not self._stopping:
             await self._clock.sleep(self._settings.sweep_s)
             await self._log.sweep()
 

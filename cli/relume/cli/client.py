@@ -54,17 +54,18 @@ class PlaneClient:
 
     @contextlib.asynccontextmanager
     async def events(
-        self, *, replay: int = 0, follow: bool = True
+        self, *, replay: int = 0, follow: bool = True, filter: str | None = None
     ) -> AsyncIterator[AsyncIterator[Record]]:
         """Subscribe to the records of the eventing plane; subscribed once the block is entered.
 
-        `replay` is how many past records come first, at most what the plane's ring holds. The
-        iterator ends when the plane stops, or, without `follow`, after the replayed records.
+        `replay` is how many past records come first, at most what the plane's ring holds. Of all
+        these come those whose event passes `filter`, a CESQL expression. The iterator ends when
+        the plane stops, or, without `follow`, after the replayed records.
         """
         request = self._http.build_request(
             "GET",
             f"{self.url}/relume/events",
-            params={"replay": replay},
+            params={"replay": replay} | ({} if filter is None else {"filter": filter}),
             timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
         )
         response = await self._send(request, stream=True)

@@ -2,7 +2,8 @@
 
 GET /relume/status              one JSON object: addresses, services, Brokers, the template
 GET /relume/coldstarts          the cold-start ledger, oldest first
-GET /relume/events?replay=N     server-sent events, see `relume.cli.watch`
+GET /relume/events?replay=N     server-sent events, see `relume.cli.watch`; with &filter=CESQL only
+                                those whose event passes it (tested here, before they are written)
 /relume/dlq/…                   dead letters, see `relume.cli.dead_letters`
 """
 
@@ -16,6 +17,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from relume.cli.dead_letters import DeadLetterRoutes
 from relume.cli.watch import Watch, Watchers
+from relume.config.cesql import ParseError
+from relume.eventing.cesql import compile
 from relume.eventing.dead_letters import DeadLetters
 from relume.eventing.observer import Observer
 
@@ -67,7 +70,12 @@ class Control:
         return JSONResponse([dict(entry) for entry in self._cold_starts()])
 
     async def _get_events(self, request: Request) -> Response:
-        wanted = request.query_params.get("replay", "0")
-        if not wanted.isdecimal():
-            return Response(f"replay: {wanted!r} is not a number\n", status_code=400)
-        return Watch(self._watchers, replay=int(wanted))
+        replay = request.query_params.get("replay", "0")
+        if not replay.isdecimal():
+            return Response(f"replay: {replay!r} is not a number\n", status_code=400)
+        expression = request.query_params.get("filter")
+        try:
+            wanted = None if expression is None else compile(expression).matches
+        except ParseError as error:
+            return Response(f"filter: {error}\n", status_code=400)
+        return Watch(self._watchers, replay=int(replay), wanted=wanted)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -57,6 +57,17 @@ def from_options(
         return CloudEvent.create({**attributes, **changes}, body)
     except InvalidEvent as error:
         raise BadUsage(f"the event is not valid: {error}") from None
+
+
+def assignments(option: str, values: Sequence[str]) -> dict[str, str]:
+    """The `NAME=VALUE`s of an option that may be repeated. Raises BadUsage."""
+    found = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not equals or not name:
+            raise BadUsage(f"{option} {value}: write NAME=VALUE")
+        found[name] = text
+    return found
 
 
 def _data(data: str) -> bytes:

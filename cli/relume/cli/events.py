@@ -6,6 +6,7 @@ import click
 from rich.text import Text
 
 from relume.cli.address import find_plane, output_option, plane_option
+from relume.cli.cesql import checked
 from relume.cli.client import PlaneClient
 from relume.cli.reports import Record
 from relume.cli.screen import Screen, printable
@@ -31,10 +32,18 @@ STYLES = {
     metavar="N",
     help="Begin with the last N records.",
 )
+@click.option(
+    "--filter",
+    "expression",
+    metavar="CESQL",
+    help="Only events that pass this expression, as a Trigger's cesql filter would.",
+)
 @click.option("--no-follow", is_flag=True, help="Print the replayed records and end.")
 @output_option()
 @plane_option
-def command(*, replay: int, no_follow: bool, output: str, url: str | None) -> int:
+def command(
+    *, replay: int, expression: str | None, no_follow: bool, output: str, url: str | None
+) -> int:
     """Watch what happens to events, one line for each stage, until Ctrl-C.
 
     With -o json, one JSON object a line.
@@ -43,14 +52,21 @@ def command(*, replay: int, no_follow: bool, output: str, url: str | None) -> in
     Examples:
       relume events
       relume events --replay 20
+      relume events --filter "type LIKE 'com.example.%' AND EXISTS subject"
       relume events -o json | jq -r 'select(.stage == "dead-lettered") | .event.id'
     """
-    return asyncio.run(_watch(find_plane(url), replay, not no_follow, output == "json"))
+    if expression is not None:
+        checked("--filter", expression)
+    watching = _watch(find_plane(url), replay, not no_follow, expression, output == "json")
+    return asyncio.run(watching)
 
 
-async def _watch(url: str, replay: int, follow: bool, as_json: bool) -> int:
+async def _watch(url: str, replay: int, follow: bool, expression: str | None, as_json: bool) -> int:
     screen = Screen.stdout()
-    async with PlaneClient(url) as plane, plane.events(replay=replay, follow=follow) as records:
+    async with (
+        PlaneClient(url) as plane,
+        plane.events(replay=replay, follow=follow, filter=expression) as records,
+    ):
         async for record in records:
             if as_json:
                 screen.json_line(record.raw)

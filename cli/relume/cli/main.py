@@ -26,6 +26,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "status": "What is running, what is at zero, what failed and why.",
         "events": "Watch events as they are accepted, delivered and answered.",
         "explain": "Why the answer to one event took as long as it did.",
+        "trigger": "Say which Triggers take an event, and why.",
         "dlq": "List, show, redrive or purge dead letters.",
     },
     "Cluster": {

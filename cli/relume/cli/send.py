@@ -9,7 +9,7 @@ import click
 from relume.cli.address import find_plane, output_option, plane_option
 from relume.cli.answer import attributes, is_answer, is_error, sentence
 from relume.cli.client import PlaneClient
-from relume.cli.envelope import from_file, from_options
+from relume.cli.envelope import assignments, from_file, from_options
 from relume.cli.errors import BadUsage, NoAnswer, Refused
 from relume.cli.phases import find_cold_start, show_cold_start
 from relume.cli.reports import BrokerStatus, Record, Status
@@ -216,13 +216,8 @@ def _event(
 
 
 def _changes(extensions: tuple[str, ...], **attributes: str | None) -> dict[str, str]:
-    changes = {name: value for name, value in attributes.items() if value is not None}
-    for extension in extensions:
-        name, equals, value = extension.partition("=")
-        if not equals or not name:
-            raise BadUsage(f"--ext {extension}: write NAME=VALUE")
-        changes[name] = value
-    return changes
+    given = {name: value for name, value in attributes.items() if value is not None}
+    return given | assignments("--ext", extensions)
 
 
 def _epitaph(record: Record) -> str:

@@ -12,6 +12,7 @@ import asyncio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from relume.eventing.filters import Predicate
 from relume.eventing.observer import Observer, Record, Subscription
 
 SUBSCRIBED = ": subscribed"
@@ -42,19 +43,21 @@ class Watchers:
 
 
 class Watch(Response):
-    """One client's stream; ends when the client leaves or the plane stops."""
+    """One client's stream of the `wanted`; ends when the client leaves or the plane stops."""
 
-    def __init__(self, watchers: Watchers, *, replay: int) -> None:
+    def __init__(self, watchers: Watchers, *, replay: int, wanted: Predicate | None = None) -> None:
         super().__init__(headers={"content-type": "text/event-stream", "cache-control": "no-store"})
         del self.headers["content-length"]
         self._watchers = watchers
         self._replay = replay
+        self._wanted = wanted or (lambda _: True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         observer = self._watchers.observer
         with observer.subscribe() as records:
             # No await since `subscribe`: what is recent now is not told again as live.
-            past = b"".join(map(_line, observer.recent(self._replay)))
+            recent = observer.recent(self._replay)
+            past = b"".join(_line(record) for record in recent if self._wanted(record.event))
             head = f"{SUBSCRIBED}\n\n".encode() + past + f"{LIVE}\n\n".encode()
             self._watchers.add(records)
             try:
@@ -62,19 +65,20 @@ class Watch(Response):
                     {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
                 )
                 await _write(send, head)
-                await _follow(records, receive, send)
+                await _follow(records, self._wanted, receive, send)
             finally:
                 self._watchers.discard(records)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _follow(records: Subscription, receive: Receive, send: Send) -> None:
+async def _follow(records: Subscription, wanted: Predicate, receive: Receive, send: Send) -> None:
     """Write records as they come, until the subscription is closed."""
     async with asyncio.TaskGroup() as group:
         gone = group.create_task(_close_when_gone(records, receive))
         alive = group.create_task(_keep_alive(send))
         async for record in records:
-            await _write(send, _line(record))
+            if wanted(record.event):
+                await _write(send, _line(record))
         gone.cancel()
         alive.cancel()
 

@@ -158,7 +158,7 @@ class Sending:
             return record.event
         if record.id != self.event.id:
             return None
-        if record.stage == "dead-lettered":
+        if record.stage in ("dead-lettered", "dropped"):
             raise Refused(_epitaph(record))
         if record.stage == "duplicate":
             self._err.line("the Broker had this event already; it is not answered again", "dim")

@@ -8,10 +8,10 @@ STAMP := $(VENV)/.installed
 SDK_2 := $(VENV)/cloudevents-2/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv models demo test check fuzz unit bench schemas lock clean
+.PHONY: help venv models demo test check fuzz unit bench schemas manifests lock clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP) $(SDK_2) ## the virtual environment with the locked dependencies
 
@@ -58,6 +58,9 @@ bench: models ## cold start and throughput, as ratios to vllm serve
 
 schemas: venv ## make the field tables again from the published CRDs
 	$(BIN)/python config/schemas.py ../shared/vectors/crds config/relume/config/schemas/data
+
+manifests: venv ## write eventing/manifests/ from the event registry
+	$(BIN)/python eventing/generate_manifests.py
 
 lock: venv ## resolve the dependencies again and write requirements.lock
 	$(BIN)/python config/lock.py > requirements.lock.new

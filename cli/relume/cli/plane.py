@@ -27,6 +27,7 @@ from relume.cli.state import PlaneFile, StateFolder
 from relume.cli.warm import ColdStarter, Starter, warm_starter
 from relume.config import Broker, InferenceService, Plan
 from relume.config.version import version
+from relume.eventing.catalogue import Catalogue
 from relume.eventing.nats_server import NatsServer
 from relume.eventing.observer import Observer
 from relume.eventing.plane import EventingPlane
@@ -157,7 +158,7 @@ class LocalPlane:
         )
         await eventing.start()
         self._eventing = eventing
-        server = HttpServer(eventing.app, listening)
+        server = HttpServer(Catalogue(eventing.app), listening)
         serve = group.create_task(server.serve())
 
         async def stop() -> None:

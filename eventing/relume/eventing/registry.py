@@ -1,0 +1,192 @@
+"""The event types of Relume: what an event of each kind carries. Data only.
+
+From here come the EventTypes of Knative, the AsyncAPI document and the schemas that lie in
+`eventing/manifests/` and that a Broker's ingress serves (`registry_documents`). What the runtime
+emits is held against it by the tests.
+
+A request is known by its data and not by its type, which is the producer's own: the field that the
+data has chooses the route (`messages`, `prompt`, `input`, `inputs`, `instances`), and plain text is
+one user message. A dead letter keeps the type, too; its extensions tell what happened.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+# spec 1.0.2 "Type System".
+AttributeType = Literal["String", "Integer", "Timestamp", "URI-reference", "Binary"]
+
+RESPONSE = "relume.inference.response"
+ERROR = "relume.inference.error"
+SOURCE = "/namespaces/{namespace}/inferenceservices/{name}"
+
+DEAD_LETTER_REASONS = ("retries-exhausted", "rejected", "not-an-event", "ttl-exhausted", "internal")
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One context attribute. `value` is fixed, or a template with {variables}; None: any."""
+
+    name: str
+    type: AttributeType
+    description: str
+    required: bool = False
+    value: str | None = None
+    one_of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of event. `schema` names the schema of its data; None: any data, or none."""
+
+    key: str
+    title: str
+    description: str
+    attributes: tuple[Attribute, ...]
+    schema: str | None
+    content_type: str
+    example: Mapping[str, object] | str
+
+    @property
+    def type(self) -> str | None:
+        """The CloudEvents type, where it is ours."""
+        return next(each.value for each in self.attributes if each.name == "type")
+
+
+def _core(
+    type_: str | None, source: str | None, content_type: str, about_id: str
+) -> tuple[Attribute, ...]:
+    about_type = "Your own; Triggers filter by it." if type_ is None else "What the event is."
+    return (
+        Attribute("specversion", "String", "The CloudEvents version.", True, "1.0"),
+        Attribute("id", "String", about_id, True),
+        Attribute("source", "URI-reference", "Who the event is from.", True, source),
+        Attribute("type", "String", about_type, True, type_),
+        Attribute("datacontenttype", "String", "The media type of the data.", False, content_type),
+        Attribute("time", "Timestamp", "When the event was made."),
+    )
+
+
+_COPIED = (
+    Attribute("subject", "String", "What the event is about."),
+    Attribute("traceparent", "String", "W3C Trace Context (extension distributed-tracing)."),
+    Attribute("tracestate", "String", "W3C Trace Context (extension distributed-tracing)."),
+    Attribute("partitionkey", "String", "Events of one key stay in order where a Trigger asks."),
+    Attribute("correlationid", "String", "What belongs together (extension correlation)."),
+)
+_REQUESTED = (
+    *_COPIED,
+    Attribute("expirytime", "Timestamp", "Nobody waits for the answer after this."),
+)
+_ANSWERED = (
+    Attribute("causationid", "String", "The id of the request.", True),
+    *_COPIED,
+    Attribute("replyid", "String", "The request's correlationid (Knative RequestReply)."),
+    Attribute("queuems", "Integer", "Milliseconds that the request waited for a replica."),
+    Attribute("coldstartms", "Integer", "Milliseconds of the cold start that it waited for."),
+)
+_COUNTED = (
+    Attribute("prompttokens", "Integer", "Tokens of the prompt."),
+    Attribute("completiontokens", "Integer", "Tokens that were generated."),
+)
+_FAILED = (
+    Attribute("knativeerrordest", "URI-reference", "The subscriber that did not take it."),
+    Attribute("knativeerrorcode", "Integer", "Its last status; -1: it did not answer."),
+    Attribute("knativeerrordata", "Binary", "How its last answer begins, in base64."),
+    Attribute(
+        "deadletterreason", "String", "Why it was given up.", False, None, DEAD_LETTER_REASONS
+    ),
+)
+
+_JSON, _TEXT = "application/json", "text/plain"
+_REQUEST_ID = "With source, the identity of the event: sent twice, it is answered once."
+_REPLY_ID = "Made of the request's source and id: a repeated delivery gives the same one."
+
+
+def _request(
+    key: str, title: str, description: str, schema: str, example: Mapping[str, object] | str
+) -> Kind:
+    content_type = _TEXT if isinstance(example, str) else _JSON
+    attributes = (*_core(None, None, content_type, _REQUEST_ID), *_REQUESTED)
+    return Kind(key, title, description, attributes, schema, content_type, example)
+
+
+_CHAT = {"messages": [{"role": "user", "content": "What is a GPU?"}], "max_tokens": 40}
+
+REQUESTS = (
+    _request("chat", "Chat", "Answered by /v1/chat/completions.", "chat-request", _CHAT),
+    _request(
+        "completion",
+        "Completion",
+        "Answered by /v1/completions.",
+        "completion-request",
+        {"prompt": "A GPU is", "max_tokens": 40},
+    ),
+    _request(
+        "embedding",
+        "Embedding",
+        "Answered by /v1/embeddings.",
+        "embedding-request",
+        {"input": ["Hello", "Good day"]},
+    ),
+    _request(
+        "tensors",
+        "Open Inference Protocol (V2)",
+        "Answered by /v2/models/{model}/infer; the first BYTES tensor holds the texts.",
+        "v2-request",
+        {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["Hello"]}]},
+    ),
+    _request(
+        "instances",
+        "KServe V1",
+        "Answered by /v1/models/{model}:predict.",
+        "v1-request",
+        {"instances": ["Hello"]},
+    ),
+    _request("text", "Plain text", "A chat with one user message.", "text-request", "Hello"),
+)
+
+RESPONSE_KIND = Kind(
+    "response",
+    "Inference response",
+    "The answer to a request; its data is the body of the route that answered.",
+    (*_core(RESPONSE, SOURCE, _JSON, _REPLY_ID), *_ANSWERED, *_COUNTED),
+    "response",
+    _JSON,
+    {
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "A processor."}}],
+        "usage": {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15},
+    },
+)
+
+ERROR_KIND = Kind(
+    "error",
+    "Inference error",
+    "The request can never succeed as it is, and why.",
+    (*_core(ERROR, SOURCE, _JSON, _REPLY_ID), *_ANSWERED),
+    "error",
+    _JSON,
+    {
+        "error": {
+            "message": "data has none of the fields messages, prompt",
+            "type": "invalid_request_error",
+            "param": None,
+            "code": 400,
+        },
+        "reason": "invalid-data",
+        "retryable": False,
+    },
+)
+
+DEAD_LETTER_KIND = Kind(
+    "deadLetter",
+    "Dead letter",
+    "An event that could not be delivered, as it was, with what its subscriber said last.",
+    (*_core(None, None, _JSON, _REQUEST_ID), *_REQUESTED, *_FAILED),
+    None,
+    _JSON,
+    _CHAT,
+)
+
+ANSWERS = (RESPONSE_KIND, ERROR_KIND)
+KINDS = (*REQUESTS, *ANSWERS, DEAD_LETTER_KIND)

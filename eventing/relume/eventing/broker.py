@@ -107,7 +107,10 @@ class Cursor(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Receive nothing more, and give back what was received but not handed out."""
+        """Receive nothing more, and give back what was received but not handed out.
+
+        Once more is not wrong.
+        """
         ...
 
     async def confirm(self) -> None:

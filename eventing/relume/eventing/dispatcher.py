@@ -99,6 +99,7 @@ class Dispatcher:
             for flight in self._flights.values():
                 await flight.held.give_back()
             self._flights.clear()
+            await self._cursor.stop()
 
     async def stop(self, grace_s: float) -> None:
         """Fetch nothing more, give deliveries `grace_s` to end, give the rest back."""

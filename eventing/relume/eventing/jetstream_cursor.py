@@ -120,11 +120,12 @@ class JetStreamCursor:
         self._changed.set()
 
     async def stop(self) -> None:
+        subscription, self._subscription = self._subscription, None
         with contextlib.suppress(TimeoutError, *SEND_ERRORS):
             async with asyncio.timeout(_STOP_WITHIN_S):
-                if self._subscription is not None:
+                if subscription is not None:
                     # Takes in what was on its way, so that it can be given back.
-                    await self._subscription.drain()  # type: ignore[no-untyped-call]
+                    await subscription.drain()  # type: ignore[no-untyped-call]
         for held in self._received.values():
             await held.give_back()
         self._received.clear()

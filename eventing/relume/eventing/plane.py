@@ -83,20 +83,21 @@ class EventingPlane:
         self.app.open(self._log)
 
     async def stop(self, grace_s: float) -> None:
-        """Take no more events, let deliveries end within `grace_s`, give the others back."""
+        """Take no more events, let deliveries end within `grace_s`, give the others back.
+
+        Cancelled, it gives all of them back at once.
+        """
         self.app.close()
         self._stopping = True
         try:
             async with asyncio.TaskGroup() as group:
                 for dispatcher in self._dispatchers:
                     group.create_task(dispatcher.stop(grace_s))
-            async with asyncio.TaskGroup() as group:
-                for dispatcher in self._dispatchers:
-                    group.create_task(dispatcher.confirm())
         finally:
             if self._runner is not None:
                 self._runner.cancel()
                 await asyncio.wait([self._runner])
+            await asyncio.gather(*(dispatcher.confirm() for dispatcher in self._dispatchers))
             await self._exits.aclose()
 
     @property
@@ -135,7 +136,7 @@ class EventingPlane:
 
         if self._nats is None:
             raise ValueError("a plane needs a NatsServer or open_log")
-        return await JetStreamLog.connect(self._nats.url, settings, clock)
+        return await JetStreamLog.connect(self._nats.url, settings, clock, self._nats.disk)
 
     def _dispatcher(self, trigger: Trigger, subscribers: Subscribers) -> Dispatcher:
         route = self._route(trigger, self._brokers[_broker_of(trigger)])

@@ -89,8 +89,8 @@ def render_broker(
         node = original.at(*_NOTES, BROKER_CLASS)
         book.note(
             node,
-            "this class answers 202 before anything is stored, unless its channel is a durable "
-            "one, and its producer waits for every Trigger: choose another for work that counts",
+            "on this class's default channel nothing is stored, and a producer's request lasts "
+            "until every Trigger is through: choose another class for work that counts",
         )
     if kind is None or draft.get("spec", "config") is not None:
         return

@@ -124,7 +124,7 @@ def shown(value: float, unit: str) -> str:
 
 
 def digits_of(unit: str) -> int:
-    return 2 if unit == "s" else 0
+    return 2 if unit in ("s", "µs") else 0
 
 
 def verdict(holds: bool | None) -> Text:

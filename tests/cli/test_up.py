@@ -44,7 +44,7 @@ kind: Trigger
 metadata: {{name: ask}}
 spec:
   broker: inbox
-  filters: [exact: {{type: ask}}]
+  filters: [exact: {{type: ask}}, cesql: "NOT EXISTS muted AND source LIKE '/%'"]
   subscriber: {{uri: "{subscriber}"}}
 """
 

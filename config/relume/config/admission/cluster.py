@@ -1,0 +1,150 @@
+"""The settings of a cluster that decide what its webhooks take; the shipped ones by default.
+
+Keys and defaults: knative/serving config/core/configmaps (config-features, config-defaults,
+config-autoscaler) and knative/eventing config/core/configmaps/features.yaml.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from relume.config.errors import InvalidInput
+from relume.config.fields import did_you_mean
+from relume.config.nodes import Table
+from relume.config.yaml_source import documents
+
+_POD = "kubernetes.podspec-"
+FLAGS: Mapping[str, str] = {
+    "multi-container": "enabled",
+    "multi-container-probing": "disabled",
+    "secure-pod-defaults": "disabled",
+    "autodetect-http2": "disabled",
+    "tag-header-based-routing": "disabled",
+    "queueproxy.mount-podinfo": "disabled",
+    "queueproxy.resource-defaults": "disabled",
+    "kubernetes.containerspec-addcapabilities": "disabled",
+    **{
+        _POD + name: "disabled"
+        for name in (
+            "affinity",
+            "dnsconfig",
+            "dnspolicy",
+            "fieldref",
+            "hostaliases",
+            "hostipc",
+            "hostnetwork",
+            "hostpid",
+            "init-containers",
+            "nodeselector",
+            "persistent-volume-claim",
+            "persistent-volume-write",
+            "priorityclassname",
+            "runtimeclassname",
+            "schedulername",
+            "securitycontext",
+            "shareprocessnamespace",
+            "tolerations",
+            "topologyspreadconstraints",
+            "volumes-csi",
+            "volumes-ephemeral",
+            "volumes-hostpath",
+            "volumes-image",
+            "volumes-mount-propagation",
+        )
+    },
+    _POD + "volumes-emptydir": "enabled",
+    # Knative Eventing's
+    "delivery-timeout": "enabled",
+    "delivery-retryafter": "disabled",
+    "kreference-group": "disabled",
+    "cross-namespace-event-links": "disabled",
+    "authentication-oidc": "disabled",
+}
+_NUMBERS: Mapping[str, int] = {
+    "revision-timeout-seconds": 300,
+    "revision-response-start-timeout-seconds": 300,
+    "max-revision-timeout-seconds": 600,
+    "container-concurrency": 0,
+    "container-concurrency-max-limit": 1000,
+    "max-scale-limit": 0,
+}
+_SWITCHES: Mapping[str, bool] = {
+    "allow-container-concurrency-zero": True,
+    "allow-zero-initial-scale": False,
+}
+_WORDS = ("enabled", "allowed", "disabled", "allowrootbounded")
+_MAPS = ("config-features", "config-defaults", "config-autoscaler")
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What differs from the shipped configuration, by key of the config maps."""
+
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def flag(self, key: str) -> str:
+        """`enabled`, `allowed`, `disabled` (or `allowrootbounded`)."""
+        value = self.settings.get(key, "").lower()
+        return value if value in _WORDS else FLAGS[key]
+
+    def enabled(self, key: str) -> bool:
+        """Whether the flag is on for everybody."""
+        return self.flag(key) == "enabled"
+
+    def open(self, key: str) -> bool:
+        """Whether a field behind the flag passes the mask."""
+        return self.flag(key) != "disabled"
+
+    @property
+    def secure_defaults(self) -> bool:
+        """Whether Knative fills in a restricted security context."""
+        return self.flag("secure-pod-defaults") in ("enabled", "allowrootbounded")
+
+    def number(self, key: str) -> int:
+        """A number of config-defaults or config-autoscaler."""
+        value = self.settings.get(key, "")
+        return int(value) if value.strip().lstrip("-").isdigit() else _NUMBERS[key]
+
+    def switch(self, key: str) -> bool:
+        """A true or false of config-defaults or config-autoscaler."""
+        value = self.settings.get(key, "").lower()
+        return value == "true" if value in ("true", "false") else _SWITCHES[key]
+
+
+SHIPPED = Cluster()
+
+
+def read_cluster(file: Path) -> Cluster:
+    """The settings in `file`: config maps of Knative, or one plain map of their keys.
+
+    Raises InvalidInput for a file that cannot be read, a key that no config map has, and a flag
+    that is not enabled, allowed or disabled (which Knative itself would ignore).
+    """
+    settings: dict[str, str] = {}
+    for document in documents(file):
+        table = document.table()
+        data = table
+        if table.get("kind") is not None:
+            found = table.get("data")
+            if found is None:
+                continue
+            data = found.table()
+        settings |= _settings(data)
+    return Cluster(settings)
+
+
+def _settings(data: Table) -> dict[str, str]:
+    settings = {}
+    for key, node in data:
+        if key.startswith("_"):  # _example: how the shipped maps explain themselves
+            continue
+        known = (*FLAGS, *_NUMBERS, *_SWITCHES)
+        text = node.text() if key in FLAGS else getattr(node, "content", "")
+        if key in FLAGS and text.lower() not in _WORDS:
+            raise node.wrong(f"invalid value: {text}: write enabled, allowed or disabled")
+        if key.startswith(("kubernetes.", "multi-container")) and key not in FLAGS:
+            raise InvalidInput(
+                f"{node.file}:{node.line}: {key}: no such flag{did_you_mean(key, known)}"
+            )
+        settings[key] = text
+    return settings

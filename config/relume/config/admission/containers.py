@@ -1,0 +1,269 @@
+"""One container of a revision (knative/serving pkg/apis/serving/{fieldmask,k8s_validation}.go)."""
+
+import posixpath
+from collections.abc import Mapping
+
+from relume.config.admission.judge import (
+    INT32,
+    Judge,
+    content,
+    entries,
+    fields,
+    is_set,
+    number,
+    truth,
+)
+from relume.config.admission.probes import judge_probe
+from relume.config.admission.syntax import is_image
+from relume.config.admission.volumes import Volume
+from relume.config.nodes import Node
+
+RESERVED_PORTS = (8008, 8012, 8013, 8022, 9090, 9091)
+RESERVED_ENVIRONMENT = ("PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION")
+_RESERVED_PATHS = ("/", "/dev", "/dev/log")
+_PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
+_CONTAINER = frozenset(
+    {
+        "name",
+        "args",
+        "command",
+        "env",
+        "envFrom",
+        "image",
+        "imagePullPolicy",
+        "ports",
+        "resources",
+        "securityContext",
+        "terminationMessagePath",
+        "terminationMessagePolicy",
+        "volumeMounts",
+        "workingDir",
+        *_PROBES,
+    }
+)
+_SECURITY = frozenset(
+    {
+        "capabilities",
+        "readOnlyRootFilesystem",
+        "runAsUser",
+        "runAsGroup",
+        "runAsNonRoot",
+        "allowPrivilegeEscalation",
+        "seccompProfile",
+    }
+)
+
+
+def judge_container(
+    container: Node,
+    volumes: Mapping[str, Volume],
+    judge: Judge,
+    *,
+    port: str,
+    sidecar: bool,
+    merged: bool,
+) -> None:
+    """A container that answers requests on `port`, or stands beside one that does."""
+    probing = judge.cluster.enabled("multi-container-probing")
+    for name in _PROBES:
+        probe = fields(container).get(name)
+        if probe is None:
+            continue
+        if sidecar and not probing:
+            first = next(iter(fields(probe).values()), probe)
+            judge.closed(first, "multi-container-probing")
+        else:
+            judge_probe(
+                probe, judge, readiness=name == "readinessProbe", port=port, own=not sidecar
+            )
+    _judge(container, volumes, judge, ports_reserved=True, sidecar=sidecar, merged=merged)
+
+
+def judge_init_container(container: Node, volumes: Mapping[str, Volume], judge: Judge) -> None:
+    """A container that runs before the others."""
+    for name in (*_PROBES, "lifecycle"):
+        node = fields(container).get(name)
+        if node is not None:
+            judge.say(node, "not-allowed", f"field not allowed in an init container: {node.path}")
+    _judge(container, volumes, judge, ports_reserved=False, sidecar=True, merged=False, init=True)
+
+
+def _judge(
+    container: Node,
+    volumes: Mapping[str, Volume],
+    judge: Judge,
+    *,
+    ports_reserved: bool,
+    sidecar: bool,
+    merged: bool,
+    init: bool = False,
+) -> None:
+    inside = fields(container)
+    if not inside:
+        judge.say(container, "missing-field", f"missing field(s): {container.path}")
+        return
+    for name, node in inside.items():
+        refused = name not in _CONTAINER and not (init and name == "lifecycle")
+        if refused and is_set(node):
+            judge.not_allowed(node)
+    name_node = inside.get("name")
+    if name_node is not None and content(name_node) == "queue-proxy":
+        judge.say(name_node, "reserved", '"queue-proxy" is a reserved container name')
+    _judge_environment(inside, judge, sidecar=sidecar)
+    _judge_image(container, judge, merged=merged)
+    _judge_ports(inside.get("ports"), judge, checked=ports_reserved)
+    for field_name, node in fields(inside.get("resources")).items():
+        if field_name not in ("limits", "requests") and is_set(node):
+            judge.not_allowed(node)
+    _judge_security(inside.get("securityContext"), judge)
+    policy = inside.get("terminationMessagePolicy")
+    if policy is not None and content(policy) not in ("File", "FallbackToLogsOnError", ""):
+        judge.invalid(policy, "must be File or FallbackToLogsOnError")
+    _judge_mounts(inside.get("volumeMounts"), volumes, judge, init=init)
+
+
+def _judge_environment(inside: Mapping[str, Node], judge: Judge, *, sidecar: bool) -> None:
+    reserved = RESERVED_ENVIRONMENT[1:] if sidecar else RESERVED_ENVIRONMENT
+    for variable in entries(inside.get("env")):
+        name = fields(variable).get("name")
+        if name is None or not content(name):
+            judge.missing(variable, "name")
+        elif content(name) in reserved:
+            judge.say(name, "reserved", f'"{content(name)}" is a reserved environment variable')
+        for source, node in fields(fields(variable).get("valueFrom")).items():
+            flag = "kubernetes.podspec-fieldref"
+            if source in ("fieldRef", "resourceFieldRef"):
+                if not judge.cluster.open(flag):
+                    judge.closed(node, flag)
+            elif source not in ("configMapKeyRef", "secretKeyRef"):
+                judge.not_allowed(node)
+    for source_node in entries(inside.get("envFrom")):
+        chosen = [name for name in ("configMapRef", "secretRef") if name in fields(source_node)]
+        if len(chosen) > 1:
+            judge.several(source_node, *chosen)
+        elif not chosen:
+            judge.missing(source_node, "configMapRef", "secretRef", reason="one-of")
+
+
+def _judge_image(container: Node, judge: Judge, *, merged: bool) -> None:
+    image = fields(container).get("image")
+    if not content(image):
+        if not merged:
+            judge.missing(container, "image")
+    elif image is not None and not is_image(content(image)):
+        judge.say(
+            image,
+            "invalid-value",
+            f'Failed to parse image reference: {image.path}: image: "{content(image)}"',
+            "Write [registry/]repository[:tag][@sha256:…], the repository in lower case.",
+        )
+
+
+def _judge_ports(ports: Node | None, judge: Judge, *, checked: bool) -> None:
+    listed = entries(ports)
+    for port in listed[:1] if checked else listed:
+        inside = fields(port)
+        for name, node in inside.items():
+            if name not in ("containerPort", "name", "protocol") and is_set(node):
+                judge.not_allowed(node)
+        _judge_port_number(inside.get("containerPort"), judge)
+        protocol, name_node = inside.get("protocol"), inside.get("name")
+        if checked and protocol is not None and content(protocol) not in ("", "TCP"):
+            judge.invalid(protocol, "must be TCP")
+        if checked and name_node is not None and content(name_node) not in ("h2c", "http1", ""):
+            judge.say(
+                name_node,
+                "unsupported-value",
+                f"Port name {content(name_node)} is not allowed: Name must be empty, or one of: "
+                "'h2c', 'http1'",
+                "Write h2c for HTTP/2 and gRPC, or remove the name.",
+            )
+
+
+def _judge_port_number(node: Node | None, judge: Judge) -> None:
+    value = number(node)
+    if node is None or value is None:
+        return
+    if value in RESERVED_PORTS:
+        judge.say(node, "reserved", f"invalid value: {value} is a reserved port")
+    elif not 0 <= value <= 65535:
+        judge.bounds(node, 0, 65535)
+
+
+def _judge_security(context: Node | None, judge: Judge) -> None:
+    for name, node in fields(context).items():
+        if name == "privileged":
+            if truth(node):
+                judge.not_allowed(node, ": only false is allowed")
+        elif name not in _SECURITY:
+            judge.not_allowed(node)
+        value = number(node)
+        if name in ("runAsUser", "runAsGroup") and value is not None and not 0 <= value <= INT32:
+            judge.bounds(node, 0, INT32)
+    added = fields(fields(context).get("capabilities")).get("add")
+    if added is not None and entries(added):
+        flag = "kubernetes.containerspec-addcapabilities"
+        only_low_ports = [content(one) for one in entries(added)] == ["NET_BIND_SERVICE"]
+        if not judge.cluster.enabled(flag) and not (
+            judge.cluster.secure_defaults and only_low_ports
+        ):
+            judge.closed(added, flag)
+
+
+def _judge_mounts(
+    mounts: Node | None, volumes: Mapping[str, Volume], judge: Judge, *, init: bool
+) -> None:
+    seen: set[str] = set()
+    for mount in entries(mounts):
+        inside = fields(mount)
+        volume = volumes.get(content(inside.get("name")))
+        if volume is None:
+            where = inside.get("name", mount)
+            judge.say(where, "invalid-value", f"volumeMount has no matching volume: {where.path}")
+        _judge_mount_path(mount, seen, judge)
+        for name, node in inside.items():
+            _judge_mount_field(name, node, judge)
+        # The webhook sets readOnly itself where it must be set, but not for init containers.
+        read_only = truth(inside.get("readOnly"))
+        if init and volume is not None and not volume.writable and not read_only:
+            judge.say(
+                inside.get("readOnly", mount),
+                "invalid-value",
+                "volume mount should be readOnly for this type of volume",
+                "Write readOnly: true.",
+                field=f"{mount.path}.readOnly",
+            )
+        elif volume is not None and volume.read_only_claim and not read_only:
+            judge.say(
+                inside.get("readOnly", mount),
+                "conflict",
+                "volume is readOnly but volume mount is not",
+                "Write readOnly: true.",
+                field=f"{mount.path}.readOnly",
+            )
+
+
+def _judge_mount_path(mount: Node, seen: set[str], judge: Judge) -> None:
+    node = fields(mount).get("mountPath")
+    if node is None or not content(node):
+        judge.missing(mount, "mountPath")
+        return
+    path = posixpath.normpath(content(node)).replace("//", "/", 1)
+    if path in _RESERVED_PATHS:
+        judge.say(node, "reserved", f'mountPath "{path}" is a reserved path')
+    elif not path.startswith("/"):
+        judge.invalid(node, "must be an absolute path")
+    elif path in seen:
+        judge.say(node, "duplicate-item", f'invalid value: "{content(node)}" must be unique')
+    seen.add(path)
+
+
+def _judge_mount_field(name: str, node: Node, judge: Judge) -> None:
+    if name == "mountPropagation":
+        flag = "kubernetes.podspec-volumes-mount-propagation"
+        if not judge.cluster.enabled(flag):
+            judge.closed(node, flag)
+        if content(node) not in ("None", "HostToContainer"):
+            judge.invalid(node, "must be None or HostToContainer")
+    elif name not in ("name", "readOnly", "mountPath", "subPath") and is_set(node):
+        judge.not_allowed(node)

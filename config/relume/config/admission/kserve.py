@@ -1,0 +1,309 @@
+"""KServe's kinds, as its webhooks judge them.
+
+Source: kserve/kserve pkg/apis/serving/v1beta1/{inference_service_validation,component,predictor}.go
+and pkg/webhook/admission/servingruntime. KServe stops at the first error; here all are gathered.
+"""
+
+import re
+from collections.abc import Iterator
+
+from relume.config.admission.judge import Judge, child, content, entries, fields, number, truth
+from relume.config.nodes import Node, Table
+
+MODE = "serving.kserve.io/deploymentMode"
+AUTOSCALER = "serving.kserve.io/autoscalerClass"
+GPU_TYPES = "serving.kserve.io/gpu-resource-types"
+CONTAINER = "kserve-container"
+OLD_FORMATS = (
+    "sklearn",
+    "xgboost",
+    "tensorflow",
+    "pytorch",
+    "triton",
+    "onnx",
+    "huggingface",
+    "pmml",
+    "lightgbm",
+    "paddle",
+)
+GPUS = ("nvidia.com/gpu", "amd.com/gpu", "intel.com/gpu", "habana.ai/gaudi")
+_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_AUTOSCALERS = ("hpa", "external", "keda", "none")
+_BLOCKED = "PYTHONPATH"
+_STORAGE = ("s3://", "hdfs://", "webhdfs://")
+_MODES = {"RawDeployment": "Standard", "Serverless": "Knative"}
+
+
+def mode(document: Table) -> str:
+    """The deployment mode, by its new name; Knative where none is said."""
+    said = content(fields(child(document, "metadata", "annotations")).get(MODE))
+    known = _MODES.get(said, said)
+    return known if known in ("Standard", "Knative", "ModelMesh") else "Knative"
+
+
+def judge_inference_service(document: Table, judge: Judge) -> None:
+    """serving.kserve.io/v1beta1 InferenceService."""
+    name = child(document, "metadata", "name")
+    if name is not None and not _NAME.fullmatch(content(name)):
+        judge.say(
+            name,
+            "invalid-name",
+            f"invalid value: {content(name)}: an InferenceService name must consist of lower case "
+            "letters, digits and '-', start with a letter and end with a letter or digit",
+        )
+    annotations = fields(child(document, "metadata", "annotations"))
+    chosen = annotations.get(AUTOSCALER)
+    if chosen is not None and content(chosen) not in _AUTOSCALERS:
+        known = ", ".join(_AUTOSCALERS)
+        message = f"[{content(chosen)}] is not a supported autoscaler class type: {known}"
+        judge.say(chosen, "unsupported-value", message)
+    for path in ("predictor", "transformer", "explainer"):
+        component = child(document, "spec", path)
+        if isinstance(component, Table):
+            _judge_component(document, component, path, judge)
+    _judge_canaries(document, judge)
+
+
+def containers_of(component: Node) -> Iterator[Node]:
+    """Every container that a component writes, the model's included."""
+    inside = fields(component)
+    for name in ("model", *OLD_FORMATS):
+        if name in inside:
+            yield inside[name]
+    for pod in (component, *([inside["workerSpec"]] if "workerSpec" in inside else [])):
+        for name in ("containers", "initContainers"):
+            yield from entries(fields(pod).get(name))
+
+
+def _judge_component(document: Table, component: Table, kind: str, judge: Judge) -> None:
+    if kind == "predictor":
+        _judge_implementation(component, judge)
+        _judge_worker(document, component, judge)
+    elif not entries(component.get("containers")) and "art" not in component.entries:
+        judge.missing(component, "containers")
+    for container in containers_of(component):
+        for variable in entries(fields(container).get("env")):
+            name = fields(variable).get("name")
+            if name is not None and content(name) == _BLOCKED:
+                message = f"setting {_BLOCKED} is not allowed for security reasons"
+                judge.say(name, "not-allowed", message)
+    _judge_replicas(component, judge)
+    _judge_scaling(document, component, judge)
+    _judge_logger(component.get("logger"), judge)
+    _judge_storage(component, judge)
+
+
+def _judge_implementation(predictor: Table, judge: Judge) -> None:
+    chosen = [name for name in ("model", *OLD_FORMATS) if name in fields(predictor)]
+    containers = entries(predictor.get("containers"))
+    names = [content(fields(container).get("name")) for container in containers]
+    custom = names.count(CONTAINER) or (1 if containers and not chosen else 0)
+    if len(chosen) + custom != 1:
+        paths = ", ".join([*chosen, *(["containers"] if containers else [])]) or "none of them"
+        judge.say(
+            predictor,
+            "one-of",
+            f"exactly one of model, containers and the older formats must be specified: {paths}",
+            "Write spec.predictor.model.",
+        )
+    for name in chosen:
+        own = fields(predictor.entries[name]).get("name")
+        if own is not None and content(own):
+            message = "the 'name' field is not allowed in standard predictor"
+            judge.say(own, "not-allowed", message)
+        model = fields(predictor.entries[name])
+        _judge_storage_spec(name, model.get("storage"), model.get("storageUri"), judge)
+    for variable in entries(fields(containers[0]).get("env")) if custom and containers else ():
+        value = fields(variable).get("value")
+        protocol = content(fields(variable).get("name")) == "PROTOCOL"
+        if protocol and content(value) not in ("v1", "v2"):
+            message = f"invalid protocol {content(value)}. Must be one of [v1, v2]"
+            judge.say(value or variable, "unsupported-value", message)
+
+
+def _judge_storage_spec(name: str, spec: Node | None, uri: Node | None, judge: Judge) -> None:
+    if spec is None or name in ("model", "sklearn", "xgboost", "lightgbm", "paddle", "triton"):
+        return
+    if uri is not None and not content(uri).startswith(_STORAGE):
+        judge.invalid(uri, f"with storage it must begin with one of {', '.join(_STORAGE)}")
+
+
+def _judge_worker(document: Table, predictor: Table, judge: Judge) -> None:
+    """Several nodes for one replica."""
+    worker = fields(predictor.get("workerSpec"))
+    if "workerSpec" not in fields(predictor):
+        return
+    if len(entries(worker.get("containers"))) > 1:
+        message = "setting multiple containers in workerSpec is not allowed"
+        judge.say(worker["containers"], "not-allowed", message)
+    for name in ("pipelineParallelSize", "tensorParallelSize"):
+        value, node = number(worker.get(name)), worker.get(name)
+        if node is not None and value is not None and value < 1:
+            judge.say(node, "out-of-range", f"{name} cannot be less than 1: {value}")
+    model = predictor.get("model")
+    if model is None:
+        return
+    for variable in entries(fields(model).get("env")):
+        name_node = fields(variable).get("name")
+        reserved = ("PIPELINE_PARALLEL_SIZE", "TENSOR_PARALLEL_SIZE")
+        if name_node is not None and content(name_node) in reserved:
+            message = f"setting {content(name_node)} in environment variables is not allowed"
+            judge.say(name_node, "not-allowed", message)
+    uri = fields(model).get("storageUri")
+    if uri is None:
+        judge.missing(model, "storageUri")
+    elif content(uri).split("://")[0] not in ("pvc", "oci"):
+        judge.invalid(uri, "several nodes need a pvc:// or oci:// model")
+    chosen = fields(child(document, "metadata", "annotations")).get(AUTOSCALER)
+    if content(chosen) != "none":
+        judge.say(
+            chosen or predictor.entries["workerSpec"],
+            "conflict",
+            f"Multinode only supports the autoscaler none, not ({content(chosen)})",
+            f"Write the annotation {AUTOSCALER}: none.",
+        )
+
+
+def _judge_replicas(component: Table, judge: Judge) -> None:
+    low_node, high_node = component.get("minReplicas"), component.get("maxReplicas")
+    low, high = number(low_node), number(high_node) or 0
+    if low_node is not None and low is not None and low < 0:
+        judge.say(low_node, "out-of-range", f"'MinReplicas' cannot be less than 0: {low}")
+    if high_node is not None and high < 0:
+        judge.say(high_node, "out-of-range", f"'MaxReplicas' cannot be less than 0: {high}")
+    least = 1 if low is None else low
+    if high > 0 and least > high:
+        judge.say(
+            low_node or high_node or component,
+            "conflict",
+            f"'MinReplicas' cannot be greater than MaxReplicas: {least} > {high}",
+        )
+    concurrency, value = component.get("containerConcurrency"), None
+    value = number(concurrency)
+    if concurrency is not None and value is not None and value < 0:
+        judge.say(concurrency, "out-of-range", f"parallelism cannot be less than 0: {value}")
+
+
+def _judge_scaling(document: Table, component: Table, judge: Judge) -> None:
+    annotations = fields(child(document, "metadata", "annotations"))
+    metric, target = component.get("scaleMetric"), component.get("scaleTarget")
+    aim = number(target)
+    if content(annotations.get(MODE)) in ("Standard", "RawDeployment"):
+        chosen = content(annotations.get(AUTOSCALER))
+        if chosen == "keda":
+            if metric is not None:
+                judge.say(metric, "not-allowed", "ScaleMetric is not supported for KEDA")
+            return
+        hpa = chosen == "hpa"
+        knative = False
+    else:
+        hpa = content(annotations.get("autoscaling.knative.dev/class")).startswith("hpa.")
+        knative = not hpa
+    if knative:
+        strategy = component.get("deploymentStrategy")
+        if strategy is not None:
+            message = "customizing deploymentStrategy is only supported for raw deployment mode"
+            judge.say(strategy, "not-allowed", message)
+        if metric is not None and content(metric) not in ("concurrency", "rps"):
+            _unsupported(metric, "concurrency, rps", judge)
+        if content(metric) == "rps" and target is not None and aim is not None and aim < 1:
+            judge.say(target, "out-of-range", f"the target for rps should be greater than 1: {aim}")
+    elif hpa:
+        if metric is not None and content(metric) not in ("cpu", "memory"):
+            _unsupported(metric, "cpu, memory", judge)
+        cpu = content(metric) in ("", "cpu")
+        if target is not None and aim is not None and ((cpu and aim < 1) or aim > 100):
+            judge.bounds(target, 1, 100)
+
+
+def _unsupported(metric: Node, known: str, judge: Judge) -> None:
+    message = f"[{content(metric)}] is not a supported metric: {known}"
+    judge.say(metric, "unsupported-value", message)
+
+
+def _judge_logger(logger: Node | None, judge: Judge) -> None:
+    inside = fields(logger)
+    if logger is None:
+        return
+    mode_node = inside.get("mode")
+    if content(mode_node) not in ("all", "request", "response"):
+        judge.say(
+            mode_node or logger,
+            "unsupported-value",
+            "invalid logger type: must be all, request or response",
+            field=f"{logger.path}.mode",
+        )
+    storage = fields(inside.get("storage"))
+    if "storage" in inside and not {"path", "parameters", "key"} <= storage.keys():
+        judge.missing(inside["storage"], *({"path", "parameters", "key"} - storage.keys()))
+
+
+def _judge_storage(component: Table, judge: Judge) -> None:
+    several = entries(component.get("storageUris"))
+    single = next((m for m in containers_of(component) if "storageUri" in fields(m)), None)
+    if several and single is not None:
+        judge.say(
+            component.entries["storageUris"],
+            "one-of",
+            "Setting both StorageURI and StorageURIs is not supported.",
+        )
+    for one in several:
+        inside = fields(one)
+        if not content(inside.get("uri")):
+            judge.missing(one, "uri")
+        path, node = content(inside.get("mountPath")), inside.get("mountPath", one)
+        if not path.startswith("/") or path == "/" or ".." in path:
+            judge.invalid(node, "must be an absolute path below / without ..", shown=path)
+    confidential = fields(fields(single).get("confidential")) if single is not None else {}
+    if truth(confidential.get("enabled")) and not content(fields(single).get("storageUri")):
+        judge.missing(confidential["enabled"], "storageUri")
+
+
+def _judge_canaries(document: Table, judge: Judge) -> None:
+    canaries = entries(child(document, "spec", "canary"))
+    if not canaries:
+        return
+    said = content(fields(child(document, "metadata", "annotations")).get(MODE))
+    if _MODES.get(said, said) != "Standard":
+        canary = document.table().entries["spec"].table().entries["canary"]
+        judge.say(canary, "not-allowed", "canary is only supported in Standard deployment mode")
+    total = 0
+    for canary in canaries:
+        share = fields(canary).get("trafficPercent")
+        value = number(share) or 0
+        total += value
+        if share is not None and not 0 <= value <= 100:
+            judge.bounds(share, 0, 100)
+        if not content(fields(fields(canary).get("predictor")).get("name")):
+            judge.missing(fields(canary).get("predictor", canary), "name")
+    if total > 100:
+        judge.say(canaries[0], "out-of-range", f"trafficPercent of all canaries is {total} > 100")
+
+
+def judge_runtime(document: Table, judge: Judge) -> None:
+    """serving.kserve.io/v1alpha1 ServingRuntime and ClusterServingRuntime."""
+    spec = fields(document.get("spec"))
+    if truth(spec.get("disabled")):
+        return
+    priorities: dict[str, tuple[int, Node]] = {}
+    for one in entries(spec.get("supportedModelFormats")):
+        inside = fields(one)
+        priority, name = number(inside.get("priority")), content(inside.get("name"))
+        if not truth(inside.get("autoSelect")) or priority is None:
+            continue
+        first = priorities.setdefault(name, (priority, one))
+        if first[0] != priority:
+            message = f"different priorities assigned for the model format {name}"
+            judge.say(inside["priority"], "conflict", message)
+    for owner in (document.get("spec"), spec.get("workerSpec")):
+        for container in entries(fields(owner).get("containers")):
+            for variable in entries(fields(container).get("env")):
+                name_node = fields(variable).get("name")
+                if name_node is not None and content(name_node) == _BLOCKED:
+                    message = f"setting {_BLOCKED} is not allowed for security reasons"
+                    judge.say(name_node, "not-allowed", message)
+    worker = fields(spec.get("workerSpec"))
+    for name in ("pipelineParallelSize", "tensorParallelSize"):
+        value, node = number(worker.get(name)), worker.get(name)
+        if node is not None and value is not None and value < 1:
+            judge.say(node, "out-of-range", f"{name} cannot be less than 1: {value}")

@@ -1,0 +1,143 @@
+"""From a document to what is said about it: its head, its schema, its kind's own rules."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from relume.config.admission import devices, eventing
+from relume.config.admission.cluster import Cluster
+from relume.config.admission.judge import Judge, child, content
+from relume.config.admission.kserve import judge_inference_service, judge_runtime
+from relume.config.admission.metadata import judge_metadata
+from relume.config.admission.serving import (
+    judge_configuration,
+    judge_revision,
+    judge_route,
+    judge_service,
+)
+from relume.config.errors import InvalidManifest
+from relume.config.fields import did_you_mean
+from relume.config.findings import Finding, at
+from relume.config.nodes import Node, Table
+from relume.config.reasons import REASONS
+from relume.config.schemas import known_kinds, schema
+from relume.config.schemas.check import check_shape
+from relume.config.schemas.prune import pruned
+
+_RULES: dict[tuple[str, str], Callable[[Table, Judge], None]] = {
+    ("serving.knative.dev", "Service"): judge_service,
+    ("serving.knative.dev", "Configuration"): judge_configuration,
+    ("serving.knative.dev", "Revision"): judge_revision,
+    ("serving.knative.dev", "Route"): judge_route,
+    ("serving.kserve.io", "InferenceService"): judge_inference_service,
+    ("serving.kserve.io", "ServingRuntime"): judge_runtime,
+    ("serving.kserve.io", "ClusterServingRuntime"): judge_runtime,
+    **eventing.RULES,
+    **devices.RULES,
+}
+# Kinds that exist beside those with tables, in groups where every other kind is a mistake.
+_WITHOUT_TABLES = {
+    "serving.knative.dev": {"DomainMapping"},
+    "serving.kserve.io": {
+        "InferenceGraph",
+        "TrainedModel",
+        "ClusterStorageContainer",
+        "LocalModelCache",
+        "LocalModelNamespaceCache",
+        "LocalModelNode",
+        "LocalModelNodeGroup",
+        "LLMInferenceService",
+        "LLMInferenceServiceConfig",
+    },
+    "messaging.knative.dev": {"Channel", "InMemoryChannel", "KafkaChannel", "NatsJetStreamChannel"},
+    "sinks.knative.dev": {"IntegrationSink"},
+    "autoscaling.internal.knative.dev": {"Metric"},
+    "eventing.knative.dev": {"KafkaSink", "RabbitmqBrokerConfig"},
+}
+_CLAIMS = ("resourceClaims", "claims")
+_KNATIVE = ("Service", "Configuration", "Revision")
+
+
+def judged(document: Node, cluster: Cluster) -> tuple[str, str, str, tuple[Finding, ...]]:
+    """apiVersion, kind and name of a document, and everything that is wrong with it."""
+    if not isinstance(document, Table):
+        message = f"a manifest must be a table of fields, not {document.what}"
+        return "", "", "", (at(document, "not-a-manifest", message),)
+    api_version, kind = (content(document.get(name)) for name in ("apiVersion", "kind"))
+    name = content(child(document, "metadata", "name"))
+    judge = Judge(cluster)
+    if _judge_head(document, judge):
+        _judge_document(document, api_version, kind, judge)
+    once = {(finding.reason, finding.field): finding for finding in reversed(judge.found)}
+    return api_version, kind, name, tuple(reversed(once.values()))
+
+
+def _judge_head(document: Table, judge: Judge) -> bool:
+    """apiVersion, kind and metadata. Whether there is more to say."""
+    for name in ("apiVersion", "kind"):
+        node = document.get(name)
+        if node is None or content(node) == "":
+            near = did_you_mean(
+                name, [n for n in document.entries if n not in ("metadata", "spec")]
+            )
+            if node is not None and not isinstance(node, Table) and node.what != "the string ":
+                judge.say(node, "wrong-type", f"must be a string, not {node.what}")
+            else:
+                judge.say(node or document, "missing-field", f"{name} is not set{near}", field=name)
+    if judge.found:
+        return False
+    api_version, kind = (content(document.entries[name]) for name in ("apiVersion", "kind"))
+    return schema(api_version, kind) is not None or _judge_kind(document, api_version, kind, judge)
+
+
+def _judge_kind(document: Table, api_version: str, kind: str, judge: Judge) -> bool:
+    """A kind without a table: unknown to us, or to every cluster."""
+    group = api_version.rpartition("/")[0]
+    groups = {version.rpartition("/")[0] for version, _ in known_kinds()}
+    if group not in groups or kind in _WITHOUT_TABLES.get(group, ()):
+        node = document.entries["kind"]
+        judge.say(node, "unchecked-kind", f"no field tables for {api_version} {kind}")
+        return True
+    versions = [v for v, k in known_kinds() if k == kind and v.rpartition("/")[0] == group]
+    if versions:
+        node = document.entries["apiVersion"]
+        message = f'no matches for kind "{kind}" in version "{api_version}"'
+        judge.say(node, "no-such-kind", message, f"Write {' or '.join(versions)}.")
+        return False
+    kinds = [k for v, k in known_kinds() if v == api_version]
+    node = document.entries["kind"]
+    message = f'no matches for kind "{kind}" in version "{api_version}"{did_you_mean(kind, kinds)}'
+    judge.say(node, "no-such-kind", message)
+    return False
+
+
+def _judge_document(document: Table, api_version: str, kind: str, judge: Judge) -> None:
+    known = schema(api_version, kind)
+    namespaced = True
+    kept: Node = document
+    if known is not None:
+        namespaced = known.namespaced
+        judge.found += [_about_claims(f, kind) for f in check_shape(document, known.shape)]
+        kept = pruned(document, known.shape)
+        if (status := document.get("status")) is not None:
+            judge.say(status, "status-ignored", "the status is dropped")
+    if any(finding.reason == "wrong-type" for finding in judge.found):
+        return  # decoding ends there, and no rule is asked
+    assert isinstance(kept, Table)
+    rule = _RULES.get((api_version.rpartition("/")[0], kind))
+    try:
+        judge_metadata(kept, (api_version, kind), judge, namespaced=namespaced)
+        if rule is not None:
+            rule(kept, judge)
+    except InvalidManifest as error:  # a value that only a rule needs to be of some type
+        found = Finding("wrong-type", error.field, str(error), "", error.file, error.line)
+        judge.found.append(found)
+
+
+def _about_claims(finding: Finding, kind: str) -> Finding:
+    """A device claim that Knative has no field for has a reason and a fix of its own."""
+    claim = finding.field.rpartition(".")[2] in _CLAIMS
+    if not claim or finding.reason != "unknown-field" or kind not in _KNATIVE:
+        return finding
+    message = f"{finding.message}: Knative Serving has no API for device claims"
+    fix = REASONS["claim-dropped"].fix
+    return replace(finding, reason="claim-dropped", message=message, fix=fix)

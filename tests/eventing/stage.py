@@ -131,17 +131,22 @@ class Stage:
     concurrency: Callable[[Trigger], int | None] = lambda _: None
     observer: Observer = field(default_factory=Observer)
     broker_class: str | None = None
+    more_brokers: Sequence[str] = ()
+    resolve: Callable[[Destination, str], str] = resolve
 
     async def __aenter__(self) -> "Stage":
         self.log = self.log or MemoryLog(self.settings, self.clock)
         plan = Plan(
-            brokers=(Broker("default", "b", self.broker_class, self.delivery),),
+            brokers=(
+                Broker("default", "b", self.broker_class, self.delivery),
+                *(Broker("default", name) for name in self.more_brokers),
+            ),
             triggers=tuple(self.triggers),
         )
         self.plane = EventingPlane(
             plan,
             None,
-            resolve,
+            self.resolve,
             settings=self.settings,
             clock=self.clock,
             observer=self.observer,

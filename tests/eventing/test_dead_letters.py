@@ -2,11 +2,12 @@
 
 import base64
 import socket
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
 
-from relume.config import Delivery, Destination
+from relume.config import Delivery, Destination, Ref
 
 from .stage import BROKER, Stage, Subscriber, answer, event, trigger
 
@@ -101,3 +102,23 @@ async def test_nobody_listening_is_tried_again_and_then_a_dead_letter() -> None:
             [dead] = await stage.buried()
             assert dead.event.attributes["knativeerrorcode"] == -1
             assert dead.event.attributes["deadletterreason"] == "retries-exhausted"
+
+
+@pytest.mark.parametrize("read", [False, True])
+async def test_a_sink_that_is_a_broker_here_gets_what_a_trigger_of_it_reads(read: bool) -> None:
+    """Where nobody reads it, the Broker that gave the event up keeps it, to be redriven."""
+    async with Subscriber(answer(status=422)) as failing, Subscriber() as ingress:
+        sink = Destination(ref=Ref("Broker", "default", "dead", "v1"))
+        triggers = [trigger("t", failing.url, delivery=Delivery(dead_letter_sink=sink))]
+        if read:
+            triggers.append(replace(trigger("u", ingress.url), broker="dead"))
+
+        def resolve(destination: Destination, _: str) -> str:
+            return ingress.url if destination.ref else str(destination.uri)
+
+        async with Stage(triggers, more_brokers=["dead"], resolve=resolve) as stage:
+            await stage.post(event("1"))
+            [record] = await stage.until("dead-lettered")
+            assert record.detail is not None
+            assert ("kept by the Broker: nobody reads" in record.detail) is not read
+            assert (ingress.ids, len(await stage.buried())) == ((["1"], 0) if read else ([], 1))

@@ -39,7 +39,10 @@ Idle = Callable[[], AbstractContextManager[None]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A Trigger, resolved: where its events come from and go to."""
+    """A Trigger, resolved: where its events come from and go to.
+
+    `sink_unread`: the dead letter sink is a Broker of this plane that no Trigger reads.
+    """
 
     broker: BrokerKey
     trigger: str
@@ -48,6 +51,7 @@ class Route:
     policy: DeliveryPolicy
     url: str
     dead_letter_url: str | None = None
+    sink_unread: bool = False
     ordered: bool = False
 
 
@@ -124,7 +128,11 @@ class Courier:
         dead = replace(envelope, event=event)
         where = route.dead_letter_url
         words = f"{letter.reason}: {letter.data[:200].decode(errors='replace')}"
-        if where is None or not await self._sink(where, dead):
+        if route.sink_unread:
+            # There it would be gone after a while; here it can be redriven.
+            await self._log.bury(route.broker, route.trigger, dead, math.inf)
+            where = f"kept by the Broker: nobody reads {where}"
+        elif where is None or not await self._sink(where, dead):
             why = "no sink" if where is None else f"{where} failed"
             if not rules.keeps and letter.reason != "internal":
                 return self._drop(event, f"{words} ({why})", attempt)

@@ -156,8 +156,16 @@ class EventingPlane:
             policy=policy,
             url=self._resolve(trigger.subscriber, trigger.namespace),
             dead_letter_url=self._resolve(sink, trigger.namespace) if sink else None,
+            sink_unread=self._is_unread(sink, trigger.namespace),
             ordered=trigger.ordered,
         )
+
+    def _is_unread(self, sink: Destination | None, namespace: str) -> bool:
+        """Whether the sink is one of our Brokers, and no Trigger takes what comes into it."""
+        if sink is None or sink.ref is None or sink.ref.kind != "Broker":
+            return False
+        key = BrokerKey(sink.ref.namespace or namespace, sink.ref.name)
+        return key in self._brokers and key not in map(_broker_of, self._plan.triggers)
 
     def _at_once(self, trigger: Trigger, route: Route) -> int:
         """How many deliveries may run now."""

@@ -1,6 +1,6 @@
 """The ceiling: nats-py against nats-server with file storage, nothing of ours in between.
 
-    python event_ceiling.py FOLDER --seconds 5 --sync 1s
+    python event_ceiling.py FOLDER --seconds 5 --fsync interval
 
 Publishes 1 KiB messages, each acknowledged once it is stored, as many at once as nats-py allows by
 default; then fetches and acknowledges them. Prints one JSON object: events per second of both.
@@ -19,7 +19,7 @@ import uvloop
 from event_load import DATA
 from nats.js import JetStreamContext
 
-from relume.eventing.nats_server import NatsServer
+from relume.eventing.nats_server import Fsync, NatsServer
 
 _IN_FLIGHT = 1000
 _FETCH = 500
@@ -52,8 +52,8 @@ async def consume(jetstream: JetStreamContext, count: int) -> float:
     return time.perf_counter() - started
 
 
-async def measure(folder: Path, seconds: float, sync: str) -> dict[str, float]:
-    async with NatsServer(folder, sync_interval=sync) as server:
+async def measure(folder: Path, seconds: float, fsync: Fsync) -> dict[str, float]:
+    async with NatsServer(folder, fsync=fsync) as server:
         client = await nats.connect(server.url)
         jetstream = client.jetstream(publish_async_max_pending=_IN_FLIGHT)
         await jetstream.add_stream(name="bench", subjects=["bench"])
@@ -71,10 +71,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--sync", default="1s")
+    parser.add_argument("--fsync", default="interval")
     asked = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        json.dump(runner.run(measure(asked.folder, asked.seconds, asked.sync)), sys.stdout)
+        json.dump(runner.run(measure(asked.folder, asked.seconds, asked.fsync)), sys.stdout)
 
 
 if __name__ == "__main__":

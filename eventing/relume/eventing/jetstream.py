@@ -119,26 +119,28 @@ class JetStreamLog:
         return [each.new for each in stored]
 
     async def admit(self, broker: BrokerKey) -> None:
-        if self._disk is not None and self._disk.full:
-            raise DiskFull(f"{self._disk.free:,} bytes are left on the disk of the log")
         streams = self._brokers[broker]
-        if not self._over_limit(streams):
+        if self._full(broker) is None:
             return
         # What every Trigger has settled goes now: nats-server keeps its ids until it restarts.
         now = self._clock.monotonic()
         if now >= streams.looked + _LOOK_EVERY_S:
             streams.looked = now
             await self._sweep(streams, window_s=0)
-        if self._over_limit(streams):
-            raise BrokerFull(
-                f"{streams.events:,} events ({streams.bytes:,} bytes) wait in Broker {broker}"
-            )
+        if (full := self._full(broker)) is not None:
+            raise full
 
-    def _over_limit(self, streams: BrokerStreams) -> bool:
+    def _full(self, broker: BrokerKey) -> BrokerFull | DiskFull | None:
+        if self._disk is not None and self._disk.full:
+            return DiskFull(f"{self._disk.free:,} bytes are left on the disk of the log")
+        streams = self._brokers[broker]
         most_bytes, most_events = self._settings.max_log_bytes, self._settings.max_log_events
-        return (most_bytes is not None and streams.bytes >= most_bytes) or (
+        if (most_bytes is not None and streams.bytes >= most_bytes) or (
             most_events is not None and streams.events >= most_events
-        )
+        ):
+            what = f"{streams.events:,} events ({streams.bytes:,} bytes)"
+            return BrokerFull(f"{what} lie in Broker {broker}")
+        return None
 
     async def bury(
         self, broker: BrokerKey, trigger: str, envelope: Envelope, patience_s: float

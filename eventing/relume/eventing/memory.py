@@ -148,7 +148,7 @@ class MemoryLog:
         if (settings.max_log_events is not None and len(left) >= settings.max_log_events) or (
             settings.max_log_bytes is not None and sum(map(len, left)) >= settings.max_log_bytes
         ):
-            raise BrokerFull(f"{len(left)} events wait in Broker {broker}")
+            raise BrokerFull(f"{len(left)} events lie in Broker {broker}")
 
     async def bury(
         self, broker: BrokerKey, trigger: str, envelope: Envelope, patience_s: float

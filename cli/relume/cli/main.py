@@ -31,6 +31,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Cluster": {
         "render": "Make Kubernetes YAML for a cluster, and say why it is so.",
+        "claims": "Size a GPU claim; say which devices it gets, and why not.",
     },
     "Models": {
         "models": "List the models on this machine, or prepare one.",

@@ -84,7 +84,7 @@ def _why_not_free(engine: Engine, one: Numbered, matching: list[Candidate]) -> s
 def _matches(engine: Engine, one: Numbered, candidate: Candidate) -> bool:
     verdict = candidate.verdicts[one.number]
     if verdict == "in use":
-        return engine.matchers[one.number].verdict(candidate.device).verdict == "match"
+        return engine.matchers[one.number].decide(candidate.device).verdict == "match"
     return verdict == "match"
 
 

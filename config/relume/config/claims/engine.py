@@ -39,14 +39,14 @@ class NodeGroup:
     """Nodes that are alike for this problem, with one solution or one reason for all of them.
 
     `place` is the first of them; `taken` are its devices; `aborted` the device whose selector
-    fails, with the ask.
+    fails, with the number of the ask.
     """
 
     kind: Kind
     nodes: tuple[str, ...]
     place: Place
     taken: tuple[Taken, ...] = ()
-    aborted: tuple[Candidate, Ask] | None = None
+    aborted: tuple[Candidate, int] | None = None
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ class Engine:
         try:
             taken = self.search(place).run()
         except Aborted as error:
-            return NodeGroup("aborts", nodes, place, aborted=(error.candidate, error.ask))
+            return NodeGroup("aborts", nodes, place, aborted=(error.candidate, error.number))
         except Undecided:
             return NodeGroup("undecided", nodes, place)
         return NodeGroup("fits" if taken is not None else "does not fit", nodes, place, taken or ())
@@ -134,7 +134,7 @@ class Engine:
         # what "all" is.
         if held and one.ask.mode != "All" and not one.ask.admin_access:
             return "in use"
-        return self.matchers[one.number].verdict(device).verdict
+        return self.matchers[one.number].decide(device).verdict
 
     def _available(self, pool: Pool) -> dict[CounterKey, Quantity]:
         """The pool's counters less what devices in use consume."""

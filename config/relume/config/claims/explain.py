@@ -12,7 +12,7 @@ from relume.config.claims.devices import Device
 from relume.config.claims.documents import Document
 from relume.config.claims.engine import Engine, NodeGroup
 from relume.config.claims.inventory import Inventory, build
-from relume.config.claims.matching import ClauseVerdict, Matcher, tolerated
+from relume.config.claims.matching import ClauseVerdict, Decision, Matcher, tolerated
 from relume.config.claims.search import Numbered, Problem
 from relume.config.claims.workloads import Unit, units
 
@@ -88,13 +88,17 @@ def report(unit: Unit, inventory: Inventory, classes: Classes) -> Report:
     problem = Problem.of(unit.claims)
     if not unit.claims:
         return Report(unit, "satisfiable", "it asks DRA for no device")
-    matchers = {}
+    made: dict[object, Matcher] = {}
+    matchers: dict[int, Matcher] = {}
     for _, _, one in problem.each_ask():
         found = classes.by_name.get(one.ask.class_name)
         if found is None:
             sentence = f"the DeviceClass {one.ask.class_name} is not in the files read, nor shipped"
             return Report(unit, "unsatisfiable", sentence)
-        matchers[one.number] = Matcher.of(one.ask, found)
+        texts = tuple((s.expression, s.source) for s in (*found.selectors, *one.ask.selectors))
+        if texts not in made:
+            made[texts] = Matcher.of(one.ask, found)
+        matchers[one.number] = made[texts]
     engine = Engine(problem, inventory, matchers)
     groups = engine.solve()
     asks = tuple(_asks(engine))
@@ -109,8 +113,8 @@ def _answer(
     witness = _witness(engine, fitting[0]) if fitting else None
     aborting = [group for group in groups if group.kind == "aborts"]
     if aborting and aborting[0].aborted is not None:
-        candidate, ask = aborting[0].aborted
-        matcher = next(m for m in engine.matchers.values() if m.ask is ask)
+        candidate, number = aborting[0].aborted
+        matcher = engine.matchers[number]
         decision = matcher.decide(candidate.device)
         assert decision.clause is not None
         source = matcher.selectors[matcher.clauses[decision.clause].selector].source
@@ -193,17 +197,20 @@ def _asks(engine: Engine) -> Iterator[AskReport]:
 
 def _devices(engine: Engine, one: Numbered) -> tuple[tuple[ClauseCount, ...], tuple[Alike, ...]]:
     matcher = engine.matchers[one.number]
-    counts: list[Counter[ClauseVerdict]] = [Counter() for _ in matcher.clauses]
+    decisions: Counter[Decision] = Counter()
     alike: dict[tuple[str, str, int | None, str, str], list[str]] = {}
     for pool in engine.inventory.pools:
         for device in pool.devices:
             decision = matcher.decide(device)
-            for counter, verdict in zip(counts, decision.clauses, strict=True):
-                counter[verdict] += 1
+            decisions[decision] += 1
             refused = decision.verdict == "no match"
             state = "" if refused else _state(engine, one, device, pool.trouble)
             key = (title(device), decision.verdict, decision.clause, decision.why, state)
             alike.setdefault(key, []).append(device.placement.node or "any node")
+    counts: list[Counter[ClauseVerdict]] = [Counter() for _ in matcher.clauses]
+    for decision, devices in decisions.items():
+        for counter, verdict in zip(counts, decision.clauses, strict=True):
+            counter[verdict] += devices
     groups = [
         Alike(name, len(nodes), tuple(dict.fromkeys(nodes)), verdict, clause, why, state)
         for (name, verdict, clause, why, state), nodes in alike.items()
@@ -231,14 +238,12 @@ def _state(engine: Engine, one: Numbered, device: Device, trouble: str | None) -
 
 def title(device: Device) -> str:
     """What the device is, for people: its product, model or accelerator, with its partition."""
-    own = {
-        key.partition("/")[2]: held.value
-        for key, held in device.attributes.items()
-        if key.startswith(f"{device.driver}/")
-    }
-    name = next(
-        (str(own[k]) for k in ("productName", "model", "accelerator", "tpuGen") if own.get(k)),
-        device.driver,
-    )
-    profile = own.get("profile")
-    return f"{name} {profile}" if profile else name
+    own, driver = device.attributes, device.driver
+    name = driver
+    for key in ("productName", "model", "accelerator", "tpuGen"):
+        held = own.get(f"{driver}/{key}")
+        if held is not None and held.value:
+            name = str(held.value)
+            break
+    profile = own.get(f"{driver}/profile")
+    return f"{name} {profile.value}" if profile else name

@@ -46,39 +46,54 @@ class Outcome:
 
 
 @dataclass(slots=True)
+class Reads:
+    """Which keys some code can reach: names of attributes and capacities, or None for any."""
+
+    names: frozenset[str] | None
+    _known: dict[str, bool] = field(default_factory=dict)
+
+    def shape(self, device: Device) -> object:
+        """Equal for two devices that the code cannot tell apart."""
+        known, reaches = self._known, self._reaches
+        attributes = [
+            (key, attribute)
+            for key, attribute in device.attributes.items()
+            if (known[key] if key in known else reaches(key))
+        ]
+        capacity = [
+            (key, capacity.value)
+            for key, capacity in device.capacity.items()
+            if (known[key] if key in known else reaches(key))
+        ]
+        return device.driver, device.shareable, tuple(attributes), tuple(capacity)
+
+    def _reaches(self, key: str) -> bool:
+        found = self._known[key] = self.names is None or split(key)[1] in self.names
+        return found
+
+    def __or__(self, other: "Reads") -> "Reads":
+        if self.names is None or other.names is None:
+            return Reads(None)
+        return Reads(self.names | other.names)
+
+
+@dataclass(slots=True)
 class Program:
     """One compiled expression; remembers its outcome for each distinct device shape."""
 
     text: str
     _code: "Expression"
     _domains: tuple[str, ...]
-    _reads: frozenset[str] | None
+    reads: "Reads"
     _known: dict[object, Outcome] = field(default_factory=dict)
 
     def evaluate(self, device: Device) -> Outcome:
         """The outcome for a device. A missing key is an error, as it is for the scheduler."""
-        shape = self._shape(device)
+        shape = self.reads.shape(device)
         outcome = self._known.get(shape)
         if outcome is None:
             outcome = self._known[shape] = self._run(device)
         return outcome
-
-    def _shape(self, device: Device) -> object:
-        reads = self._reads
-        return (
-            device.driver,
-            device.shareable,
-            tuple(
-                (key, attribute)
-                for key, attribute in device.attributes.items()
-                if reads is None or split(key)[1] in reads
-            ),
-            tuple(
-                (key, capacity.value)
-                for key, capacity in device.capacity.items()
-                if reads is None or split(key)[1] in reads
-            ),
-        )
 
     def _run(self, device: Device) -> Outcome:
         seeds = dict.fromkeys((*self._domains, device.driver))
@@ -120,7 +135,7 @@ def compile_expression(text: str) -> Program:
         raise CelError(f"must evaluate to bool, not to {_type_name(kind)}")
     literals = [a or b for a, b in _STRING.findall(text)]
     words = frozenset((*_WORD.findall(text), *literals))
-    return Program(text, code, tuple(literals), None if _WHOLE.search(text) else words)
+    return Program(text, code, tuple(literals), Reads(None if _WHOLE.search(text) else words))
 
 
 def _native(attribute: Attribute) -> object:

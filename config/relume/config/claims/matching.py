@@ -5,12 +5,11 @@ from typing import Literal
 
 from relume.config.claims.claim_fields import Ask, DeviceClass, Selector
 from relume.config.claims.devices import Capacity, Device, Taint
-from relume.config.claims.expressions import CelError, Outcome, Program, compile_expression
+from relume.config.claims.expressions import CelError, Outcome, Program, Reads, compile_expression
 from relume.config.claims.quantity import Quantity
 from relume.config.claims.reasons import conjuncts, why_not
 
 ClauseVerdict = Literal["match", "no match", "error", "not reached"]
-_MATCH = Outcome("match")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +33,17 @@ class Decision:
 
 @dataclass(slots=True)
 class Matcher:
-    """The compiled selectors of one ask. Raises CelError when one does not compile."""
+    """The compiled selectors of an ask; remembers its decision for each shape of device."""
 
-    ask: Ask
-    device_class: DeviceClass
     selectors: tuple[Selector, ...]
     programs: tuple[Program, ...]
     clauses: tuple[Clause, ...]
+    reads: Reads
     _known: dict[object, Decision] = field(default_factory=dict)
 
     @classmethod
     def of(cls, ask: Ask, device_class: DeviceClass) -> "Matcher":
+        """Compile. Raises InvalidManifest or CelError for a selector that does not compile."""
         selectors = (*device_class.selectors, *ask.selectors)
         programs, clauses = [], []
         for number, selector in enumerate(selectors):
@@ -52,18 +51,20 @@ class Matcher:
             clauses += [
                 Clause(part, number, _part(part)) for part in conjuncts(selector.expression)
             ]
-        return cls(ask, device_class, selectors, tuple(programs), tuple(clauses))
-
-    def verdict(self, device: Device) -> Outcome:
-        """Match, no match or error, as the scheduler finds it: the first selector to fail ends."""
-        for program in self.programs:
-            outcome = program.evaluate(device)
-            if outcome.verdict != "match":
-                return outcome
-        return _MATCH
+        reads = Reads(frozenset())
+        for program in programs:
+            reads |= program.reads
+        return cls(selectors, tuple(programs), tuple(clauses), reads)
 
     def decide(self, device: Device) -> Decision:
-        """The verdict with every clause."""
+        """What the scheduler finds: the first selector that does not match ends it."""
+        shape = self.reads.shape(device)
+        decision = self._known.get(shape)
+        if decision is None:
+            decision = self._known[shape] = self._decide(device)
+        return decision
+
+    def _decide(self, device: Device) -> Decision:
         verdicts: list[ClauseVerdict] = ["not reached"] * len(self.clauses)
         for number, program in enumerate(self.programs):
             outcome = program.evaluate(device)

@@ -21,10 +21,10 @@ CounterKey = tuple[str, str, str, str]
 class Aborted(Exception):
     """The scheduler stops: a selector fails at run time on a device that it must look at."""
 
-    def __init__(self, candidate: "Candidate", ask: Ask) -> None:
+    def __init__(self, candidate: "Candidate", number: int) -> None:
         super().__init__(candidate.device.title)
         self.candidate = candidate
-        self.ask = ask
+        self.number = number
 
 
 class Undecided(Exception):
@@ -163,7 +163,7 @@ class Search:
         for i in range(start, len(self.candidates)):
             candidate = self.candidates[i]
             if candidate.verdicts[one.number] == "error" and not self._unavailable(one, i):
-                raise Aborted(candidate, one.ask)
+                raise Aborted(candidate, one.number)
             if candidate.verdicts[one.number] != "match":
                 continue
             alike = (candidate.kind, i in self._busy, self._share_of(i))
@@ -182,7 +182,7 @@ class Search:
     def _check_errors(self, one: Numbered, start: int) -> None:
         for candidate in self.candidates[start:]:
             if candidate.verdicts[one.number] == "error":
-                raise Aborted(candidate, one.ask)
+                raise Aborted(candidate, one.number)
 
     def _rare_values(self, one: Numbered, count: int, start: int) -> list[tuple[int, set[Values]]]:
         """For each matchAttribute: the values that too few devices share to be worth a try."""

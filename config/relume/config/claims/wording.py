@@ -49,10 +49,7 @@ def witness(report: Report) -> Iterator[tuple[str, str]]:
 
 def ask_title(one: AskReport) -> str:
     """What is asked: `request gpu: 2 of llm-gpu-40g`."""
-    if one.ask.mode == "All":
-        amount = "all"
-    else:
-        amount = str(one.ask.count)
+    amount = "all" if one.ask.mode == "All" else str(one.ask.count)
     admin = ", with admin access" if one.ask.admin_access else ""
     return f"request {one.request}: {amount} of {one.ask.class_name}{admin}"
 
@@ -128,7 +125,7 @@ def _ask_json(one: AskReport) -> dict[str, object]:
         "mode": one.ask.mode,
         "count": one.ask.count,
         "clauses": [
-            {"clause": c.text, "source": c.source, "devices": dict(c.counts)} for c in one.clauses
+            {"clause": c.text, "source": c.source, "devices": c.counts} for c in one.clauses
         ],
         "devices": [
             {

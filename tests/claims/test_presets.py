@@ -1,7 +1,6 @@
 """The shipped DeviceClasses: valid, guarded, and the same in code and in config/dra."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,25 +21,24 @@ QUALIFIED_PART = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 READ = re.compile(r"device\.(?:attributes|capacity)\['[^']+'\]\.\w+")
 
 
-def each() -> Iterator[object]:
-    return (pytest.param(preset, id=preset.name) for preset in presets())
+each = [pytest.param(preset, id=preset.name) for preset in presets()]
 
 
-@pytest.mark.parametrize("preset", each())
+@pytest.mark.parametrize("preset", each)
 def test_a_preset_can_be_asked_for_as_an_extended_resource(preset: Preset) -> None:
     prefix, _, name = extended_resource(preset.name).partition("/")
     assert prefix == "deviceclass.resource.kubernetes.io"
     assert QUALIFIED_PART.fullmatch(name)
 
 
-@pytest.mark.parametrize("preset", each())
+@pytest.mark.parametrize("preset", each)
 def test_a_preset_guards_every_key_it_reads_in_the_same_expression(preset: Preset) -> None:
     for expression in preset.selectors:
         guarded = set(re.findall(r"has\(([^)]*)\)", expression))
         assert set(READ.findall(expression)) == guarded
 
 
-@pytest.mark.parametrize("preset", each())
+@pytest.mark.parametrize("preset", each)
 def test_a_preset_names_its_driver_first(preset: Preset) -> None:
     assert preset.selectors[0] == f"device.driver == '{preset.driver}'"
 

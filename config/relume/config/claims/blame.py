@@ -9,10 +9,16 @@ from relume.config.claims.search import Aborted, Candidate, Numbered, Undecided
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """What the node lacks, as the end of "no node has …"; the higher `rank`, the nearer it came."""
+    """What the node lacks, as the end of "no node has …"; the nearest has the highest `order`."""
 
     rank: int
     lacks: str
+    near: int = 0
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """By kind of reason, then by how many devices there are."""
+        return self.rank, self.near
 
 
 NOTHING = Reason(0, "any devices")
@@ -42,7 +48,7 @@ def _any_all(engine: Engine) -> bool:
 
 
 def _of_alternatives(short: list[Reason], name: str, asks: tuple[Numbered, ...]) -> Reason:
-    nearest = max(short, key=lambda reason: reason.rank)
+    nearest = max(short, key=lambda reason: reason.order)
     if len(short) == 1:
         return nearest
     each = "; ".join(f"{a.ask.name}: {r.lacks}" for a, r in zip(asks, short, strict=True))
@@ -57,12 +63,14 @@ def _shortage(engine: Engine, place: Place, one: Numbered) -> Reason | None:
     if not matching:
         return Reason(_NO_MATCH, f"a device that matches {label}")
     if len(matching) < need:
-        return Reason(_FEW, f"{need} devices that match {label}, only {len(matching)}")
+        return Reason(
+            _FEW, f"{need} devices that match {label}, only {len(matching)}", len(matching)
+        )
     free = [c for c in matching if c.usable[one.number]]
     if len(free) >= need:
         return None
     lacks = f"{_devices(need, 'free ')} for {label}: {len(matching)} match"
-    return Reason(_TAKEN, lacks + _why_not_free(engine, one, matching))
+    return Reason(_TAKEN, lacks + _why_not_free(engine, one, matching), len(free))
 
 
 def _why_not_free(engine: Engine, one: Numbered, matching: list[Candidate]) -> str:

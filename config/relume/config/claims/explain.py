@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from relume.config.claims.blame import NOTHING, Reason, blame
@@ -134,7 +134,7 @@ def _answer(
 def _sentence(engine: Engine, groups: Sequence[NodeGroup], asks: Sequence[AskReport]) -> str:
     if not groups:
         return "the inventory has no node with devices"
-    nearest = max((blame(engine, group.place) for group in groups), key=lambda r: r.rank)
+    nearest = max((blame(engine, group.place) for group in groups), key=lambda r: r.order)
     sentence = f"no node has {nearest.lacks}"
     if nearest.rank > 2:
         return sentence
@@ -161,12 +161,12 @@ def _witness(engine: Engine, group: NodeGroup) -> Witness:
 def _nodes(engine: Engine, groups: Sequence[NodeGroup]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Why, and the nodes of which it holds; the nearest first."""
     said: dict[str, list[str]] = {}
-    ranks: dict[str, int] = {}
+    ranks: dict[str, tuple[int, int]] = {}
     for group in groups:
         reason = _node_reason(engine, group)
         said.setdefault(reason.lacks, []).extend(group.nodes)
-        ranks[reason.lacks] = max(reason.rank, ranks.get(reason.lacks, 0))
-    for words in sorted(said, key=lambda w: -ranks[w]):
+        ranks[reason.lacks] = reason.order
+    for words in sorted(said, key=ranks.__getitem__, reverse=True):
         yield words, tuple(said[words])
 
 
@@ -180,7 +180,7 @@ def _node_reason(engine: Engine, group: NodeGroup) -> Reason:
         case "undecided":
             return Reason(80, "given up")
     reason = blame(engine, group.place)
-    return Reason(reason.rank, "no devices" if reason == NOTHING else f"lacks {reason.lacks}")
+    return replace(reason, lacks="no devices" if reason == NOTHING else f"lacks {reason.lacks}")
 
 
 def _total(groups: Iterable[NodeGroup]) -> int:

@@ -1,0 +1,416 @@
+"""Which devices a claim gets: the rules of the structured-parameters allocator, one by one."""
+
+import pytest
+
+from relume.config.claims.explain import Report
+from tests.claims.building import (
+    DRIVER,
+    Json,
+    claim,
+    device,
+    explained,
+    held,
+    request,
+    resource_slice,
+)
+
+A, B, C, D = (device(name) for name in "abcd")
+
+
+def counted(name: str, amount: int, **fields: object) -> Json:
+    counters = [{"counterSet": "card", "counters": {"slices": {"value": str(amount)}}}]
+    return device(name, consumesCounters=counters, **fields)
+
+
+def in_two(first: Json, second: Json) -> tuple[Json, Json]:
+    """Two slices of one pool."""
+    pool = {"name": "node", "generation": 1, "resourceSliceCount": 2}
+    for one, name in ((first, "1"), (second, "2")):
+        one["spec"]["pool"] = pool  # type: ignore[index]
+        one["metadata"]["name"] = name  # type: ignore[index]
+    return first, second
+
+
+def share(name: str = "a", memory: str = "10Gi", **policy: object) -> Json:
+    held = {"value": memory, **({"requestPolicy": policy} if policy else {})}
+    return device(name, allowMultipleAllocations=True, capacity={"memory": held})
+
+
+def asks(name: str, memory: str) -> Json:
+    return request(name, capacity={"requests": {"memory": memory}})
+
+
+def used_by_another() -> Json:
+    """A claim that holds device a of the node."""
+    used = claim(request(), name="other")
+    result = {"request": "gpu", "driver": DRIVER, "pool": "node", "device": "a"}
+    used["status"] = {"allocation": {"devices": {"results": [result]}}}
+    return used
+
+
+def unsatisfiable(report: Report, words: str) -> None:
+    assert report.answer == "unsatisfiable"
+    assert words in report.sentence
+
+
+def test_the_first_devices_in_the_order_of_the_slice_are_taken() -> None:
+    report = explained(claim(request(count=2)), resource_slice("node", [C, A, B]))
+    assert held(report) == ["c", "a"]
+
+
+def test_a_device_is_given_once() -> None:
+    asked = claim(request("one"), request("two"))
+    assert held(explained(asked, resource_slice("node", [A, B]))) == ["a", "b"]
+    unsatisfiable(explained(asked, resource_slice("node", [A])), "2 requests at once")
+
+
+def test_all_devices_of_a_claim_are_on_one_node() -> None:
+    slices = resource_slice("n1", [A]), resource_slice("n2", [A, B])
+    report = explained(claim(request(count=2)), *slices)
+    assert report.witness is not None
+    assert report.witness.node == "n2"
+    unsatisfiable(explained(claim(request(count=3)), *slices), "only 2")
+
+
+def test_an_earlier_request_gives_way_to_a_later_one() -> None:
+    big = device("big", {"size": 2})
+    asked = claim(request("any"), request("big", f"device.attributes['{DRIVER}'].size == 2"))
+    report = explained(asked, resource_slice("node", [big, device("small", {"size": 1})]))
+    assert held(report) == ["small", "big"]
+
+
+def test_all_takes_every_match_and_needs_at_least_one() -> None:
+    asked = claim(request(allocationMode="All"))
+    assert held(explained(asked, resource_slice("node", [A, B, C]))) == ["a", "b", "c"]
+    none = claim(request("gpu", "false", allocationMode="All"))
+    unsatisfiable(explained(none, resource_slice("node", [A])), "a device that matches")
+
+
+def test_all_fails_when_one_match_is_taken() -> None:
+    asked = claim(request("one"), request("rest", allocationMode="All"))
+    assert explained(asked, resource_slice("node", [A, B])).answer == "unsatisfiable"
+
+
+def test_a_claim_holds_at_most_32_devices() -> None:
+    devices = [device(f"d{i}") for i in range(40)]
+    inventory = resource_slice("node", devices)
+    assert explained(claim(request(count=32)), inventory).answer == "satisfiable"
+    assert explained(claim(request(count=33)), inventory).answer == "unsatisfiable"
+    assert explained(claim(request(allocationMode="All")), inventory).answer == "unsatisfiable"
+
+
+class TestFirstAvailable:
+    def test_the_first_alternative_that_fits_is_taken(self) -> None:
+        alternatives = [
+            {"name": "four", "deviceClassName": "any", "count": 4},
+            {"name": "two", "deviceClassName": "any", "count": 2},
+            {"name": "one", "deviceClassName": "any"},
+        ]
+        asked = claim({"name": "gpu", "firstAvailable": alternatives})
+        report = explained(asked, resource_slice("node", [A, B, C]))
+        assert held(report) == ["a", "b"]
+        assert report.witness is not None
+        assert report.witness.devices[0][1] == "gpu/two"
+
+    def test_a_later_request_makes_an_earlier_one_take_its_next_alternative(self) -> None:
+        alternatives = [
+            {"name": "three", "deviceClassName": "any", "count": 3},
+            {"name": "one", "deviceClassName": "any"},
+        ]
+        asked = claim({"name": "gpu", "firstAvailable": alternatives}, request("more"))
+        assert held(explained(asked, resource_slice("node", [A, B, C]))) == ["a", "b"]
+
+    def test_what_every_alternative_lacks_is_said(self) -> None:
+        alternatives = [
+            {"name": "two", "deviceClassName": "any", "count": 2},
+            {
+                "name": "odd",
+                "deviceClassName": "any",
+                "selectors": [{"cel": {"expression": "1 == 2"}}],
+            },
+        ]
+        asked = claim({"name": "gpu", "firstAvailable": alternatives})
+        unsatisfiable(explained(asked, resource_slice("node", [A])), "two: 2 devices that match")
+
+
+class TestConstraints:
+    devices = tuple(
+        device(name, {"root": root, "model": "m"})
+        for name, root in (("a", "r1"), ("b", "r2"), ("c", "r2"), ("d", "r1"))
+    )
+
+    def constrained(self, kind: str, attribute: str, **fields: object) -> Report:
+        constraint = {kind: f"{DRIVER}/{attribute}", **fields}
+        asked = claim(request(count=2), constraints=[constraint])
+        return explained(asked, resource_slice("node", self.devices))
+
+    def test_match_attribute_takes_devices_that_share_the_value(self) -> None:
+        assert held(self.constrained("matchAttribute", "root")) == ["a", "d"]
+
+    def test_distinct_attribute_takes_devices_that_differ(self) -> None:
+        assert held(self.constrained("distinctAttribute", "root")) == ["a", "b"]
+
+    def test_it_says_which_attribute_no_devices_share(self) -> None:
+        asked = claim(request(count=3), constraints=[{"matchAttribute": f"{DRIVER}/root"}])
+        report = explained(asked, resource_slice("node", self.devices))
+        unsatisfiable(report, f"no node has 3 devices that share {DRIVER}/root")
+
+    def test_it_says_in_which_attribute_no_devices_differ(self) -> None:
+        report = self.constrained("distinctAttribute", "model")
+        unsatisfiable(report, f"no node has 2 devices that differ in {DRIVER}/model")
+
+    def test_a_device_without_the_attribute_never_fits(self) -> None:
+        report = self.constrained("matchAttribute", "nosuch")
+        unsatisfiable(report, f"a matching device with the attribute {DRIVER}/nosuch")
+
+    def test_a_constraint_concerns_only_the_requests_it_names(self) -> None:
+        constraint = {"matchAttribute": f"{DRIVER}/root", "requests": ["two"]}
+        asked = claim(request("one"), request("two", count=2), constraints=[constraint])
+        assert held(explained(asked, resource_slice("node", self.devices))) == ["a", "b", "c"]
+
+    def test_it_can_name_one_alternative_of_a_request(self) -> None:
+        alternatives = [
+            {"name": "three", "deviceClassName": "any", "count": 3},
+            {"name": "two", "deviceClassName": "any", "count": 2},
+        ]
+        constraint = {"matchAttribute": f"{DRIVER}/root", "requests": ["gpu/three"]}
+        asked = claim({"name": "gpu", "firstAvailable": alternatives}, constraints=[constraint])
+        assert held(explained(asked, resource_slice("node", self.devices))) == ["a", "b"]
+
+    def test_lists_match_when_they_have_a_value_in_common(self) -> None:
+        """KEP-5491: all devices must share one value of a list attribute."""
+        lists = {"a": ["x", "y"], "b": ["y"], "c": ["x"]}
+        devices: list[Json] = [
+            {"name": name, "attributes": {"roots": {"strings": values}}}
+            for name, values in lists.items()
+        ]
+        asked = claim(request(count=2), constraints=[{"matchAttribute": f"{DRIVER}/roots"}])
+        assert held(explained(asked, resource_slice("node", devices))) == ["a", "b"]
+        three = claim(request(count=3), constraints=[{"matchAttribute": f"{DRIVER}/roots"}])
+        assert explained(three, resource_slice("node", devices)).answer == "unsatisfiable"
+
+
+class TestPartitions:
+    """KEP-4815: devices that draw on shared counters."""
+
+    def pool(self, *devices: Json, there: int = 8) -> tuple[Json, Json]:
+        sets = [{"name": "card", "counters": {"slices": {"value": str(there)}}}]
+        counters = resource_slice("node", (), sharedCounters=sets)
+        return in_two(counters, resource_slice("node", devices))
+
+    def test_partitions_fit_while_the_counters_last(self) -> None:
+        parts = [counted(name, 4) for name in "abc"]
+        assert held(explained(claim(request(count=2)), *self.pool(*parts))) == ["a", "b"]
+        report = explained(claim(request(count=3)), *self.pool(*parts))
+        unsatisfiable(report, "counter sets card")
+
+    def test_a_smaller_partition_is_found_where_a_larger_one_does_not_fit(self) -> None:
+        parts = [counted("half", 4), counted("whole", 8), counted("other", 4)]
+        assert held(explained(claim(request(count=2)), *self.pool(*parts))) == ["half", "other"]
+
+    def test_a_partition_in_use_has_taken_its_share(self) -> None:
+        parts = self.pool(counted("a", 4), counted("b", 8))
+        assert explained(claim(request()), *parts, used_by_another()).answer == "unsatisfiable"
+
+    def test_a_pool_without_the_counters_it_needs_offers_nothing(self) -> None:
+        report = explained(claim(request()), resource_slice("node", [counted("a", 1)]))
+        unsatisfiable(report, "consumes slices of card, which is not there")
+
+
+class TestSharedDevices:
+    """KEP-5075: devices that several claims and requests share by capacity."""
+
+    def test_requests_share_a_device_up_to_its_capacity(self) -> None:
+        inventory = resource_slice("node", [share()])
+        both = claim(asks("one", "6Gi"), asks("two", "4Gi"))
+        assert held(explained(both, inventory)) == ["a", "a"]
+        more = claim(asks("one", "6Gi"), asks("two", "5Gi"))
+        assert explained(more, inventory).answer == "unsatisfiable"
+
+    def test_one_request_takes_different_devices(self) -> None:
+        asked = claim(request("gpu", count=2, capacity={"requests": {"memory": "1Gi"}}))
+        assert explained(asked, resource_slice("node", [share()])).answer == "unsatisfiable"
+
+    def test_what_is_not_asked_for_costs_the_default_or_all(self) -> None:
+        asked = claim(request("one"), request("two"))
+        assert explained(asked, resource_slice("node", [share()])).answer == "unsatisfiable"
+        cheap = resource_slice("node", [share(default="5Gi", validValues=["5Gi", "10Gi"])])
+        assert held(explained(asked, cheap)) == ["a", "a"]
+
+    @pytest.mark.parametrize(
+        ("asked", "fits"), [("1Gi", True), ("3Gi", True), ("5Gi", True), ("7Gi", False)]
+    )
+    def test_an_amount_is_rounded_up_to_the_next_valid_one(self, asked: str, fits: bool) -> None:
+        policy = {"default": "2Gi", "validRange": {"min": "2Gi", "max": "6Gi", "step": "2Gi"}}
+        report = explained(claim(asks("gpu", asked)), resource_slice("node", [share(**policy)]))
+        assert (report.answer == "satisfiable") is fits
+
+    def test_rounding_up_can_be_too_much_for_two(self) -> None:
+        policy = {"default": "1Gi", "validRange": {"min": "4Gi", "step": "4Gi"}}
+        inventory = resource_slice("node", [share(**policy)])
+        asked = claim(asks("one", "5Gi"), asks("two", "1Gi"))
+        assert explained(asked, inventory).answer == "unsatisfiable"
+
+    def test_shares_of_other_claims_count(self) -> None:
+        other = claim(request(), name="other")
+        result = {"request": "gpu", "driver": DRIVER, "pool": "node", "device": "a"}
+        result |= {"shareID": "1", "consumedCapacity": {"memory": "8Gi"}}  # type: ignore[dict-item]
+        other["status"] = {"allocation": {"devices": {"results": [result]}}}
+        inventory = resource_slice("node", [share()]), other
+        assert explained(claim(asks("gpu", "2Gi")), *inventory).answer == "satisfiable"
+        report = explained(claim(asks("gpu", "3Gi")), *inventory)
+        unsatisfiable(report, "enough capacity left")
+
+    def test_a_capacity_that_a_device_does_not_have_does_not_match(self) -> None:
+        asked = claim(request("gpu", capacity={"requests": {"nosuch": "1"}}))
+        report = explained(asked, resource_slice("node", [share()]))
+        unsatisfiable(report, "1 without the capacity asked for")
+
+
+class TestTaints:
+    """KEP-5055."""
+
+    tainted = device("a", taints=[{"key": "hot", "value": "yes", "effect": "NoSchedule"}])
+
+    @pytest.mark.parametrize(
+        ("toleration", "fits"),
+        [
+            ({"key": "hot", "operator": "Exists"}, True),
+            ({"key": "hot", "operator": "Equal", "value": "yes"}, True),
+            ({"key": "hot", "value": "no"}, False),
+            ({"operator": "Exists"}, True),
+            ({"key": "hot", "operator": "Exists", "effect": "NoExecute"}, False),
+            ({"key": "cold", "operator": "Exists"}, False),
+        ],
+    )
+    def test_a_tainted_device_needs_a_toleration(self, toleration: Json, fits: bool) -> None:
+        asked = claim(request(tolerations=[toleration]))
+        report = explained(asked, resource_slice("node", [self.tainted]))
+        assert (report.answer == "satisfiable") is fits
+
+    def test_the_taint_is_named(self) -> None:
+        report = explained(claim(request()), resource_slice("node", [self.tainted]))
+        unsatisfiable(report, "1 tainted hot=yes:NoSchedule")
+
+    def test_an_effect_of_none_keeps_nobody_away(self) -> None:
+        taints = [{"key": "note", "effect": "None"}]
+        asked = explained(claim(request()), resource_slice("node", [device("a", taints=taints)]))
+        assert asked.answer == "satisfiable"
+
+    def test_a_rule_taints_the_devices_it_selects(self) -> None:
+        rule = {
+            "apiVersion": "resource.k8s.io/v1",
+            "kind": "DeviceTaintRule",
+            "metadata": {"name": "rule"},
+            "spec": {
+                "deviceSelector": {"device": "a"},
+                "taint": {"key": "hot", "effect": "NoExecute"},
+            },
+        }
+        assert held(explained(claim(request()), resource_slice("node", [A, B]), rule)) == ["b"]
+
+
+class TestInUse:
+    def test_a_device_in_use_is_not_given_again(self) -> None:
+        inventory = resource_slice("node", [A]), used_by_another()
+        unsatisfiable(explained(claim(request()), *inventory), "in use by default/other")
+
+    def test_admin_access_takes_it_all_the_same(self) -> None:
+        inventory = resource_slice("node", [A]), used_by_another()
+        assert held(explained(claim(request(adminAccess=True)), *inventory)) == ["a"]
+
+    def test_admin_access_takes_a_device_once_for_a_claim(self) -> None:
+        asked = claim(request("one", adminAccess=True), request("two", adminAccess=True))
+        assert explained(asked, resource_slice("node", [A])).answer == "unsatisfiable"
+
+    def test_the_selectors_of_a_device_in_use_are_not_evaluated(self) -> None:
+        asked = claim(request("gpu", f"device.attributes['{DRIVER}'].good"))
+        devices = [A, device("b", {"good": True})]
+        assert explained(asked, resource_slice("node", devices)).answer == "aborts"
+        assert held(explained(asked, resource_slice("node", devices), used_by_another())) == ["b"]
+
+
+class TestPools:
+    """KEP-4381: only the newest generation of a complete pool counts."""
+
+    def versioned(self, name: str, generation: int, count: int, *devices: Json) -> Json:
+        pool = {"name": "node", "generation": generation, "resourceSliceCount": count}
+        made = resource_slice("node", devices, pool=pool)
+        made["metadata"] = {"name": name}
+        return made
+
+    def test_an_older_generation_is_ignored(self) -> None:
+        slices = self.versioned("old", 1, 1, A, B), self.versioned("new", 2, 1, C)
+        assert held(explained(claim(request()), *slices)) == ["c"]
+        assert explained(claim(request(count=2)), *slices).answer == "unsatisfiable"
+
+    def test_an_incomplete_pool_offers_nothing(self) -> None:
+        report = explained(claim(request()), self.versioned("half", 1, 2, A))
+        unsatisfiable(report, "1 of 2 slices of generation 1 are there")
+
+    def test_an_incomplete_pool_stops_a_request_for_all(self) -> None:
+        half = self.versioned("half", 1, 2, A)
+        whole = resource_slice("node", [B], driver="other.example.com")
+        assert held(explained(claim(request()), half, whole)) == ["b"]
+        report = explained(claim(request(allocationMode="All")), half, whole)
+        assert report.answer == "unsatisfiable"
+
+    def test_a_pool_with_a_name_twice_offers_nothing(self) -> None:
+        report = explained(claim(request()), resource_slice("node", [A, A]))
+        unsatisfiable(report, "the device name a is there twice")
+
+
+class TestNodes:
+    def node(self, name: str, **labels: str) -> Json:
+        return {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": name, "labels": labels},
+        }
+
+    def test_a_slice_for_all_nodes_is_on_each(self) -> None:
+        shared = resource_slice("pool", [A], nodeName=None, allNodes=True)
+        report = explained(claim(request()), shared, self.node("n1"), self.node("n2"))
+        assert report.sentence == "2 of 2 nodes can serve it"
+
+    def test_a_node_selector_chooses_nodes_by_label(self) -> None:
+        terms = [{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["b"]}]}]
+        selector = {"nodeSelectorTerms": terms}
+        shared = resource_slice("pool", [A], nodeName=None, nodeSelector=selector)
+        report = explained(
+            claim(request()), shared, self.node("n1", zone="a"), self.node("n2", zone="b")
+        )
+        assert report.witness is not None
+        assert report.witness.node == "n2"
+
+    def test_a_device_can_choose_its_own_node(self) -> None:
+        devices = [device("a", nodeName="n2"), device("b", nodeName="n1")]
+        made = resource_slice("pool", devices, nodeName=None, perDeviceNodeSelection=True)
+        report = explained(claim(request(count=1)), made)
+        assert report.sentence == "2 of 2 nodes can serve it"
+
+
+class TestErrors:
+    def test_a_key_that_a_device_lacks_stops_the_scheduler(self) -> None:
+        asked = claim(request("gpu", f"device.attributes['{DRIVER}'].index == 0"))
+        report = explained(asked, resource_slice("node", [A]))
+        assert report.answer == "aborts"
+        assert "request gpu selector 0 on device node/a: no such key: index" in report.sentence
+
+    def test_not_when_enough_devices_come_before_it(self) -> None:
+        """The scheduler evaluates a device only when it comes to it."""
+        asked = claim(request("gpu", f"device.attributes['{DRIVER}'].good"))
+        devices = [device("a", {"good": True}), B]
+        assert explained(asked, resource_slice("node", devices)).answer == "satisfiable"
+        assert explained(asked, resource_slice("node", devices[::-1])).answer == "aborts"
+
+    def test_a_guard_makes_it_no_match(self) -> None:
+        read = f"device.attributes['{DRIVER}'].good"
+        asked = claim(request("gpu", f"has({read}) && {read}"))
+        devices = [B, device("a", {"good": True})]
+        assert held(explained(asked, resource_slice("node", devices))) == ["a"]
+
+    def test_a_class_that_nobody_knows_is_said(self) -> None:
+        asked = claim({"name": "gpu", "exactly": {"deviceClassName": "nosuch"}})
+        report = explained(asked, resource_slice("node", [A]))
+        unsatisfiable(report, "the DeviceClass nosuch is not in the files read")

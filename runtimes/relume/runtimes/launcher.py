@@ -9,7 +9,8 @@ Relume adds come in through vLLM's endpoint plugin and `--middleware`. With `--t
 vLLM, loads no model, and forks a predictor whenever one is asked for (`relume.runtimes.template`).
 
 Environment: `PORT` (Knative's; `--port` wins), `RELUME_GRACE_S` (seconds from SIGTERM to SIGKILL),
-`RELUME_PARENT_PID` (end with that process), and what vLLM reads.
+`RELUME_EXPECT_DEVICES` (end where fewer are visible), `RELUME_PARENT_PID` (end with that process),
+and what vLLM reads.
 """
 
 import argparse
@@ -21,7 +22,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from relume.runtimes import handover, internals
+from relume.config.errors import RelumeError
+from relume.runtimes import devices, handover, internals
 from relume.runtimes.gatekeeper import Gatekeeper
 from relume.runtimes.parent import die_with_parent
 from relume.runtimes.phases import PROCESS, monotonic_ms
@@ -46,17 +48,33 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def serve(argv: Sequence[str]) -> None:
-    """Run vLLM's server with `argv` (the flags of `vllm serve`) in this process, until SIGTERM."""
+    """Run vLLM's server with `argv` (the flags of `vllm serve`) in this process, until SIGTERM.
+
+    Raises SystemExit with the reason, which a pod's status shows, where it cannot start.
+    """
+    try:
+        _serve(argv)
+    except RelumeError as error:
+        raise SystemExit(f"relume: {error.reason}: {error}") from error
+
+
+def _serve(argv: Sequence[str]) -> None:
     # vLLM's server has its own handlers once it serves. Until then: as process 1 of a container,
     # a signal without a handler would be ignored for the whole load.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+    wanted = devices.expected()
+    devices.require(wanted, devices.told())  # before the seconds that the import takes
     listening = open_port(argv)
     handover.gatekeeper = Gatekeeper.start(listening, PROCESS)
     os.register_at_fork(after_in_child=die_with_parent)  # no engine without its server
     with PROCESS.measure("import"):
         apply_environment()
         internals.import_engine(late=False)
-    _run_vllm(argv, listening)
+    flags = argv
+    if wanted:
+        devices.require(wanted, visible := devices.seen())
+        flags = [*devices.parallel_flags(argv, visible), *argv]
+    _run_vllm(flags, listening)
 
 
 def open_port(argv: Sequence[str]) -> socket.socket:

@@ -66,13 +66,13 @@ def with_defaults(argv: Sequence[str], *, cpu: bool) -> list[str]:
     and a bounded KV cache, each only where the user chose nothing.
     """
     added = ["--middleware", MIDDLEWARE]
-    if not _mentions(argv, ("--shutdown-timeout",)):
+    if not mentions(argv, ("--shutdown-timeout",)):
         added += ["--shutdown-timeout", str(ENGINE_EXIT_S)]
-    if cpu and not _mentions(argv, _COMPILE_FLAGS):
+    if cpu and not mentions(argv, _COMPILE_FLAGS):
         added.append("--enforce-eager")
-    if cpu and not _mentions(argv, _KV_FLAGS) and "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
+    if cpu and not mentions(argv, _KV_FLAGS) and "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
         added += ["--kv-cache-memory-bytes", str(CPU_KV_CACHE_BYTES)]
-    if not _mentions(argv, _TEMPLATE_FLAGS) and (template := chat_template_of(argv)):
+    if not mentions(argv, _TEMPLATE_FLAGS) and (template := chat_template_of(argv)):
         added += ["--chat-template", template]
     return [*added, *argv]
 
@@ -84,10 +84,8 @@ def chat_template_of(argv: Sequence[str]) -> str | None:
     another: half a second of each cold start. A folder with a processor, or with more templates
     than one, is left to vLLM.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--model", type=Path)
-    model: Path | None = parser.parse_known_args(list(argv))[0].model
-    if model is None or not model.is_dir():
+    model = model_folder(argv)
+    if model is None:
         return None
     if any((model / name).exists() for name in _OTHER_TEMPLATES):
         return None
@@ -100,7 +98,15 @@ def chat_template_of(argv: Sequence[str]) -> str | None:
     return template if isinstance(template, str) else None
 
 
-def _mentions(argv: Sequence[str], flags: Sequence[str]) -> bool:
+def model_folder(argv: Sequence[str]) -> Path | None:
+    """The folder that `--model` names; None where it names something else, or is not there."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--model", type=Path)
+    model: Path | None = parser.parse_known_args(list(argv))[0].model
+    return model if model is not None and model.is_dir() else None
+
+
+def mentions(argv: Sequence[str], flags: Sequence[str]) -> bool:
     """Whether `argv` has one of `flags` as vLLM reads them: `--a_b`, `--a-b.key=value`, `-O3`."""
     names = {re.split(r"[=.]", arg)[0].replace("_", "-") for arg in argv if arg.startswith("-")}
     names |= {name[:2] for name in names if name.startswith("-O")}

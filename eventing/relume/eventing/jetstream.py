@@ -163,9 +163,12 @@ class JetStreamLog:
             await self._sweep(streams, self._settings.duplicate_window_s)
 
     async def _sweep(self, streams: BrokerStreams, window_s: float) -> None:
+        now = self._clock.monotonic()
+        # Marked first: what is put back from here on may not have been finished.
+        streams.mark(now)
         try:
             await self.dead_letters.finish(streams)
-            await sweep(self._jetstream, streams, self._clock.monotonic(), window_s)
+            await sweep(self._jetstream, streams, now, window_s)
         except (TimeoutError, OSError, nats.errors.Error, StoreUnavailable) as error:
             log.warning("settled events of %s stay for now: %s", streams.stream, error)
 

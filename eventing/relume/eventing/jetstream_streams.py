@@ -80,6 +80,10 @@ class BrokerStreams:
         self.last_sequence = max(self.last_sequence, state.last_seq)
         self.events, self.bytes = state.messages, state.bytes
 
+    def mark(self, now: float) -> None:
+        """What was stored until now is this old."""
+        self.marks.append((now, self.last_sequence))
+
 
 async def ensure_streams(
     jetstream: JetStreamContext, streams: BrokerStreams, settings: EventingSettings
@@ -123,9 +127,8 @@ async def sweep(
 ) -> None:
     """Remove what every Trigger has settled and is older than the duplicate window.
 
-    Age is known from the calls of this function, so nothing goes in the first window of a process.
+    Age is known from the marks, so nothing goes in the first window of a process.
     """
-    streams.marks.append((now, streams.last_sequence))
     old = 0
     while streams.marks and streams.marks[0][0] <= now - window_s:
         old = streams.marks.popleft()[1]

@@ -33,7 +33,7 @@ _STATUS: dict[type[RelumeError], int] = {
     UnknownBroker: 404,
     NoSuchDeadLetter: 404,
     UnknownTrigger: 409,
-    StoreUnavailable: 503,
+    RelumeError: 503,
 }
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -105,8 +105,9 @@ def _answering(handler: Handler) -> Handler:
     async def answer(request: Request) -> Response:
         try:
             return await handler(request)
-        except tuple(_STATUS) as error:
-            return _refused(_STATUS[type(error)], str(error), error.reason)
+        except RelumeError as error:
+            status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
+            return _refused(status, str(error), error.reason)
 
     return answer
 

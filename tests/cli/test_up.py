@@ -292,3 +292,22 @@ def test_the_port_of_the_brokers_in_use_is_named_with_its_flag(manifest: Path, s
     assert done.stderr == (
         f"relume: port {port} is in use; choose another with --broker-port PORT\n"
     )
+
+
+def test_a_broker_at_its_limit_tells_producers_to_wait(manifest: Path, state: Path) -> None:
+    Subscriber.released.clear()
+    with up(manifest, "--broker-max-bytes", "1Ki", "--fsync", "always"):
+        url = f"{addresses(state)['broker']}/default/inbox"
+        headers = {"ce-specversion": "1.0", "ce-source": "/s", "ce-type": "ask"}
+        first = httpx.post(url, headers={**headers, "ce-id": "hold"}, content=bytes(2000))
+        second = httpx.post(url, headers={**headers, "ce-id": "next"}, content=bytes(2000))
+        config = (state / "nats" / "nats.conf").read_text()
+    assert first.status_code == 202
+    assert (second.status_code, second.json()["reason"]) == (503, "broker-full")
+    assert "sync_interval: always" in config
+
+
+def test_a_size_that_is_none_is_refused(manifest: Path, state: Path) -> None:
+    done = relume("up", str(manifest), "--broker-max-bytes", "lots")
+    assert done.returncode == 2
+    assert "write 500M or 10Gi" in done.stderr

@@ -21,15 +21,7 @@ from relume.runtimes.store import ModelStore, default_root
 INTERRUPTED_EXIT = 130
 
 
-def run(
-    files: Sequence[Path],
-    *,
-    state: Path,
-    port: int,
-    broker_port: int,
-    template: bool,
-    as_json: bool,
-) -> int:
+def run(files: Sequence[Path], settings: PlaneSettings, *, as_json: bool) -> int:
     """Serve the manifests until SIGTERM or SIGINT; 0 when all was drained, 130 when cut short.
 
     Raises whatever keeps the plane from starting, as an error with one line to say.
@@ -39,7 +31,6 @@ def run(
     plan = load(files)
     store = ModelStore(default_root())
     check(plan, store)
-    settings = PlaneSettings(state, port, broker_port, template)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_Foreground(LocalPlane(plan, settings, store), as_json).run())
 

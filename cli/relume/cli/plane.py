@@ -28,9 +28,10 @@ from relume.cli.warm import ColdStarter, Starter, warm_starter
 from relume.config import Broker, InferenceService, Plan
 from relume.config.version import version
 from relume.eventing.catalogue import Catalogue
-from relume.eventing.nats_server import NatsServer
+from relume.eventing.nats_server import Fsync, NatsServer
 from relume.eventing.observer import Observer
 from relume.eventing.plane import EventingPlane
+from relume.eventing.settings import EventingSettings
 from relume.runtimes.store import ModelStore
 from relume.serving.plane import ServingPlane
 
@@ -39,13 +40,19 @@ GRACE_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class PlaneSettings:
-    """Where and how a plane runs; port 0 is a free one."""
+    """Where and how a plane runs; port 0 is a free one.
+
+    `broker_max_bytes` bounds the log of each Broker (None: the disk does), `fsync` says when an
+    accepted event is on the disk itself.
+    """
 
     state: Path
     port: int = DEFAULT_HTTP_PORT
     broker_port: int = DEFAULT_BROKER_PORT
     template: bool = True
     grace_s: float = GRACE_S
+    broker_max_bytes: int | None = None
+    fsync: Fsync = "interval"
 
 
 class LocalPlane:
@@ -148,11 +155,13 @@ class LocalPlane:
     async def _start_eventing(
         self, stack: contextlib.AsyncExitStack, group: asyncio.TaskGroup, listening: socket.socket
     ) -> None:
-        nats = await stack.enter_async_context(NatsServer(self._settings.state))
+        settings = self._settings
+        nats = await stack.enter_async_context(NatsServer(settings.state, fsync=settings.fsync))
         eventing = EventingPlane(
             self.plan,
             nats,
             self._destinations.resolve,
+            settings=EventingSettings(max_log_bytes=settings.broker_max_bytes),
             observer=self._observer,
             concurrency=Capacity(self.plan).of,
         )

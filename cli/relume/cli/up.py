@@ -1,12 +1,29 @@
 """`relume up`: run manifests on this machine until a signal says otherwise."""
 
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from relume.cli.address import DEFAULT_BROKER_PORT, DEFAULT_HTTP_PORT, output_option
 
+if TYPE_CHECKING:
+    from relume.eventing.nats_server import Fsync
+
 PORT = click.IntRange(0, 65535)
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("KMGT", start=1)}
+
+
+def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Bytes, written as Kubernetes writes quantities: 500M, 10Gi."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d*)([KMGT]i?)?", value)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is not a size: write 500M or 10Gi", ctx, param)
+    return int(found[1]) * _UNITS[found[2] or ""]
 
 
 @click.command("up", short_help="Run InferenceServices, Brokers and Triggers on this machine.")
@@ -32,6 +49,21 @@ PORT = click.IntRange(0, 65535)
     show_default=True,
     help="Port of the Brokers; 0 takes a free one.",
 )
+@click.option(
+    "--broker-max-bytes",
+    callback=_size,
+    metavar="SIZE",
+    help="What may lie in each Broker before producers are told to wait (503), such as 10Gi. "
+    "Default: what the disk holds.",
+)
+@click.option(
+    "--fsync",
+    type=click.Choice(["interval", "always"]),
+    default="interval",
+    show_default=True,
+    help="What a power cut may take of the accepted events: the last 100 ms, or none at half the "
+    "speed. A killed process loses none either way.",
+)
 @click.option("--no-template", is_flag=True, help="Keep no warm template: less memory, slower.")
 @output_option()
 def command(
@@ -40,6 +72,8 @@ def command(
     state: Path | None,
     port: int,
     broker_port: int,
+    broker_max_bytes: int | None,
+    fsync: "Fsync",
     no_template: bool,
     output: str,
 ) -> int:
@@ -55,13 +89,15 @@ def command(
       relume up model.yaml --no-template -o json
     """
     from relume.cli.foreground import run  # here, so that the help of this command stays quick
+    from relume.cli.plane import PlaneSettings
     from relume.cli.state import default_state
 
-    return run(
-        files,
+    settings = PlaneSettings(
         state=(state or default_state()).absolute(),
         port=port,
         broker_port=broker_port,
         template=not no_template,
-        as_json=output == "json",
+        broker_max_bytes=broker_max_bytes,
+        fsync=fsync,
     )
+    return run(files, settings, as_json=output == "json")

@@ -56,9 +56,23 @@ async def test_an_absurd_wish_is_bounded_by_the_delivery(value: str) -> None:
             await stage.until("delivered")
 
 
-@pytest.mark.parametrize("maximum", [None, 0.0])
-async def test_a_delivery_that_does_not_heed_it_goes_on(maximum: float | None) -> None:
-    delivery = Delivery(retry=0, retry_after_max_s=maximum)
+async def test_a_delivery_without_a_maximum_waits_for_half_a_minute_at_most() -> None:
+    delivery = Delivery(retry=1, backoff_delay_s=0.2)
+    async with Subscriber(overloaded(429, "3600"), answer()) as subscriber:
+        t = trigger("t", subscriber.url, delivery=delivery)
+        async with Stage([t]) as stage:
+            await stage.post(event("0"))
+            [record] = await stage.until("retrying")
+            assert record.detail == "status 429, again in 0.2 s"
+            await stage.post(event("1"))
+            await stage.virtual.advance(29.9)
+            assert subscriber.ids == ["0"]
+            await stage.virtual.advance(3.1)  # the next heartbeat
+            await stage.until("delivered", 2)
+
+
+async def test_a_delivery_that_does_not_heed_it_goes_on() -> None:
+    delivery = Delivery(retry=0, retry_after_max_s=0.0)
     async with Subscriber(overloaded(429, "20"), answer()) as subscriber:
         t = trigger("t", subscriber.url, delivery=delivery)
         async with Stage([t]) as stage:

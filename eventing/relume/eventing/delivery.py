@@ -18,6 +18,7 @@ from relume.eventing.profiles import Profile
 _HEEDS_RETRY_AFTER = frozenset({429, 503})
 # What a timer can hold; the specification sets no bound.
 _LONGEST_WAIT_S = 86_400.0
+_LONGEST_PAUSE_S = 30.0
 NO_RESPONSE = -1  # the Knative dispatcher's code where no status was received
 
 
@@ -97,15 +98,14 @@ def decide(outcome: Outcome, attempt: int, policy: DeliveryPolicy, now: datetime
 
 
 def pause_s(outcome: Outcome, policy: DeliveryPolicy, now: datetime) -> float:
-    """For how long the subscriber asked for peace, within what the delivery allows; 0: it did not.
+    """For how long the subscriber asked to be left in peace; 0: it did not.
 
-    It is overloaded or not ready (429, 503) and says until when. No other event is delivered to it
-    before.
+    It is overloaded or not ready (429, 503) and says until when. No event of the Trigger is
+    delivered to it before (data-plane.md recommends such throttling), for at most `retryAfterMax`,
+    or half a minute where the delivery does not say.
     """
-    if not isinstance(outcome, Answered) or outcome.status not in _HEEDS_RETRY_AFTER:
-        return 0.0
-    asked = retry_after_s(outcome.retry_after, now)
-    return min(asked or 0.0, policy.retry_after_max_s or 0.0)
+    bound = policy.retry_after_max_s
+    return min(_asked_s(outcome, now), _LONGEST_PAUSE_S if bound is None else bound)
 
 
 def backoff_s(policy: DeliveryPolicy, attempt: int) -> float:
@@ -158,6 +158,12 @@ def dead_letter_event(
     return event.with_attributes(**attributes)
 
 
+def _asked_s(outcome: Outcome, now: datetime) -> float:
+    if not isinstance(outcome, Answered) or outcome.status not in _HEEDS_RETRY_AFTER:
+        return 0.0
+    return retry_after_s(outcome.retry_after, now) or 0.0
+
+
 def _accepted(outcome: Answered, attempt: int, policy: DeliveryPolicy, now: datetime) -> Action:
     rules = policy.profile
     # data-plane.md: 202 means accepted for later, and its body MUST NOT be taken for a reply.
@@ -192,7 +198,7 @@ def _again(
     why: str,
 ) -> Action:
     if attempt < policy.retry:
-        wait = max(backoff_s(policy, attempt), pause_s(outcome, policy, now))
-        return Retry(wait, why)
+        heeded = min(_asked_s(outcome, now), policy.retry_after_max_s or 0.0)
+        return Retry(max(backoff_s(policy, attempt), heeded), why)
     garbage = isinstance(outcome, Answered) and outcome.malformed is not None
     return DeadLetter("not-an-event" if garbage else "retries-exhausted", code, data)

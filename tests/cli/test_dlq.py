@@ -290,10 +290,19 @@ def test_what_is_not_clear_changes_nothing(
     plane: Plane, act: str, line: list[str], says: str, capsys: Output
 ) -> None:
     plane.give_up("a")
+    plane.give_up("b", "rest", OTHER)
     yes = ["--yes"] if act == "purge" else []
     assert run(["dlq", act, *line, *yes]) == 2
     assert says in capsys.readouterr().err
-    assert listed(capsys) == ["a"]
+    assert listed(capsys) == ["a", "b"]
+
+
+def test_the_only_broker_with_dead_letters_needs_no_name(plane: Plane, capsys: Output) -> None:
+    plane.give_up("a", "rest", OTHER)
+    assert run(["dlq", "show", "1"]) == 0
+    assert capsys.readouterr().out.startswith("default/other 1: rejected")
+    assert run(["dlq", "redrive", "--all"]) == 0
+    assert capsys.readouterr().out == "1 redriven\n"
 
 
 def test_a_store_that_fails_is_exit_1_and_nothing_is_lost(

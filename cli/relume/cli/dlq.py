@@ -11,7 +11,7 @@ from relume.cli.address import find_plane, output_option, plane_option
 from relume.cli.client import PlaneClient
 from relume.cli.dlq_choice import Choice, choosing
 from relume.cli.errors import BadUsage, Refused
-from relume.cli.reports import DeadLetter
+from relume.cli.reports import DeadLetter, Status
 from relume.cli.screen import Screen
 from relume.cli.send import choose_broker
 
@@ -64,7 +64,7 @@ def list_letters(*, choice: Choice, limit: int, output: str, url: str | None) ->
 
 @command.command("show")
 @click.argument("number", type=click.IntRange(1), metavar="N")
-@click.option("--broker", metavar="NS/NAME", help="The Broker, when there are several.")
+@click.option("--broker", metavar="NS/NAME", help="The Broker, where several have dead letters.")
 @output_option()
 @plane_option
 def show(*, number: int, broker: str | None, output: str, url: str | None) -> int:
@@ -157,7 +157,7 @@ class _Work:
         """1 when one of them could not be done; the others are."""
         screen, failed = Screen.stdout(), 0
         async with PlaneClient(url) as plane:
-            broker = choose_broker(await plane.status(), self.choice.broker).full_name
+            broker = _broker_of(await plane.status(), self.choice.broker)
             letters = await self._meant(plane, broker)
             if self.ask and letters and not _confirmed(len(letters), broker):
                 screen.line("nothing removed")
@@ -199,8 +199,15 @@ async def _list(url: str, choice: Choice, limit: int) -> tuple[list[DeadLetter],
 
 async def _get(url: str, broker: str | None, number: int) -> DeadLetter:
     async with PlaneClient(url) as plane:
-        name = choose_broker(await plane.status(), broker).full_name
-        return await plane.dead_letter(name, number)
+        return await plane.dead_letter(_broker_of(await plane.status(), broker), number)
+
+
+def _broker_of(status: Status, wanted: str | None) -> str:
+    """The Broker that is named, or the only one that has dead letters. Raises BadUsage."""
+    full = [broker.full_name for broker in status.eventing.brokers if broker.dead_letters]
+    if wanted is None and len(full) == 1:
+        return full[0]
+    return choose_broker(status, wanted).full_name
 
 
 def _confirmed(count: int, broker: str) -> bool:

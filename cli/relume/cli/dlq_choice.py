@@ -42,7 +42,9 @@ class Choice:
 def choosing(command: Callable[..., int]) -> Callable[..., int]:
     """Add the options of a Choice to a click command, which receives it as `choice`."""
 
-    @click.option("--broker", metavar="NS/NAME", help="The Broker, when there are several.")
+    @click.option(
+        "--broker", metavar="NS/NAME", help="The Broker, where several have dead letters."
+    )
     @click.option("--trigger", metavar="NAME", help="Only those of this Trigger.")
     @click.option("--reason", metavar="WORD", help="Only with this reason, as list shows it.")
     @click.option("--type", "type_", metavar="TYPE", help="Only events of this type.")

@@ -89,7 +89,7 @@ def test_the_users_own_variables_and_fields_stay(tmp_path: Path) -> None:
         annotations="autoscaling.knative.dev/initial-scale: '1', team: a",
     )
     rendering = render_text(tmp_path, text)
-    made = rendering.files["base/default-chat.yaml"]
+    made = rendering.files["base/default/inferenceservice-chat.yaml"]
     assert "value: '3'" in made
     assert "initial-scale: '1'" in made
     assert "team: a" in made
@@ -107,7 +107,7 @@ def test_what_is_rendered_for_knative_still_runs_on_one_machine(route: str, tmp_
         if {document["kind"] for document in documents} & wanted:
             text = rendered(case.name).files[file].split("\n---\n")
             kept = [part for part in text if any(f"kind: {k}\n" in part for k in wanted)]
-            (tmp_path / Path(file).name).write_text("\n---\n".join(kept))
+            (tmp_path / file.replace("/", "-")).write_text("\n---\n".join(kept))
     plan = load_plan([tmp_path])
     assert {s.name for s in plan.services} == {"summarize", "embed", "chat"}
     assert len(plan.triggers) == 3

@@ -50,6 +50,14 @@ class Book:
         self.drafts.append(draft)
         return draft
 
+    def has(self, kind: str, name: str, file: str) -> bool:
+        """Whether `file` has that document already."""
+        return any(
+            draft.file == file
+            and (draft.get("kind"), draft.get("metadata", "name")) == (kind, name)
+            for draft in self.drafts
+        )
+
     def note(self, node: Node | None, message: str) -> None:
         """Tell the reader something about a field, once."""
         origin = node.origin if node is not None else None

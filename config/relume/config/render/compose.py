@@ -8,24 +8,18 @@ from relume.config.loader import load_plan
 from relume.config.plan import Plan
 from relume.config.render import rules
 from relume.config.render.book import Book
+from relume.config.render.brokers import class_of, render_broker
 from relume.config.render.budget import SHIPPED_MAX_TIMEOUT_S, budget_of
 from relume.config.render.draft import Draft, Json
-from relume.config.render.eventing import (
-    Subscriber,
-    add_addressable,
-    class_of,
-    render_broker,
-    render_trigger,
-)
 from relume.config.render.guards import MONITORING, add_guards, add_monitoring
 from relume.config.render.options import Options
-from relume.config.render.originals import Original, originals
+from relume.config.render.originals import BASE, Original, originals
 from relume.config.render.rendering import Rendering
 from relume.config.render.runtimes import Runtime
 from relume.config.render.service import render_service
 from relume.config.render.text import activator_text, settings_texts, yaml_text
+from relume.config.render.triggers import Subscriber, add_addressable, render_trigger
 
-BASE = "base"
 _KUSTOMIZE = "kustomize.config.k8s.io"
 Key = tuple[str, str, str]  # kind, namespace, name
 
@@ -60,8 +54,7 @@ def _services(plan: Plan, known: dict[Key, Original], options: Options, book: Bo
         runtime = render_service(service, original, options, book)
         if runtime is not None:
             used[runtime.name] = runtime
-        file = f"{original.namespace}-{original.name}.yaml"
-        add_guards(original, file, options.route, book)
+        add_guards(original, options.route, book)
         add_monitoring(original, options.route, book)
     for name in sorted(used):
         _add_runtime(used[name], options, book)
@@ -71,7 +64,7 @@ def _add_runtime(runtime: Runtime, options: Options, book: Book) -> None:
     image = options.images.image_of(runtime.name)
     made = runtime.manifest(image)
     draft = book.begin(
-        "runtimes.yaml",
+        f"{BASE}/runtimes.yaml",
         "serving.kserve.io/v1alpha1",
         "ClusterServingRuntime",
         runtime.name,
@@ -124,11 +117,9 @@ def _subscriber(
 
 
 def _documents(drafts: Iterable[Draft]) -> dict[str, list[dict[str, Json]]]:
-    """The documents by file, below `base` unless the file has a folder of its own."""
     documents: dict[str, list[dict[str, Json]]] = {}
     for draft in drafts:
-        file = draft.file if "/" in draft.file else f"{BASE}/{draft.file}"
-        documents.setdefault(file, []).append(draft.body)
+        documents.setdefault(draft.file, []).append(draft.body)
     return documents
 
 
@@ -136,7 +127,9 @@ def _kustomization(
     folder: str, kind: str, documents: Iterable[str], book: Book
 ) -> dict[str, list[dict[str, Json]]]:
     names: list[Json] = [
-        file.removeprefix(f"{folder}/") for file in sorted(documents) if file.startswith(folder)
+        file.removeprefix(f"{folder}/")
+        for file in sorted(documents)
+        if file.startswith(f"{folder}/")
     ]
     if not names:
         return {}

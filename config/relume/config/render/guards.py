@@ -23,14 +23,14 @@ _USER_METRICS_PORT = 9091
 MONITORING = "monitoring"
 
 
-def add_guards(original: Original, file: str, route: Route, book: Book) -> None:
+def add_guards(original: Original, route: Route, book: Book) -> None:
     """The NetworkPolicy and the PodDisruptionBudget of one service's pods, in every revision."""
-    policy = _begin(book, file, _NETWORKING, "NetworkPolicy", original)
+    policy = _begin(book, original.file, _NETWORKING, "NetworkPolicy", original)
     policy.set(("spec", "podSelector"), _pods(original), rules.NETWORK)
     reason = "not Egress: KServe downloads the model from inside the same pod"
     policy.set(("spec", "policyTypes"), ["Ingress"], rules.NETWORK, reason)
     policy.set(("spec", "ingress"), _ingress(route), rules.NETWORK)
-    budget = _begin(book, file, "policy/v1", "PodDisruptionBudget", original)
+    budget = _begin(book, original.file, "policy/v1", "PodDisruptionBudget", original)
     budget.set(("spec", "maxUnavailable"), 1, rules.DISRUPTION)
     reason = "a replica that is still loading serves nobody, and must not hold up a drain"
     budget.set(("spec", "unhealthyPodEvictionPolicy"), "AlwaysAllow", rules.DISRUPTION, reason)
@@ -39,7 +39,7 @@ def add_guards(original: Original, file: str, route: Route, book: Book) -> None:
 
 def add_monitoring(original: Original, route: Route, book: Book) -> None:
     """A Service and ServiceMonitor for the metrics, and the way in for whoever scrapes."""
-    file = f"{MONITORING}/{original.namespace}-{original.name}.yaml"
+    file = f"{MONITORING}/{original.namespace}/{original.name}.yaml"
     ports: list[Json] = [{"name": "vllm", "port": PORT, "targetPort": PORT}]
     endpoints: list[Json] = [{"port": "vllm", "path": "/metrics"}]
     allowed = [PORT]

@@ -13,6 +13,8 @@ from relume.config.nodes import Items, Node, Scalar, Table
 from relume.config.render.draft import Json
 from relume.config.yaml_source import documents
 
+BASE = "base"
+
 _DECIMAL = re.compile(r"[+-]?(0|[1-9][0-9]*)")
 
 
@@ -28,6 +30,13 @@ class Original:
     name: str
     table: Table
     written_namespace: str
+
+    @property
+    def file(self) -> str:
+        """Where it goes: a service has a file of its own, the rest of a namespace shares one."""
+        if self.kind == "InferenceService":
+            return f"{BASE}/{self.namespace}/inferenceservice-{self.name}.yaml"
+        return f"{BASE}/{self.namespace}/eventing.yaml"
 
     def body(self) -> dict[str, Json]:
         """The document as plain values; a field that is null is absent, as for the API."""

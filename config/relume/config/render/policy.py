@@ -8,13 +8,14 @@ in the first seconds after the policy is not changed by it (seen on Kubernetes 1
 from relume.config.render import rules
 from relume.config.render.book import Book
 from relume.config.render.draft import Json
+from relume.config.render.originals import BASE
 from relume.config.render.runtimes import CONTAINER
 
 TEMPLATE = "relume.dev/claim-template"
 REVISION = "serving.knative.dev/revision"
 CLAIM = "device"
 POLICY = "relume-claims"
-FILE = "admission-policy.yaml"
+FILE = f"{BASE}/admission-policy.yaml"
 _ADMISSION = "admissionregistration.k8s.io/v1"
 
 _MATCH = (
@@ -45,7 +46,7 @@ Object{{
 
 def add_policy(book: Book) -> None:
     """The one policy for all services, and its binding."""
-    if any(draft.file == FILE for draft in book.drafts):
+    if book.has("MutatingAdmissionPolicy", POLICY, FILE):
         return
     rule = rules.CLAIM_INJECTED
     policy = book.begin(FILE, _ADMISSION, "MutatingAdmissionPolicy", POLICY, rule)

@@ -12,12 +12,12 @@ from relume.config.render.book import Book
 from relume.config.render.devices import FALLBACKS, Alternative, Devices, Request
 from relume.config.render.draft import Draft, Json
 from relume.config.render.options import Route
-from relume.config.render.originals import Original
+from relume.config.render.originals import BASE, Original
 from relume.config.render.policy import CLAIM, TEMPLATE, add_policy
 
 MODEL = ("spec", "predictor", "model")
 DRA = "resource.k8s.io/v1"
-CLASSES = "device-classes.yaml"
+CLASSES = f"{BASE}/device-classes.yaml"
 
 
 def take_route(
@@ -62,7 +62,7 @@ def _add_class(name: str, node: Node | None, book: Book) -> None:
             node, f"the cluster must have a DeviceClass {name}: none of that name ships with Relume"
         )
         return
-    if any(d.file == CLASSES and d.get("metadata", "name") == name for d in book.drafts):
+    if book.has("DeviceClass", name, CLASSES):
         return
     manifest = preset.manifest()
     draft = book.begin(CLASSES, DRA, "DeviceClass", name, rules.DEVICE_CLASS)

@@ -36,7 +36,7 @@ def render_service(
     devices = read_devices(original)
     runtime = _choose_runtime(service, original, devices)
     budget = budget_of(service, original, options.cold_start_s)
-    draft = book.adopt(f"{original.namespace}-{original.name}.yaml", original.body())
+    draft = book.adopt(original.file, original.body())
     mode = "Standard" if standard else "Knative"
     if draft.get(*_NOTES, MODE) != mode:
         draft.set((*_NOTES, MODE), mode, rules.ROUTE)
@@ -134,13 +134,20 @@ def _time(draft: Draft, service: InferenceService, budget: Budget, *, standard: 
             draft.set(path, budget.answer_s, rules.GRACE)
     elif int(service.progress_deadline_s) != budget.progress_s or not _has_progress(draft):
         reason = f"a revision may take {budget.cold_start_s} s to start; Knative's default is 600 s"
-        draft.set((*_NOTES, PROGRESS), f"{budget.progress_s}s", rules.COLD_START, reason)
+        # The predictor's annotations win over the service's.
+        inner = (*PREDICTOR, "annotations", PROGRESS)
+        outer = (*_NOTES, PROGRESS)
+        draft.set(
+            outer if draft.get(*inner) is None else inner,
+            f"{budget.progress_s}s",
+            rules.COLD_START,
+            reason,
+        )
 
 
 def _has_progress(draft: Draft) -> bool:
-    return any(
-        draft.get(*where, PROGRESS) is not None for where in (_NOTES, (*PREDICTOR, "annotations"))
-    )
+    places = (_NOTES, (*PREDICTOR, "annotations"))
+    return any(draft.get(*place, PROGRESS) is not None for place in places)
 
 
 def _keep_one(draft: Draft, original: Original, book: Book) -> None:

@@ -1,26 +1,18 @@
-"""Brokers and Triggers for a cluster: the class, its settings, and delivery that takes minutes.
+"""Triggers for a cluster: delivery that outlasts a cold start, as the Broker's class needs it."""
 
-Facts about the classes: knative/eventing and the repositories of its extensions.
-"""
-
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
-from relume.config.broker_classes import BROKER_CLASS
 from relume.config.durations import iso8601_duration
 from relume.config.eventing import Broker, Delivery, Trigger
 from relume.config.render import rules
 from relume.config.render.book import Book, Setting
+from relume.config.render.brokers import EVENTING
 from relume.config.render.budget import Budget, backoff_s
 from relume.config.render.draft import Draft, Json
 from relume.config.render.options import BrokerClass
-from relume.config.render.originals import Original
+from relume.config.render.originals import BASE, Original
 from relume.config.services import InferenceService
 
-EVENTING = "knative-eventing"
-NATS_CONFIG = "natsjetstream.eventing.knative.dev/config"
 RABBIT_PARALLELISM = "rabbitmq.eventing.knative.dev/parallelism"
 KAFKA_ORDER = "kafka.eventing.knative.dev/delivery.order"
 _NOTES = ("metadata", "annotations")
@@ -29,36 +21,6 @@ _DEFAULT_RETRIES = 5
 _MOST_PARALLELISM = 1000
 _PARALLELISM = 50  # of a service without a bound; as many as the Kafka broker has in flight
 
-#: Broker class -> what its annotation says, and where its config is (API version, kind, name).
-CLASSES: Mapping[BrokerClass, str] = MappingProxyType(
-    {
-        "kafka": "Kafka",
-        "rabbitmq": "RabbitMQBroker",
-        "nats": "NatsJetStreamBroker",
-        "mt": "MTChannelBasedBroker",
-    }
-)
-_CONFIG: Mapping[BrokerClass, tuple[str, str, str]] = MappingProxyType(
-    {
-        "kafka": ("v1", "ConfigMap", "kafka-broker-config"),
-        "mt": ("v1", "ConfigMap", "config-br-default-channel"),
-    }
-)
-_RABBIT_CONFIG = "relume"
-# A broker's own configuration replaces the defaults whole, so all that matters is said. One event
-# at a time: the lease (AckWait) of those that were fetched behind a slow one would run out.
-_NATS_SETTINGS: Json = {
-    "stream": {
-        "retention": "Limits",
-        "storage": "File",
-        "replicas": 1,
-        "discard": "Old",
-        "maxAge": "168h",
-    },
-    "consumer": {"deliverPolicy": "New", "replayPolicy": "Instant", "consumerType": "Pull"},
-    "filter": {"env": [{"name": "CONSUMER_FETCH_BATCH_SIZE", "value": "1"}]},
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Subscriber:
@@ -66,74 +28,6 @@ class Subscriber:
 
     service: InferenceService
     budget: Budget
-
-
-def class_of(broker: Broker, chosen: BrokerClass | None) -> BrokerClass | None:
-    """The class of a Broker: what was chosen, else what it names, else None (the cluster's)."""
-    if chosen is not None:
-        return chosen
-    if broker.broker_class == "KafkaNamespaced":
-        return "kafka"
-    return next((kind for kind, text in CLASSES.items() if text == broker.broker_class), None)
-
-
-def render_broker(
-    broker: Broker, original: Original, chosen: BrokerClass | None, book: Book
-) -> None:
-    """The Broker, with the class that was chosen and the config that this class reads."""
-    draft = book.adopt(f"{original.namespace}-eventing.yaml", original.body())
-    kind = class_of(broker, chosen)
-    if chosen is not None and broker.broker_class != CLASSES[chosen]:
-        draft.set((*_NOTES, BROKER_CLASS), CLASSES[chosen], rules.BROKER_CLASS)
-    if kind == "mt":
-        node = original.at(*_NOTES, BROKER_CLASS)
-        book.note(
-            node,
-            "on this class's default channel nothing is stored, and a producer's request lasts "
-            "until every Trigger is through: choose another class for work that counts",
-        )
-    if kind is None or draft.get("spec", "config") is not None:
-        return
-    if kind == "rabbitmq":
-        _point_to_rabbit(draft, original, book)
-    elif kind == "nats":
-        if draft.get(*_NOTES, NATS_CONFIG) is None:
-            text = json.dumps(_NATS_SETTINGS, separators=(",", ":"))
-            reason = "one event at a time, so that no lease runs out behind a slow inference"
-            draft.set((*_NOTES, NATS_CONFIG), text, rules.IN_FLIGHT, reason)
-    else:
-        version, what, name = _CONFIG[kind]
-        config: dict[str, Json] = {"apiVersion": version, "kind": what, "name": name}
-        draft.set(("spec", "config"), {**config, "namespace": EVENTING}, rules.BROKER_CONFIG)
-
-
-def _point_to_rabbit(draft: Draft, original: Original, book: Book) -> None:
-    version = "eventing.knative.dev/v1alpha1"
-    config: dict[str, Json] = {
-        "apiVersion": version,
-        "kind": "RabbitmqBrokerConfig",
-        "name": _RABBIT_CONFIG,
-    }
-    draft.set(("spec", "config"), config, rules.BROKER_CONFIG)
-    file = f"{original.namespace}-eventing.yaml"
-    if any(d.file == file and d.get("kind") == "RabbitmqBrokerConfig" for d in book.drafts):
-        return
-    made = book.begin(
-        file,
-        version,
-        "RabbitmqBrokerConfig",
-        _RABBIT_CONFIG,
-        rules.BROKER_CONFIG,
-        namespace=original.written_namespace,
-    )
-    cluster: Json = {"name": "rabbitmq", "namespace": EVENTING}
-    made.set(("spec", "rabbitmqClusterReference"), cluster, rules.BROKER_CONFIG)
-    made.set(("spec", "queueType"), "quorum", rules.BROKER_CONFIG, "replicated, so it is durable")
-    book.note(
-        None,
-        f"RabbitmqBrokerConfig {original.namespace}/{_RABBIT_CONFIG} names the RabbitmqCluster "
-        f"{EVENTING}/rabbitmq: write yours there",
-    )
 
 
 def render_trigger(
@@ -145,7 +39,7 @@ def render_trigger(
     book: Book,
 ) -> None:
     """The Trigger, with delivery that outlasts a cold start where a service is behind it."""
-    draft = book.adopt(f"{original.namespace}-eventing.yaml", original.body())
+    draft = book.adopt(original.file, original.body())
     if kind == "rabbitmq":
         _use_legacy_filter(draft, original)
     if trigger.delivery is not None and trigger.delivery.retry_after_max_s is not None:
@@ -236,7 +130,7 @@ def _use_legacy_filter(draft: Draft, original: Original) -> None:
 def add_addressable(book: Book) -> None:
     """Let Knative resolve a subscriber that is an InferenceService."""
     role = book.begin(
-        "addressable.yaml",
+        f"{BASE}/addressable.yaml",
         "rbac.authorization.k8s.io/v1",
         "ClusterRole",
         "relume-inferenceservices-addressable",

@@ -57,6 +57,7 @@ def with_place(event: CloudEvent, partition: int, offset: int) -> CloudEvent:
 
 def _ttl(event: CloudEvent) -> int | None:
     try:
-        return int(event.attributes[TTL])
+        # A producer may write any number, also one that fits nowhere.
+        return min(int(event.attributes[TTL]), MAX_TTL)
     except (KeyError, ValueError):
         return None

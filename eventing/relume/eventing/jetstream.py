@@ -5,6 +5,7 @@ that no sink took are a second stream.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +21,7 @@ from relume.eventing.disk import Disk
 from relume.eventing.envelope import Envelope, burial, identity
 from relume.eventing.jetstream_cursor import JetStreamCursor
 from relume.eventing.jetstream_dead_letters import JetStreamDeadLetters
-from relume.eventing.jetstream_requests import Requests
+from relume.eventing.jetstream_requests import SEND_ERRORS, Requests
 from relume.eventing.jetstream_store import JetStreamStore
 from relume.eventing.jetstream_streams import (
     BrokerStreams,
@@ -83,15 +84,15 @@ class JetStreamLog:
         return opened
 
     async def close(self) -> None:
-        await self._client.close()
+        # What was still to be said to a server that is gone is made up for by redelivery.
+        with contextlib.suppress(*SEND_ERRORS):
+            await self._client.close()
 
     async def open_broker(self, broker: BrokerKey, triggers: Sequence[str]) -> None:
         streams = BrokerStreams.named(broker)
         try:
             await ensure_streams(self._jetstream, streams, self._settings)
-            consumers = await ensure_consumers(
-                self._jetstream, streams.stream, triggers, self._settings
-            )
+            consumers = await ensure_consumers(self._jetstream, streams, triggers, self._settings)
         except (TimeoutError, OSError, nats.errors.Error) as error:
             raise StoreUnavailable(f"Broker {broker}: {error}") from None
         for trigger, info in consumers.items():

@@ -24,7 +24,7 @@ from nats.js.api import (
     StreamState,
 )
 
-from relume.eventing.broker import BrokerKey
+from relume.eventing.broker import BrokerKey, StoreUnavailable
 from relume.eventing.jetstream_cursor import JetStreamCursor
 from relume.eventing.jetstream_store import Stored
 from relume.eventing.settings import EventingSettings
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 # What a message has on the disk beside its payload: subject, id, sequence, checksum.
 _OVERHEAD_BYTES = 120
+# err_code of nats-server: it cannot read the file in which it keeps the state of a consumer.
+_DAMAGED_CURSOR = 10012
 
 
 @dataclass(slots=True)
@@ -98,28 +100,54 @@ async def ensure_streams(
 
 async def ensure_consumers(
     jetstream: JetStreamContext,
-    stream: str,
+    streams: BrokerStreams,
     triggers: Sequence[str],
     settings: EventingSettings,
 ) -> Mapping[str, ConsumerInfo]:
-    """One durable consumer per Trigger name and no others; a new one starts with what comes now."""
+    """One durable consumer per Trigger name and no others; a new one starts with what comes now.
+
+    Its first sequence is part of its configuration: should nats-server lose its place, it goes
+    back to that, and not to the end of the stream.
+    """
+    stream = streams.stream
     wanted = {_token(trigger): trigger for trigger in triggers}
+    known: dict[str, ConsumerConfig] = {}
     for present in await jetstream.consumers_info(stream):
-        if present.name not in wanted:
+        if present.name in wanted and present.config is not None:
+            known[present.name] = present.config
+        else:
             log.info("%s: Trigger %s is gone, its events go with it", stream, present.name)
             await jetstream.delete_consumer(stream, present.name)
     consumers = {}
     for name, trigger in wanted.items():
+        before = known.get(name)
         config = ConsumerConfig(
             durable_name=name,
-            deliver_policy=DeliverPolicy.NEW,
+            deliver_policy=before.deliver_policy if before else DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=before.opt_start_seq if before else streams.last_sequence + 1,
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=settings.lease_s,
             max_deliver=-1,
             max_ack_pending=settings.held,
         )
-        consumers[trigger] = await jetstream.add_consumer(stream, config)
+        consumers[trigger] = await _ensure_consumer(jetstream, stream, config)
     return consumers
+
+
+async def _ensure_consumer(
+    jetstream: JetStreamContext, stream: str, config: ConsumerConfig
+) -> ConsumerInfo:
+    try:
+        return await jetstream.add_consumer(stream, config)
+    except nats.js.errors.ServerError as error:
+        if error.err_code != _DAMAGED_CURSOR:
+            raise
+        name = config.durable_name
+        raise StoreUnavailable(
+            f"the place of a Trigger is damaged: remove streams/{stream}/obs/{name}/o.dat in the "
+            "state folder, and the Trigger gets again what is still stored",
+            reason="cursor-damaged",
+        ) from None
 
 
 async def sweep(

@@ -7,12 +7,12 @@ import json
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from relume.config.broker_classes import BROKER_CLASS
+from relume.config.broker_classes import BROKER_CLASS, PROFILES
 from relume.config.eventing import Broker
 from relume.config.render import rules
 from relume.config.render.book import Book
 from relume.config.render.draft import Draft, Json
-from relume.config.render.options import BrokerClass
+from relume.config.render.options import BROKERS, BrokerClass
 from relume.config.render.originals import Original
 
 EVENTING = "knative-eventing"
@@ -52,11 +52,8 @@ _NATS_SETTINGS: Json = {
 
 def class_of(broker: Broker, chosen: BrokerClass | None) -> BrokerClass | None:
     """The class of a Broker: what was chosen, else what it names, else None (the cluster's)."""
-    if chosen is not None:
-        return chosen
-    if broker.broker_class == "KafkaNamespaced":
-        return "kafka"
-    return next((kind for kind, text in CLASSES.items() if text == broker.broker_class), None)
+    profile = PROFILES.get(broker.broker_class or "")
+    return chosen or next((kind for kind in BROKERS if kind == profile), None)
 
 
 def render_broker(

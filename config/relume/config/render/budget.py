@@ -18,17 +18,19 @@ from relume.config.services import InferenceService
 #: A Go duration that wins over --cold-start-budget for one service.
 ANNOTATION = "relume.dev/cold-start-budget"
 SHIPPED_MAX_TIMEOUT_S = 600  # Knative's max-revision-timeout-seconds, and the activator's grace
-_DEFAULT_PROGRESS_S = 600
 _BROKER_WAITS_LONGER_S = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Seconds. `answer_s` is what `timeout` says where no model has to load."""
+    """Seconds. `answer_s` is what `timeout` says, where no model has to load first.
+
+    `own_progress_s` is the user's progress deadline, or Knative's default of 600 s.
+    """
 
     cold_start_s: int
     answer_s: int
-    own_progress_s: int = 0
+    own_progress_s: int
 
     @property
     def timeout_s(self) -> int:
@@ -38,7 +40,7 @@ class Budget:
     @property
     def progress_s(self) -> int:
         """How long a revision may take to become ready before Knative gives it up."""
-        return max(_DEFAULT_PROGRESS_S, self.cold_start_s, self.own_progress_s)
+        return max(self.cold_start_s, self.own_progress_s)
 
     @property
     def delivery_s(self) -> int:
@@ -49,11 +51,10 @@ class Budget:
 def budget_of(service: InferenceService, original: Original, cold_start_s: int) -> Budget:
     """The budget of one service; raises InvalidManifest for an annotation that is no duration."""
     node = original.node("metadata", "annotations", ANNOTATION)
-    own = service.progress_deadline_s
     return Budget(
         cold_start_s=cold_start_s if node is None else _annotated(node),
         answer_s=int(service.timeout_s),
-        own_progress_s=int(own),
+        own_progress_s=int(service.progress_deadline_s),
     )
 
 

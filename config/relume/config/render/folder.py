@@ -52,6 +52,8 @@ def _earlier(folder: Path) -> list[str] | None:
         listed = json.loads((folder / MARKER).read_text())["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    if not isinstance(listed, list):
+        return None
     return [name for name in listed if isinstance(name, str) and _is_inside(name)]
 
 
@@ -83,14 +85,20 @@ def _write_file(path: Path, text: str) -> bool:
     except (OSError, UnicodeDecodeError):
         pass
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
+    beside = _beside(path)
     beside.write_text(text)
     beside.replace(path)
     return True
 
 
+def _beside(path: Path) -> Path:
+    """Where a file is written before it takes its place."""
+    return path.with_name(f".{path.name}.new")
+
+
 def _remove(folder: Path, name: str) -> bool:
     path = folder / name
+    _beside(path).unlink(missing_ok=True)  # of a rendering that broke off
     if not path.is_file() and not path.is_symlink():
         return False
     path.unlink()

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from relume.config.broker_classes import DELIVERY_ORDER, PARALLELISM
 from relume.config.durations import iso8601_duration
 from relume.config.eventing import Broker, Delivery, Trigger
 from relume.config.render import rules
@@ -13,8 +14,6 @@ from relume.config.render.options import BrokerClass
 from relume.config.render.originals import BASE, Original
 from relume.config.services import InferenceService
 
-RABBIT_PARALLELISM = "rabbitmq.eventing.knative.dev/parallelism"
-KAFKA_ORDER = "kafka.eventing.knative.dev/delivery.order"
 _NOTES = ("metadata", "annotations")
 _DELIVERY = ("spec", "delivery")
 _DEFAULT_RETRIES = 5
@@ -48,13 +47,13 @@ def render_trigger(
     if subscriber is None:
         return
     _deliver(draft, trigger.delivery, broker.delivery, subscriber.budget, kind)
-    if kind == "kafka" and draft.get(*_NOTES, KAFKA_ORDER) is None:
+    if kind == "kafka" and draft.get(*_NOTES, DELIVERY_ORDER) is None:
         reason = "in order it is one event of a partition at a time, and vLLM batches nothing"
-        draft.set((*_NOTES, KAFKA_ORDER), "unordered", rules.IN_FLIGHT, reason)
-    if kind == "rabbitmq" and draft.get(*_NOTES, RABBIT_PARALLELISM) is None:
+        draft.set((*_NOTES, DELIVERY_ORDER), "unordered", rules.IN_FLIGHT, reason)
+    if kind == "rabbitmq" and draft.get(*_NOTES, PARALLELISM) is None:
         parallelism = str(_parallelism(subscriber.service))
         reason = "what the service's replicas take at once; the default is one event at a time"
-        draft.set((*_NOTES, RABBIT_PARALLELISM), parallelism, rules.IN_FLIGHT, reason)
+        draft.set((*_NOTES, PARALLELISM), parallelism, rules.IN_FLIGHT, reason)
 
 
 def _deliver(

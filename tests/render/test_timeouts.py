@@ -1,0 +1,167 @@
+"""All timeouts follow from the cold-start budget, and deliveries outlast it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relume.config.durations import iso8601_duration
+from relume.config.render import Options, Rendering
+from relume.config.render.budget import backoff_s, whole_budget
+from tests.render.rendering import (
+    GPU,
+    broker,
+    find,
+    render_text,
+    service,
+    trigger,
+    value_of,
+)
+
+PROGRESS = "serving.knative.dev/progress-deadline"
+TEN_MINUTES = Options(cold_start_s=600)
+
+
+def delivery(rendering: Rendering) -> dict[str, Any]:
+    return dict(find(rendering, "Trigger")["spec"]["delivery"])
+
+
+def predictor(rendering: Rendering) -> dict[str, Any]:
+    return dict(find(rendering, "InferenceService")["spec"]["predictor"])
+
+
+def test_the_default_budget_fits_a_cluster_as_knative_ships_it(tmp_path: Path) -> None:
+    rendering = render_text(tmp_path, service())
+    assert predictor(rendering)["timeout"] == 600
+    assert not [name for name in rendering.files if name.startswith("cluster/")]
+
+
+def test_the_timeout_is_the_budget_and_the_users_own(tmp_path: Path) -> None:
+    rendering = render_text(tmp_path, service("timeout: 60"), options=TEN_MINUTES)
+    assert predictor(rendering)["timeout"] == 660
+    assert value_of(rendering, "InferenceService", "spec.predictor.timeout") == (
+        660,
+        "cold-start-budget",
+    )
+    assert 'max-revision-timeout-seconds: "660"' in rendering.files["cluster/config-defaults.yaml"]
+    assert "Seconds: 660" in rendering.files["cluster/activator.yaml"]
+    env = predictor(rendering)["model"]["env"]
+    assert {"name": "RELUME_GRACE_S", "value": "660"} in env  # Knative's grace is the timeout
+
+
+def test_a_service_says_its_own_budget(tmp_path: Path) -> None:
+    text = service(annotations="relume.dev/cold-start-budget: 20m")
+    rendering = render_text(tmp_path, text, options=TEN_MINUTES)
+    assert predictor(rendering)["timeout"] == 1500
+    assert find(rendering, "InferenceService")["metadata"]["annotations"][PROGRESS] == "1200s"
+
+
+@pytest.mark.parametrize(
+    ("given", "budget", "made"), [("", 300, "600s"), ("", 900, "900s"), ("300s", 300, "300s")]
+)
+def test_the_progress_deadline_covers_the_budget(
+    given: str, budget: int, made: str, tmp_path: Path
+) -> None:
+    text = service(annotations=f"{PROGRESS}: {given}" if given else "")
+    rendering = render_text(tmp_path, text, options=Options(cold_start_s=budget))
+    assert find(rendering, "InferenceService")["metadata"]["annotations"][PROGRESS] == made
+
+
+def test_a_progress_deadline_at_the_predictor_is_raised_there(tmp_path: Path) -> None:
+    """kserve buildObjectMeta: the predictor's annotations win."""
+    text = service(f"annotations: {{{PROGRESS}: 400s}}")
+    rendering = render_text(tmp_path, text, options=TEN_MINUTES)
+    assert predictor(rendering)["annotations"] == {PROGRESS: "600s"}
+    assert PROGRESS not in find(rendering, "InferenceService")["metadata"]["annotations"]
+
+
+def test_the_broker_waits_longer_than_the_service(tmp_path: Path) -> None:
+    rendering = render_text(tmp_path, service(), broker(), trigger(), options=TEN_MINUTES)
+    assert delivery(rendering) == {
+        "timeout": "PT910S",
+        "retry": 5,
+        "backoffPolicy": "exponential",
+        "backoffDelay": "PT20S",
+    }
+
+
+def test_longer_times_of_the_users_stay(tmp_path: Path) -> None:
+    given = "{timeout: PT1H, retry: 2, backoffPolicy: linear, backoffDelay: PT10M}"
+    rendering = render_text(tmp_path, service(), broker(), trigger(f"delivery: {given}"))
+    assert delivery(rendering) == {
+        "timeout": "PT1H",
+        "retry": 2,
+        "backoffPolicy": "linear",
+        "backoffDelay": "PT10M",
+    }
+
+
+def test_a_triggers_delivery_says_what_it_hides_of_its_brokers(tmp_path: Path) -> None:
+    """knative.md §2.1: the Trigger's, else the Broker's; the dead letter sink by itself."""
+    inherited = "delivery: {timeout: PT2H, retry: 9, backoffPolicy: linear, backoffDelay: PT5M}"
+    rendering = render_text(tmp_path, service(), broker(inherited), trigger())
+    made = delivery(rendering)
+    assert iso8601_duration(made.pop("timeout")) == 7200
+    assert iso8601_duration(made.pop("backoffDelay")) == 300
+    assert made == {"retry": 9, "backoffPolicy": "linear"}
+
+
+def test_a_subscriber_that_is_no_service_keeps_its_delivery(tmp_path: Path) -> None:
+    text = trigger("delivery: {retry: 1}").replace(
+        "{ref: {apiVersion: serving.kserve.io/v1beta1, kind: InferenceService, name: chat}}",
+        "{uri: 'http://a.example/'}",
+    )
+    rendering = render_text(tmp_path, broker(), text, options=Options(broker="kafka"))
+    assert delivery(rendering) == {"retry": 1}
+    assert not [d for d in rendering.decisions if d.document == "Trigger/t"]
+    assert "base/addressable.yaml" not in rendering.files
+
+
+@pytest.mark.parametrize("policy", ["linear", "exponential"])
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("retries", [1, 2, 5, 10])
+@pytest.mark.parametrize("budget", [1, 300, 3600])
+def test_the_retries_outlast_the_cold_start_by_no_more_than_needed(
+    policy: Any, first: int, retries: int, budget: int
+) -> None:
+    delay = backoff_s(budget, retries, policy, first)
+    steps = [2**n if policy == "exponential" else n for n in range(first, first + retries)]
+    if delay is None:
+        assert sum(steps) == 0
+    else:
+        assert sum(delay * step for step in steps) >= budget
+        assert delay == 1 or sum((delay - 1) * step for step in steps) < budget
+
+
+def test_no_retry_needs_no_delay() -> None:
+    assert backoff_s(300, 0, "exponential", 0) is None
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("0s", 0), ("90s", 90), ("1h", 3600), ("1m5s", 65)])
+def test_a_budget_is_whole_seconds(text: str, seconds: int) -> None:
+    assert whole_budget(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "10", "1.5s", "61m", "-1s", "ten"])
+def test_other_budgets_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"duration|seconds"):
+        whole_budget(text)
+
+
+@pytest.mark.parametrize("route", ["extended-resource", "admission"])
+def test_a_service_with_a_device_starts_at_zero_and_waits_for_a_node(
+    route: Any, tmp_path: Path
+) -> None:
+    text = service("minReplicas: 0", GPU)
+    rendering = render_text(tmp_path, text, options=Options(route))
+    notes = find(rendering, "InferenceService")["metadata"]["annotations"]
+    assert notes["autoscaling.knative.dev/initial-scale"] == "0"
+    assert "allow-zero-initial-scale" in rendering.files["cluster/config-autoscaler.yaml"]
+    assert "pod-is-always-schedulable" in rendering.files["cluster/config-deployment.yaml"]
+
+
+def test_one_that_stays_up_starts_at_once(tmp_path: Path) -> None:
+    rendering = render_text(tmp_path, service("minReplicas: 1", GPU))
+    notes = find(rendering, "InferenceService")["metadata"]["annotations"]
+    assert "autoscaling.knative.dev/initial-scale" not in notes
+    assert "cluster/config-autoscaler.yaml" not in rendering.files

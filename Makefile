@@ -56,8 +56,9 @@ bench: models ## cold start and throughput, as ratios to vllm serve
 	$(BIN)/python loadtests/coldstart.py
 	$(BIN)/python loadtests/throughput.py
 
-schemas: venv ## make the field tables again from the published CRDs
+schemas: venv ## make the field tables again from the published CRDs, and config/DOCTOR.md
 	$(BIN)/python config/schemas.py ../shared/vectors/crds config/relume/config/schemas/data
+	$(BIN)/python config/doctor_page.py > config/DOCTOR.md
 
 manifests: venv ## write eventing/manifests/ from the event registry
 	$(BIN)/python eventing/generate_manifests.py

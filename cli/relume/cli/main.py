@@ -30,6 +30,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "dlq": "List, show, redrive or purge dead letters.",
     },
     "Cluster": {
+        "doctor": "Say what will not work on a cluster, and why.",
         "render": "Make Kubernetes YAML for a cluster, and say why it is so.",
         "claims": "Size a GPU claim; say which devices it gets, and why not.",
     },

@@ -112,6 +112,11 @@ _AFTER = {
         "makes of it: it stays at PredictorReady=False with the reason ReconcileFailed.",
         "Change the field, or the setting of Knative that forbids it.",
     ),
+    "dropped-later": _risk(
+        "KServe hands the field to a Knative Service, whose schema does not have it: it is dropped "
+        "without a word.",
+        "Remove the field, or use the annotation serving.kserve.io/deploymentMode: Standard.",
+    ),
     "annotation-ignored": _risk(
         "Nothing reads the annotation here, and nothing says so.", "Remove or correct it."
     ),
@@ -125,7 +130,7 @@ _AFTER = {
         "reason NoSupportingRuntime and the conditions stay Unknown.",
         "Apply a ServingRuntime or ClusterServingRuntime for the format first.",
     ),
-    "no-device-class": _risk(
+    "no-device-class": _note(
         "A pod that asks for a DeviceClass that does not exist stays Pending, and Knative marks "
         "the Revision as failed at once.",
         "Apply the DeviceClass first.",
@@ -170,10 +175,10 @@ _BUDGET = {
         "event again: a second generation beside the first.",
         "Set delivery.timeout above the service's timeout.",
     ),
-    "delivery-timeout-missing": _risk(
-        "Without delivery.timeout the broker's own default decides: none, 600 s or, on NATS, 30 s, "
-        "after which an inference that still runs is started again.",
-        "Set delivery.timeout above the service's timeout.",
+    "lease-shorter-than-answer": _fails(
+        "The NATS broker takes an event back 30 s after it was sent, or after delivery.timeout. It "
+        "sends ten at a time one after the other: an inference that still runs is started again.",
+        "Set delivery.timeout to ten times the service's timeout.",
     ),
     "retries-shorter-than-start": _risk(
         "All retries are over before a replica can be ready, so an event that meets a loading "
@@ -198,11 +203,6 @@ _BUDGET = {
         "that caused it, which asks the model again, without end.",
         "Filter on the type of the request.",
     ),
-    "not-an-event-reply": _risk(
-        "A 2xx answer whose body is no event is a failed delivery: the broker retries it, and each "
-        "retry is a full generation.",
-        "Use a runtime that answers with events, as Relume's does.",
-    ),
     "second-device": _risk(
         "A new Revision starts beside the old one. With devices for one replica only it never "
         "becomes ready, and the rollout waits for ever.",
@@ -212,7 +212,7 @@ _BUDGET = {
         "maxReplicas 0 is no bound: a burst asks for more devices than there are.",
         "Set maxReplicas to the number of devices.",
     ),
-    "unbounded-concurrency": _risk(
+    "unbounded-concurrency": _note(
         "containerConcurrency 0 sends every waiting request at once to the first replica that is "
         "ready.",
         "Set containerConcurrency to the engine's --max-num-seqs.",

@@ -99,7 +99,7 @@ def _judge(
     init: bool = False,
 ) -> None:
     inside = fields(container)
-    if not inside:
+    if not inside and not merged:
         judge.say(container, "missing-field", f"missing field(s): {container.path}")
         return
     for name, node in inside.items():

@@ -1,0 +1,123 @@
+"""`relume doctor`: what will not work, and why, before anything is applied."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from relume.cli.address import output_option
+from relume.cli.errors import BadUsage
+from relume.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from relume.config.doctor import Diagnosis
+
+OK, WRONG, UNREADABLE = 0, 1, 2
+
+
+@click.command("doctor", short_help="Say what will not work on a cluster, and why.")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE…]")
+@click.option(
+    "--features",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Knative's config-features (and config-defaults, config-autoscaler) as config maps or one "
+    "plain map. Default: as shipped.",
+)
+@click.option(
+    "--cold-start",
+    default="60s",
+    show_default=True,
+    metavar="DURATION",
+    help="How long a replica takes from nothing to its first answer.",
+)
+@output_option()
+def command(
+    *,
+    files: tuple[Path, ...],
+    features: Path | None,
+    cold_start: str,
+    output: str,
+) -> int:
+    """Examine manifests offline.
+
+    Each document is accepted, refused, or pruned: accepted by a client that does not ask for strict
+    validation, with a field dropped. -o json prints one object a line for each document.
+
+    Exit code: 0 all accepted, without errors (warnings are allowed); 1 something is refused, pruned
+    or will not work; 2 a file is not YAML or not there.
+
+    \b
+    Examples:
+      relume doctor config/samples
+      relume doctor service.yaml --features config-features.yaml --cold-start 4m
+      relume doctor service.yaml -o json | jq -r '.findings[].field'
+    """
+    from relume.config.admission import SHIPPED, read_cluster
+    from relume.config.doctor import examine
+    from relume.config.durations import go_duration
+
+    if not files:
+        raise BadUsage("name a file")
+    try:
+        start = go_duration(cold_start)
+    except ValueError as error:
+        raise BadUsage(f"--cold-start: {error}") from None
+    cluster = read_cluster(features) if features is not None else SHIPPED
+    screen = Screen.stdout()
+    diagnoses = examine(files, cluster, cold_start_s=start)
+    show(screen, diagnoses, output)
+    return exit_code(diagnoses)
+
+
+def exit_code(diagnoses: Sequence["Diagnosis"]) -> int:
+    """2 for what cannot be read, 1 for errors, 0 otherwise."""
+    if any(one.unreadable for one in diagnoses):
+        return UNREADABLE
+    wrong = any(
+        one.verdict != "accepted" or any(f.severity == "error" for f in one.findings)
+        for one in diagnoses
+    )
+    return WRONG if wrong else OK
+
+
+def show(screen: Screen, diagnoses: Sequence["Diagnosis"], output: str) -> None:
+    """Print every document with what was found about it."""
+    if output == "json":
+        for one in diagnoses:
+            screen.json_line(as_json(one))
+        return
+    from relume.cli.doctor_words import show_document, show_summary
+
+    for one in diagnoses:
+        show_document(screen, one)
+    show_summary(screen, diagnoses)
+
+
+def as_json(one: "Diagnosis") -> dict[str, object]:
+    """One document as JSON."""
+    return {
+        "document": one.document,
+        "file": str(one.file),
+        "line": one.line,
+        "apiVersion": one.api_version,
+        "kind": one.kind,
+        "namespace": one.namespace or None,
+        "name": one.name,
+        "verdict": one.verdict,
+        "findings": [
+            {
+                "severity": finding.severity,
+                "field": finding.field,
+                "reason": finding.reason,
+                "message": finding.message,
+                "why": finding.why,
+                "fix": finding.fix,
+                "docs": finding.docs,
+                "file": str(finding.file) if finding.file else None,
+                "line": finding.line,
+            }
+            for finding in one.findings
+        ],
+    }

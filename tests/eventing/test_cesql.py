@@ -51,12 +51,16 @@ def evaluate(text: str) -> Result:
         ("7 % -2", 1),
         ("INT('+7')", 7),
         ("INT('-0007')", -7),
+        ("INT('00000000000000000007')", 7),
+        ("INT('-2147483648')", -(2**31)),
+        ("INT('2147483647')", 2**31 - 1),
         ("LENGTH('é\N{GRINNING FACE}')", 2),  # §3.5.1: characters, not bytes
         ("TRIM('\u2003 a\x1f ')", "a\x1f"),  # Unicode white space; a control character is none
         ("SUBSTRING('abc', 3, 9)", "c"),
         ("SUBSTRING('abc', -3)", "abc"),
         ("SUBSTRING('', 0)", ""),
         ("RIGHT('abc', 0)", ""),
+        ("RIGHT('abc', 5)", "abc"),
         ("CONCAT(count, urgent)", "5true"),
         ("count IN ('4', '5')", True),
         ("hop IN (4, 5)", True),

@@ -80,6 +80,7 @@ def test_a_clause_says_where_it_is_what_it_asks_and_what_the_event_has() -> None
         (Cesql("id = '1' AND (id = '2' OR missing = 1)"), ".cesql", "missing = 1"),
         (Cesql("id = '2' OR id = '3'"), ".cesql", "id = '2' OR id = '3'"),
         (Cesql("id = '1' XOR count = 5"), ".cesql", "id = '1' XOR count = 5"),
+        (Cesql("id = '1' XOR count = 6"), ".cesql", "id = '1' XOR count = 6"),
         (Cesql("id = '1' XOR 1 / 0 = 1"), ".cesql", "1 / 0 = 1"),
     ],
 )
@@ -114,7 +115,12 @@ def test_an_expression_without_a_boolean_value_says_why(expression: str, error: 
 
 
 def test_the_operands_of_and_are_read_as_booleans() -> None:
-    assert explained(Cesql("count AND TRUE")).passed
+    (verdict,) = explained(Cesql("count AND TRUE")).clauses
+    assert verdict.passed
+    assert [(term.asked, term.passed, term.error) for term in verdict.clauses] == [
+        ("count", True, None),
+        ("TRUE", True, None),
+    ]
     assert wanted_by(trigger(Cesql("count AND TRUE")))(EVENT)
 
 

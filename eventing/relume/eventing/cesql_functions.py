@@ -65,14 +65,12 @@ def _right(x: str, count: int) -> str:
 
 
 def _substring(x: str, position: int, length: int = MOST) -> str:
-    """Positions begin at 1, negative ones count from the end; 0 gives the empty string."""
+    """Positions begin at 1, negative ones count from the end; 0 is behind it."""
     if abs(position) > len(x):
         message = f"SUBSTRING from {position} of {len(x)} characters"
         raise Failure("functionEvaluation", message, "")
     if length < 0:
         raise Failure("functionEvaluation", f"SUBSTRING of length {length}", "")
-    if position == 0:
-        return ""
     start = position - 1 if position > 0 else len(x) + position
     return x[start : start + length]
 

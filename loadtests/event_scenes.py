@@ -1,10 +1,10 @@
-"""What `eventing.py` measures: a plane, a subscriber and producers, each in a process of its own."""
+"""What `eventing.py` measures: a plane, a subscriber and producers, a process each."""
 
 import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,6 @@ from processes import MeasurementFailed, Server, started
 from servers import environment
 
 from relume.cli.launch import HOST, free_port
-from relume.cli.state import StateFolder
 from relume.runtimes.parent import die_with_parent
 
 HERE = Path(__file__).resolve().parent
@@ -85,9 +84,17 @@ class Subscriber:
 
     async def distinct(self) -> int:
         """How many different events came."""
+        return int((await self._told())["distinct"])
+
+    async def repeated(self) -> int:
+        """How many deliveries were of an event that had come before."""
+        told = await self._told()
+        return int(told["deliveries"] - told["distinct"])
+
+    async def _told(self) -> Mapping[str, int]:
         async with self._http.get(f"http://{self.address}/") as response:
-            told = json.loads(await response.read())
-        return int(told["distinct"])
+            told: Mapping[str, int] = json.loads(await response.read())
+        return told
 
 
 class EventPlane:
@@ -151,7 +158,6 @@ async def event_plane(
     argv = [sys.executable, *how, "-m", "relume.cli.main", "up", str(manifest), "--no-template"]
     argv += ["--state", str(folder / "state"), "--port", str(http), "--broker-port", str(broker)]
     url = f"http://{HOST}:{broker}/default/bench"
-    (folder / "state" / "plane.json").unlink(missing_ok=True)  # a killed plane left it
     async with (
         started("relume up", [*argv, *options], env=environment(), log=folder / "up.log") as server,
         aiohttp.ClientSession() as session,
@@ -166,11 +172,9 @@ async def event_plane(
         serving = await _until_it_answers(server, accepts)
         status = f"http://{HOST}:{http}/relume/status"
         yield EventPlane(server, status, url, serving - server.started)
-        assert StateFolder(folder / "state").read() is not None
 
 
-async def _until_it_answers(server: Server, ask: object) -> float:
-    assert callable(ask)
+async def _until_it_answers(server: Server, ask: Callable[[], Awaitable[object]]) -> float:
     deadline = time.monotonic() + START_WITHIN_S
     while time.monotonic() < deadline:
         server.check_alive()

@@ -1,0 +1,220 @@
+"""Events through a Broker: how many a second, how soon, and what a backlog of a million changes.
+
+    python loadtests/eventing.py                            all, about 6 minutes
+    python loadtests/eventing.py --seconds 10 --backlog 50000
+    python loadtests/eventing.py --profile                  also by layer, in a run of its own
+
+The plane is `relume up` with one Broker and one Trigger. nats-server is its child; the producers
+and the subscriber are processes of their own, and all share the machine's cores.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import click
+from event_figures import PEER, Backlog, Row, Sustained, ceiling_rows, missed
+from event_profile import layers
+from event_scenes import (
+    BATCH,
+    PRODUCERS,
+    SAMPLE_S,
+    EventPlane,
+    Subscriber,
+    delivered,
+    event_plane,
+    post,
+    program,
+    slowest,
+    subscriber,
+)
+from figures import Json, Machine, print_notes
+from processes import MeasurementFailed, kept_on_failure
+from running import Steps, run, steps
+
+from relume.cli.screen import Screen
+
+CEILING_S = 5.0
+RATE_S = 10.0  # how long a rate beside a backlog is measured
+PROFILE_S = 5.0
+_STEPS = 7
+HEADERS = ("measure", "found", PEER, "target", "holds")
+
+
+@dataclass(slots=True)
+class Found:
+    """Rows by table, and the layers of the plane where they were asked for."""
+
+    tables: dict[str, list[Row]] = field(default_factory=dict)
+    layers: Mapping[str, float] = field(default_factory=dict)
+
+
+async def sustained(folder: Path, seconds: float, *options: str) -> Sustained:
+    """All producers post for so long, and the subscriber takes what it can."""
+    async with (
+        subscriber(folder) as sink,
+        event_plane(folder, sink, *options) as plane,
+        aiohttp.ClientSession() as http,
+    ):
+        before, samples = plane.cpu(sink), [(time.monotonic(), 0)]
+        posting = asyncio.ensure_future(post(plane, 0, seconds=seconds))
+        while not posting.done():
+            await asyncio.wait([posting], timeout=SAMPLE_S)
+            samples.append((time.monotonic(), await sink.distinct()))
+        posted = await posting
+        await delivered(sink, posted.events, plane)
+        cpu = plane.cpu(sink).since(before)
+        trigger = await plane.trigger(http)
+        if trigger["dead_lettered"] or trigger["retried"]:
+            raise MeasurementFailed(f"a delivery failed: {dict(trigger)}")
+        return Sustained(
+            posted=posted,
+            seconds=samples[-1][0] - samples[0][0],
+            delivered=samples[-1][1],
+            slowest=slowest(samples, min(10.0, seconds / 2)),
+            repeated=await sink.repeated(),
+            cpu=cpu,
+        )
+
+
+async def dispatch_rate(sink: Subscriber, plane: EventPlane, total: int) -> float:
+    """Events delivered a second, nothing coming in, for RATE_S or until `total` are there."""
+    started, first = time.monotonic(), await sink.distinct()
+    came = first
+    while (came := await sink.distinct()) < total and time.monotonic() < started + RATE_S:
+        plane.server.check_alive()
+        await asyncio.sleep(0.02)
+    return (came - first) / (time.monotonic() - started)
+
+
+async def backlog(folder: Path, events: int, progress: Steps) -> Backlog:
+    """Rates, memory and starts with an empty log, and then with so many events in it."""
+    async with subscriber(folder) as sink:
+        async with event_plane(folder, sink) as plane:
+            progress.begin("ingress and dispatch with an empty log")
+            with sink.server.paused():
+                empty = await post(plane, 0, seconds=RATE_S)
+            dispatched = await dispatch_rate(sink, plane, empty.after)
+            await delivered(sink, empty.after, plane)
+            before = plane.memory_mb()
+            progress.begin(f"a backlog of {events:,} events")
+            with sink.server.paused():
+                filled = await post(plane, empty.after, count=events, batch=BATCH)
+                progress.begin("ingress beside the backlog")
+                beside = await post(plane, filled.after, seconds=RATE_S)
+                after = plane.memory_mb()
+                os.kill(plane.server.pid, signal.SIGKILL)
+        progress.begin("restarts, and dispatch of the backlog")
+        async with event_plane(folder, sink) as plane:
+            killed_s = plane.serving_s
+            rate = await dispatch_rate(sink, plane, beside.after)
+        async with event_plane(folder, sink) as plane:
+            stopped_s = plane.serving_s
+    return Backlog(
+        events=events,
+        batched=filled,
+        ingress=(empty.rate, beside.rate),
+        dispatch=(dispatched, rate),
+        plane_mb=(before[0], after[0]),
+        nats_mb=(before[1], after[1]),
+        killed_s=killed_s,
+        stopped_s=stopped_s,
+    )
+
+
+async def profiled(folder: Path) -> Mapping[str, float]:
+    """The layers of the plane in a short run under the profiler."""
+    profile = folder / "plane.prof"
+    async with subscriber(folder) as sink:
+        async with event_plane(folder, sink, profile=profile) as plane:
+            posted = await post(plane, 0, seconds=PROFILE_S)
+            await delivered(sink, posted.events, plane)
+        return layers(profile, posted.events)
+
+
+async def _measure(seconds: float, events: int, fsync: str, profile: bool) -> tuple[Found, Machine]:
+    machine, found = Machine.now(), Found()
+    with kept_on_failure("relume-eventing-") as folder, steps(_STEPS + profile) as progress:
+        parts = [folder / name for name in ("ceiling", "sustained", "backlog", "profile")]
+        for part in parts:
+            part.mkdir()
+        progress.begin("raw JetStream")
+        options = ("--seconds", CEILING_S, "--fsync", fsync)
+        ceiling = await program("event_ceiling.py", parts[0], *options)
+        progress.begin(f"{PRODUCERS} producers for {seconds:g} s")
+        rate = await sustained(parts[1], seconds, "--fsync", fsync)
+        title = f"{PRODUCERS} producers, 1 KiB, {seconds:g} s, fsync {fsync}"
+        found.tables[title] = rate.rows()
+        found.tables["raw JetStream with nats-py"] = ceiling_rows(ceiling, rate)
+        found.tables["CPU time of an event"] = rate.cpu_rows()
+        if events:
+            waiting = await backlog(parts[2], events, progress)
+            found.tables[f"a backlog of {events:,} events"] = waiting.rows()
+        if profile:
+            progress.begin("profile")
+            found.layers = await profiled(parts[3])
+    return found, machine
+
+
+def show(screen: Screen, found: Found, machine: Machine) -> None:
+    """A table for each part, and what to know about the machine."""
+    for title, rows in found.tables.items():
+        screen.title(title)
+        shown = [at for at, name in enumerate(HEADERS) if name != PEER or any(r.peer for r in rows)]
+        cells = [[row.cells()[at] for at in shown] for row in rows]
+        screen.table([HEADERS[at] for at in shown], cells)
+        screen.line()
+    if found.layers:
+        screen.title("where the plane's time goes, under a profiler")
+        rows = [[name, f"{us:,.0f} µs/event"] for name, us in found.layers.items()]
+        screen.table(("layer", "time"), rows)
+    print_notes(screen, machine.facts())
+
+
+def to_json(found: Found) -> Json:
+    tables: Json = {title: [row.to_json() for row in rows] for title, rows in found.tables.items()}
+    return {"tables": tables, "layers": dict(found.layers)}
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--seconds", type=click.FloatRange(min=2), default=60.0, show_default=True)
+@click.option(
+    "--backlog",
+    "events",
+    type=click.IntRange(min=0),
+    default=1_000_000,
+    show_default=True,
+    metavar="N",
+    help="Events of the backlog; 0 leaves that part out.",
+)
+@click.option("--fsync", type=click.Choice(["interval", "always"]), default="interval")
+@click.option("--profile", is_flag=True, help="Say by layer where the plane's time goes.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+def main(*, seconds: float, events: int, fsync: str, profile: bool, output: str) -> None:
+    """Measure a Broker with its Trigger, beside raw JetStream and Knative's in-memory Broker.
+
+    The exit code is 1 when a target is missed.
+
+    \b
+    Examples:
+      python loadtests/eventing.py
+      python loadtests/eventing.py --seconds 10 --backlog 0 --profile
+      python loadtests/eventing.py --seconds 10 --backlog 0 --fsync always
+    """
+    found, machine = run("eventing", _measure(seconds, events, fsync, profile))
+    screen = Screen.stdout()
+    if output == "text":
+        show(screen, found, machine)
+    else:
+        screen.json({"machine": machine.to_json(), **to_json(found)})
+    if names := missed(list(found.tables.values())):
+        raise SystemExit(f"missed: {', '.join(names)}")
+
+
+if __name__ == "__main__":
+    main()

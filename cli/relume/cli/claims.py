@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from relume.cli.address import output_option
+from relume.cli.claim_size import size
 from relume.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -27,7 +28,10 @@ def command() -> None:
     """
 
 
-@command.command("explain")
+command.add_command(size)
+
+
+@command.command("explain", short_help="Which devices satisfy a claim, and why others do not.")
 @click.argument(
     "files",
     nargs=-1,

@@ -1,0 +1,134 @@
+"""`relume claims size`: from a model to bytes, devices, a DeviceClass and a claim."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from relume.cli.address import output_option
+from relume.cli.errors import BadUsage
+from relume.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from relume.config.claims.sizing import Sizing
+
+_OPTIONS = (
+    ("--context", "context", "TOKENS", "Longest sequence. Default: the model's own limit."),
+    ("--concurrency", "concurrency", "N", "Sequences of that length at once. Default: 8."),
+    ("--dtype", "dtype", "DTYPE", "auto, bfloat16, float16 or float32."),
+    ("--kv-dtype", "kv_dtype", "DTYPE", "Of the KV cache: auto, or fp8."),
+    ("--tensor-parallel", "tensor_parallel", "N", "Split over N devices. Default: find out."),
+    ("--quantization", "quantization", "METHOD", "Quantise while loading: fp8, bitsandbytes…"),
+    (
+        "--lora-rank",
+        "lora_rank",
+        "RANK",
+        "Largest rank of LoRA adapters. Default with --loras: 16.",
+    ),
+    ("--loras", "loras", "N", "LoRA adapters in memory at once."),
+    ("--batched-tokens", "batched", "TOKENS", "vLLM's --max-num-batched-tokens. Default: 2048."),
+    ("--block-size", "block", "TOKENS", "vLLM's --block-size. Default: 16."),
+    ("--gpu-memory-utilization", "utilization", "SHARE", "vLLM's option. Default: 0.92."),
+)
+
+
+def _flags(command: "click.decorators.FC") -> "click.decorators.FC":
+    for option, name, metavar, words in reversed(_OPTIONS):
+        command = click.option(option, name, metavar=metavar, help=words)(command)
+    return command
+
+
+@click.command("size", short_help="How many devices of which class a model needs, and why.")
+@click.argument("model", metavar="MODEL")
+@_flags
+@click.option(
+    "--vendor",
+    type=click.Choice(("NVIDIA", "AMD", "Intel"), case_sensitive=False),
+    default="NVIDIA",
+    show_default=True,
+    help="Whose classes to choose from.",
+)
+@click.option("--class", "class_name", metavar="NAME", help="Use this class (llm-gpu-24g…).")
+@output_option()
+def size(
+    *, model: str, vendor: str, class_name: str | None, output: str, **options: str | None
+) -> int:
+    """Account for the memory that vLLM needs to serve MODEL, and name the claim that gets it.
+
+    MODEL is a folder with config.json and safetensors files, a config.json alone, a storageUri in
+    the model store, or an InferenceService YAML file, of which storageUri and args are read.
+    Options given here come before those args.
+
+    \b
+    Examples:
+      relume claims size ./Qwen2.5-7B-Instruct --context 8192 --concurrency 16
+      relume claims size config/samples/summarize.yaml
+      relume claims size ./config.json --kv-dtype fp8 --class llm-gpu-40g -o json
+    """
+    from relume.config.claims import size_wording
+    from relume.config.claims.size_request import SizeRequest
+
+    path, flags = _resolve(model)
+    chosen = {name: value for name, value in options.items() if value is not None}
+    names = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel"}
+    request = SizeRequest(path, {**flags, **chosen}, names[vendor.lower()], class_name)
+    sizing = request.size()
+    screen = Screen.stdout()
+    if output == "json":
+        screen.json(size_wording.as_json(sizing))
+    else:
+        _show(screen, sizing)
+    return 0
+
+
+def _resolve(model: str) -> tuple[Path, dict[str, str]]:
+    """The folder or config.json behind MODEL, and the flags that came with it."""
+    path = Path(model)
+    if path.is_dir() or (path.is_file() and path.suffix == ".json"):
+        return path, {}
+    if path.is_file():
+        from relume.config.claims import documents
+        from relume.config.claims.serving_flags import served
+
+        service = served(documents.read(path))
+        if service is None:
+            raise BadUsage(f"{model}: holds no InferenceService")
+        return _stored(service.storage_uri), dict(service.flags)
+    if "://" not in model:
+        raise BadUsage(f"{model}: no such folder or file, and not a storageUri")
+    return _stored(model), {}
+
+
+def _stored(uri: str) -> Path:
+    from relume.runtimes.store import ModelStore, default_root
+
+    return ModelStore(default_root()).resolve(uri)
+
+
+def _show(screen: Screen, sizing: "Sizing") -> None:
+    import yaml
+
+    from relume.config.claims import size_wording
+
+    advised = sizing.advised
+    devices = advised.need.devices
+    demand = sizing.demand
+    many = "device" if devices == 1 else "devices"
+    screen.title(
+        f"{devices} {many} of {advised.preset.name}, for {demand.concurrency} sequences of "
+        f"{demand.context:,} tokens"
+    )
+    screen.table(size_wording.HEADERS, list(size_wording.rows(advised)))
+    for note in sizing.model.notes:
+        screen.line(f"note: {note}", "yellow")
+    screen.line()
+    screen.title("enough would be")
+    screen.table(size_wording.OPTION_HEADERS, size_wording.option_rows(sizing))
+    name, amount = size_wording.limits(advised)
+    screen.line()
+    screen.title("in a service (Kubernetes 1.36 and later)")
+    screen.line(f'resources: {{limits: {{{name}: "{amount}"}}}}')
+    screen.line()
+    screen.title("or as a claim")
+    for line in yaml.safe_dump(size_wording.claim_template(advised), sort_keys=False).splitlines():
+        screen.line(line)

@@ -64,3 +64,23 @@ async def test_a_slot_that_came_together_with_the_cancellation_is_passed_on() ->
     second.cancel()
     await third
     assert slots.taken == 1
+
+
+async def test_a_pause_gives_no_slots_and_its_end_lets_the_first_in_first() -> None:
+    now = [0.0]
+    slots = Slots(lambda: 1, lambda: now[0])
+    slots.pause(10)
+    slots.pause(5)  # asks for less than was promised already
+    assert (slots.size, slots.free) == (0, 0)
+    [first] = await taken(slots, 1)
+    now[0] = 9.9
+    [second] = await taken(slots, 1)
+    assert not first.done()
+    now[0] = 10.0
+    [third] = await taken(slots, 1)  # whoever comes now opens the door for all
+    await first
+    assert not second.done()
+    slots.release()
+    await second
+    slots.release()
+    await third

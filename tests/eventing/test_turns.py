@@ -3,11 +3,13 @@
 import asyncio
 from collections import defaultdict
 
+import pytest
 from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relume.config import Delivery
+from relume.config import Delivery, Exact
+from relume.eventing.memory import MemoryHeld
 from relume.eventing.turns import Turn, Turns, lane_of, partition_of
 
 from .stage import BROKER, Call, Stage, Subscriber, answer, event, trigger
@@ -192,6 +194,49 @@ async def test_the_next_process_begins_with_what_the_last_one_held() -> None:
             await again.post(event("3", partitionkey="k"))
             await again.until("delivered", 4)
     assert asked.ids == ["0", "0", "1", "2", "3"]
+
+
+async def test_what_a_process_held_that_died_comes_before_what_is_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reached = asyncio.Event()
+
+    async def hangs(call: Call) -> web.StreamResponse:
+        reached.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def lost(held: MemoryHeld) -> None:
+        return None
+
+    async with Subscriber(hangs, answer()) as asked:
+        t = trigger("t", asked.url, ordered=True)
+        stage = Stage([t])
+        await stage.__aenter__()
+        for number in range(3):
+            await stage.post(event(str(number), partitionkey="k"))
+        await reached.wait()
+        with monkeypatch.context() as patch:
+            patch.setattr(MemoryHeld, "give_back", lost)
+            await stage.plane.stop(0)
+        async with Stage([t], log=stage.log, clock=stage.clock) as again:
+            await again.post(event("3", partitionkey="k"))
+            await again.virtual.advance(5)
+            assert asked.ids == ["0"]
+            await again.virtual.advance(6)  # the leases of the dead process end
+            await again.until("delivered", 4)
+    assert asked.ids == ["0", "0", "1", "2", "3"]
+
+
+async def test_events_that_the_trigger_does_not_want_hold_nobody_up() -> None:
+    async with Subscriber() as asked:
+        t = trigger("t", asked.url, ordered=True, filters=(Exact({"type": "ask"}),))
+        async with Stage([t]) as stage:
+            for number in range(6):
+                type_ = "ask" if number % 2 else "other"
+                await stage.post(event(str(number), partitionkey="k", type=type_))
+            await stage.until("delivered", 3)
+    assert asked.ids == ["1", "3", "5"]
 
 
 async def test_an_event_that_left_the_log_holds_nobody_up_for_long() -> None:

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import uvloop
 
 DATA_BYTES = 1024
+_ACCEPTED = b"HTTP/1.1 202"
 DATA = b'{"prompt":"%s"}' % (b"x" * (DATA_BYTES - 13))
 _EVENT = b'{"specversion":"1.0","id":"%d","source":"/bench","type":"bench.event","data":%b}'
 
@@ -62,10 +63,11 @@ class Producer(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
+        if not self._buffer.startswith(_ACCEPTED[: len(self._buffer)]):
+            self._load.refused = self._buffer
+            self._transport.close()
+            return
         if not self._buffer.endswith(b"\r\n\r\n"):
-            if not self._buffer.startswith(b"HTTP/1.1 202"):
-                self._load.refused = self._buffer
-                self._transport.close()
             return
         self._load.answered_ms.append((time.perf_counter() - self._sent) * 1000)
         self._buffer = b""

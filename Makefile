@@ -46,8 +46,8 @@ check: venv ## format, lint, types, layers
 fuzz: venv ## 100,000 malformed requests to the ingress, then a coverage-guided run of the codec
 	$(BIN)/python -m tests.fuzz
 
-unit: venv ## the tests that need no model
-	$(BIN)/python -m pytest -m 'not model'
+unit: venv ## the tests that need no model and take no minutes
+	$(BIN)/python -m pytest -m 'not model and not crash'
 
 test: check models ## every check and test, the real vLLM and model included
 	$(BIN)/python -m pytest

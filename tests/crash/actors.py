@@ -1,0 +1,171 @@
+"""The processes of a trial: the eventing plane with its nats-server, and a subscriber.
+
+Both are forked from a process that has this module imported already, so that one costs
+milliseconds. The plane's code is the one with traps in it.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tests.crash.await_points import Points, Trap
+
+POINTS = Points()
+POINTS.install()
+
+import aiohttp.web  # noqa: E402
+
+from relume.cli.server import HttpServer  # noqa: E402
+from relume.config import Broker, Delivery, Destination, Exact, Plan, Trigger  # noqa: E402
+from relume.eventing import jetstream as _jetstream  # noqa: E402, F401 - imported before the fork
+from relume.eventing.broker import BrokerKey, StoreUnavailable  # noqa: E402
+from relume.eventing.codec import Mode, decode, encode  # noqa: E402
+from relume.eventing.dead_letters import NoSuchDeadLetter  # noqa: E402
+from relume.eventing.event import CloudEvent  # noqa: E402
+from relume.eventing.nats_server import NatsServer  # noqa: E402
+from relume.eventing.plane import EventingPlane  # noqa: E402
+from relume.eventing.settings import EventingSettings  # noqa: E402
+
+Victim = Literal["plane", "nats-server", "subscriber"]
+_PR_SET_PDEATHSIG = 1
+# Short, because a killed process leaves its leases behind and the next one waits for their end.
+SETTINGS = EventingSettings(lease_s=0.4, heartbeat_s=0.1, sweep_s=0.2, duplicate_window_s=60.0)
+GRACE_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneArguments:
+    """What a plane is told: where, and what kills whom."""
+
+    folder: Path
+    port: int
+    subscriber: str
+    subscriber_pid: int
+    trap: Trap | None = None
+    victim: Victim = "plane"
+
+
+def plan(subscriber: str) -> Plan:
+    """One Broker; a Trigger for each way that a delivery can end."""
+
+    def trigger(type_: str, path: str, sink: str | None = None) -> Trigger:
+        dead_letters = Destination(uri=f"{subscriber}{sink}") if sink else None
+        return Trigger(
+            "default",
+            type_,
+            "b",
+            Destination(uri=f"{subscriber}{path}"),
+            filters=(Exact({"type": type_}),),
+            delivery=Delivery(retry=10, backoff_delay_s=0.02, dead_letter_sink=dead_letters),
+        )
+
+    triggers = (
+        trigger("ask", "/answer"),
+        trigger("reply", "/told"),
+        trigger("flaky", "/flaky"),
+        trigger("slow", "/slow"),
+        trigger("sour", "/refuse"),
+        trigger("bitter", "/refuse", "/sink"),
+    )
+    return Plan(brokers=(Broker("default", "b"),), triggers=triggers)
+
+
+def run_plane(arguments: PlaneArguments) -> None:
+    """The body of a plane's process; ends on SIGTERM, or by its trap."""
+    _die_with_parent()
+    words = os.open(arguments.folder / "plane.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(words, 2)
+    asyncio.run(_plane(arguments))
+    (arguments.folder / f"reached.{os.getpid()}").write_text(json.dumps(POINTS.reached))
+
+
+async def _plane(arguments: PlaneArguments) -> None:
+    nats = NatsServer(arguments.folder)
+    POINTS.set(arguments.trap, lambda: _fire(arguments, nats))
+    plane = EventingPlane(
+        plan(arguments.subscriber),
+        nats,
+        lambda destination, _: destination.uri or "http://broker",
+        settings=SETTINGS,
+        concurrency=lambda _: 2,
+    )
+    async with nats:
+        await plane.start()
+        with socket.create_server(("127.0.0.1", arguments.port)) as listening:
+            server = HttpServer(plane.app, listening)
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGTERM, server.stop, GRACE_S)
+            redriving = asyncio.create_task(_redrive_when_asked(plane, arguments.folder))
+            await server.serve()
+            redriving.cancel()
+        await plane.stop(GRACE_S)
+
+
+async def _redrive_when_asked(plane: EventingPlane, folder: Path) -> None:
+    """Send every dead letter through its Trigger again, when there is a file `redrive`."""
+    broker = BrokerKey("default", "b")
+    while not (folder / "redrive").exists():
+        await asyncio.sleep(0.02)
+    while not (folder / "redriven").exists():
+        with contextlib.suppress(NoSuchDeadLetter, StoreUnavailable):
+            async for letter in plane.dead_letters.page(broker, 0, 100):
+                await plane.dead_letters.redrive(broker, letter.sequence)
+            (folder / "redriven").touch()
+
+
+def _fire(arguments: PlaneArguments, nats: NatsServer) -> None:
+    (arguments.folder / "fired").touch()
+    match arguments.victim:
+        case "plane":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "nats-server":
+            if nats.pid is not None:
+                os.kill(nats.pid, signal.SIGKILL)
+        case "subscriber":
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(arguments.subscriber_pid, signal.SIGKILL)
+
+
+def run_subscriber(folder: Path, port: int) -> None:
+    """The body of a subscriber's process; what comes in is written down before it is answered."""
+    _die_with_parent()
+    calls = os.open(folder / "calls", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    asked: set[str] = set()
+
+    async def answer(request: aiohttp.web.Request) -> aiohttp.web.Response:
+        event = decode(tuple(request.headers.items()), await request.read()).event
+        os.write(calls, f"{request.path} {event.id}\n".encode())
+        path = request.path
+        if path == "/refuse":
+            return aiohttp.web.Response(status=400, text="not to my taste")
+        if path in ("/flaky", "/sink") and event.id not in asked:
+            asked.add(event.id)
+            return aiohttp.web.Response(status=503)
+        if path in ("/told", "/sink"):
+            return aiohttp.web.Response()
+        while path == "/slow" and not (folder / "release").exists():
+            await asyncio.sleep(0.01)
+        reply = {"id": f"re-{event.id}", "source": "/subscriber", "type": "reply"}
+        headers, body = encode(CloudEvent.create(reply), Mode.BINARY)
+        return aiohttp.web.Response(headers=dict(headers), body=body)
+
+    async def serve() -> None:
+        app = aiohttp.web.Application()
+        app.router.add_route("POST", "/{path:.*}", answer)
+        runner = aiohttp.web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await aiohttp.web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()
+        await asyncio.Event().wait()
+
+    asyncio.run(serve())
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

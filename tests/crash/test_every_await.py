@@ -1,0 +1,99 @@
+"""Whoever is killed, wherever the code can be suspended, every accepted event comes to one end.
+
+First each scenario runs undisturbed and tells which points it reaches and how often. Then it runs
+once for every point, phase and victim, with a kill there, until all is at rest; the books are
+checked from outside, from what the producer was told, the subscriber saw and the log holds.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.crash.actors import Victim
+from tests.crash.await_points import PHASES, Trap, all_points
+from tests.crash.trial import Tally, Trial
+
+SCENARIOS = ("life", "redrive", "stop", "outage")
+AT_ONCE = 12
+# The fake log, the tests' clock and what serves documents hold no event of a real Broker.
+ELSEWHERE = ("memory", "memory_dead_letters", "clock", "observer", "catalogue")
+
+
+async def _reached(folder: Path) -> dict[str, tuple[str, int]]:
+    """For each point the first scenario that gets there, and how often it does."""
+    found: dict[str, tuple[str, int]] = {}
+    for scenario in SCENARIOS:
+        place = folder / scenario
+        place.mkdir()
+        trial = Trial(place, scenario)
+        books = await trial.run()
+        assert not books.lost() and not books.settled_twice() and books.conserved()
+        for point, times in trial.reached().items():
+            found.setdefault(point, (scenario, times))
+    return found
+
+
+def _plans(reached: dict[str, tuple[str, int]]) -> Iterator[tuple[str, Trap, Victim]]:
+    for point, (scenario, times) in sorted(reached.items()):
+        for phase in PHASES:
+            yield scenario, Trap(point, phase, 1), "plane"
+        if times > 2:
+            yield scenario, Trap(point, "during", (times + 1) // 2), "plane"
+        yield scenario, Trap(point, "during", 1), "nats-server"
+        yield scenario, Trap(point, "during", 1), "subscriber"
+
+
+async def _verdicts(
+    folder: Path, plans: Sequence[tuple[str, Trap, Victim]], tally: Tally
+) -> list[str]:
+    """Run every plan, a few at once; what went wrong, in words."""
+    wrong: list[str] = []
+    free = asyncio.Semaphore(AT_ONCE)
+
+    async def judge(number: int, scenario: str, trap: Trap, victim: Victim) -> None:
+        async with free:
+            place = folder / str(number)
+            place.mkdir()
+            trial = Trial(place, scenario, trap, victim)
+            what = f"{scenario}: {victim} killed {trap}"
+            try:
+                books = await trial.run()
+            except TimeoutError:
+                wrong.append(f"{what}: no rest: {trial.books}\n{trial.last_words()}")
+                return
+            tally.add(trap, books)
+            if books.lost() or books.settled_twice() or not books.conserved():
+                wrong.append(f"{what}: {books}")
+
+    async with asyncio.TaskGroup() as group:
+        for number, plan in enumerate(plans):
+            group.create_task(judge(number, *plan))
+    return wrong
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(900)
+async def test_a_kill_at_any_await_loses_nothing_and_settles_nothing_twice(
+    tmp_path: Path, tally: Tally
+) -> None:
+    reached = await _reached(tmp_path)
+    plans = list(_plans(reached))
+    tally.untried = [
+        point
+        for point in all_points()
+        if point not in reached and point.partition(":")[0] not in ELSEWHERE
+    ]
+    (tmp_path / "trials").mkdir()
+    wrong = await _verdicts(tmp_path / "trials", plans, tally)
+    assert not wrong, "\n".join(wrong)
+    assert tally.tried == len(plans)
+
+
+def test_the_points_are_those_of_the_source() -> None:
+    points = all_points()
+    assert len(points) == len(set(points)) > 100
+    assert {"courier", "dispatcher", "ingress", "jetstream"} <= {
+        point.partition(":")[0] for point in points
+    }

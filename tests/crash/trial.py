@@ -1,0 +1,321 @@
+"""One trial: events come in, somebody is killed, and in the end the books are checked from outside.
+
+The producer does what a producer has to do: it sends an event again until somebody says 202. What
+it was told 202 for is accepted, and nothing else is.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import multiprocessing
+import os
+import re
+import signal
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+import aiohttp
+import nats
+import nats.errors
+import orjson
+from nats.js import JetStreamContext
+
+from tests.crash.actors import PlaneArguments, Victim, run_plane, run_subscriber
+from tests.crash.await_points import Trap
+
+STREAM, DEAD_STREAM = "broker_default_b", "deadletters_default_b"
+ANSWERED = {"ask", "flaky", "slow"}
+_WITHIN_S = 120.0
+_POLL_S = 0.02
+
+# Below the ports that Linux chooses for connections (ip_local_port_range starts at 32768).
+_ports = itertools.cycle(range(20_000 + os.getpid() % 100 * 100, 32_000))
+
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["tests.crash.actors"])
+
+
+@dataclass(slots=True)
+class Books:
+    """What was accepted, and what became of it."""
+
+    accepted: dict[str, str] = field(default_factory=dict)  # id -> type
+    replies: Counter[str] = field(default_factory=Counter)  # stored in the Broker
+    buried: Counter[str] = field(default_factory=Counter)  # stored as dead letters
+    calls: Counter[tuple[str, str]] = field(default_factory=Counter)  # (path, id)
+    waiting: int = 0
+
+    def lost(self) -> list[str]:
+        """Accepted events without their end: an answer that was told, or a dead letter."""
+        return [each for each, type_ in self.accepted.items() if not self._ended(each, type_)]
+
+    def _ended(self, id_: str, type_: str) -> bool:
+        if type_ in ANSWERED:
+            return self.replies[f"re-{id_}"] > 0 and self.calls["/told", f"re-{id_}"] > 0
+        return self.buried[id_] > 0 if type_ == "sour" else self.calls["/sink", id_] > 0
+
+    def settled_twice(self) -> list[str]:
+        """Answers and dead letters that were stored more than once."""
+        return [id_ for id_, count in (self.replies + self.buried).items() if count > 1]
+
+    def delivered_again(self) -> int:
+        """Deliveries that had been answered with success before, as at-least-once allows."""
+        extra = {("/flaky", "f1"): 1, ("/sink", "b1"): 1}  # these ask for one more try
+        return sum(count - 1 - extra.get(call, 0) for call, count in self.calls.items() if count)
+
+    def conserved(self) -> bool:
+        """accepted = delivered + dead-lettered + waiting, counted from the log."""
+        delivered = sum(self.replies.values())
+        sunk = len({id_ for path, id_ in self.calls if path == "/sink"})
+        return len(self.accepted) == delivered + sum(self.buried.values()) + sunk + self.waiting
+
+
+class Trial:
+    """`scenario` is life, stop, outage or redrive; with a trap, its victim is killed there."""
+
+    def __init__(
+        self, folder: Path, scenario: str, trap: Trap | None = None, victim: Victim = "plane"
+    ) -> None:
+        self._folder = folder
+        self._scenario = scenario
+        self._trap = trap
+        self._victim: Victim = victim
+        self._port, self._subscriber_port = _own_port(), _own_port()
+        self._subscriber: ForkServerProcess
+        self._plane: ForkServerProcess
+        self.books = Books()
+
+    @property
+    def fired(self) -> bool:
+        """Whether the trap was reached."""
+        return (self._folder / "fired").exists()
+
+    def last_words(self) -> str:
+        """What the plane said at its end."""
+        log = self._folder / "plane.log"
+        return log.read_text()[-2000:] if log.exists() else ""
+
+    def reached(self) -> Counter[str]:
+        """How often each point was reached, by the planes that ended in order."""
+        total = Counter[str]()
+        for file in self._folder.glob("reached.*"):
+            total.update(orjson.loads(file.read_bytes()))
+        return total
+
+    async def run(self) -> Books:
+        """Play the scenario to its end; raises TimeoutError when the events do not come to rest."""
+        self._subscriber = self._start_subscriber()
+        try:
+            self._plane = self._start_plane(self._trap)
+            async with (
+                asyncio.timeout(_WITHIN_S),
+                asyncio.TaskGroup() as group,
+                aiohttp.ClientSession() as client,
+            ):
+                watch = group.create_task(self._keep_alive())
+                await self._play(client)
+                watch.cancel()
+            return self.books
+        finally:
+            for process in (self._plane, self._subscriber):
+                process.kill()
+                process.join()
+
+    async def _play(self, client: aiohttp.ClientSession) -> None:
+        events = [("f1", "flaky"), ("s1", "sour"), ("b1", "bitter")]
+        events += [(f"a{number}", "ask") for number in range(4)]  # more than there are slots
+        if self._scenario == "stop":
+            events.append(("w1", "slow"))
+        await asyncio.gather(
+            self._post_batch(client, "a7", "a8"), *(self._post(client, *each) for each in events)
+        )
+        if self._scenario == "stop":
+            await self._called("/slow")
+            await self._stop_plane()
+        (self._folder / "release").touch()
+        if self._scenario == "outage":
+            await self._kill_nats()
+            await self._post(client, "a9", "ask")
+        await self._rest()
+        if self._scenario == "redrive":
+            (self._folder / "redrive").touch()
+            while not (self._folder / "redriven").exists():
+                await asyncio.sleep(_POLL_S)
+            await self._rest()
+        await self._stop_plane(last=True)
+
+    async def _post(self, client: aiohttp.ClientSession, id_: str, type_: str) -> None:
+        headers = {"ce-specversion": "1.0", "ce-id": id_, "ce-source": "/s", "ce-type": type_}
+        await self._until_accepted(client, headers, b"")
+        self.books.accepted[id_] = type_
+
+    async def _post_batch(self, client: aiohttp.ClientSession, *ids: str) -> None:
+        headers = {"content-type": "application/cloudevents-batch+json"}
+        batch = [{"specversion": "1.0", "id": id_, "source": "/s", "type": "ask"} for id_ in ids]
+        await self._until_accepted(client, headers, orjson.dumps(batch))
+        self.books.accepted.update(dict.fromkeys(ids, "ask"))
+
+    async def _until_accepted(
+        self, client: aiohttp.ClientSession, headers: dict[str, str], body: bytes
+    ) -> None:
+        url = f"http://127.0.0.1:{self._port}/default/b"
+        timeout = aiohttp.ClientTimeout(total=5)
+        while True:
+            with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+                async with client.post(url, data=body, headers=headers, timeout=timeout) as answer:
+                    if answer.status == 202:
+                        return
+            await asyncio.sleep(_POLL_S)
+
+    async def _keep_alive(self) -> None:
+        """Start again who was killed, as a service manager does."""
+        while True:
+            if not self._subscriber.is_alive():
+                self._subscriber.join()
+                self._subscriber = self._start_subscriber()
+            if not self._plane.is_alive():
+                self._plane.join()
+                self._plane = self._start_plane(None)
+            await asyncio.sleep(_POLL_S)
+
+    async def _stop_plane(self, last: bool = False) -> None:
+        """SIGTERM, and the end of that process; `last`: of whichever process runs then."""
+        while True:
+            plane = self._plane
+            if plane.pid is not None and plane.is_alive():
+                os.kill(plane.pid, signal.SIGTERM)
+            while plane.is_alive():
+                await asyncio.sleep(_POLL_S)
+            if plane.exitcode == 0 or not last:
+                return
+            await self._rest()
+
+    async def _kill_nats(self) -> None:
+        """nats-server is killed once, as soon as there is one."""
+        while True:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                path = Path(f"/proc/{self._plane.pid}/task/{self._plane.pid}/children")
+                if children := path.read_text().split():
+                    return os.kill(int(children[0]), signal.SIGKILL)
+            await asyncio.sleep(_POLL_S)
+
+    async def _called(self, path: str) -> None:
+        while not any(called == path for called, _ in self._calls()):
+            await asyncio.sleep(_POLL_S)
+
+    def _calls(self) -> Counter[tuple[str, str]]:
+        file = self._folder / "calls"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return Counter((path, id_) for path, _, id_ in (line.partition(" ") for line in lines))
+
+    async def _rest(self) -> None:
+        """Until no consumer has anything left; then the books are filled from the log."""
+        while True:
+            with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
+                async with self._jetstream() as jetstream:
+                    await self._read_books(jetstream)
+                    if not self.books.waiting:
+                        return
+            await asyncio.sleep(_POLL_S)
+
+    @contextlib.asynccontextmanager
+    async def _jetstream(self) -> AsyncIterator[JetStreamContext]:
+        """The trial's own way to the log: the address lies in the state folder."""
+        path = self._folder / "nats" / "nats.conf"
+        config = path.read_text() if path.exists() else ""
+        port, token = re.search(r":(\d+)\"", config), re.search(r'token: "([^"]+)"', config)
+        if port is None or token is None:
+            raise OSError("nats-server is not configured yet")
+        url = f"nats://{token[1]}@127.0.0.1:{port[1]}"
+        async with asyncio.timeout(1):  # it may be an old address
+            client = await nats.connect(url, allow_reconnect=False, error_cb=_ignore)
+        try:
+            yield client.jetstream(timeout=1)
+        finally:
+            await client.close()
+
+    async def _read_books(self, jetstream: JetStreamContext) -> None:
+        consumers = await jetstream.consumers_info(STREAM)
+        replies = await _stored(jetstream, STREAM)
+        buried = await _stored(jetstream, DEAD_STREAM)
+        books = self.books
+        books.waiting = sum((c.num_pending or 0) + (c.num_ack_pending or 0) for c in consumers)
+        books.waiting += len(consumers) == 0
+        books.replies = Counter(id_ for id_ in replies if id_.startswith("re-"))
+        books.buried = Counter(buried)
+        books.calls = self._calls()
+
+    def _start_plane(self, trap: Trap | None) -> ForkServerProcess:
+        arguments = PlaneArguments(
+            self._folder,
+            self._port,
+            f"http://127.0.0.1:{self._subscriber_port}",
+            self._subscriber.pid or 0,
+            trap,
+            self._victim,
+        )
+        return _started(run_plane, arguments)
+
+    def _start_subscriber(self) -> ForkServerProcess:
+        return _started(run_subscriber, self._folder, self._subscriber_port)
+
+
+def _own_port() -> int:
+    """A port that nobody else takes while its process is dead: none that the system gives out."""
+    while True:
+        port = next(_ports)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def _started(target: object, *arguments: object) -> ForkServerProcess:
+    process = context.Process(target=target, args=arguments, daemon=True)  # type: ignore[arg-type]
+    process.start()
+    return process
+
+
+async def _ignore(_: Exception) -> None:
+    """nats-py tells of each failed try; the next one is ours."""
+
+
+async def _stored(jetstream: JetStreamContext, stream: str) -> Sequence[str]:
+    """The ids of every event in a stream, read one by one from the log itself."""
+    state = (await jetstream.stream_info(stream)).state
+    ids = []
+    for sequence in range(state.first_seq, state.last_seq + 1):
+        message = await jetstream.get_msg(stream, sequence)
+        head, _, _ = (message.data or b"").partition(b"\n")
+        ids.append(str(orjson.loads(head)[0]["id"]))
+    return ids
+
+
+@dataclass(slots=True)
+class Tally:
+    """The sum of many trials."""
+
+    points: set[str] = field(default_factory=set)
+    untried: list[str] = field(default_factory=list)
+    tried: int = 0
+    lost: int = 0
+    settled_twice: int = 0
+    delivered_again: int = 0
+
+    def add(self, trap: Trap, books: Books) -> None:
+        self.points.add(trap.point)
+        self.tried += 1
+        self.lost += len(books.lost())
+        self.settled_twice += len(books.settled_twice())
+        self.delivered_again += books.delivered_again()
+
+    def __str__(self) -> str:
+        return (
+            f"kill points tried: {self.tried}, at {len(self.points)} places in the code; "
+            f"lost: {self.lost}, settled twice: {self.settled_twice}; "
+            f"delivered again after a kill, as at-least-once allows: {self.delivered_again}\n"
+            f"places that no scenario gets to: {' '.join(self.untried)}"
+        )

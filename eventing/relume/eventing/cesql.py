@@ -34,10 +34,9 @@ class Program:
         try:
             return Result(self._run(event.attributes))
         except Failure as failure:
-            at = self._root.at if failure.at is None else failure.at
-            whole = at == self._root.at
+            whole = failure.at == self._root.at
             value = failure.value if whole else ZERO[type_of(self._root) or bool]
-            return Result(value, EvaluationError(failure.kind, failure.message, at))
+            return Result(value, EvaluationError(failure.kind, failure.message, failure.at))
 
     def matches(self, event: CloudEvent) -> bool:
         """As a filter (§1.2): true only where the value is the Boolean true, without an error."""

@@ -43,11 +43,11 @@ class EvaluationError:
 class Failure(Exception):
     """Ends an evaluation at its first error (§4.1, fail fast mode).
 
-    `value` is what the operator or function at `at` is worth nevertheless; `at` is None until the
-    node is known.
+    `value` is what the operator or function at `at` is worth nevertheless. What knows no places,
+    a cast or a function, leaves `at` to its caller.
     """
 
-    def __init__(self, kind: ErrorKind, message: str, value: Value, at: int | None = None) -> None:
+    def __init__(self, kind: ErrorKind, message: str, value: Value, at: int = -1) -> None:
         super().__init__(message)
         self.kind = kind
         self.message = message

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
-from relume.eventing.broker import BrokerKey, EventLog, EventTooLarge
+from relume.eventing.broker import EventLog, EventTooLarge
 from relume.eventing.clock import Clock
 from relume.eventing.delivery import (
     Answered,
@@ -25,47 +25,16 @@ from relume.eventing.delivery import (
 )
 from relume.eventing.envelope import Envelope
 from relume.eventing.event import CloudEvent
-from relume.eventing.filters import Predicate
 from relume.eventing.observer import Observer, Record, Stage
 from relume.eventing.passage import TtlExhausted, coming_back, going_out, rfc3339, with_place
-from relume.eventing.policy import DeliveryPolicy, sink_policy
+from relume.eventing.policy import sink_policy
+from relume.eventing.route import Route, Tally
 from relume.eventing.slots import Slots
 from relume.eventing.subscriber import Subscribers
 from relume.eventing.turns import partition_of
 
 # Entered while an event waits for a slot or for its next attempt and may be given back.
 Idle = Callable[[], AbstractContextManager[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A Trigger, resolved: where its events come from and go to.
-
-    `sink_unread`: the dead letter sink is a Broker of this plane that no Trigger reads.
-    """
-
-    broker: BrokerKey
-    trigger: str
-    namespace: str
-    wanted: Predicate
-    policy: DeliveryPolicy
-    url: str
-    dead_letter_url: str | None = None
-    sink_unread: bool = False
-    ordered: bool = False
-
-
-@dataclass(slots=True)
-class Tally:
-    """What one Trigger has done since this process started."""
-
-    delivered: int = 0
-    replied: int = 0
-    accepted: int = 0  # replies that the Broker did not have yet
-    retried: int = 0
-    dead_lettered: int = 0
-    dropped: int = 0
-    filtered: int = 0
 
 
 @dataclass(frozen=True, slots=True)

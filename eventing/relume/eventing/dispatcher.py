@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 
 from relume.eventing.broker import Cursor, Held, StoreUnavailable
 from relume.eventing.clock import Clock
-from relume.eventing.courier import Courier, Route
+from relume.eventing.courier import Courier
 from relume.eventing.delivery import DeadLetter
 from relume.eventing.envelope import Envelope
 from relume.eventing.event import InvalidEvent
+from relume.eventing.route import Route
 from relume.eventing.settings import EventingSettings
 from relume.eventing.slots import Slots
 from relume.eventing.turns import Turn, Turns, lane_of

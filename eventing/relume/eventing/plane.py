@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from relume.config import Broker, Destination, Plan, Ref, Trigger
 from relume.eventing.broker import BrokerKey, ClosableLog
 from relume.eventing.clock import Clock, SystemClock
-from relume.eventing.courier import Courier, Route
+from relume.eventing.courier import Courier
 from relume.eventing.dead_letters import DeadLetters
 from relume.eventing.dispatcher import Dispatcher
 from relume.eventing.filters import wanted_by
@@ -17,6 +17,7 @@ from relume.eventing.nats_server import NatsServer
 from relume.eventing.observer import Observer
 from relume.eventing.policy import policy_for
 from relume.eventing.profiles import profile_for
+from relume.eventing.route import Route
 from relume.eventing.settings import EventingSettings
 from relume.eventing.slots import Slots
 from relume.eventing.subscriber import Subscribers

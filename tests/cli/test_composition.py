@@ -23,6 +23,7 @@ from relume.cli.wording import events_of, target
 from relume.config import (
     All,
     Any_,
+    Cesql,
     Destination,
     Exact,
     Filter,
@@ -121,6 +122,8 @@ def test_what_a_url_can_take_is_not_known() -> None:
         ((Exact({"type": "a", "source": "/s"}),), "type=a, source=/s"),
         ((Prefix({"type": "com."}), Suffix({"type": ".v1"})), "type^=com. and type$=.v1"),
         ((Not(Any_((Exact({"a": "1"}), Exact({"b": "2"})))),), "not (a=1 or b=2)"),
+        ((Cesql("a = 1\n  AND b = 2\n"), Exact({"c": "3"})), "(a = 1 AND b = 2) and c=3"),
+        ((Not(Cesql("EXISTS a")),), "not (EXISTS a)"),
         ((All((Exact({"a": "1"}), Not(Exact({"b": "2"})))),), "a=1 and not b=2"),
     ],
 )

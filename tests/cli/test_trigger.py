@@ -28,7 +28,9 @@ spec:
   broker: inbox
   filters:
     - prefix: {type: com.example.}
-    - cesql: tier = 'gold' AND amount > 1000
+    - cesql: |
+        tier = 'gold' AND amount
+          > 1000
   subscriber:
     ref: {apiVersion: serving.kserve.io/v1beta1, kind: InferenceService, name: m}
 ---
@@ -107,7 +109,10 @@ def test_json_has_the_whole_tree_and_the_place_of_the_trigger(
     assert MANIFEST.splitlines()[gold["line"] - 1] == "metadata: {name: gold}"
     prefix, cesql = gold["verdict"]["clauses"]
     assert prefix["had"] == {"type": "com.example.pay"}
-    assert [term["asked"] for term in cesql["clauses"]] == ["tier = 'gold'", "amount > 1000"]
+    assert [term["asked"] for term in cesql["clauses"]] == [
+        "tier = 'gold'",
+        "amount\n  > 1000",
+    ]
     assert old["decided_by"] == {
         "dialect": "attributes",
         "field": "spec.filter.attributes.type",

@@ -11,6 +11,7 @@ from relume.cli.address import output_option
 from relume.cli.envelope import assignments, from_file, from_options
 from relume.cli.errors import BadUsage
 from relume.cli.screen import Screen
+from relume.cli.wording import in_one_line
 from relume.config import Trigger, load
 from relume.eventing.event import CloudEvent
 from relume.eventing.filters import explain
@@ -104,7 +105,7 @@ class Trial:
             f"{self.trigger.namespace}/{self.trigger.name}",
             self.trigger.broker,
             Text("yes" if passed else "no", style="green" if passed else "yellow"),
-            f"{clause.field}: {clause.asked}{_facts(clause)}",
+            f"{clause.field}: {in_one_line(clause.asked)}{_facts(clause)}",
         )
 
 

@@ -48,7 +48,12 @@ def _words(filter_: Filter) -> str:
         case Not(negated):
             return f"not {_inner(negated)}"
         case Cesql(expression):
-            return expression
+            return in_one_line(expression)
+
+
+def in_one_line(expression: str) -> str:
+    """An expression that may be written over several lines, for a table."""
+    return " ".join(expression.split())
 
 
 def _inner(filter_: Filter) -> str:

@@ -26,7 +26,7 @@ from relume.eventing.dead_letters import (
     UnknownBroker,
     UnknownTrigger,
 )
-from relume.eventing.passage import rfc3339
+from relume.eventing.passage import going_out, rfc3339
 
 PAGE = 200
 _STATUS: dict[type[RelumeError], int] = {
@@ -70,7 +70,7 @@ class DeadLetterRoutes:
 
     async def _show(self, request: Request) -> Response:
         letter = await self._letters.get(_broker(request), _number(request))
-        event = orjson.Fragment(json_format.dump_event(letter.event))
+        event = orjson.Fragment(json_format.dump_event(going_out(letter.event)))
         whole = {**_summary(letter), "event": event, "headers": dict(letter.envelope.headers)}
         return Response(orjson.dumps(whole), media_type="application/json")
 

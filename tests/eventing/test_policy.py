@@ -90,6 +90,12 @@ def test_a_delay_without_a_policy_is_no_wait_for_some(profile: str) -> None:
     assert policy(both, None, profile).backoff_delay_s == 5.0
 
 
+def test_rabbitmq_does_not_take_the_sink_of_the_broker_beside_a_delivery_of_the_trigger() -> None:
+    brokers = Delivery(dead_letter_sink=SINK)
+    assert policy(Delivery(retry=1), brokers, "rabbitmq").dead_letter_sink is None
+    assert policy(None, brokers, "rabbitmq").dead_letter_sink == SINK
+
+
 def test_rabbitmq_retries_five_times_when_a_delivery_does_not_say() -> None:
     assert policy(Delivery(timeout_s=1.0), None, "rabbitmq").retry == 5
 

@@ -38,11 +38,13 @@ def policy_for(trigger: Trigger, broker: Broker, profile: Profile = STRICT) -> D
     """
     own, brokers = trigger.delivery, broker.delivery or _BROKER_DEFAULT
     match profile.inherits:
-        case "whole":
+        case "sink":
             return _policy(own or brokers, profile, brokers.dead_letter_sink)
+        case "nothing":
+            return _policy(own or brokers, profile)
         case "fields":
             return _policy(_merged(own, brokers) if own else brokers, profile)
-        case "nothing":
+        case "never":
             return _policy(own or Delivery(), profile)
 
 

@@ -11,7 +11,8 @@ in-memory channel answers its producer when every delivery is done, and forgets 
 when its pod ends; here a producer has its 202 once the event is on disk. More than one replica of a
 dispatcher, which doubles the bounds of `kafka` and lets `nats` deliver an event a second time while
 the first delivery runs. Redirects, which Go's HTTP client follows. The answers of a dead letter
-sink, which `kafka` and `rabbitmq` take for replies.
+sink, which `kafka` and `rabbitmq` take for replies; the attributes that `kafka` takes from response
+headers `kne-…`; an `mt` dead letter after a timeout, which has no error extensions.
 """
 
 from collections.abc import Mapping
@@ -48,10 +49,11 @@ class Profile:
         pkg/kncloudevents/retries.go, so that a linear policy begins at once; 1 in
         WebClientCloudEventSender (kafka), in the Go SDK's context/retry.go (rabbitmq), and by the
         delivery count (nats).
-    heeds_retry_after: whether a delivery's retryAfterMax lets the header count (`mt` only, of the
-        Brokers of a cluster).
-    inherits: what a Trigger's delivery takes from the Broker's: nothing when it has one itself,
-        each field that it leaves out (kafka, MergeEgressConfig), or nothing at all (nats).
+    heeds_retry_after: whether a delivery's retryAfterMax lets the header count (of a cluster's
+        Brokers `mt` only, and there behind the flag delivery-retryafter, which is off).
+    inherits: what a Trigger with a delivery of its own takes from the Broker's: the dead letter
+        sink, nothing (rabbitmq), or each field that it leaves out (kafka, MergeEgressConfig).
+        `never`: nothing, and without a delivery neither (nats).
     retry_unsaid, delay_unsaid_s: of a delivery that does not say them. `mt` and `nats` want policy
         and delay together: None, there is no wait (the filter of nats even crashes).
     timeout_s: of one attempt when the delivery has none [B7].
@@ -88,7 +90,7 @@ class Profile:
     retried: frozenset[int] = _CONTRACT
     first_exponent: int = 0
     heeds_retry_after: bool = False
-    inherits: Literal["whole", "fields", "nothing"] = "whole"
+    inherits: Literal["sink", "nothing", "fields", "never"] = "sink"
     retry_unsaid: int = 0
     delay_unsaid_s: float | None = None
     timeout_s: float | None = None
@@ -156,6 +158,7 @@ RABBITMQ = Profile(
     name="rabbitmq",
     plays="the RabbitMQ Broker: one delivery at a time, a refused event is gone",
     first_exponent=1,
+    inherits="nothing",
     retry_unsaid=5,
     delay_unsaid_s=0.05,
     refused="delivered",
@@ -169,7 +172,7 @@ NATS = Profile(
     plays="the NATS JetStream Broker: one delivery at a time, a refused event is gone",
     retried=frozenset({408, 429}),
     first_exponent=1,
-    inherits="nothing",
+    inherits="never",
     ack_wait_s=30.0,
     refused="final",
     sink_retry=FixedRetry(retry=3, delay_s=0.5, timeout_s=1.0),

@@ -65,7 +65,8 @@ def _unlike(document: Mapping[str, Json], model: str) -> list[str]:
 
 @cache
 def _validator(file: str, version: str) -> jsonschema.Draft202012Validator:
-    crd = yaml.safe_load(vector(f"crds/{file}").read_text())
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    crd = yaml.load(vector(f"crds/{file}").read_text(), Loader=loader)
     (served,) = (v for v in crd["spec"]["versions"] if v["name"] == version)
     schema = _strict(served["schema"]["openAPIV3Schema"])
     schema["properties"] |= {"apiVersion": {}, "kind": {}, "metadata": {"type": "object"}}

@@ -17,7 +17,7 @@ from relume.config.service_fields import (
 )
 
 MODEL_FORMATS = ("vLLM", "huggingface")
-RUNTIMES = ("relume-vllm", "relume-vllm-cpu")
+RUNTIMES = ("relume-vllm", "relume-vllm-amd", "relume-vllm-intel", "relume-vllm-cpu")
 # What KServe's storage package downloads; the others need a cluster.
 STORAGE_SCHEMES = (
     "hf",

@@ -19,6 +19,7 @@ from relume.config.services import InferenceService
 ANNOTATION = "relume.dev/cold-start-budget"
 SHIPPED_MAX_TIMEOUT_S = 600  # Knative's max-revision-timeout-seconds, and the activator's grace
 _BROKER_WAITS_LONGER_S = 10
+_PROGRESS_MARGIN_S = 60  # between the last moment to become ready and giving up
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Budget:
     @property
     def progress_s(self) -> int:
         """How long a revision may take to become ready before Knative gives it up."""
-        return max(self.cold_start_s, self.own_progress_s)
+        return max(self.cold_start_s + _PROGRESS_MARGIN_S, self.own_progress_s)
 
     @property
     def delivery_s(self) -> int:
@@ -75,13 +76,12 @@ def whole_budget(text: str) -> int:
 
 
 def backoff_s(
-    cold_start_s: int, retries: int, policy: Literal["linear", "exponential"], first: int
+    cold_start_s: int, retries: int, policy: Literal["linear", "exponential"]
 ) -> int | None:
     """The least delay, in seconds, with which `retries` retries outlast a cold start.
 
-    Retry n waits delay x 2^n (exponential) or delay x n (linear); n counts from `first`, which is 0
-    for Knative's own brokers and 1 for Kafka's. None where no delay can do it.
+    Retry n waits delay x 2^n (exponential) or delay x n (linear), with n from 0. Kafka's Broker
+    counts from 1 and waits longer. None where no delay can do it.
     """
-    steps = range(first, first + retries)
-    units = sum(2**n if policy == "exponential" else n for n in steps)
+    units = sum(2**n if policy == "exponential" else n for n in range(retries))
     return max(1, math.ceil(cold_start_s / units)) if units else None

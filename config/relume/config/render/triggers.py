@@ -46,7 +46,7 @@ def render_trigger(
         book.need(Setting(EVENTING, "config-features", "delivery-retryafter", "Enabled", why))
     if subscriber is None:
         return
-    _deliver(draft, trigger.delivery, broker.delivery, subscriber.budget, kind)
+    _deliver(draft, trigger.delivery, broker.delivery, subscriber.budget)
     if kind == "kafka" and draft.get(*_NOTES, DELIVERY_ORDER) is None:
         reason = "in order it is one event of a partition at a time, and vLLM batches nothing"
         draft.set((*_NOTES, DELIVERY_ORDER), "unordered", rules.IN_FLIGHT, reason)
@@ -61,7 +61,6 @@ def _deliver(
     own: Delivery | None,
     inherited: Delivery | None,
     budget: Budget,
-    kind: BrokerClass | None,
 ) -> None:
     """Timeout, retries and backoff. A Trigger's delivery hides its Broker's, so all of it is said.
 
@@ -79,7 +78,7 @@ def _deliver(
     policy = given.backoff_policy or "exponential"
     if draft.get(*_DELIVERY, "backoffPolicy") is None:
         draft.set((*_DELIVERY, "backoffPolicy"), policy, rules.DELIVERY)
-    least = backoff_s(budget.cold_start_s, retries, policy, first=1 if kind == "kafka" else 0)
+    least = backoff_s(budget.cold_start_s, retries, policy)
     if least is not None and (given.backoff_delay_s or 0) < least:
         reason = f"{retries} retries then outlast a cold start of {budget.cold_start_s} s"
         draft.set((*_DELIVERY, "backoffDelay"), _iso(least), rules.DELIVERY, reason)

@@ -157,7 +157,7 @@ def _messages() -> Json:
     messages["batch"] = {
         "name": "batch",
         "title": "Several events at once",
-        "summary": "All of them are stored, or none is.",
+        "summary": "202 means that all of them are stored; after any other answer, send all again.",
         "contentType": _BATCHED,
         "payload": {"type": "array", "items": {"$ref": "#/components/schemas/cloudevent"}},
     }

@@ -15,8 +15,14 @@ _GAP = re.compile(rb"[\s,\[]*+")
 # A member's name, and its value unless that is an object or an array.
 _MEMBER = re.compile(rb'[\s,{]*+"(' + _INSIDE + rb')"\s*+:\s*+(' + _STRING + rb"|[^\s,{}\[\]]++)?")
 _OBJECT_END = re.compile(rb"[\s{]*+}")
-# Up to the next bracket that is not inside of a string.
-_TO_BRACKET = re.compile(rb'(?:[^"\[\]{}]++|' + _STRING + rb")*+[\[\]{}]")
+# Up to the next bracket that is not inside of a string; what is nested less than four deep (a chat,
+# a matrix) is passed over in one go.
+_FLAT = rb'[^"\[\]{}]++|' + _STRING
+_NESTED = _FLAT
+for _ in range(3):
+    _NESTED = _FLAT + rb"|[\[{](?:" + _NESTED + rb")*+[\]}]"
+_TO_BRACKET = re.compile(b"(?:" + _NESTED + rb")*+[\[\]{}]")
+_WHOLE = re.compile(_NESTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,8 @@ def next_element(body: bytes, at: int) -> int:
 
 
 def _closing_bracket(body: bytes, at: int) -> int:
+    if whole := _WHOLE.match(body, at):
+        return whole.end()
     depth = 0
     while found := _TO_BRACKET.match(body, at):
         at = found.end()

@@ -1,5 +1,6 @@
 """Media types as CloudEvents uses them: whether data is JSON, and what its bytes mean as text."""
 
+import json
 import re
 
 _TOKEN = r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+"
@@ -11,7 +12,7 @@ _PARAMETER = re.compile(
 )
 _JSON = re.compile(r"[^;]*[/+]json[ \t]*(?:;|\Z)", re.IGNORECASE)
 _TEXT = re.compile(r"text/|application/xml\b|[^;]*\+xml\b", re.IGNORECASE)
-_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 # IANA names (and `utf8`, which many write) that Python knows by the same name. What is not here is
 # stateful, ambiguous, or no character set at all ("rot13" is a codec too).
 _CHARSETS = (
@@ -65,7 +66,7 @@ def encoded(text: str, media_type: str) -> bytes:
     if charset is None or charset == "utf-8":
         return text.encode()
     if is_json(media_type):
-        text = _NOT_ASCII.sub(_escape, text)
+        text = _NOT_ASCII.sub(lambda run: json.dumps(run[0])[1:-1], text)
     return text.encode(_known(charset))
 
 
@@ -73,8 +74,3 @@ def _known(charset: str) -> str:
     if charset not in _CHARSETS:
         raise LookupError(f"charset {charset!r} is not supported, send utf-8")
     return charset
-
-
-def _escape(character: re.Match[str]) -> str:
-    utf16 = character[0].encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{utf16[at : at + 2].hex()}" for at in range(0, len(utf16), 2))

@@ -95,6 +95,7 @@ def _eventing(plan: Plan, known: dict[Key, Original], options: Options, book: Bo
             trigger,
             known["Trigger", trigger.namespace, trigger.name],
             broker,
+            known["Broker", broker.namespace, broker.name],
             subscriber,
             class_of(broker, options.broker),
             book,

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from relume.config.broker_classes import DELIVERY_ORDER, PARALLELISM
-from relume.config.durations import iso8601_duration
 from relume.config.eventing import Broker, Delivery, Trigger
 from relume.config.render import rules
 from relume.config.render.book import Book, Setting
@@ -33,6 +32,7 @@ def render_trigger(
     trigger: Trigger,
     original: Original,
     broker: Broker,
+    broker_original: Original,
     subscriber: Subscriber | None,
     kind: BrokerClass | None,
     book: Book,
@@ -41,12 +41,15 @@ def render_trigger(
     draft = book.adopt(original.file, original.body())
     if kind == "rabbitmq":
         _use_legacy_filter(draft, original)
-    if trigger.delivery is not None and trigger.delivery.retry_after_max_s is not None:
-        why = f"Trigger {original.namespace}/{original.name} sets delivery.retryAfterMax"
+    delivery = trigger.delivery or broker.delivery
+    if delivery is not None and delivery.retry_after_max_s is not None:
+        why = f"Trigger {original.namespace}/{original.name} has delivery.retryAfterMax"
         book.need(Setting(EVENTING, "config-features", "delivery-retryafter", "Enabled", why))
     if subscriber is None:
         return
-    _deliver(draft, trigger.delivery, broker.delivery, subscriber.budget)
+    written = broker_original.body().get("spec")
+    inherited = written.get("delivery") if isinstance(written, dict) else None
+    _deliver(draft, trigger.delivery, broker, inherited, subscriber.budget)
     if kind == "kafka" and draft.get(*_NOTES, DELIVERY_ORDER) is None:
         reason = "in order it is one event of a partition at a time, and vLLM batches nothing"
         draft.set((*_NOTES, DELIVERY_ORDER), "unordered", rules.IN_FLIGHT, reason)
@@ -57,44 +60,34 @@ def render_trigger(
 
 
 def _deliver(
-    draft: Draft,
-    own: Delivery | None,
-    inherited: Delivery | None,
-    budget: Budget,
+    draft: Draft, own: Delivery | None, broker: Broker, written: Json, budget: Budget
 ) -> None:
-    """Timeout, retries and backoff. A Trigger's delivery hides its Broker's, so all of it is said.
+    """Timeout, retries and backoff.
 
-    Knative falls back on the Broker's for the dead letter sink alone.
+    A Trigger's delivery hides its Broker's, of which Knative then takes the dead letter sink alone;
+    so what was `written` there is said again.
     """
-    given = own or inherited or Delivery()
+    given = own or broker.delivery or Delivery()
+    retries = _DEFAULT_RETRIES if given.retry is None else given.retry
+    policy = given.backoff_policy or "exponential"
+    wanted: dict[str, tuple[Json, str]] = {}
     if (given.timeout_s or 0) < budget.delivery_s:
         reason = f"more than the service's own timeout of {budget.timeout_s} s"
-        draft.set((*_DELIVERY, "timeout"), _iso(budget.delivery_s), rules.DELIVERY, reason)
-    elif own is None:
-        _copy(draft, "timeout", _iso(given.timeout_s or 0))
-    retries = _DEFAULT_RETRIES if given.retry is None else given.retry
-    if draft.get(*_DELIVERY, "retry") is None:
-        draft.set((*_DELIVERY, "retry"), retries, rules.DELIVERY)
-    policy = given.backoff_policy or "exponential"
-    if draft.get(*_DELIVERY, "backoffPolicy") is None:
-        draft.set((*_DELIVERY, "backoffPolicy"), policy, rules.DELIVERY)
+        wanted["timeout"] = f"PT{budget.delivery_s}S", reason
+    if given.retry is None:
+        wanted["retry"] = retries, ""
+    if given.backoff_policy is None:
+        wanted["backoffPolicy"] = policy, ""
     least = backoff_s(budget.cold_start_s, retries, policy)
     if least is not None and (given.backoff_delay_s or 0) < least:
         reason = f"{retries} retries then outlast a cold start of {budget.cold_start_s} s"
-        draft.set((*_DELIVERY, "backoffDelay"), _iso(least), rules.DELIVERY, reason)
-    elif draft.get(*_DELIVERY, "backoffDelay") is None:
-        _copy(draft, "backoffDelay", _iso(given.backoff_delay_s or 1))
-
-
-def _copy(draft: Draft, name: str, value: str) -> None:
-    reason = "the Broker's, which a delivery of the Trigger's own hides"
-    draft.set((*_DELIVERY, name), value, rules.DELIVERY, reason)
-
-
-def _iso(seconds: float) -> str:
-    text = f"PT{seconds:g}S"
-    assert iso8601_duration(text) == seconds
-    return text
+        wanted["backoffDelay"] = f"PT{least}S", reason
+    if own is None and isinstance(written, dict):
+        reason = "the Broker's, which a delivery of the Trigger's own hides"
+        copied = written.keys() - wanted.keys() - {"deadLetterSink"}
+        wanted |= {name: (written[name], reason) for name in sorted(copied)}
+    for name, (value, reason) in wanted.items():
+        draft.set((*_DELIVERY, name), value, rules.DELIVERY, reason)
 
 
 def _parallelism(service: InferenceService) -> int:

@@ -43,7 +43,7 @@ check: venv ## format, lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fuzz: venv ## 100,000 malformed requests to the ingress, then a coverage-guided run of the codec
+fuzz: venv ## 100,000 malformed requests to the Broker's ingress, then a coverage-guided run
 	$(BIN)/python -m tests.fuzz
 
 unit: venv ## the tests that need no model and take no minutes

@@ -36,7 +36,7 @@ STYLES = {
     "--filter",
     "expression",
     metavar="CESQL",
-    help="Only events that pass this expression, as a Trigger's cesql filter would.",
+    help="Show, also of the last N, only events that pass this CESQL expression.",
 )
 @click.option("--no-follow", is_flag=True, help="Print the replayed records and end.")
 @output_option()

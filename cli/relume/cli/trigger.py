@@ -30,7 +30,7 @@ def command() -> None:
     """
 
 
-@command.command("test")
+@command.command("test", short_help="Say which Triggers take an event, and why.")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
 @click.option(
     "--event",
@@ -41,7 +41,7 @@ def command() -> None:
 )
 @click.option("--type", "type_", metavar="TYPE", help="Type of a new event, instead of --event.")
 @click.option("--source", metavar="URI", help="Event source. Default: /relume/send.")
-@click.option("--attribute", "attributes", multiple=True, metavar="K=V", help="One; repeatable.")
+@click.option("--attribute", "attributes", multiple=True, metavar="K=V", help="Repeatable.")
 @output_option()
 def try_event(
     *,

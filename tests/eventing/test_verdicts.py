@@ -185,3 +185,20 @@ def test_the_explanation_and_the_filter_say_the_same(
     verdict = explain(both, EVENT)
     assert verdict.passed is wanted_by(both)(EVENT)
     assert verdict.decisive in list(tree(verdict))
+    for clause in tree(verdict):
+        if clause.clauses and clause.dialect != "not":
+            assert clause.passed is follows(clause)
+            assert (clause.error is None) is all(each.error is None for each in terms(clause))
+
+
+def terms(clause: Verdict) -> tuple[Verdict, ...]:
+    """The terms whose error is the error of the clause."""
+    return clause.clauses if clause.dialect == "cesql" else ()
+
+
+def follows(clause: Verdict) -> bool:
+    """Whether a clause passes, from those inside it."""
+    passed = [each.passed for each in clause.clauses]
+    if any(each.error is not None for each in terms(clause)):
+        return False
+    return {"and": all(passed), "or": any(passed), "xor": sum(passed) % 2 == 1}[clause.joined]

@@ -12,7 +12,7 @@ from relume.cli.screen import Screen
 
 if TYPE_CHECKING:
     from relume.config.claims.explain import Report
-    from relume.config.claims.lints import Finding
+    from relume.config.claims.findings import Finding
 
 _COLOURS = {"satisfiable": "green", "undecided": "yellow"}
 

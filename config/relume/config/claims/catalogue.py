@@ -1,6 +1,7 @@
 """What each DRA driver publishes, by driver version: attributes, capacities, its own DeviceClasses.
 
-Read from the drivers' sources and documentation: kubernetes-sigs/dra-driver-nvidia-gpu v0.4.1,
+Read from the drivers' sources and documentation: kubernetes-sigs/dra-driver-nvidia-gpu
+v25.3.2, v25.8.1, v0.4.1,
 ROCm/k8s-gpu-dra-driver (October 2025), intel/intel-resource-drivers-for-kubernetes,
 kubernetes-sigs/dra-driver-google-tpu v0.2.0, kubernetes-sigs/dra-example-driver v0.4.0.
 Names outside the driver's own domain are written with theirs.
@@ -18,8 +19,7 @@ STANDARD = frozenset(
 class Release:
     """One driver version. `types` are the values of the attribute `type`, where it has one.
 
-    `optional` are those that not every device has: reading one needs a guard. `gone` names
-    attributes that people write although no version has them, and what to read instead.
+    `optional` are those that not every device has: reading one needs a guard.
     """
 
     version: str
@@ -33,12 +33,14 @@ class Release:
 class Driver:
     """One driver with its releases, oldest first, and the classes that its chart installs.
 
-    `classes` maps a class name to its expression and its extendedResourceName.
+    `classes` maps a class name to its expression and its extendedResourceName, `by_type` a type to
+    what all its devices have, `instead` a name that people write to the one that is there.
     """
 
     name: str
     releases: tuple[Release, ...]
     classes: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
+    by_type: Mapping[str, frozenset[str]] = field(default_factory=dict)
     instead: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -52,49 +54,53 @@ class Driver:
             for r in self.releases
         )
 
-    def always(self, ident: str) -> bool:
-        """Whether every device of the newest release has it."""
-        return ident in self.newest.attributes
+    def has(self, ident: str, device_type: str | None) -> bool:
+        """Whether every device of the newest release has it; every one of a type, if one is said.
+
+        Only types of which that is known are in `by_type`.
+        """
+        of_type = self.by_type.get(device_type or "", frozenset())
+        everywhere = self.newest.attributes | (
+            frozenset() if self.by_type else self.newest.capacity
+        )
+        return ident in everywhere | of_type
 
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_NVIDIA_ALWAYS = "type uuid productName"
+_NVIDIA_ALWAYS = _words("type productName")
 _NVIDIA_SOME = (
-    "brand architecture cudaComputeCapability driverVersion cudaDriverVersion "
-    "profile parentUUID addressingMode deviceID vendorID "
+    "uuid brand architecture cudaComputeCapability driverVersion cudaDriverVersion profile "
+    "parentUUID "
 )
-_MULTI_PROCESSORS = "multiprocessors copyEngines decoders encoders jpegEngines ofaEngines"
+_ENGINES = "multiprocessors copyEngines decoders encoders jpegEngines ofaEngines"
 _NVIDIA = Driver(
     "gpu.nvidia.com",
     (
         Release(
             "v25.3",
-            _words(_NVIDIA_ALWAYS),
-            _words(
-                "brand architecture cudaComputeCapability driverVersion cudaDriverVersion "
-                "index minor parentIndex parentUUID profile parentMinor"
-            ),
-            _words(f"memory {_MULTI_PROCESSORS}"),
+            _NVIDIA_ALWAYS,
+            _words(_NVIDIA_SOME + "pcieBusID index minor parentIndex"),
+            _words(f"memory {_ENGINES}"),
             _words("gpu mig"),
         ),
         Release(
             "v25.8",
-            _words(_NVIDIA_ALWAYS),
-            _words(_NVIDIA_SOME),
-            _words(f"memory addressableMemory {_MULTI_PROCESSORS}"),
-            _words("gpu mig vfio"),
+            _NVIDIA_ALWAYS,
+            _words(_NVIDIA_SOME + "pcieBusID"),
+            _words(f"memory {_ENGINES}"),
+            _words("gpu mig"),
         ),
         Release(
             "v0.4",
-            _words(_NVIDIA_ALWAYS),
+            _NVIDIA_ALWAYS,
             _words(
-                _NVIDIA_SOME
-                + "iommuFDEnabled gpuModuleID partition1 partition2 partition4 partition8"
+                _NVIDIA_SOME + "addressingMode deviceID vendorID iommuFDEnabled gpuModuleID "
+                "partition1 partition2 partition4 partition8"
             ),
-            _words(f"memory shares addressableMemory {_MULTI_PROCESSORS}"),
+            _words(f"memory shares addressableMemory {_ENGINES}"),
             _words("gpu mig vfio"),
         ),
     ),
@@ -115,7 +121,23 @@ _NVIDIA = Driver(
             None,
         ),
     },
-    {"index": "uuid", "minor": "uuid", "model": "productName", "name": "productName"},
+    {
+        "gpu": _words(
+            "uuid brand architecture cudaComputeCapability driverVersion cudaDriverVersion memory"
+        ),
+        "mig": _words(
+            "brand architecture cudaComputeCapability driverVersion cudaDriverVersion memory "
+            "profile parentUUID multiprocessors copyEngines"
+        ),
+        "vfio": _words("deviceID vendorID addressableMemory"),
+    },
+    {
+        "index": "uuid",
+        "minor": "uuid",
+        "pcieBusID": "resource.kubernetes.io/pciBusID",
+        "model": "productName",
+        "name": "productName",
+    },
 )
 _AMD = Driver(
     "gpu.amd.com",
@@ -132,6 +154,10 @@ _AMD = Driver(
         ),
     ),
     {"gpu.amd.com": ("device.driver == 'gpu.amd.com'", None)},
+    {
+        "amdgpu": _words("pciAddr deviceID memory computeUnits simdUnits"),
+        "amdgpu-partition": _words("parentPciAddr parentDeviceID memory computeUnits simdUnits"),
+    },
     {"model": "productName", "uuid": "deviceID", "pciBusID": "pciAddr"},
 )
 _INTEL = Driver(
@@ -147,6 +173,7 @@ _INTEL = Driver(
         ),
     ),
     {"gpu.intel.com": ("device.driver == 'gpu.intel.com'", None)},
+    {},
     {"productName": "model", "pciBusID": "pciAddress"},
 )
 _TPU = Driver(
@@ -160,6 +187,7 @@ _TPU = Driver(
         ),
     ),
     {"tpu.google.com": ("device.driver == 'tpu.google.com'", None)},
+    {},
     {"memory": "tpuGen", "model": "accelerator", "type": "accelerator"},
 )
 _EXAMPLE = Driver(

@@ -8,7 +8,7 @@ Every attribute is read behind `has()`: in DRA an attribute that a device lacks 
 and one such device stops the whole allocation (KEP-4381).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 IMPLICIT_PREFIX = "deviceclass.resource.kubernetes.io/"
@@ -143,6 +143,16 @@ def extended_resource(name: str) -> str:
     if len(name) > LONGEST_NAME:
         raise ValueError(f"{name}: longer than {LONGEST_NAME} characters")
     return IMPLICIT_PREFIX + name
+
+
+def label_floors(driver: str) -> Mapping[int, tuple[int, str]]:
+    """For each label in GB: the usable MiB of the smallest such card, and the cards."""
+    tiers = {
+        "gpu.nvidia.com": _NVIDIA_TIERS,
+        "gpu.amd.com": _AMD_TIERS,
+        "gpu.intel.com": _INTEL_TIERS,
+    }
+    return tiers.get(driver, {})
 
 
 def _equals(domain: str, attribute: str, value: str) -> str:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
+import httpx
 import pytest
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -320,6 +321,31 @@ def test_a_store_that_fails_is_exit_1_and_nothing_is_lost(
     assert listed(capsys) == ["a"]
     assert run(["dlq", "redrive", "1", "--broker", "inbox"]) == 0
     assert plane.stored == 1
+
+
+@pytest.mark.parametrize(
+    "method, path, status",
+    [
+        ("GET", "/default/inbox/" + "9" * 18, 404),
+        ("GET", "/default/inbox/" + "9" * 5000, 404),
+        ("GET", "/default/inbox/-1", 404),
+        ("DELETE", "/default/inbox/x", 404),
+        ("POST", "/default/inbox/0/redrive", 404),
+        ("POST", "/default/inbox/1", 405),
+        ("GET", "/default/nobody", 404),
+        ("POST", "/default/nobody/1/redrive", 404),
+        ("GET", "/default/inbox?after=x", 400),
+        ("GET", "/default/inbox?after=" + "9" * 40, 400),
+        ("GET", "/default/inbox?limit=-1", 400),
+    ],
+)
+def test_a_wrong_request_is_refused_and_changes_nothing(
+    plane: Plane, method: str, path: str, status: int, capsys: Output
+) -> None:
+    plane.give_up("a")
+    answer = httpx.request(method, f"{plane.url}/relume/dlq{path}", trust_env=False)
+    assert answer.status_code == status
+    assert listed(capsys) == ["a"]
 
 
 def test_something_else_on_the_port_is_not_taken_for_a_plane(capsys: Output) -> None:

@@ -162,8 +162,9 @@ async def test_what_is_removed_is_gone_and_its_number_not_given_again(log: Closa
     await log.dead_letters.remove(BROKER, number)
     assert (await numbers(log), log.buried(BROKER)) == ([], 0)
     for act in (log.dead_letters.get, log.dead_letters.remove):
-        with pytest.raises(NoSuchDeadLetter):
-            await act(BROKER, number)
+        for gone in (number, number + 1, 10**18):
+            with pytest.raises(NoSuchDeadLetter):
+                await act(BROKER, gone)
     await give_up(log, Envelope(event(2)))
     assert await numbers(log) == [number + 1]
 

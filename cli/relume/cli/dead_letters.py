@@ -9,6 +9,7 @@ What is refused is a JSON object of `error` and `reason`: 404 for what is not th
 Trigger is gone, 503 when the store does not answer.
 """
 
+import re
 from collections.abc import Awaitable, Callable
 
 import orjson
@@ -29,6 +30,7 @@ from relume.eventing.dead_letters import (
 from relume.eventing.passage import going_out, rfc3339
 
 PAGE = 200
+_NUMBER = re.compile(r"[0-9]{1,18}")  # fits the 64 bits that nats-server counts with
 _STATUS: dict[type[RelumeError], int] = {
     UnknownBroker: 404,
     NoSuchDeadLetter: 404,
@@ -44,7 +46,7 @@ class DeadLetterRoutes:
 
     def __init__(self, desk: Callable[[], DeadLetters | None]) -> None:
         self._desk = desk
-        one = "/relume/dlq/{namespace}/{name}/{number:int}"
+        one = "/relume/dlq/{namespace}/{name}/{number}"
         self.routes = [
             Route("/relume/dlq/{namespace}/{name}", _answering(self._list)),
             Route(one, _answering(self._show), methods=["GET"]),
@@ -60,7 +62,7 @@ class DeadLetterRoutes:
 
     async def _list(self, request: Request) -> Response:
         after, limit = (request.query_params.get(name, "0") for name in ("after", "limit"))
-        if not (after.isdecimal() and limit.isdecimal()):
+        if not (_NUMBER.fullmatch(after) and _NUMBER.fullmatch(limit)):
             return _refused(400, "after and limit are numbers", "bad-request")
         size = min(int(limit) or PAGE, PAGE)
         page = self._letters.page(_broker(request), int(after), size)
@@ -121,5 +123,7 @@ def _broker(request: Request) -> BrokerKey:
 
 
 def _number(request: Request) -> int:
-    number: int = request.path_params["number"]
-    return number
+    text = request.path_params["number"]
+    if not _NUMBER.fullmatch(text) or not int(text):
+        raise NoSuchDeadLetter(f"{_broker(request)} has no dead letter {text[:40]}")
+    return int(text)

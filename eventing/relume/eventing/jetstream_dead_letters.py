@@ -94,8 +94,12 @@ class JetStreamDeadLetters:
         except NoAnswer as error:
             raise StoreUnavailable(f"dead letters of {broker}: {error}") from None
         headers = message.headers or {}
-        if headers.get("Status") == "404":
-            return None
+        if status := headers.get("Status"):
+            if status == "404":
+                return None
+            raise StoreUnavailable(
+                f"dead letters of {broker}: {headers.get('Description', status)}"
+            )
         at = datetime.fromisoformat(headers["Nats-Time-Stamp"])
         return Letter(broker, int(headers["Nats-Sequence"]), at, Envelope.unpack(message.data))
 

@@ -4,14 +4,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from relume.config.loader import load_plan
-from relume.config.render import Options, rules
+from relume.config.render import Options, render, rules
 from relume.config.render.draft import Draft, Json
 from relume.config.render.originals import originals
 from relume.config.render.rules import Rule
+from relume.config.render.service import MODE
 from tests.render.cases import CASES, Case, rendered
-from tests.render.rendering import GPU, render_text, service
+from tests.render.rendering import (
+    GPU,
+    broker,
+    find,
+    render_text,
+    service,
+    trigger,
+    value_of,
+)
 
 HEAD = ("apiVersion", "kind", "metadata.name", "metadata.namespace")
 OURS = "metadata.labels.app.kubernetes.io/managed-by"
@@ -112,3 +122,49 @@ def test_what_is_rendered_for_knative_still_runs_on_one_machine(route: str, tmp_
     assert {s.name for s in plan.services} == {"summarize", "embed", "chat"}
     assert len(plan.triggers) == 3
     assert Options().route == "extended-resource"
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_each_setting_of_the_cluster_has_its_decision(case: Case) -> None:
+    rendering = rendered(case.name)
+    decided = {(d.document, d.path) for d in rendering.decisions if d.file == "cluster"}
+    wanted = set()
+    for file, text in rendering.files.items():
+        if file.startswith("cluster/"):
+            patch = yaml.safe_load(text)
+            name = f"{patch['kind']}/{patch['metadata']['namespace']}/{patch['metadata']['name']}"
+            paths = leaves({k: v for k, v in patch.items() if k in ("data", "spec")})
+            wanted |= {(name, path) for path, _ in paths}
+    assert decided == wanted
+
+
+def test_what_a_cluster_wrote_into_a_manifest_is_left_out(tmp_path: Path) -> None:
+    text = (
+        service(annotations="a: b")
+        .replace("name: chat,", "name: chat, uid: u, resourceVersion: '1', managedFields: [{}],")
+        .replace(" spec:", " status: {url: 'http://x'}, spec:")
+    )
+    rendering = render_text(tmp_path, text)
+    made = find(rendering, "InferenceService")
+    assert set(made["metadata"]) == {"name", "annotations"}
+    assert "status" not in made
+    assert value_of(rendering, "InferenceService", "status") == (None, "written-by-a-cluster")
+
+
+def test_a_standard_mode_that_does_not_stay_is_told(tmp_path: Path) -> None:
+    text = service(annotations="serving.kserve.io/deploymentMode: Standard")
+    (note, _image) = render_text(tmp_path, text).notes
+    assert (note.line, note.field) == (2, f"metadata.annotations.{MODE}")
+    assert "becomes Knative" in note.message
+    assert len(render_text(tmp_path, text, options=Options("standard")).notes) == 1
+
+
+def test_a_list_of_manifests_is_rendered_like_its_items(tmp_path: Path) -> None:
+    items = [yaml.safe_load(text) for text in (service(), broker(), trigger())]
+    file = tmp_path / "list" / "m.yaml"
+    file.parent.mkdir()
+    file.write_text(
+        yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": items}, sort_keys=False)
+    )
+    plain = render_text(tmp_path, service(), broker(), trigger())
+    assert render([file], Options()).files == plain.files

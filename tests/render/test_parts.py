@@ -239,6 +239,15 @@ def test_an_image_that_can_change_is_refused(image: str, tmp_path: Path) -> None
         read_images(file, (), allow_tags=False)
 
 
+def test_one_image_for_two_kinds_of_device_is_refused(tmp_path: Path) -> None:
+    other = service(model=GPU).replace("name: chat", "name: other")
+    image = f"a/b@{DIGEST}"
+    with pytest.raises(InvalidInput, match="for which runtime"):
+        render_text(tmp_path, service(), other, options=Options(images=Images(every=image)))
+    images = Images({"relume-vllm": f"c/d@{DIGEST}"}, image)
+    render_text(tmp_path, service(), other, options=Options(images=images))
+
+
 def test_a_tag_is_taken_where_tags_are_allowed() -> None:
     assert read_images(None, ("a/b:1.2",), allow_tags=True).every == "a/b:1.2"
     with pytest.raises(InvalidInput):

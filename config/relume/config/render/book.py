@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 
+from relume.config.metadata import METADATA
 from relume.config.nodes import Node
 from relume.config.render.draft import Decision, Draft, Json
 from relume.config.render.rendering import Note
-from relume.config.render.rules import Rule
+from relume.config.render.rules import CLUSTER_SETTING, NOT_YOURS, Rule
 
+SERVING = "knative-serving"
 LABELS: dict[str, Json] = {"app.kubernetes.io/managed-by": "relume"}
 
 
@@ -31,8 +33,11 @@ class Book:
         self._settings: dict[tuple[str, str, str], Setting] = {}
 
     def adopt(self, file: str, body: dict[str, Json]) -> Draft:
-        """A draft that begins as the user's own document."""
+        """A draft that begins as the user's own document, without what a cluster wrote into it."""
         draft = Draft(file, body, self.decisions)
+        draft.remove(("status",), NOT_YOURS)
+        for name in sorted(METADATA.harmless.keys() - {"labels"}):
+            draft.remove(("metadata", name), NOT_YOURS)
         self.drafts.append(draft)
         return draft
 
@@ -75,6 +80,20 @@ class Book:
         known = self._settings.get(key)
         if known is None or (setting.value.isdigit() and int(known.value) < int(setting.value)):
             self._settings[key] = setting
+
+    def decide_settings(self, longest_s: int | None) -> None:
+        """Record why each setting is there, and the activator's grace of `longest_s` seconds."""
+        for setting in self.settings:
+            document = f"ConfigMap/{setting.namespace}/{setting.config_map}"
+            self._decide(document, f"data.{setting.key}", setting.value, setting.why)
+        if longest_s is not None:
+            path = "spec.template.spec.terminationGracePeriodSeconds"
+            why = "a stopping activator finishes the requests that it holds"
+            self._decide(f"Deployment/{SERVING}/activator", path, longest_s, why)
+
+    def _decide(self, document: str, path: str, value: Json, why: str) -> None:
+        name = CLUSTER_SETTING.name
+        self.decisions.append(Decision("cluster", document, path, value, name, why))
 
     @property
     def settings(self) -> tuple[Setting, ...]:

@@ -3,16 +3,17 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from relume.config.errors import InvalidInput
 from relume.config.eventing import Trigger
 from relume.config.loader import load_plan
 from relume.config.plan import Plan
 from relume.config.render import rules
 from relume.config.render.book import Book
 from relume.config.render.brokers import class_of, render_broker
-from relume.config.render.budget import SHIPPED_MAX_TIMEOUT_S, budget_of
+from relume.config.render.budget import budget_of
 from relume.config.render.draft import Draft, Json
 from relume.config.render.guards import MONITORING, add_guards, add_monitoring
-from relume.config.render.options import Options
+from relume.config.render.options import Images, Options
 from relume.config.render.originals import BASE, Original, originals
 from relume.config.render.rendering import Rendering
 from relume.config.render.runtimes import Runtime
@@ -36,9 +37,10 @@ def compose(paths: Sequence[Path], options: Options) -> Rendering:
         documents |= _kustomization(folder, kind, documents, book)
     files = {name: yaml_text(documents[name]) for name in sorted(documents)}
     files |= settings_texts(book.settings)
-    longest = max((_seconds(book)), default=0)
-    if longest > SHIPPED_MAX_TIMEOUT_S:
+    longest = _longest_timeout_s(book)
+    if longest is not None:
         files["cluster/activator.yaml"] = activator_text(longest)
+    book.decide_settings(longest)
     return Rendering(
         documents={name: tuple(documents[name]) for name in sorted(documents)},
         files=dict(sorted(files.items())),
@@ -56,6 +58,7 @@ def _services(plan: Plan, known: dict[Key, Original], options: Options, book: Bo
             used[runtime.name] = runtime
         add_guards(original, options.route, book)
         add_monitoring(original, options.route, book)
+    _check_images(used, options.images)
     for name in sorted(used):
         _add_runtime(used[name], options, book)
 
@@ -141,6 +144,18 @@ def _kustomization(
     return {draft.file: [body]}
 
 
-def _seconds(book: Book) -> Iterable[int]:
+def _longest_timeout_s(book: Book) -> int | None:
+    """The longest request, where it is longer than a cluster allows as it is shipped."""
     key = "max-revision-timeout-seconds"
-    return (int(setting.value) for setting in book.settings if setting.key == key)
+    return next((int(setting.value) for setting in book.settings if setting.key == key), None)
+
+
+def _check_images(used: Iterable[str], images: Images) -> None:
+    """One image runs on one kind of device."""
+    left = sorted(name for name in used if name not in images.by_runtime)
+    if images.every is not None and len(left) > 1:
+        raise InvalidInput(
+            f"--image {images.every}: for which runtime? Used are {' and '.join(left)}: "
+            "write --image RUNTIME=IMAGE",
+            reason="ambiguous-image",
+        )

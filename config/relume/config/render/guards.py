@@ -1,11 +1,11 @@
 """What stands around a predictor: who may call it, how nodes drain, and who scrapes it."""
 
 from relume.config.render import rules
-from relume.config.render.book import Book
+from relume.config.render.book import SERVING, Book
 from relume.config.render.draft import Draft, Json
 from relume.config.render.options import Route
 from relume.config.render.originals import Original
-from relume.config.render.podspec import PORT, SERVING
+from relume.config.render.podspec import PORT
 
 _SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 _NETWORKING = "networking.k8s.io/v1"

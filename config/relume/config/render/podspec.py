@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from relume.config.nodes import Node, Table
-from relume.config.render.book import Book, Setting
+from relume.config.render.book import SERVING, Book, Setting
 from relume.config.render.originals import Original
 
-SERVING = "knative-serving"
 FEATURES = "config-features"
 
 #: Fields of the pod that the flag `kubernetes.podspec-<value>` turns on.

@@ -48,4 +48,6 @@ ADDRESSABLE = Rule("addressable", "a Trigger's subscriber must be readable for K
 NETWORK = Rule("network", "a predictor is called by its proxies, and by nobody past them")
 DISRUPTION = Rule("disruption", "a drained node takes one replica at a time")
 MONITORING = Rule("monitoring", "scraped at the pod, so that no scrape keeps it from zero")
+CLUSTER_SETTING = Rule("cluster-setting", "the base needs it of the whole cluster")
+NOT_YOURS = Rule("written-by-a-cluster", "a cluster writes it itself, and another one refuses it")
 KUSTOMIZE = Rule("kustomize", "what belongs to the base")

@@ -5,13 +5,13 @@ from urllib.parse import urlsplit
 
 from relume.config.nodes import Node
 from relume.config.render import rules
-from relume.config.render.book import Book, Setting
+from relume.config.render.book import SERVING, Book, Setting
 from relume.config.render.budget import SHIPPED_MAX_TIMEOUT_S, Budget, budget_of
 from relume.config.render.devices import Devices, Request, read_devices
 from relume.config.render.draft import Draft
 from relume.config.render.options import Options
 from relume.config.render.originals import Original
-from relume.config.render.podspec import SERVING, check_fields
+from relume.config.render.podspec import check_fields
 from relume.config.render.routes import MODEL, take_route
 from relume.config.render.runtimes import Runtime, runtime_for, runtime_named
 from relume.config.services import InferenceService
@@ -37,9 +37,7 @@ def render_service(
     runtime = _choose_runtime(service, original, devices)
     budget = budget_of(service, original, options.cold_start_s)
     draft = book.adopt(original.file, original.body())
-    mode = "Standard" if standard else "Knative"
-    if draft.get(*_NOTES, MODE) != mode:
-        draft.set((*_NOTES, MODE), mode, rules.ROUTE)
+    _set_mode(draft, original, "Standard" if standard else "Knative", book)
     if runtime is not None and draft.get(*MODEL, "runtime") is None:
         asked = runtime.vendor or "no device"
         reason = f"the limits ask for {asked}; {rules.RUNTIME_BY_DEVICE.why}"
@@ -54,6 +52,15 @@ def render_service(
     _environment(draft, devices, budget, standard=standard)
     take_route(draft, original, devices, options.route, book)
     return runtime
+
+
+def _set_mode(draft: Draft, original: Original, mode: str, book: Book) -> None:
+    own = draft.get(*_NOTES, MODE)
+    if own == mode:
+        return
+    if own in ("Standard", "RawDeployment"):
+        book.note(original.at(*_NOTES, MODE), f"becomes {mode}: write --dra standard to keep it")
+    draft.set((*_NOTES, MODE), mode, rules.ROUTE)
 
 
 def _check_storage(service: InferenceService, original: Original) -> None:

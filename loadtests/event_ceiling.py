@@ -19,7 +19,8 @@ import uvloop
 from event_load import DATA
 from nats.js import JetStreamContext
 
-from relume.eventing.nats_server import Fsync, NatsServer
+from relume.eventing.nats_child import Fsync
+from relume.eventing.nats_server import NatsServer
 
 _IN_FLIGHT = 1000
 _FETCH = 500

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from event_scenes import BATCH, PRODUCERS, Cpu, Posted
+from event_programs import BATCH, PRODUCERS, Posted
+from event_scenes import Cpu
 from figures import Json, verdict
 from rich.text import Text
 

@@ -11,15 +11,12 @@ from pathlib import Path
 
 import aiohttp
 import psutil  # type: ignore[import-untyped]
+from event_programs import HERE
 from processes import MeasurementFailed, Server, started
 from servers import environment
 
 from relume.cli.launch import HOST, free_port
-from relume.runtimes.parent import die_with_parent
 
-HERE = Path(__file__).resolve().parent
-PRODUCERS = 64
-BATCH = 100
 START_WITHIN_S = 60.0
 DRAINED_WITHIN_S = 600.0
 SAMPLE_S = 1.0
@@ -38,24 +35,6 @@ spec:
   filter: {{attributes: {{type: bench.event}}}}
   subscriber: {{uri: "http://{address}/"}}
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Posted:
-    """What the producers did; `first` and `after` are their event numbers."""
-
-    events: int
-    seconds: float
-    after: int
-    cpu_s: float
-    p50_ms: float
-    p99_ms: float
-    longest_ms: float
-
-    @property
-    def rate(self) -> float:
-        """Events accepted in a second."""
-        return self.events / self.seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,55 +163,6 @@ async def _until_it_answers(server: Server, ask: Callable[[], Awaitable[object]]
         except aiohttp.ClientError:
             await asyncio.sleep(_LOOK_S)
     raise MeasurementFailed(f"{server.name}: no answer within {START_WITHIN_S:g} s")
-
-
-async def program(name: str, *arguments: object) -> dict[str, float]:
-    """Run one of the programs here to its end; the JSON that it printed."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        str(HERE / name),
-        *(str(each) for each in arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        preexec_fn=die_with_parent,
-    )
-    try:
-        output, words = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode:
-        raise MeasurementFailed(f"{name}: {words.decode(errors='replace').strip()[-500:]}")
-    found: dict[str, float] = json.loads(output)
-    return found
-
-
-async def post(
-    plane: EventPlane,
-    first: int,
-    *,
-    seconds: float | None = None,
-    count: int | None = None,
-    batch: int = 1,
-    producers: int = PRODUCERS,
-) -> Posted:
-    """Let the producers post for so long, or so many events, from the number `first` on."""
-    options: list[object] = ["--producers", producers, "--first", first, "--batch", batch]
-    if seconds is not None:
-        options += ["--seconds", seconds]
-    if count is not None:
-        options += ["--count", count]
-    told = await program("event_load.py", plane.broker_url, *options)
-    return Posted(
-        events=int(told["events"]),
-        seconds=told["seconds"],
-        after=int(told["next"]),
-        cpu_s=told["cpu_s"],
-        p50_ms=told["p50_ms"],
-        p99_ms=told["p99_ms"],
-        longest_ms=told["longest_ms"],
-    )
 
 
 async def delivered(sink: Subscriber, total: int, plane: EventPlane) -> float:

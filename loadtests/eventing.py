@@ -20,16 +20,13 @@ import aiohttp
 import click
 from event_figures import PEER, Backlog, Row, Sustained, ceiling_rows, missed
 from event_profile import layers
+from event_programs import BATCH, PRODUCERS, post, program
 from event_scenes import (
-    BATCH,
-    PRODUCERS,
     SAMPLE_S,
     EventPlane,
     Subscriber,
     delivered,
     event_plane,
-    post,
-    program,
     slowest,
     subscriber,
 )
@@ -62,7 +59,7 @@ async def sustained(folder: Path, seconds: float, *options: str) -> Sustained:
         aiohttp.ClientSession() as http,
     ):
         before, samples = plane.cpu(sink), [(time.monotonic(), 0)]
-        posting = asyncio.ensure_future(post(plane, 0, seconds=seconds))
+        posting = asyncio.ensure_future(post(plane.broker_url, 0, seconds=seconds))
         while not posting.done():
             await asyncio.wait([posting], timeout=SAMPLE_S)
             samples.append((time.monotonic(), await sink.distinct()))
@@ -98,15 +95,15 @@ async def backlog(folder: Path, events: int, progress: Steps) -> Backlog:
         async with event_plane(folder, sink) as plane:
             progress.begin("ingress and dispatch with an empty log")
             with sink.server.paused():
-                empty = await post(plane, 0, seconds=RATE_S)
+                empty = await post(plane.broker_url, 0, seconds=RATE_S)
             dispatched = await dispatch_rate(sink, plane, empty.after)
             await delivered(sink, empty.after, plane)
             before = plane.memory_mb()
             progress.begin(f"a backlog of {events:,} events")
             with sink.server.paused():
-                filled = await post(plane, empty.after, count=events, batch=BATCH)
+                filled = await post(plane.broker_url, empty.after, count=events, batch=BATCH)
                 progress.begin("ingress beside the backlog")
-                beside = await post(plane, filled.after, seconds=RATE_S)
+                beside = await post(plane.broker_url, filled.after, seconds=RATE_S)
                 after = plane.memory_mb()
                 os.kill(plane.server.pid, signal.SIGKILL)
         progress.begin("restarts, and dispatch of the backlog")
@@ -132,7 +129,7 @@ async def profiled(folder: Path) -> Mapping[str, float]:
     profile = folder / "plane.prof"
     async with subscriber(folder) as sink:
         async with event_plane(folder, sink, profile=profile) as plane:
-            posted = await post(plane, 0, seconds=PROFILE_S)
+            posted = await post(plane.broker_url, 0, seconds=PROFILE_S)
             await delivered(sink, posted.events, plane)
         return layers(profile, posted.events)
 

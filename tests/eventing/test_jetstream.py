@@ -69,6 +69,34 @@ async def test_a_restarted_server_still_knows_what_it_stored(tmp_path: Path) -> 
         await log.close()
 
 
+async def test_a_batch_through_a_kill_is_stored_whole_and_once(tmp_path: Path) -> None:
+    count = 4000
+    async with NatsServer(tmp_path) as server:
+        log = await JetStreamLog.connect(server.url, SETTINGS, SystemClock())
+        await log.open_broker(BROKER, ["t"])
+        batch = [envelope(number) for number in range(count)]
+        storing = asyncio.create_task(log.append_all(BROKER, batch, 20.0))
+        while await kept(log) == 0:
+            await asyncio.sleep(0)
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        assert len(await storing) == count
+        assert await kept(log) == count
+        assert not any(await log.append_all(BROKER, batch, 20.0))
+        await log.close()
+
+
+async def test_many_batches_for_a_server_that_is_gone_fail_together(tmp_path: Path) -> None:
+    async with NatsServer(tmp_path) as server:
+        log = await JetStreamLog.connect(server.url, SETTINGS, SystemClock())
+        await log.open_broker(BROKER, ["t"])
+    async with asyncio.timeout(5):
+        batches = (log.append_all(BROKER, [envelope(1), envelope(2)], 0.5) for _ in range(50))
+        failed = await asyncio.gather(*batches, return_exceptions=True)
+    assert {type(each) for each in failed} == {StoreUnavailable}
+    await log.close()
+
+
 async def test_a_server_that_stays_away_is_an_error_after_the_patience(tmp_path: Path) -> None:
     async with NatsServer(tmp_path) as server:
         log = await JetStreamLog.connect(server.url, SETTINGS, SystemClock())

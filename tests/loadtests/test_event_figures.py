@@ -8,7 +8,8 @@ import pytest
 from event_figures import Backlog, Row, Sustained, missed
 from event_load import Load, produce, requests
 from event_profile import layers
-from event_scenes import Cpu, Posted, slowest
+from event_programs import Posted
+from event_scenes import Cpu, slowest
 from event_sink import Count, Subscriber
 
 from relume.eventing.codec import BATCH_TYPE, decode

@@ -28,7 +28,8 @@ from relume.cli.warm import ColdStarter, Starter, warm_starter
 from relume.config import Broker, InferenceService, Plan
 from relume.config.version import version
 from relume.eventing.catalogue import Catalogue
-from relume.eventing.nats_server import Fsync, NatsServer
+from relume.eventing.nats_child import Fsync
+from relume.eventing.nats_server import NatsServer
 from relume.eventing.observer import Observer
 from relume.eventing.plane import EventingPlane
 from relume.eventing.settings import EventingSettings

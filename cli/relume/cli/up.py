@@ -9,7 +9,7 @@ import click
 from relume.cli.address import DEFAULT_BROKER_PORT, DEFAULT_HTTP_PORT, output_option
 
 if TYPE_CHECKING:
-    from relume.eventing.nats_server import Fsync
+    from relume.eventing.nats_child import Fsync
 
 PORT = click.IntRange(0, 65535)
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}

@@ -68,11 +68,13 @@ class JetStreamStore:
     ) -> list[Stored]:
         """The same for many, each with its key; what was stored before an error stays stored."""
         messages = [(self._packed(each), {"Nats-Msg-Id": key}) for key, each in envelopes]
+        give_up = self._clock.monotonic() + patience_s
         stored: list[Stored] = []
         for start in range(0, len(messages), _BATCH):
+            batch = messages[start : start + _BATCH]
             async with self._batches:
-                batch = messages[start : start + _BATCH]
-                stored += await self._put(subject, batch, patience_s)
+                left_s = max(0.0, give_up - self._clock.monotonic())
+                stored += await self._put(subject, batch, left_s)
         return stored
 
     def _packed(self, envelope: Envelope) -> bytes:

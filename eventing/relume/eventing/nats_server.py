@@ -16,6 +16,7 @@ from typing import BinaryIO, Literal, Self
 
 from relume.eventing.disk import Disk
 from relume.eventing.nats_child import (
+    Fsync,
     NatsUnavailable,
     die_with,
     find_binary,
@@ -35,11 +36,6 @@ _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S, _HEALTHY_AFTER_S = 0.05, 5.0, 10.0
 _LOG_BYTES = 10 * MIB
 _LOOK_AT_DISK_S = 1.0
 
-# When what is written reaches the disk itself: see `nats_child`. Ten times a second costs nothing
-# that can be measured.
-Fsync = Literal["interval", "always"]
-_SYNC_INTERVAL: dict[Fsync, str] = {"interval": "100ms", "always": "always"}
-
 
 class NatsServer:
     """An asynchronous context manager around the child; its data lies in `state_dir/nats`.
@@ -58,7 +54,7 @@ class NatsServer:
     ) -> None:
         self._folder = state_dir / "nats"
         self._binary = binary
-        self._sync = _SYNC_INTERVAL[fsync]
+        self._fsync = fsync
         self.disk = disk or Disk(self._folder)
         self._name = f"relume-{secrets.token_hex(4)}"
         self._token = secrets.token_urlsafe(24)
@@ -177,7 +173,7 @@ class NatsServer:
             name=self._name,
             port=self._port,
             token=self._token,
-            sync_interval=self._sync,
+            fsync=self._fsync,
             max_store=self.disk.limit_for(store_of(self._folder)),
         )
         with self._open_log() as output:

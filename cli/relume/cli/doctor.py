@@ -12,6 +12,7 @@ from relume.cli.screen import Screen
 
 if TYPE_CHECKING:
     from relume.config.doctor import Diagnosis
+    from relume.config.findings import Finding
 
 OK, WRONG, UNREADABLE = 0, 1, 2
 
@@ -32,18 +33,28 @@ OK, WRONG, UNREADABLE = 0, 1, 2
     metavar="DURATION",
     help="How long a replica takes from nothing to its first answer.",
 )
+@click.option("--context", metavar="NAME", help="Examine the cluster of this kubeconfig context.")
+@click.option(
+    "--kubeconfig",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where the context is. Default: $KUBECONFIG, else ~/.kube/config.",
+)
 @output_option()
 def command(
     *,
     files: tuple[Path, ...],
     features: Path | None,
     cold_start: str,
+    context: str | None,
+    kubeconfig: Path | None,
     output: str,
 ) -> int:
-    """Examine manifests offline.
+    """Examine manifests offline, a cluster online, or both.
 
     Each document is accepted, refused, or pruned: accepted by a client that does not ask for strict
-    validation, with a field dropped. -o json prints one object a line for each document.
+    validation, with a field dropped. -o json prints one object a line for each document, and one
+    for the cluster. Nothing is changed anywhere.
 
     Exit code: 0 all accepted, without errors (warnings are allowed); 1 something is refused, pruned
     or will not work; 2 a file is not YAML or not there.
@@ -53,22 +64,31 @@ def command(
       relume doctor config/samples
       relume doctor service.yaml --features config-features.yaml --cold-start 4m
       relume doctor service.yaml -o json | jq -r '.findings[].field'
+      relume doctor --context prod service.yaml
     """
     from relume.config.admission import SHIPPED, read_cluster
     from relume.config.doctor import examine
     from relume.config.durations import go_duration
 
-    if not files:
-        raise BadUsage("name a file")
+    if not files and context is None:
+        raise BadUsage("name a file, or a cluster with --context")
     try:
         start = go_duration(cold_start)
     except ValueError as error:
         raise BadUsage(f"--cold-start: {error}") from None
     cluster = read_cluster(features) if features is not None else SHIPPED
     screen = Screen.stdout()
-    diagnoses = examine(files, cluster, cold_start_s=start)
-    show(screen, diagnoses, output)
-    return exit_code(diagnoses)
+    code = OK
+    if context is not None:
+        from relume.cli.doctor_online import show_cluster
+
+        code, found = show_cluster(screen, context, kubeconfig, files, output)
+        cluster = cluster if features is not None else found
+    if files:
+        diagnoses = examine(files, cluster, cold_start_s=start)
+        show(screen, diagnoses, output)
+        code = max(code, exit_code(diagnoses))
+    return code
 
 
 def exit_code(diagnoses: Sequence["Diagnosis"]) -> int:
@@ -106,18 +126,20 @@ def as_json(one: "Diagnosis") -> dict[str, object]:
         "namespace": one.namespace or None,
         "name": one.name,
         "verdict": one.verdict,
-        "findings": [
-            {
-                "severity": finding.severity,
-                "field": finding.field,
-                "reason": finding.reason,
-                "message": finding.message,
-                "why": finding.why,
-                "fix": finding.fix,
-                "docs": finding.docs,
-                "file": str(finding.file) if finding.file else None,
-                "line": finding.line,
-            }
-            for finding in one.findings
-        ],
+        "findings": [finding_json(finding) for finding in one.findings],
+    }
+
+
+def finding_json(finding: "Finding") -> dict[str, object]:
+    """One finding as JSON."""
+    return {
+        "severity": finding.severity,
+        "field": finding.field,
+        "reason": finding.reason,
+        "message": finding.message,
+        "why": finding.why,
+        "fix": finding.fix,
+        "docs": finding.docs,
+        "file": str(finding.file) if finding.file else None,
+        "line": finding.line,
     }

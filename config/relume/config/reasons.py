@@ -242,7 +242,14 @@ _CLUSTER = {
         "devices twice.",
         "Turn the device plugin off on that node, or give the DeviceClass another name.",
     ),
-    "flag-off": _risk("The flag is off in config-features.", "Enable it in config-features."),
+    "flag-off": _note(
+        "A manifest that needs the setting is refused, or fails after admission.",
+        "Turn it on in the config map that is named, where manifests need it.",
+    ),
+    "not-readable": _risk(
+        "Without the permission to read this, a part of the cluster stays unexamined.",
+        "Ask for a role that may get and list it.",
+    ),
     "no-broker-class": _fails(
         "No controller answers for the Broker's class: it never becomes ready.",
         "Install the broker, or set the annotation eventing.knative.dev/broker.class.",

@@ -88,7 +88,8 @@ def test_wrong_options_exit_2_and_write_nothing(
 
 def test_what_cannot_work_exits_2_with_file_line_and_field(tmp_path: Path, capsys: Output) -> None:
     file = tmp_path / "m.yaml"
-    file.write_text(service("resourceClaims: [{name: gpu, resourceClaimTemplateName: t}]"))
+    claims = "resourceClaims: [{name: gpu, resourceClaimTemplateName: t}]"
+    file.write_text(service(claims, "runtime: relume-vllm"))
     assert render(file, "-o", tmp_path / "out") == 2
     assert f"{file}:4: spec.predictor.resourceClaims: cannot work" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

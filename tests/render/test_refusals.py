@@ -7,7 +7,7 @@ import pytest
 
 from relume.config.errors import InvalidManifest
 from relume.config.render import Options
-from tests.render.rendering import GPU, broker, limits, render_text, service, trigger
+from tests.render.rendering import GPU, broker, find, limits, render_text, service, trigger
 
 MODEL = "spec.predictor.model"
 LIMITS = f"{MODEL}.resources.limits"
@@ -110,6 +110,12 @@ ANYWHERE: list[tuple[str, dict[str, str], str, str]] = [
         "unit",
     ),
 ]
+OWN_CLAIM = (
+    "a claim of the user's own, on an unknown device",
+    {"predictor": CLAIMS},
+    "spec.predictor.resourceClaims",
+    "name the runtime",
+)
 STANDARD: list[tuple[str, dict[str, str], str, str]] = [
     ("a target", {"predictor": "scaleTarget: 4"}, "spec.predictor.scaleTarget", "CPU or memory"),
     ("a metric", {"predictor": "scaleMetric: rps"}, "spec.predictor.scaleMetric", "CPU or memory"),
@@ -137,7 +143,7 @@ def refused(tmp_path: Path, parts: dict[str, str], options: Options) -> InvalidM
         for route, cases in (
             ("extended-resource", [*KNATIVE, *ANYWHERE]),
             ("admission", [*KNATIVE, *ANYWHERE, STANDARD[-1]]),
-            ("standard", [*ANYWHERE, *STANDARD]),
+            ("standard", [*ANYWHERE, OWN_CLAIM, *STANDARD]),
         )
         for case in cases
     ],
@@ -154,7 +160,17 @@ def test_it_is_refused_at_its_field(
 def test_standard_mode_takes_what_knative_has_no_field_for(
     parts: dict[str, str], tmp_path: Path
 ) -> None:
-    render_text(tmp_path, service(**parts), options=Options("standard"))
+    runtime = {"predictor": parts.get("predictor", ""), "model": parts.get("model", "")}
+    runtime["model"] = ", ".join(filter(None, (runtime["model"], "runtime: relume-vllm-cpu")))
+    render_text(tmp_path, service(**runtime), options=Options("standard"))
+
+
+def test_a_claim_of_the_users_own_stays_in_standard_mode(tmp_path: Path) -> None:
+    text = service(CLAIMS, "runtime: relume-vllm, resources: {claims: [{name: gpu}]}")
+    rendering = render_text(tmp_path, text, options=Options("standard"))
+    made = find(rendering, "InferenceService")["spec"]["predictor"]
+    assert made["resourceClaims"] == [{"name": "gpu", "resourceClaimTemplateName": "t"}]
+    assert made["model"]["resources"]["claims"] == [{"name": "gpu"}]
 
 
 @pytest.mark.parametrize("where", ["folder", "'file:///models/a'"])

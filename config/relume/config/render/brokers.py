@@ -73,6 +73,8 @@ def render_broker(
         )
     if kind is None or draft.get("spec", "config") is not None:
         return
+    if chosen is None and broker.broker_class == "KafkaNamespaced":
+        return  # its config map is in the Broker's own namespace, under a name that we do not know
     if kind == "rabbitmq":
         _point_to_rabbit(draft, original, book)
     elif kind == "nats":

@@ -86,13 +86,20 @@ def _choose_runtime(
 ) -> Runtime | None:
     """Our runtime for what was asked; None where the user's own runtime serves."""
     node = original.node(*MODEL, "runtime")
+    claims = original.node(*PREDICTOR, "resourceClaims")
     nameless = next((r for r in devices.requests if r.vendor is None), None)
     if service.runtime is not None and node is not None:
         named = runtime_named(service.runtime)
         if named is None:
             return None
-        _check_vendor(named, node, devices, nameless)
+        if claims is None:
+            _check_vendor(named, node, devices, nameless)
         return named
+    if claims is not None and not devices.requests:
+        raise claims.wrong(
+            "whose device a claim of your own asks for is not known here: name the runtime in "
+            "spec.predictor.model.runtime"
+        )
     if nameless is not None and devices.vendor is None:
         raise nameless.node.wrong(
             f"{nameless.device_class} is no DeviceClass that ships with Relume, so whose device it "

@@ -17,7 +17,8 @@ from relume.config.nodes import Items, Node, Scalar, Table
 
 Step = str | int
 Path_ = tuple[Step, ...]
-_LARGEST = 512 << 20  # bytes
+_DEEPEST = 64
+_MOST_VALUES = 1_000_000  # of one document that has aliases, with the aliases written out
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,10 @@ def _roots(file: Path, text: str) -> Iterator[object]:
         yield from quick
         return
     try:
-        yield from yaml.load_all(text, Loader=kubectl_yaml.loader())
+        for root in yaml.load_all(text, Loader=kubectl_yaml.loader()):
+            if "*" in text and not _is_small_tree(root, _DEEPEST, [_MOST_VALUES]):
+                raise ValueError("aliases make it endless")
+            yield root
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
@@ -138,6 +142,17 @@ def _roots(file: Path, text: str) -> Iterator[object]:
         raise InvalidManifest(problem, file=file, line=line, field="YAML") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidManifest(f"not YAML: {error}", file=file, line=1, field="YAML") from error
+
+
+def _is_small_tree(value: object, depth: int, left: list[int]) -> bool:
+    """Whether the value can be walked: an alias may hold itself, or make a few lines billions."""
+    left[0] -= 1
+    if depth < 0 or left[0] < 0:
+        return False
+    below = value.values() if isinstance(value, Mapping) else value
+    if isinstance(below, str) or not isinstance(below, Iterable):
+        return True
+    return all(_is_small_tree(one, depth - 1, left) for one in below)
 
 
 def _opened(file: Path, index: int, root: object, inside: Path_ = ()) -> Iterator[Document]:

@@ -91,7 +91,7 @@ async def test_many_batches_for_a_server_that_is_gone_fail_together(tmp_path: Pa
         log = await JetStreamLog.connect(server.url, SETTINGS, SystemClock())
         await log.open_broker(BROKER, ["t"])
     async with asyncio.timeout(5):
-        batches = (log.append_all(BROKER, [envelope(1), envelope(2)], 0.5) for _ in range(50))
+        batches = (log.append_all(BROKER, [envelope(1), envelope(2)], 0.5) for _ in range(200))
         failed = await asyncio.gather(*batches, return_exceptions=True)
     assert {type(each) for each in failed} == {StoreUnavailable}
     await log.close()

@@ -200,3 +200,21 @@ async def test_the_status_says_which_profile_is_played(broker_class: str | None)
         async with Stage([t], broker_class=broker_class) as stage:
             [broker] = stage.plane.status()["brokers"]  # type: ignore[attr-defined]
             assert broker["profile"] == (broker_class or "strict").lower()
+
+
+@pytest.mark.parametrize("broker_class", [None, "Kafka", "NatsJetStreamBroker"])
+async def test_our_own_mistake_loses_nothing_whatever_is_played(
+    broker_class: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> float:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("relume.eventing.courier.decide", broken)
+    async with (
+        Subscriber() as subscriber,
+        Stage([trigger("t", subscriber.url)], broker_class=broker_class) as stage,
+    ):
+        await stage.post(event("1"))
+        await stage.until("dead-lettered")
+        [dead] = await stage.buried()
+        assert dead.event.attributes["deadletterreason"] == "internal"

@@ -97,18 +97,24 @@ class Courier:
         dead = replace(envelope, event=event)
         where = route.dead_letter_url
         words = f"{letter.reason}: {letter.data[:200].decode(errors='replace')}"
-        if route.sink_unread:
-            # There it would be gone after a while; here it can be redriven.
-            await self._log.bury(route.broker, route.trigger, dead, math.inf)
-            where = f"kept by the Broker: nobody reads {where}"
-        elif where is None or not await self._sink(where, dead):
-            why = "no sink" if where is None else f"{where} failed"
-            if not rules.keeps and letter.reason != "internal":
+        if why := await self._not_sunk(dead):
+            if not (rules.keeps or route.sink_unread or letter.reason == "internal"):
                 return self._drop(event, f"{words} ({why})", attempt)
-            await self._log.bury(route.broker, route.trigger, dead, math.inf)
+            event = event.with_attributes(deadletterreason=letter.reason)
+            kept = replace(dead, event=event)
+            await self._log.bury(route.broker, route.trigger, kept, math.inf)
             where = f"kept by the Broker: {why}"
         self.tally.dead_lettered += 1
         self._tell("dead-lettered", event, attempt, f"{words} ({where})")
+
+    async def _not_sunk(self, dead: Envelope) -> str | None:
+        """Why the dead letter is in no sink; None when it is."""
+        where = self._route.dead_letter_url
+        if where is None:
+            return "no sink"
+        if self._route.sink_unread:
+            return f"nobody reads {where}"  # there it would be gone after a while
+        return None if await self._sink(where, dead) else f"{where} failed"
 
     async def _deliver(self, envelope: Envelope, idle: Idle) -> None:
         outgoing = Envelope(going_out(envelope.event), envelope.headers)

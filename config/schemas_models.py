@@ -58,6 +58,14 @@ _INT_OR_STRING = {
 }
 # In the models of 1.37, behind a gate that is off: an API server drops them.
 _GATED = {"derivedAttributes", "skipNodeOperations", "partitionTypeAttribute"}
+# Required by the models only: the API server takes these without.
+_OPTIONAL = {
+    ("V1DeviceClass", "spec"),
+    ("ResourceV1ResourceClaim", "spec"),
+    ("V1ResourceClaim", "spec"),
+    ("V1ResourceClaimTemplate", "spec"),
+    ("V1ResourceClaimTemplateSpec", "spec"),
+}
 _LEFT_OUT = re.compile(r"Review$|Eviction|Binding$(?<!RoleBinding)(?<!PolicyBinding)|TokenRequest")
 _SERVED = re.compile(r"/(v1|v2)/|/resource\.k8s\.io/v1beta[12]/")
 
@@ -123,7 +131,9 @@ class ModelTypes:
             fields[written] = self._field(name, written, model.openapi_types[attribute])
             # A field whose name pydantic uses itself is stored under another one; none is required.
             stored = model.model_fields.get(attribute)
-            if stored is not None and stored.is_required() and not self._decoded:
+            needed = stored is not None and stored.is_required()
+            plain = re.sub(r"^V1beta[12]", "V1", name)
+            if needed and not self._decoded and (plain, written) not in _OPTIONAL:
                 required.append(written)
         shape: Shape = {"type": "object", "fields": fields}
         return shape | ({"required": required} if required else {})

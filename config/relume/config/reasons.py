@@ -112,6 +112,11 @@ _AFTER = {
         "makes of it: it stays at PredictorReady=False with the reason ReconcileFailed.",
         "Change the field, or the setting of Knative that forbids it.",
     ),
+    "pod-refused": _fails(
+        "Knative takes the Service, and the API server then refuses the pod that it makes: the "
+        "Revision is marked as failed.",
+        "Change the field.",
+    ),
     "dropped-later": _risk(
         "KServe hands the field to a Knative Service, whose schema does not have it: it is dropped "
         "without a word.",

@@ -73,7 +73,6 @@ _SWITCHES: Mapping[str, bool] = {
     "allow-zero-initial-scale": False,
 }
 _WORDS = ("enabled", "allowed", "disabled", "allowrootbounded")
-_MAPS = ("config-features", "config-defaults", "config-autoscaler")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +128,12 @@ def read_cluster(file: Path) -> Cluster:
             if found is None:
                 continue
             data = found.table()
-        settings |= _settings(data)
+        settings |= settings_of(data)
     return Cluster(settings)
 
 
-def _settings(data: Table) -> dict[str, str]:
+def settings_of(data: Table) -> dict[str, str]:
+    """The settings in the `data` of a config map; raises InvalidInput as `read_cluster` does."""
     settings = {}
     for key, node in data:
         if key.startswith("_"):  # _example: how the shipped maps explain themselves

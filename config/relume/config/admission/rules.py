@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from relume.config.admission import devices, eventing
+from relume.config.admission import core, devices, eventing, policies
 from relume.config.admission.cluster import Cluster
 from relume.config.admission.judge import Judge, child, content
 from relume.config.admission.kserve import judge_inference_service, judge_runtime
@@ -33,6 +33,8 @@ _RULES: dict[tuple[str, str], Callable[[Table, Judge], None]] = {
     ("serving.kserve.io", "ClusterServingRuntime"): judge_runtime,
     **eventing.RULES,
     **devices.RULES,
+    **policies.RULES,
+    **core.RULES,
 }
 # Kinds that exist beside those with tables, in groups where every other kind is a mistake.
 _WITHOUT_TABLES = {
@@ -53,6 +55,7 @@ _WITHOUT_TABLES = {
     "autoscaling.internal.knative.dev": {"Metric"},
     "eventing.knative.dev": {"KafkaSink", "RabbitmqBrokerConfig"},
 }
+_KUSTOMIZE = "kustomize.config.k8s.io"
 _CLAIMS = ("resourceClaims", "claims")
 _KNATIVE = ("Service", "Configuration", "Revision")
 
@@ -68,7 +71,15 @@ def judged(document: Node, cluster: Cluster) -> tuple[str, str, str, tuple[Findi
     if _judge_head(document, judge):
         _judge_document(document, api_version, kind, judge)
     once = {(finding.reason, finding.field): finding for finding in reversed(judge.found)}
-    return api_version, kind, name, tuple(reversed(once.values()))
+    found = tuple(map(_without_value, once.values())) if kind == "Secret" else once.values()
+    return api_version, kind, name, tuple(reversed(tuple(found)))
+
+
+def _without_value(finding: Finding) -> Finding:
+    """What is in a Secret is not repeated."""
+    if not finding.field.startswith(("data", "stringData")):
+        return finding
+    return replace(finding, message="this value is not as the API has it", fix="See the API.")
 
 
 def _judge_head(document: Table, judge: Judge) -> bool:
@@ -96,7 +107,7 @@ def _judge_kind(document: Table, api_version: str, kind: str, judge: Judge) -> b
     if group not in groups or kind in _WITHOUT_TABLES.get(group, ()):
         node = document.entries["kind"]
         judge.say(node, "unchecked-kind", f"no field tables for {api_version} {kind}")
-        return True
+        return group != _KUSTOMIZE  # which is never sent to a cluster, and has no metadata
     versions = [v for v, k in known_kinds() if k == kind and v.rpartition("/")[0] == group]
     if versions:
         node = document.entries["apiVersion"]

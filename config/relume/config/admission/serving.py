@@ -7,6 +7,7 @@ their defaults.
 from collections.abc import Mapping
 
 from relume.config.admission.annotations import judge_owner, judge_template
+from relume.config.admission.core import judge_pod_containers
 from relume.config.admission.judge import Judge, child, content, entries, fields, number, truth
 from relume.config.admission.pods import judge_pod
 from relume.config.admission.syntax import (
@@ -48,6 +49,9 @@ def judge_revision(document: Table, judge: Judge) -> None:
 def judge_revision_spec(spec: Table, judge: Judge, *, merged: bool = False) -> None:
     """A pod and the fields beside it: time and concurrency."""
     judge_pod(spec, judge, merged=merged)
+    later = Judge(judge.cluster)
+    judge_pod_containers(spec, later, whole=False)
+    judge.adopt(later, "pod-refused")
     judge_timeout(spec.get("timeoutSeconds"), judge)
     judge_concurrency(spec.get("containerConcurrency"), judge)
     if not merged and not judge.cluster.secure_defaults:

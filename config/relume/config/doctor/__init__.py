@@ -15,6 +15,7 @@ from relume.config.doctor.budgets import judge_budgets
 from relume.config.doctor.devices import judge_devices
 from relume.config.doctor.files import FileDocument, read_files
 from relume.config.doctor.loops import judge_loops
+from relume.config.doctor.settings import of_installed, with_settings_of
 from relume.config.findings import Finding, Verdict, verdict
 from relume.config.nodes import Table
 
@@ -55,18 +56,20 @@ def examine(
 ) -> list[Diagnosis]:
     """Examine every document of `paths` (files, and folders of files), in their order.
 
-    `cold_start_s` is how long a replica takes from nothing to its first answer. Raises InvalidInput
+    `cold_start_s` is how long a replica takes from nothing to its first answer. Config maps of
+    Knative among the documents count as the cluster's settings. Raises InvalidInput
     for a path that is not there or cannot be read, and for folders without manifests; a document
     that is not YAML is a finding.
     """
     read = read_files(paths)
+    cluster = with_settings_of(read, cluster)
     found: dict[int, list[Finding]] = {}
     admitted: list[tuple[int, Table]] = []
     for number, one in enumerate(read):
         own = found[number] = list(one.findings)
         if one.root is None:
             continue
-        own += admit(one.root, cluster).findings
+        own += (f for f in admit(one.root, cluster).findings if not of_installed(one, f))
         if isinstance(one.root, Table) and verdict(own) != "refused":
             if one.kind == "InferenceService":
                 own += after_admission(one.root, cluster)

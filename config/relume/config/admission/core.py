@@ -1,0 +1,272 @@
+"""Kubernetes' own kinds, as far as we write them: what the API server asks beyond their types.
+
+Source: kubernetes pkg/apis/{core,apps,policy,networking,admissionregistration}/validation. A pod
+template is judged here too; a pod that Knative makes is refused by the same rules, but later.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+
+from relume.config.admission.judge import Judge, child, content, entries, fields, number
+from relume.config.admission.metadata import judge_keys
+from relume.config.admission.syntax import (
+    is_dns_label,
+    is_environment_name,
+    is_extended_resource,
+    is_implicit_resource,
+    is_qualified_name,
+)
+from relume.config.claims import quantity
+from relume.config.nodes import Node, Table
+
+_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
+_PORT_NAME = re.compile(r"(?=.*[a-z])(?!.*--)[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?")
+_NATIVE = ("cpu", "memory", "ephemeral-storage", "storage")
+_PROTOCOLS = ("TCP", "UDP", "SCTP", "")
+_WORDS: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("pod", "restartPolicy"): ("Always", "OnFailure", "Never"),
+    ("pod", "dnsPolicy"): ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"),
+    ("container", "imagePullPolicy"): ("Always", "IfNotPresent", "Never"),
+    ("container", "terminationMessagePolicy"): ("File", "FallbackToLogsOnError"),
+}
+_TEMPLATES: Mapping[str, tuple[str, ...]] = {
+    "Pod": (),
+    "PodTemplate": ("template",),
+    "Deployment": ("spec", "template"),
+    "ReplicaSet": ("spec", "template"),
+    "StatefulSet": ("spec", "template"),
+    "DaemonSet": ("spec", "template"),
+    "Job": ("spec", "template"),
+    "CronJob": ("spec", "jobTemplate", "spec", "template"),
+}
+
+
+def judge_workload(document: Table, judge: Judge) -> None:
+    """A pod, or what makes pods of a template."""
+    kind = content(document.get("kind"))
+    owner = child(document, *_TEMPLATES[kind])
+    if owner is None:
+        return
+    if _TEMPLATES[kind]:
+        judge_keys(fields(owner).get("metadata"), judge)
+    pod = fields(owner).get("spec")
+    if pod is None:
+        judge.missing(owner, "spec")
+        return
+    _judge_words("pod", pod, judge)
+    if not entries(fields(pod).get("containers")):
+        judge.missing(pod, "containers")
+    if kind in ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet"):
+        _judge_selector(document, owner, judge)
+    judge_pod_containers(pod, judge)
+    _judge_mounts(pod, judge)
+
+
+def judge_pod_containers(pod: Node, judge: Judge, *, whole: bool = True) -> None:
+    """The containers of a pod; `whole`: nothing adds a name or an image to them any more."""
+    names: set[str] = set()
+    for list_ in ("initContainers", "containers"):
+        for container in entries(fields(pod).get(list_)):
+            inside = fields(container)
+            name = inside.get("name")
+            if name is not None and content(name):
+                if not is_dns_label(content(name)):
+                    judge.invalid(name, "a container's name is a DNS-1123 label")
+                if content(name) in names:
+                    judge.say(name, "duplicate-item", f'duplicate value: "{content(name)}"')
+                names.add(content(name))
+            if whole and not content(inside.get("image")):
+                judge.missing(container, "image")
+            _judge_words("container", container, judge)
+            _judge_container_ports(inside.get("ports"), judge)
+            for variable in entries(inside.get("env")):
+                _judge_variable(variable, judge)
+            judge_resources(inside.get("resources"), judge)
+
+
+def _judge_words(what: str, table: Node, judge: Judge) -> None:
+    for name, node in fields(table).items():
+        known = _WORDS.get((what, name))
+        if known is not None and content(node) not in (*known, ""):
+            words = ", ".join(f'"{word}"' for word in known)
+            message = f'unsupported value: "{content(node)}": supported: {words}'
+            judge.say(node, "unsupported-value", message)
+
+
+def _judge_container_ports(ports: Node | None, judge: Judge) -> None:
+    for port in entries(ports):
+        inside = fields(port)
+        for name in ("containerPort", "hostPort"):
+            _judge_port(inside.get(name), judge)
+        name_node, protocol = inside.get("name"), inside.get("protocol")
+        if (
+            name_node is not None
+            and content(name_node)
+            and not _PORT_NAME.fullmatch(content(name_node))
+        ):
+            judge.invalid(name_node, "at most 15 lower case letters, digits and '-', one a letter")
+        if protocol is not None and content(protocol) not in _PROTOCOLS:
+            judge.say(protocol, "unsupported-value", f'unsupported value: "{content(protocol)}"')
+
+
+def _judge_port(node: Node | None, judge: Judge) -> None:
+    value = number(node)
+    if node is not None and value is not None and not 1 <= value <= 65535:
+        judge.bounds(node, 1, 65535)
+
+
+def _judge_variable(variable: Node, judge: Judge) -> None:
+    name, value = fields(variable).get("name"), fields(variable).get("value")
+    if name is not None and content(name) and not is_environment_name(content(name)):
+        judge.invalid(name, "a variable's name has printable ASCII characters without =")
+    source = fields(variable).get("valueFrom")
+    if source is not None and value is not None and content(value):
+        judge.say(source, "one-of", "may not be specified when `value` is not empty")
+    if source is not None and len(fields(source)) != 1:
+        judge.say(source, "one-of", "must have exactly one source")
+
+
+def judge_resources(resources: Node | None, judge: Judge) -> None:
+    """Limits and requests: names, whole devices, and no request above its limit."""
+    limits, requests = (fields(fields(resources).get(name)) for name in ("limits", "requests"))
+    for name, node in (*limits.items(), *requests.items()):
+        native = name in _NATIVE or name.startswith("hugepages-")
+        extended = is_extended_resource(name) or is_implicit_resource(name)
+        if not native and not extended:
+            where = "must be a standard resource, or domain/name of a device"
+            judge.invalid(node, where, shown=name)
+        elif (value := _value(node)) is not None:
+            if value < 0:
+                judge.invalid(node, "must not be negative")
+            elif extended and value.denominator != 1:
+                judge.invalid(node, "devices are counted in whole numbers")
+    for name, node in requests.items():
+        wanted, most = _value(node), _value(limits.get(name))
+        extended = "/" in name
+        if wanted is not None and most is not None and wanted > most:
+            judge.say(node, "conflict", f"must be less than or equal to the limit of {name}")
+        elif extended and (name not in limits or wanted != most):
+            judge.say(node, "conflict", f"the limit of {name} must be set and equal for a device")
+
+
+def _value(node: Node | None) -> quantity.Quantity | None:
+    try:
+        return None if node is None else quantity.parse(content(node))
+    except ValueError:
+        return None
+
+
+def _judge_selector(document: Table, template: Node, judge: Judge) -> None:
+    selector = child(document, "spec", "selector")
+    labels = fields(child(template, "metadata", "labels"))
+    for name, node in fields(child(selector, "matchLabels")).items():
+        if content(labels.get(name)) != content(node):
+            judge.say(
+                node,
+                "conflict",
+                f"`selector` does not match template `labels`: {name}: {content(node)}",
+                f"Write the label {name}: {content(node)} in spec.template.metadata.labels.",
+                field="spec.template.metadata.labels",
+            )
+    if selector is not None and not fields(selector):
+        judge.say(selector, "invalid-value", "empty selector is invalid for a workload")
+
+
+def _judge_mounts(pod: Node, judge: Judge) -> None:
+    volumes = {content(fields(v).get("name")) for v in entries(fields(pod).get("volumes"))}
+    for volume in entries(fields(pod).get("volumes")):
+        name = fields(volume).get("name")
+        if name is not None and not is_dns_label(content(name)):
+            judge.invalid(name, "a volume's name is a DNS-1123 label")
+        sources = [source for source in fields(volume) if source != "name"]
+        if len(sources) > 1:
+            judge.several(volume, *sources)
+    for list_ in ("initContainers", "containers"):
+        for container in entries(fields(pod).get(list_)):
+            for mount in entries(fields(container).get("volumeMounts")):
+                name = fields(mount).get("name")
+                if name is not None and content(name) not in volumes:
+                    judge.say(name, "invalid-value", f'not found: "{content(name)}"')
+
+
+def judge_config_map(document: Table, judge: Judge) -> None:
+    """v1 ConfigMap and Secret: the names of keys."""
+    for list_ in ("data", "binaryData", "stringData"):
+        for name, node in fields(document.get(list_)).items():
+            if not _KEY.fullmatch(name) or name in (".", ".."):
+                judge.invalid(node, "a key has letters, digits, '-', '_' and '.'", shown=name)
+
+
+def judge_service(document: Table, judge: Judge) -> None:
+    """v1 Service."""
+    ports = entries(child(document, "spec", "ports"))
+    kind = content(child(document, "spec", "type"))
+    headless = content(child(document, "spec", "clusterIP")) == "None"
+    if not ports and not headless and kind != "ExternalName":
+        judge.missing(child(document, "spec") or document, "ports")
+    names: set[str] = set()
+    for port in ports:
+        inside = fields(port)
+        for name in ("port", "nodePort"):
+            _judge_port(inside.get(name), judge)
+        name_node, text = inside.get("name"), content(inside.get("name"))
+        if len(ports) > 1 and not text:
+            judge.missing(port, "name")
+        elif name_node is not None and text and not is_dns_label(text):
+            judge.invalid(name_node, "must be a DNS-1123 label")
+        elif name_node is not None and text in names:
+            judge.say(name_node, "duplicate-item", f'duplicate value: "{text}"')
+        names.add(text)
+
+
+def judge_disruption_budget(document: Table, judge: Judge) -> None:
+    """policy/v1 PodDisruptionBudget."""
+    spec = child(document, "spec")
+    both = [name for name in ("minAvailable", "maxUnavailable") if name in fields(spec)]
+    if spec is not None and len(both) > 1:
+        judge.several(spec, *both)
+    for name in both:
+        node = fields(spec)[name]
+        share = content(node)
+        if number(node) is None and not re.fullmatch(r"\d{1,3}%", share):
+            judge.invalid(node, "must be a whole number or a percentage")
+
+
+def judge_network_policy(document: Table, judge: Judge) -> None:
+    """networking.k8s.io/v1 NetworkPolicy."""
+    spec = fields(document.get("spec"))
+    for node in entries(spec.get("policyTypes")):
+        if content(node) not in ("Ingress", "Egress"):
+            judge.say(node, "unsupported-value", f'unsupported value: "{content(node)}"')
+    for way in ("ingress", "egress"):
+        for rule in entries(spec.get(way)):
+            for port in entries(fields(rule).get("ports")):
+                _judge_port(fields(port).get("port"), judge)
+                protocol = fields(port).get("protocol")
+                if protocol is not None and content(protocol) not in _PROTOCOLS:
+                    message = f'unsupported value: "{content(protocol)}"'
+                    judge.say(protocol, "unsupported-value", message)
+
+
+def judge_quota(document: Table, judge: Judge) -> None:
+    """v1 ResourceQuota: the names of resources."""
+    for name, node in fields(child(document, "spec", "hard")).items():
+        if not is_qualified_name(name):
+            judge.invalid(node, "must be a resource's name", shown=name)
+
+
+RULES: dict[tuple[str, str], Callable[[Table, Judge], None]] = {
+    ("", "ConfigMap"): judge_config_map,
+    ("", "Secret"): judge_config_map,
+    ("", "Service"): judge_service,
+    ("", "ResourceQuota"): judge_quota,
+    ("", "Pod"): judge_workload,
+    ("", "PodTemplate"): judge_workload,
+    **{
+        ("apps", kind): judge_workload
+        for kind in ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet")
+    },
+    **{("batch", kind): judge_workload for kind in ("Job", "CronJob")},
+    ("policy", "PodDisruptionBudget"): judge_disruption_budget,
+    ("networking.k8s.io", "NetworkPolicy"): judge_network_policy,
+}

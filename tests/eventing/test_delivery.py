@@ -139,3 +139,21 @@ def test_a_subscriber_is_left_in_peace_for_as_long_as_the_delivery_allows(
     outcome: Answered | Unanswered, maximum: float | None, pause: float
 ) -> None:
     assert pause_s(outcome, DeliveryPolicy(retry_after_max_s=maximum), NOW) == pause
+
+
+DATES = st.builds(
+    "{}, {} {} {} {}:{}:{} {}".format,
+    st.sampled_from(["Mon", "Foo", ""]),
+    st.integers(-1, 40),
+    st.sampled_from(["Jan", "Dec", "Bar"]),
+    st.integers(-1, 100_000),
+    *[st.integers(-1, 99)] * 3,
+    st.sampled_from(["GMT", "-0000", "+2359", "-9999", "+999999", "EST", ""]),
+)
+
+
+@given(st.text() | DATES | st.integers().map(str) | st.floats().map(str))
+def test_b4_no_retry_after_is_an_error(value: str) -> None:
+
+    seconds = retry_after_s(value, NOW)
+    assert seconds is None or seconds >= 0

@@ -1,4 +1,4 @@
-"""Subscribers that do all that a server must not do, over real sockets (B4 to B7).
+"""Subscribers and sinks that do all that a server must not do, over real sockets (B4, B6, B7).
 
 For each: how often it is tried, and what the user then sees: the record, and the dead letter's
 attributes. Everything runs under the strict profile. Only where an answer never ends does a real
@@ -6,130 +6,24 @@ timeout of a tenth of a second end it.
 """
 
 import asyncio
-import base64
-import gzip
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from relume.config import Delivery, Destination
-from relume.eventing.delivery import retry_after_s
-from relume.eventing.event import CloudEvent
-from relume.eventing.observer import Record
-from relume.eventing.settings import EventingSettings
 
+from .raw_server import (
+    BINARY,
+    ONCE_MORE,
+    RawServer,
+    Script,
+    dead_letter,
+    drips,
+    endless,
+    explained,
+    hangs,
+    response,
+)
 from .stage import BROKER, Stage, Subscriber, answer, event, trigger
-
-Script = Callable[[asyncio.StreamWriter], Awaitable[None]]
-BINARY = b"ce-specversion: 1.0\r\nce-id: 2\r\nce-source: /s\r\nce-type: reply\r\n"
-ONCE_MORE = Delivery(retry=1, backoff_delay_s=0.0)
-SMALL = EventingSettings(max_event_bytes=4096)
-
-
-class RawServer:
-    """Reads each request to its end, then does what the script says, and hangs up."""
-
-    def __init__(self, script: Script | bytes, *, keep_alive: bool = False) -> None:
-        self._script = script
-        self._keep_alive = keep_alive
-        self._open: set[asyncio.StreamWriter] = set()
-        self.requests = 0
-        self.url = ""
-
-    async def __aenter__(self) -> "RawServer":
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**24)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for writer in list(self._open):
-            writer.transport.abort()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open.add(writer)
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                lines = head.lower().split(b"\r\n")
-                length = next(line for line in lines if line.startswith(b"content-length:"))
-                await reader.readexactly(int(length.partition(b":")[2]))
-                self.requests += 1
-                await self._answer(writer)
-                if not self._keep_alive:
-                    return
-        except (OSError, asyncio.IncompleteReadError):
-            pass  # the client went away, as it should
-        finally:
-            writer.close()
-            self._open.discard(writer)
-
-    async def _answer(self, writer: asyncio.StreamWriter) -> None:
-        if isinstance(self._script, bytes):
-            writer.write(self._script)
-            await writer.drain()
-        else:
-            await self._script(writer)
-
-
-async def hangs(writer: asyncio.StreamWriter) -> None:
-    await asyncio.Event().wait()
-
-
-def endless(head: bytes, chunk: bytes) -> Script:
-    """Sends for ever, as fast as the client reads."""
-
-    async def script(writer: asyncio.StreamWriter) -> None:
-        writer.write(head)
-        while True:
-            writer.write(chunk)
-            await writer.drain()
-
-    return script
-
-
-def drips(head: bytes) -> Script:
-    """Sends a byte at a time, in more time than anybody has."""
-
-    async def script(writer: asyncio.StreamWriter) -> None:
-        for byte in head:
-            writer.write(bytes([byte]))
-            await writer.drain()
-            await asyncio.sleep(0)
-        await asyncio.Event().wait()
-
-    return script
-
-
-def response(status: str, headers: bytes = b"", body: bytes = b"", length: bool = True) -> bytes:
-    size = b"content-length: %d\r\n" % len(body) if length else b""
-    return f"HTTP/1.1 {status}\r\n".encode() + headers + size + b"\r\n" + body
-
-
-async def dead_letter(
-    script: Script | bytes,
-    delivery: Delivery = ONCE_MORE,
-    settings: EventingSettings | None = None,
-    data: bytes | None = None,
-) -> tuple[int, Record, CloudEvent]:
-    """How many requests came, the last record, and the dead letter."""
-    async with RawServer(script) as server:
-        t = trigger("t", server.url, delivery=delivery)
-        async with Stage([t], settings=settings or EventingSettings()) as stage:
-            assert (await stage.post(event("1", data))).status_code == 202
-            [record] = await stage.until("dead-lettered")
-            [dead] = await stage.buried()
-            assert stage.status("t")["in_flight"] == 0
-            return server.requests, record, dead.event
-
-
-def explained(dead: CloudEvent) -> tuple[object, object, str]:
-    attributes = dead.attributes
-    data = base64.b64decode(str(attributes.get("knativeerrordata", "")))
-    return attributes["deadletterreason"], attributes["knativeerrorcode"], data.decode("latin-1")
-
 
 NO_ANSWER: dict[str, bytes] = {
     "hangs up at once": b"",
@@ -189,78 +83,6 @@ async def test_without_a_timeout_a_delivery_waits_and_keeps_its_lease() -> None:
         await stage.virtual.advance(3600)
         assert stage.status("t")["in_flight"] == 1
         assert server.requests == 1
-
-
-NOT_AN_EVENT: dict[str, tuple[bytes, str]] = {
-    "text": (response("200 OK", b"content-type: text/plain\r\n", b"hello"), "no event"),
-    "JSON": (response("200 OK", b"content-type: application/json\r\n", b"{}"), "no event"),
-    "no content type": (response("200 OK", b"", b"hello"), "no event"),
-    "half a structured event": (
-        response("200 OK", b"content-type: application/cloudevents+json\r\n", b'{"id": "1"'),
-        "no event",
-    ),
-    "a structured event without an id": (
-        response(
-            "200 OK",
-            b"content-type: application/cloudevents+json\r\n",
-            b'{"specversion": "1.0", "source": "/s", "type": "t"}',
-        ),
-        "id",
-    ),
-    "a deep structured event": (
-        response("200 OK", b"content-type: application/cloudevents+json\r\n", b"[" * 100_000),
-        "no event",
-    ),
-    "a batch": (
-        response("200 OK", b"content-type: application/cloudevents-batch+json\r\n", b"[]"),
-        "batch",
-    ),
-    "a binary event without a type": (
-        response("200 OK", b"ce-specversion: 1.0\r\nce-id: 1\r\nce-source: /s\r\n"),
-        "type",
-    ),
-    "a binary event of version 9": (
-        response("200 OK", BINARY.replace(b"1.0", b"9.0")),
-        "specversion",
-    ),
-    "an attribute that is no text": (response("200 OK", BINARY + b"ce-x: \xff\xfe\r\n"), "ce-x"),
-    "an attribute that no event may have": (response("200 OK", BINARY + b"ce-x_y: 1\r\n"), "x_y"),
-}
-
-
-@pytest.mark.parametrize(("script", "words"), NOT_AN_EVENT.values(), ids=NOT_AN_EVENT)
-async def test_b5_a_success_that_is_no_event_is_a_dead_letter_without_retry(
-    script: bytes, words: str
-) -> None:
-    requests, record, dead = await dead_letter(script)
-    assert (requests, record.status) == (1, 200)
-    reason, code, data = explained(dead)
-    assert (reason, code) == ("not-an-event", 200)
-    assert words in data
-
-
-@pytest.mark.parametrize(
-    ("head", "chunk"),
-    [
-        (response("200 OK", BINARY, length=False), b"x" * 1000),
-        (
-            response("200 OK", BINARY + b"transfer-encoding: chunked\r\n", length=False),
-            b"3e8\r\n%b\r\n" % (b"x" * 1000),
-        ),
-        (response("200 OK", BINARY + b"content-length: 99999999999\r\n", length=False), b"x" * 999),
-    ],
-)
-async def test_a_reply_without_end_is_read_up_to_the_limit(head: bytes, chunk: bytes) -> None:
-    requests, _, dead = await dead_letter(endless(head, chunk), settings=SMALL)
-    assert requests == 1
-    assert explained(dead) == ("not-an-event", 200, "the reply is larger than 4096 bytes")
-
-
-async def test_a_compressed_reply_is_not_unpacked_without_a_bound() -> None:
-    bomb = gzip.compress(bytes(2**26))
-    packed = response("200 OK", BINARY + b"content-encoding: gzip\r\n", bomb)
-    _, _, dead = await dead_letter(packed, settings=SMALL)
-    assert explained(dead)[0] == "not-an-event"
 
 
 async def test_an_error_without_end_is_read_up_to_what_a_dead_letter_holds() -> None:
@@ -340,18 +162,6 @@ async def test_an_answer_before_the_event_was_read_is_an_answer_or_none() -> Non
             assert record.status in (413, None)
 
 
-async def test_b2_a_reply_cannot_give_itself_a_longer_life() -> None:
-    async def immortal(writer: asyncio.StreamWriter) -> None:
-        again = BINARY.replace(b"ce-id: 2", b"ce-id: %d" % server.requests)
-        writer.write(response("200 OK", again + b"ce-knativebrokerttl: 255\r\n"))
-
-    async with RawServer(immortal) as server, Stage([trigger("t", server.url)]) as stage:
-        await stage.post(event("first", knativebrokerttl=6))
-        [record] = await stage.until("dead-lettered")
-        assert record.event.attributes["deadletterreason"] == "ttl-exhausted"
-        assert server.requests == 5
-
-
 async def test_b6_a_sink_that_hangs_is_given_up_after_the_timeout() -> None:
     async with Subscriber(answer(status=400)) as asked, RawServer(hangs) as sink:
         delivery = Delivery(
@@ -378,21 +188,3 @@ async def test_b6_a_sink_that_fails_loses_nothing(script: bytes) -> None:
             await stage.post(event("1"))
             await stage.until("dead-lettered")
             assert stage.memory.buried(BROKER) == 1
-
-
-DATES = st.builds(
-    "{}, {} {} {} {}:{}:{} {}".format,
-    st.sampled_from(["Mon", "Foo", ""]),
-    st.integers(-1, 40),
-    st.sampled_from(["Jan", "Dec", "Bar"]),
-    st.integers(-1, 100_000),
-    *[st.integers(-1, 99)] * 3,
-    st.sampled_from(["GMT", "-0000", "+2359", "-9999", "+999999", "EST", ""]),
-)
-
-
-@given(st.text() | DATES | st.integers().map(str) | st.floats().map(str))
-def test_b4_no_retry_after_is_an_error(value: str) -> None:
-
-    seconds = retry_after_s(value, datetime(2026, 1, 1, tzinfo=UTC))
-    assert seconds is None or seconds >= 0

@@ -1,0 +1,97 @@
+"""Successes that are none: what comes with a 2xx and is no event (B2, B5)."""
+
+import asyncio
+import gzip
+
+import pytest
+
+from relume.eventing.settings import EventingSettings
+
+from .raw_server import BINARY, RawServer, dead_letter, endless, explained, response
+from .stage import Stage, event, trigger
+
+SMALL = EventingSettings(max_event_bytes=4096)
+
+
+NOT_AN_EVENT: dict[str, tuple[bytes, str]] = {
+    "text": (response("200 OK", b"content-type: text/plain\r\n", b"hello"), "no event"),
+    "JSON": (response("200 OK", b"content-type: application/json\r\n", b"{}"), "no event"),
+    "no content type": (response("200 OK", b"", b"hello"), "no event"),
+    "half a structured event": (
+        response("200 OK", b"content-type: application/cloudevents+json\r\n", b'{"id": "1"'),
+        "no event",
+    ),
+    "a structured event without an id": (
+        response(
+            "200 OK",
+            b"content-type: application/cloudevents+json\r\n",
+            b'{"specversion": "1.0", "source": "/s", "type": "t"}',
+        ),
+        "id",
+    ),
+    "a deep structured event": (
+        response("200 OK", b"content-type: application/cloudevents+json\r\n", b"[" * 100_000),
+        "no event",
+    ),
+    "a batch": (
+        response("200 OK", b"content-type: application/cloudevents-batch+json\r\n", b"[]"),
+        "batch",
+    ),
+    "a binary event without a type": (
+        response("200 OK", b"ce-specversion: 1.0\r\nce-id: 1\r\nce-source: /s\r\n"),
+        "type",
+    ),
+    "a binary event of version 9": (
+        response("200 OK", BINARY.replace(b"1.0", b"9.0")),
+        "specversion",
+    ),
+    "an attribute that is no text": (response("200 OK", BINARY + b"ce-x: \xff\xfe\r\n"), "ce-x"),
+    "an attribute that no event may have": (response("200 OK", BINARY + b"ce-x_y: 1\r\n"), "x_y"),
+}
+
+
+@pytest.mark.parametrize(("script", "words"), NOT_AN_EVENT.values(), ids=NOT_AN_EVENT)
+async def test_b5_a_success_that_is_no_event_is_a_dead_letter_without_retry(
+    script: bytes, words: str
+) -> None:
+    requests, record, dead = await dead_letter(script)
+    assert (requests, record.status) == (1, 200)
+    reason, code, data = explained(dead)
+    assert (reason, code) == ("not-an-event", 200)
+    assert words in data
+
+
+@pytest.mark.parametrize(
+    ("head", "chunk"),
+    [
+        (response("200 OK", BINARY, length=False), b"x" * 1000),
+        (
+            response("200 OK", BINARY + b"transfer-encoding: chunked\r\n", length=False),
+            b"3e8\r\n%b\r\n" % (b"x" * 1000),
+        ),
+        (response("200 OK", BINARY + b"content-length: 99999999999\r\n", length=False), b"x" * 999),
+    ],
+)
+async def test_a_reply_without_end_is_read_up_to_the_limit(head: bytes, chunk: bytes) -> None:
+    requests, _, dead = await dead_letter(endless(head, chunk), settings=SMALL)
+    assert requests == 1
+    assert explained(dead) == ("not-an-event", 200, "the reply is larger than 4096 bytes")
+
+
+async def test_a_compressed_reply_is_not_unpacked_without_a_bound() -> None:
+    bomb = gzip.compress(bytes(2**26))
+    packed = response("200 OK", BINARY + b"content-encoding: gzip\r\n", bomb)
+    _, _, dead = await dead_letter(packed, settings=SMALL)
+    assert explained(dead)[0] == "not-an-event"
+
+
+async def test_b2_a_reply_cannot_give_itself_a_longer_life() -> None:
+    async def immortal(writer: asyncio.StreamWriter) -> None:
+        again = BINARY.replace(b"ce-id: 2", b"ce-id: %d" % server.requests)
+        writer.write(response("200 OK", again + b"ce-knativebrokerttl: 255\r\n"))
+
+    async with RawServer(immortal) as server, Stage([trigger("t", server.url)]) as stage:
+        await stage.post(event("first", knativebrokerttl=6))
+        [record] = await stage.until("dead-lettered")
+        assert record.event.attributes["deadletterreason"] == "ttl-exhausted"
+        assert server.requests == 5

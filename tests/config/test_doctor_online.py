@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from relume.cli.main import run
-from relume.config.doctor.cluster_api import KubernetesApi, Unreachable
+from relume.config.cluster.api import KubernetesApi, Unreachable
 from relume.config.doctor.needs import needs_of
 from relume.config.doctor.online import ClusterReport, examine_cluster
 

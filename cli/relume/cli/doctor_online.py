@@ -19,7 +19,7 @@ def show_cluster(
 
     Raises Unreachable where it does not answer, and InvalidInput for files that cannot be read.
     """
-    from relume.config.doctor.cluster_api import KubernetesApi
+    from relume.config.cluster.api import KubernetesApi
     from relume.config.doctor.needs import needs_of
     from relume.config.doctor.online import examine_cluster
 

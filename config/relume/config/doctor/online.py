@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import yaml
 
 from relume.config.admission import Cluster
-from relume.config.doctor.cluster_api import ClusterApi, Forbidden, Json
+from relume.config.cluster.api import ClusterApi, Forbidden, Json
 from relume.config.findings import Finding
 from relume.config.reasons import REASONS
 

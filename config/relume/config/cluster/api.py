@@ -1,0 +1,188 @@
+"""What is asked of an API server: JSON over the `kubernetes` client, every request bounded."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlencode
+
+from relume.config.errors import RelumeError
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+
+Json = Mapping[str, object]
+_TIMEOUT_S = 15.0
+_WRITE_TIMEOUT_S = 45.0  # admission webhooks may take 30 s
+_PAGE = 500
+_JSON = "application/json"
+
+
+class Unreachable(RelumeError):
+    """The API server does not answer, or its credentials are not taken."""
+
+    reason = "unreachable"
+    retryable = True
+
+
+class Forbidden(RelumeError):
+    """The user may not read this."""
+
+    reason = "not-readable"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The status of an answer, and its JSON: the object, or a `Status` that says what is wrong."""
+
+    code: int
+    body: Json = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        return self.code < 300
+
+    @property
+    def message(self) -> str:
+        """What the server says is wrong."""
+        return str(self.body.get("message") or f"the API server answers {self.code}")
+
+
+class ClusterApi(Protocol):
+    """Questions and changes; all raise Unreachable, and `get` and `list` Forbidden."""
+
+    def get(self, path: str) -> Json | None:
+        """The object at a path of the API; None where there is none."""
+
+    def list(self, path: str, **query: str) -> Sequence[Json] | None:
+        """Every item of a collection; None where the API is not served."""
+
+    def allowed(self, verb: str, group: str, resource: str, namespace: str) -> bool:
+        """Whether the user may do this ("" is the whole cluster)."""
+
+    def change(
+        self, method: str, path: str, body: Json, content_type: str = _JSON, **query: str
+    ) -> Answer:
+        """POST, PATCH or DELETE; a refusal is an Answer too."""
+
+
+class KubernetesApi:
+    """The API server of a kubeconfig context, through the `kubernetes` client."""
+
+    def __init__(self, client: "ApiClient", namespace: str = "default") -> None:
+        self._client = client
+        self.namespace = namespace
+
+    @classmethod
+    def of_context(cls, context: str | None, kubeconfig: Path | None = None) -> "KubernetesApi":
+        """The context's API server; in a pod without a kubeconfig the pod's own.
+
+        Raises Unreachable for a context that no kubeconfig has.
+        """
+        from kubernetes import config
+
+        file = None if kubeconfig is None else str(kubeconfig)
+        try:
+            if context is None and kubeconfig is None and _in_cluster():
+                return cls._of_pod()
+            client = config.new_client_from_config(  # type: ignore[no-untyped-call]
+                config_file=file, context=context
+            )
+            contexts, current = config.list_kube_config_contexts(file)  # type: ignore[no-untyped-call]
+        except (config.ConfigException, OSError) as error:
+            raise Unreachable(f"{context or 'current context'}: {error}") from error
+        client.configuration.retries = 1
+        chosen = next((one for one in contexts if one["name"] == context), current)
+        return cls(client, chosen.get("context", {}).get("namespace") or "default")
+
+    @classmethod
+    def _of_pod(cls) -> "KubernetesApi":
+        from kubernetes import client, config
+
+        config.load_incluster_config()  # type: ignore[no-untyped-call]
+        file = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+        return cls(client.ApiClient(), file.read_text().strip() or "default")
+
+    def get(self, path: str) -> Json | None:
+        return self._read(path)
+
+    def list(self, path: str, **query: str) -> Sequence[Json] | None:
+        found: list[Json] = []
+        again = ""
+        while True:
+            page_of = query | {"limit": str(_PAGE)} | ({"continue": again} if again else {})
+            page = self._read(f"{path}?{urlencode(page_of)}")
+            if page is None:
+                return None
+            items, metadata = page.get("items"), page.get("metadata")
+            found += items if isinstance(items, list) else []
+            again = str(metadata.get("continue") or "") if isinstance(metadata, dict) else ""
+            if not again:
+                return found
+
+    def allowed(self, verb: str, group: str, resource: str, namespace: str) -> bool:
+        wanted = {"verb": verb, "group": group, "resource": resource, "namespace": namespace}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": wanted},
+        }
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        answer = self.change("POST", path, review)
+        if answer.code not in (403, 404) and not answer.ok:
+            raise Unreachable(f"{path}: {answer.message}")
+        status = answer.body.get("status")
+        return answer.ok and isinstance(status, dict) and bool(status.get("allowed"))
+
+    def change(
+        self, method: str, path: str, body: Json, content_type: str = _JSON, **query: str
+    ) -> Answer:
+        address = f"{path}?{urlencode(query)}" if query else path
+        answer = self._ask(method, address, body, content_type, _WRITE_TIMEOUT_S)
+        if answer.code == 401 or answer.code >= 500:
+            raise Unreachable(f"{path}: {answer.message}")
+        return answer
+
+    def _read(self, path: str) -> Json | None:
+        answer = self._ask("GET", path, None, _JSON, _TIMEOUT_S)
+        if answer.code == 404:
+            return None
+        if answer.code == 403:
+            raise Forbidden(f"{path}: may not be read")
+        if not answer.ok:
+            raise Unreachable(f"{path}: the API server answers {answer.code}")
+        return answer.body
+
+    def _ask(
+        self, method: str, path: str, body: Json | None, content_type: str, timeout_s: float
+    ) -> Answer:
+        from kubernetes.client.exceptions import ApiException, OpenApiException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            request = self._client.param_serialize(
+                method,
+                path,
+                header_params={"Accept": _JSON, "Content-Type": content_type},
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            response = self._client.call_api(*request, _request_timeout=timeout_s)
+            content = response.read()  # type: ignore[no-untyped-call]
+        except (ApiException, OpenApiException, HTTPError, OSError) as error:
+            raise Unreachable(f"{path}: {error}") from error
+        try:
+            answer = json.loads(content)
+        except ValueError as error:
+            if response.status < 400:
+                raise Unreachable(f"{path}: the answer is no JSON") from error
+            answer = {}
+        return Answer(response.status, answer if isinstance(answer, dict) else {})
+
+
+def _in_cluster() -> bool:
+    """Whether this is a pod that nobody gave a kubeconfig."""
+    known = os.environ.get("KUBECONFIG") or (Path.home() / ".kube" / "config").exists()
+    return not known and "KUBERNETES_SERVICE_HOST" in os.environ

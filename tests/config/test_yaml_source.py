@@ -200,6 +200,7 @@ def test_another_version_of_a_known_kind_is_refused(tmp_path: Path) -> None:
     [
         ("metdata: {name: x}", "metdata", "did you mean metadata?"),
         ("metadata: {nam: x}", "metadata.nam", "did you mean name?"),
+        ("'': x", '""', "unknown field"),
         ("metadata: {name: x, namespace: A}", "metadata.namespace", "invalid value: A"),
         ("metadata: {name: x, labels: {a: 1}}", "metadata.labels.a", "must be a string"),
         ("metadata: {name: x, labels: a}", "metadata.labels", "must be a table"),

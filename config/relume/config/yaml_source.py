@@ -143,7 +143,8 @@ class _Tree:
                 merges.append(value)
                 continue
             name = str(key.value)
-            here = f"{path}.{name}" if path else name
+            shown = name or '""'
+            here = f"{path}.{shown}" if path else shown
             if name in own:
                 first = own[name].line
                 error = InvalidManifest(

@@ -100,7 +100,7 @@ class JetStreamLog:
                 self._client, self._requests, info, streams.last_sequence
             )
         self._brokers[broker] = streams
-        await self.dead_letters.finish(streams)
+        await self.dead_letters.finish(broker)
 
     async def append(self, broker: BrokerKey, envelope: Envelope, patience_s: float) -> bool:
         streams = self._brokers[broker]
@@ -127,7 +127,7 @@ class JetStreamLog:
         now = self._clock.monotonic()
         if now >= streams.looked + _LOOK_EVERY_S:
             streams.looked = now
-            await self._sweep(streams, window_s=0)
+            await self._sweep(broker, window_s=0)
         if (full := self._full(broker)) is not None:
             raise full
 
@@ -160,15 +160,15 @@ class JetStreamLog:
         return self._brokers[broker].buried
 
     async def sweep(self) -> None:
-        for streams in self._brokers.values():
-            await self._sweep(streams, self._settings.duplicate_window_s)
+        for broker in self._brokers:
+            await self._sweep(broker, self._settings.duplicate_window_s)
 
-    async def _sweep(self, streams: BrokerStreams, window_s: float) -> None:
-        now = self._clock.monotonic()
+    async def _sweep(self, broker: BrokerKey, window_s: float) -> None:
+        streams, now = self._brokers[broker], self._clock.monotonic()
         # Marked first: what is put back from here on may not have been finished.
         streams.mark(now)
         try:
-            await self.dead_letters.finish(streams)
+            await self.dead_letters.finish(broker)
             await sweep(self._jetstream, streams, now, window_s)
         except (TimeoutError, OSError, nats.errors.Error, StoreUnavailable) as error:
             log.warning("settled events of %s stay for now: %s", streams.stream, error)

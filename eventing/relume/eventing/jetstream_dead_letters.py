@@ -21,8 +21,6 @@ from relume.eventing.jetstream_streams import BrokerStreams
 
 _ANSWER_WITHIN_S = 5.0
 _STORE_WITHIN_S = 10.0
-# err_code of nats-server: no message found, and what its deletion says then.
-_NO_MESSAGE = (10037, 10043, 10057)
 
 
 class JetStreamDeadLetters:
@@ -60,18 +58,21 @@ class JetStreamDeadLetters:
         return stored.new
 
     async def remove(self, broker: BrokerKey, sequence: int) -> None:
-        if not await self._delete(self._brokers[broker], sequence):
+        if not await self._delete(broker, sequence):
             raise NoSuchDeadLetter(f"{broker} has no dead letter {sequence}")
 
-    async def finish(self, streams: BrokerStreams) -> None:
+    async def finish(self, broker: BrokerKey) -> None:
         """Remove every dead letter that was put back and is still there."""
+        streams = self._brokers[broker]
         state = (await self._ask(f"STREAM.INFO.{streams.dead_stream}", {}))["state"]
         streams.buried = state["messages"]
         if not streams.buried:
-            return
-        for number in await self._put_back_before(streams) - streams.removed:
+            return streams.removed.clear()
+        put_back = await self._put_back_before(streams)
+        streams.removed &= put_back
+        for number in put_back - streams.removed:
             if state["first_seq"] <= number <= state["last_seq"]:
-                await self._delete(streams, number)
+                await self._delete(broker, number)
 
     async def _put_back_before(self, streams: BrokerStreams) -> set[int]:
         """The numbers of the dead letters that lie in the Broker's stream again."""
@@ -103,10 +104,18 @@ class JetStreamDeadLetters:
         at = datetime.fromisoformat(headers["Nats-Time-Stamp"])
         return Letter(broker, int(headers["Nats-Sequence"]), at, Envelope.unpack(message.data))
 
-    async def _delete(self, streams: BrokerStreams, sequence: int) -> bool:
+    async def _delete(self, broker: BrokerKey, sequence: int) -> bool:
         """Whether it was there. nats-server overwrites what the message held."""
-        answer = await self._ask(f"STREAM.MSG.DELETE.{streams.dead_stream}", {"seq": sequence})
-        deleted = "error" not in answer
+        streams = self._brokers[broker]
+        try:
+            await self._ask(f"STREAM.MSG.DELETE.{streams.dead_stream}", {"seq": sequence})
+        except StoreUnavailable:
+            # nats-server has one error code for whatever went wrong: look whether it is gone.
+            if await self._read(broker, {"seq": sequence}) is not None:
+                raise
+            deleted = False
+        else:
+            deleted = True
         streams.buried -= deleted
         streams.removed.add(sequence)
         return deleted
@@ -119,6 +128,6 @@ class JetStreamDeadLetters:
         except NoAnswer as error:
             raise StoreUnavailable(f"{what}: {error}") from None
         answer: dict[str, Any] = orjson.loads(message.data)
-        if (refusal := answer.get("error")) and refusal["err_code"] not in _NO_MESSAGE:
+        if refusal := answer.get("error"):
             raise StoreUnavailable(f"{what}: {refusal['description']}")
         return answer

@@ -167,3 +167,15 @@ def test_one_that_stays_up_starts_at_once(tmp_path: Path) -> None:
     notes = find(rendering, "InferenceService")["metadata"]["annotations"]
     assert "autoscaling.knative.dev/initial-scale" not in notes
     assert "cluster/config-autoscaler.yaml" not in rendering.files
+
+
+@pytest.mark.parametrize("longer", ["chat", "other"])
+def test_the_longest_service_decides_for_the_cluster(longer: str, tmp_path: Path) -> None:
+    texts = [
+        service("timeout: 500" if name == longer else "").replace("name: chat", f"name: {name}")
+        for name in ("chat", "other")
+    ]
+    rendering = render_text(tmp_path, *texts, options=TEN_MINUTES)
+    assert '"1100"' in rendering.files["cluster/config-defaults.yaml"]
+    assert f"default/{longer} has" in rendering.files["cluster/config-defaults.yaml"]
+    assert "Seconds: 1100" in rendering.files["cluster/activator.yaml"]

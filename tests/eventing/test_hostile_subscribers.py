@@ -25,6 +25,7 @@ from .raw_server import (
 )
 from .stage import BROKER, Stage, Subscriber, answer, event, trigger
 
+CHUNKED = response("200 OK", BINARY + b"transfer-encoding: chunked\r\n", length=False)
 NO_ANSWER: dict[str, bytes] = {
     "hangs up at once": b"",
     "hangs up in the status line": b"HTTP/1.1 20",
@@ -67,6 +68,7 @@ async def test_what_is_no_answer_is_tried_again_and_then_a_dead_letter(script: b
         pytest.param(drips(b"HTTP/1.1 200 OK\r\nx-h"), id="drips headers"),
         pytest.param(drips(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\nabc"), id="drips a body"),
         pytest.param(endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), id="continues for ever"),
+        pytest.param(endless(b"", b"\r\n" * 500), id="empty lines for ever"),
     ],
 )
 async def test_what_never_ends_is_ended_by_the_timeout_of_the_delivery(script: Script) -> None:
@@ -74,6 +76,26 @@ async def test_what_never_ends_is_ended_by_the_timeout_of_the_delivery(script: S
     requests, _, dead = await dead_letter(script, delivery)
     assert requests == 2
     assert explained(dead) == ("retries-exhausted", -1, "no answer in time")
+
+
+@pytest.mark.parametrize(
+    ("head", "more"),
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\n", b"x-h: y\r\n" * 100, id="headers"),
+        pytest.param(CHUNKED + b"1\r\nx\r\n0\r\n", b"x-t: y\r\n" * 100, id="trailers"),
+        pytest.param(CHUNKED, b"9" * 1000, id="a chunk size"),
+        pytest.param(b"HTTP/1.1 200 ", b"OK" * 500, id="a reason"),
+    ],
+)
+async def test_what_has_no_end_where_an_answer_must_end_is_cut_off(
+    head: bytes, more: bytes
+) -> None:
+    delivery = Delivery(retry=1, backoff_delay_s=0.0, timeout_s=5.0)
+    requests, _, dead = await dead_letter(endless(head, more), delivery)
+    assert requests == 2
+    reason, code, data = explained(dead)
+    assert (reason, code) == ("retries-exhausted", -1)
+    assert data != "no answer in time"
 
 
 async def test_without_a_timeout_a_delivery_waits_and_keeps_its_lease() -> None:

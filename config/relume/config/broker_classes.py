@@ -44,5 +44,8 @@ def left_out(broker_class: str) -> str:
     name = profile_name(broker_class)
     if name == "strict":
         known = ", ".join(PROFILES)
-        return f"{_STORED}, and {broker_class} is delivered as the specification says ({known})"
+        return (
+            f"{_STORED}, and {broker_class} is delivered as the specification says: the classes "
+            f"that are played are {known}"
+        )
     return f"{_STORED}; the deliveries of {broker_class} are played, {_NOT_PLAYED[name]}"

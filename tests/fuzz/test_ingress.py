@@ -9,7 +9,7 @@ import tracemalloc
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from relume.eventing.codec import Mode, encode
 from relume.eventing.event import CloudEvent
@@ -35,7 +35,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 @given(volleys())
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 def test_no_request_makes_a_5xx_or_a_traceback(
     door: Door, loop: asyncio.AbstractEventLoop, volley: tuple[Request, ...]
 ) -> None:

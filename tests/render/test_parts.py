@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from relume.config import load
 from relume.config.errors import InvalidInput, InvalidManifest
+from relume.config.model import RUNTIMES as MODEL_RUNTIMES
 from relume.config.render import Images, Options
 from relume.config.render.images import read_images
 from relume.config.render.runtimes import RUNTIMES
+from tests.render.cases import GPU_SAMPLES
 from tests.render.rendering import GPU, broker, find, limits, render_text, service, trigger
 
 CLASS = "deviceclass.resource.kubernetes.io/"
@@ -257,3 +260,14 @@ def test_a_tag_is_taken_where_tags_are_allowed() -> None:
 def test_an_image_for_no_runtime_of_ours_names_the_right_one() -> None:
     with pytest.raises(InvalidInput, match="did you mean relume-vllm-cpu"):
         read_images(None, (f"relume-vlm-cpu=a/b@{DIGEST}",), allow_tags=False)
+
+
+def test_the_plane_of_one_machine_knows_the_runtimes_by_name() -> None:
+    assert set(MODEL_RUNTIMES) == {runtime.name for runtime in RUNTIMES}
+
+
+def test_the_gpu_sample_runs_on_one_machine_without_its_gpu() -> None:
+    plan = load([GPU_SAMPLES])
+    fields = [note.field for note in plan.not_honoured]
+    assert f"spec.predictor.model.resources.limits.{CLASS}llm-gpu-24g" in fields
+    assert [service.min_replicas for service in plan.services] == [0]

@@ -1,12 +1,14 @@
 """A dead letter on its second way through its Trigger, delivered for real."""
 
 import asyncio
+from collections.abc import Coroutine
 
 import pytest
 from aiohttp import web
 
 from relume.config import Delivery, Destination, Exact
-from relume.eventing.dead_letters import NoSuchDeadLetter
+from relume.eventing.broker import BrokerKey
+from relume.eventing.dead_letters import Letter, NoSuchDeadLetter
 
 from .stage import BROKER, Call, Stage, Subscriber, answer, event, reply_to, trigger
 
@@ -93,6 +95,46 @@ async def test_a_redrive_at_the_end_of_a_process_is_delivered_by_the_next_once()
             assert stage.memory.buried(BROKER) == 0
             with pytest.raises(NoSuchDeadLetter):
                 await stage.plane.dead_letters.redrive(BROKER, 1)
+
+
+async def test_a_redrive_that_is_held_up_does_not_repeat_what_another_has_done_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with (
+        Subscriber(answer(status=422), answer()) as subscriber,
+        Stage([trigger("t", subscriber.url)]) as stage,
+    ):
+        await stage.post(event("1"))
+        await stage.until("dead-lettered")
+        store = stage.memory.dead_letters
+        read, go = asyncio.Event(), asyncio.Event()
+        get = store.get
+
+        async def slow_once(broker: BrokerKey, sequence: int) -> Letter:
+            letter = await get(broker, sequence)
+            monkeypatch.setattr(store, "get", get)
+            read.set()
+            await go.wait()
+            return letter
+
+        monkeypatch.setattr(store, "get", slow_once)
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(stage.plane.dead_letters.redrive(BROKER, 1))
+            await read.wait()
+            second = group.create_task(_tried(stage.plane.dead_letters.redrive(BROKER, 1)))
+            purge = group.create_task(_tried(stage.plane.dead_letters.remove(BROKER, 1)))
+            await asyncio.sleep(0)
+            go.set()
+        assert (first.result().sequence, second.result(), purge.result()) == (1, False, False)
+
+
+async def _tried(act: Coroutine[object, object, object]) -> bool:
+    """Whether there still was such a dead letter."""
+    try:
+        await act
+    except NoSuchDeadLetter:
+        return False
+    return True
 
 
 async def _reply(call: Call) -> web.StreamResponse:

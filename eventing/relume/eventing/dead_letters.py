@@ -7,6 +7,7 @@ number that it has put it back already, for as long as the dead letter lies ther
 try only does what is left.
 """
 
+import asyncio
 import base64
 import binascii
 import contextlib
@@ -135,7 +136,11 @@ async def redrive(store: DeadLetterStore, broker: BrokerKey, sequence: int) -> L
 
 
 class DeadLetters:
-    """Those of a plane's Brokers. Every method raises UnknownBroker and StoreUnavailable."""
+    """Those of a plane's Brokers. Every method raises UnknownBroker and StoreUnavailable.
+
+    One change at a time: a redrive that is held up must not put back what another has put back,
+    delivered and removed meanwhile.
+    """
 
     def __init__(
         self,
@@ -148,6 +153,7 @@ class DeadLetters:
         self._brokers = brokers
         self._observer = observer
         self._clock = clock
+        self._changing = asyncio.Lock()
 
     async def page(self, broker: BrokerKey, after: int, limit: int) -> AsyncIterator[Letter]:
         """At most `limit` dead letters with a number above `after`, oldest first, one at a time."""
@@ -163,7 +169,8 @@ class DeadLetters:
 
     async def redrive(self, broker: BrokerKey, sequence: int) -> Letter:
         """As `redrive`, told to whoever watches."""
-        letter = await redrive(self._store, self._known(broker), sequence)
+        async with self._changing:
+            letter = await redrive(self._store, self._known(broker), sequence)
         self._observer.publish(
             Record(
                 at=rfc3339(self._clock.now()),
@@ -178,7 +185,8 @@ class DeadLetters:
 
     async def remove(self, broker: BrokerKey, sequence: int) -> None:
         """Forget a dead letter for good. Raises NoSuchDeadLetter."""
-        await self._store.remove(self._known(broker), sequence)
+        async with self._changing:
+            await self._store.remove(self._known(broker), sequence)
 
     def _known(self, broker: BrokerKey) -> BrokerKey:
         if broker not in self._brokers:

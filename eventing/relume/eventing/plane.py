@@ -65,6 +65,7 @@ class EventingPlane:
         self._runner: asyncio.Task[None] | None = None
         self._stopping = False
         self._log: ClosableLog
+        self._dead_letters: DeadLetters
         self.app = Ingress(self._brokers, self._observer, self._clock, self._settings)
 
     async def start(self) -> None:
@@ -78,6 +79,9 @@ class EventingPlane:
             subscribers = Subscribers(self._settings.max_event_bytes)
             await stack.enter_async_context(subscribers)
             self._dispatchers = [self._dispatcher(t, subscribers) for t in self._plan.triggers]
+            self._dead_letters = DeadLetters(
+                self._log.dead_letters, self._brokers, self._observer, self._clock
+            )
             self._exits = stack.pop_all()
         self._runner = asyncio.create_task(self._run(), name="eventing-plane")
         self._runner.add_done_callback(_say_why)
@@ -104,7 +108,7 @@ class EventingPlane:
     @property
     def dead_letters(self) -> DeadLetters:
         """What no sink took, from the start on."""
-        return DeadLetters(self._log.dead_letters, self._brokers, self._observer, self._clock)
+        return self._dead_letters
 
     def status(self) -> dict[str, object]:
         """JSON types only: `brokers`, `triggers` and `nats`.

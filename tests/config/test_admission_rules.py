@@ -822,6 +822,7 @@ ROWS_OTHER += [
     ),
     (TEMPLATE, f"{R} 0 exactly allocationMode", "All", None, None),
     (TEMPLATE, f"{R} 0 exactly count", -1, f"{REQUEST}.exactly.count", "invalid-value"),
+    (TEMPLATE, f"{R} 0 exactly adminAccess", True, f"{REQUEST}.exactly.adminAccess", "feature-off"),
     (TEMPLATE, f"{R} 0 exactly count", 0, None, None),
     (
         TEMPLATE,
@@ -945,6 +946,46 @@ def test_a_kind_that_no_cluster_has_is_told_from_one_that_we_do_not_know(
 def test_what_is_no_manifest_is_refused(tmp_path: Path, document: object) -> None:
     answer = judged(tmp_path, document)
     assert answer.verdict == "refused"
+
+
+SLICE = {
+    "apiVersion": "resource.k8s.io/v1",
+    "kind": "ResourceSlice",
+    "metadata": {"name": "s"},
+    "spec": {
+        "driver": "gpu.example.com",
+        "nodeName": "n",
+        "pool": {"name": "n", "generation": 1, "resourceSliceCount": 1},
+        "devices": [{"name": "a", "attributes": {"model": {"string": "x"}}}],
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "field", "reason"),
+    [
+        ("metadata labels", {"a": "b"}, None, None),
+        ("spec allNodes", True, "spec.nodeName", "one-of"),
+        ("spec nodeName", None, "spec.nodeName", "one-of"),
+        ("spec driver", "GPU", "spec.driver", "invalid-value"),
+        ("spec pool resourceSliceCount", 0, "spec.pool.resourceSliceCount", "invalid-value"),
+        ("spec devices 0 name", "A", "spec.devices[0].name", "invalid-value"),
+        ("spec devices 1", {"name": "a"}, "spec.devices[1].name", "duplicate-item"),
+        (
+            "spec devices 0 attributes",
+            {"a-b": {"int": 1}},
+            "spec.devices[0].attributes.a-b",
+            "invalid-value",
+        ),
+        ("spec devices 0 attributes", {"a": {}}, "spec.devices[0].attributes.a", "one-of"),
+        ("spec devices 0 capacity", {"memory": {"value": "80Gi"}}, None, None),
+        ("spec devices", [{"name": f"d{i}"} for i in range(129)], "spec.devices", "too-many"),
+    ],
+)
+def test_resource_slices(
+    tmp_path: Path, path: str, value: object, field: str | None, reason: str | None
+) -> None:
+    check(tmp_path, SLICE, path, value, field, reason)
 
 
 def test_flows_name_the_item_that_is_wrong(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from dataclasses import replace
 from relume.config.admission.annotations import INITIAL_SCALE, judge_template
 from relume.config.admission.cluster import Cluster
 from relume.config.admission.judge import Judge, child, content, entries, fields, subset
-from relume.config.admission.kserve import MODE, OLD_FORMATS, mode
+from relume.config.admission.kserve import OLD_FORMATS, mode
+from relume.config.admission.kserve_scaling import MODE
 from relume.config.admission.serving import judge_concurrency, judge_revision_spec, judge_timeout
 from relume.config.findings import Finding
 from relume.config.names import PREDICTOR_SUFFIX

@@ -8,15 +8,22 @@ first that is there counts.
 
 import math
 import re
-from collections.abc import Mapping
 
-from relume.config.admission.judge import INT32, Judge, content
+from relume.config.admission.judge import Judge, content
+from relume.config.admission.scales import (
+    AUTOSCALING,
+    NO_OLD_NAME,
+    Annotations,
+    autoscaling,
+    first_of,
+    judge_initial_scale,
+    judge_scales,
+)
 from relume.config.claims import quantity
 from relume.config.durations import go_duration
 from relume.config.fields import did_you_mean
 from relume.config.nodes import Node
 
-AUTOSCALING = "autoscaling.knative.dev/"
 SERVING = "serving.knative.dev/"
 PROGRESS_DEADLINE = SERVING + "progress-deadline"
 ROLLOUT_DURATION = SERVING + "rollout-duration"
@@ -25,7 +32,6 @@ KPA, HPA = "kpa.autoscaling.knative.dev", "hpa.autoscaling.knative.dev"
 
 _HOUR = 3600.0
 _FLOAT = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.I | re.A)
-_WHOLE = re.compile(r"[+-]?[0-9]+")
 _NAMES = (
     "class",
     "min-scale",
@@ -43,7 +49,6 @@ _NAMES = (
     "panic-threshold-percentage",
     "activation-scale",
 )
-_NO_OLD_NAME = ("class", "metric", "target", "window", "activation-scale")
 _SIDECAR = "queue.sidecar." + SERVING
 _SIDECAR_QUANTITIES = tuple(
     f"{_SIDECAR}{what}-resource-{kind}"
@@ -62,8 +67,6 @@ _NETWORKING_NAMES = (
     "httpOption",
     "http-protocol",
 )
-
-Annotations = Mapping[str, Node]
 
 
 def judge_template(annotations: Annotations, judge: Judge) -> None:
@@ -88,21 +91,10 @@ def judge_owner(annotations: Annotations, judge: Judge, *, rollout: bool) -> Non
             )
     if rollout:
         _judge_seconds(
-            _first(annotations, ROLLOUT_DURATION, SERVING + "rolloutDuration"),
+            first_of(annotations, ROLLOUT_DURATION, SERVING + "rolloutDuration"),
             "rollout-duration",
             judge,
         )
-
-
-def autoscaling(annotations: Annotations, name: str) -> Node | None:
-    """The annotation of the autoscaler that counts, under its new or its old name."""
-    old = re.sub(r"-(.)", lambda match: match[1].upper(), name)
-    names = (name,) if name in _NO_OLD_NAME else (name, old)
-    return _first(annotations, *(AUTOSCALING + each for each in names))
-
-
-def _first(annotations: Annotations, *names: str) -> Node | None:
-    return next((annotations[name] for name in names if name in annotations), None)
 
 
 def _judge_autoscaling(annotations: Annotations, judge: Judge) -> None:
@@ -110,7 +102,7 @@ def _judge_autoscaling(annotations: Annotations, judge: Judge) -> None:
     ours = content(chosen).endswith("autoscaling.knative.dev")  # others may be anybody's
     if chosen is not None and ours and content(chosen) not in (KPA, HPA):
         judge.invalid(chosen, f"must be {KPA} or {HPA}")
-    _judge_scales(annotations, judge)
+    judge_scales(annotations, judge)
     for name, low, high in (
         ("panic-window-percentage", 1.0, 100.0),
         ("panic-threshold-percentage", 110.0, 1000.0),
@@ -129,49 +121,7 @@ def _judge_autoscaling(annotations: Annotations, judge: Judge) -> None:
         autoscaling(annotations, "scale-to-zero-pod-retention-period"), "0s", judge, precise=False
     )
     _judge_metric(annotations, judge)
-    _judge_initial_scale(autoscaling(annotations, "initial-scale"), judge)
-
-
-def _judge_scales(annotations: Annotations, judge: Judge) -> None:
-    low_node, high_node = (autoscaling(annotations, name) for name in ("min-scale", "max-scale"))
-    low, high = _scale(low_node, judge), _scale(high_node, judge)
-    if high_node is not None and high and high < low:
-        prefix = high_node.path.removesuffix("max-scale").removesuffix("maxScale")
-        judge.say(
-            high_node,
-            "conflict",
-            f"max-scale={high} is less than min-scale={low}: {prefix}max-scale, {prefix}min-scale",
-        )
-    limit = judge.cluster.number("max-scale-limit")
-    if high_node is not None and limit and not 0 < high <= limit:
-        judge.bounds(high_node, 1, limit)
-    node = autoscaling(annotations, "activation-scale")
-    if node is None:
-        return
-    text = content(node)
-    if not _WHOLE.fullmatch(text) or abs(int(text)) > INT32:
-        judge.invalid(node, "must be a whole number")
-        return
-    scale = int(text)
-    if low > scale:
-        judge.say(node, "conflict", f"min-scale={low} is greater than activation-scale={scale}")
-    elif high and high < scale:
-        judge.say(node, "conflict", f"max-scale={high} is less than activation-scale={scale}")
-    elif scale < 2:
-        judge.say(node, "out-of-range", f"activation-scale={scale} must be greater than 1")
-
-
-def _scale(node: Node | None, judge: Judge) -> int:
-    if node is None:
-        return 0
-    text = content(node)
-    if not _WHOLE.fullmatch(text):
-        judge.invalid(node, "must be a whole number")
-    elif not 0 <= int(text[:20]) <= INT32:
-        judge.bounds(node, 0, INT32)
-    else:
-        return int(text)
-    return 0
+    judge_initial_scale(autoscaling(annotations, "initial-scale"), judge)
 
 
 def _judge_number(node: Node | None, low: float, high: float, judge: Judge) -> None:
@@ -232,23 +182,6 @@ def _judge_metric(annotations: Annotations, judge: Judge) -> None:
         judge.invalid(algorithm, "must be linear or weighted-exponential")
 
 
-def _judge_initial_scale(node: Node | None, judge: Judge) -> None:
-    if node is None:
-        return
-    text = content(node)
-    if not _WHOLE.fullmatch(text):
-        judge.invalid(node, "must be a whole number")
-    elif int(text[:20]) < 0:
-        judge.invalid(node, f"{node.path} must be greater than 0")
-    elif int(text) == 0 and not judge.cluster.switch("allow-zero-initial-scale"):
-        judge.say(
-            node,
-            "feature-off",
-            f"invalid value: 0: {node.path}=0 not allowed by cluster",
-            "Remove it, or set allow-zero-initial-scale: true in the config-autoscaler map.",
-        )
-
-
 def _judge_seconds(node: Node | None, name: str, judge: Judge) -> None:
     text = content(node)
     if node is None or not text:
@@ -273,7 +206,7 @@ def _judge_networking(annotations: Annotations, judge: Judge) -> None:
 
 
 def _judge_sidecar(annotations: Annotations, judge: Judge) -> None:
-    share = _first(annotations, _SIDECAR + "resource-percentage", _SIDECAR + "resourcePercentage")
+    share = first_of(annotations, _SIDECAR + "resource-percentage", _SIDECAR + "resourcePercentage")
     _judge_number(share, 0.1, 100.0, judge)
     for name in _SIDECAR_QUANTITIES:
         node = annotations.get(name)
@@ -291,6 +224,6 @@ def _note_unknown(annotations: Annotations, judge: Judge) -> None:
             continue
         short = name.removeprefix(AUTOSCALING)
         kebab = re.sub(r"(?<=[a-z])([A-Z])", lambda match: "-" + match[1].lower(), short)
-        if kebab not in _NAMES or (kebab != short and kebab in _NO_OLD_NAME):
+        if kebab not in _NAMES or (kebab != short and kebab in NO_OLD_NAME):
             hint = did_you_mean(short, _NAMES)
             judge.say(node, "annotation-ignored", f"{name} does not exist{hint}")

@@ -7,7 +7,7 @@ is checked.
 
 from collections.abc import Callable, Mapping
 
-from relume.config.admission.judge import Judge, child, content, entries, fields, number
+from relume.config.admission.judge import Judge, child, content, entries, fields, number, truth
 from relume.config.admission.metadata import judge_keys
 from relume.config.admission.syntax import (
     RULE_1123,
@@ -119,6 +119,14 @@ def _judge_wanted(wanted: Node, judge: Judge) -> None:
     elif count is not None and value is not None and value < 0:  # 0 is filled in with 1
         judge.invalid(count, "must be greater than zero")
     _judge_tolerations(inside.get("tolerations"), judge)
+    admin = inside.get("adminAccess")
+    if admin is not None and truth(admin):
+        judge.say(
+            admin,
+            "feature-off",
+            f"{admin.path}: admin access needs a label on the namespace",
+            'Label the namespace resource.kubernetes.io/admin-access: "true".',
+        )
     for name, node in fields(fields(inside.get("capacity")).get("requests")).items():
         if not is_qualified_id(name):
             judge.invalid(node, "a capacity is a C identifier, with or without domain/", shown=name)

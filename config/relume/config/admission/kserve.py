@@ -1,17 +1,16 @@
 """KServe's kinds, as its webhooks judge them.
 
-Source: kserve/kserve pkg/apis/serving/v1beta1/{inference_service_validation,component,predictor}.go
-and pkg/webhook/admission/servingruntime. KServe stops at the first error; here all are gathered.
+Source: kserve/kserve pkg/apis/serving/v1beta1/inference_service_validation.go and what it calls.
+KServe stops at the first error; here all are gathered.
 """
 
 import re
 from collections.abc import Iterator
 
 from relume.config.admission.judge import Judge, child, content, entries, fields, number, truth
+from relume.config.admission.kserve_scaling import AUTOSCALER, MODE, judge_replicas, judge_scaling
 from relume.config.nodes import Node, Table
 
-MODE = "serving.kserve.io/deploymentMode"
-AUTOSCALER = "serving.kserve.io/autoscalerClass"
 GPU_TYPES = "serving.kserve.io/gpu-resource-types"
 CONTAINER = "kserve-container"
 OLD_FORMATS = (
@@ -29,7 +28,7 @@ OLD_FORMATS = (
 GPUS = ("nvidia.com/gpu", "amd.com/gpu", "intel.com/gpu", "habana.ai/gaudi")
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _AUTOSCALERS = ("hpa", "external", "keda", "none")
-_BLOCKED = "PYTHONPATH"
+BLOCKED = "PYTHONPATH"
 _STORAGE = ("s3://", "hdfs://", "webhdfs://")
 _MODES = {"RawDeployment": "Standard", "Serverless": "Knative"}
 
@@ -84,11 +83,11 @@ def _judge_component(document: Table, component: Table, kind: str, judge: Judge)
     for container in containers_of(component):
         for variable in entries(fields(container).get("env")):
             name = fields(variable).get("name")
-            if name is not None and content(name) == _BLOCKED:
-                message = f"setting {_BLOCKED} is not allowed for security reasons"
+            if name is not None and content(name) == BLOCKED:
+                message = f"setting {BLOCKED} is not allowed for security reasons"
                 judge.say(name, "not-allowed", message)
-    _judge_replicas(component, judge)
-    _judge_scaling(document, component, judge)
+    judge_replicas(component, judge)
+    judge_scaling(document, component, judge)
     _judge_logger(component.get("logger"), judge)
     _judge_storage(component, judge)
 
@@ -164,63 +163,6 @@ def _judge_worker(document: Table, predictor: Table, judge: Judge) -> None:
         )
 
 
-def _judge_replicas(component: Table, judge: Judge) -> None:
-    low_node, high_node = component.get("minReplicas"), component.get("maxReplicas")
-    low, high = number(low_node), number(high_node) or 0
-    if low_node is not None and low is not None and low < 0:
-        judge.say(low_node, "out-of-range", f"'MinReplicas' cannot be less than 0: {low}")
-    if high_node is not None and high < 0:
-        judge.say(high_node, "out-of-range", f"'MaxReplicas' cannot be less than 0: {high}")
-    least = 1 if low is None else low
-    if high > 0 and least > high:
-        judge.say(
-            low_node or high_node or component,
-            "conflict",
-            f"'MinReplicas' cannot be greater than MaxReplicas: {least} > {high}",
-        )
-    concurrency, value = component.get("containerConcurrency"), None
-    value = number(concurrency)
-    if concurrency is not None and value is not None and value < 0:
-        judge.say(concurrency, "out-of-range", f"parallelism cannot be less than 0: {value}")
-
-
-def _judge_scaling(document: Table, component: Table, judge: Judge) -> None:
-    annotations = fields(child(document, "metadata", "annotations"))
-    metric, target = component.get("scaleMetric"), component.get("scaleTarget")
-    aim = number(target)
-    if content(annotations.get(MODE)) in ("Standard", "RawDeployment"):
-        chosen = content(annotations.get(AUTOSCALER))
-        if chosen == "keda":
-            if metric is not None:
-                judge.say(metric, "not-allowed", "ScaleMetric is not supported for KEDA")
-            return
-        hpa = chosen == "hpa"
-        knative = False
-    else:
-        hpa = content(annotations.get("autoscaling.knative.dev/class")).startswith("hpa.")
-        knative = not hpa
-    if knative:
-        strategy = component.get("deploymentStrategy")
-        if strategy is not None:
-            message = "customizing deploymentStrategy is only supported for raw deployment mode"
-            judge.say(strategy, "not-allowed", message)
-        if metric is not None and content(metric) not in ("concurrency", "rps"):
-            _unsupported(metric, "concurrency, rps", judge)
-        if content(metric) == "rps" and target is not None and aim is not None and aim < 1:
-            judge.say(target, "out-of-range", f"the target for rps should be greater than 1: {aim}")
-    elif hpa:
-        if metric is not None and content(metric) not in ("cpu", "memory"):
-            _unsupported(metric, "cpu, memory", judge)
-        cpu = content(metric) in ("", "cpu")
-        if target is not None and aim is not None and ((cpu and aim < 1) or aim > 100):
-            judge.bounds(target, 1, 100)
-
-
-def _unsupported(metric: Node, known: str, judge: Judge) -> None:
-    message = f"[{content(metric)}] is not a supported metric: {known}"
-    judge.say(metric, "unsupported-value", message)
-
-
 def _judge_logger(logger: Node | None, judge: Judge) -> None:
     inside = fields(logger)
     if logger is None:
@@ -278,32 +220,3 @@ def _judge_canaries(document: Table, judge: Judge) -> None:
             judge.missing(fields(canary).get("predictor", canary), "name")
     if total > 100:
         judge.say(canaries[0], "out-of-range", f"trafficPercent of all canaries is {total} > 100")
-
-
-def judge_runtime(document: Table, judge: Judge) -> None:
-    """serving.kserve.io/v1alpha1 ServingRuntime and ClusterServingRuntime."""
-    spec = fields(document.get("spec"))
-    if truth(spec.get("disabled")):
-        return
-    priorities: dict[str, tuple[int, Node]] = {}
-    for one in entries(spec.get("supportedModelFormats")):
-        inside = fields(one)
-        priority, name = number(inside.get("priority")), content(inside.get("name"))
-        if not truth(inside.get("autoSelect")) or priority is None:
-            continue
-        first = priorities.setdefault(name, (priority, one))
-        if first[0] != priority:
-            message = f"different priorities assigned for the model format {name}"
-            judge.say(inside["priority"], "conflict", message)
-    for owner in (document.get("spec"), spec.get("workerSpec")):
-        for container in entries(fields(owner).get("containers")):
-            for variable in entries(fields(container).get("env")):
-                name_node = fields(variable).get("name")
-                if name_node is not None and content(name_node) == _BLOCKED:
-                    message = f"setting {_BLOCKED} is not allowed for security reasons"
-                    judge.say(name_node, "not-allowed", message)
-    worker = fields(spec.get("workerSpec"))
-    for name in ("pipelineParallelSize", "tensorParallelSize"):
-        value, node = number(worker.get(name)), worker.get(name)
-        if node is not None and value is not None and value < 1:
-            judge.say(node, "out-of-range", f"{name} cannot be less than 1: {value}")

@@ -6,7 +6,8 @@ from dataclasses import replace
 from relume.config.admission import core, devices, eventing, policies
 from relume.config.admission.cluster import Cluster
 from relume.config.admission.judge import Judge, child, content
-from relume.config.admission.kserve import judge_inference_service, judge_runtime
+from relume.config.admission.kserve import judge_inference_service
+from relume.config.admission.kserve_runtimes import judge_runtime
 from relume.config.admission.metadata import judge_metadata
 from relume.config.admission.serving import (
     judge_configuration,
@@ -14,6 +15,7 @@ from relume.config.admission.serving import (
     judge_route,
     judge_service,
 )
+from relume.config.admission.slices import judge_slice
 from relume.config.errors import InvalidManifest
 from relume.config.fields import did_you_mean
 from relume.config.findings import Finding, at
@@ -33,6 +35,7 @@ _RULES: dict[tuple[str, str], Callable[[Table, Judge], None]] = {
     ("serving.kserve.io", "ClusterServingRuntime"): judge_runtime,
     **eventing.RULES,
     **devices.RULES,
+    ("resource.k8s.io", "ResourceSlice"): judge_slice,
     **policies.RULES,
     **core.RULES,
 }

@@ -7,9 +7,10 @@ nothing holds the request; the Revision must be ready before its progress deadli
 
 from collections.abc import Iterator
 
-from relume.config.admission.annotations import PROGRESS_DEADLINE, autoscaling
+from relume.config.admission.annotations import PROGRESS_DEADLINE
 from relume.config.admission.cluster import Cluster
 from relume.config.admission.judge import child, content, fields, number
+from relume.config.admission.scales import autoscaling
 from relume.config.doctor.graph import (
     Model,
     Numbered,

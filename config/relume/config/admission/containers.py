@@ -1,6 +1,5 @@
 """One container of a revision (knative/serving pkg/apis/serving/{fieldmask,k8s_validation}.go)."""
 
-import posixpath
 from collections.abc import Mapping
 
 from relume.config.admission.judge import (
@@ -13,6 +12,7 @@ from relume.config.admission.judge import (
     number,
     truth,
 )
+from relume.config.admission.mounts import judge_mounts
 from relume.config.admission.probes import judge_probe
 from relume.config.admission.syntax import is_image
 from relume.config.admission.volumes import Volume
@@ -20,7 +20,6 @@ from relume.config.nodes import Node
 
 RESERVED_PORTS = (8008, 8012, 8013, 8022, 9090, 9091)
 RESERVED_ENVIRONMENT = ("PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION")
-_RESERVED_PATHS = ("/", "/dev", "/dev/log")
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _CONTAINER = frozenset(
     {
@@ -119,7 +118,7 @@ def _judge(
     policy = inside.get("terminationMessagePolicy")
     if policy is not None and content(policy) not in ("File", "FallbackToLogsOnError", ""):
         judge.invalid(policy, "must be File or FallbackToLogsOnError")
-    _judge_mounts(inside.get("volumeMounts"), volumes, judge, init=init)
+    judge_mounts(inside.get("volumeMounts"), volumes, judge, init=init)
 
 
 def _judge_environment(inside: Mapping[str, Node], judge: Judge, *, sidecar: bool) -> None:
@@ -208,62 +207,3 @@ def _judge_security(context: Node | None, judge: Judge) -> None:
             judge.cluster.secure_defaults and only_low_ports
         ):
             judge.closed(added, flag)
-
-
-def _judge_mounts(
-    mounts: Node | None, volumes: Mapping[str, Volume], judge: Judge, *, init: bool
-) -> None:
-    seen: set[str] = set()
-    for mount in entries(mounts):
-        inside = fields(mount)
-        volume = volumes.get(content(inside.get("name")))
-        if volume is None:
-            where = inside.get("name", mount)
-            judge.say(where, "invalid-value", f"volumeMount has no matching volume: {where.path}")
-        _judge_mount_path(mount, seen, judge)
-        for name, node in inside.items():
-            _judge_mount_field(name, node, judge)
-        # The webhook sets readOnly itself where it must be set, but not for init containers.
-        read_only = truth(inside.get("readOnly"))
-        if init and volume is not None and not volume.writable and not read_only:
-            judge.say(
-                inside.get("readOnly", mount),
-                "invalid-value",
-                "volume mount should be readOnly for this type of volume",
-                "Write readOnly: true.",
-                field=f"{mount.path}.readOnly",
-            )
-        elif volume is not None and volume.read_only_claim and not read_only:
-            judge.say(
-                inside.get("readOnly", mount),
-                "conflict",
-                "volume is readOnly but volume mount is not",
-                "Write readOnly: true.",
-                field=f"{mount.path}.readOnly",
-            )
-
-
-def _judge_mount_path(mount: Node, seen: set[str], judge: Judge) -> None:
-    node = fields(mount).get("mountPath")
-    if node is None or not content(node):
-        judge.missing(mount, "mountPath")
-        return
-    path = posixpath.normpath(content(node)).replace("//", "/", 1)
-    if path in _RESERVED_PATHS:
-        judge.say(node, "reserved", f'mountPath "{path}" is a reserved path')
-    elif not path.startswith("/"):
-        judge.invalid(node, "must be an absolute path")
-    elif path in seen:
-        judge.say(node, "duplicate-item", f'invalid value: "{content(node)}" must be unique')
-    seen.add(path)
-
-
-def _judge_mount_field(name: str, node: Node, judge: Judge) -> None:
-    if name == "mountPropagation":
-        flag = "kubernetes.podspec-volumes-mount-propagation"
-        if not judge.cluster.enabled(flag):
-            judge.closed(node, flag)
-        if content(node) not in ("None", "HostToContainer"):
-            judge.invalid(node, "must be None or HostToContainer")
-    elif name not in ("name", "readOnly", "mountPath", "subPath") and is_set(node):
-        judge.not_allowed(node)

@@ -7,23 +7,24 @@ is checked.
 
 from collections.abc import Callable, Mapping
 
+from relume.config.admission.device_parts import (
+    MOST,
+    at_most,
+    is_qualified_id,
+    judge_selectors,
+    judge_tolerations,
+)
 from relume.config.admission.judge import Judge, child, content, entries, fields, number, truth
 from relume.config.admission.metadata import judge_keys
 from relume.config.admission.syntax import (
     RULE_1123,
-    is_c_identifier,
     is_dns_label,
     is_extended_resource,
-    is_label_value,
-    is_qualified_name,
     is_subdomain,
 )
 from relume.config.nodes import Node, Table
 
-_MOST = 32  # requests, constraints, configurations, selectors
 _MOST_ALTERNATIVES = 8
-_MOST_TOLERATIONS = 16
-_LONGEST = 10 << 10  # bytes of an expression, and of opaque parameters
 _LABEL_RULE = f"at most 63 {RULE_1123}"
 
 Names = Mapping[str, frozenset[str]]  # a request and its alternatives
@@ -32,7 +33,7 @@ Names = Mapping[str, frozenset[str]]  # a request and its alternatives
 def judge_device_class(document: Table, judge: Judge) -> None:
     """resource.k8s.io DeviceClass."""
     spec = fields(document.get("spec"))
-    _judge_selectors(spec.get("selectors"), judge)
+    judge_selectors(spec.get("selectors"), judge)
     _judge_config(spec.get("config"), {}, judge)
     name = spec.get("extendedResourceName")
     if name is not None and not is_extended_resource(content(name)):
@@ -59,7 +60,7 @@ def judge_claim_template(document: Table, judge: Judge) -> None:
 def _judge_devices(devices: Node | None, judge: Judge) -> None:
     inside = fields(devices)
     requests = inside.get("requests")
-    _at_most(requests, _MOST, judge)
+    at_most(requests, MOST, judge)
     names: dict[str, frozenset[str]] = {}
     for request in entries(requests):
         name = content(fields(request).get("name"))
@@ -82,7 +83,7 @@ def _judge_request(request: Node, judge: Judge) -> None:
     elif "exactly" in inside:
         _judge_wanted(inside["exactly"], judge)
     else:
-        _at_most(inside["firstAvailable"], _MOST_ALTERNATIVES, judge)
+        at_most(inside["firstAvailable"], _MOST_ALTERNATIVES, judge)
         seen: dict[str, frozenset[str]] = {}
         for one in alternatives:
             _judge_request_name(one, judge)
@@ -107,7 +108,7 @@ def _judge_wanted(wanted: Node, judge: Judge) -> None:
         judge.missing(wanted, "deviceClassName")
     elif not is_subdomain(content(chosen)):
         judge.invalid(chosen, "must be the name of a DeviceClass")
-    _judge_selectors(inside.get("selectors"), judge)
+    judge_selectors(inside.get("selectors"), judge)
     mode, count = inside.get("allocationMode"), inside.get("count")
     value = number(count)
     if content(mode) == "All":
@@ -118,7 +119,7 @@ def _judge_wanted(wanted: Node, judge: Judge) -> None:
         judge.say(mode, "unsupported-value", message)
     elif count is not None and value is not None and value < 0:  # 0 is filled in with 1
         judge.invalid(count, "must be greater than zero")
-    _judge_tolerations(inside.get("tolerations"), judge)
+    judge_tolerations(inside.get("tolerations"), judge)
     admin = inside.get("adminAccess")
     if admin is not None and truth(admin):
         judge.say(
@@ -132,62 +133,8 @@ def _judge_wanted(wanted: Node, judge: Judge) -> None:
             judge.invalid(node, "a capacity is a C identifier, with or without domain/", shown=name)
 
 
-def _judge_selectors(selectors: Node | None, judge: Judge) -> None:
-    _at_most(selectors, _MOST, judge)
-    for selector in entries(selectors):
-        cel = fields(selector).get("cel")
-        if cel is None:
-            judge.missing(selector, "cel")
-            continue
-        expression = fields(cel).get("expression")
-        if expression is None or not content(expression):
-            judge.missing(cel, "expression")
-        else:
-            _judge_expression(expression, judge)
-
-
-def _judge_expression(node: Node, judge: Judge) -> None:
-    text = content(node)
-    if len(text.encode()) > _LONGEST:
-        judge.say(node, "too-many", f"too long: must have at most {_LONGEST} bytes")
-        return
-    # An evaluator of CEL takes a tenth of a second to load: only where there is an expression.
-    from relume.config.claims.expressions import CelError, compile_expression
-
-    try:
-        compile_expression(text)
-    except CelError as error:
-        message = f'invalid value: "{text}": compilation failed: {error}'
-        judge.say(node, "invalid-expression", message)
-
-
-def _judge_tolerations(tolerations: Node | None, judge: Judge) -> None:
-    _at_most(tolerations, _MOST_TOLERATIONS, judge)
-    for toleration in entries(tolerations):
-        inside = fields(toleration)
-        key, operator, value = (inside.get(n) for n in ("key", "operator", "value"))
-        if operator is not None and content(operator) not in ("", "Exists", "Equal"):
-            message = f'unsupported value: "{content(operator)}": supported: "Equal", "Exists"'
-            judge.say(operator, "unsupported-value", message)
-        if content(operator) == "Exists" and content(value) and value is not None:
-            judge.invalid(value, "must be empty for operator `Exists`")
-        elif value is not None and not is_label_value(content(value)):
-            judge.invalid(value, "must be a label value")
-        if not content(key):
-            if content(operator) != "Exists":
-                judge.missing(toleration, "key")
-        elif key is not None and not is_qualified_name(content(key)):
-            judge.invalid(key, "must be a label name")
-        effect = inside.get("effect")
-        if effect is not None and content(effect) not in ("", "NoSchedule", "NoExecute"):
-            message = (
-                f'unsupported value: "{content(effect)}": supported: "NoExecute", "NoSchedule"'
-            )
-            judge.say(effect, "unsupported-value", message)
-
-
 def _judge_constraints(constraints: Node | None, names: Names, judge: Judge) -> None:
-    _at_most(constraints, _MOST, judge)
+    at_most(constraints, MOST, judge)
     for constraint in entries(constraints):
         inside = fields(constraint)
         _judge_requests(inside.get("requests"), names, judge)
@@ -210,7 +157,7 @@ def _judge_constraints(constraints: Node | None, names: Names, judge: Judge) -> 
 
 
 def _judge_config(config: Node | None, names: Names, judge: Judge) -> None:
-    _at_most(config, _MOST, judge)
+    at_most(config, MOST, judge)
     for one in entries(config):
         inside = fields(one)
         _judge_requests(inside.get("requests"), names, judge)
@@ -233,7 +180,7 @@ def _judge_config(config: Node | None, names: Names, judge: Judge) -> None:
 
 def _judge_requests(requests: Node | None, names: Names, judge: Judge) -> None:
     """References to requests (`name`) and alternatives (`name/alternative`)."""
-    _at_most(requests, _MOST, judge)
+    at_most(requests, MOST, judge)
     seen: set[str] = set()
     for node in entries(requests):
         text = content(node)
@@ -250,24 +197,10 @@ def _judge_requests(requests: Node | None, names: Names, judge: Judge) -> None:
         seen.add(text)
 
 
-def is_qualified_id(text: str) -> bool:
-    """A C identifier of at most 32 characters, with or without a domain of at most 63 before it."""
-    domain, slash, name = text.rpartition("/")
-    if slash and (len(domain) > 63 or not is_subdomain(domain)):
-        return False
-    return len(name) <= 32 and is_c_identifier(name)
-
-
 def _unique(one: Node, seen: Mapping[str, object], judge: Judge) -> None:
     name = fields(one).get("name")
     if name is not None and content(name) in seen:
         judge.say(name, "duplicate-item", f'duplicate value: "{content(name)}"')
-
-
-def _at_most(items: Node | None, most: int, judge: Judge) -> None:
-    if items is not None and len(entries(items)) > most:
-        count = len(entries(items))
-        judge.say(items, "too-many", f"Too many: {count}: must have at most {most} items")
 
 
 RULES: dict[tuple[str, str], Callable[[Table, Judge], None]] = {

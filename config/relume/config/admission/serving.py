@@ -7,8 +7,8 @@ their defaults.
 from collections.abc import Mapping
 
 from relume.config.admission.annotations import judge_owner, judge_template
-from relume.config.admission.core import judge_pod_containers
 from relume.config.admission.judge import Judge, child, content, entries, fields, number, truth
+from relume.config.admission.pod_rules import judge_pod_containers
 from relume.config.admission.pods import judge_pod
 from relume.config.admission.syntax import (
     RULE_1035,

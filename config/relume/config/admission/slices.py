@@ -3,7 +3,7 @@
 Source: kubernetes pkg/apis/resource/validation/validation.go.
 """
 
-from relume.config.admission.devices import is_qualified_id
+from relume.config.admission.device_parts import is_qualified_id
 from relume.config.admission.judge import Judge, content, entries, fields, number, truth
 from relume.config.admission.syntax import is_dns_label, is_subdomain
 from relume.config.nodes import Node, Table

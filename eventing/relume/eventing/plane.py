@@ -84,8 +84,15 @@ class EventingPlane:
             )
             self._exits = stack.pop_all()
         self._runner = asyncio.create_task(self._run(), name="eventing-plane")
-        self._runner.add_done_callback(_say_why)
+        self._runner.add_done_callback(self._on_end)
         self.app.open(self._log)
+
+    async def wait(self) -> None:
+        """Return when the plane has stopped. Raises what it failed with, if it did."""
+        if self._runner is not None:
+            await asyncio.wait([self._runner])
+            if not self._runner.cancelled():
+                self._runner.result()
 
     async def stop(self, grace_s: float) -> None:
         """Take no more events, let deliveries end within `grace_s`, give the others back.
@@ -134,7 +141,16 @@ class EventingPlane:
         # that comes together with the answer.
         while not self._stopping:
             await self._clock.sleep(self._settings.sweep_s)
-            await self._log.sweep()
+            try:
+                await self._log.sweep()
+            except Exception:
+                log.exception("what is settled stays on the disk for now")
+
+    def _on_end(self, runner: asyncio.Task[None]) -> None:
+        if not runner.cancelled() and (error := runner.exception()):
+            # Nobody delivers any more: nothing may be accepted either.
+            self.app.close()
+            log.critical("events are no longer delivered", exc_info=error)
 
     async def _open_jetstream(self, settings: EventingSettings, clock: Clock) -> ClosableLog:
         from relume.eventing.jetstream import JetStreamLog  # nats only where it is used
@@ -229,8 +245,3 @@ class EventingPlane:
 
 def _broker_of(trigger: Trigger) -> BrokerKey:
     return BrokerKey(trigger.namespace, trigger.broker)
-
-
-def _say_why(runner: asyncio.Task[None]) -> None:
-    if not runner.cancelled() and (error := runner.exception()):
-        log.critical("events are accepted but no longer delivered", exc_info=error)

@@ -414,3 +414,26 @@ class TestErrors:
         asked = claim({"name": "gpu", "exactly": {"deviceClassName": "nosuch"}})
         report = explained(asked, resource_slice("node", [A]))
         unsatisfiable(report, "the DeviceClass nosuch is not in the files read")
+
+
+def test_distinct_means_all_different_not_only_neighbours() -> None:
+    roots = [device(name, {"root": root}) for name, root in (("a", 1), ("b", 2), ("c", 1))]
+    asked = claim(request(count=3), constraints=[{"distinctAttribute": f"{DRIVER}/root"}])
+    assert explained(asked, resource_slice("node", roots)).answer == "unsatisfiable"
+
+
+def test_a_search_without_end_is_given_up_and_said() -> None:
+    """Two constraints that no shortcut sees through: 3 of 40 devices in a ring."""
+    devices = [device(f"d{i}", {"x": i, "y": i // 2, "z": (i + 1) // 2}) for i in range(40)]
+    constraints: list[Json] = [
+        {"distinctAttribute": f"{DRIVER}/{name}"} for name in ("x", "y", "z")
+    ]
+    asked = claim(
+        request("many", count=12),
+        request("none", f"device.attributes['{DRIVER}'].x == 0"),
+        request("more", f"device.attributes['{DRIVER}'].x == 1"),
+        constraints=constraints,
+    )
+    report = explained(asked, resource_slice("node", devices))
+    assert report.answer == "undecided"
+    assert "too many combinations" in report.sentence

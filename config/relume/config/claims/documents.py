@@ -186,7 +186,7 @@ def _line(file: Path, index: int, path: Path_) -> int:
     """The line of a value, by composing the file with places (seconds for tens of MB)."""
     try:
         roots = list(yaml.compose_all(_text(file), Loader=kubectl_yaml.loader()))
-    except yaml.YAMLError:
+    except (yaml.YAMLError, InvalidInput):
         return 1
     if index >= len(roots) or roots[index] is None:
         return 1

@@ -14,7 +14,7 @@ import yaml
 Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | None"
 
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?")
+_FLOAT = re.compile(r"[-+]?[0-9]+\.[0-9]*(?:[eE][-+][0-9]+)?|\.[0-9]+(?:[eE][-+][0-9]+)?")
 _WORDS: dict[str, Value] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"), True),
@@ -54,15 +54,22 @@ def loader() -> type[yaml.SafeLoader]:
 
 def _documents(text: str) -> Iterator[list[str]]:
     chunk: list[str] = []
+    marked = False
     for line in text.split("\n"):
-        if line.startswith("---"):
-            if line.rstrip() != "---":
-                raise _NotQuick
-            yield chunk
-            chunk = []
-        else:
+        if not line.startswith(("---", "...", "%")):
             chunk.append(line)
-    yield chunk
+        elif line.rstrip() != "---":
+            raise _NotQuick
+        else:
+            if marked or _holds_something(chunk):
+                yield chunk
+            chunk, marked = [], True
+    if marked or _holds_something(chunk):
+        yield chunk
+
+
+def _holds_something(lines: list[str]) -> bool:
+    return any(line.strip() and not line.lstrip().startswith("#") for line in lines)
 
 
 Token: TypeAlias = "tuple[int, tuple[int, ...], str | None, Value, bool]"

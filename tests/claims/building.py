@@ -80,3 +80,17 @@ def held(report: Report) -> list[str]:
     """The names of the devices of the witness, in the order of the requests."""
     assert report.witness is not None, report.sentence
     return [device.name for _, _, device in report.witness.devices]
+
+
+def used_by_another() -> Json:
+    """A claim that holds device a of the node."""
+    used = claim(request(), name="other")
+    result = {"request": "gpu", "driver": DRIVER, "pool": "node", "device": "a"}
+    used["status"] = {"allocation": {"devices": {"results": [result]}}}
+    return used
+
+
+def unsatisfiable(report: Report, words: str) -> None:
+    """Check the answer, and that its sentence has the words."""
+    assert report.answer == "unsatisfiable"
+    assert words in report.sentence

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from relume.config.claims.engine import Engine, Place
 from relume.config.claims.matching import tolerated
-from relume.config.claims.search import Aborted, Candidate, Numbered, Undecided
+from relume.config.claims.problem import Aborted, Candidate, Numbered, Undecided
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,18 +8,18 @@ from relume.config.claims.claim_fields import Ask
 from relume.config.claims.devices import Attribute, Device
 from relume.config.claims.inventory import Inventory, Pool
 from relume.config.claims.matching import Matcher, consumed, tolerated
-from relume.config.claims.quantity import Quantity
-from relume.config.claims.search import (
+from relume.config.claims.problem import (
     Aborted,
     Candidate,
     CounterKey,
     Numbered,
     Problem,
-    Search,
     Taken,
     Undecided,
     Values,
 )
+from relume.config.claims.quantity import Quantity
+from relume.config.claims.search import Search
 
 Kind = Literal["fits", "does not fit", "aborts", "undecided"]
 

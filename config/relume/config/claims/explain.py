@@ -13,7 +13,7 @@ from relume.config.claims.documents import Document
 from relume.config.claims.engine import Engine, NodeGroup
 from relume.config.claims.inventory import Inventory, build
 from relume.config.claims.matching import ClauseVerdict, Decision, Matcher, tolerated
-from relume.config.claims.search import Numbered, Problem
+from relume.config.claims.problem import Numbered, Problem
 from relume.config.claims.workloads import Unit, units
 
 Answer = Literal["satisfiable", "unsatisfiable", "aborts", "undecided"]

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from relume.config.claims import size_wording
-from relume.config.claims.architecture import Architecture, architecture
+from relume.config.claims.architecture import architecture
 from relume.config.claims.documents import Document
 from relume.config.claims.kv_cache import kv_cache
+from relume.config.claims.model_shape import Architecture
 from relume.config.claims.parameters import count
 from relume.config.claims.serving_flags import flags, whole
 from relume.config.claims.size_request import SizeRequest

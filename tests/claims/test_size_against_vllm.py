@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from relume.config.claims.architecture import DTYPE_BYTES
+from relume.config.claims.model_shape import DTYPE_BYTES
 from relume.config.claims.size_request import SizeRequest
 from relume.runtimes.store import ModelStore, default_root
 

@@ -1,26 +1,18 @@
 """A transformer's shape, read from the `config.json` that Hugging Face models carry."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 from relume.config.claims.documents import Document
 from relume.config.claims.fields import Field
+from relume.config.claims.model_shape import (
+    ENCODERS,
+    Architecture,
+    Experts,
+    Latent,
+    LayerKind,
+    Linear,
+)
 
-LayerKind = Literal["full", "sliding", "linear"]
-
-DTYPE_BYTES: Mapping[str, int] = {
-    "float64": 8,
-    "float32": 4,
-    "float": 4,
-    "float16": 2,
-    "half": 2,
-    "bfloat16": 2,
-    "fp8": 1,
-    "fp8_e4m3": 1,
-    "fp8_e5m2": 1,
-    "int8": 1,
-}
 # Families whose sizes have other names, or are fixed by the code of the model.
 _ALIASES: Mapping[str, tuple[str, ...]] = {
     "hidden_size": ("hidden_size", "n_embd", "d_model", "dim"),
@@ -37,77 +29,9 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     "moe_intermediate_size": ("moe_intermediate_size", "intermediate_size"),
 }
 _UNGATED = {"bert", "roberta", "xlm-roberta", "gpt2", "gpt_neox", "opt", "phi", "falcon", "bloom"}
-_ENCODERS = {"bert", "roberta", "xlm-roberta", "mpnet", "nomic_bert", "modernbert"}
 _QKV_BIAS = {"qwen2", "qwen2_moe", "bert", "roberta", "xlm-roberta", "gpt2", "phi", "gpt_neox"}
-_TIED = {"gemma", "gemma2", "gemma3", "gemma3_text", "gpt2", *_ENCODERS}
+_TIED = {"gemma", "gemma2", "gemma3", "gemma3_text", "gpt2", *ENCODERS}
 _RECURRENT = {"mamba", "mamba2", "jamba", "bamba", "rwkv", "falcon_mamba", "zamba2", "nemotron_h"}
-
-
-@dataclass(frozen=True, slots=True)
-class Latent:
-    """Multi-head latent attention (DeepSeek): ranks and head sizes."""
-
-    kv_rank: int
-    query_rank: int
-    nope: int
-    rope: int
-    value: int
-
-
-@dataclass(frozen=True, slots=True)
-class Experts:
-    """A mixture of experts: `layers` have it; `shared` is the shared experts' intermediate size."""
-
-    count: int
-    active: int
-    intermediate: int
-    shared: int
-    layers: int
-
-
-@dataclass(frozen=True, slots=True)
-class Linear:
-    """Linear attention (Gated DeltaNet): heads, head sizes, width of the convolution."""
-
-    key_heads: int
-    value_heads: int
-    key_size: int
-    value_size: int
-    kernel: int
-
-
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """The shape. `kinds` has one entry for each layer; `window` in tokens."""
-
-    family: str
-    hidden: int
-    intermediate: int
-    heads: int
-    kv_heads: int
-    head_size: int
-    vocabulary: int
-    positions: int
-    dtype: str
-    kinds: tuple[LayerKind, ...]
-    window: int | None = None
-    tied: bool = False
-    gated: bool = True
-    biased: bool = False
-    latent: Latent | None = None
-    experts: Experts | None = None
-    linear: Linear | None = None
-    extra_embeddings: int = 0
-    notes: tuple[str, ...] = ()
-
-    @property
-    def layers(self) -> int:
-        return len(self.kinds)
-
-    @property
-    def encoder(self) -> bool:
-        """Whether it keeps no KV cache."""
-        return self.family in _ENCODERS
 
 
 def architecture(document: Document) -> Architecture:
@@ -257,7 +181,7 @@ def _linear(config: Field) -> Linear | None:
 
 def _extra_embeddings(config: Field, family: str, hidden: int) -> int:
     """Parameters of learned positions, token types and the pooler."""
-    if family not in _ENCODERS and family not in ("gpt2", "opt"):
+    if family not in ENCODERS and family not in ("gpt2", "opt"):
         return 0
     rows = (_find(config, "max_position_embeddings") or 0) + config.get("type_vocab_size").integer()
     pooler = hidden * hidden + hidden if family in ("bert", "roberta", "xlm-roberta") else 0

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from relume.config.claims.architecture import Architecture
+from relume.config.claims.model_shape import Architecture
 
 
 @dataclass(frozen=True, slots=True)

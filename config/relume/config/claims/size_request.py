@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from relume.config.claims import documents
-from relume.config.claims.architecture import DTYPE_BYTES, Architecture, architecture
+from relume.config.claims.architecture import architecture
 from relume.config.claims.fields import Field
 from relume.config.claims.kv_cache import BLOCK
+from relume.config.claims.model_shape import DTYPE_BYTES, Architecture
 from relume.config.claims.serving_flags import whole
 from relume.config.claims.sizing import UTILIZATION, Demand, Sizing, size
 from relume.config.claims.weights import Quantization, Weights, from_files, from_shape

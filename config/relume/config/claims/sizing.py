@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from relume.config.claims.architecture import DTYPE_BYTES, Architecture
 from relume.config.claims.kv_cache import BLOCK, KvCache, kv_cache
+from relume.config.claims.model_shape import DTYPE_BYTES, Architecture
 from relume.config.claims.parameters import per_layer_io
 from relume.config.claims.presets import Preset, presets
 from relume.config.claims.weights import Weights

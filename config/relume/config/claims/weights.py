@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from relume.config.claims.architecture import DTYPE_BYTES, Architecture
 from relume.config.claims.fields import Field
+from relume.config.claims.model_shape import DTYPE_BYTES, Architecture
 from relume.config.claims.parameters import count
 from relume.config.errors import InvalidInput
 

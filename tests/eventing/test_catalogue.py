@@ -6,7 +6,8 @@ import yaml
 from starlette.responses import PlainTextResponse
 
 from relume.eventing.catalogue import Catalogue
-from relume.eventing.registry_documents import asyncapi, schema_file
+from relume.eventing.registry_asyncapi import asyncapi
+from relume.eventing.registry_documents import schema_file
 from relume.eventing.registry_schemas import SCHEMAS
 
 from .stage import Stage

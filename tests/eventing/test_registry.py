@@ -14,7 +14,8 @@ from relume.eventing.codec import decode
 from relume.eventing.delivery import DeadLetter
 from relume.eventing.event import CloudEvent
 from relume.eventing.registry import ANSWERS, DEAD_LETTER_REASONS, KINDS, REQUESTS, Kind
-from relume.eventing.registry_documents import asyncapi, event_types, files, schema_file
+from relume.eventing.registry_asyncapi import asyncapi
+from relume.eventing.registry_documents import event_types, files, schema_file
 from relume.eventing.registry_schemas import SCHEMAS
 from tests.vectors import vector
 

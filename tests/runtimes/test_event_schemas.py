@@ -12,7 +12,7 @@ from test_events_out import hopeless
 
 from relume.eventing import registry
 from relume.eventing.registry import ERROR_KIND, RESPONSE_KIND, Kind
-from relume.eventing.registry_documents import asyncapi, headers_schema
+from relume.eventing.registry_asyncapi import asyncapi, headers_schema
 from relume.runtimes.replies import ERROR, RESPONSE
 
 DOCUMENT: dict[str, Any] = json.loads(json.dumps(asyncapi()))

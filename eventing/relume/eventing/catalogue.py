@@ -32,7 +32,8 @@ class Catalogue:
 @functools.cache
 def _documents() -> dict[str, tuple[str, bytes]]:
     """(media type, text) by path; made at the first GET."""
-    from relume.eventing.registry_documents import asyncapi, schema_file, to_yaml
+    from relume.eventing.registry_asyncapi import asyncapi
+    from relume.eventing.registry_documents import schema_file, to_yaml
     from relume.eventing.registry_schemas import SCHEMAS
 
     document = asyncapi()

@@ -1,5 +1,6 @@
 """`relume doctor`: what will not work, and why, before anything is applied."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +9,6 @@ import click
 
 from relume.cli.address import output_option
 from relume.cli.errors import BadUsage
-from relume.cli.screen import Screen
 
 if TYPE_CHECKING:
     from relume.config.doctor import Diagnosis
@@ -77,16 +77,15 @@ def command(
     except ValueError as error:
         raise BadUsage(f"--cold-start: {error}") from None
     cluster = read_cluster(features) if features is not None else SHIPPED
-    screen = Screen.stdout()
     code = OK
     if context is not None:
         from relume.cli.doctor_online import show_cluster
 
-        code, found = show_cluster(screen, context, kubeconfig, files, output)
+        code, found = show_cluster(context, kubeconfig, files, output)
         cluster = cluster if features is not None else found
     if files:
         diagnoses = examine(files, cluster, cold_start_s=start)
-        show(screen, diagnoses, output)
+        show(diagnoses, output)
         code = max(code, exit_code(diagnoses))
     return code
 
@@ -102,17 +101,24 @@ def exit_code(diagnoses: Sequence["Diagnosis"]) -> int:
     return WRONG if wrong else OK
 
 
-def show(screen: Screen, diagnoses: Sequence["Diagnosis"], output: str) -> None:
+def show(diagnoses: Sequence["Diagnosis"], output: str) -> None:
     """Print every document with what was found about it."""
     if output == "json":
         for one in diagnoses:
-            screen.json_line(as_json(one))
+            print_json(as_json(one))
         return
     from relume.cli.doctor_words import show_document, show_summary
+    from relume.cli.screen import Screen  # what draws takes longer to load than most files to read
 
+    screen = Screen.stdout()
     for one in diagnoses:
         show_document(screen, one)
     show_summary(screen, diagnoses)
+
+
+def print_json(value: object) -> None:
+    """One JSON object on one line."""
+    click.echo(json.dumps(value, ensure_ascii=False))
 
 
 def as_json(one: "Diagnosis") -> dict[str, object]:

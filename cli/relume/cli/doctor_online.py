@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relume.cli.screen import Screen
-
 if TYPE_CHECKING:
     from relume.config.admission import Cluster
 
@@ -13,7 +11,7 @@ OK, WRONG = 0, 1
 
 
 def show_cluster(
-    screen: Screen, context: str, kubeconfig: Path | None, files: Sequence[Path], output: str
+    context: str, kubeconfig: Path | None, files: Sequence[Path], output: str
 ) -> tuple[int, "Cluster"]:
     """Examine the cluster for what is in `files`; returns the exit code and its settings.
 
@@ -29,9 +27,9 @@ def show_cluster(
     )
     wrong = any(finding.severity == "error" for finding in report.findings)
     if output == "json":
-        from relume.cli.doctor import finding_json
+        from relume.cli.doctor import finding_json, print_json
 
-        screen.json_line(
+        print_json(
             {
                 "context": context,
                 "version": report.version,
@@ -40,7 +38,9 @@ def show_cluster(
         )
     else:
         from relume.cli.doctor_words import show_findings
+        from relume.cli.screen import Screen
 
+        screen = Screen.stdout()
         screen.title(f"cluster {context}, Kubernetes {report.version}")
         show_findings(screen, report.findings)
         screen.line()

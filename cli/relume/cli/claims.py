@@ -90,7 +90,7 @@ def _show(screen: Screen, reports: Sequence["Report"], findings: Sequence["Findi
     if not reports:
         screen.line("nothing in these files asks for a device")
     for report in reports:
-        _show_report(screen, report)
+        show_report(screen, report)
         screen.line()
     if findings:
         screen.title("worth a look")
@@ -98,7 +98,8 @@ def _show(screen: Screen, reports: Sequence["Report"], findings: Sequence["Findi
             screen.line(f"  {finding}", "yellow")
 
 
-def _show_report(screen: Screen, report: "Report") -> None:
+def show_report(screen: Screen, report: "Report") -> None:
+    """One claim: the answer, then request by request the devices and the clauses."""
     from relume.config.claims import wording
 
     screen.line(wording.headline(report), _COLOURS.get(report.answer, "red"))

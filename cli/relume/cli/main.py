@@ -33,6 +33,8 @@ SECTIONS: dict[str, dict[str, str]] = {
         "doctor": "Say what will not work on a cluster, and why.",
         "render": "Make Kubernetes YAML for a cluster, and say why it is so.",
         "claims": "Size a GPU claim; say which devices it gets, and why not.",
+        "apply": "Apply manifests to a cluster, and wait until they work.",
+        "delete": "Delete from a cluster what apply put there.",
     },
     "Models": {
         "models": "List the models on this machine, or prepare one.",

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from relume.cli.errors import BadUsage
+from relume.cli.rendering_options import RenderingOptions, rendering_options
 from relume.cli.screen import Screen
-from relume.config.render import BROKERS, ROUTES, Options, Rendering, render
+from relume.config.render import Rendering, render
 
 if TYPE_CHECKING:
     from relume.config.render.draft import Json
-    from relume.config.render.options import BrokerClass, Route
 
 STDOUT = "-"
 
@@ -25,53 +25,14 @@ STDOUT = "-"
     metavar="DIR",
     help="Where the files go; - prints the base. With --explain: json, or nothing for a table.",
 )
-@click.option(
-    "--dra",
-    type=click.Choice(ROUTES),
-    default="extended-resource",
-    show_default=True,
-    help="How a pod gets its device.",
-)
-@click.option(
-    "--broker",
-    type=click.Choice(BROKERS),
-    help="The class of every Broker. Default: what each names, else the cluster's own.",
-)
-@click.option(
-    "--cold-start-budget",
-    "cold_start",
-    metavar="TIME",
-    default="5m",
-    show_default=True,
-    help="From nothing to ready, a new node and the download included; timeouts follow from it.",
-)
-@click.option(
-    "--image",
-    "chosen",
-    multiple=True,
-    metavar="[RUNTIME=]IMAGE",
-    help="A runtime's image, as REPOSITORY@sha256:DIGEST.",
-)
-@click.option(
-    "--images",
-    "images_file",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="The same as lines of RUNTIME: IMAGE.",
-)
-@click.option("--allow-tags", is_flag=True, help="Take an image by its tag.")
+@rendering_options
 @click.option("--force", is_flag=True, help="Write into a folder with other files in it.")
 @click.option("--explain", is_flag=True, help="Write nothing: say which rule decided each field.")
 def command(
     *,
     files: tuple[Path, ...],
     output: str | None,
-    dra: "Route",
-    broker: "BrokerClass | None",
-    cold_start: str,
-    chosen: tuple[str, ...],
-    images_file: Path | None,
-    allow_tags: bool,
+    options: RenderingOptions,
     force: bool,
     explain: bool,
 ) -> int:
@@ -93,19 +54,11 @@ def command(
       relume render service.yaml -o out --dra admission --broker kafka --cold-start-budget 10m
       relume render service.yaml --explain -o json | jq -r '.fields[] | [.path, .rule] | @tsv'
     """
-    from relume.config.render.budget import whole_budget
-    from relume.config.render.images import read_images
-
     if explain and output not in (None, "json"):
         raise BadUsage(f"-o {output}: --explain writes no files; -o json prints it as JSON")
     if not explain and output is None:
         raise BadUsage("-o is missing: name the folder to write, or - to print the base")
-    try:
-        seconds = whole_budget(cold_start)
-    except ValueError as error:
-        raise BadUsage(f"--cold-start-budget {cold_start}: {error}") from error
-    images = read_images(images_file, chosen, allow_tags=allow_tags)
-    rendering = render(files, Options(dra, broker, seconds, images))
+    rendering = render(files, options())
     if explain:
         _explain(rendering, as_json=output == "json")
     elif output == STDOUT:

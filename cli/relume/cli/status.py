@@ -8,6 +8,8 @@ from rich.text import Text
 
 from relume.cli.address import find_plane, output_option, plane_option
 from relume.cli.client import PlaneClient
+from relume.cli.cluster_options import Target, cluster_options
+from relume.cli.errors import BadUsage
 from relume.cli.phases import show_cold_start
 from relume.cli.reports import ServiceStatus, Status, TriggerStatus
 from relume.cli.screen import Screen
@@ -25,16 +27,28 @@ STYLES = {
 @click.command("status", short_help="What is running, what is at zero, what failed and why.")
 @output_option()
 @plane_option
-def command(*, output: str, url: str | None) -> int:
-    """Show the services, Brokers and Triggers of the running plane.
+@cluster_options
+def command(*, output: str, url: str | None, target: Target) -> int:
+    """Show the services, Brokers and Triggers of the running plane, or of a cluster's namespace.
 
-    A service that failed is shown with the reason and the last lines of its log.
+    A service that failed is shown with the reason and the last lines of its log. With --context,
+    --kubeconfig or --namespace it is a cluster: conditions, pods, and the devices that they hold;
+    exit code 1 where a pod is ready without one that its service asks for.
 
     \b
     Examples:
       relume status
       relume status -o json | jq '.serving.services[].state'
+      relume status --context prod --namespace models
     """
+    if target.context or target.kubeconfig or target.namespace:
+        if url is not None:
+            raise BadUsage(
+                "--url is a plane's; --context, --kubeconfig and --namespace a cluster's"
+            )
+        from relume.cli.cluster_status import show_cluster_status
+
+        return show_cluster_status(target, output)
     raw = asyncio.run(_fetch(find_plane(url)))
     screen = Screen.stdout()
     if output == "json":

@@ -11,7 +11,8 @@ from relume.config.render.draft import Json
 from relume.config.render.podspec import PORT
 
 #: Pulls nothing anywhere (RFC 2606), so that a forgotten --image is an error and not a surprise.
-PLACEHOLDER = "registry.invalid/relume/{name}@sha256:" + 64 * "0"
+NO_IMAGE = "registry.invalid/"
+PLACEHOLDER = NO_IMAGE + "relume/{name}@sha256:" + 64 * "0"
 CONTAINER = "kserve-container"
 _LONGEST_START_S = 3600
 _CACHE = "/cache"

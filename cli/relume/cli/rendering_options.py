@@ -1,0 +1,90 @@
+"""The options that say how to render, for every command that renders."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from relume.cli.errors import BadUsage
+from relume.config.render import BROKERS, ROUTES, Options
+
+if TYPE_CHECKING:
+    from relume.config.render.options import BrokerClass, Route
+
+R = TypeVar("R")
+RenderingOptions = Callable[[], Options]
+
+_CHOICES = (
+    click.option(
+        "--dra",
+        type=click.Choice(ROUTES),
+        default="extended-resource",
+        show_default=True,
+        help="How a pod gets its device.",
+    ),
+    click.option(
+        "--broker",
+        type=click.Choice(BROKERS),
+        help="The class of every Broker. Default: what each names, else the cluster's own.",
+    ),
+    click.option(
+        "--cold-start-budget",
+        "cold_start",
+        metavar="TIME",
+        default="5m",
+        show_default=True,
+        help="From nothing to ready, with a new node and the download; timeouts follow from it.",
+    ),
+    click.option(
+        "--image",
+        "chosen",
+        multiple=True,
+        metavar="[RUNTIME=]IMAGE",
+        help="A runtime's image, as REPOSITORY@sha256:DIGEST.",
+    ),
+    click.option(
+        "--images",
+        "images_file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="The same as lines of RUNTIME: IMAGE.",
+    ),
+    click.option("--allow-tags", is_flag=True, help="Take an image by its tag."),
+)
+
+
+def rendering_options(command: Callable[..., R]) -> Callable[..., R]:
+    """Add the options to a click command, which receives `options: RenderingOptions`.
+
+    Calling those checks them: it raises InvalidInput.
+    """
+
+    @functools.wraps(command)
+    def with_options(
+        *,
+        dra: "Route",
+        broker: "BrokerClass | None",
+        cold_start: str,
+        chosen: tuple[str, ...],
+        images_file: Path | None,
+        allow_tags: bool,
+        **others: object,
+    ) -> R:
+        def read() -> Options:
+            from relume.config.render.budget import whole_budget
+            from relume.config.render.images import read_images
+
+            try:
+                seconds = whole_budget(cold_start)
+            except ValueError as error:
+                raise BadUsage(f"--cold-start-budget {cold_start}: {error}") from error
+            images = read_images(images_file, chosen, allow_tags=allow_tags)
+            return Options(dra, broker, seconds, images)
+
+        return command(options=read, **others)
+
+    for option in reversed(_CHOICES):
+        with_options = option(with_options)
+    return with_options

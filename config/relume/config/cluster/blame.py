@@ -1,0 +1,64 @@
+"""Why the scheduler finds no devices for a pod, from the cluster's own inventory.
+
+Kubernetes says "cannot allocate all claims"; `relume.config.claims` names the clause and devices.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from relume.config.claims.documents import Document
+from relume.config.claims.explain import Report, explain
+from relume.config.cluster.api import ClusterApi, Forbidden, Json
+from relume.config.cluster.devices import claims_of
+from relume.config.cluster.parts import text
+from relume.config.errors import RelumeError
+
+_DRA = "/apis/resource.k8s.io"
+_INVENTORY = (
+    ("ResourceSlice", f"{_DRA}/v1/resourceslices"),
+    ("DeviceClass", f"{_DRA}/v1/deviceclasses"),
+    ("ResourceClaim", f"{_DRA}/v1/resourceclaims"),
+    ("DeviceTaintRule", f"{_DRA}/v1/devicetaintrules"),
+    ("Node", "/api/v1/nodes"),
+)
+_CLUSTER = Path("the cluster")
+
+
+class NotExplained(RelumeError):
+    """The inventory may not be read, or is not what the API says it is."""
+
+    reason = "not-explained"
+
+
+def is_about_devices(why: str) -> bool:
+    """Whether what the scheduler says may be about devices."""
+    words = ("claim", "deviceclass", "device", "insufficient", "cel")
+    return any(word in why.lower() for word in words)
+
+
+def explain_pod(api: ClusterApi, pod: Json) -> Sequence[Report]:
+    """The reports on a pod's claims. Raises NotExplained, and Unreachable."""
+    namespace = text(pod, "metadata", "namespace")
+    own = f"{_DRA}/v1/namespaces/{namespace}"
+    try:
+        inventory = [
+            _document(kind, one) for kind, path in _INVENTORY for one in api.list(path) or ()
+        ]
+        templates = api.list(f"{own}/resourceclaimtemplates") or ()
+    except Forbidden as error:
+        raise NotExplained(str(error)) from error
+    waiting = set(claims_of(pod))
+    known = [_document("ResourceClaimTemplate", one) for one in templates]
+    claims = [one for one in inventory if one.kind == "ResourceClaim"]
+    known += [one for one in claims if one.namespace == namespace and one.name in waiting]
+    try:
+        reports = explain([_document("Pod", pod), *known], inventory)
+    except RelumeError as error:
+        raise NotExplained(str(error)) from error
+    return [report for report in reports if report.unit.document.kind == "Pod"]
+
+
+def _document(kind: str, body: Json) -> Document:
+    """An item of a list, which does not say its own kind."""
+    version = "v1" if kind in ("Pod", "Node") else "resource.k8s.io/v1"
+    return Document(_CLUSTER, 0, {"apiVersion": version, "kind": kind, **body})

@@ -1,0 +1,142 @@
+"""What a namespace shows of services, Brokers and Triggers, read once."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from relume.config.cluster.api import ClusterApi, Forbidden, Json
+from relume.config.cluster.devices import Holding, Need, holding, is_up, need_of
+from relume.config.cluster.parts import condition, objects, table, text
+
+SERVICE_LABEL = "serving.kserve.io/inferenceservice"
+_DRA = "/apis/resource.k8s.io/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """One pod of a service; `why` is what keeps it from running."""
+
+    pod: Json
+    service: str
+    phase: str
+    ready: bool
+    holding: Holding | None
+    why: str
+
+    @property
+    def name(self) -> str:
+        return text(self.pod, "metadata", "name")
+
+    @property
+    def lacks(self) -> bool:
+        """Ready without a device that its service asks for."""
+        return self.ready and self.holding is not None and self.holding.state == "without"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One namespace; lists are empty for what the cluster does not serve."""
+
+    namespace: str
+    services: Sequence[Json]
+    revisions: Sequence[Json]
+    pods: Sequence[PodView]
+    claims: Sequence[Json]
+    brokers: Sequence[Json]
+    triggers: Sequence[Json]
+
+    def pods_of(self, service: str) -> list[PodView]:
+        """The pods of one InferenceService."""
+        return [one for one in self.pods if one.service == service]
+
+
+def observe(api: ClusterApi, namespace: str) -> View:
+    """Read a namespace. Raises Unreachable; what may not be read counts as not there."""
+
+    def listed(group: str, plural: str, **query: str) -> Sequence[Json]:
+        path = f"{group}/namespaces/{namespace}/{plural}"
+        return _readable(lambda: api.list(path, **query)) or ()
+
+    services = listed("/apis/serving.kserve.io/v1beta1", "inferenceservices")
+    needs = {text(one, "metadata", "name"): need_of(one) for one in services}
+    pods = listed("/api/v1", "pods", labelSelector=SERVICE_LABEL) if services else ()
+    claims = listed(_DRA, "resourceclaims")
+    nodes: Mapping[str, Json] | None = {}
+    if any(need.resources for need in needs.values()):
+        found = _readable(lambda: api.list("/api/v1/nodes"))
+        nodes = None if found is None else _by_name(found)
+    return View(
+        namespace=namespace,
+        services=services,
+        revisions=listed("/apis/serving.knative.dev/v1", "revisions", labelSelector=SERVICE_LABEL),
+        pods=[_pod(api, pod, needs, _by_name(claims), nodes) for pod in pods],
+        claims=claims,
+        brokers=listed("/apis/eventing.knative.dev/v1", "brokers"),
+        triggers=listed("/apis/eventing.knative.dev/v1", "triggers"),
+    )
+
+
+def _readable(ask: Callable[[], Sequence[Json] | None]) -> Sequence[Json] | None:
+    try:
+        return ask()
+    except Forbidden:
+        return None
+
+
+def _by_name(found: Iterable[Json]) -> dict[str, Json]:
+    return {text(one, "metadata", "name"): one for one in found}
+
+
+def _pod(
+    api: ClusterApi,
+    pod: Json,
+    needs: Mapping[str, Need],
+    claims: Mapping[str, Json],
+    nodes: Mapping[str, Json] | None,
+) -> PodView:
+    service = text(pod, "metadata", "labels", SERVICE_LABEL)
+    need = needs.get(service, Need())
+    ready = is_up(pod)
+    return PodView(
+        pod=pod,
+        service=service,
+        phase="Terminating" if text(pod, "metadata", "deletionTimestamp") else _phase(pod),
+        ready=ready,
+        holding=holding(need, pod, claims, nodes) if need else None,
+        why="" if ready else _why(api, pod),
+    )
+
+
+def _phase(pod: Json) -> str:
+    return text(pod, "status", "phase") or "Unknown"
+
+
+def _why(api: ClusterApi, pod: Json) -> str:
+    """Why a pod is not ready: its scheduling, then a container's state, then the newest warning."""
+    scheduled = condition(pod, "PodScheduled")
+    if text(scheduled, "status") == "False":
+        return text(scheduled, "message")
+    for status in (
+        *objects(pod, "status", "initContainerStatuses"),
+        *objects(pod, "status", "containerStatuses"),
+    ):
+        for state in ("waiting", "terminated"):
+            held = table(status, "state", state) or table(status, "lastState", state)
+            reason = text(held, "reason")
+            if reason and reason not in ("Completed", "PodInitializing", "ContainerCreating"):
+                return f"{text(status, 'name')}: {reason}: {text(held, 'message')}".rstrip(": ")
+    return _newest_warning(api, pod)
+
+
+def _newest_warning(api: ClusterApi, pod: Json) -> str:
+    namespace, name = text(pod, "metadata", "namespace"), text(pod, "metadata", "name")
+    query = f"involvedObject.name={name},type=Warning"
+    path = f"/api/v1/namespaces/{namespace}/events"
+    found = _readable(lambda: api.list(path, fieldSelector=query)) or ()
+    own = [one for one in found if text(one, "involvedObject", "name") == name]
+    warnings = [one for one in own if text(one, "type") == "Warning"]
+    newest = max(warnings, key=_when, default=None)
+    return "" if newest is None else f"{text(newest, 'reason')}: {text(newest, 'message')}"
+
+
+def _when(event: Json) -> str:
+    return text(event, "lastTimestamp") or text(event, "eventTime")

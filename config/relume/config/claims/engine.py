@@ -56,7 +56,11 @@ class Engine:
     problem: Problem
     inventory: Inventory
     matchers: Mapping[int, Matcher]
+    _asks: tuple[Numbered, ...] = ()
     _counters: dict[tuple[str, str], dict[CounterKey, Quantity]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._asks = tuple(numbered for _, _, numbered in self.problem.each_ask())
 
     def solve(self) -> tuple[NodeGroup, ...]:
         """Every node in exactly one group; groups in the order of their first node."""
@@ -102,7 +106,7 @@ class Engine:
 
     def candidate(self, device: Device) -> Candidate:
         """All that the search asks of a device, worked out once."""
-        asks = [numbered for _, _, numbered in self.problem.each_ask()]
+        asks = self._asks
         held = device.ident in self.inventory.used
         verdicts = tuple(self._verdict(one, device, held) for one in asks)
         takes = tuple(_takes(one.ask, device) for one in asks)

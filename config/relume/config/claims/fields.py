@@ -1,6 +1,6 @@
 """Reading one value of a document, or saying where and why it is wrong."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from relume.config.claims import quantity
@@ -55,6 +55,16 @@ class Field:
             return
         for name, value in self._table().items():
             yield str(name), Field(self.document, (*self.path, str(name)), value)
+
+    def raw_entries(self) -> Iterable[tuple[str, object]]:
+        """The fields of a table as they were read, for what is too many to make Fields of."""
+        if self.value is None:
+            return ()
+        return [(str(name), value) for name, value in self._table().items()]
+
+    def below(self, name: str, value: object) -> "Field":
+        """The field of a raw entry."""
+        return Field(self.document, (*self.path, name), value)
 
     def items(self) -> "list[Field]":
         """The items of a list; empty where it is absent."""

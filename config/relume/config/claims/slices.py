@@ -4,8 +4,9 @@ Slices of older API versions (v1beta1 puts a device's fields under `basic`) are 
 inventory repeats itself, so equal attributes, capacities and taints are read once and shared.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from relume.config.claims.devices import (
     Attribute,
@@ -21,6 +22,8 @@ from relume.config.claims.devices import (
 from relume.config.claims.documents import Document
 from relume.config.claims.fields import Field
 from relume.config.claims.quantity import Quantity
+
+T = TypeVar("T")
 
 _ONE: Mapping[str, tuple[AttributeKind, type]] = {
     "string": ("string", str),
@@ -51,8 +54,8 @@ class Slice:
 class SliceReader:
     """Reads slices and remembers the attributes that it has seen."""
 
-    _attributes: dict[tuple[str, object], Attribute] = field(default_factory=dict)
-    _capacities: dict[str, Capacity] = field(default_factory=dict)
+    _attributes: dict[object, Attribute] = field(default_factory=dict)
+    _capacities: dict[object, Capacity] = field(default_factory=dict)
 
     def read(self, document: Document) -> Slice:
         """One slice. Raises InvalidManifest naming file, line and field."""
@@ -60,7 +63,7 @@ class SliceReader:
         driver = spec.need("driver").text()
         pool = spec.need("pool")
         name = pool.need("name").text()
-        placement = _placement(spec)
+        placement = _placement(spec) or Placement()
         devices = tuple(
             self._device(item, driver, name, placement) for item in spec.get("devices").items()
         )
@@ -78,45 +81,46 @@ class SliceReader:
     def _device(self, item: Field, driver: str, pool: str, shared: Placement) -> Device:
         name = item.need("name").text()
         body = item.get("basic") if item.get("basic").there else item
-        multiple = body.get("allowMultipleAllocations").boolean()
         own = _placement(body)
         return Device(
             driver,
             pool,
             name,
-            {_full(k, driver): self._attribute(f) for k, f in body.get("attributes").entries()},
-            {_full(k, driver): self._capacity(f) for k, f in body.get("capacity").entries()},
+            self._read(body.get("attributes"), driver, self._attributes, _attribute),
+            self._read(body.get("capacity"), driver, self._capacities, _capacity),
             _consumed(body),
             tuple(_taint(taint) for taint in body.get("taints").items()),
-            multiple,
-            own if own != Placement() else shared,
+            body.get("allowMultipleAllocations").boolean(),
+            shared if own is None else own,
         )
 
-    def _attribute(self, field: Field) -> Attribute:
-        value = field.value
-        if isinstance(value, Mapping) and len(value) == 1:
-            (form, content), *_ = value.items()
-            if isinstance(content, str | int):
-                key = (str(form), (content, type(content)))
-                known = self._attributes.get(key)
-                if known is None:
-                    known = self._attributes[key] = _attribute(field)
-                return known
-        return _attribute(field)
-
-    def _capacity(self, field: Field) -> Capacity:
-        value = field.value
-        plain = value.get("value") if isinstance(value, Mapping) and len(value) == 1 else value
-        if not isinstance(plain, str):
-            return _capacity(field)
-        known = self._capacities.get(plain)
-        if known is None:
-            known = self._capacities[plain] = _capacity(field)
-        return known
+    def _read(
+        self,
+        section: Field,
+        driver: str,
+        known: dict[object, T],
+        read: Callable[[Field], T],
+    ) -> dict[str, T]:
+        """A section of a device by full name; a value that was read before is not read again."""
+        found: dict[str, T] = {}
+        for name, value in section.raw_entries():
+            key = _hashable(value)
+            one = None if key is None else known.get(key)
+            if one is None:
+                one = read(section.below(name, value))
+                if key is not None:
+                    known[key] = one
+            found[name if "/" in name else f"{driver}/{name}"] = one
+        return found
 
 
-def _full(name: str, driver: str) -> str:
-    return name if "/" in name else f"{driver}/{name}"
+def _hashable(value: object) -> object:
+    """What stands for a value that is a word, or one word under one name; None for any other."""
+    if type(value) is dict and len(value) == 1:
+        [(form, content)] = value.items()
+        # True and 1 are equal as keys, and not as attributes.
+        return (form, content, type(content)) if isinstance(content, str | int) else None
+    return value if isinstance(value, str) else None
 
 
 def _attribute(field: Field) -> Attribute:
@@ -183,7 +187,10 @@ def _taint(field: Field) -> Taint:
     return Taint(field.need("key").text(), field.get("value").text(), effect)
 
 
-def _placement(field: Field) -> Placement:
+def _placement(field: Field) -> Placement | None:
+    """None where the field says nothing of nodes."""
+    if not any(field.get(name).there for name in ("nodeName", "nodeSelector", "allNodes")):
+        return None
     node = field.get("nodeName").text() or None
     terms = tuple(
         tuple(

@@ -22,7 +22,7 @@ def render(*arguments: str | Path) -> int:
 def test_the_samples_are_rendered_into_a_folder(tmp_path: Path, capsys: Output) -> None:
     assert render(SAMPLES, GPU_SAMPLES, "-o", tmp_path / "out") == 0
     said = capsys.readouterr()
-    assert "kubectl apply -k" in said.out
+    assert "kubectl apply --server-side -k" in said.out
     assert "relume-vllm has no image yet: --image relume-vllm=" in said.err
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"base", "cluster", "monitoring"} <= names

@@ -169,6 +169,14 @@ def test_one_that_stays_up_starts_at_once(tmp_path: Path) -> None:
     assert "cluster/config-autoscaler.yaml" not in rendering.files
 
 
+def test_standard_mode_is_told_about_the_deadline_that_nobody_can_set(tmp_path: Path) -> None:
+    rendering = render_text(tmp_path, service(), options=Options("standard", cold_start_s=600))
+    assert any("reported as failed after 600 s" in note.message for note in rendering.notes)
+    env = predictor(rendering)["model"]["env"]
+    assert {"name": "RELUME_GRACE_S", "value": "300"} in env
+    assert predictor(rendering)["terminationGracePeriodSeconds"] == 300
+
+
 @pytest.mark.parametrize("longer", ["chat", "other"])
 def test_the_longest_service_decides_for_the_cluster(longer: str, tmp_path: Path) -> None:
     texts = [

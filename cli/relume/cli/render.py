@@ -77,7 +77,7 @@ def _write(rendering: Rendering, folder: Path, *, force: bool) -> None:
     done = write(rendering, folder, force=force)
     screen = Screen.stdout()
     screen.title(f"{folder}: {len(rendering.files)} files, {len(done.written)} of them changed")
-    rows = [("kubectl apply -k", f"{folder}/base")]
+    rows = [("kubectl apply --server-side -k", f"{folder}/base")]
     if any(name.startswith("cluster/") for name in rendering.files):
         rows.insert(0, ("first, by the cluster's administrator", f"{folder}/cluster"))
     screen.pairs(rows)

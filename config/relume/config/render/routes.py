@@ -50,9 +50,18 @@ def take_route(
         draft.set(("metadata", "annotations", TEMPLATE), name, rules.CLAIM_INJECTED)
         add_policy(book)
     else:
+        _check_name_is_free(original)
         claim: dict[str, Json] = {"name": CLAIM, "resourceClaimTemplateName": name}
         draft.put(("spec", "predictor", "resourceClaims"), claim, rules.ROUTE)
         draft.put((*MODEL, "resources", "claims"), {"name": CLAIM}, rules.ROUTE)
+
+
+def _check_name_is_free(original: Original) -> None:
+    claims = original.node("spec", "predictor", "resourceClaims")
+    for item in claims.items() if claims is not None else ():
+        name = item.table().get("name")
+        if name is not None and name.text() == CLAIM:
+            raise name.wrong(f"{CLAIM} is what the claim for the limits is called: name it another")
 
 
 def _add_class(name: str, node: Node | None, book: Book) -> None:

@@ -21,6 +21,7 @@ PROGRESS = "serving.knative.dev/progress-deadline"
 INITIAL_SCALE = "autoscaling.knative.dev/initial-scale"
 PREDICTOR = ("spec", "predictor")
 _NOTES = ("metadata", "annotations")
+_DEPLOYMENT_PROGRESS_S = 600  # apps/v1 Deployment, progressDeadlineSeconds
 
 
 def render_service(
@@ -47,6 +48,7 @@ def render_service(
     _time(draft, service, budget, standard=standard)
     if standard:
         _keep_one(draft, original, book)
+        _tell_deadline(original, budget, book)
     else:
         _ask_knative(draft, service, original, devices, budget, book)
     _environment(draft, devices, budget, standard=standard)
@@ -171,6 +173,16 @@ def _keep_one(draft: Draft, original: Original, book: Book) -> None:
         book.note(node, "one replica stays: Standard mode has no zero that holds requests")
     if (given := original.node(*PREDICTOR, "containerConcurrency")) is not None:
         book.note(given, "has no effect in Standard mode: vLLM queues what --max-num-seqs exceeds")
+
+
+def _tell_deadline(original: Original, budget: Budget, book: Book) -> None:
+    if budget.cold_start_s >= _DEPLOYMENT_PROGRESS_S:
+        node = original.at("metadata", "name")
+        book.note(
+            node,
+            f"its Deployment is reported as failed after {_DEPLOYMENT_PROGRESS_S} s, for which "
+            "KServe has no field; it goes on starting all the same",
+        )
 
 
 def _ask_knative(

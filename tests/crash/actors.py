@@ -1,7 +1,6 @@
-"""The processes of a trial: the eventing plane with its nats-server, and a subscriber.
+"""What runs in the processes of a trial; never imported by the tests' own process.
 
-Both are forked from a process that has this module imported already, so that one costs
-milliseconds. The plane's code is the one with traps in it.
+Importing this module puts traps into the eventing code that is imported from then on.
 """
 
 import asyncio
@@ -11,11 +10,10 @@ import json
 import os
 import signal
 import socket
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from tests.crash.await_points import Points, Trap
+from tests.crash.await_points import Points
+from tests.crash.processes import PlaneArguments
 
 POINTS = Points()
 POINTS.install()
@@ -33,35 +31,22 @@ from relume.eventing.nats_server import NatsServer  # noqa: E402
 from relume.eventing.plane import EventingPlane  # noqa: E402
 from relume.eventing.settings import EventingSettings  # noqa: E402
 
-Victim = Literal["plane", "nats-server", "subscriber"]
 _PR_SET_PDEATHSIG = 1
 # Short, because a killed process leaves its leases behind and the next one waits for their end.
 SETTINGS = EventingSettings(lease_s=0.4, heartbeat_s=0.1, sweep_s=0.2, duplicate_window_s=60.0)
 GRACE_S = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class PlaneArguments:
-    """What a plane is told: where, and what kills whom."""
-
-    folder: Path
-    port: int
-    subscriber: str
-    subscriber_pid: int
-    trap: Trap | None = None
-    victim: Victim = "plane"
-
-
-def plan(subscriber: str) -> Plan:
+def _plan(url: str) -> Plan:
     """One Broker; a Trigger for each way that a delivery can end."""
 
     def trigger(type_: str, path: str, sink: str | None = None) -> Trigger:
-        dead_letters = Destination(uri=f"{subscriber}{sink}") if sink else None
+        dead_letters = Destination(uri=f"{url}{sink}") if sink else None
         return Trigger(
             "default",
             type_,
             "b",
-            Destination(uri=f"{subscriber}{path}"),
+            Destination(uri=f"{url}{path}"),
             filters=(Exact({"type": type_}),),
             delivery=Delivery(retry=10, backoff_delay_s=0.02, dead_letter_sink=dead_letters),
         )
@@ -77,20 +62,20 @@ def plan(subscriber: str) -> Plan:
     return Plan(brokers=(Broker("default", "b"),), triggers=triggers)
 
 
-def run_plane(arguments: PlaneArguments) -> None:
+def plane(arguments: PlaneArguments) -> None:
     """The body of a plane's process; ends on SIGTERM, or by its trap."""
     _die_with_parent()
     words = os.open(arguments.folder / "plane.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(words, 2)
-    asyncio.run(_plane(arguments))
+    asyncio.run(_serve(arguments))
     (arguments.folder / f"reached.{os.getpid()}").write_text(json.dumps(POINTS.reached))
 
 
-async def _plane(arguments: PlaneArguments) -> None:
+async def _serve(arguments: PlaneArguments) -> None:
     nats = NatsServer(arguments.folder)
     POINTS.set(arguments.trap, lambda: _fire(arguments, nats))
     plane = EventingPlane(
-        plan(arguments.subscriber),
+        _plan(arguments.subscriber),
         nats,
         lambda destination, _: destination.uri or "http://broker",
         settings=SETTINGS,
@@ -133,7 +118,7 @@ def _fire(arguments: PlaneArguments, nats: NatsServer) -> None:
                 os.kill(arguments.subscriber_pid, signal.SIGKILL)
 
 
-def run_subscriber(folder: Path, port: int) -> None:
+def subscriber(folder: Path, port: int) -> None:
     """The body of a subscriber's process; what comes in is written down before it is answered."""
     _die_with_parent()
     calls = os.open(folder / "calls", os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.actors import Victim
 from tests.crash.await_points import PHASES, Trap, all_points
+from tests.crash.processes import Victim
 from tests.crash.trial import Tally, Trial
 
 SCENARIOS = ("life", "redrive", "stop", "outage")

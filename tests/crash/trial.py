@@ -7,7 +7,6 @@ it was told 202 for is accepted, and nothing else is.
 import asyncio
 import contextlib
 import itertools
-import multiprocessing
 import os
 import re
 import signal
@@ -24,8 +23,8 @@ import nats.errors
 import orjson
 from nats.js import JetStreamContext
 
-from tests.crash.actors import PlaneArguments, Victim, run_plane, run_subscriber
 from tests.crash.await_points import Trap
+from tests.crash.processes import PlaneArguments, Victim, start_plane, start_subscriber
 
 STREAM, DEAD_STREAM = "broker_default_b", "deadletters_default_b"
 ANSWERED = {"ask", "flaky", "slow"}
@@ -34,9 +33,6 @@ _POLL_S = 0.02
 
 # Below the ports that Linux chooses for connections (ip_local_port_range starts at 32768).
 _ports = itertools.cycle(range(20_000 + os.getpid() % 100 * 100, 32_000))
-
-context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["tests.crash.actors"])
 
 
 @dataclass(slots=True)
@@ -258,10 +254,10 @@ class Trial:
             trap,
             self._victim,
         )
-        return _started(run_plane, arguments)
+        return start_plane(arguments)
 
     def _start_subscriber(self) -> ForkServerProcess:
-        return _started(run_subscriber, self._folder, self._subscriber_port)
+        return start_subscriber(self._folder, self._subscriber_port)
 
 
 def _own_port() -> int:
@@ -271,12 +267,6 @@ def _own_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-
-
-def _started(target: object, *arguments: object) -> ForkServerProcess:
-    process = context.Process(target=target, args=arguments, daemon=True)  # type: ignore[arg-type]
-    process.start()
-    return process
 
 
 async def _ignore(_: Exception) -> None:

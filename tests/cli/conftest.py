@@ -152,6 +152,8 @@ class StandIn:
             self._answer(event, "relume.inference.error", {"error": {"message": "no messages"}})
         elif event.type == "die":
             self._tell("dead-lettered", event, trigger="summarize", status=500, detail="exhausted")
+        elif event.type == "vanish":
+            self._tell("dropped", event, trigger="summarize", status=400, detail="lost")
         elif event.type == "again":
             self._tell("duplicate", event)
 

@@ -161,6 +161,13 @@ def test_a_dead_letter_ends_the_wait_with_its_reason(plane: "StandIn", capsys: O
     )
 
 
+def test_an_event_that_is_lost_ends_the_wait_too(plane: "StandIn", capsys: Output) -> None:
+    assert run(["send", "--type", "vanish", "--id", "event-4", "--wait"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "relume: event-4 is gone for summarize, last status 400: lost"
+    )
+
+
 def test_no_answer_in_time_says_where_to_look(plane: "StandIn", capsys: Output) -> None:
     assert run(["send", "--type", "silent", "--id", "e", "--wait", "--timeout", "0.2"]) == 1
     assert "no answer to e in 0.2 s" in capsys.readouterr().err

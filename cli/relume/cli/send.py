@@ -224,4 +224,5 @@ def _epitaph(record: Record) -> str:
     by = f" for {record.trigger}" if record.trigger else ""
     status = f", last status {record.status}" if record.status else ""
     detail = f": {record.detail}" if record.detail else ""
-    return f"{record.id} is a dead letter{by}{status}{detail}"
+    end = "is gone" if record.stage == "dropped" else "is a dead letter"
+    return f"{record.id} {end}{by}{status}{detail}"

@@ -1,7 +1,7 @@
 """The documents as the user wrote them, every field included, with the places of their fields."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,11 +60,11 @@ class Original:
 
 def originals(paths: Sequence[Path]) -> list[Original]:
     """Every document of `paths`, in the order of the files; they have passed `load` before."""
-    found = []
-    for file in manifest_files(paths):
-        for document in documents(file):
-            found += [_original(table) for table in _tables(document)]
-    return found
+    return [
+        _original(document.table())
+        for file in manifest_files(paths)
+        for document in documents(file)
+    ]
 
 
 def plain(node: Node) -> Json:
@@ -82,15 +82,6 @@ def plain(node: Node) -> Json:
         return int(node.content)
     value: Json = yaml.safe_load(node.content)
     return value
-
-
-def _tables(document: Node) -> Iterator[Table]:
-    table = document.table()
-    items = table.get("items")
-    if items is not None and table.need("kind", "").text() == "List":
-        yield from (item.table() for item in items.items())
-    else:
-        yield table
 
 
 def _original(table: Table) -> Original:

@@ -1,5 +1,6 @@
 """What becomes of documents after admission, and where their times do not go together."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -318,6 +319,27 @@ def test_a_format_without_a_runtime_is_said(tmp_path: Path) -> None:
         "containers: [{name: kserve-container, image: a}]}\n"
     )
     assert found(tmp_path, together(text, runtime)) == set()
+
+
+def test_the_lints_of_claims_are_said_at_their_document(tmp_path: Path) -> None:
+    head = "apiVersion: resource.k8s.io/v1\nkind: DeviceClass\nmetadata: {name: c}\nspec:\n"
+    memory = "device.capacity['gpu.nvidia.com'].memory.compareTo(quantity('80Gi')) >= 0"
+    text = f'{head}  selectors:\n  - cel: {{expression: "{memory}"}}\n'
+    (tmp_path / "m.yaml").write_text(together(broker(), text))
+    first, second = examine([tmp_path / "m.yaml"])
+    assert first.findings == ()
+    assert second.verdict == "accepted"
+    said = {(f.reason, f.field) for f in second.findings}
+    expression = "spec.selectors[0].cel.expression"
+    assert ("unguarded-key", expression) in said
+    assert ("label-size-quantity", expression) in said
+
+
+def test_every_reason_of_the_lints_is_in_the_catalogue() -> None:
+    table = (ROOT / "config" / "CLAIMS.md").read_text().split("## Lints")[1]
+    words = re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE)
+    assert len(words) >= 7
+    assert set(words) <= REASONS.keys()
 
 
 def test_text_that_is_no_yaml_is_a_finding_after_the_documents_before_it(tmp_path: Path) -> None:

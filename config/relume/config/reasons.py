@@ -227,6 +227,37 @@ _BUDGET = {
         "Set autoscaling.knative.dev/window to twice the cold start or more.",
     ),
 }
+_CLAIMS = {
+    "unknown-attribute": _risk(
+        "A device that does not have what CEL reads makes allocation fail for the pod.",
+        "Read what the driver publishes.",
+    ),
+    "unknown-type": _risk(
+        "No device has this type, so that the class or claim is never satisfied.",
+        "Compare with a type that the driver publishes.",
+    ),
+    "label-size-quantity": _risk(
+        "A card has less memory to use than its label says, and is passed over.",
+        "Ask for what it has to use: 3 to 5 % less than the label.",
+    ),
+    "unguarded-key": _risk(
+        "A key that a device lacks is a runtime error in CEL: allocation fails for the pod instead "
+        "of passing over the device.",
+        "Test for it first.",
+    ),
+    "class-name-too-long": _fails(
+        "The name of an extended resource has at most 63 characters after the domain.",
+        "Rename the class, or give it an extendedResourceName.",
+    ),
+    "extended-resource-twice": _risk(
+        "Of two DeviceClasses for one resource only the newer counts.", "Rename one of them."
+    ),
+    "served-twice": _fails(
+        "A node that serves one resource name through a device plugin and through DRA counts its "
+        "devices twice.",
+        "Turn the device plugin off on that node, or give the DeviceClass another name.",
+    ),
+}
 _CLUSTER = {
     "unreachable": _fails("The cluster did not answer.", "Check the context and the network."),
     "not-permitted": _fails(
@@ -266,4 +297,6 @@ _CLUSTER = {
     "cluster-fact": _note("What was found.", "Nothing to do."),
 }
 
-REASONS: Mapping[str, Reason] = MappingProxyType({**_DOCUMENT, **_AFTER, **_BUDGET, **_CLUSTER})
+REASONS: Mapping[str, Reason] = MappingProxyType(
+    {**_DOCUMENT, **_AFTER, **_BUDGET, **_CLAIMS, **_CLUSTER}
+)

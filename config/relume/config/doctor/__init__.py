@@ -12,6 +12,7 @@ from pathlib import Path
 from relume.config.admission import SHIPPED, Cluster, admit
 from relume.config.admission.after import after_admission
 from relume.config.doctor.budgets import judge_budgets
+from relume.config.doctor.claims import judge_claims
 from relume.config.doctor.devices import judge_devices
 from relume.config.doctor.files import FileDocument, read_files
 from relume.config.doctor.loops import judge_loops
@@ -78,6 +79,7 @@ def examine(
         judge_budgets(admitted, cluster, cold_start_s),
         judge_loops(admitted),
         judge_devices(admitted),
+        judge_claims(admitted),
     )
     for number, finding in together:
         found[number].append(finding)

@@ -127,12 +127,12 @@ def test_fallbacks_are_alternatives_of_one_request(tmp_path: Path) -> None:
 
 
 def test_several_devices_are_several_requests_of_one_claim(tmp_path: Path) -> None:
-    both = f"resources: {{limits: {{nvidia.com/gpu: 2, {CLASS}llm-mig-1g-10gb: 1}}}}"
+    both = f"resources: {{limits: {{nvidia.com/gpu: 2, {CLASS}llm-gpu-24g: 1}}}}"
     rendering = render_text(tmp_path, service(model=both), options=Options("standard"))
     requests = find(rendering, "ResourceClaimTemplate")["spec"]["spec"]["devices"]["requests"]
     assert requests == [
         {"name": "device", "exactly": {"deviceClassName": "gpu.nvidia.com", "count": 2}},
-        {"name": "device-1", "exactly": {"deviceClassName": "llm-mig-1g-10gb"}},
+        {"name": "device-1", "exactly": {"deviceClassName": "llm-gpu-24g"}},
     ]
     made = find(rendering, "InferenceService")["spec"]["predictor"]
     assert made["resourceClaims"][0]["resourceClaimTemplateName"] == "chat-devices"

@@ -49,6 +49,24 @@ ANYWHERE: list[tuple[str, dict[str, str], str, str]] = [
         "one vendor",
     ),
     (
+        "two MIG devices",
+        {"model": limits(CLASS + "llm-mig-1g-10gb", "2")},
+        f"{LIMITS}.{CLASS}llm-mig-1g-10gb",
+        "larger profile",
+    ),
+    (
+        "a MIG device of a plugin beside a GPU",
+        {"model": "resources: {limits: {nvidia.com/gpu: 1, nvidia.com/mig-1g.5gb: 1}}"},
+        f"{LIMITS}.nvidia.com/mig-1g.5gb",
+        "larger profile",
+    ),
+    (
+        "two MIG devices to fall back on",
+        {"model": GPU, "annotations": FALLBACK + "llm-mig-1g-10gb=2"},
+        "metadata.annotations.relume.dev/fallbacks",
+        "larger profile",
+    ),
+    (
         "a request without its limit",
         {"model": "resources: {requests: {nvidia.com/gpu: 1}}"},
         f"{MODEL}.resources.requests.nvidia.com/gpu",

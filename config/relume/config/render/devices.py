@@ -1,6 +1,7 @@
 """What a service asks for: devices in `limits`, and alternatives in an annotation."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relume.config.claims.presets import IMPLICIT_PREFIX, find
@@ -23,6 +24,7 @@ _WELL_KNOWN: dict[str, tuple[str, str]] = {
 }
 _MIG = re.compile(r"nvidia\.com/mig-.+")
 _WHOLE = re.compile(r"[1-9][0-9]{0,3}")
+_ONE_PARTITION = "CUDA gives a process one MIG device, and no other: ask for a larger profile"
 _CHOICE = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?)(?:=([1-9][0-9]{0,3}))?")
 
 
@@ -45,6 +47,7 @@ class Request:
     vendor: str | None
     device_class: str | None
     shipped: bool
+    partition: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ def read_devices(original: Original) -> Devices:
     if len(vendors) > 1:
         last = list(vendors.values())[-1]
         raise last.node.wrong(f"a predictor runs on devices of one vendor, not of {len(vendors)}")
+    _check_partitions(requests)
     node = original.node("metadata", "annotations", FALLBACKS)
     if node is None:
         return Devices(requests)
@@ -94,12 +98,13 @@ def _request(name: str, node: Node) -> Request | None:
         class_name = name.removeprefix(IMPLICIT_PREFIX)
         preset = find(class_name)
         vendor = preset.vendor if preset else None
-        return Request(name, _count(node), node, vendor, class_name, preset is not None)
+        part = preset is not None and preset.partition
+        return Request(name, _count(node), node, vendor, class_name, preset is not None, part)
     if name in _WELL_KNOWN:
         vendor, class_name = _WELL_KNOWN[name]
         return Request(name, _count(node), node, vendor, class_name, False)
     if _MIG.fullmatch(name):
-        return Request(name, _count(node), node, "NVIDIA", None, False)
+        return Request(name, _count(node), node, "NVIDIA", None, False, partition=True)
     return None  # something else, such as a network card: not ours to count
 
 
@@ -119,6 +124,14 @@ def _check_requests(asked: Node | None, limits: dict[str, int]) -> None:
             raise node.wrong("must equal the limit: Kubernetes does not overcommit devices")
 
 
+def _check_partitions(requests: Sequence[Request]) -> None:
+    if sum(request.count for request in requests) < 2:
+        return
+    for request in requests:
+        if request.partition:
+            raise request.node.wrong(_ONE_PARTITION)
+
+
 def _fallbacks(node: Node, first: Request) -> tuple[Alternative, ...]:
     found: list[Alternative] = []
     for part in node.text().split(","):
@@ -126,6 +139,8 @@ def _fallbacks(node: Node, first: Request) -> tuple[Alternative, ...]:
         if match is None:
             raise node.wrong(f"invalid value: {part.strip()}: write CLASS or CLASS=COUNT")
         preset = find(match[1])
+        if preset is not None and preset.partition and int(match[3] or 1) > 1:
+            raise node.wrong(f"{part.strip()}: {_ONE_PARTITION}")
         if preset is not None and first.vendor not in (None, preset.vendor):
             raise node.wrong(f"{match[1]} is {preset.vendor}'s, and limits ask for {first.vendor}")
         found.append(Alternative(match[1], int(match[3] or 1), preset is not None))

@@ -60,7 +60,7 @@ def architecture(document: Document) -> Architecture:
         heads,
         _kv_heads(config, heads),
         config.get("head_dim").integer() or hidden // heads,
-        config.need("vocab_size").integer(),
+        config.need("vocab_size").integer(least=1),
         _find(config, "max_position_embeddings") or 2048,
         _dtype(config, root),
         _kinds(config, family, layers),

@@ -233,6 +233,48 @@ def test_kubernetes_own_kinds(
     check(tmp_path, base, path, value, field, reason)
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "field"),
+    [
+        ("config-defaults", {"revision-timeout-seconds": "900"}, "revision-timeout-seconds"),
+        (
+            "config-defaults",
+            {"revision-timeout-seconds": "900", "max-revision-timeout-seconds": "1200"},
+            None,
+        ),
+        (
+            "config-defaults",
+            {"revision-response-start-timeout-seconds": "400"},
+            "revision-response-start-timeout-seconds",
+        ),
+        (
+            "config-defaults",
+            {"max-revision-timeout-seconds": "200"},
+            "max-revision-timeout-seconds",
+        ),
+        (
+            "config-defaults",
+            {"max-revision-timeout-seconds": "ten"},
+            "max-revision-timeout-seconds",
+        ),
+        ("config-autoscaler", {"stable-window": "5s"}, "stable-window"),
+        ("config-autoscaler", {"initial-scale": "0"}, "initial-scale"),
+        ("config-autoscaler", {"initial-scale": "0", "allow-zero-initial-scale": "true"}, None),
+        ("config-autoscaler", {"target-burst-capacity": "-0.5"}, "target-burst-capacity"),
+        ("config-autoscaler", {"max-scale-limit": "5"}, "max-scale-limit"),
+        ("config-autoscaler", {"max-scale-up-rate": "1"}, "max-scale-up-rate"),
+        ("config-elsewhere", {"stable-window": "5s"}, None),
+    ],
+)
+def test_knatives_own_config_maps(
+    tmp_path: Path, name: str, data: dict[str, str], field: str | None
+) -> None:
+    metadata = {"name": name, "namespace": "knative-serving"}
+    document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+    fields = {where for _, where in hits(judged(tmp_path, document))}
+    assert fields == ({f"data.{field}"} if field else set())
+
+
 def test_a_binding_needs_its_policy(tmp_path: Path) -> None:
     binding = {
         "apiVersion": "admissionregistration.k8s.io/v1",

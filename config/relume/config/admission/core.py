@@ -15,6 +15,7 @@ from relume.config.admission.pod_rules import (
     judge_port,
     judge_words,
 )
+from relume.config.admission.settings import judge_settings
 from relume.config.admission.syntax import (
     is_dns_label,
     is_qualified_name,
@@ -94,6 +95,8 @@ def judge_config_map(document: Table, judge: Judge) -> None:
         for name, node in fields(document.get(list_)).items():
             if not _KEY.fullmatch(name) or name in (".", ".."):
                 judge.invalid(node, "a key has letters, digits, '-', '_' and '.'", shown=name)
+    if content(document.get("kind")) == "ConfigMap":
+        judge_settings(document, judge)
 
 
 def judge_service(document: Table, judge: Judge) -> None:

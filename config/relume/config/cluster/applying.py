@@ -32,7 +32,8 @@ def apply(
     """Apply `source`, and return what is on the cluster now (with `dry_run`: would be).
 
     Every document is tried as a server-side dry run first; where one is refused, none is applied.
-    Raises InvalidInput for a runtime without an image, NotApplied, SettingsMissing, PolicyNotInForce, NotReady, ReadyWithoutDevice, Unreachable.
+    Raises InvalidInput for a runtime without an image, NotApplied, SettingsMissing,
+    PolicyNotInForce, NotReady, ReadyWithoutDevice, Unreachable.
     """
     _check_images(source.manifests)
     manifests = tuple(map(writer.placed, source.manifests))
@@ -59,7 +60,7 @@ def apply(
 
 
 def _check_images(manifests: Sequence[Manifest]) -> None:
-    """A runtime is one for the whole cluster: the placeholder must not take a real image's place."""
+    """A runtime is everybody's: the placeholder must not take the place of a real image."""
     for one in manifests:
         for container in objects(one.body, "spec", "containers"):
             if text(container, "image").startswith(NO_IMAGE):

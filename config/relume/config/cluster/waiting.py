@@ -83,10 +83,9 @@ class Waiting:
         why = why_not_ready(seen)
         ready = is_ready(seen)
         self._say(title, "ready" if ready else why, "good" if ready else "")
-        if not ready:
-            yield f"{title}: {why}"
-        elif waits:
-            yield f"{title}: {waits[0]}"
+        lacking = [*([] if ready else [why]), *waits[:1]]
+        if lacking:
+            yield f"{title}: {', '.join(lacking)}"
 
     def _pods(self, view: View, service: str) -> Iterator[str]:
         """What the pods of a service still wait for. Raises ReadyWithoutDevice."""

@@ -988,6 +988,33 @@ def test_resource_slices(
     check(tmp_path, SLICE, path, value, field, reason)
 
 
+@pytest.mark.parametrize(
+    ("base", "path", "value", "field"),
+    [
+        (ISVC, "spec predictor model modelFormat", {}, "spec.predictor.model.modelFormat.name"),
+        (ISVC, "spec predictor model env", [{"value": "x"}], "spec.predictor.model.env[0].name"),
+    ],
+)
+def test_a_field_that_a_defaulting_webhook_fills_in_is_accepted_with_a_word(
+    tmp_path: Path, base: dict[str, Any], path: str, value: object, field: str
+) -> None:
+    answer = judged(tmp_path, changed(base, path, value))
+    assert answer.verdict == "accepted"
+    assert ("left-empty", field) in {(f.reason, f.field) for f in answer.findings}
+
+
+def test_what_a_webhook_refuses_itself_is_not_said_to_be_accepted(tmp_path: Path) -> None:
+    answer = judged(tmp_path, changed(KSVC, f"{C} env", [{"value": "x"}]))
+    assert hits(answer) == {("missing-field", f"{BOX}.env[0].name")}
+    assert "left-empty" not in {finding.reason for finding in answer.findings}
+
+
+def test_an_inference_service_needs_its_predictor(tmp_path: Path) -> None:
+    for path in ("spec", "spec predictor"):
+        answer = judged(tmp_path, changed(ISVC, path, None))
+        assert answer.verdict == "refused", path
+
+
 def test_flows_name_the_item_that_is_wrong(tmp_path: Path) -> None:
     sequence = {
         "apiVersion": "flows.knative.dev/v1",

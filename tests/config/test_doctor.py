@@ -342,6 +342,11 @@ def test_every_reason_of_the_lints_is_in_the_catalogue() -> None:
     assert set(words) <= REASONS.keys()
 
 
+def test_a_model_without_a_format_is_said(tmp_path: Path) -> None:
+    text = service().replace("      modelFormat: {name: vLLM}\n", "")
+    assert found(tmp_path, text) == {("no-runtime", "spec.predictor.model.modelFormat.name")}
+
+
 def test_text_that_is_no_yaml_is_a_finding_after_the_documents_before_it(tmp_path: Path) -> None:
     first, second = diagnosed(tmp_path, "---\n".join((broker(), "a: b: c\n")))
     assert (first.verdict, first.unreadable) == ("accepted", False)

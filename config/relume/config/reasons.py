@@ -112,6 +112,11 @@ _AFTER = {
         "makes of it: it stays at PredictorReady=False with the reason ReconcileFailed.",
         "Change the field, or the setting of Knative that forbids it.",
     ),
+    "left-empty": _fails(
+        "The project's webhook reads the document into its own types and so fills in an empty "
+        "value: admission takes it, and what is made of it fails later.",
+        "Add the field.",
+    ),
     "pod-refused": _fails(
         "Knative takes the Service, and the API server then refuses the pod that it makes: the "
         "Revision is marked as failed.",

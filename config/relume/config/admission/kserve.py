@@ -56,6 +56,8 @@ def judge_inference_service(document: Table, judge: Judge) -> None:
         known = ", ".join(_AUTOSCALERS)
         message = f"[{content(chosen)}] is not a supported autoscaler class type: {known}"
         judge.say(chosen, "unsupported-value", message)
+    if child(document, "spec", "predictor") is None:
+        judge.missing(document.get("spec") or document, "predictor")
     for path in ("predictor", "transformer", "explainer"):
         component = child(document, "spec", path)
         if isinstance(component, Table):

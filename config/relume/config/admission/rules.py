@@ -18,7 +18,7 @@ from relume.config.admission.serving import (
 from relume.config.admission.slices import judge_slice
 from relume.config.errors import InvalidManifest
 from relume.config.fields import did_you_mean
-from relume.config.findings import Finding, at
+from relume.config.findings import Finding, at, verdict
 from relume.config.nodes import Node, Table
 from relume.config.reasons import REASONS
 from relume.config.schemas import known_kinds, schema
@@ -58,6 +58,14 @@ _WITHOUT_TABLES = {
     "autoscaling.internal.knative.dev": {"Metric"},
     "eventing.knative.dev": {"KafkaSink", "RabbitmqBrokerConfig"},
 }
+# Their defaulting webhooks write the whole document anew, every field of their types with it.
+_FILLED = {
+    "serving.knative.dev",
+    "eventing.knative.dev",
+    "flows.knative.dev",
+    "messaging.knative.dev",
+    "sinks.knative.dev",
+}
 _KUSTOMIZE = "kustomize.config.k8s.io"
 _CLAIMS = ("resourceClaims", "claims")
 _KNATIVE = ("Service", "Configuration", "Revision")
@@ -73,6 +81,8 @@ def judged(document: Node, cluster: Cluster) -> tuple[str, str, str, tuple[Findi
     judge = Judge(cluster)
     if _judge_head(document, judge):
         _judge_document(document, api_version, kind, judge)
+    if verdict(judge.found) == "refused":  # then nothing fails later
+        judge.found = [finding for finding in judge.found if finding.reason != "left-empty"]
     once = {(finding.reason, finding.field): finding for finding in reversed(judge.found)}
     found = tuple(map(_without_value, once.values())) if kind == "Secret" else once.values()
     return api_version, kind, name, tuple(reversed(tuple(found)))
@@ -126,18 +136,22 @@ def _judge_kind(document: Table, api_version: str, kind: str, judge: Judge) -> b
 
 def _judge_document(document: Table, api_version: str, kind: str, judge: Judge) -> None:
     known = schema(api_version, kind)
+    group = api_version.rpartition("/")[0]
     namespaced = True
     kept: Node = document
     if known is not None:
         namespaced = known.namespaced
-        judge.found += [_about_claims(f, kind) for f in check_shape(document, known.shape)]
+        filled = kind == "InferenceService" or group in _FILLED
+        for finding in check_shape(document, known.shape):
+            judge.found.append(_left_empty(finding) if filled else finding)
+        judge.found = [_about_claims(finding, kind) for finding in judge.found]
         kept = pruned(document, known.shape)
         if (status := document.get("status")) is not None:
             judge.say(status, "status-ignored", "the status is dropped")
     if any(finding.reason == "wrong-type" for finding in judge.found):
         return  # decoding ends there, and no rule is asked
     assert isinstance(kept, Table)
-    rule = _RULES.get((api_version.rpartition("/")[0], kind))
+    rule = _RULES.get((group, kind))
     try:
         judge_metadata(kept, (api_version, kind), judge, namespaced=namespaced)
         if rule is not None:
@@ -145,6 +159,14 @@ def _judge_document(document: Table, api_version: str, kind: str, judge: Judge) 
     except InvalidManifest as error:  # a value that only a rule needs to be of some type
         found = Finding("wrong-type", error.field, str(error), "", error.file, error.line)
         judge.found.append(found)
+
+
+def _left_empty(finding: Finding) -> Finding:
+    """A missing field, where a defaulting webhook writes the document anew: its zero value."""
+    if finding.reason != "missing-field":
+        return finding
+    message = f"{finding.field} is left empty, and admission takes it"
+    return replace(finding, reason="left-empty", message=message, fix="Add the field.")
 
 
 def _about_claims(finding: Finding, kind: str) -> Finding:

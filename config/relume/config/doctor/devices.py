@@ -77,9 +77,14 @@ def _image(model: Model, name: str, node: Node) -> Iterator[Finding]:
 def _runtime(model: Model, formats: set[str]) -> Iterator[Finding]:
     table = model_of(model.spec) if model.kserve else None
     node = child(table, "modelFormat", "name")
-    if node is None or "runtime" in fields(table):
+    if table is None or "runtime" in fields(table):
         return
-    if content(node) not in formats:
+    if node is None:
+        if table is model.spec.get("model"):  # the older ones have their format for a name
+            path = f"{table.path}.modelFormat.name"
+            message = "without a format no runtime is found"
+            yield at(table, "no-runtime", message, "Write modelFormat.name.", field=path)
+    elif content(node) not in formats:
         near = next((f for f in sorted(formats) if f.lower() == content(node).lower()), "")
         hint = f"; did you mean {near}?" if near else ""
         yield at(node, "no-runtime", f"no runtime for the format {content(node)}{hint}")

@@ -88,7 +88,7 @@ def _instead(hint: str) -> str:
 def _items(items: Items, shape: Shape) -> Iterator[Finding]:
     least = shape.type.get("min_items", 0)
     if len(items.nodes) < least:
-        yield at(items, "missing-field", f"must have at least {least} item")
+        yield at(items, "out-of-range", f"must have at least {least} item")
     number = shape.type.get("items")
     if number is None:
         return

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from relume.config.claims.blame import NOTHING, Reason, blame
@@ -15,6 +15,8 @@ from relume.config.claims.inventory import Inventory, build
 from relume.config.claims.matching import ClauseVerdict, Decision, Matcher, tolerated
 from relume.config.claims.problem import Numbered, Problem
 from relume.config.claims.workloads import Unit, units
+
+_SAID = 100  # the rank from which a reason is no lack
 
 Answer = Literal["satisfiable", "unsatisfiable", "aborts", "undecided"]
 
@@ -101,13 +103,17 @@ def report(unit: Unit, inventory: Inventory, classes: Classes) -> Report:
         matchers[one.number] = made[texts]
     engine = Engine(problem, inventory, matchers)
     groups = engine.solve()
+    reasons = [_node_reason(engine, group) for group in groups]
     asks = tuple(_asks(engine))
-    answer, sentence, witness = _answer(engine, groups, asks)
-    return Report(unit, answer, sentence, witness, tuple(_nodes(engine, groups)), asks)
+    answer, sentence, witness = _answer(engine, groups, reasons, asks)
+    return Report(unit, answer, sentence, witness, tuple(_nodes(groups, reasons)), asks)
 
 
 def _answer(
-    engine: Engine, groups: Sequence[NodeGroup], asks: Sequence[AskReport]
+    engine: Engine,
+    groups: Sequence[NodeGroup],
+    reasons: Sequence[Reason],
+    asks: Sequence[AskReport],
 ) -> tuple[Answer, str, Witness | None]:
     fitting = [group for group in groups if group.kind == "fits"]
     witness = _witness(engine, fitting[0]) if fitting else None
@@ -128,13 +134,13 @@ def _answer(
         return "satisfiable", f"{count} of {_total(groups)} nodes can serve it", witness
     if any(group.kind == "undecided" for group in groups):
         return "undecided", "the search was given up: too many combinations of devices", None
-    return "unsatisfiable", _sentence(engine, groups, asks), None
+    return "unsatisfiable", _sentence(reasons, asks), None
 
 
-def _sentence(engine: Engine, groups: Sequence[NodeGroup], asks: Sequence[AskReport]) -> str:
-    if not groups:
+def _sentence(reasons: Sequence[Reason], asks: Sequence[AskReport]) -> str:
+    if not reasons:
         return "the inventory has no node with devices"
-    nearest = max((blame(engine, group.place) for group in groups), key=lambda r: r.order)
+    nearest = max(reasons, key=lambda reason: reason.order)
     sentence = f"no node has {nearest.lacks}"
     if nearest.rank > 2:
         return sentence
@@ -158,29 +164,28 @@ def _witness(engine: Engine, group: NodeGroup) -> Witness:
     return Witness(group.place.node, tuple(devices))
 
 
-def _nodes(engine: Engine, groups: Sequence[NodeGroup]) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _nodes(
+    groups: Sequence[NodeGroup], reasons: Sequence[Reason]
+) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Why, and the nodes of which it holds; the nearest first."""
-    said: dict[str, list[str]] = {}
-    ranks: dict[str, tuple[int, int]] = {}
-    for group in groups:
-        reason = _node_reason(engine, group)
-        said.setdefault(reason.lacks, []).extend(group.nodes)
-        ranks[reason.lacks] = reason.order
-    for words in sorted(said, key=ranks.__getitem__, reverse=True):
-        yield words, tuple(said[words])
+    said: dict[Reason, list[str]] = {}
+    for group, reason in zip(groups, reasons, strict=True):
+        said.setdefault(reason, []).extend(group.nodes)
+    for reason in sorted(said, key=lambda reason: reason.order, reverse=True):
+        lacks = "no devices" if reason == NOTHING else f"lacks {reason.lacks}"
+        yield (reason.lacks if reason.rank >= _SAID else lacks), tuple(said[reason])
 
 
 def _node_reason(engine: Engine, group: NodeGroup) -> Reason:
     match group.kind:
         case "fits":
-            return Reason(100, "fits")
+            return Reason(_SAID + 2, "fits")
         case "aborts":
             assert group.aborted is not None
-            return Reason(90, f"the scheduler stops at {group.aborted[0].device.name}")
+            return Reason(_SAID + 1, f"the scheduler stops at {group.aborted[0].device.name}")
         case "undecided":
-            return Reason(80, "given up")
-    reason = blame(engine, group.place)
-    return replace(reason, lacks="no devices" if reason == NOTHING else f"lacks {reason.lacks}")
+            return Reason(_SAID, "given up")
+    return blame(engine, group.place)
 
 
 def _total(groups: Iterable[NodeGroup]) -> int:

@@ -7,8 +7,8 @@ import pytest
 
 from relume.config.doctor import examine
 
+from .admission_documents import check, hits, judged
 from .manifests import service, together
-from .test_admission_rules import check, hits, judged
 
 DEPLOYMENT: dict[str, Any] = {
     "apiVersion": "apps/v1",

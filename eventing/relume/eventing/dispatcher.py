@@ -127,9 +127,9 @@ class Dispatcher:
 
     async def _fetch(self, group: asyncio.TaskGroup) -> None:
         while True:
-            # Half as many again as can be under way, so that no slot waits for a round trip to the
-            # log; a subscriber that takes one at a time gets none ahead.
-            ahead = self._slots.free + self._slots.size // 2
+            # As many again as can be under way: no slot waits for a round trip to the log, and
+            # deliveries keep up with producers where both want the whole processor.
+            ahead = self._slots.free + self._slots.size
             room = min(ahead, self._settings.held - len(self._flights))
             if room > 0:
                 await self._take_all(await self._cursor.fetch(room), group)

@@ -19,7 +19,10 @@ from relume.config.claims.problem import (
     Values,
 )
 from relume.config.claims.quantity import Quantity
-from relume.config.claims.search import Search
+from relume.config.claims.search import STEPS, Search
+
+_ALL_STEPS = 300_000  # devices tried on all nodes together; once they are used up,
+_FEW_STEPS = 500  # so many on each node that is left
 
 Kind = Literal["fits", "does not fit", "aborts", "undecided"]
 
@@ -57,6 +60,7 @@ class Engine:
     inventory: Inventory
     matchers: Mapping[int, Matcher]
     _asks: tuple[Numbered, ...] = ()
+    _steps: int = _ALL_STEPS
     _counters: dict[tuple[str, str], dict[CounterKey, Quantity]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -75,19 +79,28 @@ class Engine:
         everything = [n for _, _, n in self.problem.each_ask() if n.ask.mode == "All"]
         if everything and place.incomplete:
             return NodeGroup("does not fit", nodes, place)
+        search = self.search(place)
+        allowed = search.steps
         try:
-            taken = self.search(place).run()
+            taken = search.run()
         except Aborted as error:
             return NodeGroup("aborts", nodes, place, aborted=(error.candidate, error.number))
         except Undecided:
             return NodeGroup("undecided", nodes, place)
+        finally:
+            self._steps -= allowed - search.steps
         return NodeGroup("fits" if taken is not None else "does not fit", nodes, place, taken or ())
 
     def search(self, place: Place, *ignore: object) -> Search:
         """A fresh search on one place."""
         consumed_already = {} if "capacity" in ignore else self.inventory.consumed
         return Search(
-            self.problem, place.candidates, place.counters, consumed_already, frozenset(ignore)
+            self.problem,
+            place.candidates,
+            place.counters,
+            consumed_already,
+            frozenset(ignore),
+            max(_FEW_STEPS, min(STEPS, self._steps)),
         )
 
     def place(self, node: str, members: Iterable[tuple[Pool, Device]]) -> Place:

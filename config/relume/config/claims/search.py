@@ -22,7 +22,8 @@ from relume.config.claims.problem import (
 )
 from relume.config.claims.quantity import Quantity
 
-_STEPS = 20_000
+STEPS = 20_000
+"""Devices tried on one node before the search is given up."""
 
 
 @dataclass(slots=True)
@@ -34,7 +35,7 @@ class Search:
     counters: Mapping[CounterKey, Quantity]
     consumed: Mapping[tuple[str, str, str], Mapping[str, Quantity]]
     ignore: frozenset[object] = frozenset()
-    steps: int = _STEPS
+    steps: int = STEPS
     _result: list[Taken] = field(default_factory=list)
     _busy: set[int] = field(default_factory=set)
     _counted: dict[CounterKey, Quantity] = field(default_factory=dict)

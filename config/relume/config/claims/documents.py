@@ -16,7 +16,7 @@ from relume.config.errors import InvalidInput, InvalidManifest
 from relume.config.nodes import Items, Node, Scalar, Table
 
 Step = str | int
-Path_ = tuple[Step, ...]
+Steps = tuple[Step, ...]
 _DEEPEST = 64
 _MOST_VALUES = 1_000_000  # of one document that has aliases, with the aliases written out
 
@@ -28,7 +28,7 @@ class Document:
     file: Path
     index: int
     data: Mapping[str, object]
-    inside: Path_ = ()
+    inside: Steps = ()
     node: Node | None = None
 
     @property
@@ -52,20 +52,20 @@ class Document:
         found = metadata.get("namespace") if isinstance(metadata, Mapping) else None
         return str(found) if found else "default"
 
-    def line(self, path: Path_) -> int:
+    def line(self, path: Steps) -> int:
         """The line of the value at `path`, or of the nearest value above it that exists."""
         if self.node is not None:
             return _descend(self.node, path).line
         return _line(self.file, self.index, (*self.inside, *path))
 
-    def wrong(self, path: Path_, message: str) -> InvalidManifest:
+    def wrong(self, path: Steps, message: str) -> InvalidManifest:
         """The error that the value at `path` is wrong."""
         return InvalidManifest(
             message, file=self.file, line=self.line(path), field=written(path) or "document"
         )
 
 
-def written(path: Path_) -> str:
+def written(path: Steps) -> str:
     """`("spec", "devices", 0)` as Kubernetes writes it: `spec.devices[0]`."""
     text = ""
     for step in path:
@@ -155,7 +155,7 @@ def _is_small_tree(value: object, depth: int, left: list[int]) -> bool:
     return all(_is_small_tree(one, depth - 1, left) for one in below)
 
 
-def _opened(file: Path, index: int, root: object, inside: Path_ = ()) -> Iterator[Document]:
+def _opened(file: Path, index: int, root: object, inside: Steps = ()) -> Iterator[Document]:
     document = Document(file, index, root if isinstance(root, Mapping) else {}, inside)
     if not isinstance(root, Mapping):
         raise document.wrong((), "must be an object with apiVersion and kind")
@@ -169,7 +169,7 @@ def _opened(file: Path, index: int, root: object, inside: Path_ = ()) -> Iterato
         yield from _opened(file, index, item, (*inside, "items", number))
 
 
-def _descend(node: Node, path: Path_) -> Node:
+def _descend(node: Node, path: Steps) -> Node:
     for step in path:
         below: Node | None = None
         if isinstance(node, Table) and isinstance(step, str):
@@ -182,7 +182,7 @@ def _descend(node: Node, path: Path_) -> Node:
     return node
 
 
-def _line(file: Path, index: int, path: Path_) -> int:
+def _line(file: Path, index: int, path: Steps) -> int:
     """The line of a value, by composing the file with places (seconds for tens of MB)."""
     try:
         roots = list(yaml.compose_all(_text(file), Loader=kubectl_yaml.loader()))

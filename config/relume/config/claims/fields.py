@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from relume.config.claims import quantity
-from relume.config.claims.documents import Document, Path_, Step
+from relume.config.claims.documents import Document, Step, Steps
 from relume.config.claims.quantity import Quantity
 from relume.config.errors import InvalidManifest
 
@@ -14,7 +14,7 @@ class Field:
     """A value with its path in the document. Absent and null are both `value is None`."""
 
     document: Document
-    path: Path_
+    path: Steps
     value: object
 
     @classmethod

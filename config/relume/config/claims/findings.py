@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from relume.config.claims.documents import Document, Path_, written
+from relume.config.claims.documents import Document, Steps, written
 
 Severity = Literal["error", "warning"]
 
@@ -15,7 +15,7 @@ class Finding:
     severity: Severity
     reason: str
     document: Document
-    path: Path_
+    path: Steps
     message: str
     fix: str
 

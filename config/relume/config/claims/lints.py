@@ -95,7 +95,7 @@ def _selectors(
             yield _finding(mistake, document, selector.field.path)
 
 
-def _finding(mistake: Mistake, document: Document, path: sources.Path_) -> Finding:
+def _finding(mistake: Mistake, document: Document, path: sources.Steps) -> Finding:
     severity = "error" if mistake.fatal else "warning"
     return Finding(
         "error" if severity == "error" else "warning",
@@ -144,7 +144,7 @@ def _long_resource(document: Document) -> Iterator[Finding]:
             )
 
 
-def _keys(value: object, path: sources.Path_) -> Iterator[tuple[sources.Path_, str]]:
+def _keys(value: object, path: sources.Steps) -> Iterator[tuple[sources.Steps, str]]:
     """The names under every `limits` and `requests` of a workload."""
     if isinstance(value, Mapping):
         for name, below in value.items():

@@ -168,7 +168,7 @@ class Cluster:
         found = self.store.get(path)
         if found is None:
             return _status(404, "not found")
-        if options["preconditions"]["uid"] != found["metadata"]["uid"]:
+        if options.get("preconditions", found["metadata"])["uid"] != found["metadata"]["uid"]:
             return _status(409, "the UID does not match")
         if found["metadata"].get("finalizers"):
             return JSONResponse(found)

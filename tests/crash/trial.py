@@ -30,6 +30,7 @@ STREAM, DEAD_STREAM = "broker_default_b", "deadletters_default_b"
 ANSWERED = {"ask", "flaky", "slow"}
 _WITHIN_S = 120.0
 _POLL_S = 0.02
+_ANSWER_S = 5.0
 
 # Below the ports that Linux chooses for connections (ip_local_port_range starts at 32768).
 _ports = itertools.cycle(range(20_000 + os.getpid() % 100 * 100, 32_000))
@@ -213,9 +214,9 @@ class Trial:
         while True:
             with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
                 async with self._jetstream() as jetstream:
-                    await self._read_books(jetstream)
-                    if not self.books.waiting:
-                        return
+                    while await _waiting(jetstream):
+                        await asyncio.sleep(_POLL_S)
+                    return await self._read_books(jetstream)
             await asyncio.sleep(_POLL_S)
 
     @contextlib.asynccontextmanager
@@ -227,23 +228,19 @@ class Trial:
         if port is None or token is None:
             raise OSError("nats-server is not configured yet")
         url = f"nats://{token[1]}@127.0.0.1:{port[1]}"
-        async with asyncio.timeout(1):  # it may be an old address
+        async with asyncio.timeout(_ANSWER_S):  # it may be an old address
             client = await nats.connect(url, allow_reconnect=False, error_cb=_ignore)
         try:
-            yield client.jetstream(timeout=1)
+            yield client.jetstream(timeout=_ANSWER_S)
         finally:
             await client.close()
 
     async def _read_books(self, jetstream: JetStreamContext) -> None:
-        consumers = await jetstream.consumers_info(STREAM)
         replies = await _stored(jetstream, STREAM)
-        buried = await _stored(jetstream, DEAD_STREAM)
-        books = self.books
-        books.waiting = sum((c.num_pending or 0) + (c.num_ack_pending or 0) for c in consumers)
-        books.waiting += len(consumers) == 0
-        books.replies = Counter(id_ for id_ in replies if id_.startswith("re-"))
-        books.buried = Counter(buried)
-        books.calls = self._calls()
+        self.books.replies = Counter(id_ for id_ in replies if id_.startswith("re-"))
+        self.books.buried = Counter(await _stored(jetstream, DEAD_STREAM))
+        self.books.waiting = await _waiting(jetstream)
+        self.books.calls = self._calls()
 
     def _start_plane(self, trap: Trap | None) -> ForkServerProcess:
         arguments = PlaneArguments(
@@ -271,6 +268,14 @@ def _own_port() -> int:
 
 async def _ignore(_: Exception) -> None:
     """nats-py tells of each failed try; the next one is ours."""
+
+
+async def _waiting(jetstream: JetStreamContext) -> int:
+    """What the consumers have not settled; 1 where there are none yet."""
+    consumers = await jetstream.consumers_info(STREAM)
+    if not consumers:
+        return 1
+    return sum((each.num_pending or 0) + (each.num_ack_pending or 0) for each in consumers)
 
 
 async def _stored(jetstream: JetStreamContext, stream: str) -> Sequence[str]:

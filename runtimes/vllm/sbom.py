@@ -94,11 +94,7 @@ def _packages(text: str) -> Iterator[Component]:
 def main(out: Path, status: Path = DPKG) -> None:
     """Write the bill of this image."""
     seconds = os.environ.get("SOURCE_DATE_EPOCH")
-    when = (
-        datetime.fromtimestamp(int(seconds), UTC)
-        if seconds
-        else datetime.now(UTC)
-    )
+    when = datetime.fromtimestamp(int(seconds), UTC) if seconds else datetime.now(UTC)
     made = bill(python_components(), system_components(status), when)
     out.write_text(json.dumps(made, indent=1) + "\n")
 

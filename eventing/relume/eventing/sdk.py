@@ -1,4 +1,4 @@
-"""To and from the events of the CloudEvents SDK: 1.x (`cloudevents.http`), 2.x (`cloudevents.core`).
+"""To and from events of the CloudEvents SDK: 1.x (`cloudevents.http`), 2.x (`cloudevents.core`).
 
 The SDK is imported when an event is made for it, never before; who asks for one has it installed.
 """

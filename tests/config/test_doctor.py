@@ -229,10 +229,15 @@ def test_a_longer_request_needs_a_longer_wait_for_its_first_byte(tmp_path: Path)
 @pytest.mark.parametrize(
     ("delivery", "reason", "field"),
     [
-        (f"{{timeout: PT300S, {SINK}}}", "delivery-timeout-short", "spec.delivery.timeout"),
-        (f"{{timeout: PT5M1S, {SINK}}}", None, ""),
+        (
+            f"{{timeout: PT300S, retry: 5, {SINK}}}",
+            "delivery-timeout-short",
+            "spec.delivery.timeout",
+        ),
+        (f"{{timeout: PT5M1S, retry: 5, {SINK}}}", None, ""),
         ("{retry: 3}", "no-dead-letter", "spec.delivery.deadLetterSink"),
         (f"{{retry: 0, {SINK}}}", "no-retry", "spec.delivery.retry"),
+        (f"{{timeout: PT6M, {SINK}}}", "no-retry", "spec.delivery.retry"),
     ],
 )
 def test_a_delivery_must_go_with_the_service(
@@ -243,7 +248,7 @@ def test_a_delivery_must_go_with_the_service(
 
 
 def test_the_brokers_delivery_counts_where_the_trigger_has_none(tmp_path: Path) -> None:
-    given = broker(f"delivery: {{timeout: PT10M, {SINK}}}")
+    given = broker(f"delivery: {{timeout: PT10M, retry: 5, {SINK}}}")
     assert found(tmp_path, together(given, service(), trigger(ONLY_REQUESTS, ASK))) == set()
 
 
@@ -257,14 +262,6 @@ def test_retries_must_outlast_a_start_where_nothing_holds_the_request(tmp_path: 
     assert (
         found(tmp_path, together(broker(), standard, trigger(fast, ASK)), cold_start_s=31) == set()
     )
-
-
-def test_a_nats_broker_takes_an_event_back_from_a_slow_service(tmp_path: Path) -> None:
-    key = "eventing.knative.dev/broker.class"
-    nats = broker(metadata=f"annotations: {{{key}: NatsJetStreamBroker}}")
-    given = f"{ONLY_REQUESTS}\ndelivery: {{{SINK}}}"
-    reason = ("lease-shorter-than-answer", "spec.delivery.timeout")
-    assert found(tmp_path, together(nats, service(), trigger(given, ASK))) == {reason}
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 BROKER_CLASS = "eventing.knative.dev/broker.class"
 DELIVERY_ORDER = "kafka.eventing.knative.dev/delivery.order"
 PARALLELISM = "rabbitmq.eventing.knative.dev/parallelism"
+NATS_CONFIG = "natsjetstream.eventing.knative.dev/config"
 
 # The profile by the class annotation; every other class is delivered as the specification says.
 PROFILES: Mapping[str, str] = {

@@ -186,9 +186,12 @@ _BUDGET = {
         "Set delivery.timeout above the service's timeout.",
     ),
     "lease-shorter-than-answer": _fails(
-        "The NATS broker takes an event back 30 s after it was sent, or after delivery.timeout. It "
-        "sends ten at a time one after the other: an inference that still runs is started again.",
-        "Set delivery.timeout to ten times the service's timeout.",
+        "The NATS broker takes an event back 30 s after it was fetched, or after the Trigger's "
+        "delivery.timeout. It fetches ten at a time and sends them one after the other: an "
+        "inference that still runs, or waits for its turn, is started again.",
+        "Set the Trigger's delivery.timeout above the service's timeout, and "
+        "CONSUMER_FETCH_BATCH_SIZE to 1 in the Broker's annotation "
+        "natsjetstream.eventing.knative.dev/config, as relume render --broker nats does.",
     ),
     "retries-shorter-than-start": _risk(
         "All retries are over before a replica can be ready, so an event that meets a loading "
@@ -196,7 +199,8 @@ _BUDGET = {
         "Raise retry or backoffDelay until the waits add up to the cold start.",
     ),
     "no-retry": _risk(
-        "An event that meets a loading or overloaded service is given up at once.",
+        "An event that meets a loading or overloaded service is given up at once. A delivery "
+        "without retry has none: on most Brokers a Trigger's delivery counts as a whole.",
         "Set delivery.retry and backoffDelay.",
     ),
     "no-dead-letter": _risk(
@@ -213,10 +217,17 @@ _BUDGET = {
         "that caused it, which asks the model again, without end.",
         "Filter on the type of the request.",
     ),
+    "groups-from-right": _risk(
+        "Knative's CESQL engine groups AND, OR and XOR from the right, whatever they are: "
+        "a AND b OR c is a AND (b OR c).",
+        "Write brackets.",
+    ),
     "second-device": _risk(
         "A new Revision starts beside the old one. With devices for one replica only it never "
         "becomes ready, and the rollout waits for ever.",
-        "Keep a spare device, or scale the old Revision to zero before applying.",
+        "Keep a spare device, scale the old Revision to zero before applying, or let new ones "
+        'begin at zero: autoscaling.knative.dev/initial-scale: "0", with '
+        "allow-zero-initial-scale: true in the config-autoscaler map.",
     ),
     "unbounded-scale": _risk(
         "maxReplicas 0 is no bound: a burst asks for more devices than there are.",

@@ -15,6 +15,7 @@ from relume.config.doctor.budgets import judge_budgets
 from relume.config.doctor.claims import judge_claims
 from relume.config.doctor.devices import judge_devices
 from relume.config.doctor.files import FileDocument, read_files
+from relume.config.doctor.filters import judge_filters
 from relume.config.doctor.loops import judge_loops
 from relume.config.doctor.settings import of_installed, with_settings_of
 from relume.config.findings import Finding, Verdict, verdict
@@ -78,7 +79,8 @@ def examine(
     together = chain(
         judge_budgets(admitted, cluster, cold_start_s),
         judge_loops(admitted),
-        judge_devices(admitted),
+        judge_filters(admitted),
+        judge_devices(admitted, cluster),
         judge_claims(admitted),
     )
     for number, finding in together:

@@ -9,28 +9,25 @@ from collections.abc import Iterator
 
 from relume.config.admission.annotations import PROGRESS_DEADLINE
 from relume.config.admission.cluster import Cluster
-from relume.config.admission.judge import child, content, fields, number
+from relume.config.admission.judge import child, content, number
 from relume.config.admission.scales import autoscaling
+from relume.config.broker_classes import profile_name
+from relume.config.doctor.deliveries import Delivery, class_of, delivery_of, nats_batch
 from relume.config.doctor.graph import (
     Model,
     Numbered,
-    delivery,
     key,
     models,
     named,
-    seconds,
     subscriber,
 )
 from relume.config.durations import go_duration
 from relume.config.findings import Finding, at
 from relume.config.nodes import Node, Table
 
-BROKER_CLASS = "eventing.knative.dev/broker.class"
 _PROGRESS_DEADLINE_S = 600.0
 _WINDOW_S = 60.0
 _NATS_ACK_WAIT_S = 30.0
-# config-br-defaults: what a Broker without delivery gets.
-_RETRY, _BACKOFF_S = 10, 0.2
 
 Found = Iterator[tuple[int, Finding]]
 
@@ -119,51 +116,54 @@ def _of_trigger(
 ) -> Iterator[Finding]:
     spec = child(trigger, "spec")
     assert spec is not None, "a Trigger without a spec is refused"
-    if delivery(trigger, broker, "deadLetterSink") is None:
-        message = "neither the Trigger nor its Broker has a deadLetterSink"
-        path = f"{spec.path}.delivery.deadLetterSink"
-        yield at(child(spec, "delivery") or spec, "no-dead-letter", message, field=path)
+    delivery = delivery_of(trigger, broker)
+    if delivery.sink is None:
+        yield _no_sink(broker, spec)
     if model is None:
         return
     timeout = model.timeout_s(cluster.number("revision-timeout-seconds"))
-    yield from _attempt(trigger, broker, timeout)
-    retry = delivery(trigger, broker, "retry")
-    if retry is not None and number(retry) == 0:
-        yield at(retry, "no-retry", "retry: 0 gives an event one attempt")
+    yield from _attempt(trigger, broker, delivery, timeout)
+    times, retry = delivery.retries, delivery.retry
+    path = f"{spec.path}.delivery.retry"
+    if not times:
+        said = "retry: 0 gives" if retry else "a delivery without retry gives"
+        where = retry or child(spec, "delivery") or spec
+        yield at(where, "no-retry", f"{said} an event one attempt", field=path)
         return
     # Knative holds a request while a replica starts; elsewhere it fails at once.
     held = timeout if model.knative else 0.0
-    times = _RETRY if retry is None else number(retry) or 0
-    waits = _waits(trigger, broker, times)
+    waits = delivery.waits_s
     if waits + held * (times + 1) < cold_start_s:
         message = f"{times} retries are over after {waits:g} s, before a cold start"
-        path = f"{spec.path}.delivery.retry"
         yield at(retry or spec, "retries-shorter-than-start", message, field=path)
 
 
-def _attempt(trigger: Table, broker: Table | None, timeout: float) -> Iterator[Finding]:
+def _no_sink(broker: Table | None, spec: Node) -> Finding:
+    message, fix = "neither the Trigger nor its Broker has a deadLetterSink", ""
+    if broker is None:
+        message = "the Trigger has no deadLetterSink, and its Broker is not among these documents"
+    elif child(broker, "spec", "delivery", "deadLetterSink") is not None:
+        message = f"a {class_of(broker)} takes no deadLetterSink from the Broker for this Trigger"
+        fix = "Set delivery.deadLetterSink on the Trigger."
+    path = f"{spec.path}.delivery.deadLetterSink"
+    return at(child(spec, "delivery") or spec, "no-dead-letter", message, fix, field=path)
+
+
+def _attempt(
+    trigger: Table, broker: Table | None, delivery: Delivery, timeout: float
+) -> Iterator[Finding]:
     """One attempt of the broker against one request of the service."""
-    node = delivery(trigger, broker, "timeout")
-    limit = seconds(node)
-    if node is not None and limit is not None and limit <= timeout:
-        message = f"{content(node)} is not longer than the service's {timeout:g} s"
-        yield at(node, "delivery-timeout-short", message, f"Write PT{timeout + 10:g}S or more.")
-    annotations = fields(child(broker, "metadata", "annotations"))
-    if "Nats" not in content(annotations.get(BROKER_CLASS)):
+    limit = delivery.timeout_s
+    where, path = delivery.timeout or child(trigger, "spec") or trigger, "spec.delivery.timeout"
+    if limit is not None and limit <= timeout:
+        written = content(delivery.timeout) or f"the class's own {limit:g} s"
+        message = f"{written} is not longer than the service's {timeout:g} s"
+        fix = f"Write PT{timeout + 10:g}S or more."
+        yield at(where, "delivery-timeout-short", message, fix, field=path)
+    if profile_name(class_of(broker)) != "nats":
         return
-    lease = _NATS_ACK_WAIT_S if limit is None else limit
-    if lease < 10 * timeout:
-        where = node or child(trigger, "spec") or trigger
-        message = f"the lease of {lease:g} s does not cover ten answers of {timeout:g} s"
-        path = "spec.delivery.timeout"
+    lease, batch = _NATS_ACK_WAIT_S if limit is None else limit, nats_batch(broker)
+    if lease < batch * timeout:
+        answers = "an answer" if batch == 1 else f"{batch} answers"
+        message = f"the lease of {lease:g} s does not cover {answers} of {timeout:g} s"
         yield at(where, "lease-shorter-than-answer", message, field=path)
-
-
-def _waits(trigger: Table, broker: Table | None, times: int) -> float:
-    """Seconds between the first attempt and the last one, as Knative's own broker waits."""
-    node = delivery(trigger, broker, "backoffDelay")
-    delay = _BACKOFF_S if node is None else seconds(node) or 0.0
-    times = min(times, 64)
-    if content(delivery(trigger, broker, "backoffPolicy")) == "linear":
-        return delay * sum(range(times))
-    return float(delay * (2**times - 1))

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 
+from relume.config.admission.cluster import Cluster
 from relume.config.admission.judge import child, content, entries, fields, number
 from relume.config.admission.kserve import GPU_TYPES
+from relume.config.admission.scales import autoscaling
 from relume.config.doctor.graph import Model, Numbered, model_formats, model_of, models, named
 from relume.config.findings import Finding, at
 from relume.config.nodes import Node
@@ -31,12 +33,12 @@ _SHIPPED_FORMATS = frozenset(
 )
 
 
-def judge_devices(documents: Numbered) -> Iterator[tuple[int, Finding]]:
+def judge_devices(documents: Numbered, cluster: Cluster) -> Iterator[tuple[int, Finding]]:
     """What is said of devices, classes and runtimes across documents."""
     classes = {name for _, _, name in named(documents, "DeviceClass")}
     formats = model_formats(documents) | _SHIPPED_FORMATS
     for model in models(documents).values():
-        for finding in (*_of_model(model, classes), *_runtime(model, formats)):
+        for finding in (*_of_model(model, classes, cluster), *_runtime(model, formats)):
             yield model.number, finding
     for kind in ("ResourceClaim", "ResourceClaimTemplate"):
         for number_, document in named(documents, kind).values():
@@ -45,7 +47,7 @@ def judge_devices(documents: Numbered) -> Iterator[tuple[int, Finding]]:
                     yield number_, _no_class(name, node)
 
 
-def _of_model(model: Model, classes: set[str]) -> Iterator[Finding]:
+def _of_model(model: Model, classes: set[str], cluster: Cluster) -> Iterator[Finding]:
     asked = list(model.devices)
     for name, node in asked:
         implied = name.removeprefix(_IMPLICIT)
@@ -54,7 +56,7 @@ def _of_model(model: Model, classes: set[str]) -> Iterator[Finding]:
     if not asked:
         return
     name, node = asked[0]
-    if model.knative:
+    if model.knative and not _begins_at_zero(model, cluster):
         message = f"a new Revision needs its own {name} while the old one holds {content(node)}"
         yield at(node, "second-device", message)
     most = model.spec.get("maxReplicas")
@@ -63,6 +65,12 @@ def _of_model(model: Model, classes: set[str]) -> Iterator[Finding]:
         path = f"{model.spec.path}.maxReplicas"
         yield at(most or model.spec, "unbounded-scale", message, field=path)
     yield from _image(model, name, node)
+
+
+def _begins_at_zero(model: Model, cluster: Cluster) -> bool:
+    """Whether a new Revision is ready without a pod; KServe drops the annotation otherwise."""
+    initial = content(autoscaling(model.annotations, "initial-scale"))
+    return initial == "0" and cluster.switch("allow-zero-initial-scale")
 
 
 def _image(model: Model, name: str, node: Node) -> Iterator[Finding]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from relume.config.admission.judge import child, content, entries, fields, number
 from relume.config.admission.kserve import OLD_FORMATS, containers_of, mode
-from relume.config.durations import iso8601_duration
 from relume.config.nodes import Node, Table
 
 Numbered = Sequence[tuple[int, Table]]
@@ -91,20 +90,6 @@ def subscriber(trigger: Table) -> tuple[str, str, str] | None:
         return None
     namespace = content(child(reference, "namespace")) or key(trigger)[1]
     return content(child(reference, "kind")), namespace, content(child(reference, "name"))
-
-
-def delivery(trigger: Table, broker: Table | None, name: str) -> Node | None:
-    """A field of the delivery that counts: the Trigger's own, else its Broker's."""
-    own = child(trigger, "spec", "delivery", name)
-    return own if own is not None else child(broker, "spec", "delivery", name)
-
-
-def seconds(node: Node | None) -> float | None:
-    """An ISO 8601 duration in seconds; None where there is none."""
-    try:
-        return None if node is None else iso8601_duration(content(node))
-    except ValueError:
-        return None
 
 
 def model_formats(documents: Numbered) -> set[str]:

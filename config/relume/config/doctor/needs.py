@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relume.config.admission.judge import child, content, fields
+from relume.config.broker_classes import BROKER_CLASS
 from relume.config.doctor.files import read_files
 from relume.config.doctor.graph import DEFAULT_NAMESPACE
-from relume.config.doctor.online import BROKER_CLASS, Need
+from relume.config.doctor.online import Need
 from relume.config.schemas import schema
 
 

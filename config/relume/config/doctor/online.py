@@ -17,7 +17,6 @@ from relume.config.reasons import REASONS
 
 SERVING, EVENTING = "knative-serving", "knative-eventing"
 DRA_SINCE, ROUTES_SINCE = (1, 34), (1, 36)
-BROKER_CLASS = "eventing.knative.dev/broker.class"
 _APIS = {
     "serving.knative.dev/v1": "Knative Serving",
     "eventing.knative.dev/v1": "Knative Eventing",

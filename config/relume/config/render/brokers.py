@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from relume.config.broker_classes import BROKER_CLASS, PROFILES
+from relume.config.broker_classes import BROKER_CLASS, NATS_CONFIG, PROFILES
 from relume.config.eventing import Broker
 from relume.config.render import rules
 from relume.config.render.book import Book
@@ -16,7 +16,6 @@ from relume.config.render.options import BROKERS, BrokerClass
 from relume.config.render.originals import Original
 
 EVENTING = "knative-eventing"
-NATS_CONFIG = "natsjetstream.eventing.knative.dev/config"
 _NOTES = ("metadata", "annotations")
 
 #: Broker class -> what its annotation says, and where its config is (API version, kind, name).

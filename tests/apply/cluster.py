@@ -43,6 +43,7 @@ class Cluster:
     asked: list[str] = field(default_factory=list)
     store: dict[str, Object] = field(default_factory=dict)
     forbidden: set[str] = field(default_factory=set)
+    broken: int = 0  # requests that are answered with 503
     clock: float = 0.0
     _script: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
     _count: int = 0
@@ -89,6 +90,9 @@ class Cluster:
         self.asked.append(f"{request.method} {path}?{request.url.query}")
         if request.headers.get("authorization") != "Bearer secret":
             return _status(401, "Unauthorized")
+        if self.broken > 0:
+            self.broken -= 1
+            return _status(503, "starting")
         if path in self.forbidden:
             return _status(403, "forbidden")
         match request.method:
@@ -148,7 +152,7 @@ class Cluster:
             if before is not None:
                 made["metadata"]["uid"] = before["metadata"]["uid"]
             self.put(path, made | {"applied": body})
-        return JSONResponse(made, 201)
+        return JSONResponse(made, 201 if before is None else 200)
 
     def _pod(self, body: Object, request: Request) -> Response:
         assert request.query_params["dryRun"] == "All", "nothing may make a pod"

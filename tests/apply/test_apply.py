@@ -9,11 +9,14 @@ import pytest
 
 from relume.config.cluster.api import KubernetesApi, Unreachable
 from relume.config.cluster.applying import Choices, apply
-from relume.config.cluster.manifests import Manifest, Source
+from relume.config.cluster.blame import is_about_devices
+from relume.config.cluster.manifests import Manifest, Source, read_source
 from relume.config.cluster.policy import PolicyNotInForce
 from relume.config.cluster.refusals import NotApplied
 from relume.config.cluster.waiting import NotReady, ReadyWithoutDevice
 from relume.config.cluster.writer import Writer
+from relume.config.errors import InvalidInput
+from relume.config.render import Options
 
 from . import world
 from .cluster import POLICY_PATH, Cluster
@@ -221,25 +224,44 @@ def test_a_claim_that_cannot_be_allocated_is_explained_once_by_clause_and_device
     assert "NVIDIA T4" in report.sentence and "22Gi" in report.sentence
 
 
-def test_the_wait_ends_with_what_kserve_says_and_goes_over_an_unreachable_server(
-    tmp_path: Path,
-) -> None:
+def test_the_wait_ends_with_what_kserve_says(tmp_path: Path) -> None:
     cluster = Cluster()
-    failure = {"reason": "NoSupportingRuntime", "message": "no runtime found"}
-    cluster.at(
-        2,
-        cluster.status(
-            world.SERVICE,
-            conditions=conditions_of_a_failed_service(),
-            modelStatus={"lastFailureInfo": failure},
-        ),
-    )
+    failure = {"lastFailureInfo": {"reason": "NoSupportingRuntime", "message": "no runtime found"}}
+    failed = conditions_of_a_failed_service()
+    cluster.at(2, cluster.status(world.SERVICE, conditions=failed, modelStatus=failure))
     with pytest.raises(NotReady) as caught:
         applied(cluster, tmp_path, world.source(tmp_path), Choices(wait_s=20))
     assert "not ready after 20 s" in str(caught.value)
     assert "PredictorReady ReconcileFailed: expected 0 <= 3600 <= 600" in str(caught.value)
     assert "NoSupportingRuntime: no runtime found" in str(caught.value)
     assert cluster.clock < 30
+
+
+def test_the_wait_goes_over_a_server_that_restarts(tmp_path: Path) -> None:
+    cluster = Cluster()
+    world.settle(cluster, 20)
+
+    def restart() -> None:
+        cluster.broken = 3
+
+    cluster.at(4, restart)
+    told = applied(cluster, tmp_path, world.source(tmp_path))
+    assert "503" in told.text and "Trigger models/chat: ready" in told.lines
+
+
+@pytest.mark.parametrize(
+    ("why", "about"),
+    [
+        ("0/1 nodes are available: 1 cannot allocate all claims", True),
+        ("1 Insufficient deviceclass.resource.kubernetes.io/nope", True),
+        ("1 Insufficient nvidia.com/gpu", True),
+        ("class badkey: selector #0: CEL runtime error: no such key: nokey", True),
+        ("1 Insufficient cpu", False),
+        ("1 node(s) had untolerated taint {x: y}", False),
+    ],
+)
+def test_what_the_scheduler_says_of_devices_is_told_from_the_rest(why: str, about: bool) -> None:
+    assert is_about_devices(why) == about
 
 
 def conditions_of_a_failed_service() -> list[dict[str, str]]:
@@ -273,10 +295,6 @@ def test_a_service_at_zero_is_ready_and_its_devices_are_left_to_the_first_reques
 
 
 def test_no_image_no_apply(tmp_path: Path) -> None:
-    from relume.config.cluster.manifests import read_source
-    from relume.config.errors import InvalidInput
-    from relume.config.render import Options
-
     (tmp_path / "chat.yaml").write_text(world.TEXT)
     found = read_source([tmp_path / "chat.yaml"], Options())
     cluster = Cluster()

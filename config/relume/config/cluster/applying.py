@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relume.config.cluster.api import Answer, ClusterApi
+from relume.config.cluster.api import Answer, ClusterApi, Forbidden
 from relume.config.cluster.manifests import SERVICES, Manifest, Source
 from relume.config.cluster.pace import Pace
 from relume.config.cluster.parts import objects, text
@@ -127,16 +127,19 @@ def _services(manifests: Sequence[Manifest]) -> list[Manifest]:
 
 def _apply_one(writer: Writer, one: Manifest, done: list[Manifest], progress: Progress) -> None:
     progress.now(f"applying {one.title}")
-    before = writer.read(one)
+    before = _version(writer, one)
     answer = writer.apply(one, dry_run=False)
     if not answer.ok:
         raise NotApplied((refusal(one, answer),), tuple(done))
     done.append(one)
-    progress.say(f"{one.title}: {_what(before, answer)}", "good")
+    same = before == text(answer.body, "metadata", "resourceVersion")
+    what = "created" if answer.code == 201 else "unchanged" if same else "changed"
+    progress.say(f"{one.title}: {what}", "good")
 
 
-def _what(before: object, answer: Answer) -> str:
-    if before is None:
-        return "created"
-    version = ("metadata", "resourceVersion")
-    return "unchanged" if text(before, *version) == text(answer.body, *version) else "changed"
+def _version(writer: Writer, one: Manifest) -> str:
+    """The version that is there, "" where there is none or it may not be read."""
+    try:
+        return text(writer.read(one), "metadata", "resourceVersion")
+    except Forbidden:
+        return ""

@@ -3,6 +3,7 @@
 Kubernetes says "cannot allocate all claims"; `relume.config.claims` names the clause and devices.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,8 @@ _INVENTORY = (
     ("DeviceTaintRule", f"{_DRA}/v1/devicetaintrules"),
     ("Node", "/api/v1/nodes"),
 )
+# "Insufficient cpu" is not about devices; a resource with a domain may be.
+_ABOUT_DEVICES = re.compile(r"(?i)\bclaims?\b|device|\bCEL\b|insufficient \S+/")
 _CLUSTER = Path("the cluster")
 
 
@@ -32,8 +35,7 @@ class NotExplained(RelumeError):
 
 def is_about_devices(why: str) -> bool:
     """Whether what the scheduler says may be about devices."""
-    words = ("claim", "deviceclass", "device", "insufficient", "cel")
-    return any(word in why.lower() for word in words)
+    return _ABOUT_DEVICES.search(why) is not None
 
 
 def explain_pod(api: ClusterApi, pod: Json) -> Sequence[Report]:

@@ -54,6 +54,47 @@ async def test_a_sweep_removes_what_everybody_settled_once_no_duplicate_can_come
         await log.close()
 
 
+async def test_the_last_of_many_triggers_keeps_its_events_and_its_place(tmp_path: Path) -> None:
+    triggers = [f"t{number:03}" for number in range(260)]  # nats-server lists 256 at a time
+    clock = VirtualClock()
+    async with NatsServer(tmp_path) as server:
+        log = await JetStreamLog.connect(server.url, SETTINGS, clock)
+        await log.open_broker(BROKER, triggers)
+        await log.append(BROKER, envelope(1), 5.0)
+        for trigger in triggers[:-1]:
+            [held] = await log.cursor(BROKER, trigger).fetch(1)
+            await held.settle()
+            await log.cursor(BROKER, trigger).confirm()
+        await log.sweep()
+        await clock.advance(SETTINGS.duplicate_window_s)
+        await log.sweep()
+        assert await kept(log) == 1
+        await log.close()
+        again = await JetStreamLog.connect(server.url, SETTINGS, clock)
+        await again.open_broker(BROKER, triggers)
+        assert [again.cursor(BROKER, each).waiting for each in triggers[-2:]] == [0, 1]
+        await again.close()
+
+
+async def test_what_goes_with_a_trigger_that_is_gone_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with NatsServer(tmp_path) as server:
+        for triggers in (["kept", "idle"], ["kept", "busy.one"], ["kept"]):
+            log = await JetStreamLog.connect(server.url, SETTINGS, SystemClock())
+            await log.open_broker(BROKER, triggers)
+            await log.append(BROKER, envelope(len(triggers[-1])), 5.0)
+            if "idle" in triggers:
+                [held] = await log.cursor(BROKER, "idle").fetch(1)
+                await held.settle()
+                await log.cursor(BROKER, "idle").confirm()
+            await log.close()
+    said = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert said == [
+        "broker_default_b: Trigger busy.one is gone, and 1 events go with it that waited for it"
+    ]
+
+
 async def test_a_restarted_server_still_knows_what_it_stored(tmp_path: Path) -> None:
     async with NatsServer(tmp_path) as server:
         log = await JetStreamLog.connect(server.url, SETTINGS, SystemClock())

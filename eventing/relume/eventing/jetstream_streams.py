@@ -112,11 +112,14 @@ async def ensure_consumers(
     stream = streams.stream
     wanted = {_token(trigger): trigger for trigger in triggers}
     known: dict[str, ConsumerConfig] = {}
-    for present in await jetstream.consumers_info(stream):
+    for present in await _consumers(jetstream, stream):
         if present.name in wanted and present.config is not None:
             known[present.name] = present.config
         else:
-            log.info("%s: Trigger %s is gone, its events go with it", stream, present.name)
+            waiting = (present.num_pending or 0) + (present.num_ack_pending or 0)
+            level = logging.WARNING if waiting else logging.INFO
+            words = "%s: Trigger %s is gone, and %d events go with it that waited for it"
+            log.log(level, words, stream, present.name.replace("=", "."), waiting)
             await jetstream.delete_consumer(stream, present.name)
     consumers = {}
     for name, trigger in wanted.items():
@@ -160,11 +163,19 @@ async def sweep(
     old = 0
     while streams.marks and streams.marks[0][0] <= now - window_s:
         old = streams.marks.popleft()[1]
-    consumers = await jetstream.consumers_info(streams.stream)
+    consumers = await _consumers(jetstream, streams.stream)
     settled = [each.ack_floor.stream_seq for each in consumers if each.ack_floor]
     if (done := min([old, *settled])) > 0:
         await jetstream.purge_stream(streams.stream, seq=done + 1)
     streams.found((await jetstream.stream_info(streams.stream)).state)
+
+
+async def _consumers(jetstream: JetStreamContext, stream: str) -> list[ConsumerInfo]:
+    """All of them: nats-server tells 256 at a time."""
+    found: list[ConsumerInfo] = []
+    while page := await jetstream.consumers_info(stream, offset=len(found)):
+        found += page
+    return found
 
 
 async def _ensure_stream(

@@ -1,5 +1,6 @@
 """What every EventLog promises about batches and about being full."""
 
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import pytest
 
 from relume.eventing.broker import BrokerFull, BrokerKey, ClosableLog, EventTooLarge
 from relume.eventing.clock import SystemClock
+from relume.eventing.delivery import DeadLetter, dead_letter_event
 from relume.eventing.envelope import Envelope
 from relume.eventing.event import CloudEvent
 from relume.eventing.jetstream import JetStreamLog
 from relume.eventing.memory import MemoryLog
 from relume.eventing.nats_server import NatsServer
+from relume.eventing.policy import DeliveryPolicy
 from relume.eventing.settings import MAX_MESSAGE_BYTES, EventingSettings
 
 BROKER = BrokerKey("default", "b")
@@ -114,6 +117,21 @@ async def test_a_reply_and_a_dead_letter_have_room_in_a_full_broker(log: Closabl
         await log.admit(BROKER)
     assert await log.append(BROKER, envelope(5), 5.0)
     await log.bury(BROKER, "one", envelope(6), 5.0)
+    assert log.buried(BROKER) == 1
+
+
+async def test_the_largest_event_that_is_stored_fits_as_a_dead_letter(log: ClosableLog) -> None:
+    size = MAX_MESSAGE_BYTES
+    while True:
+        size -= 1024
+        with contextlib.suppress(EventTooLarge):
+            assert await log.append(BROKER, envelope(1, size), 5.0)
+            break
+    policy = DeliveryPolicy()
+    letter = DeadLetter("rejected", 400, b"x" * 64 * 1024)
+    url = f"http://subscriber/{'x' * 2_000}"
+    event = dead_letter_event(envelope(1, size).event, letter, url, policy.profile)
+    await log.bury(BROKER, "one", Envelope(event, {"x-request-id": "1"}), 5.0)
     assert log.buried(BROKER) == 1
 
 

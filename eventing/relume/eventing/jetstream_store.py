@@ -17,10 +17,10 @@ from relume.eventing.broker import DiskFull, EventTooLarge, StoreUnavailable
 from relume.eventing.clock import Clock
 from relume.eventing.envelope import Envelope
 from relume.eventing.jetstream_requests import NoAnswer, Outgoing, Requests
+from relume.eventing.settings import MAX_STORED_BYTES
 
 _ANSWER_WITHIN_S = 5.0
 _TRY_AGAIN_S = 0.1
-_HEADROOM_BYTES = 4096  # for the headers of a message
 _ONLY_ONCE = {"Nats-Expected-Last-Subject-Sequence": "0"}
 # err_code of nats-server: wrong last sequence; and its store has reached its limit.
 _NOT_EMPTY = (10071, 10164)
@@ -57,17 +57,19 @@ class JetStreamStore:
     ) -> Stored:
         """Return when nats-server has it. Raises StoreUnavailable, DiskFull, EventTooLarge.
 
-        `once`: only when nothing lies under the subject, however long ago it was stored.
+        `once`: only when nothing lies under the subject, however long ago it was stored. For dead
+        letters, which have grown since they were stored first, and for what was one.
         """
         headers = {"Nats-Msg-Id": key, **(_ONLY_ONCE if once else {})}
-        [stored] = await self._put(subject, [(self._packed(envelope), headers)], patience_s)
+        payload = envelope.pack() if once else _packed(envelope)
+        [stored] = await self._put(subject, [(payload, headers)], patience_s)
         return stored
 
     async def put_all(
         self, subject: str, envelopes: Sequence[tuple[str, Envelope]], patience_s: float
     ) -> list[Stored]:
         """The same for many, each with its key; what was stored before an error stays stored."""
-        messages = [(self._packed(each), {"Nats-Msg-Id": key}) for key, each in envelopes]
+        messages = [(_packed(each), {"Nats-Msg-Id": key}) for key, each in envelopes]
         give_up = self._clock.monotonic() + patience_s
         stored: list[Stored] = []
         for start in range(0, len(messages), _BATCH):
@@ -76,12 +78,6 @@ class JetStreamStore:
                 left_s = max(0.0, give_up - self._clock.monotonic())
                 stored += await self._put(subject, batch, left_s)
         return stored
-
-    def _packed(self, envelope: Envelope) -> bytes:
-        payload = envelope.pack()
-        if len(payload) > self._client.max_payload - _HEADROOM_BYTES:
-            raise EventTooLarge(f"{len(payload)} bytes do not fit one message")
-        return payload
 
     async def _put(
         self, subject: str, messages: Sequence[Outgoing], patience_s: float
@@ -124,6 +120,13 @@ class JetStreamStore:
                 await self.connected.wait()
         except TimeoutError:
             raise NoAnswer("nats-server is not running") from None
+
+
+def _packed(envelope: Envelope) -> bytes:
+    payload = envelope.pack()
+    if len(payload) > MAX_STORED_BYTES:
+        raise EventTooLarge(f"{len(payload)} bytes do not fit one message")
+    return payload
 
 
 def _stored(answer: Msg, size: int) -> Stored:

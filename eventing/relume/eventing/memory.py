@@ -8,7 +8,7 @@ from relume.eventing.broker import BrokerFull, BrokerKey, EventTooLarge
 from relume.eventing.clock import Clock
 from relume.eventing.envelope import Envelope, identity
 from relume.eventing.memory_dead_letters import MemoryDeadLetters
-from relume.eventing.settings import MAX_MESSAGE_BYTES, EventingSettings
+from relume.eventing.settings import MAX_STORED_BYTES, EventingSettings
 
 
 @dataclass(slots=True)
@@ -174,6 +174,6 @@ class MemoryLog:
 
 def _packed(envelope: Envelope) -> bytes:
     payload = envelope.pack()
-    if len(payload) > MAX_MESSAGE_BYTES:
+    if len(payload) > MAX_STORED_BYTES:
         raise EventTooLarge(f"{len(payload)} bytes do not fit one message")
     return payload

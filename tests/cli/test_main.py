@@ -99,6 +99,14 @@ def test_an_error_inside_a_task_group_is_told_like_any_other(
     assert capsys.readouterr().err == "relume: it broke\n"
 
 
+def test_what_a_subscriber_said_cannot_control_the_terminal(
+    fail: Fail, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fail(RelumeError("e-1 is a dead letter: rejected: \x1b[31mred\r\n  ^")) == 1
+    said = capsys.readouterr().err
+    assert said == "relume: e-1 is a dead letter: rejected: \ufffd[31mred\ufffd\n  ^\n"
+
+
 def test_an_operating_system_error_names_the_path(
     fail: Fail, capsys: pytest.CaptureFixture[str]
 ) -> None:

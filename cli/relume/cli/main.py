@@ -117,11 +117,14 @@ def _say(error: RelumeError | OSError | BaseExceptionGroup) -> int:
     cause = _deliberate(error)
     if cause is None or os.environ.get("RELUME_DEBUG") == "1":
         raise error
+    from relume.cli.screen import printable
+
     if isinstance(cause, RelumeError):
-        print(f"relume: {cause}", file=sys.stderr)
+        # Some repeat what a subscriber said.
+        print(f"relume: {printable(str(cause))}", file=sys.stderr)
         return cause.exit_code
     place = f": {cause.filename}" if cause.filename else ""
-    print(f"relume: {cause.strerror}{place}", file=sys.stderr)
+    print(f"relume: {cause.strerror}{printable(place)}", file=sys.stderr)
     return 1
 
 

@@ -66,6 +66,12 @@ def test_the_control_api_refuses_what_is_no_expression(plane: "StandIn") -> None
     assert answer.text.startswith("filter: character 8: ")
 
 
+@pytest.mark.parametrize("replay", ["-1", "1e3", "", "9" * 5000])
+def test_the_control_api_refuses_what_is_no_number(plane: "StandIn", replay: str) -> None:
+    answer = httpx.get(f"{plane.url}/relume/events", params={"replay": replay})
+    assert (answer.status_code, answer.text) == (400, "replay: write a number\n")
+
+
 @pytest.mark.parametrize(
     ("text", "position", "lines"),
     [

@@ -281,6 +281,7 @@ def test_purge_asks_first_and_takes_no_for_an_answer(
         (["1", "--all"], "not both"),
         (["1", "--reason", "rejected"], "not both"),
         (["--all", "--older-than", "soon"], "--older-than"),
+        (["--all", "--older-than=-168h"], "an age is not negative"),
         (["--all", "--yes-please"], "No such option"),
         (["0"], "0 is not in the range"),
         (["--all"], "choose one with --broker"),

@@ -69,6 +69,9 @@ def _before(older_than: str | None) -> datetime | None:
     if older_than is None:
         return None
     try:
-        return datetime.now(UTC) - timedelta(seconds=go_duration(older_than))
+        age_s = go_duration(older_than)
+        if age_s < 0:
+            raise BadUsage(f"--older-than {older_than}: an age is not negative")
+        return datetime.now(UTC) - timedelta(seconds=age_s)
     except (ValueError, OverflowError) as error:
         raise BadUsage(f"--older-than: {error}") from None

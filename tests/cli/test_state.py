@@ -30,6 +30,12 @@ def test_the_addresses_are_there_while_the_plane_serves_and_not_after(tmp_path: 
     assert not folder.plane_json.exists()
 
 
+def test_nobody_else_may_read_what_a_plane_keeps(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path / "state")
+    with folder.held():
+        assert folder.path.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_second_plane_on_the_same_folder_is_refused_by_name(tmp_path: Path) -> None:
     folder = StateFolder(tmp_path)
     with folder.held(), folder.published(PLANE):

@@ -54,7 +54,8 @@ class StateFolder:
         The kernel drops the lock when the process ends in any way, so a crash leaves nothing to
         clean up. Raises StateInUse when another plane has it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        # For nobody else: the logs hold what models were asked.
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             try:

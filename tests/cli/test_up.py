@@ -177,6 +177,24 @@ def test_an_event_goes_through_the_plane_and_the_answer_is_printed(
     assert status["template"] == {"state": "off"}
 
 
+def test_a_broker_is_asked_in_http_whatever_a_client_would_rather_speak(
+    manifest: Path, state: Path
+) -> None:
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    with up(manifest) as process:
+        url = f"{addresses(state)['broker']}/default/inbox"
+        event = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t"}
+        assert httpx.get(url, headers=upgrade).status_code == 405
+        assert httpx.post(url, headers=upgrade | event).status_code == 202
+        process.terminate()
+        assert "Traceback" not in process.communicate(timeout=WITHIN_S)[1]
+
+
 def test_the_plane_says_what_it_serves_and_what_it_does_not_honour(
     manifest: Path, state: Path
 ) -> None:

@@ -169,7 +169,7 @@ class LocalPlane:
         await eventing.start()
         self._eventing = eventing
         group.create_task(eventing.wait())  # if it fails, the plane ends and says why
-        server = HttpServer(Catalogue(eventing.app), listening)
+        server = HttpServer(Catalogue(eventing.app), listening, websockets=False)
         serve = group.create_task(server.serve())
 
         async def stop() -> None:

@@ -18,12 +18,13 @@ class _Uvicorn(uvicorn.Server):
 
 
 class HttpServer:
-    """Serves one ASGI app until `stop`."""
+    """Serves one ASGI app until `stop`; without `websockets`, it is asked in HTTP alone."""
 
-    def __init__(self, app: ASGIApp, listening: socket.socket) -> None:
+    def __init__(self, app: ASGIApp, listening: socket.socket, *, websockets: bool = True) -> None:
         config = uvicorn.Config(
             app,
             interface="asgi3",
+            ws="auto" if websockets else "none",
             lifespan="off",
             access_log=False,
             log_config=None,

@@ -10,9 +10,8 @@ from relume.config.doctor import examine
 from relume.config.render.folder import write
 from tests.render.cases import CASES, Case, rendered
 
-#: Warnings that stay: a spare device is the cluster's to have; the lease of a NATS Broker need not
-#: cover ten answers, because the rendered Broker fetches one event at a time.
-LEFT = {"second-device", "lease-shorter-than-answer"}
+#: Warnings that stay: a spare device is the cluster's to have.
+LEFT = {"second-device"}
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])

@@ -7,6 +7,7 @@ import pytest
 
 from relume.config.render import Options, Rendering
 from relume.config.render.budget import backoff_s, whole_budget
+from relume.config.render.options import BrokerClass
 from tests.render.rendering import (
     GPU,
     broker,
@@ -107,6 +108,37 @@ def test_a_triggers_delivery_says_what_it_hides_of_its_brokers(tmp_path: Path) -
         "backoffDelay": "PT5M",
         "format": "binary",
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "own", "kept"),
+    [
+        ("mt", "delivery: {timeout: PT1S}", set()),
+        ("kafka", "delivery: {timeout: PT1S}", set()),
+        ("rabbitmq", "delivery: {timeout: PT1S}", {"deadLetterSink"}),
+        ("nats", "delivery: {timeout: PT1S}", {"deadLetterSink"}),
+        ("rabbitmq", "", set()),  # without one of its own it takes the Broker's as a whole
+        ("nats", "", {"deadLetterSink", "retry"}),
+    ],
+)
+@pytest.mark.parametrize("asks_a_service", [True, False])
+def test_a_trigger_keeps_what_its_class_of_broker_would_not_give_it(
+    kind: BrokerClass, own: str, kept: set[str], asks_a_service: bool, tmp_path: Path
+) -> None:
+    given = broker("delivery: {retry: 9, deadLetterSink: {uri: 'http://lost.example/'}}")
+    asked = trigger(own)
+    if not asks_a_service:
+        asked = asked.replace(
+            "{ref: {apiVersion: serving.kserve.io/v1beta1, kind: InferenceService, name: chat}}",
+            "{uri: 'http://a.example/'}",
+        )
+    rendering = render_text(tmp_path, service(), given, asked, options=Options(broker=kind))
+    if asks_a_service:  # it has a delivery then, made of the budget
+        sink = kind in ("rabbitmq", "nats")
+        assert ("deadLetterSink" in delivery(rendering)) == sink
+    else:
+        written = find(rendering, "Trigger")["spec"].get("delivery", {})
+        assert written.keys() - {"timeout"} == kept
 
 
 def test_a_subscriber_that_is_no_service_keeps_its_delivery(tmp_path: Path) -> None:

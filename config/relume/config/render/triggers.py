@@ -45,11 +45,13 @@ def render_trigger(
     if delivery is not None and delivery.retry_after_max_s is not None:
         why = f"Trigger {original.namespace}/{original.name} has delivery.retryAfterMax"
         book.need(Setting(EVENTING, "config-features", "delivery-retryafter", "Enabled", why))
-    if subscriber is None:
-        return
     written = broker_original.body().get("spec")
     inherited = written.get("delivery") if isinstance(written, dict) else None
-    _deliver(draft, trigger.delivery, broker, inherited, subscriber.budget)
+    if subscriber is not None:
+        _deliver(draft, trigger.delivery, broker, inherited, subscriber.budget)
+    _say_again(draft, inherited, kind)
+    if subscriber is None:
+        return
     if kind == "kafka" and draft.get(*_NOTES, DELIVERY_ORDER) is None:
         reason = "in order it is one event of a partition at a time, and vLLM batches nothing"
         draft.set((*_NOTES, DELIVERY_ORDER), "unordered", rules.IN_FLIGHT, reason)
@@ -65,7 +67,7 @@ def _deliver(
     """Timeout, retries and backoff.
 
     A Trigger's delivery hides its Broker's, of which Knative then takes the dead letter sink alone;
-    so what was `written` there is said again.
+    so what else was `written` there is said again.
     """
     given = own or broker.delivery or Delivery()
     retries = _DEFAULT_RETRIES if given.retry is None else given.retry
@@ -88,6 +90,24 @@ def _deliver(
         wanted |= {name: (written[name], reason) for name in sorted(copied)}
     for name, (value, reason) in wanted.items():
         draft.set((*_DELIVERY, name), value, rules.DELIVERY, reason)
+
+
+def _say_again(draft: Draft, written: Json, kind: BrokerClass | None) -> None:
+    """What a Trigger does not take from its Broker's delivery, as it was `written` there.
+
+    RabbitMQ's takes nothing beside a delivery of its own, the dead letter sink included (its
+    dispatcher acknowledges and publishes to no exchange); NATS's never takes anything.
+    Sources: eventing-rabbitmq pkg/reconciler/trigger/trigger.go, eventing-natss
+    pkg/broker/{trigger,filter}/reconciler.go.
+    """
+    given = draft.get(*_DELIVERY) is not None
+    if not isinstance(written, dict) or not (kind == "nats" or (kind == "rabbitmq" and given)):
+        return
+    names = {"deadLetterSink"} if given else set(written)
+    for name in sorted(names & written.keys()):
+        if draft.get(*_DELIVERY, name) is None:
+            reason = "the Broker's, which this class of Broker does not use for a Trigger"
+            draft.set((*_DELIVERY, name), written[name], rules.DELIVERY, reason)
 
 
 def _parallelism(service: InferenceService) -> int:

@@ -83,6 +83,15 @@ def test_what_is_shared_stays_while_another_service_of_ours_is_there(tmp_path: P
     assert fates["InferenceService"] == fates["Trigger"] == ""
 
 
+def test_what_is_shared_stays_where_others_may_not_be_seen(tmp_path: Path) -> None:
+    cluster, source = Cluster(), world.source(tmp_path)
+    with after_apply(cluster, tmp_path, source) as writer:
+        cluster.forbidden.add("/apis/serving.kserve.io/v1beta1/inferenceservices")
+        fates = {fate.manifest.kind: fate.kept for fate in plan_removal(source, writer)}
+    assert fates["DeviceClass"] == "InferenceService that you may not see may use it"
+    assert fates["InferenceService"] == ""
+
+
 def test_a_service_that_does_not_go_keeps_its_policy(tmp_path: Path) -> None:
     cluster, source = Cluster(), world.source(tmp_path, "admission")
     with after_apply(cluster, tmp_path, source) as writer:

@@ -11,7 +11,6 @@ import click
 from rich.status import Status
 from rich.text import Text
 
-from relume.cli.errors import BadUsage
 from relume.cli.screen import Screen, printable
 
 if TYPE_CHECKING:
@@ -49,13 +48,10 @@ class Target:
     namespace: str | None
 
     def api(self) -> "KubernetesApi":
-        """Raises Unreachable, and BadUsage where the `kubernetes` package is missing."""
+        """Raises Unreachable, and ClientMissing where there is no Kubernetes client."""
         from relume.config.cluster.api import KubernetesApi
 
-        try:
-            return KubernetesApi.of_context(self.context, self.kubeconfig)
-        except ImportError as error:
-            raise BadUsage(f"{error}: install relume[cluster]") from error
+        return KubernetesApi.of_context(self.context, self.kubeconfig)
 
 
 def cluster_options(command: Callable[..., R]) -> Callable[..., R]:

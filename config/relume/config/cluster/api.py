@@ -33,6 +33,12 @@ class Forbidden(RelumeError):
     reason = "not-readable"
 
 
+class ClientMissing(RelumeError):
+    """The `kubernetes` package is not installed."""
+
+    reason = "client-missing"
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The status of an answer, and its JSON: the object, or a `Status` that says what is wrong."""
@@ -79,9 +85,12 @@ class KubernetesApi:
     def of_context(cls, context: str | None, kubeconfig: Path | None = None) -> "KubernetesApi":
         """The context's API server; in a pod without a kubeconfig the pod's own.
 
-        Raises Unreachable for a context that no kubeconfig has.
+        Raises Unreachable for a context that no kubeconfig has, and ClientMissing.
         """
-        from kubernetes import config
+        try:
+            from kubernetes import config
+        except ImportError as error:
+            raise ClientMissing("no Kubernetes client here: install relume[cluster]") from error
 
         file = None if kubeconfig is None else str(kubeconfig)
         try:

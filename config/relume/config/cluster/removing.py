@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relume.config.cluster.api import Json
+from relume.config.cluster.api import Forbidden, Json
 from relume.config.cluster.manifests import Manifest, Source
 from relume.config.cluster.pace import Pace
 from relume.config.cluster.parts import text
@@ -37,12 +37,11 @@ def plan_removal(source: Source, writer: Writer) -> list[Fate]:
 
     What every service may share (DeviceClasses, runtimes, the policy) stays while the cluster has
     another InferenceService that we applied; Namespaces stay, as they may hold what is not ours.
+    Raises Unreachable, and Forbidden for a document that may not be read.
     """
     manifests = tuple(map(writer.placed, source.manifests))
     named = {(one.namespace, one.name) for one in manifests if one.kind == "InferenceService"}
-    others = [
-        one for one in writer.api.list(_SERVICES) or () if ours(one) and _key(one) not in named
-    ]
+    others = _others(writer, named)
     fates = []
     for one in reversed(manifests):
         found = writer.read(one)
@@ -53,17 +52,26 @@ def plan_removal(source: Source, writer: Writer) -> list[Fate]:
     return fates
 
 
+def _others(writer: Writer, named: set[tuple[str, str]]) -> list[str]:
+    """What may share the cluster-wide documents with the services that go."""
+    try:
+        found = writer.api.list(_SERVICES) or ()
+    except Forbidden:
+        return ["that you may not see"]
+    return ["/".join(_key(one)) for one in found if ours(one) and _key(one) not in named]
+
+
 def _key(found: Json) -> tuple[str, str]:
     return text(found, "metadata", "namespace"), text(found, "metadata", "name")
 
 
-def _why_kept(one: Manifest, found: Json, others: Sequence[Json]) -> str:
+def _why_kept(one: Manifest, found: Json, others: Sequence[str]) -> str:
     if not ours(found):
         return "relume did not apply it"
     if one.kind == "Namespace":
         return "it may hold what these files do not name"
     if not one.namespace and others:
-        return f"InferenceService {'/'.join(_key(others[0]))} may use it"
+        return f"InferenceService {others[0]} may use it"
     return ""
 
 

@@ -12,6 +12,7 @@ import yaml
 
 from relume.config.admission import Cluster
 from relume.config.cluster.api import ClusterApi, Forbidden, Json
+from relume.config.cluster.parts import objects, part
 from relume.config.findings import Finding
 from relume.config.reasons import REASONS
 
@@ -94,19 +95,9 @@ def _served(api: ClusterApi) -> set[str]:
     groups = (api.get("/apis") or {}).get("groups")
     return {
         str(version.get("groupVersion"))
-        for group in _objects(groups)
-        for version in _objects(group.get("versions"))
+        for group in objects(groups)
+        for version in objects(group.get("versions"))
     }
-
-
-def _objects(value: object) -> list[Json]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-
-
-def _part(value: object, *path: str) -> object:
-    for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
 
 
 def _check_version(version: str) -> Iterator[Finding]:
@@ -130,7 +121,7 @@ def _check_apis(served: set[str]) -> Iterator[Finding]:
 
 
 def _data(api: ClusterApi, namespace: str, name: str) -> Mapping[str, str]:
-    found = _part(api.get(f"/api/v1/namespaces/{namespace}/configmaps/{name}"), "data")
+    found = part(api.get(f"/api/v1/namespaces/{namespace}/configmaps/{name}"), "data")
     return {k: str(v) for k, v in found.items()} if isinstance(found, dict) else {}
 
 
@@ -165,8 +156,8 @@ def _check_devices(api: ClusterApi, served: set[str]) -> Iterator[Finding]:
     drivers: dict[str, int] = {}
     nodes: dict[str, set[str]] = {}
     for one in _newest(slices):
-        driver, node = str(_part(one, "spec", "driver")), str(_part(one, "spec", "nodeName") or "")
-        drivers[driver] = drivers.get(driver, 0) + len(_objects(_part(one, "spec", "devices")))
+        driver, node = str(part(one, "spec", "driver")), str(part(one, "spec", "nodeName") or "")
+        drivers[driver] = drivers.get(driver, 0) + len(objects(part(one, "spec", "devices")))
         nodes.setdefault(node, set()).add(driver)
     if not any(drivers.values()):
         yield _say("no-slices", "resourceslices", "no ResourceSlice lists a device")
@@ -184,11 +175,11 @@ def _newest(slices: Sequence[Json]) -> Iterator[Json]:
 
 
 def _pool(one: Json) -> tuple[str, str]:
-    return str(_part(one, "spec", "driver")), str(_part(one, "spec", "pool", "name"))
+    return str(part(one, "spec", "driver")), str(part(one, "spec", "pool", "name"))
 
 
 def _generation(one: Json) -> int:
-    value = _part(one, "spec", "pool", "generation")
+    value = part(one, "spec", "pool", "generation")
     return value if isinstance(value, int) else 0
 
 
@@ -196,15 +187,15 @@ def _check_plugins(api: ClusterApi, drivers: Mapping[str, set[str]]) -> Iterator
     """One resource name on one node both from a device plugin and through a DeviceClass."""
     names: dict[str, Json] = {}
     for one in api.list("/apis/resource.k8s.io/v1/deviceclasses") or ():
-        name = _part(one, "spec", "extendedResourceName")
+        name = part(one, "spec", "extendedResourceName")
         if isinstance(name, str):
             names[name] = one
     for node in api.list("/api/v1/nodes") or ():
-        node_name = str(_part(node, "metadata", "name"))
-        capacity = _part(node, "status", "capacity")
+        node_name = str(part(node, "metadata", "name"))
+        capacity = part(node, "status", "capacity")
         for name in sorted(names.keys() & set(capacity if isinstance(capacity, dict) else ())):
-            held = str(_part(capacity, name))
-            selectors = json.dumps(_part(names[name], "spec", "selectors") or [])
+            held = str(part(capacity, name))
+            selectors = json.dumps(part(names[name], "spec", "selectors") or [])
             here = drivers.get(node_name, set())
             meant = {driver for driver in here if driver in selectors} or here
             if held != "0" and meant:
@@ -212,7 +203,7 @@ def _check_plugins(api: ClusterApi, drivers: Mapping[str, set[str]]) -> Iterator
                     "plugin-beside-driver",
                     f"nodes/{node_name}",
                     f"{name}: {held} from a device plugin, and {', '.join(sorted(meant))} through "
-                    f"the DeviceClass {_part(names[name], 'metadata', 'name')}",
+                    f"the DeviceClass {part(names[name], 'metadata', 'name')}",
                 )
 
 
@@ -222,7 +213,7 @@ def _check_brokers(api: ClusterApi, served: set[str], classes: Sequence[str]) ->
     default = _default_class(_data(api, EVENTING, "config-br-defaults"))
     yield _say("cluster-fact", "config-br-defaults", f"the default broker class is {default}")
     deployments = api.list(f"/apis/apps/v1/namespaces/{EVENTING}/deployments") or ()
-    running = [str(_part(one, "metadata", "name")) for one in deployments]
+    running = [str(part(one, "metadata", "name")) for one in deployments]
     for wanted in dict.fromkeys(name or default for name in (*classes, default)):
         controller = _CONTROLLERS.get(wanted)
         if controller is None or not any(controller in name for name in running):
@@ -235,7 +226,7 @@ def _default_class(data: Mapping[str, str]) -> str:
         found = yaml.safe_load(data.get("default-br-config", "")) or {}
     except yaml.YAMLError:
         found = {}
-    chosen = _part(found, "clusterDefault", "brokerClass")
+    chosen = part(found, "clusterDefault", "brokerClass")
     return chosen if isinstance(chosen, str) else "MTChannelBasedBroker"
 
 

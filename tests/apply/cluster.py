@@ -147,7 +147,9 @@ class Cluster:
         if before is not None and before.get("applied") == body:
             return JSONResponse(before)
         made = deepcopy(body)
-        made["metadata"]["managedFields"] = [{"manager": "relume", "operation": "Apply"}]
+        made["metadata"]["managedFields"] = [
+            {"manager": "relume", "operation": "Apply", "time": "2026-11-23T10:00:00Z"}
+        ]
         if not dry:
             if before is not None:
                 made["metadata"]["uid"] = before["metadata"]["uid"]

@@ -182,6 +182,40 @@ def test_a_pod_that_is_ready_without_its_claim_is_an_error_at_once(
         applied(cluster, tmp_path, world.source(tmp_path, route))
 
 
+def earlier_pod() -> dict[str, object]:
+    """A pod of the service as it was before it asked for a device."""
+    pod = world.pod(ready=True)
+    pod["metadata"]["creationTimestamp"] = "2026-11-22T10:00:00Z"
+    pod["metadata"]["labels"]["serving.knative.dev/revision"] = "chat-00001"
+    return pod
+
+
+def test_a_pod_of_the_revision_before_is_not_taken_for_one_without_its_device(
+    tmp_path: Path,
+) -> None:
+    cluster = Cluster()
+    cluster.put(world.POD, earlier_pod())
+    latest = {"components": {"predictor": {"latestCreatedRevision": "chat-00002"}}}
+    cluster.at(6, cluster.status(world.SERVICE, **latest))
+    cluster.at(60, cluster.status(world.SERVICE, conditions=world.conditions("True"), **latest))
+    for path in (world.BROKER, world.TRIGGER):
+        cluster.at(8, cluster.status(path, conditions=world.conditions("True")))
+    told = applied(cluster, tmp_path, world.source(tmp_path))
+    assert cluster.clock >= 60 and "InferenceService models/chat: ready" in told.lines
+
+
+def test_a_pod_that_was_there_and_stays_the_newest_must_have_its_device(tmp_path: Path) -> None:
+    cluster = Cluster()
+    world.settle(cluster, 8)
+    cluster.put(world.POD, earlier_pod())
+    latest = {"components": {"predictor": {"latestCreatedRevision": "chat-00001"}}}
+    ready = world.conditions("True")
+    cluster.at(8, cluster.status(world.SERVICE, conditions=ready, **latest))
+    with pytest.raises(ReadyWithoutDevice):
+        applied(cluster, tmp_path, world.source(tmp_path))
+    assert cluster.clock >= 20
+
+
 @pytest.mark.parametrize(("route", "extended"), [("extended-resource", True), ("admission", False)])
 def test_the_first_pod_is_waited_for_until_it_holds_its_claim(
     tmp_path: Path, route: str, extended: bool

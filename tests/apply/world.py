@@ -81,6 +81,7 @@ def pod(
     limits = {"deviceclass.resource.kubernetes.io/llm-gpu-24g": "1"}
     container = {"name": "kserve-container", "resources": {"limits": limits}}
     metadata = {"name": "chat-00001", "namespace": "models", "uid": "pod-1"}
+    metadata["creationTimestamp"] = "2026-11-23T10:00:01Z"
     metadata["labels"] = {SERVICE_LABEL: "chat"}  # type: ignore[assignment]
     return {"metadata": metadata, "spec": {"containers": [container], **spec}, "status": status}
 

@@ -37,6 +37,11 @@ class Holding:
     claims: tuple[str, ...] = ()
 
 
+def is_explicit(resource: str) -> bool:
+    """Whether a device plugin may serve the name: no DeviceClass is in it."""
+    return not resource.startswith(IMPLICIT_PREFIX)
+
+
 def need_of(service: Json) -> Need:
     """What an InferenceService asks of DRA, or of a device plugin, for each of its pods."""
     predictor = table(service, "spec", "predictor")
@@ -85,7 +90,7 @@ def holding(
         return _by_claims(pod, names, claims)
     if objects(pod, "spec", "resourceClaims"):
         return Holding("waits", "its claim is not made yet")
-    plugin = [name for name in need.resources if not name.startswith(IMPLICIT_PREFIX)]
+    plugin = [name for name in need.resources if is_explicit(name)]
     if need.claim or len(plugin) < len(need.resources):
         if need.resources and not text(pod, "spec", "nodeName"):
             return Holding("waits", "no node yet")

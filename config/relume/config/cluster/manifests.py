@@ -11,7 +11,7 @@ from relume.config.cluster.parts import text
 from relume.config.errors import InvalidInput
 from relume.config.loader import manifest_files
 from relume.config.render import Note, Options, Rendering, render
-from relume.config.render.folder import MARKER
+from relume.config.rendered import base_files, cluster_files, is_rendered
 
 _BUILD = ("Kustomization", "Component")
 
@@ -55,7 +55,7 @@ class Manifest:
 
     @property
     def namespace(self) -> str:
-        """ "" where it names none."""
+        """The one that it names; empty where it names none."""
         return text(self.body, "metadata", "namespace")
 
     @property
@@ -89,12 +89,12 @@ def read_source(paths: Sequence[Path], options: Options, *, as_is: bool = False)
     to its base; anything else is rendered first, unless `as_is`. Raises InvalidInput for what
     cannot be read, or is no object.
     """
-    folders = [path for path in paths if (path / MARKER).is_file()]
+    folders = [path for path in paths if is_rendered(path)]
     if folders and len(folders) < len(paths):
         raise InvalidInput(f"{folders[0]} is rendered already: apply it by itself")
     if folders:
-        found = [one for folder in folders for one in _documents((folder / "base").rglob("*.yaml"))]
-        patches = [one for folder in folders for one in _documents(folder.glob("cluster/*.yaml"))]
+        found = [one for folder in folders for one in _documents(base_files(folder))]
+        patches = [one for folder in folders for one in _documents(cluster_files(folder))]
         return Source(in_order(found), tuple(patches))
     if as_is:
         return Source(in_order(_documents(manifest_files(paths))))

@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from relume.config.cluster.api import ClusterApi, Forbidden, Json
-from relume.config.cluster.devices import Holding, Need, holding, is_up, need_of
+from relume.config.cluster.devices import Holding, holding, is_explicit, is_up, need_of
 from relume.config.cluster.parts import condition, objects, table, text
+from relume.config.cluster.writer import own_fields
+from relume.config.render.policy import REVISION
 
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 _DRA = "/apis/resource.k8s.io/v1"
@@ -13,7 +15,11 @@ _DRA = "/apis/resource.k8s.io/v1"
 
 @dataclass(frozen=True, slots=True)
 class PodView:
-    """One pod of a service; `why` is what keeps it from running."""
+    """One pod of a service; `why` is what keeps it from running.
+
+    `older` than our last change of its service, a pod may be of what was there before; then it is
+    `outdated` for sure where its revision is not the newest (in Standard mode: in any case).
+    """
 
     pod: Json
     service: str
@@ -21,6 +27,8 @@ class PodView:
     ready: bool
     holding: Holding | None
     why: str
+    older: bool = False
+    outdated: bool = False
 
     @property
     def name(self) -> str:
@@ -29,7 +37,8 @@ class PodView:
     @property
     def lacks(self) -> bool:
         """Ready without a device that its service asks for."""
-        return self.ready and self.holding is not None and self.holding.state == "without"
+        without = self.holding is not None and self.holding.state == "without"
+        return self.ready and without and not self.outdated
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +66,19 @@ def observe(api: ClusterApi, namespace: str) -> View:
         return _readable(lambda: api.list(path, **query)) or ()
 
     services = listed("/apis/serving.kserve.io/v1beta1", "inferenceservices")
-    needs = {text(one, "metadata", "name"): need_of(one) for one in services}
+    by_name = _by_name(services)
+    plugins = [name for one in services for name in need_of(one).resources if is_explicit(name)]
     pods = listed("/api/v1", "pods", labelSelector=SERVICE_LABEL) if services else ()
     claims = listed(_DRA, "resourceclaims")
     nodes: Mapping[str, Json] | None = {}
-    if any(need.resources for need in needs.values()):
+    if plugins:
         found = _readable(lambda: api.list("/api/v1/nodes"))
         nodes = None if found is None else _by_name(found)
     return View(
         namespace=namespace,
         services=services,
         revisions=listed("/apis/serving.knative.dev/v1", "revisions", labelSelector=SERVICE_LABEL),
-        pods=[_pod(api, pod, needs, _by_name(claims), nodes) for pod in pods],
+        pods=[_pod(api, pod, by_name, _by_name(claims), nodes) for pod in pods],
         claims=claims,
         brokers=listed("/apis/eventing.knative.dev/v1", "brokers"),
         triggers=listed("/apis/eventing.knative.dev/v1", "triggers"),
@@ -89,21 +99,37 @@ def _by_name(found: Iterable[Json]) -> dict[str, Json]:
 def _pod(
     api: ClusterApi,
     pod: Json,
-    needs: Mapping[str, Need],
+    services: Mapping[str, Json],
     claims: Mapping[str, Json],
     nodes: Mapping[str, Json] | None,
 ) -> PodView:
-    service = text(pod, "metadata", "labels", SERVICE_LABEL)
-    need = needs.get(service, Need())
+    name = text(pod, "metadata", "labels", SERVICE_LABEL)
+    service = services.get(name, {})
+    need = need_of(service)
     ready = is_up(pod)
+    older = text(pod, "metadata", "creationTimestamp") < _changed(service)
     return PodView(
         pod=pod,
-        service=service,
+        service=name,
         phase="Terminating" if text(pod, "metadata", "deletionTimestamp") else _phase(pod),
         ready=ready,
         holding=holding(need, pod, claims, nodes) if need else None,
         why="" if ready else _why(api, pod),
+        older=older,
+        outdated=older and not _may_be_newest(pod, service),
     )
+
+
+def _changed(service: Json) -> str:
+    """When we last changed the service: RFC 3339 in UTC, so that texts compare as times."""
+    return max((text(one, "time") for one in own_fields(service)), default="")
+
+
+def _may_be_newest(pod: Json, service: Json) -> bool:
+    """Whether the pod is of the newest revision, as far as KServe has said which that is."""
+    own = text(pod, "metadata", "labels", REVISION)
+    newest = text(service, "status", "components", "predictor", "latestCreatedRevision")
+    return own != "" and newest in ("", own)
 
 
 def _phase(pod: Json) -> str:

@@ -14,6 +14,9 @@ from relume.config.cluster.progress import Progress, Tone
 from relume.config.errors import RelumeError
 
 _EVERY_S = 2.0
+# By then KServe and Knative have made a Revision of a change, and older pods are known as such.
+_SETTLED_S = 20.0
+_OVER = ("Terminating", "Succeeded", "Failed")
 _WAITED_FOR = ("InferenceService", "Broker", "Trigger")
 
 
@@ -38,6 +41,7 @@ class Waiting:
     manifests: Sequence[Manifest]
     progress: Progress
     pace: Pace = field(default_factory=Pace)
+    _started: float = 0.0
     _said: dict[str, str] = field(default_factory=dict)
     _explained: set[str] = field(default_factory=set)
 
@@ -47,7 +51,8 @@ class Waiting:
         Raises NotReady after `longest_s` seconds, ReadyWithoutDevice as soon as it is seen.
         """
         wanted = [one for one in self.manifests if one.kind in _WAITED_FOR]
-        deadline = self.pace.now() + longest_s
+        self._started = self.pace.now()
+        deadline = self._started + longest_s
         open_: list[str] = []
         while wanted:
             try:
@@ -90,11 +95,14 @@ class Waiting:
     def _pods(self, view: View, service: str) -> Iterator[str]:
         """What the pods of a service still wait for. Raises ReadyWithoutDevice."""
         for pod in view.pods_of(service):
-            if pod.phase == "Terminating":
+            if pod.phase in _OVER or pod.outdated:
                 continue
-            if pod.lacks:
-                raise ReadyWithoutDevice(_loud(view.namespace, service, pod))
             title, words = f"pod {view.namespace}/{pod.name}", pod_words(pod)
+            if pod.lacks:
+                if not pod.older or self.pace.now() - self._started > _SETTLED_S:
+                    raise ReadyWithoutDevice(_loud(view.namespace, service, pod))
+                yield f"{title} was there before"
+                continue
             self._say(title, words, "good" if pod.ready else "")
             if not pod.ready:
                 self._blame(pod)

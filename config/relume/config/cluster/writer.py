@@ -95,9 +95,15 @@ class Writer:
         return self.api.change("DELETE", path, options)
 
 
+def own_fields(found: Json) -> list[Json]:
+    """What an object's managedFields say of our applying."""
+    return [
+        one
+        for one in objects(found, "metadata", "managedFields")
+        if text(one, "manager") == FIELD_MANAGER and text(one, "operation") == "Apply"
+    ]
+
+
 def ours(found: Json) -> bool:
     """Whether an object was applied by us."""
-    return any(
-        text(one, "manager") == FIELD_MANAGER and text(one, "operation") == "Apply"
-        for one in objects(found, "metadata", "managedFields")
-    )
+    return bool(own_fields(found))

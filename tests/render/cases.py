@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 
 from relume.config.render import Images, Options, Rendering, render
-from relume.config.render.folder import MARKER, write
+from relume.config.render.folder import write
+from relume.config.rendered import MARKER
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "config" / "samples"

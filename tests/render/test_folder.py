@@ -7,7 +7,8 @@ import pytest
 
 from relume.config.errors import InvalidInput
 from relume.config.render import Rendering
-from relume.config.render.folder import MARKER, write
+from relume.config.render.folder import write
+from relume.config.rendered import MARKER
 
 
 def rendering(**files: str) -> Rendering:

@@ -10,6 +10,7 @@ from relume.config.findings import Finding
 from relume.config.loader import manifest_files
 from relume.config.nodes import Node
 from relume.config.reasons import REASONS
+from relume.config.rendered import with_renderings
 from relume.config.yaml_source import documents
 
 
@@ -46,13 +47,20 @@ class FileDocument:
 def read_files(paths: Sequence[Path]) -> list[FileDocument]:
     """Every document of `paths`. What is not YAML ends its file, with a finding.
 
+    Of a folder that `relume render` wrote all of its base and the patches of the cluster; what is
+    for kustomize alone is left out, as no cluster sees it.
     Raises InvalidInput for a path that is not there or cannot be read, or where no document is.
     """
-    found = [one for file in manifest_files(paths) for one in _read(file)]
+    files = manifest_files(with_renderings(paths))
+    found = [one for file in files for one in _read(file) if not _of_kustomize(one)]
     if not found:
         names = ", ".join(map(str, paths))
         raise InvalidInput(f"{names}: no manifest is in there", reason="no-manifest")
     return found
+
+
+def _of_kustomize(one: FileDocument) -> bool:
+    return one.api_version.startswith("kustomize.config.k8s.io/")
 
 
 def _read(file: Path) -> list[FileDocument]:

@@ -7,9 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from relume.config.errors import InvalidInput
 from relume.config.render.rendering import Rendering
-
-#: Lists the files of the last rendering; says that the folder is ours.
-MARKER = ".relume-render.json"
+from relume.config.rendered import MARKER
 
 
 @dataclass(frozen=True, slots=True)

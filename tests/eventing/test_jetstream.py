@@ -110,6 +110,21 @@ async def test_a_restarted_server_still_knows_what_it_stored(tmp_path: Path) -> 
         await log.close()
 
 
+async def test_a_dead_letter_that_was_removed_stays_removed_through_a_kill(tmp_path: Path) -> None:
+    async with NatsServer(tmp_path) as server:
+        log = await JetStreamLog.connect(server.url, SETTINGS, SystemClock())
+        await log.open_broker(BROKER, ["t"])
+        for number in range(100):
+            await log.bury(BROKER, "t", envelope(number), 5.0)
+        for number in range(1, 100):
+            await log.dead_letters.remove(BROKER, number)
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        assert await log.append(BROKER, envelope(1), 10.0)  # waits for the restart
+        assert [each.sequence async for each in log.dead_letters.letters(BROKER)] == [100]
+        await log.close()
+
+
 async def test_a_batch_through_a_kill_is_stored_whole_and_once(tmp_path: Path) -> None:
     count = 4000
     async with NatsServer(tmp_path) as server:

@@ -105,10 +105,15 @@ class JetStreamDeadLetters:
         return Letter(broker, int(headers["Nats-Sequence"]), at, Envelope.unpack(message.data))
 
     async def _delete(self, broker: BrokerKey, sequence: int) -> bool:
-        """Whether it was there. nats-server overwrites what the message held."""
+        """Whether it was there.
+
+        nats-server does not overwrite its bytes, as it does not for what a sweep removes: that
+        takes twenty times as long, the more the more dead letters there are.
+        """
         streams = self._brokers[broker]
+        which: dict[str, object] = {"seq": sequence, "no_erase": True}
         try:
-            await self._ask(f"STREAM.MSG.DELETE.{streams.dead_stream}", {"seq": sequence})
+            await self._ask(f"STREAM.MSG.DELETE.{streams.dead_stream}", which)
         except StoreUnavailable:
             # nats-server has one error code for whatever went wrong: look whether it is gone.
             if await self._read(broker, {"seq": sequence}) is not None:

@@ -4,9 +4,11 @@ Kubernetes says "cannot allocate all claims"; `relume.config.claims` names the c
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from relume.config.claims.claim_fields import Ask, Claim
 from relume.config.claims.documents import Document
 from relume.config.claims.explain import Report, explain
 from relume.config.cluster.api import ClusterApi, Forbidden, Json
@@ -57,7 +59,23 @@ def explain_pod(api: ClusterApi, pod: Json) -> Sequence[Report]:
         reports = explain([_document("Pod", pod), *known], inventory)
     except RelumeError as error:
         raise NotExplained(str(error)) from error
-    return [report for report in reports if report.unit.document.kind == "Pod"]
+    there = {one.name for one in inventory if one.kind == "DeviceClass"}
+    return [_here(one, there) for one in reports if one.unit.document.kind == "Pod"]
+
+
+def _here(report: Report, classes: set[str]) -> Report:
+    """The report, where a class that ships with us or a driver may not be on this cluster."""
+    names = [one.class_name for claim in report.unit.claims for one in _asks(claim)]
+    missing = [name for name in dict.fromkeys(names) if name not in classes]
+    if not missing:
+        return report
+    sentence = f"the cluster has no DeviceClass {' and no '.join(missing)}"
+    return replace(report, answer="unsatisfiable", sentence=sentence, witness=None)
+
+
+def _asks(claim: Claim) -> Iterator[Ask]:
+    for request in claim.requests:
+        yield from request.asks
 
 
 def _document(kind: str, body: Json) -> Document:

@@ -229,6 +229,21 @@ _BUDGET = {
         'begin at zero: autoscaling.knative.dev/initial-scale: "0", with '
         "allow-zero-initial-scale: true in the config-autoscaler map.",
     ),
+    "too-few-devices": _fails(
+        "vLLM starts a worker for each of tensor x pipeline x data, and ends with an error where "
+        "one has no device.",
+        "Ask for as many devices in limits, or leave the sizes out: Relume's runtime takes them "
+        "from what the pod got.",
+    ),
+    "idle-devices": _risk(
+        "vLLM leaves devices beyond its parallel sizes idle, and nobody else gets them.",
+        "Ask for fewer devices in limits, or leave the sizes out: Relume's runtime takes them from "
+        "what the pod got.",
+    ),
+    "several-partitions": _fails(
+        "CUDA gives a process one MIG device, and no other, so a model cannot be split over them.",
+        "Ask for one device of a larger profile.",
+    ),
     "unbounded-scale": _risk(
         "maxReplicas 0 is no bound: a burst asks for more devices than there are.",
         "Set maxReplicas to the number of devices.",

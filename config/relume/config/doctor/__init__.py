@@ -17,6 +17,7 @@ from relume.config.doctor.devices import judge_devices
 from relume.config.doctor.files import FileDocument, read_files
 from relume.config.doctor.filters import judge_filters
 from relume.config.doctor.loops import judge_loops
+from relume.config.doctor.parallel import judge_parallel
 from relume.config.doctor.settings import of_installed, with_settings_of
 from relume.config.findings import Finding, Verdict, verdict
 from relume.config.nodes import Table
@@ -81,6 +82,7 @@ def examine(
         judge_loops(admitted),
         judge_filters(admitted),
         judge_devices(admitted, cluster),
+        judge_parallel(admitted),
         judge_claims(admitted),
     )
     for number, finding in together:

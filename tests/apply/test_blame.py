@@ -96,5 +96,5 @@ def test_an_inventory_that_may_not_be_read_explains_nothing() -> None:
 
 def test_a_slice_that_is_not_what_the_api_has_explains_nothing() -> None:
     broken = world.slice_("80 gigabytes")
-    with pytest.raises(NotExplained):
+    with pytest.raises(NotExplained, match=r"ResourceSlice node-1.*memory"):
         explain_pod(cluster(resourceslices=[broken]), asking(f"{IMPLICIT}llm-gpu-24g"))

@@ -15,6 +15,7 @@ from relume.config.cluster.api import ClusterApi, Forbidden, Json
 from relume.config.cluster.devices import claims_of
 from relume.config.cluster.parts import text
 from relume.config.errors import RelumeError
+from relume.config.nodes import Node
 
 _DRA = "/apis/resource.k8s.io"
 _INVENTORY = (
@@ -26,7 +27,6 @@ _INVENTORY = (
 )
 # "Insufficient cpu" is not about devices; a resource with a domain may be.
 _ABOUT_DEVICES = re.compile(r"(?i)\bclaims?\b|device|\bCEL\b|insufficient \S+/")
-_CLUSTER = Path("the cluster")
 
 
 class NotExplained(RelumeError):
@@ -79,6 +79,8 @@ def _asks(claim: Claim) -> Iterator[Ask]:
 
 
 def _document(kind: str, body: Json) -> Document:
-    """An item of a list, which does not say its own kind."""
+    """An item of a list, which does not say its own kind; in errors it stands for its lines."""
     version = "v1" if kind in ("Pod", "Node") else "resource.k8s.io/v1"
-    return Document(_CLUSTER, 0, {"apiVersion": version, "kind": kind, **body})
+    file = Path(f"{kind} {text(body, 'metadata', 'name')}")
+    no_line = Node(file, 0, "")
+    return Document(file, 0, {"apiVersion": version, "kind": kind, **body}, node=no_line)

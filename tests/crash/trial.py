@@ -228,8 +228,10 @@ class Trial:
         if port is None or token is None:
             raise OSError("nats-server is not configured yet")
         url = f"nats://{token[1]}@127.0.0.1:{port[1]}"
-        async with asyncio.timeout(_ANSWER_S):  # it may be an old address
-            client = await nats.connect(url, allow_reconnect=False, error_cb=_ignore)
+        async with asyncio.timeout(_ANSWER_S):
+            client = await nats.connect(
+                url, max_reconnect_attempts=1, reconnect_time_wait=_POLL_S, error_cb=_ignore
+            )
         try:
             yield client.jetstream(timeout=_ANSWER_S)
         finally:

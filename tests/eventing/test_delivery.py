@@ -94,6 +94,8 @@ def test_a_backoff_is_always_something_a_timer_can_hold(
         ("Thu, 01 Jan 2026 00:00:30 GMT", 30.0),
         ("Wed, 31 Dec 2025 00:00:00 GMT", 0.0),
         ("9" * 400, 86_400.0),
+        ("Thu, 99 Jan 99999999999 00:00:00 GMT", None),
+        ("Thu, 01 Jan 2026 00:00:00 +99999999999999999999", None),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | None) -> None:

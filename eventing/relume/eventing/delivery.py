@@ -129,7 +129,7 @@ def retry_after_s(value: str | None, now: datetime) -> float | None:
         return min(float(value), _LONGEST_WAIT_S)
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # numbers that no date holds
         return None
     if at.tzinfo is None:
         at = at.replace(tzinfo=UTC)

@@ -47,6 +47,7 @@ def apply(
             progress.say(f"{one.title}: not tried, its namespace is not there yet")
         return manifests
     done: list[Manifest] = []
+    progress.now("applying them")
     for one in manifests:
         if one.kind != "Namespace" and later:
             _try(writer, later, tuple(done))
@@ -126,7 +127,6 @@ def _services(manifests: Sequence[Manifest]) -> list[Manifest]:
 
 
 def _apply_one(writer: Writer, one: Manifest, done: list[Manifest], progress: Progress) -> None:
-    progress.now(f"applying {one.title}")
     before = _version(writer, one)
     answer = writer.apply(one, dry_run=False)
     if not answer.ok:

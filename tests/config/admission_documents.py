@@ -13,7 +13,7 @@ KSVC = {
     "kind": "Service",
     "metadata": {"name": "s"},
     "spec": {
-        "template": {"metadata": {"annotations": {}}, "spec": {"containers": [{"image": "a"}]}}
+        "template": {"metadata": {"annotations": {}}, "spec": {"containers": [{"image": "app"}]}}
     },
 }
 ISVC = {
@@ -54,7 +54,7 @@ RUNTIME = {
     "metadata": {"name": "r"},
     "spec": {
         "supportedModelFormats": [{"name": "vLLM", "autoSelect": True, "priority": 2}],
-        "containers": [{"name": "kserve-container", "image": "a"}],
+        "containers": [{"name": "kserve-container", "image": "app"}],
     },
 }
 ROUTE = {

@@ -18,7 +18,7 @@ DEPLOYMENT: dict[str, Any] = {
         "selector": {"matchLabels": {"app": "d"}},
         "template": {
             "metadata": {"labels": {"app": "d"}},
-            "spec": {"containers": [{"name": "c", "image": "a"}]},
+            "spec": {"containers": [{"name": "c", "image": "app"}]},
         },
     },
 }
@@ -216,7 +216,7 @@ ROWS: list[tuple[dict[str, Any], str, object, str | None, str | None]] = [
     (BUDGET, "spec minAvailable", "50%", None, None),
     (CONFIG_MAP, "data", {"a/b": "x"}, "data.a/b", "invalid-value"),
     (CONFIG_MAP, "data", {"a": 5}, "data.a", "wrong-type"),
-    (CONFIG_MAP, "metadata labels", {"a/b/c": "x"}, "metadata.labels.a/b/c", "invalid-value"),
+    (CONFIG_MAP, "metadata labels", {"a/b/c": "x"}, "metadata.labels", "invalid-value"),
 ]
 
 

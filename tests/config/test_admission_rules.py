@@ -270,12 +270,12 @@ R = "spec spec devices requests"
 D = "spec.spec.devices"
 ROWS_OTHER += [
     (TEMPLATE, f"{R} 0 name", "A", f"{REQUEST}.name", "invalid-value"),
-    (TEMPLATE, f"{R} 0 exactly", None, f"{REQUEST}.exactly", "one-of"),
+    (TEMPLATE, f"{R} 0 exactly", None, REQUEST, "one-of"),
     (
         TEMPLATE,
         f"{R} 0 firstAvailable",
         [{"name": "a", "deviceClassName": "c"}],
-        f"{REQUEST}.exactly",
+        REQUEST,
         "one-of",
     ),
     (TEMPLATE, f"{R} 0 deviceClassName", "c", f"{REQUEST}.deviceClassName", "unknown-field"),
@@ -338,7 +338,7 @@ ROWS_OTHER += [
         TEMPLATE,
         f"{R} 1",
         {"name": "g", "exactly": {"deviceClassName": "c"}},
-        f"{D}.requests[1].name",
+        f"{D}.requests[1]",
         "duplicate-item",
     ),
     (
@@ -352,7 +352,7 @@ ROWS_OTHER += [
         TEMPLATE,
         "spec spec devices constraints",
         [{"requests": ["g"]}],
-        f"{D}.constraints[0].matchAttribute",
+        f"{D}.constraints[0]",
         "one-of",
     ),
     (
@@ -383,7 +383,7 @@ ROWS_OTHER += [
         f"{D}.config[0].requests[0]",
         "invalid-value",
     ),
-    (TEMPLATE, "spec metadata labels", {"a": "b c"}, "spec.metadata.labels.a", "invalid-value"),
+    (TEMPLATE, "spec metadata labels", {"a": "b c"}, "spec.metadata.labels", "invalid-value"),
     (ROUTE, "spec traffic 0 percent", 101, "spec.traffic[0].percent", "out-of-range"),
     (ROUTE, "spec traffic 0 configurationName", None, "spec.traffic[0].revisionName", "one-of"),
     (ROUTE, "spec traffic 0 revisionName", "r-1", "spec.traffic[0].revisionName", "one-of"),

@@ -105,7 +105,7 @@ def test_the_page_has_a_section_for_every_reason() -> None:
             "ports: [{containerPort: 8022}]",
             "",
             "reconcile-failed",
-            "spec.predictor.model.ports[0].containerPort",
+            "spec.predictor.model.ports.containerPort",
         ),
         (
             "resourceClaims: [{name: gpu, resourceClaimTemplateName: one}]",
@@ -212,7 +212,7 @@ def test_the_progress_deadline_must_outlast_the_cold_start(tmp_path: Path) -> No
 def test_a_longer_request_needs_a_longer_wait_for_its_first_byte(tmp_path: Path) -> None:
     text = (
         "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: s}\n"
-        "spec: {template: {spec: {timeoutSeconds: 600, containers: [{image: a}]%s}}}\n"
+        "spec: {template: {spec: {timeoutSeconds: 600, containers: [{image: app}]%s}}}\n"
     )
     path = "spec.template.spec"
     assert found(tmp_path, text % "") == {

@@ -88,6 +88,7 @@ def judge_owner(annotations: Annotations, judge: Judge, *, rollout: bool) -> Non
                 f'invalid key name "{name}": {node.path.removesuffix("." + name)}: autoscaling '
                 "annotations must be put under spec.template.metadata.annotations",
                 "Move it to spec.template.metadata.annotations.",
+                field=node.path.removesuffix("." + name),
             )
     if rollout:
         _judge_seconds(
@@ -124,14 +125,16 @@ def _judge_autoscaling(annotations: Annotations, judge: Judge) -> None:
     judge_initial_scale(autoscaling(annotations, "initial-scale"), judge)
 
 
-def _judge_number(node: Node | None, low: float, high: float, judge: Judge) -> None:
+def _judge_number(
+    node: Node | None, low: float, high: float, judge: Judge, *, field: str | None = None
+) -> None:
     if node is None:
         return
     value = _float(content(node))
     if value is None:
-        judge.invalid(node, "must be a number")
+        judge.invalid(node, "must be a number", field=field)
     elif value < low or value > high:
-        judge.bounds(node, f"{low:g}", f"{high:g}")
+        judge.bounds(node, f"{low:g}", f"{high:g}", field=field)
 
 
 def _judge_target(node: Node | None, judge: Judge) -> None:
@@ -168,11 +171,12 @@ def _judge_duration(node: Node | None, low: str, judge: Judge, *, precise: bool)
 
 
 def _judge_metric(annotations: Annotations, judge: Judge) -> None:
-    chosen = content(autoscaling(annotations, "class"))
+    written = autoscaling(annotations, "class")
+    chosen = KPA if written is None else content(written)
     node = autoscaling(annotations, "metric")
     if node is not None:
         text = content(node)
-        if (chosen or KPA) == KPA and text not in ("concurrency", "rps"):
+        if chosen == KPA and text not in ("concurrency", "rps"):
             judge.invalid(node, "must be concurrency or rps")
         elif chosen == HPA and not text:
             judge.invalid(node, "must not be empty")
@@ -202,19 +206,28 @@ def _judge_networking(annotations: Annotations, judge: Judge) -> None:
         known = name.removeprefix(_NETWORKING) in _NETWORKING_NAMES
         if name.startswith(_NETWORKING.rstrip("/")) and not known:
             hint = did_you_mean(name.removeprefix(_NETWORKING), _NETWORKING_NAMES)
-            judge.say(node, "not-allowed", f'invalid key name "{name}"{hint}')
+            field = node.path.removesuffix("." + name)
+            judge.say(node, "not-allowed", f'invalid key name "{name}"{hint}', field=field)
 
 
 def _judge_sidecar(annotations: Annotations, judge: Judge) -> None:
     share = first_of(annotations, _SIDECAR + "resource-percentage", _SIDECAR + "resourcePercentage")
-    _judge_number(share, 0.1, 100.0, judge)
+    _judge_number(share, 0.1, 100.0, judge, field=_keyed(share))
     for name in _SIDECAR_QUANTITIES:
         node = annotations.get(name)
         if node is not None:
             try:
                 quantity.parse(content(node))
             except ValueError as error:
-                judge.invalid(node, str(error))
+                judge.invalid(node, str(error), field=_keyed(node))
+
+
+def _keyed(node: Node | None) -> str | None:
+    """Where the webhook says that an annotation of the sidecar is."""
+    if node is None:
+        return None
+    path, _, name = node.path.partition("." + _SIDECAR)
+    return f"{path}.[{_SIDECAR}{name}]"
 
 
 def _note_unknown(annotations: Annotations, judge: Judge) -> None:

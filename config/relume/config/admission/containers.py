@@ -69,8 +69,8 @@ def judge_container(
         if probe is None:
             continue
         if sidecar and not probing:
-            first = next(iter(fields(probe).values()), probe)
-            judge.closed(first, "multi-container-probing")
+            filled = f", {probe.path}.successThreshold" if name == "readinessProbe" else ""
+            judge.closed(probe, "multi-container-probing", filled)
         else:
             judge_probe(
                 probe, judge, readiness=name == "readinessProbe", port=port, own=not sidecar
@@ -137,11 +137,12 @@ def _judge_environment(inside: Mapping[str, Node], judge: Judge, *, sidecar: boo
             elif source not in ("configMapKeyRef", "secretKeyRef"):
                 judge.not_allowed(node)
     for source_node in entries(inside.get("envFrom")):
+        path = source_node.path.rpartition("[")[0]
         chosen = [name for name in ("configMapRef", "secretRef") if name in fields(source_node)]
         if len(chosen) > 1:
-            judge.several(source_node, *chosen)
+            judge.several(source_node, *chosen, path=path)
         elif not chosen:
-            judge.missing(source_node, "configMapRef", "secretRef", reason="one-of")
+            judge.missing(source_node, "configMapRef", "secretRef", reason="one-of", path=path)
 
 
 def _judge_image(container: Node, judge: Judge, *, merged: bool) -> None:
@@ -160,15 +161,16 @@ def _judge_image(container: Node, judge: Judge, *, merged: bool) -> None:
 
 def _judge_ports(ports: Node | None, judge: Judge, *, checked: bool) -> None:
     listed = entries(ports)
+    path = ports.path if ports is not None else ""  # the webhook names no port by its number
     for port in listed[:1] if checked else listed:
         inside = fields(port)
         for name, node in inside.items():
             if name not in ("containerPort", "name", "protocol") and is_set(node):
                 judge.not_allowed(node)
-        _judge_port_number(inside.get("containerPort"), judge)
+        _judge_port_number(inside.get("containerPort"), f"{path}.containerPort", judge)
         protocol, name_node = inside.get("protocol"), inside.get("name")
         if checked and protocol is not None and content(protocol) not in ("", "TCP"):
-            judge.invalid(protocol, "must be TCP")
+            judge.invalid(protocol, "must be TCP", field=f"{path}.protocol")
         if checked and name_node is not None and content(name_node) not in ("h2c", "http1", ""):
             judge.say(
                 name_node,
@@ -176,17 +178,19 @@ def _judge_ports(ports: Node | None, judge: Judge, *, checked: bool) -> None:
                 f"Port name {content(name_node)} is not allowed: Name must be empty, or one of: "
                 "'h2c', 'http1'",
                 "Write h2c for HTTP/2 and gRPC, or remove the name.",
+                field=path,
             )
 
 
-def _judge_port_number(node: Node | None, judge: Judge) -> None:
+def _judge_port_number(node: Node | None, field: str, judge: Judge) -> None:
     value = number(node)
     if node is None or value is None:
         return
     if value in RESERVED_PORTS:
-        judge.say(node, "reserved", f"invalid value: {value} is a reserved port")
+        message = f"invalid value: {value} is a reserved port"
+        judge.say(node, "reserved", message, field=field)
     elif not 0 <= value <= 65535:
-        judge.bounds(node, 0, 65535)
+        judge.bounds(node, 0, 65535, field=field)
 
 
 def _judge_security(context: Node | None, judge: Judge) -> None:

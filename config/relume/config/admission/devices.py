@@ -77,9 +77,9 @@ def _judge_request(request: Node, judge: Judge) -> None:
     _judge_request_name(request, judge)
     alternatives = entries(inside.get("firstAvailable"))
     if "exactly" in inside and alternatives:
-        judge.several(request, "exactly", "firstAvailable")
+        _exactly_one(request, "exactly and firstAvailable are", judge)
     elif "exactly" not in inside and not alternatives:
-        judge.missing(request, "exactly", "firstAvailable", reason="one-of")
+        _exactly_one(request, "neither of exactly and firstAvailable is", judge)
     elif "exactly" in inside:
         _judge_wanted(inside["exactly"], judge)
     else:
@@ -90,6 +90,10 @@ def _judge_request(request: Node, judge: Judge) -> None:
             _unique(one, seen, judge)
             seen[content(fields(one).get("name"))] = frozenset()
             _judge_wanted(one, judge)
+
+
+def _exactly_one(node: Node, what: str, judge: Judge) -> None:
+    judge.say(node, "one-of", f"expected exactly one, but {what} set")
 
 
 def _judge_request_name(request: Node, judge: Judge) -> None:
@@ -143,7 +147,7 @@ def _judge_constraints(constraints: Node | None, names: Names, judge: Judge) -> 
         if len(chosen) > 1:
             judge.several(constraint, *chosen)
         elif not chosen:
-            judge.missing(constraint, *kinds, reason="one-of")
+            _exactly_one(constraint, "neither of matchAttribute and distinctAttribute is", judge)
         for kind in chosen:
             if not content(inside[kind]).count("/"):
                 judge.invalid(
@@ -200,7 +204,8 @@ def _judge_requests(requests: Node | None, names: Names, judge: Judge) -> None:
 def _unique(one: Node, seen: Mapping[str, object], judge: Judge) -> None:
     name = fields(one).get("name")
     if name is not None and content(name) in seen:
-        judge.say(name, "duplicate-item", f'duplicate value: "{content(name)}"')
+        message = f'duplicate value: "{content(name)}"'
+        judge.say(name, "duplicate-item", message, field=one.path)
 
 
 RULES: dict[tuple[str, str], Callable[[Table, Judge], None]] = {

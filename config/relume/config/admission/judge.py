@@ -24,16 +24,23 @@ class Judge:
         self.found.append(at(node, reason, message, fix, field=field))
 
     def invalid(
-        self, node: Node, why: str = "", fix: str = "", *, shown: str | None = None
+        self,
+        node: Node,
+        why: str = "",
+        fix: str = "",
+        *,
+        shown: str | None = None,
+        field: str | None = None,
     ) -> None:
-        """The value is refused."""
+        """The value is refused; `field` where the webhook names another place than the node's."""
         text = content(node) if shown is None else shown
-        self.say(node, "invalid-value", f"invalid value: {text}{': ' if why else ''}{why}", fix)
+        message = f"invalid value: {text}{': ' if why else ''}{why}"
+        self.say(node, "invalid-value", message, fix, field)
 
-    def bounds(self, node: Node, low: object, high: object) -> None:
-        """The value is outside of bounds."""
+    def bounds(self, node: Node, low: object, high: object, *, field: str | None = None) -> None:
+        """The value is outside of bounds; `field` as in `invalid`."""
         fix = f"Write a value from {low} to {high}."
-        self.say(node, "out-of-range", f"expected {low} <= {content(node)} <= {high}", fix)
+        self.say(node, "out-of-range", f"expected {low} <= {content(node)} <= {high}", fix, field)
 
     def not_allowed(self, node: Node, why: str = "", fix: str = "") -> None:
         """The field must not be set, whatever the flags."""
@@ -44,18 +51,21 @@ class Judge:
         fix = f"Remove the field, or set {flag}: enabled in the config-features map."
         self.say(node, "feature-off", f"must not set the field(s): {node.path}{why}", fix)
 
-    def missing(self, table: Node, *names: str, reason: str = "missing-field") -> None:
-        """One of these fields of `table` is needed."""
-        paths = [f"{table.path}.{name}" if table.path else name for name in names]
+    def missing(
+        self, table: Node, *names: str, reason: str = "missing-field", path: str | None = None
+    ) -> None:
+        """One of these fields of `table` is needed; `path` where the webhook names it otherwise."""
+        path = table.path if path is None else path
+        paths = [f"{path}.{name}" if path else name for name in names]
         if len(paths) == 1:
             message = f"missing field(s): {paths[0]}"
         else:
             message = f"expected exactly one, got neither: {', '.join(paths)}"
         self.say(table, reason, message, f"Add {' or '.join(names)}.", field=paths[0])
 
-    def several(self, table: Node, *names: str) -> None:
-        """More than one of these fields of `table` is set."""
-        paths = [f"{table.path}.{name}" for name in names]
+    def several(self, table: Node, *names: str, path: str | None = None) -> None:
+        """More than one of these fields of `table` is set; `path` as in `missing`."""
+        paths = [f"{table.path if path is None else path}.{name}" for name in names]
         self.say(
             table, "one-of", f"expected exactly one, got both: {', '.join(paths)}", field=paths[0]
         )

@@ -58,12 +58,14 @@ def judge_keys(metadata: Node | None, judge: Judge) -> None:
     """Labels, annotations and finalizers, of an object or of a template."""
     inside = fields(metadata)
     for name, node in fields(inside.get("labels")).items():
-        _judge_key(name, node, judge)
+        path = node.path.removesuffix(f".{name}")  # the API server names none of them
+        _judge_key(name, node, path, judge)
         if not is_label_value(content(node)):
-            judge.invalid(node, "a label has at most 63 letters, digits, '-', '_' and '.'")
+            why = f"the label {name} has at most 63 letters, digits, '-', '_' and '.'"
+            judge.invalid(node, why, field=path)
     size = 0
     for name, node in fields(inside.get("annotations")).items():
-        _judge_key(name.lower(), node, judge)
+        _judge_key(name.lower(), node, node.path.removesuffix(f".{name}"), judge)
         size += len(name.encode()) + len(content(node).encode())
     annotations = inside.get("annotations")
     if size > _MOST_ANNOTATIONS and annotations is not None:
@@ -94,13 +96,14 @@ def _judge_name(
         judge.say(name, "invalid-name", _wrong(name, rule))
 
 
-def _judge_key(name: str, node: Node, judge: Judge) -> None:
+def _judge_key(name: str, node: Node, field: str, judge: Judge) -> None:
     if not is_qualified_name(name):
         judge.say(
             node,
             "invalid-value",
             f"invalid key: {name}: a name of at most 63 letters, digits, '-', '_' and '.', with or "
             "without a domain and / before it",
+            field=field,
         )
 
 

@@ -19,8 +19,9 @@ def judge_mounts(
         inside = fields(mount)
         volume = volumes.get(content(inside.get("name")))
         if volume is None:
-            where = inside.get("name", mount)
-            judge.say(where, "invalid-value", f"volumeMount has no matching volume: {where.path}")
+            where = f"{mount.path}.name"
+            message = f"volumeMount has no matching volume: {where}"
+            judge.say(inside.get("name", mount), "invalid-value", message, field=where)
         _judge_mount_path(mount, seen, judge)
         for name, node in inside.items():
             _judge_mount_field(name, node, judge)

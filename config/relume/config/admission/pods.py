@@ -85,7 +85,8 @@ def _judge_field(name: str, node: Node, judge: Judge) -> None:
     elif name in FLAGS:
         secure = name == "securityContext" and cluster.secure_defaults
         if is_set(node, pointer=name in _POINTERS) and not (cluster.open(FLAGS[name]) or secure):
-            judge.closed(node, FLAGS[name])
+            also = sorted(f", {one.path}" for one in fields(node).values())
+            judge.closed(node, FLAGS[name], "".join(also) if name == "securityContext" else "")
     elif is_set(node, pointer=True):
         judge.not_allowed(node)
 

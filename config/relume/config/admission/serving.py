@@ -4,6 +4,7 @@ Source: knative/serving pkg/apis/serving/v1/{service,configuration,revision,rout
 their defaults.
 """
 
+import re
 from collections.abc import Mapping
 
 from relume.config.admission.annotations import judge_owner, judge_template
@@ -112,7 +113,8 @@ def _judge_traffic(spec: Node, judge: Judge, *, of_service: bool) -> None:
         if tag is None or not content(tag):
             continue
         if not is_dns1035_label(content(tag)):
-            judge.invalid(tag, f"not a DNS 1035 label: write {RULE_1035}")
+            where = re.sub(r"(\[\d+\])\.tag$", r".tag\1", tag.path)  # as the webhook writes it
+            judge.invalid(tag, f"not a DNS 1035 label: write {RULE_1035}", field=where)
         if content(tag) in tags:
             other = tags[content(tag)].path
             message = f'Multiple definitions for "{content(tag)}": {tag.path}, {other}'

@@ -7,10 +7,10 @@ _LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*")
 _NAME = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 _C_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_REPOSITORY = re.compile(r"[a-z0-9_\-./]{1,255}")
+_REPOSITORY = re.compile(r"[a-z0-9_\-./]{2,255}")
 _TAG = re.compile(r"[A-Za-z0-9_\-.]{1,128}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
-_REGISTRY = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:\d+)?")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_REGISTRY = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._~-]*)(:\d*)?")
 
 RULE_1123 = "lower case letters, digits and '-', with a letter or digit at both ends"
 RULE_1035 = f"at most 63 {RULE_1123}, beginning with a letter"
@@ -69,17 +69,21 @@ def is_implicit_resource(text: str) -> bool:
 
 
 def is_image(text: str) -> bool:
-    """An image reference: [registry/]repository[:tag][@digest]."""
+    """An image reference: [registry/]repository[:tag][@digest].
+
+    As google/go-containerregistry reads it (pkg/name): a repository has 2 to 255 characters, an
+    empty tag is none, only sha256 is a digest, and a first part with a dot or colon is a registry.
+    """
     name, at, digest = text.partition("@")
     if at and not _DIGEST.fullmatch(digest):
         return False
     colon = name.rfind(":")
     if colon > name.rfind("/"):
         name, tag = name[:colon], name[colon + 1 :]
-        if not _TAG.fullmatch(tag):
+        if tag and not _TAG.fullmatch(tag):
             return False
     registry, slash, rest = name.partition("/")
-    if slash and ("." in registry or ":" in registry or registry == "localhost"):
+    if slash and ("." in registry or ":" in registry):
         if not _REGISTRY.fullmatch(registry):
             return False
         name = rest

@@ -77,7 +77,7 @@ def _judge_volume(volume: Node, judge: Judge) -> None:
     _judge_claim(inside.get("persistentVolumeClaim"), judge)
     for kind in ("secret", "configMap"):
         for item in entries(fields(inside.get(kind)).get("items")):
-            _need(item, judge, "key", "path")
+            _need(item, judge, "key", "path", path=item.path.replace(f".{kind}.items[", ".items["))
     for source in entries(fields(inside.get("projected")).get("sources")):
         _judge_projection(source, judge)
     _judge_empty_dir(inside.get("emptyDir"), judge)
@@ -101,29 +101,32 @@ def _judge_claim(claim: Node | None, judge: Judge) -> None:
 
 def _judge_projection(source: Node, judge: Judge) -> None:
     inside = fields(source)
+    path = _named(source)
     kinds = ("secret", "configMap", "serviceAccountToken", "downwardAPI")
     chosen = [kind for kind in kinds if kind in inside]
     for name, node in inside.items():
         if name not in kinds:
             judge.not_allowed(node)
     if len(chosen) > 1:
-        judge.several(source, *chosen)
+        judge.several(source, *chosen, path=path)
     elif not chosen:
-        judge.missing(source, *kinds, reason="one-of")
+        judge.missing(source, *kinds, reason="one-of", path=path)
     for kind in ("secret", "configMap"):
         if kind in inside:
-            _need(inside[kind], judge, "name")
+            _need(inside[kind], judge, "name", path=f"{path}.{kind}")
             for item in entries(fields(inside[kind]).get("items")):
-                _need(item, judge, "key", "path")
+                _need(item, judge, "key", "path", path=_named(item))
     if "serviceAccountToken" in inside:
-        _need(inside["serviceAccountToken"], judge, "path")
+        token = inside["serviceAccountToken"]
+        _need(token, judge, "path", path=_named(token))
     for item in entries(fields(inside.get("downwardAPI")).get("items")):
         references = [n for n in ("fieldRef", "resourceFieldRef") if n in fields(item)]
         if len(references) > 1:
-            judge.several(item, *references)
+            judge.several(item, *references, path=_named(item))
         elif not references:
-            judge.missing(item, "fieldRef", "resourceFieldRef", reason="one-of")
-        _need(item, judge, "path")
+            names = ("fieldRef", "resourceFieldRef")
+            judge.missing(item, *names, reason="one-of", path=_named(item))
+        _need(item, judge, "path", path=_named(item))
 
 
 def _judge_empty_dir(empty: Node | None, judge: Judge) -> None:
@@ -147,7 +150,12 @@ def _judge_image(image: Node | None, judge: Judge) -> None:
         judge.invalid(policy, "must be IfNotPresent, Always or Never")
 
 
-def _need(table: Node, judge: Judge, *names: str) -> None:
+def _named(node: Node) -> str:
+    """The path of something projected: the webhook leaves `sources` out."""
+    return node.path.replace(".projected.sources[", ".projected[")
+
+
+def _need(table: Node, judge: Judge, *names: str, path: str | None = None) -> None:
     for name in names:
         if not content(fields(table).get(name)):
-            judge.missing(table, name)
+            judge.missing(table, name, path=path)

@@ -57,7 +57,8 @@ def explain(*, files: tuple[Path, ...], inventories: tuple[Path, ...], output: s
     its limits: Pods, Deployments, Knative Services, InferenceServices. DeviceClasses that no file
     holds are Relume's own (config/dra) and those of the drivers' charts.
 
-    Each claim is judged as if it came alone. Exit code 1 when one cannot be satisfied.
+    Each claim is judged as if it came alone; where those of several services do not fit at once,
+    a line says so. Exit code 1 when one cannot be satisfied alone.
 
     \b
     Examples:
@@ -103,6 +104,8 @@ def show_report(screen: Screen, report: "Report") -> None:
     from relume.config.claims import wording
 
     screen.line(wording.headline(report), _COLOURS.get(report.answer, "red"))
+    if report.beside:
+        screen.line(f"  {report.beside}", "yellow")
     screen.pairs(wording.witness(report))
     for note in report.unit.notes:
         screen.line(f"  note: {note}", "yellow")

@@ -14,6 +14,7 @@ from relume.config.claims.engine import Engine, NodeGroup
 from relume.config.claims.inventory import Inventory, build
 from relume.config.claims.matching import ClauseVerdict, Decision, Matcher, tolerated
 from relume.config.claims.problem import Numbered, Problem
+from relume.config.claims.together import beside_each_other
 from relume.config.claims.workloads import Unit, units
 
 _SAID = 100  # the rank from which a reason is no lack
@@ -64,7 +65,10 @@ class Witness:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The answer for one unit. `nodes` says of every group of nodes why it fits or not."""
+    """The answer for one unit. `nodes` says of every group of nodes why it fits or not.
+
+    `beside` says what is lacking once the other units of the files have their devices.
+    """
 
     unit: Unit
     answer: Answer
@@ -72,6 +76,7 @@ class Report:
     witness: Witness | None = None
     nodes: tuple[tuple[str, tuple[str, ...]], ...] = ()
     asks: tuple[AskReport, ...] = ()
+    beside: str = ""
 
 
 def explain(documents: Sequence[Document], slices: Sequence[Document]) -> list[Report]:
@@ -82,7 +87,13 @@ def explain(documents: Sequence[Document], slices: Sequence[Document]) -> list[R
     """
     inventory = build([*slices, *(d for d in documents if d.kind == "DeviceClass")])
     classes = Classes.of(inventory.classes.values())
-    return [report(unit, inventory, classes) for unit in units(documents, slices, classes)]
+    reports = [report(unit, inventory, classes) for unit in units(documents, slices, classes)]
+    shared = {d.name for d in (*documents, *slices) if d.kind == "ResourceClaim"}
+    return list(
+        beside_each_other(
+            reports, inventory, shared, lambda unit, left: report(unit, left, classes)
+        )
+    )
 
 
 def report(unit: Unit, inventory: Inventory, classes: Classes) -> Report:

@@ -97,6 +97,7 @@ def as_json(report: Report) -> dict[str, object]:
         "answer": report.answer,
         "satisfiable": report.answer == "satisfiable",
         "sentence": report.sentence,
+        "beside": report.beside or None,
         "notes": list(report.unit.notes),
         "witness": found
         and {

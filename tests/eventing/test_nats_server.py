@@ -68,6 +68,15 @@ async def test_a_killed_child_comes_back_on_the_same_port(tmp_path: Path) -> Non
         await client.close()
 
 
+async def test_it_comes_back_when_somebody_tidied_its_log_away(tmp_path: Path) -> None:
+    async with NatsServer(tmp_path) as server:
+        (tmp_path / "nats" / "nats.log").unlink()
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        await running(server, restarts=1)
+        assert server.pid is not None
+
+
 async def test_two_servers_never_share_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

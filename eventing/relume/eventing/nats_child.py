@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 from relume.config.errors import RelumeError
-from relume.eventing.settings import MAX_MESSAGE_BYTES
+from relume.eventing.settings import MAX_MESSAGE_BYTES, MIB
 
 _PR_SET_PDEATHSIG = 1
+LOG_BYTES = 10 * MIB  # of nats-server's own log
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 Fsync = Literal["interval", "always"]
@@ -68,6 +69,17 @@ def write_config(
     except OSError as error:
         raise NatsUnavailable(f"{path} cannot be written: {error.strerror}") from None
     return path
+
+
+def last_words(output: Path, start: int) -> str:
+    """The line in which a child says why it ended, in what it wrote after `start` bytes."""
+    text = b""
+    with contextlib.suppress(OSError), output.open("rb") as written:  # somebody may have removed it
+        written.seek(start)
+        text = written.read(LOG_BYTES)
+    lines = [line for line in text.decode(errors="replace").splitlines() if line.strip()]
+    fatal = [line for line in lines if "[FTL]" in line or "[ERR]" in line]
+    return (fatal or lines or ["it said nothing"])[-1].strip()
 
 
 def store_of(folder: Path) -> Path:

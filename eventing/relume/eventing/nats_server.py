@@ -16,15 +16,16 @@ from typing import BinaryIO, Literal, Self
 
 from relume.eventing.disk import Disk
 from relume.eventing.nats_child import (
+    LOG_BYTES,
     Fsync,
     NatsUnavailable,
     die_with,
     find_binary,
     free_port,
+    last_words,
     store_of,
     write_config,
 )
-from relume.eventing.settings import MIB
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,6 @@ _READY_WITHIN_S = 60.0  # a large store takes a while to recover
 _LOCKED_FOR_S = 10.0
 _STOP_WITHIN_S = 10.0
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S, _HEALTHY_AFTER_S = 0.05, 5.0, 10.0
-_LOG_BYTES = 10 * MIB
 _LOOK_AT_DISK_S = 1.0
 
 
@@ -146,7 +146,7 @@ class NatsServer:
             self.restarts += 1
             try:
                 await self._start(binary)
-            except NatsUnavailable as error:
+            except (NatsUnavailable, OSError) as error:  # try again: nobody else would
                 log.error("%s", error)
 
     async def _watch_disk(self) -> None:
@@ -237,14 +237,8 @@ class NatsServer:
 
     def _open_log(self) -> BinaryIO:
         path = self._folder / "nats.log"
-        full = path.exists() and path.stat().st_size > _LOG_BYTES
+        full = path.exists() and path.stat().st_size > LOG_BYTES
         return path.open("wb" if full else "ab")
 
     def _last_words(self) -> str:
-        """The line in which the child says why it ended."""
-        with (self._folder / "nats.log").open("rb") as output:
-            output.seek(self._log_start)
-            text = output.read(_LOG_BYTES).decode(errors="replace")
-        lines = [line for line in text.splitlines() if line.strip()]
-        fatal = [line for line in lines if "[FTL]" in line or "[ERR]" in line]
-        return (fatal or lines or ["it said nothing"])[-1].strip()
+        return last_words(self._folder / "nats.log", self._log_start)

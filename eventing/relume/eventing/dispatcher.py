@@ -188,10 +188,8 @@ class Dispatcher:
         except (_Stopping, StoreUnavailable):
             await flight.held.give_back()
         except asyncio.CancelledError:
-            if sequence in self._settled:
-                await flight.held.settle()
-            else:
-                await flight.held.give_back()
+            held = flight.held
+            await (held.settle() if sequence in self._settled else held.give_back())
             raise
         finally:
             del self._flights[sequence]

@@ -18,7 +18,7 @@ metadata: {name: s, namespace: models}
 spec:
   template:
     spec:
-      containers: [{image: a}]
+      containers: [{image: app}]
 """
 
 

@@ -288,6 +288,22 @@ async def test_a_dead_letter_is_kept_once_however_late_it_is_made_again(log: Clo
     assert [letter.trigger for letter in await letters(log)] == ["one", "two"]
 
 
+async def test_replies_with_one_name_through_two_triggers_are_two_dead_letters(
+    log: ClosableLog,
+) -> None:
+    said = CloudEvent.create(event(1).attributes, b"other data")
+    came = event(1, knativearrivaltime="2026-01-01T00:00:00.000Z")
+    for reply, via in ((event(1), "one"), (said, "two"), (came, "three")):
+        assert await log.append(BROKER, Envelope(reply, via=via), 5.0)
+    for reply in await delivered(log, "one"):
+        await give_up(log, reply)
+    assert [letter.event.data for letter in await letters(log)] == [
+        event(1).data,
+        b"other data",
+        event(1).data,
+    ]
+
+
 async def test_without_its_trigger_a_dead_letter_stays_where_it_is(log: ClosableLog) -> None:
     await give_up(log, Envelope(event(1)))
     [number] = await numbers(log)

@@ -62,5 +62,12 @@ def identity(event: CloudEvent, via: str = "") -> str:
 
 
 def burial(envelope: Envelope, trigger: str) -> str:
-    """The key of a dead letter: one for each Trigger, and one more after each redrive."""
-    return f"{identity(envelope.event)}.{envelope.redrive}.{trigger}"
+    """The key of a dead letter: one for each Trigger, and one more after each redrive.
+
+    Replies through two Triggers may have one name (`via` is not stored), and are two events: when
+    it came and what it says are added.
+    """
+    event = envelope.event
+    came = hashlib.blake2b(str(event.attributes.get("knativearrivaltime")).encode(), digest_size=16)
+    came.update(event.data or b"")
+    return f"{identity(event)}.{came.hexdigest()}.{envelope.redrive}.{trigger}"

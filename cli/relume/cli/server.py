@@ -28,6 +28,7 @@ class HttpServer:
             lifespan="off",
             access_log=False,
             log_config=None,
+            log_level="error",  # what a client does wrong is the client's to know
             # These come from the client and the predictor; nothing here sets them a second time.
             proxy_headers=False,
             server_header=False,

@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 SDK_2 := $(VENV)/cloudevents-2/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv models demo test check fuzz unit bench schemas manifests lock images clean
+.PHONY: help venv models demo test check fuzz unit crash bench schemas manifests lock images clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ check: venv ## format, lint, types, layers
 
 fuzz: venv ## 100,000 malformed requests to the Broker's ingress, then a coverage-guided run
 	$(BIN)/python -m tests.fuzz
+
+crash: venv ## kill every process before, during and after each await; five minutes
+	$(BIN)/python -m pytest tests/crash -q --every-phase
 
 unit: venv ## the tests that need no model and take no minutes
 	$(BIN)/python -m pytest -m 'not model and not crash'

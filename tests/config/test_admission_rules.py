@@ -58,7 +58,7 @@ ROWS_OTHER: list[tuple[dict[str, Any], str, object, str | None, str | None]] = [
         "not-allowed",
     ),
     (ISVC, "spec predictor model", None, "spec.predictor", "one-of"),
-    (ISVC, "spec predictor sklearn", {"storageUri": "s3://a"}, "spec.predictor", "one-of"),
+    (ISVC, "spec predictor sklearn", {"storageUri": "s3://a"}, None, None),
     (
         ISVC,
         "spec predictor deploymentStrategy",

@@ -7,11 +7,13 @@ KServe stops at the first error; here all are gathered.
 import re
 from collections.abc import Iterator
 
-from relume.config.admission.judge import Judge, child, content, entries, fields, number, truth
+from relume.config.admission.judge import Judge, child, content, entries, fields
+from relume.config.admission.kserve_canaries import judge_canaries
 from relume.config.admission.kserve_scaling import AUTOSCALER, MODE, judge_replicas, judge_scaling
+from relume.config.admission.kserve_storage import judge_beside, judge_storage, storage_uri
+from relume.config.admission.kserve_workers import judge_devices, judge_head, judge_worker
 from relume.config.nodes import Node, Table
 
-GPU_TYPES = "serving.kserve.io/gpu-resource-types"
 CONTAINER = "kserve-container"
 OLD_FORMATS = (
     "sklearn",
@@ -61,7 +63,16 @@ def judge_inference_service(document: Table, judge: Judge) -> None:
         component = child(document, "spec", path)
         if isinstance(component, Table):
             _judge_component(document, component, path, judge)
-    _judge_canaries(document, judge)
+    judge_canaries(document, judge)
+    predictor, canaries = (child(document, "spec", name) for name in ("predictor", "canary"))
+    if entries(canaries) and isinstance(predictor, Table):
+        held = any(name in fields(predictor) for name in ("model", *OLD_FORMATS))
+        if not held and storage_uri(predictor, None) is None:
+            judge.missing(predictor, "model")
+    for canary in entries(canaries):
+        predictor = fields(canary).get("predictor")
+        if isinstance(predictor, Table):
+            _judge_implementation(predictor, judge, filled=False)
 
 
 def containers_of(component: Node) -> Iterator[Node]:
@@ -76,11 +87,19 @@ def containers_of(component: Node) -> Iterator[Node]:
 
 
 def _judge_component(document: Table, component: Table, kind: str, judge: Judge) -> None:
+    model: Node | None = None
     if kind == "predictor":
-        _judge_implementation(component, judge)
+        mesh = content(fields(child(document, "metadata", "annotations")).get(MODE)) == "ModelMesh"
+        model = _judge_implementation(component, judge, filled=not mesh)
+        judge_beside(entries(component.get("containers")), judge)
         _judge_worker(document, component, judge)
-    elif not entries(component.get("containers")) and "art" not in component.entries:
+    elif not entries(component.get("containers")) and "art" not in fields(component):
         judge.missing(component, "containers")
+    elif entries(component.get("containers")) and "art" in fields(component):
+        judge.several(component, "art", "containers")
+    elif "art" in fields(component):
+        model = component.entries["art"]
+        _judge_storage_spec(fields(model).get("storage"), fields(model).get("storageUri"), judge)
     for container in containers_of(component):
         for variable in entries(fields(container).get("env")):
             name = fields(variable).get("name")
@@ -90,11 +109,18 @@ def _judge_component(document: Table, component: Table, kind: str, judge: Judge)
     judge_replicas(component, judge)
     judge_scaling(document, component, judge)
     _judge_logger(component.get("logger"), judge)
-    _judge_storage(component, judge)
+    judge_storage(component, model, judge)
 
 
-def _judge_implementation(predictor: Table, judge: Judge) -> None:
-    chosen = [name for name in ("model", *OLD_FORMATS) if name in fields(predictor)]
+def _judge_implementation(predictor: Table, judge: Judge, *, filled: bool) -> Node | None:
+    """What serves the model: exactly one thing; returns it where it is no container.
+
+    `filled`: the defaulting webhook has made a model of the first of the older formats, in the
+    place of any other model.
+    """
+    chosen = [name for name in OLD_FORMATS if name in fields(predictor)]
+    if "model" in fields(predictor) and not (filled and chosen):
+        chosen.insert(0, "model")
     containers = entries(predictor.get("containers"))
     names = [content(fields(container).get("name")) for container in containers]
     custom = names.count(CONTAINER) or (1 if containers and not chosen else 0)
@@ -111,53 +137,42 @@ def _judge_implementation(predictor: Table, judge: Judge) -> None:
         if own is not None and content(own):
             message = "the 'name' field is not allowed in standard predictor"
             judge.say(own, "not-allowed", message)
-        model = fields(predictor.entries[name])
-        _judge_storage_spec(name, model.get("storage"), model.get("storageUri"), judge)
     for variable in entries(fields(containers[0]).get("env")) if custom and containers else ():
         value = fields(variable).get("value")
         protocol = content(fields(variable).get("name")) == "PROTOCOL"
         if protocol and content(value) not in ("v1", "v2"):
             message = f"invalid protocol {content(value)}. Must be one of [v1, v2]"
             judge.say(value or variable, "unsupported-value", message)
+    return predictor.entries[chosen[0]] if chosen else None
 
 
-def _judge_storage_spec(name: str, spec: Node | None, uri: Node | None, judge: Judge) -> None:
-    if spec is None or name in ("model", "sklearn", "xgboost", "lightgbm", "paddle", "triton"):
-        return
-    if uri is not None and not content(uri).startswith(_STORAGE):
+def _judge_storage_spec(spec: Node | None, uri: Node | None, judge: Judge) -> None:
+    if spec is not None and uri is not None and not content(uri).startswith(_STORAGE):
         judge.invalid(uri, f"with storage it must begin with one of {', '.join(_STORAGE)}")
 
 
 def _judge_worker(document: Table, predictor: Table, judge: Judge) -> None:
     """Several nodes for one replica."""
-    worker = fields(predictor.get("workerSpec"))
-    if "workerSpec" not in fields(predictor):
+    worker = fields(predictor).get("workerSpec")
+    if worker is None:
         return
-    if len(entries(worker.get("containers"))) > 1:
-        message = "setting multiple containers in workerSpec is not allowed"
-        judge.say(worker["containers"], "not-allowed", message)
-    for name in ("pipelineParallelSize", "tensorParallelSize"):
-        value, node = number(worker.get(name)), worker.get(name)
-        if node is not None and value is not None and value < 1:
-            judge.say(node, "out-of-range", f"{name} cannot be less than 1: {value}")
+    judge_worker(worker, judge)
+    annotations = fields(child(document, "metadata", "annotations"))
+    for container in entries(fields(worker).get("containers")):
+        judge_devices(container, annotations, judge)
     model = predictor.get("model")
     if model is None:
         return
-    for variable in entries(fields(model).get("env")):
-        name_node = fields(variable).get("name")
-        reserved = ("PIPELINE_PARALLEL_SIZE", "TENSOR_PARALLEL_SIZE")
-        if name_node is not None and content(name_node) in reserved:
-            message = f"setting {content(name_node)} in environment variables is not allowed"
-            judge.say(name_node, "not-allowed", message)
+    judge_head(model, annotations, judge)
     uri = fields(model).get("storageUri")
     if uri is None:
         judge.missing(model, "storageUri")
     elif content(uri).split("://")[0] not in ("pvc", "oci"):
         judge.invalid(uri, "several nodes need a pvc:// or oci:// model")
-    chosen = fields(child(document, "metadata", "annotations")).get(AUTOSCALER)
+    chosen = annotations.get(AUTOSCALER)
     if content(chosen) != "none":
         judge.say(
-            chosen or predictor.entries["workerSpec"],
+            chosen or worker,
             "conflict",
             f"Multinode only supports the autoscaler none, not ({content(chosen)})",
             f"Write the annotation {AUTOSCALER}: none.",
@@ -179,45 +194,3 @@ def _judge_logger(logger: Node | None, judge: Judge) -> None:
     storage = fields(inside.get("storage"))
     if "storage" in inside and not {"path", "parameters", "key"} <= storage.keys():
         judge.missing(inside["storage"], *({"path", "parameters", "key"} - storage.keys()))
-
-
-def _judge_storage(component: Table, judge: Judge) -> None:
-    several = entries(component.get("storageUris"))
-    single = next((m for m in containers_of(component) if "storageUri" in fields(m)), None)
-    if several and single is not None:
-        judge.say(
-            component.entries["storageUris"],
-            "one-of",
-            "Setting both StorageURI and StorageURIs is not supported.",
-        )
-    for one in several:
-        inside = fields(one)
-        if not content(inside.get("uri")):
-            judge.missing(one, "uri")
-        path, node = content(inside.get("mountPath")), inside.get("mountPath", one)
-        if not path.startswith("/") or path == "/" or ".." in path:
-            judge.invalid(node, "must be an absolute path below / without ..", shown=path)
-    confidential = fields(fields(single).get("confidential")) if single is not None else {}
-    if truth(confidential.get("enabled")) and not content(fields(single).get("storageUri")):
-        judge.missing(confidential["enabled"], "storageUri")
-
-
-def _judge_canaries(document: Table, judge: Judge) -> None:
-    canaries = entries(child(document, "spec", "canary"))
-    if not canaries:
-        return
-    said = content(fields(child(document, "metadata", "annotations")).get(MODE))
-    if _MODES.get(said, said) != "Standard":
-        canary = document.table().entries["spec"].table().entries["canary"]
-        judge.say(canary, "not-allowed", "canary is only supported in Standard deployment mode")
-    total = 0
-    for canary in canaries:
-        share = fields(canary).get("trafficPercent")
-        value = number(share) or 0
-        total += value
-        if share is not None and not 0 <= value <= 100:
-            judge.bounds(share, 0, 100)
-        if not content(fields(fields(canary).get("predictor")).get("name")):
-            judge.missing(fields(canary).get("predictor", canary), "name")
-    if total > 100:
-        judge.say(canaries[0], "out-of-range", f"trafficPercent of all canaries is {total} > 100")

@@ -1,7 +1,10 @@
 """Serving runtimes, as KServe's webhook judges them (pkg/webhook/admission/servingruntime)."""
 
+from collections.abc import Mapping
+
 from relume.config.admission.judge import Judge, content, entries, fields, number, truth
 from relume.config.admission.kserve import BLOCKED
+from relume.config.admission.kserve_workers import judge_devices, judge_head, judge_worker
 from relume.config.nodes import Node, Table
 
 
@@ -27,8 +30,18 @@ def judge_runtime(document: Table, judge: Judge) -> None:
                 if name_node is not None and content(name_node) == BLOCKED:
                     message = f"setting {BLOCKED} is not allowed for security reasons"
                     judge.say(name_node, "not-allowed", message)
-    worker = fields(spec.get("workerSpec"))
-    for name in ("pipelineParallelSize", "tensorParallelSize"):
-        value, node = number(worker.get(name)), worker.get(name)
-        if node is not None and value is not None and value < 1:
-            judge.say(node, "out-of-range", f"{name} cannot be less than 1: {value}")
+    if (worker := spec.get("workerSpec")) is not None:
+        _judge_worker(worker, spec, judge)
+
+
+def _judge_worker(worker: Node, spec: Mapping[str, Node], judge: Judge) -> None:
+    judge_worker(worker, judge)
+    annotations = fields(spec.get("annotations"))
+    for container in entries(spec.get("containers")):
+        if content(fields(container).get("name")) == "kserve-container":
+            judge_head(container, annotations, judge)
+    workers = entries(fields(worker).get("containers"))
+    if not workers:
+        judge.missing(worker, "containers")
+    elif content(fields(workers[0]).get("name")) == "worker-container":
+        judge_devices(workers[0], annotations, judge)

@@ -4,6 +4,7 @@ Source: kserve/kserve pkg/apis/serving/v1beta1/{component,inference_service_vali
 """
 
 from relume.config.admission.judge import Judge, child, content, fields, number
+from relume.config.admission.kserve_metrics import judge_metrics
 from relume.config.nodes import Node, Table
 
 MODE = "serving.kserve.io/deploymentMode"
@@ -39,6 +40,7 @@ def judge_scaling(document: Table, component: Table, judge: Judge) -> None:
         if chosen == "keda":
             if metric is not None:
                 judge.say(metric, "not-allowed", "ScaleMetric is not supported for KEDA")
+            judge_metrics(component, judge, keda=True)
             return
         hpa = chosen == "hpa"
         knative = False
@@ -57,9 +59,9 @@ def judge_scaling(document: Table, component: Table, judge: Judge) -> None:
     elif hpa:
         if metric is not None and content(metric) not in ("cpu", "memory"):
             _unsupported(metric, "cpu, memory", judge)
-        cpu = content(metric) in ("", "cpu")
-        if target is not None and aim is not None and ((cpu and aim < 1) or aim > 100):
-            judge.bounds(target, 1, 100)
+        if target is not None and aim is not None and not 1 <= aim <= 100:
+            judge.bounds(target, 1, 100)  # of cpu in percent, of memory in MiB
+        judge_metrics(component, judge, keda=False)
 
 
 def _unsupported(metric: Node, known: str, judge: Judge) -> None:

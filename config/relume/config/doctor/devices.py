@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from relume.config.admission.cluster import Cluster
 from relume.config.admission.judge import child, content, entries, fields, number
-from relume.config.admission.kserve import GPU_TYPES
+from relume.config.admission.kserve_workers import GPU_TYPES
 from relume.config.admission.scales import autoscaling
 from relume.config.doctor.graph import Model, Numbered, model_formats, model_of, models, named
 from relume.config.findings import Finding, at

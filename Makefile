@@ -56,9 +56,12 @@ unit: venv ## the tests that need no model and take no minutes
 test: check models ## every check and test, the real vLLM and model included
 	$(BIN)/python -m pytest
 
-bench: models ## cold start and throughput, as ratios to vllm serve
+bench: models ## cold start, throughput, the Broker, filters and claims, as ratios
 	$(BIN)/python loadtests/coldstart.py
 	$(BIN)/python loadtests/throughput.py
+	$(BIN)/python loadtests/filters.py
+	$(BIN)/python loadtests/claims.py
+	$(BIN)/python loadtests/eventing.py
 
 schemas: venv ## make the field tables again from the published CRDs, and config/DOCTOR.md
 	$(BIN)/python config/schemas.py ../shared/vectors/crds config/relume/config/schemas/data

@@ -204,3 +204,11 @@ def test_what_is_no_manifest_is_refused(text: str, message: str, tmp_path: Path)
     file.write_text(text)
     with pytest.raises(InvalidInput, match=message):
         explain(documents.read(file), [])
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "a: " + '{"x": ' * 100_000, "- " * 100_000])
+def test_what_is_nested_without_end_is_refused(text: str, tmp_path: Path) -> None:
+    """libyaml's own recursion would end the process."""
+    (tmp_path / "deep.yaml").write_text(text)
+    with pytest.raises(InvalidManifest, match="nested too deeply"):
+        documents.read(tmp_path / "deep.yaml")

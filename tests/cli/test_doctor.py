@@ -82,6 +82,7 @@ def test_what_cannot_be_read_is_exit_code_2(
     assert "no such file" in capsys.readouterr().err
     assert run(["doctor"]) == 2
     assert run(["doctor", write(tmp_path, SERVICE), "--cold-start", "60"]) == 2
+    assert run(["doctor", write(tmp_path, SERVICE), "--cold-start=-5s"]) == 2
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,8 @@ def command(
         start = go_duration(cold_start)
     except ValueError as error:
         raise BadUsage(f"--cold-start: {error}") from None
+    if start < 0:
+        raise BadUsage("--cold-start: a time is not below 0")
     cluster = read_cluster(features) if features is not None else SHIPPED
     code = OK
     if context is not None:

@@ -28,10 +28,6 @@ class Policy:
     most: Quantity | None = None
     step: Quantity | None = None
 
-    @property
-    def ranged(self) -> bool:
-        return self.least is not None
-
 
 @dataclass(frozen=True, slots=True)
 class Capacity:

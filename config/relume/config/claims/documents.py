@@ -126,6 +126,8 @@ def _roots(file: Path, text: str) -> Iterator[object]:
             return
         except orjson.JSONDecodeError:
             pass  # a flow mapping of YAML, or several documents
+    if kubectl_yaml.too_deep(text):
+        raise InvalidManifest("it is nested too deeply", file=file, line=1, field="YAML")
     quick = kubectl_yaml.load_all(text)
     if quick is not None:
         yield from quick

@@ -30,6 +30,11 @@ class _NotQuick(Exception):
     """The text needs the full loader."""
 
 
+_DEEPEST = 500
+_BRACKETS = re.compile(r"[\[\]{}]")
+_NESTED_MARKS = re.compile(r"(?:[-?:][ \t]+){500}")
+
+
 def scalar(text: str) -> Value:
     """An unquoted value as Kubernetes reads it: no octal, no base 60, no time."""
     if text in _WORDS:
@@ -50,6 +55,22 @@ def load_all(text: str) -> "list[Value] | None":
 def loader() -> type[yaml.SafeLoader]:
     """A full YAML loader that reads values as `scalar` does."""
     return _LOADER
+
+
+def too_deep(text: str) -> bool:
+    """Whether the text may be nested so deeply that libyaml's recursion ends the process.
+
+    Brackets in strings count, too: a text that seems to be, without being it, has 500 of them more
+    open than closed.
+    """
+    if _NESTED_MARKS.search(text):
+        return True
+    depth = 0
+    for found in _BRACKETS.finditer(text):
+        depth = depth + 1 if found[0] in "[{" else max(depth - 1, 0)
+        if depth > _DEEPEST:
+            return True
+    return False
 
 
 def _documents(text: str) -> Iterator[list[str]]:

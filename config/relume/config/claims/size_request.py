@@ -17,8 +17,6 @@ from relume.config.errors import InvalidInput
 CONCURRENCY = 8
 """Sequences of full context when nobody says how many."""
 
-VENDORS = ("NVIDIA", "AMD", "Intel")
-
 
 @dataclass(frozen=True, slots=True)
 class SizeRequest:

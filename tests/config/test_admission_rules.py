@@ -38,6 +38,13 @@ def test_what_the_rows_change_is_accepted(tmp_path: Path, base: dict[str, Any]) 
     assert (answer.verdict, hits(answer)) == ("accepted", set())
 
 
+EVENT_TYPE = {
+    "apiVersion": "eventing.knative.dev/v1beta1",
+    "kind": "EventType",
+    "metadata": {"name": "e"},
+    "spec": {"type": "a"},
+}
+
 ROWS_OTHER: list[tuple[dict[str, Any], str, object, str | None, str | None]] = [
     (ISVC, "spec predictor minReplicas", -1, "spec.predictor.minReplicas", "out-of-range"),
     (ISVC, "spec predictor maxReplicas", -1, "spec.predictor.maxReplicas", "out-of-range"),
@@ -265,6 +272,37 @@ ROWS_OTHER: list[tuple[dict[str, Any], str, object, str | None, str | None]] = [
     ),
     (CLASS, "spec suitableNodes", {}, "spec.suitableNodes", "unknown-field"),
     (CLASS, "metadata name", "A", "metadata.name", "invalid-name"),
+]
+SUBSCRIBER = "spec.subscriber"
+ROWS_OTHER += [
+    (TRIGGER, "spec subscriber uri", "http://a b/", f"{SUBSCRIBER}.uri", "invalid-value"),
+    (TRIGGER, "spec subscriber uri", "http://%zz/", f"{SUBSCRIBER}.uri", "invalid-value"),
+    (TRIGGER, "spec subscriber uri", "http://h/%zz", f"{SUBSCRIBER}.uri", "invalid-value"),
+    (TRIGGER, "spec subscriber uri", "::", f"{SUBSCRIBER}.uri", "invalid-value"),
+    (TRIGGER, "spec subscriber uri", "a_b:c", f"{SUBSCRIBER}.uri", "invalid-value"),
+    (TRIGGER, "spec subscriber uri", "http://h:x/", f"{SUBSCRIBER}.uri", "invalid-value"),
+    (TRIGGER, "spec subscriber uri", "http://h:99999/", None, None),
+    (TRIGGER, "spec subscriber uri", "http://u:p@h/?a=b c#d", None, None),
+    (TRIGGER, "spec subscriber uri", "http://u@/", f"{SUBSCRIBER}.uri", "invalid-value"),
+    (TRIGGER, "spec subscriber CACerts", "x", f"{SUBSCRIBER}.caCert", "invalid-value"),
+    (
+        TRIGGER,
+        "spec filter",
+        {"attributes": {"": "a"}},
+        "spec.filter.attributes[]",
+        "invalid-value",
+    ),
+    (
+        BROKER,
+        "metadata annotations eventing.knative.dev/broker.class",
+        "",
+        "eventing.knative.dev/broker.class",
+        "missing-field",
+    ),
+    (EVENT_TYPE, "spec type", "", "spec.type", "missing-field"),
+    (EVENT_TYPE, "spec source", "", "spec.source", "invalid-value"),
+    (EVENT_TYPE, "spec source", "::", "spec.source", "invalid-value"),
+    (EVENT_TYPE, "spec source", "/a", None, None),
 ]
 R = "spec spec devices requests"
 D = "spec.spec.devices"

@@ -5,9 +5,10 @@ pkg/apis/duck/v1/delivery_types.go, pkg/apis/eventing/v1/trigger_validation.go.
 """
 
 import re
-from urllib.parse import urlsplit
+import ssl
 
 from relume.config.admission.judge import Judge, content, entries, fields, number
+from relume.config.admission.syntax import url_error
 from relume.config.cesql import parse
 from relume.config.cesql_tokens import ParseError
 from relume.config.nodes import Node
@@ -19,6 +20,7 @@ _PERIOD = re.compile(
     r"(T((?P<H>[^HMS]+)H)?((?P<M>[^MS]+)M)?((?P<S>[^S]+)S)?)?"
 )
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d*)?", re.ASCII)
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(//([^/?#]*@)?(?P<host>[^/?#]*))?")
 _ATTRIBUTE = re.compile(r"[a-z][a-z0-9]*")
 _DIALECTS = ("exact", "prefix", "suffix", "all", "any", "not", "cesql")
 
@@ -38,11 +40,14 @@ def judge_destination(node: Node | None, owner: Node, name: str, judge: Judge) -
         )
         return
     absolute = _is_absolute(uri, judge, alone=reference is None)
+    if uri is not None and absolute is not False and (reference is None or not absolute):
+        _judge_certificates(inside.get("CACerts"), f"{path}.caCert", judge)
     if reference is not None and uri is not None and absolute:
         judge.say(
             uri,
             "conflict",
-            f"Absolute URI is not allowed when Ref is present: {path}.ref, {path}.uri",
+            "Absolute URI is not allowed when Ref or [apiVersion, kind, name] is present: "
+            f"{path}.ref, {path}.uri, {path}[apiVersion, kind, name]",
             "Write a path, or remove the ref.",
         )
     elif reference is None and uri is not None and absolute is False:
@@ -56,16 +61,21 @@ def _is_absolute(uri: Node | None, judge: Judge, *, alone: bool) -> bool | None:
     if uri is None:
         return False
     text = content(uri)
+    if (why := url_error(text)) is not None:
+        judge.invalid(uri, why)
+        return None
+    absolute = _ABSOLUTE.match(text)
+    return absolute is not None and bool(absolute["host"] or not alone)
+
+
+def _judge_certificates(node: Node | None, field: str, judge: Judge) -> None:
+    """The certificate of the authority that signed the destination's."""
+    if node is None:
+        return
     try:
-        parts = urlsplit(text)
-        _ = parts.port
-    except ValueError as error:
-        judge.invalid(uri, str(error))
-        return None
-    if any(character < " " or character == "\x7f" for character in text) or text.startswith(":"):
-        judge.invalid(uri, "this is no URI")
-        return None
-    return bool(parts.scheme and (parts.netloc or not alone))
+        ssl.create_default_context(cadata=content(node))
+    except (ValueError, ssl.SSLError):
+        judge.invalid(node, "CA Cert provided is invalid", shown="", field=field)
 
 
 def judge_reference(node: Node, judge: Judge) -> None:
@@ -149,7 +159,7 @@ def judge_attributes(node: Node | None, judge: Judge) -> None:
     """Names of CloudEvents attributes."""
     for name, value in fields(node).items():
         if not _ATTRIBUTE.fullmatch(name):
-            path = value.path.removesuffix(f".{name}")
+            path = value.path.removesuffix(f".{name}" if name else '.""')
             judge.say(
                 value,
                 "invalid-value",

@@ -15,9 +15,11 @@ from relume.config.admission.delivery import (
     judge_reference,
 )
 from relume.config.admission.judge import Judge, child, content, entries, fields, truth
+from relume.config.admission.syntax import url_error
 from relume.config.nodes import Node, Table
 
 _DEPENDENCY = "knative.dev/dependency"
+_CLASS = "eventing.knative.dev/broker.class"
 _INJECTION = "eventing.knative.dev/injection"
 _CORE = ("id", "specversion", "type")
 
@@ -25,6 +27,9 @@ _CORE = ("id", "specversion", "type")
 def judge_broker(document: Table, judge: Judge) -> None:
     """eventing.knative.dev/v1 Broker; its class and config are filled in where missing."""
     spec = fields(document.get("spec"))
+    chosen = fields(child(document, "metadata", "annotations")).get(_CLASS)
+    if chosen is not None and not content(chosen):
+        judge.say(chosen, "missing-field", f"missing field(s): {_CLASS}", field=_CLASS)
     if "config" in spec:
         judge_reference(spec["config"], judge)
     judge_delivery(spec.get("delivery"), judge)
@@ -44,7 +49,9 @@ def judge_trigger(document: Table, judge: Judge) -> None:
     if namespace is not None and content(namespace):
         flag = "cross-namespace-event-links"
         if not judge.cluster.enabled(flag):
-            judge.closed(namespace, flag)
+            message = "must not set the field(s): spec.namespace"
+            fix = f"Remove it, or set {flag}: enabled in the config-features map."
+            judge.say(namespace, "feature-off", message, fix, field="spec.namespace")
     judge_attributes(fields(inside.get("filter")).get("attributes"), judge)
     judge_filters(inside.get("filters"), judge)
     judge_destination(inside.get("subscriber"), where, "subscriber", judge)
@@ -137,9 +144,10 @@ def judge_subscription(document: Table, judge: Judge) -> None:
 
 def judge_event_type(document: Table, judge: Judge) -> None:
     """eventing.knative.dev EventType: v1beta3 lists attributes."""
-    if content(document.get("apiVersion")) != "eventing.knative.dev/v1beta3":
-        return
     spec = document.get("spec") or document
+    if content(document.get("apiVersion")) != "eventing.knative.dev/v1beta3":
+        _judge_older_type(spec, content(document.get("apiVersion")).rpartition("/")[2], judge)
+        return
     attributes = fields(spec).get("attributes")
     names = {content(fields(one).get("name")) for one in entries(attributes)}
     for name in ("type", "source", "specversion", "id"):
@@ -148,6 +156,19 @@ def judge_event_type(document: Table, judge: Judge) -> None:
             judge.say(
                 attributes or spec, "missing-field", f"missing field(s): {where}", field=where
             )
+
+
+def _judge_older_type(spec: Node, version: str, judge: Judge) -> None:
+    inside = fields(spec)
+    if not content(inside.get("type")):
+        judge.missing(spec, "type", path="spec")
+    for name in ("source", "schema"):
+        node = inside.get(name)
+        if node is None:
+            continue
+        empty = not content(node) and name == "source" and version == "v1beta1"
+        if (why := "must not be empty" if empty else url_error(content(node))) is not None:
+            judge.invalid(node, why)
 
 
 def judge_event_policy(document: Table, judge: Judge) -> None:

@@ -11,6 +11,8 @@ _REPOSITORY = re.compile(r"[a-z0-9_\-./]{2,255}")
 _TAG = re.compile(r"[A-Za-z0-9_\-.]{1,128}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _REGISTRY = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._~-]*)(:\d*)?")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+_HOST = re.compile(r"(\[[^\]]*\]|[^\[\]:]*)(:\d*)?")
 
 RULE_1123 = "lower case letters, digits and '-', with a letter or digit at both ends"
 RULE_1035 = f"at most 63 {RULE_1123}, beginning with a letter"
@@ -88,3 +90,26 @@ def is_image(text: str) -> bool:
             return False
         name = rest
     return _REPOSITORY.fullmatch(name) is not None
+
+
+def url_error(text: str) -> str | None:
+    """Why Go's net/url takes a text for no URL; None where it takes it."""
+    if any(character < " " or character == "\x7f" for character in text):
+        return "invalid control character in URL"
+    before, colon, _ = re.split(r"([/?#])", text, maxsplit=1)[0].partition(":")
+    scheme = _SCHEME.fullmatch(before) if colon else None
+    if colon and scheme is None:
+        return "missing protocol scheme" if not before else "first path segment contains a colon"
+    rest = text[len(before) + 1 :] if scheme else text
+    path, _, fragment = rest.partition("#")
+    path = path.partition("?")[0]
+    if path.startswith("//"):
+        host, _, path = path[2:].partition("/")
+        host = host.rpartition("@")[2]
+        if re.search(r"[ <>\"{}|\\^`]", host) or ("%" in host and "[" not in host):
+            return f"invalid character or escape in host name {host}"
+        if not _HOST.fullmatch(host):
+            return f"invalid host or port {host}"
+    if re.search(r"%(?![0-9A-Fa-f]{2})", path + fragment):
+        return "invalid URL escape"
+    return None

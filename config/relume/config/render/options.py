@@ -58,4 +58,7 @@ def check_image(image: str, *, allow_tags: bool) -> str:
     if _DIGEST.fullmatch(image) or (allow_tags and _TAGGED.fullmatch(image)):
         return image
     hint = "" if allow_tags else "; --allow-tags takes a tag"
-    raise ImageNotPinned(f"{image}: name the image by its digest, as in REPOSITORY@sha256:…{hint}")
+    raise ImageNotPinned(
+        f"image {image}: name it by its digest, REPOSITORY@sha256: and 64 hex digits in lower"
+        f" case, as the registry told when it was pushed{hint}"
+    )

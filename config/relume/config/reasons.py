@@ -117,6 +117,12 @@ _AFTER = {
         "value: admission takes it, and what is made of it fails later.",
         "Add the field.",
     ),
+    "dry-run-refused": _refused(
+        "In a dry run on the server Knative has the API server try the pod, and refuses the "
+        "document with it. Without one it takes the document, and the Revision is marked as "
+        "failed.",
+        "Change the field.",
+    ),
     "pod-refused": _fails(
         "Knative takes the Service, and the API server then refuses the pod that it makes: the "
         "Revision is marked as failed.",

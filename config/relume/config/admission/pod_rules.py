@@ -1,7 +1,7 @@
 """What the API server asks of the containers of every pod.
 
-Source: kubernetes pkg/apis/core/validation. A pod that Knative makes is refused by the same rules,
-but only after its Service was admitted.
+Source: kubernetes pkg/apis/core/validation. A pod that Knative makes is refused by the same rules:
+in a dry run with its Service, otherwise after the Service was admitted.
 """
 
 import re
@@ -19,7 +19,7 @@ from relume.config.nodes import Node
 
 PROTOCOLS = ("TCP", "UDP", "SCTP", "")
 _PORT_NAME = re.compile(r"(?=.*[a-z])(?!.*--)[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?")
-_NATIVE = ("cpu", "memory", "ephemeral-storage", "storage")
+_NATIVE = ("cpu", "memory", "ephemeral-storage")
 _WORDS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("pod", "restartPolicy"): ("Always", "OnFailure", "Never"),
     ("pod", "dnsPolicy"): ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"),
@@ -44,7 +44,8 @@ def judge_pod_containers(pod: Node, judge: Judge, *, whole: bool = True) -> None
             if whole and not content(inside.get("image")):
                 judge.missing(container, "image")
             judge_words("container", container, judge)
-            _judge_container_ports(inside.get("ports"), judge)
+            if whole:  # Knative writes the port itself
+                _judge_container_ports(inside.get("ports"), judge)
             for variable in entries(inside.get("env")):
                 _judge_variable(variable, judge)
             _judge_resources(inside.get("resources"), judge)
@@ -108,7 +109,7 @@ def _judge_resources(resources: Node | None, judge: Judge) -> None:
                 judge.invalid(node, "devices are counted in whole numbers")
     for name, node in requests.items():
         wanted, most = _value(node), _value(limits.get(name))
-        extended = "/" in name
+        extended = "/" in name or name.startswith("hugepages-")  # none of them is shared
         if wanted is not None and most is not None and wanted > most:
             judge.say(node, "conflict", f"must be less than or equal to the limit of {name}")
         elif extended and (name not in limits or wanted != most):

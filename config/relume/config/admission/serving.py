@@ -47,12 +47,18 @@ def judge_revision(document: Table, judge: Judge) -> None:
         judge_revision_spec(spec, judge)
 
 
-def judge_revision_spec(spec: Table, judge: Judge, *, merged: bool = False) -> None:
-    """A pod and the fields beside it: time and concurrency."""
+def judge_revision_spec(
+    spec: Table, judge: Judge, *, merged: bool = False, pod: str = "pod-refused"
+) -> None:
+    """A pod and the fields beside it: time and concurrency.
+
+    `pod` is the reason for what the API server refuses the pod for. The webhook asks it itself, in
+    a dry run, about Services and Configurations (pkg/webhook/podspec_dryrun.go).
+    """
     judge_pod(spec, judge, merged=merged)
     later = Judge(judge.cluster)
     judge_pod_containers(spec, later, whole=False)
-    judge.adopt(later, "pod-refused")
+    judge.adopt(later, pod)
     judge_timeout(spec.get("timeoutSeconds"), judge)
     judge_concurrency(spec.get("containerConcurrency"), judge)
     if not merged and not judge.cluster.secure_defaults:
@@ -85,7 +91,7 @@ def _judge_template(document: Table, owner: Node, judge: Judge) -> None:
         path = "spec.template.spec.containers"
         judge.say(template or owner, "missing-field", f"missing field(s): {path}", field=path)
         return
-    judge_revision_spec(spec, judge)
+    judge_revision_spec(spec, judge, pod="dry-run-refused")
     metadata = fields(fields(template).get("metadata"))
     judge_template(fields(metadata.get("annotations")), judge)
     name, owner_name = metadata.get("name"), content(child(document, "metadata", "name"))

@@ -270,6 +270,13 @@ ROWS_OTHER: list[tuple[dict[str, Any], str, object, str | None, str | None]] = [
         "spec.config[0].opaque.driver",
         "invalid-value",
     ),
+    (
+        CLASS,
+        "spec selectors",
+        [{"cel": {"expression": "sets.contains([device.driver], ['a'])"}}],
+        None,
+        None,
+    ),
     (CLASS, "spec suitableNodes", {}, "spec.suitableNodes", "unknown-field"),
     (CLASS, "metadata name", "A", "metadata.name", "invalid-name"),
 ]

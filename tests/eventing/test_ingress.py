@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, MutableMapping
 
 import pytest
+from starlette.types import Message
 
 from relume.eventing.broker import BrokerKey, StoreUnavailable
 from relume.eventing.codec import Mode, encode
@@ -154,3 +155,20 @@ async def test_nothing_is_accepted_that_was_not_stored(
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
     assert response.json()["reason"] == "store-unavailable"
     assert stage.observer.recent(10) == ()
+
+
+async def test_a_request_that_does_not_come_to_its_end_is_cut_off() -> None:
+    sent: list[Message] = []
+
+    async def never() -> Message:
+        return await asyncio.Future[Message]()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"ce-specversion", b"1.0"), (b"content-length", b"10")]
+    scope = {"type": "http", "method": "POST", "path": "/default/b", "headers": headers}
+    async with Stage([], settings=EventingSettings(upload_s=0.01)) as stage:
+        await stage.plane.app(scope, never, send)
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]

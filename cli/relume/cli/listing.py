@@ -6,6 +6,7 @@ from relume.cli.plane import LocalPlane
 from relume.cli.screen import Screen
 from relume.cli.wording import events_of, target
 from relume.config import Broker, InferenceService, NotHonoured, Trigger
+from relume.config.urls import without_secrets
 from relume.eventing.profiles import profile_for
 
 
@@ -49,7 +50,7 @@ def _service(service: InferenceService, plane: LocalPlane) -> tuple[str, ...]:
     most = str(service.max_replicas) if service.max_replicas else "∞"
     return (
         f"{service.namespace}/{service.name}",
-        service.storage_uri,
+        without_secrets(service.storage_uri),
         f"{service.min_replicas}…{most}",
         plane.service_url(service),
     )

@@ -14,12 +14,13 @@ from relume.config import (
     Suffix,
     Trigger,
 )
+from relume.config.urls import without_secrets
 
 
 def target(destination: Destination) -> str:
     """A destination in words: kind and name, or the URL."""
     if destination.ref is None:
-        return destination.uri or ""
+        return without_secrets(destination.uri or "")
     return f"{destination.ref.kind} {destination.ref.name}{destination.uri or ''}"
 
 

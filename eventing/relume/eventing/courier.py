@@ -93,9 +93,9 @@ class Courier:
         """Make a dead letter: to the sink, or into the Broker's own log when none takes it."""
         route, rules = self._route, self._rules
         # With its time to live: the sink may be a Broker.
-        event = dead_letter_event(envelope.event, letter, route.url, rules)
+        event = dead_letter_event(envelope.event, letter, route.subscriber, rules)
         dead = replace(envelope, event=event)
-        where = route.dead_letter_url
+        where = route.sink
         words = f"{letter.reason}: {letter.data[:200].decode(errors='replace')}"
         if why := await self._not_sunk(dead):
             if not (rules.keeps or route.sink_unread or letter.reason == "internal"):
@@ -109,12 +109,12 @@ class Courier:
 
     async def _not_sunk(self, dead: Envelope) -> str | None:
         """Why the dead letter is in no sink; None when it is."""
-        where = self._route.dead_letter_url
-        if where is None:
+        url, where = self._route.dead_letter_url, self._route.sink
+        if url is None:
             return "no sink"
         if self._route.sink_unread:
             return f"nobody reads {where}"  # there it would be gone after a while
-        return None if await self._sink(where, dead) else f"{where} failed"
+        return None if await self._sink(url, dead) else f"{where} failed"
 
     async def _deliver(self, envelope: Envelope, idle: Idle) -> None:
         outgoing = Envelope(going_out(envelope.event), envelope.headers)
@@ -160,7 +160,7 @@ class Courier:
 
     async def _post(self, outgoing: Envelope, number: int) -> tuple[Outcome, _Attempt]:
         route, policy = self._route, self._route.policy
-        self._tell("delivering", outgoing.event, _Attempt(number), route.url)
+        self._tell("delivering", outgoing.event, _Attempt(number), route.subscriber)
         started = self._clock.monotonic()
         post = self._subscribers.post(
             route.url, outgoing, namespace=route.namespace, timeout_s=policy.timeout_s

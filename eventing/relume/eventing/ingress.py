@@ -21,7 +21,7 @@ from relume.eventing.clock import Clock
 from relume.eventing.codec import BATCH_TYPE, STRUCTURED_TYPE, Mode, decode, mode_of
 from relume.eventing.envelope import Envelope
 from relume.eventing.event import CloudEvent, InvalidEvent
-from relume.eventing.intake import ClientGone, body_of, forwarded, headers_of, trace_of
+from relume.eventing.intake import ClientGone, TooSlow, body_of, forwarded, headers_of, trace_of
 from relume.eventing.observer import Observer, Record, Stage
 from relume.eventing.passage import TtlExhausted, coming_in, rfc3339
 from relume.eventing.settings import EventingSettings
@@ -93,6 +93,9 @@ class Ingress:
             return _refused(400, str(error), error.reason)
         except EventTooLarge as error:
             return _refused(413, str(error), error.reason)
+        except TooSlow as error:
+            # The rest of the request is still to come: this connection has no other use.
+            return _refused(408, str(error), error.reason, {"Connection": "close"})
         except StoreUnavailable as error:
             return _refused(503, str(error), error.reason, {"Retry-After": _RESTART_RETRY_S})
         except BrokerFull as error:
@@ -106,7 +109,8 @@ class Ingress:
         headers = headers_of(scope)
         batch = mode_of(headers) is Mode.BATCH
         limit = self._settings.max_batch_bytes if batch else self._settings.max_event_bytes
-        events = decode(headers, await body_of(receive, headers, limit)).events
+        body = await body_of(receive, headers, limit, self._settings.upload_s)
+        events = decode(headers, body).events
         if batch:
             self._check_batch(events)
         trace, passed_on = trace_of(headers), forwarded(headers)

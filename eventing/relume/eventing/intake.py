@@ -1,10 +1,12 @@
 """What one request brings to the Broker: its headers, its body within a limit, its trace."""
 
+import asyncio
 import re
 from collections.abc import Mapping
 
 from starlette.types import Receive, Scope
 
+from relume.config.errors import RelumeError
 from relume.eventing.broker import EventTooLarge
 from relume.eventing.codec import Headers
 
@@ -12,6 +14,13 @@ from relume.eventing.codec import Headers
 _FORWARDED = re.compile(r"x-request-id|retry-after|x-b3-.*|knative-.*")
 _PRINTABLE = re.compile(r"[ -~]*")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class TooSlow(RelumeError):
+    """A producer took too long to send its request."""
+
+    reason = "request-too-slow"
+    retryable = True
 
 
 class ClientGone(Exception):
@@ -23,12 +32,20 @@ def headers_of(scope: Scope) -> Headers:
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
 
 
-async def body_of(receive: Receive, headers: Headers, limit: int) -> bytes:
-    """The whole body. Raises EventTooLarge as soon as that is known, and ClientGone."""
+async def body_of(receive: Receive, headers: Headers, limit: int, within_s: float) -> bytes:
+    """The whole body. Raises EventTooLarge as soon as that is known, TooSlow, and ClientGone."""
     declared = next((value for name, value in headers if name == "content-length"), "0")
     # Of many digits Python makes no number.
     if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
         raise EventTooLarge(f"a request may have {limit} bytes")
+    try:
+        async with asyncio.timeout(within_s):
+            return await _read(receive, limit)
+    except TimeoutError:
+        raise TooSlow(f"a request may take {within_s:g} s to come in") from None
+
+
+async def _read(receive: Receive, limit: int) -> bytes:
     chunks: list[bytes] = []
     size, more = 0, True
     while more:

@@ -220,7 +220,7 @@ class EventingPlane:
             "namespace": route.namespace,
             "name": route.trigger,
             "broker": route.broker.name,
-            "subscriber": route.url,
+            "subscriber": route.subscriber,
             "pending": dispatcher.waiting,
             "in_flight": dispatcher.in_flight,
             "delivered": tally.delivered,

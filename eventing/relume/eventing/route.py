@@ -1,16 +1,19 @@
 """A Trigger, resolved, and what it has done."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
+from relume.config.urls import without_secrets
 from relume.eventing.broker import BrokerKey
 from relume.eventing.filters import Predicate
 from relume.eventing.policy import DeliveryPolicy
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Route:
     """A Trigger, resolved: where its events come from and go to.
 
+    `url` and `dead_letter_url` may hold a password; only what posts to them reads them.
     `sink_unread`: the dead letter sink is a Broker of this plane that no Trigger reads.
     """
 
@@ -23,6 +26,16 @@ class Route:
     dead_letter_url: str | None = None
     sink_unread: bool = False
     ordered: bool = False
+
+    @cached_property
+    def subscriber(self) -> str:
+        """The URL for people and events."""
+        return without_secrets(self.url)
+
+    @cached_property
+    def sink(self) -> str | None:
+        """The URL of the dead letter sink for people and events."""
+        return without_secrets(self.dead_letter_url) if self.dead_letter_url else None
 
 
 @dataclass(slots=True)

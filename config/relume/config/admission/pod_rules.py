@@ -20,6 +20,7 @@ from relume.config.nodes import Node
 PROTOCOLS = ("TCP", "UDP", "SCTP", "")
 _PORT_NAME = re.compile(r"(?=.*[a-z])(?!.*--)[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?")
 _NATIVE = ("cpu", "memory", "ephemeral-storage")
+_SECCOMP = ("Localhost", "RuntimeDefault", "Unconfined")
 _WORDS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("pod", "restartPolicy"): ("Always", "OnFailure", "Never"),
     ("pod", "dnsPolicy"): ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"),
@@ -49,6 +50,33 @@ def judge_pod_containers(pod: Node, judge: Judge, *, whole: bool = True) -> None
             for variable in entries(inside.get("env")):
                 _judge_variable(variable, judge)
             _judge_resources(inside.get("resources"), judge)
+            _judge_seccomp(inside.get("securityContext"), judge)
+            for probe in ("livenessProbe", "startupProbe"):
+                _judge_probe(inside.get(probe), judge)
+
+
+def _judge_seccomp(context: Node | None, judge: Judge) -> None:
+    profile = fields(context).get("seccompProfile")
+    if profile is None:
+        return
+    kind, file = fields(profile).get("type"), fields(profile).get("localhostProfile")
+    if content(kind) not in _SECCOMP:
+        message = f'unsupported value: "{content(kind)}": supported: {", ".join(_SECCOMP)}'
+        judge.say(kind or profile, "unsupported-value", message, field=f"{profile.path}.type")
+    elif content(kind) == "Localhost" and not content(file):
+        judge.missing(profile, "localhostProfile")
+    elif content(kind) != "Localhost" and file is not None:
+        judge.say(file, "conflict", "only for the type Localhost")
+
+
+def _judge_probe(probe: Node | None, judge: Judge) -> None:
+    """A probe that restarts its container: one success is enough, and no number is negative."""
+    for name, node in fields(probe).items():
+        value = number(node)
+        if value is not None and value < 0:
+            judge.invalid(node, "must be greater than or equal to 0")
+        elif name == "successThreshold" and value not in (None, 0, 1):
+            judge.invalid(node, "must be 1")
 
 
 def judge_words(what: str, table: Node, judge: Judge) -> None:

@@ -4,7 +4,6 @@ Dropping, repeating, retyping or misnaming any field ends as accepted, as accept
 or as refused; never in a traceback, and never with a field that is dropped without a word.
 """
 
-import copy
 import json
 import random
 from collections.abc import Iterator
@@ -23,11 +22,11 @@ from relume.config.nodes import Items, Node, Table
 from relume.config.schemas import schema
 from relume.config.schemas.prune import pruned
 from relume.config.yaml_source import documents
+from tests.mutations import changed, places
 from tests.vectors import VECTORS, vector
 
 SAMPLES = sorted((Path(__file__).parents[2] / "config" / "samples").glob("*.yaml"))
 OTHERS = (None, True, -1, 2**40, 0.5, "", "x", " ", "é\u2028", [], {}, [1], {"a": 1}, [[]])
-Path_ = tuple[str | int, ...]
 # Maps whose keys are the writer's own.
 OWN = {"labels", "annotations", "limits", "requests", "exact", "prefix", "suffix", "attributes"}
 OWN |= {"nodeSelector", "parameters", "matchLabels"}
@@ -90,23 +89,6 @@ def paths(node: Node) -> Iterator[str]:
     elif isinstance(node, Items):
         for child in node.nodes:
             yield from paths(child)
-
-
-def places(value: Any, path: Path_ = ()) -> Iterator[Path_]:
-    inside = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, child in inside:
-        yield (*path, key)
-        if isinstance(child, dict | list):
-            yield from places(child, (*path, key))
-
-
-def changed(manifest: list[Any], path: Path_, how: Any) -> str:
-    manifest = copy.deepcopy(manifest)
-    parent: Any = manifest
-    for key in path[:-1]:
-        parent = parent[key]
-    how(parent, path[-1])
-    return yaml.safe_dump_all(manifest, sort_keys=False, allow_unicode=True)
 
 
 def test_the_recorded_manifests_are_there() -> None:

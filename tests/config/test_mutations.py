@@ -1,8 +1,6 @@
 """Whatever is done to a sample, loading it gives a plan or one clear refusal, never a traceback."""
 
-import copy
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from hypothesis import strategies as st
 
 from relume.config import Plan, load
 from relume.config.errors import InvalidInput, InvalidManifest
+from tests.mutations import Place, changed, places
 
 from .manifests import broker, service, together, trigger
 
@@ -39,8 +38,6 @@ TEXTS = {
 }
 OTHER_VALUES = (None, True, -1, 2**40, 0.5, "", "x", " ", "é\u2028", [], {}, [1], {"a": 1}, [[]])
 
-Path_ = tuple[str | int, ...]
-
 
 def outcome(folder: Path, text: str) -> Plan | InvalidManifest:
     """Load `text`; every exception but a refusal fails the test."""
@@ -56,26 +53,7 @@ def outcome(folder: Path, text: str) -> Plan | InvalidManifest:
         return error
 
 
-def places(value: Any, path: Path_ = ()) -> Iterator[Path_]:
-    """The path of every value inside `value`."""
-    inside = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, child in inside:
-        yield (*path, key)
-        if isinstance(child, dict | list):
-            yield from places(child, (*path, key))
-
-
-def changed(documents: list[Any], path: Path_, how: Any) -> str:
-    """The documents as YAML after `how(parent, key)` changed one place."""
-    documents = copy.deepcopy(documents)
-    parent: Any = documents
-    for key in path[:-1]:
-        parent = parent[key]
-    how(parent, path[-1])
-    return yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True)
-
-
-def all_places(name: str) -> list[tuple[list[Any], Path_]]:
+def all_places(name: str) -> list[tuple[list[Any], Place]]:
     documents = list(yaml.safe_load_all(TEXTS[name]))
     return [(documents, path) for path in places(documents)]
 

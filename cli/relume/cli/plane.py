@@ -1,8 +1,11 @@
 """The plane: everything that `relume up` runs, put together on one event loop.
 
 Started from the bottom up, so that each part finds what it needs: state folder, ports, template,
-serving, nats-server, eventing, Broker ingress. Stopped in the reverse order, so that an event that
+nats-server, serving, eventing, Broker ingress. Stopped in the reverse order, so that an event that
 is being answered still finds its predictor.
+
+nats-server needs seconds for a long log, so it is started as soon as there is a folder for it, and
+what takes long to import is imported meanwhile: here, inside functions.
 """
 
 import asyncio
@@ -13,28 +16,28 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from relume.cli.address import DEFAULT_BROKER_PORT, DEFAULT_HTTP_PORT
 from relume.cli.capacity import Capacity
-from relume.cli.control import Control
 from relume.cli.destinations import Destinations
 from relume.cli.grace import Grace
 from relume.cli.launch import LocalLauncher
 from relume.cli.ports import listen, url_of
-from relume.cli.server import HttpServer, finished
 from relume.cli.sockets import socket_folder
 from relume.cli.state import PlaneFile, StateFolder
 from relume.cli.warm import ColdStarter, Starter, warm_starter
 from relume.config import Broker, InferenceService, Plan
 from relume.config.version import version
-from relume.eventing.catalogue import Catalogue
 from relume.eventing.nats_child import Fsync
 from relume.eventing.nats_server import NatsServer
 from relume.eventing.observer import Observer
-from relume.eventing.plane import EventingPlane
 from relume.eventing.settings import EventingSettings
 from relume.runtimes.store import ModelStore
-from relume.serving.plane import ServingPlane
+
+if TYPE_CHECKING:
+    from relume.eventing.plane import EventingPlane
+    from relume.serving.plane import ServingPlane
 
 GRACE_S = 30.0
 
@@ -92,14 +95,24 @@ class LocalPlane:
             if self._settings.template and self.plan.services:
                 warm = warm_starter(sockets, logs / "template.log")
                 self._starter = await stack.enter_async_context(warm)
+            nats, _ = await asyncio.gather(
+                stack.enter_async_context(
+                    NatsServer(self._settings.state, fsync=self._settings.fsync)
+                ),
+                asyncio.to_thread(_import_the_servers),
+            )
             await self._start_serving(stack, group, http)
-            await self._start_eventing(stack, group, broker)
+            await self._start_eventing(stack, group, broker, nats)
             stack.enter_context(self._folder.published(self._plane_file()))
             yield self
 
     async def _start_serving(
         self, stack: contextlib.AsyncExitStack, group: asyncio.TaskGroup, listening: socket.socket
     ) -> None:
+        from relume.cli.control import Control
+        from relume.cli.server import HttpServer, finished
+        from relume.serving.plane import ServingPlane
+
         serving = ServingPlane(
             self.plan.services,
             LocalLauncher(self._store, self._starter.launcher),
@@ -154,15 +167,21 @@ class LocalPlane:
         }
 
     async def _start_eventing(
-        self, stack: contextlib.AsyncExitStack, group: asyncio.TaskGroup, listening: socket.socket
+        self,
+        stack: contextlib.AsyncExitStack,
+        group: asyncio.TaskGroup,
+        listening: socket.socket,
+        nats: NatsServer,
     ) -> None:
-        settings = self._settings
-        nats = await stack.enter_async_context(NatsServer(settings.state, fsync=settings.fsync))
+        from relume.cli.server import HttpServer, finished
+        from relume.eventing.catalogue import Catalogue
+        from relume.eventing.plane import EventingPlane
+
         eventing = EventingPlane(
             self.plan,
             nats,
             self._destinations.resolve,
-            settings=EventingSettings(max_log_bytes=settings.broker_max_bytes),
+            settings=EventingSettings(max_log_bytes=self._settings.broker_max_bytes),
             observer=self._observer,
             concurrency=Capacity(self.plan).of,
         )
@@ -188,3 +207,12 @@ class LocalPlane:
             started_at=self._started_at,
             version=version(),
         )
+
+
+def _import_the_servers() -> None:
+    import relume.cli.control
+    import relume.cli.server
+    import relume.eventing.catalogue
+    import relume.eventing.jetstream
+    import relume.eventing.plane
+    import relume.serving.plane  # noqa: F401

@@ -98,6 +98,8 @@ class Cluster:
         match request.method:
             case "PATCH":
                 return self._apply(path, request, json.loads(await request.body()))
+            case "POST" if "/proxy/" in path:
+                return Response(status_code=202)  # a Broker says no more
             case "POST":
                 return self._pod(json.loads(await request.body()), request)
             case "DELETE":

@@ -43,3 +43,11 @@ def test_a_refusal_is_an_answer_and_a_broken_server_an_error(tmp_path: Path) -> 
         cluster.broken = 1
         with pytest.raises(Unreachable, match="starting"):
             api.change("DELETE", "/api/v1/namespaces/none", {})
+
+
+def test_a_change_that_is_taken_without_a_word_is_an_answer(tmp_path: Path) -> None:
+    cluster = Cluster()
+    with cluster.running(tmp_path) as file:
+        api = KubernetesApi.of_context("test", file)
+        answer = api.change("POST", "/api/v1/namespaces/eventing/services/broker:80/proxy/a", {})
+        assert (answer.ok, answer.code, answer.body) == (True, 202, {})

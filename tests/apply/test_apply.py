@@ -299,8 +299,11 @@ def test_what_the_scheduler_says_of_devices_is_told_from_the_rest(why: str, abou
 
 
 def conditions_of_a_failed_service() -> list[dict[str, str]]:
+    """As KServe orders them: by name, those that only name another among them."""
     reason = {"reason": "ReconcileFailed", "message": "expected 0 <= 3600 <= 600"}
+    other = {"reason": "PredictorReady not ready", "severity": "Info"}
     return [
+        {"type": "LatestDeploymentReady", "status": "False", **other},
         {"type": "PredictorReady", "status": "False", **reason},
         {"type": "Ready", "status": "False"},
     ]

@@ -137,7 +137,11 @@ class Waiting:
 
 
 def why_not_ready(seen: object) -> str:
-    """The first condition that is not True, with its reason, and what KServe says of the model."""
+    """The condition that says most, with its reason, and what KServe says of the model.
+
+    That is the first False one with a message: KServe lists, in the order of the alphabet, also
+    conditions that only say that another is not there (`PredictorConfigurationReady not ready`).
+    """
     if seen is None:
         return "not there"
     ready = condition(seen, "Ready")
@@ -146,6 +150,7 @@ def why_not_ready(seen: object) -> str:
         for one in objects(seen, "status", "conditions")
         if text(one, "status") == "False" and text(one, "type") != "Ready"
     ]
+    lacking.sort(key=lambda one: text(one, "message") == "")
     for one in (*lacking, ready):
         reason, message = text(one, "reason"), text(one, "message")
         if reason or message:

@@ -9,8 +9,6 @@ and the subscriber are processes of their own, and all share the machine's cores
 """
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,13 +16,12 @@ from pathlib import Path
 
 import aiohttp
 import click
-from event_figures import PEER, Backlog, Row, Sustained, ceiling_rows, missed
+from event_backlog import STEPS, backlog
+from event_figures import PEER, Row, Sustained, ceiling_rows, missed
 from event_profile import layers
-from event_programs import BATCH, PRODUCERS, post, program
+from event_programs import PRODUCERS, post, program
 from event_scenes import (
     SAMPLE_S,
-    EventPlane,
-    Subscriber,
     delivered,
     event_plane,
     slowest,
@@ -32,14 +29,12 @@ from event_scenes import (
 )
 from figures import Json, Machine, print_notes
 from processes import MeasurementFailed, kept_on_failure
-from running import Steps, run, steps
+from running import run, steps
 
 from relume.cli.screen import Screen
 
 CEILING_S = 5.0
-RATE_S = 10.0  # how long a rate beside a backlog is measured
 PROFILE_S = 5.0
-_STEPS = 7
 HEADERS = ("measure", "found", PEER, "target", "holds")
 
 
@@ -79,51 +74,6 @@ async def sustained(folder: Path, seconds: float, *options: str) -> Sustained:
         )
 
 
-async def dispatch_rate(sink: Subscriber, plane: EventPlane, total: int) -> float:
-    """Events delivered a second, nothing coming in, for RATE_S or until `total` are there."""
-    started, first = time.monotonic(), await sink.distinct()
-    came = first
-    while (came := await sink.distinct()) < total and time.monotonic() < started + RATE_S:
-        plane.server.check_alive()
-        await asyncio.sleep(0.02)
-    return (came - first) / (time.monotonic() - started)
-
-
-async def backlog(folder: Path, events: int, progress: Steps) -> Backlog:
-    """Rates, memory and starts with an empty log, and then with so many events in it."""
-    async with subscriber(folder) as sink:
-        async with event_plane(folder, sink) as plane:
-            progress.begin("ingress and dispatch with an empty log")
-            with sink.server.paused():
-                empty = await post(plane.broker_url, 0, seconds=RATE_S)
-            dispatched = await dispatch_rate(sink, plane, empty.after)
-            await delivered(sink, empty.after, plane)
-            before = plane.memory_mb()
-            progress.begin(f"a backlog of {events:,} events")
-            with sink.server.paused():
-                filled = await post(plane.broker_url, empty.after, count=events, batch=BATCH)
-                progress.begin("ingress beside the backlog")
-                beside = await post(plane.broker_url, filled.after, seconds=RATE_S)
-                after = plane.memory_mb()
-                os.kill(plane.server.pid, signal.SIGKILL)
-        progress.begin("restarts, and dispatch of the backlog")
-        async with event_plane(folder, sink) as plane:
-            killed_s = plane.serving_s
-            rate = await dispatch_rate(sink, plane, beside.after)
-        async with event_plane(folder, sink) as plane:
-            stopped_s = plane.serving_s
-    return Backlog(
-        events=events,
-        batched=filled,
-        ingress=(empty.rate, beside.rate),
-        dispatch=(dispatched, rate),
-        plane_mb=(before[0], after[0]),
-        nats_mb=(before[1], after[1]),
-        killed_s=killed_s,
-        stopped_s=stopped_s,
-    )
-
-
 async def profiled(folder: Path) -> Mapping[str, float]:
     """The layers of the plane in a short run under the profiler."""
     profile = folder / "plane.prof"
@@ -136,7 +86,8 @@ async def profiled(folder: Path) -> Mapping[str, float]:
 
 async def _measure(seconds: float, events: int, fsync: str, profile: bool) -> tuple[Found, Machine]:
     machine, found = Machine.now(), Found()
-    with kept_on_failure("relume-eventing-") as folder, steps(_STEPS + profile) as progress:
+    count = 2 + (STEPS if events else 0) + profile
+    with kept_on_failure("relume-eventing-") as folder, steps(count) as progress:
         parts = [folder / name for name in ("ceiling", "sustained", "backlog", "profile")]
         for part in parts:
             part.mkdir()

@@ -89,6 +89,30 @@ class Server:
         finally:
             _each(tree, psutil.Process.resume)
 
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Let a tree that is paused run for as long as the block does."""
+        tree = self.tree()
+        _each(tree, psutil.Process.resume)
+        try:
+            yield
+        finally:
+            _each(tree, psutil.Process.suspend)
+
+    async def kill(self) -> None:
+        """SIGKILL to the process alone; returns when its children have ended by themselves."""
+        await self._killed(self.tree()[:1])
+
+    async def kill_all(self) -> None:
+        """SIGKILL to the whole tree at once."""
+        await self._killed(self.tree())
+
+    async def _killed(self, doomed: Sequence[psutil.Process]) -> None:
+        tree = self.tree()
+        _each(doomed, psutil.Process.kill)
+        await self._process.wait()
+        await _until_gone(tree)
+
     async def end(self) -> None:
         """SIGTERM, then SIGKILL to what is left of the tree; returns when all of it is gone."""
         tree = self.tree()
@@ -98,10 +122,7 @@ class Server:
                 await asyncio.wait_for(self._process.wait(), GRACE_S)
         _each(tree, psutil.Process.kill)
         await self._process.wait()
-        for _ in range(round(GONE_S / LOOK_S)):
-            if not any(map(_runs, tree)):
-                return
-            await asyncio.sleep(LOOK_S)
+        await _until_gone(tree)
 
     def _last_words(self) -> str:
         lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
@@ -137,6 +158,13 @@ def _each(tree: Sequence[psutil.Process], action: Callable[[psutil.Process], Non
     for process in tree:
         with suppress(psutil.NoSuchProcess):  # psutil compares start times: no reused pid
             action(process)
+
+
+async def _until_gone(tree: Sequence[psutil.Process]) -> None:
+    for _ in range(round(GONE_S / LOOK_S)):
+        if not any(map(_runs, tree)):
+            return
+        await asyncio.sleep(LOOK_S)
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -51,7 +51,8 @@ async def server(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 @pytest.fixture
 async def log(server: NatsServer) -> AsyncIterator[JetStreamLog]:
     clock = SystemClock()
-    log = await JetStreamLog.connect(server.url, EventingSettings(), clock, server.disk)
+    settings = EventingSettings(full_window_s=0.5)
+    log = await JetStreamLog.connect(server.url, settings, clock, server.disk)
     await log.open_broker(BROKER, ["t"])
     yield log
     await log.close()

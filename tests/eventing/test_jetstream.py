@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from relume.eventing.broker import StoreUnavailable
+from relume.eventing.broker import BrokerFull, StoreUnavailable
 from relume.eventing.clock import SystemClock, VirtualClock
 from relume.eventing.envelope import Envelope
 from relume.eventing.jetstream import JetStreamLog
@@ -51,6 +51,29 @@ async def test_a_sweep_removes_what_everybody_settled_once_no_duplicate_can_come
         await clock.advance(SETTINGS.duplicate_window_s / 2)
         await log.sweep()
         assert await kept(log) == 3  # the slow Trigger holds two, and one is new
+        await log.close()
+
+
+async def test_a_full_log_lets_go_of_what_is_settled_sooner_but_not_at_once(
+    tmp_path: Path,
+) -> None:
+    """A producer that got no answer asks again, and must not be a new event then."""
+    clock, settings = VirtualClock(), EventingSettings(max_log_events=3)
+    async with NatsServer(tmp_path) as server:
+        log = await JetStreamLog.connect(server.url, settings, clock)
+        await log.open_broker(BROKER, ["t"])
+        for number in range(3):
+            await log.append(BROKER, envelope(number), 5.0)
+            [held] = await log.cursor(BROKER, "t").fetch(1)
+            await held.settle()
+        await log.cursor(BROKER, "t").confirm()
+        for _ in range(2):
+            with pytest.raises(BrokerFull):
+                await log.admit(BROKER)
+            assert not await log.append(BROKER, envelope(1), 5.0)
+            await clock.advance(settings.full_window_s / 2)
+        await log.admit(BROKER)
+        assert await log.append(BROKER, envelope(3), 5.0)
         await log.close()
 
 

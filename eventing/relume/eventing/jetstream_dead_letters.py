@@ -1,9 +1,8 @@
 """Dead letters on JetStream: a stream beside each Broker's own, one subject for each dead letter.
 
 An event that is put back lies in the Broker's stream under a subject with the number of the dead
-letter that it was. nats-server stores it only while that subject is empty, which holds longer than
-its memory of message ids: `finish` removes the dead letters that were put back before the sweep
-may remove what was stored for them.
+letter that it was, which keeps it from being stored twice for as long as it lies there. `finish`
+removes the dead letters that were put back, before the sweep may remove what was stored for them.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -14,7 +13,7 @@ import orjson
 
 from relume.eventing.broker import BrokerKey, StoreUnavailable
 from relume.eventing.dead_letters import Letter, NoSuchDeadLetter, UnknownTrigger
-from relume.eventing.envelope import Envelope, identity
+from relume.eventing.envelope import Envelope
 from relume.eventing.jetstream_requests import NoAnswer, Requests
 from relume.eventing.jetstream_store import JetStreamStore
 from relume.eventing.jetstream_streams import BrokerStreams
@@ -51,9 +50,8 @@ class JetStreamDeadLetters:
         if letter.trigger not in streams.cursors:
             raise UnknownTrigger(f"{letter.broker} has no Trigger {letter.trigger} any more")
         restored = letter.restored()
-        key = f"{identity(restored.event)}.redrive.{letter.sequence}"
         subject = f"{streams.redrive_subject}.{letter.sequence}"
-        stored = await self._store.put(subject, restored, key, _STORE_WITHIN_S, once=True)
+        stored = await self._store.put((subject, restored.pack()), _STORE_WITHIN_S)
         streams.stored(stored)
         return stored.new
 

@@ -1,7 +1,7 @@
 """The streams and consumers of one Broker: made, found again, kept small.
 
-Settled events stay for the duplicate window, because nats-server builds its memory of message ids
-from what is stored when it starts again; `sweep` removes them after that.
+Settled events stay for the duplicate window: an event is known as the same for as long as the first
+one lies there. `sweep` removes them after that.
 """
 
 import logging
@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 # What a message has on the disk beside its payload: subject, id, sequence, checksum.
 _OVERHEAD_BYTES = 120
+# The shortest that nats-server has: no event has an id that it should remember, and when it starts
+# it reads again all that this window holds.
+_NO_IDS_S = 0.1
 # err_code of nats-server: it cannot read the file in which it keeps the state of a consumer.
 _DAMAGED_CURSOR = 10012
 
@@ -91,10 +94,10 @@ async def ensure_streams(
     jetstream: JetStreamContext, streams: BrokerStreams, settings: EventingSettings
 ) -> None:
     """Both streams exist as we want them; what they hold is read into `streams`."""
-    subjects = [streams.subject, f"{streams.redrive_subject}.*"]
-    streams.found(await _ensure_stream(jetstream, streams.stream, subjects, settings))
-    subjects = [f"{streams.dead_subject}.>"]
-    dead = await _ensure_stream(jetstream, streams.dead_stream, subjects, settings)
+    subjects = [f"{streams.subject}.*", f"{streams.redrive_subject}.*"]
+    streams.found(await _ensure_stream(jetstream, streams.stream, subjects, _NO_IDS_S))
+    subjects, ids_s = [f"{streams.dead_subject}.>"], settings.duplicate_window_s
+    dead = await _ensure_stream(jetstream, streams.dead_stream, subjects, ids_s)
     streams.buried = dead.messages
 
 
@@ -179,7 +182,7 @@ async def _consumers(jetstream: JetStreamContext, stream: str) -> list[ConsumerI
 
 
 async def _ensure_stream(
-    jetstream: JetStreamContext, name: str, subjects: list[str], settings: EventingSettings
+    jetstream: JetStreamContext, name: str, subjects: list[str], ids_s: float
 ) -> StreamState:
     config = StreamConfig(
         name=name,
@@ -188,7 +191,7 @@ async def _ensure_stream(
         retention=RetentionPolicy.LIMITS,
         # Whatever limit somebody sets: what was accepted is never pushed out by what comes.
         discard=DiscardPolicy.NEW,
-        duplicate_window=settings.duplicate_window_s,
+        duplicate_window=ids_s,
         allow_direct=True,  # dead letters are read as they lie, without base64
     )
     try:

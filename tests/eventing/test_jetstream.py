@@ -9,6 +9,7 @@ import pytest
 
 from relume.eventing.broker import BrokerFull, StoreUnavailable
 from relume.eventing.clock import SystemClock, VirtualClock
+from relume.eventing.dead_letters import redrive
 from relume.eventing.envelope import Envelope
 from relume.eventing.jetstream import JetStreamLog
 from relume.eventing.nats_server import NatsServer
@@ -145,6 +146,26 @@ async def test_a_dead_letter_that_was_removed_stays_removed_through_a_kill(tmp_p
         os.kill(server.pid, signal.SIGKILL)
         assert await log.append(BROKER, envelope(1), 10.0)  # waits for the restart
         assert [each.sequence async for each in log.dead_letters.letters(BROKER)] == [100]
+        await log.close()
+
+
+async def test_a_dead_letter_that_was_put_back_is_not_made_again_through_a_kill(
+    tmp_path: Path,
+) -> None:
+    """The event that it was made of is settled last: killed before that, it comes once more."""
+    async with NatsServer(tmp_path) as server:
+        log = await JetStreamLog.connect(server.url, SETTINGS, SystemClock())
+        await log.open_broker(BROKER, ["t"])
+        await log.bury(BROKER, "t", envelope(1), 5.0)
+        await redrive(log.dead_letters, BROKER, 1)
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        await log.bury(BROKER, "t", envelope(1), 10.0)  # waits for the restart
+        await log.sweep()
+        assert [each async for each in log.dead_letters.letters(BROKER)] == []
+        assert log.buried(BROKER) == 0
+        [held] = await log.cursor(BROKER, "t").fetch(10)
+        assert Envelope.unpack(held.payload).redrive == 1
         await log.close()
 
 

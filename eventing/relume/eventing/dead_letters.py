@@ -2,9 +2,8 @@
 
 A dead letter is put back for the one Trigger that gave it up, without that Trigger's filter; the
 others have had the event. Putting back is two steps, in an order in which a crash loses nothing:
-the event is stored again, then the dead letter is removed. The store knows by the dead letter's
-number that it has put it back already, for as long as the dead letter lies there, so that a second
-try only does what is left.
+the event is stored again, then the dead letter is removed. The store knows that it has put a dead
+letter back already, for as long as that one lies there: a second try only does what is left.
 """
 
 import asyncio

@@ -153,10 +153,12 @@ class JetStreamLog:
     ) -> None:
         streams = self._brokers[broker]
         letter = replace(envelope, trigger=trigger)
-        subject = f"{streams.dead_subject}.{burial(letter, trigger)}"
-        # Remembered: it may be redriven before the event that it was made of is settled.
+        key = burial(letter, trigger)
+        subject = f"{streams.dead_subject}.{key}"
+        # Remembered: it may be removed before the event that it was made of is settled.
         stored = await self._store.put((subject, letter.pack()), patience_s, remembered=True)
         streams.buried += stored.new
+        streams.removed.discard(key)
 
     def cursor(self, broker: BrokerKey, trigger: str) -> JetStreamCursor:
         return self._brokers[broker].cursors[trigger]

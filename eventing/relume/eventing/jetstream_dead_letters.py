@@ -1,8 +1,9 @@
 """Dead letters on JetStream: a stream beside each Broker's own, one subject for each dead letter.
 
-An event that is put back lies in the Broker's stream under a subject with the number of the dead
-letter that it was, which keeps it from being stored twice for as long as it lies there. `finish`
-removes the dead letters that were put back, before the sweep may remove what was stored for them.
+An event that is put back lies in the Broker's stream under a subject that names the dead letter
+which it was, and so is not stored twice for as long as it lies there. `finish` removes the dead
+letters that were put back, before the sweep may remove what was stored for them; also one that was
+made again, of an event that was not settled when its process was killed.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -13,7 +14,7 @@ import orjson
 
 from relume.eventing.broker import BrokerKey, StoreUnavailable
 from relume.eventing.dead_letters import Letter, NoSuchDeadLetter, UnknownTrigger
-from relume.eventing.envelope import Envelope
+from relume.eventing.envelope import Envelope, burial
 from relume.eventing.jetstream_requests import NoAnswer, Requests
 from relume.eventing.jetstream_store import JetStreamStore
 from relume.eventing.jetstream_streams import BrokerStreams
@@ -31,6 +32,7 @@ class JetStreamDeadLetters:
         self._requests = requests
         self._brokers = brokers
         self._store = store
+        self._keys: dict[tuple[BrokerKey, int], str] = {}  # of what is being redriven
 
     async def letters(self, broker: BrokerKey, after: int = 0) -> AsyncIterator[Letter]:
         streams = self._brokers[broker]
@@ -50,8 +52,10 @@ class JetStreamDeadLetters:
         if letter.trigger not in streams.cursors:
             raise UnknownTrigger(f"{letter.broker} has no Trigger {letter.trigger} any more")
         restored = letter.restored()
-        subject = f"{streams.redrive_subject}.{letter.sequence}"
+        key = burial(letter.envelope, letter.trigger)
+        subject = f"{streams.redrive_subject}.{key}"
         stored = await self._store.put((subject, restored.pack()), _STORE_WITHIN_S)
+        self._keys[letter.broker, letter.sequence] = key
         streams.stored(stored)
         return stored.new
 
@@ -68,19 +72,21 @@ class JetStreamDeadLetters:
             return streams.removed.clear()
         put_back = await self._put_back_before(streams)
         streams.removed &= put_back
-        for number in put_back - streams.removed:
-            if state["first_seq"] <= number <= state["last_seq"]:
-                await self._delete(broker, number)
+        for key in put_back - streams.removed:
+            asked = {"filter": f"{streams.dead_subject}.{key}"}
+            purged = (await self._ask(f"STREAM.PURGE.{streams.dead_stream}", asked))["purged"]
+            streams.buried -= purged
+            streams.removed.add(key)
 
-    async def _put_back_before(self, streams: BrokerStreams) -> set[int]:
-        """The numbers of the dead letters that lie in the Broker's stream again."""
-        found: set[int] = set()
-        wanted = f"{streams.redrive_subject}.*"
+    async def _put_back_before(self, streams: BrokerStreams) -> set[str]:
+        """The keys of the dead letters that lie in the Broker's stream again."""
+        found: set[str] = set()
+        start = f"{streams.redrive_subject}."
         while True:
-            asked = {"subjects_filter": wanted, "offset": len(found)}
+            asked = {"subjects_filter": f"{start}>", "offset": len(found)}
             info = await self._ask(f"STREAM.INFO.{streams.stream}", asked)
             page = info["state"].get("subjects") or {}
-            found.update(int(subject.rpartition(".")[2]) for subject in page)
+            found.update(subject.removeprefix(start) for subject in page)
             if not page or len(found) >= info.get("total", 0):
                 return found
 
@@ -120,10 +126,11 @@ class JetStreamDeadLetters:
         else:
             deleted = True
         streams.buried -= deleted
-        streams.removed.add(sequence)
+        if key := self._keys.pop((broker, sequence), None):
+            streams.removed.add(key)
         return deleted
 
-    async def _ask(self, what: str, asked: dict[str, object]) -> dict[str, Any]:
+    async def _ask(self, what: str, asked: Mapping[str, object]) -> dict[str, Any]:
         try:
             message = await self._requests.send(
                 f"$JS.API.{what}", orjson.dumps(asked), timeout_s=_ANSWER_WITHIN_S

@@ -53,7 +53,8 @@ class BrokerStreams:
     events: int = 0  # that lie in the stream, and their bytes
     bytes: int = 0
     buried: int = 0
-    removed: set[int] = field(default_factory=set)  # dead letters that this process removed
+    # Keys of dead letters that were put back, and that this process knows to be gone.
+    removed: set[str] = field(default_factory=set)
     cursors: dict[str, JetStreamCursor] = field(default_factory=dict)
     # (when, last sequence then): tells which events are older than the duplicate window.
     marks: deque[tuple[float, int]] = field(default_factory=deque)
@@ -94,7 +95,7 @@ async def ensure_streams(
     jetstream: JetStreamContext, streams: BrokerStreams, settings: EventingSettings
 ) -> None:
     """Both streams exist as we want them; what they hold is read into `streams`."""
-    subjects = [f"{streams.subject}.*", f"{streams.redrive_subject}.*"]
+    subjects = [f"{streams.subject}.*", f"{streams.redrive_subject}.>"]
     streams.found(await _ensure_stream(jetstream, streams.stream, subjects, _NO_IDS_S))
     subjects, ids_s = [f"{streams.dead_subject}.>"], settings.duplicate_window_s
     dead = await _ensure_stream(jetstream, streams.dead_stream, subjects, ids_s)

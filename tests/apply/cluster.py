@@ -28,6 +28,7 @@ from tests.config.api_server import write_kubeconfig
 
 Object = dict[str, Any]
 POLICY_PATH = f"/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies/{POLICY}"
+_IDENTITY = {"name", "namespace"}  # who applies no more than these owns no field
 _MORE = {
     "v1": (("namespaces", "Namespace", False), ("nodes", "Node", False), ("pods", "Pod", True)),
 }
@@ -149,9 +150,10 @@ class Cluster:
         if before is not None and before.get("applied") == body:
             return JSONResponse(before)
         made = deepcopy(body)
-        made["metadata"]["managedFields"] = [
-            {"manager": "relume", "operation": "Apply", "time": "2026-11-23T10:00:00Z"}
-        ]
+        if body.keys() - {"apiVersion", "kind", "metadata"} or body["metadata"].keys() - _IDENTITY:
+            made["metadata"]["managedFields"] = [
+                {"manager": "relume", "operation": "Apply", "time": "2026-11-23T10:00:00Z"}
+            ]
         if not dry:
             if before is not None:
                 made["metadata"]["uid"] = before["metadata"]["uid"]

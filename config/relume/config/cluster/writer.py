@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from relume.config.cluster.api import Answer, ClusterApi, Json
 from relume.config.cluster.manifests import Manifest
 from relume.config.cluster.parts import objects, text
+from relume.config.render.book import LABELS
 
 #: Owns, for the API server, the fields that we apply.
 FIELD_MANAGER = "relume"
 _APPLY = "application/apply-patch+yaml"
+_IDENTITY = {"apiVersion", "kind"}
+_IDENTITY_OF_METADATA = {"name", "namespace"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class Writer:
             query["force"] = "true"
         if dry_run:
             query["dryRun"] = "All"
-        return self.api.change("PATCH", path, manifest.body, _APPLY, **query)
+        return self.api.change("PATCH", path, _traceable(manifest.body), _APPLY, **query)
 
     def read(self, manifest: Manifest) -> Json | None:
         """The object as it is on the cluster."""
@@ -93,6 +96,19 @@ class Writer:
             "preconditions": {"uid": uid},
         }
         return self.api.change("DELETE", path, options)
+
+
+def _traceable(body: Json) -> Json:
+    """The body, with a label where it has no field that could be ours.
+
+    managedFields list the owners of fields: a Broker of nothing but its name would have none, and
+    could not be told from somebody else's.
+    """
+    metadata = body.get("metadata")
+    named = dict(metadata) if isinstance(metadata, Mapping) else {}
+    if body.keys() - _IDENTITY - {"metadata"} or named.keys() - _IDENTITY_OF_METADATA:
+        return body
+    return {**body, "metadata": {**named, "labels": LABELS}}
 
 
 def own_fields(found: Json) -> list[Json]:

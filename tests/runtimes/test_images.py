@@ -51,6 +51,8 @@ def _of_one(word: str, rest: str) -> Iterator[str]:
         yield f"{rest}: a default without a digest"
     if word == "ADD":
         yield "ADD can fetch from anywhere: use COPY"
+    if word == "SHELL":
+        yield "SHELL is no part of an OCI image: buildah and podman leave it out"
     if word in ("ARG", "ENV") and re.search(r"(?i)token|secret|password|api_?key", rest):
         yield f"{word} {rest}: secrets stay in the image's history"
     for command in rest.split("&&") if word == "RUN" else ():
@@ -88,6 +90,7 @@ def test_nothing_is_wrong_with_the_containerfiles(file: str) -> None:
         (("USER 1000:1000", "USER 0:0"), "not root"),
         (("image.licenses", "image.licence"), "no label"),
         (("PYTHONDONTWRITEBYTECODE=1", "PYTHONUTF8=1"), "read-only"),
+        (("USER 0\n", 'SHELL ["/bin/sh", "-euc"]\nUSER 0\n'), "SHELL"),
         (("pip install --no-deps --no-compile", "pip install"), "no lock"),
         (('case "${BASE}" in', 'case "${OTHER}" in'), "not refused"),
     ],

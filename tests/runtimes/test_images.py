@@ -4,6 +4,8 @@ import importlib.util
 import json
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,6 +74,8 @@ def _of_last_stage(stage: list[Instruction]) -> Iterator[str]:
             yield f"no label org.opencontainers.image.{label}"
     if not any(word == "ENV" and "PYTHONDONTWRITEBYTECODE=1" in rest for word, rest in stage):
         yield "Python would write to a file system that is read-only"
+    if not any(word == "RUN" and "python3 /opt/compile.py &&" in rest for word, rest in stage):
+        yield "the base's own Python is not compiled"
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -90,6 +94,7 @@ def test_nothing_is_wrong_with_the_containerfiles(file: str) -> None:
         (("USER 1000:1000", "USER 0:0"), "not root"),
         (("image.licenses", "image.licence"), "no label"),
         (("PYTHONDONTWRITEBYTECODE=1", "PYTHONUTF8=1"), "read-only"),
+        (("python3 /opt/compile.py &&", "true &&"), "not compiled"),
         (("USER 0\n", 'SHELL ["/bin/sh", "-euc"]\nUSER 0\n'), "SHELL"),
         (("pip install --no-deps --no-compile", "pip install"), "no lock"),
         (('case "${BASE}" in', 'case "${OTHER}" in'), "not refused"),
@@ -163,6 +168,23 @@ def test_where_nothing_can_build_that_is_said(
     monkeypatch.setenv("PATH", "/nowhere")
     assert script("images").main(["relume-vllm-cpu=b@sha256:1"]) == 1
     assert "none of buildah, podman, docker" in capsys.readouterr().err
+
+
+def test_a_python_is_compiled_with_its_standard_library_and_each_folder_once(
+    tmp_path: Path,
+) -> None:
+    library = tmp_path / "lib" / "python3"
+    packages = library / "site-packages"
+    packages.mkdir(parents=True)
+    path = [str(FOLDER), "", str(library), str(packages), str(tmp_path / "lib.zip")]
+    assert script("compile").import_folders(path) == [library]
+    (packages / "good.py").write_text("GOOD = 1\n")
+    (packages / "template.py").write_text("{% raise %}\n")
+    words = [sys.executable, "-I", str(FOLDER / "compile.py"), str(library)]
+    subprocess.run(words, check=True, timeout=60)
+    (compiled,) = library.rglob("*.pyc")
+    assert compiled.parent.parent == packages and compiled.name.startswith("good.")
+    assert compiled.read_bytes()[4:8] == b"\x01\0\0\0", "by hash and unchecked (PEP 552)"
 
 
 def test_the_bill_of_materials_lists_python_and_system_packages_once(tmp_path: Path) -> None:

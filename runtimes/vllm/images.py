@@ -42,6 +42,13 @@ def command(engine: str, name: str, base: str, version: str, revision: str) -> l
     return [*words, "--label", f"org.opencontainers.image.title={name}", "."]
 
 
+def commit(folder: Path) -> str:
+    """The commit of a work tree, "-dirty" after it where files were changed since."""
+    revision = _said(folder, ["git", "rev-parse", "HEAD"])
+    changed = revision and _said(folder, ["git", "status", "--porcelain"])
+    return (revision or "unknown") + ("-dirty" if changed else "")
+
+
 def wrong(argument: str) -> str:
     """What is wrong with a NAME=BASE, "" for nothing."""
     name, equals, base = argument.partition("=")
@@ -68,10 +75,9 @@ def main(arguments: list[str]) -> int:
         names = ", ".join(_ENGINES)
         print(f"images: nothing here can build: none of {names} is there and runs", file=sys.stderr)
         return 1
-    version = _said(
-        [sys.executable, "-c", "from relume.config.version import version as v; print(v())"]
-    )
-    revision = _said(["git", "rev-parse", "HEAD"])
+    said = "from relume.config.version import version as v; print(v())"
+    version = _said(ROOT, [sys.executable, "-c", said]) or "unknown"
+    revision = commit(ROOT)
     for one in chosen:
         name, _, base = one.partition("=")
         words = command(builder or _ENGINES[0], name, base, version, revision)
@@ -89,9 +95,9 @@ def _quiet(words: list[str]) -> bool:
     return done.returncode == 0
 
 
-def _said(words: list[str]) -> str:
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+def _said(folder: Path, words: list[str]) -> str:
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 if __name__ == "__main__":

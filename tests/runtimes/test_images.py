@@ -170,6 +170,24 @@ def test_where_nothing_can_build_that_is_said(
     assert "none of buildah, podman, docker" in capsys.readouterr().err
 
 
+def test_the_label_tells_a_commit_from_a_changed_work_tree(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        who = ("-c", "user.name=n", "-c", "user.email=e@example.com", "-c", "commit.gpgsign=false")
+        done = subprocess.run(
+            ["git", *who, *words], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    commit = script("images").commit
+    assert commit(tmp_path) == "unknown"
+    git("init", "--quiet")
+    git("commit", "--quiet", "--allow-empty", "--message=x")
+    made = git("rev-parse", "HEAD")
+    assert commit(tmp_path) == made
+    (tmp_path / "new.py").touch()
+    assert commit(tmp_path) == f"{made}-dirty"
+
+
 def test_a_python_is_compiled_with_its_standard_library_and_each_folder_once(
     tmp_path: Path,
 ) -> None:

@@ -11,6 +11,8 @@ from relume.config.render.policy import REVISION
 
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 _DRA = "/apis/resource.k8s.io/v1"
+# How the runtime begins the line that says why it ends.
+_OURS = "relume: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +151,19 @@ def _why(api: ClusterApi, pod: Json) -> str:
             held = table(status, "state", state) or table(status, "lastState", state)
             reason = text(held, "reason")
             if reason and reason not in ("Completed", "PodInitializing", "ContainerCreating"):
-                return f"{text(status, 'name')}: {reason}: {text(held, 'message')}".rstrip(": ")
+                said = _last_word(status) or text(held, "message")
+                return f"{text(status, 'name')}: {reason}: {said}".rstrip(": ")
     return _newest_warning(api, pod)
+
+
+def _last_word(status: Json) -> str:
+    """What a container said when it ended last; its back-off says nothing of the cause.
+
+    With FallbackToLogsOnError that is the end of its log: the line of ours counts, or the last.
+    """
+    ended = table(status, "state", "terminated") or table(status, "lastState", "terminated")
+    lines = [line.strip() for line in text(ended, "message").splitlines() if line.strip()]
+    return next((line for line in lines if line.startswith(_OURS)), lines[-1] if lines else "")
 
 
 def _newest_warning(api: ClusterApi, pod: Json) -> str:

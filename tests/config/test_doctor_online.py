@@ -162,3 +162,18 @@ def test_the_command_judges_files_by_the_clusters_own_settings(
         assert (code, cluster["version"], document["verdict"]) == (0, "1.36", "accepted")
         assert run(["doctor", *common]) == 0
         assert "cluster test, Kubernetes 1.36" in capsys.readouterr().out
+
+
+def test_a_device_class_that_the_cluster_has_is_not_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "m.yaml"
+    limits = "{deviceclass.resource.kubernetes.io/%s: 1}"
+    file.write_text(service(model=f"resources:\n  limits: {limits % 'llm-gpu-24g'}"))
+    server = healthy()
+    for name, missing in (("llm-gpu-24g", False), ("llm-gpu-80g", True)):
+        classes = [{"metadata": {"name": name}}]
+        server.objects["/apis/resource.k8s.io/v1/deviceclasses"] = classes
+        with server.running(tmp_path) as kubeconfig:
+            run(["doctor", str(file), "--context", "test", "--kubeconfig", str(kubeconfig)])
+        assert ("no-device-class" in capsys.readouterr().out) is missing

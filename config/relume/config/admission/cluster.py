@@ -77,9 +77,13 @@ _WORDS = ("enabled", "allowed", "disabled", "allowrootbounded")
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What differs from the shipped configuration, by key of the config maps."""
+    """What differs from the shipped configuration, by key of the config maps.
+
+    `classes`: the DeviceClasses that it is known to have.
+    """
 
     settings: Mapping[str, str] = field(default_factory=dict)
+    classes: frozenset[str] = frozenset()
 
     def flag(self, key: str) -> str:
         """`enabled`, `allowed`, `disabled` (or `allowrootbounded`)."""

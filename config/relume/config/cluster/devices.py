@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from relume.config.claims.presets import IMPLICIT_PREFIX
-from relume.config.cluster.api import Json
+from relume.config.cluster.api import ClusterApi, Forbidden, Json
 from relume.config.cluster.parts import condition, objects, part, table, text
 from relume.config.render.policy import TEMPLATE
 
@@ -130,3 +130,12 @@ def _by_plugin(pod: Json, names: list[str], nodes: Mapping[str, Json] | None) ->
     if all(str(part(capacity, name) or "0") != "0" for name in names):
         return Holding("holds", f"{', '.join(names)} from the device plugin of {on}")
     return Holding("without", f"the pod has no claim, and {on} no device plugin for it")
+
+
+def classes_of(api: ClusterApi) -> frozenset[str]:
+    """The names of the cluster's DeviceClasses; none where they are not served or not readable."""
+    try:
+        found = api.list("/apis/resource.k8s.io/v1/deviceclasses") or ()
+    except Forbidden:
+        found = ()
+    return frozenset(text(one, "metadata", "name") for one in found)

@@ -35,7 +35,7 @@ _SHIPPED_FORMATS = frozenset(
 
 def judge_devices(documents: Numbered, cluster: Cluster) -> Iterator[tuple[int, Finding]]:
     """What is said of devices, classes and runtimes across documents."""
-    classes = {name for _, _, name in named(documents, "DeviceClass")}
+    classes = {name for _, _, name in named(documents, "DeviceClass")} | cluster.classes
     formats = model_formats(documents) | _SHIPPED_FORMATS
     for model in models(documents).values():
         for finding in (*_of_model(model, classes, cluster), *_runtime(model, formats)):

@@ -12,6 +12,7 @@ import yaml
 
 from relume.config.admission import Cluster
 from relume.config.cluster.api import ClusterApi, Forbidden, Json
+from relume.config.cluster.devices import classes_of
 from relume.config.cluster.parts import objects, part
 from relume.config.findings import Finding
 from relume.config.reasons import REASONS
@@ -64,7 +65,7 @@ def examine_cluster(
         lambda: _check_permissions(api, needs),
     ):
         findings += _careful(check)
-    return ClusterReport(version, Cluster(settings), tuple(findings))
+    return ClusterReport(version, Cluster(settings, classes_of(api)), tuple(findings))
 
 
 def _careful(check: Callable[[], Iterator[Finding]]) -> list[Finding]:

@@ -1,6 +1,7 @@
 """Documents that change what is installed: Knative's config maps, and patches of its parts."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from relume.config.admission import Cluster
 from relume.config.admission.cluster import settings_of
@@ -25,7 +26,7 @@ def with_settings_of(read: Sequence[FileDocument], cluster: Cluster) -> Cluster:
             settings |= settings_of(data)
         except InvalidInput:  # Knative would not take the map either
             continue
-    return Cluster(settings)
+    return replace(cluster, settings=settings)
 
 
 def _is_settings(one: FileDocument) -> bool:

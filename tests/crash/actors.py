@@ -37,8 +37,11 @@ SETTINGS = EventingSettings(lease_s=0.4, heartbeat_s=0.1, sweep_s=0.2, duplicate
 GRACE_S = 0.2
 
 
-def _plan(url: str) -> Plan:
-    """One Broker; a Trigger for each way that a delivery can end."""
+def _plan(url: str, broker_class: str | None) -> Plan:
+    """One Broker; a Trigger for each way that a delivery can end.
+
+    Kafka's are ordered, which only that Broker does by partitions.
+    """
 
     def trigger(type_: str, path: str, sink: str | None = None) -> Trigger:
         dead_letters = Destination(uri=f"{url}{sink}") if sink else None
@@ -48,7 +51,9 @@ def _plan(url: str) -> Plan:
             "b",
             Destination(uri=f"{url}{path}"),
             filters=(Exact({"type": type_}),),
-            delivery=Delivery(retry=10, backoff_delay_s=0.02, dead_letter_sink=dead_letters),
+            # Long enough for a subscriber to come back; nats waits only where both are said.
+            delivery=Delivery(10, "exponential", 0.02, dead_letter_sink=dead_letters),
+            ordered=broker_class == "Kafka",
         )
 
     triggers = (
@@ -57,9 +62,10 @@ def _plan(url: str) -> Plan:
         trigger("flaky", "/flaky"),
         trigger("slow", "/slow"),
         trigger("sour", "/refuse"),
+        trigger("loop", "/again"),
         trigger("bitter", "/refuse", "/sink"),
     )
-    return Plan(brokers=(Broker("default", "b"),), triggers=triggers)
+    return Plan(brokers=(Broker("default", "b", broker_class),), triggers=triggers)
 
 
 def plane(arguments: PlaneArguments) -> None:
@@ -75,7 +81,7 @@ async def _serve(arguments: PlaneArguments) -> None:
     nats = NatsServer(arguments.folder)
     POINTS.set(arguments.trap, lambda: _fire(arguments, nats))
     plane = EventingPlane(
-        _plan(arguments.subscriber),
+        _plan(arguments.subscriber, arguments.broker_class),
         nats,
         lambda destination, _: destination.uri or "http://broker",
         settings=SETTINGS,
@@ -137,7 +143,8 @@ def subscriber(folder: Path, port: int) -> None:
             return aiohttp.web.Response()
         while path == "/slow" and not (folder / "release").exists():
             await asyncio.sleep(0.01)
-        reply = {"id": f"re-{event.id}", "source": "/subscriber", "type": "reply"}
+        type_ = "loop" if path == "/again" else "reply"
+        reply = {"id": f"re-{event.id}", "source": "/subscriber", "type": type_}
         headers, body = encode(CloudEvent.create(reply), Mode.BINARY)
         return aiohttp.web.Response(headers=dict(headers), body=body)
 

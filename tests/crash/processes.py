@@ -27,6 +27,7 @@ class PlaneArguments:
     subscriber_pid: int
     trap: Trap | None = None
     victim: Victim = "plane"
+    broker_class: str | None = None
 
 
 def start_plane(arguments: PlaneArguments) -> ForkServerProcess:

@@ -16,7 +16,7 @@ from tests.crash.await_points import PHASES, Trap, all_points
 from tests.crash.processes import Victim
 from tests.crash.trial import Tally, Trial
 
-SCENARIOS = ("life", "redrive", "stop", "outage")
+SCENARIOS = ("life", "redrive", "stop", "outage", "kafka", "nats")
 AT_ONCE = 12
 # Where a delivery is under way, and the death of its subscriber can be met.
 DELIVERING = ("courier", "dispatcher", "subscriber")

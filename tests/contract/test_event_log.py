@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from relume.eventing.broker import BrokerKey, ClosableLog, Cursor, EventTooLarge, Held
+from relume.eventing.clock import SystemClock
 from relume.eventing.envelope import Envelope
 from relume.eventing.event import CloudEvent
 from relume.eventing.jetstream import JetStreamLog
 from relume.eventing.memory import MemoryLog
 from relume.eventing.nats_server import NatsServer
 from relume.eventing.settings import MAX_MESSAGE_BYTES, EventingSettings
-from tests.clocks import LaterClock
 
 BROKER = BrokerKey("default", "a.b")
-SETTINGS = EventingSettings(lease_s=0.5)
+SETTINGS = EventingSettings(lease_s=0.5, duplicate_window_s=60.0)
 
 Open = Callable[[], Awaitable[ClosableLog]]
 
@@ -28,16 +28,10 @@ def envelope(number: int, **attributes: object) -> Envelope:
     return Envelope(event, {"x-request-id": str(number)})
 
 
-@pytest.fixture
-def clock() -> LaterClock:
-    return LaterClock()
-
-
 @pytest.fixture(params=["memory", "jetstream"])
-async def open_log(
-    request: pytest.FixtureRequest, tmp_path: Path, clock: LaterClock
-) -> AsyncIterator[Open]:
+async def open_log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
     """Opens the log; a second call is another process that finds what the first one left."""
+    clock = SystemClock()
     if request.param == "memory":
         memory = MemoryLog(SETTINGS, clock)
 
@@ -99,26 +93,6 @@ async def test_the_same_event_is_stored_once(log: ClosableLog) -> None:
     assert await fill(log, 1, 1, 2, 1) == [True, False, True, False]
     cursor = log.cursor(BROKER, "one")
     assert [each.sequence for each in await fetch(cursor, 2)] == [1, 2]
-
-
-async def test_an_event_is_known_as_the_same_until_it_is_settled_and_swept(
-    log: ClosableLog, clock: LaterClock
-) -> None:
-    async def later() -> None:
-        await log.sweep()
-        clock.ahead_s += SETTINGS.duplicate_window_s
-        await log.sweep()
-
-    await fill(log, 1)
-    await later()
-    assert await fill(log, 1) == [False]
-    for trigger in ("one", "two"):
-        [held] = await fetch(log.cursor(BROKER, trigger), 1)
-        await held.settle()
-        await log.cursor(BROKER, trigger).confirm()
-    assert await fill(log, 1) == [False]
-    await later()
-    assert await fill(log, 1) == [True]
 
 
 async def test_another_type_or_error_destination_makes_another_event(log: ClosableLog) -> None:

@@ -18,7 +18,7 @@ from relume.eventing.policy import DeliveryPolicy
 from relume.eventing.settings import MAX_MESSAGE_BYTES, EventingSettings
 
 BROKER = BrokerKey("default", "b")
-SETTINGS = EventingSettings(max_log_events=4, max_log_bytes=100_000, full_window_s=0.0)
+SETTINGS = EventingSettings(max_log_events=4, max_log_bytes=100_000)
 
 
 def envelope(number: int, size: int = 10) -> Envelope:
@@ -133,3 +133,12 @@ async def test_the_largest_event_that_is_stored_fits_as_a_dead_letter(log: Closa
     event = dead_letter_event(envelope(1, size).event, letter, url, policy.profile)
     await log.bury(BROKER, "one", Envelope(event, {"x-request-id": "1"}), 5.0)
     assert log.buried(BROKER) == 1
+
+
+async def test_what_was_removed_to_make_room_is_still_known(log: ClosableLog) -> None:
+    for number in range(4):
+        await log.append(BROKER, envelope(number), 5.0)
+    for trigger in ("one", "two"):
+        await settle(log, trigger, 4)
+    await log.admit(BROKER)
+    assert not await log.append(BROKER, envelope(1), 5.0)

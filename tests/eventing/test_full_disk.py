@@ -51,8 +51,7 @@ async def server(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 @pytest.fixture
 async def log(server: NatsServer) -> AsyncIterator[JetStreamLog]:
     clock = SystemClock()
-    settings = EventingSettings(full_window_s=0.5)
-    log = await JetStreamLog.connect(server.url, settings, clock, server.disk)
+    log = await JetStreamLog.connect(server.url, EventingSettings(), clock, server.disk)
     await log.open_broker(BROKER, ["t"])
     yield log
     await log.close()

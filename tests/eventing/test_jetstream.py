@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from relume.eventing.broker import BrokerFull, StoreUnavailable
+from relume.eventing.broker import StoreUnavailable
 from relume.eventing.clock import SystemClock, VirtualClock
 from relume.eventing.dead_letters import redrive
 from relume.eventing.envelope import Envelope
@@ -52,29 +52,6 @@ async def test_a_sweep_removes_what_everybody_settled_once_no_duplicate_can_come
         await clock.advance(SETTINGS.duplicate_window_s / 2)
         await log.sweep()
         assert await kept(log) == 3  # the slow Trigger holds two, and one is new
-        await log.close()
-
-
-async def test_a_full_log_lets_go_of_what_is_settled_sooner_but_not_at_once(
-    tmp_path: Path,
-) -> None:
-    """A producer that got no answer asks again, and must not be a new event then."""
-    clock, settings = VirtualClock(), EventingSettings(max_log_events=3)
-    async with NatsServer(tmp_path) as server:
-        log = await JetStreamLog.connect(server.url, settings, clock)
-        await log.open_broker(BROKER, ["t"])
-        for number in range(3):
-            await log.append(BROKER, envelope(number), 5.0)
-            [held] = await log.cursor(BROKER, "t").fetch(1)
-            await held.settle()
-        await log.cursor(BROKER, "t").confirm()
-        for _ in range(2):
-            with pytest.raises(BrokerFull):
-                await log.admit(BROKER)
-            assert not await log.append(BROKER, envelope(1), 5.0)
-            await clock.advance(settings.full_window_s / 2)
-        await log.admit(BROKER)
-        assert await log.append(BROKER, envelope(3), 5.0)
         await log.close()
 
 
@@ -167,6 +144,27 @@ async def test_a_dead_letter_that_was_put_back_is_not_made_again_through_a_kill(
         [held] = await log.cursor(BROKER, "t").fetch(10)
         assert Envelope.unpack(held.payload).redrive == 1
         await log.close()
+
+
+async def test_a_sweep_without_anything_to_remove_leaves_the_index_of_the_log(
+    tmp_path: Path,
+) -> None:
+    """Without it the next start of nats-server reads the whole log."""
+    clock = VirtualClock()
+    async with NatsServer(tmp_path) as server:
+        log = await JetStreamLog.connect(server.url, SETTINGS, clock)
+        await log.open_broker(BROKER, ["t"])
+        for number in range(3):
+            await log.append(BROKER, envelope(number), 5.0)
+        [held] = await log.cursor(BROKER, "t").fetch(1)
+        await held.settle()
+        await log.cursor(BROKER, "t").confirm()
+        for _ in range(4):
+            await log.sweep()
+            await clock.advance(SETTINGS.duplicate_window_s)
+        assert await kept(log) == 2
+        await log.close()
+        assert list(tmp_path.rglob("broker_default_b/msgs/index.db"))
 
 
 async def test_a_batch_through_a_kill_is_stored_whole_and_once(tmp_path: Path) -> None:

@@ -15,19 +15,13 @@ import nats.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from relume.eventing.broker import (
-    BrokerFull,
-    BrokerKey,
-    DiskFull,
-    EventTooLarge,
-    StoreUnavailable,
-)
+from relume.eventing.broker import BrokerFull, BrokerKey, DiskFull, StoreUnavailable
 from relume.eventing.clock import Clock
 from relume.eventing.disk import Disk
 from relume.eventing.envelope import Envelope, burial, identity
 from relume.eventing.jetstream_cursor import JetStreamCursor
 from relume.eventing.jetstream_dead_letters import JetStreamDeadLetters
-from relume.eventing.jetstream_requests import SEND_ERRORS, Message, Requests
+from relume.eventing.jetstream_requests import SEND_ERRORS, Requests
 from relume.eventing.jetstream_store import JetStreamStore
 from relume.eventing.jetstream_streams import (
     BrokerStreams,
@@ -35,7 +29,7 @@ from relume.eventing.jetstream_streams import (
     ensure_streams,
     sweep,
 )
-from relume.eventing.settings import MAX_STORED_BYTES, EventingSettings
+from relume.eventing.settings import EventingSettings
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +104,8 @@ class JetStreamLog:
 
     async def append(self, broker: BrokerKey, envelope: Envelope, patience_s: float) -> bool:
         streams = self._brokers[broker]
-        stored = await self._store.put(_message(streams, envelope), patience_s)
+        key = identity(envelope.event, envelope.via)
+        stored = await self._store.put(streams.subject, envelope, key, patience_s)
         streams.stored(stored)
         return stored.new
 
@@ -118,8 +113,8 @@ class JetStreamLog:
         self, broker: BrokerKey, envelopes: Sequence[Envelope], patience_s: float
     ) -> Sequence[bool]:
         streams = self._brokers[broker]
-        messages = [_message(streams, each) for each in envelopes]
-        stored = await self._store.put_all(messages, patience_s)
+        keyed = [(identity(each.event), each) for each in envelopes]
+        stored = await self._store.put_all(streams.subject, keyed, patience_s)
         for each in stored:
             streams.stored(each)
         return [each.new for each in stored]
@@ -128,11 +123,11 @@ class JetStreamLog:
         streams = self._brokers[broker]
         if self._full(broker) is None:
             return
-        # What every Trigger has settled goes sooner than it would.
+        # What every Trigger has settled goes now: nats-server keeps its ids until it restarts.
         now = self._clock.monotonic()
         if now >= streams.looked + _LOOK_EVERY_S:
             streams.looked = now
-            await self._sweep(broker, self._settings.full_window_s)
+            await self._sweep(broker, window_s=0)
         if (full := self._full(broker)) is not None:
             raise full
 
@@ -155,8 +150,7 @@ class JetStreamLog:
         letter = replace(envelope, trigger=trigger)
         key = burial(letter, trigger)
         subject = f"{streams.dead_subject}.{key}"
-        # Remembered: it may be removed before the event that it was made of is settled.
-        stored = await self._store.put((subject, letter.pack()), patience_s, remembered=True)
+        stored = await self._store.put(subject, letter, key, patience_s, once=True)
         streams.buried += stored.new
         streams.removed.discard(key)
 
@@ -193,14 +187,6 @@ class JetStreamLog:
         for streams in self._brokers.values():
             for cursor in streams.cursors.values():
                 cursor.connection_changed()
-
-
-def _message(streams: BrokerStreams, envelope: Envelope) -> Message:
-    """Under a subject that names the event. Raises EventTooLarge."""
-    payload = envelope.pack()
-    if len(payload) > MAX_STORED_BYTES:
-        raise EventTooLarge(f"{len(payload)} bytes do not fit one message")
-    return f"{streams.subject}.{identity(envelope.event, envelope.via)}", payload
 
 
 async def _on_error(error: Exception) -> None:

@@ -54,7 +54,7 @@ class JetStreamDeadLetters:
         restored = letter.restored()
         key = burial(letter.envelope, letter.trigger)
         subject = f"{streams.redrive_subject}.{key}"
-        stored = await self._store.put((subject, restored.pack()), _STORE_WITHIN_S)
+        stored = await self._store.put(subject, restored, subject, _STORE_WITHIN_S, once=True)
         self._keys[letter.broker, letter.sequence] = key
         streams.stored(stored)
         return stored.new

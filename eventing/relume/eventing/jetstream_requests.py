@@ -15,8 +15,8 @@ from nats.aio.msg import Msg
 # What nats-py raises when it cannot send: the buffer of a lost connection is full, or all is over.
 SEND_ERRORS = (nats.errors.Error, OSError)
 
-# Subject and payload.
-Message = tuple[str, bytes]
+# Payload and headers.
+Outgoing = tuple[bytes, dict[str, str]]
 
 
 class NoAnswer(Exception):
@@ -59,7 +59,7 @@ class Requests:
             del self._waiting[token]
 
     async def send_all(
-        self, messages: Sequence[Message], *, timeout_s: float, headers: dict[str, str]
+        self, subject: str, messages: Sequence[Outgoing], *, timeout_s: float
     ) -> list[Msg]:
         """The answers to many requests, which are under way together, in the same order.
 
@@ -67,7 +67,7 @@ class Requests:
         """
         expected = dict(self._expect() for _ in messages)
         try:
-            for token, (subject, payload) in zip(expected, messages, strict=True):
+            for token, (payload, headers) in zip(expected, messages, strict=True):
                 await self._client.publish(
                     subject, payload, reply=f"{self._inbox}.{token}", headers=headers
                 )

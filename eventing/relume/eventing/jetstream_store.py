@@ -1,10 +1,7 @@
 """Storing events durably: published to a stream, and acknowledged once nats-server has them.
 
-Every message has a subject of its own, made from what names the event, and is stored only while
-nothing lies under that subject. So the same event is stored once for as long as it lies there, and
-a try that was not answered, but may have been carried out, can be repeated. (nats-server's memory
-of message ids would do the same for a while; it reads all of them again at every start, which
-takes it seconds for a million events. It keeps the index of subjects, which takes tenths of one.)
+A try that was not answered may have been carried out; every message has an id, so that the next
+try finds out.
 """
 
 import asyncio
@@ -16,9 +13,11 @@ import orjson
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from relume.eventing.broker import DiskFull, StoreUnavailable
+from relume.eventing.broker import DiskFull, EventTooLarge, StoreUnavailable
 from relume.eventing.clock import Clock
-from relume.eventing.jetstream_requests import Message, NoAnswer, Requests
+from relume.eventing.envelope import Envelope
+from relume.eventing.jetstream_requests import NoAnswer, Outgoing, Requests
+from relume.eventing.settings import MAX_STORED_BYTES
 
 _ANSWER_WITHIN_S = 5.0
 _TRY_AGAIN_S = 0.1
@@ -36,10 +35,7 @@ class _NoSpace(NoAnswer):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Where an event lies in its stream. `new`: it was not there before; `size` in bytes.
-
-    `sequence` is 0 where nats-server did not say where it lies already.
-    """
+    """Where an event lies in its stream. `new`: it was not there before; `size` in bytes."""
 
     sequence: int
     new: bool
@@ -47,7 +43,7 @@ class Stored:
 
 
 class JetStreamStore:
-    """Puts messages into streams over one connection, whose state its owner keeps."""
+    """Puts envelopes into streams over one connection, whose state its owner keeps."""
 
     def __init__(self, client: Client, requests: Requests, clock: Clock) -> None:
         self._client = client
@@ -56,35 +52,42 @@ class JetStreamStore:
         self._batches = asyncio.Semaphore(_BATCHES)
         self.connected = asyncio.Event()
 
-    async def put(self, message: Message, patience_s: float, *, remembered: bool = False) -> Stored:
-        """Return when nats-server has it. Raises StoreUnavailable, DiskFull.
+    async def put(
+        self, subject: str, envelope: Envelope, key: str, patience_s: float, *, once: bool = False
+    ) -> Stored:
+        """Return when nats-server has it. Raises StoreUnavailable, DiskFull, EventTooLarge.
 
-        `remembered`: it is known as the same for a while after somebody removed it, too.
+        `once`: only when nothing lies under the subject, however long ago it was stored. For dead
+        letters, which have grown since they were stored first, and for what was one.
         """
-        headers = {**_ONLY_ONCE, "Nats-Msg-Id": message[0]} if remembered else _ONLY_ONCE
-        [stored] = await self._put([message], headers, patience_s)
+        headers = {"Nats-Msg-Id": key, **(_ONLY_ONCE if once else {})}
+        payload = envelope.pack() if once else _packed(envelope)
+        [stored] = await self._put(subject, [(payload, headers)], patience_s)
         return stored
 
-    async def put_all(self, messages: Sequence[Message], patience_s: float) -> list[Stored]:
-        """The same for many; what was stored before an error stays stored."""
+    async def put_all(
+        self, subject: str, envelopes: Sequence[tuple[str, Envelope]], patience_s: float
+    ) -> list[Stored]:
+        """The same for many, each with its key; what was stored before an error stays stored."""
+        messages = [(_packed(each), {"Nats-Msg-Id": key}) for key, each in envelopes]
         give_up = self._clock.monotonic() + patience_s
         stored: list[Stored] = []
         for start in range(0, len(messages), _BATCH):
             batch = messages[start : start + _BATCH]
             async with self._batches:
                 left_s = max(0.0, give_up - self._clock.monotonic())
-                stored += await self._put(batch, _ONLY_ONCE, left_s)
+                stored += await self._put(subject, batch, left_s)
         return stored
 
     async def _put(
-        self, messages: Sequence[Message], headers: dict[str, str], patience_s: float
+        self, subject: str, messages: Sequence[Outgoing], patience_s: float
     ) -> list[Stored]:
         give_up = self._clock.monotonic() + patience_s
         while True:
             left = give_up - self._clock.monotonic()
             try:
                 await self._wait_for_connection(left)
-                return await self._put_once(messages, headers, left)
+                return await self._put_once(subject, messages, left)
             except _NoSpace as error:
                 if patience_s != math.inf:
                     raise DiskFull(f"the store of nats-server is full: {error}") from None
@@ -94,19 +97,19 @@ class JetStreamStore:
             await asyncio.sleep(_TRY_AGAIN_S)
 
     async def _put_once(
-        self, messages: Sequence[Message], headers: dict[str, str], left_s: float
+        self, subject: str, messages: Sequence[Outgoing], left_s: float
     ) -> list[Stored]:
         within_s = min(left_s, _ANSWER_WITHIN_S)
         if len(messages) == 1:
-            subject, payload = messages[0]
+            payload, headers = messages[0]
             answers = [
                 await self._requests.send(subject, payload, headers=headers, timeout_s=within_s)
             ]
         else:
-            answers = await self._requests.send_all(messages, headers=headers, timeout_s=within_s)
+            answers = await self._requests.send_all(subject, messages, timeout_s=within_s)
         return [
             _stored(answer, len(payload))
-            for answer, (_, payload) in zip(answers, messages, strict=True)
+            for answer, (payload, _) in zip(answers, messages, strict=True)
         ]
 
     async def _wait_for_connection(self, left_s: float) -> None:
@@ -119,13 +122,19 @@ class JetStreamStore:
             raise NoAnswer("nats-server is not running") from None
 
 
+def _packed(envelope: Envelope) -> bytes:
+    payload = envelope.pack()
+    if len(payload) > MAX_STORED_BYTES:
+        raise EventTooLarge(f"{len(payload)} bytes do not fit one message")
+    return payload
+
+
 def _stored(answer: Msg, size: int) -> Stored:
     told = orjson.loads(answer.data)
     if (error := told.get("error")) is None:
         return Stored(told["seq"], not told.get("duplicate", False), size)
-    if error["err_code"] in _NOT_EMPTY:
-        # "wrong last sequence: 7" says where it lies.
-        where = error.get("description", "").rpartition(" ")[2]
-        return Stored(int(where) if where.isdecimal() else 0, False, size)
     words = error.get("description", "nats-server refused it")
+    # Of 0 speaks a store that is being closed.
+    if error["err_code"] in _NOT_EMPTY and not words.endswith(": 0"):
+        return Stored(0, False, size)
     raise _NoSpace(words) if error["err_code"] in _NO_SPACE else NoAnswer(words)

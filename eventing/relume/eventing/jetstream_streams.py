@@ -1,7 +1,7 @@
 """The streams and consumers of one Broker: made, found again, kept small.
 
-Settled events stay for the duplicate window: an event is known as the same for as long as the first
-one lies there. `sweep` removes them after that.
+Settled events stay for the duplicate window, because nats-server builds its memory of message ids
+from what is stored when it starts again; `sweep` removes them after that.
 """
 
 import logging
@@ -33,9 +33,6 @@ log = logging.getLogger(__name__)
 
 # What a message has on the disk beside its payload: subject, id, sequence, checksum.
 _OVERHEAD_BYTES = 120
-# The shortest that nats-server has: no event has an id that it should remember, and when it starts
-# it reads again all that this window holds.
-_NO_IDS_S = 0.1
 # err_code of nats-server: it cannot read the file in which it keeps the state of a consumer.
 _DAMAGED_CURSOR = 10012
 
@@ -49,6 +46,7 @@ class BrokerStreams:
     dead_stream: str
     dead_subject: str
     redrive_subject: str
+    first_sequence: int = 0
     last_sequence: int = 0
     events: int = 0  # that lie in the stream, and their bytes
     bytes: int = 0
@@ -83,6 +81,7 @@ class BrokerStreams:
 
     def found(self, state: StreamState) -> None:
         """What nats-server says of the stream."""
+        self.first_sequence = state.first_seq
         self.last_sequence = max(self.last_sequence, state.last_seq)
         self.events, self.bytes = state.messages, state.bytes
 
@@ -95,10 +94,10 @@ async def ensure_streams(
     jetstream: JetStreamContext, streams: BrokerStreams, settings: EventingSettings
 ) -> None:
     """Both streams exist as we want them; what they hold is read into `streams`."""
-    subjects = [f"{streams.subject}.*", f"{streams.redrive_subject}.>"]
-    streams.found(await _ensure_stream(jetstream, streams.stream, subjects, _NO_IDS_S))
-    subjects, ids_s = [f"{streams.dead_subject}.>"], settings.duplicate_window_s
-    dead = await _ensure_stream(jetstream, streams.dead_stream, subjects, ids_s)
+    subjects = [streams.subject, f"{streams.redrive_subject}.>"]
+    streams.found(await _ensure_stream(jetstream, streams.stream, subjects, settings))
+    subjects = [f"{streams.dead_subject}.>"]
+    dead = await _ensure_stream(jetstream, streams.dead_stream, subjects, settings)
     streams.buried = dead.messages
 
 
@@ -169,7 +168,9 @@ async def sweep(
         old = streams.marks.popleft()[1]
     consumers = await _consumers(jetstream, streams.stream)
     settled = [each.ack_floor.stream_seq for each in consumers if each.ack_floor]
-    if (done := min([old, *settled])) > 0:
+    # A purge that finds nothing to remove would remove nats-server's index of the stream, and its
+    # next start would read the whole log.
+    if (done := min([old, *settled])) >= max(1, streams.first_sequence):
         await jetstream.purge_stream(streams.stream, seq=done + 1)
     streams.found((await jetstream.stream_info(streams.stream)).state)
 
@@ -183,7 +184,7 @@ async def _consumers(jetstream: JetStreamContext, stream: str) -> list[ConsumerI
 
 
 async def _ensure_stream(
-    jetstream: JetStreamContext, name: str, subjects: list[str], ids_s: float
+    jetstream: JetStreamContext, name: str, subjects: list[str], settings: EventingSettings
 ) -> StreamState:
     config = StreamConfig(
         name=name,
@@ -192,7 +193,7 @@ async def _ensure_stream(
         retention=RetentionPolicy.LIMITS,
         # Whatever limit somebody sets: what was accepted is never pushed out by what comes.
         discard=DiscardPolicy.NEW,
-        duplicate_window=ids_s,
+        duplicate_window=settings.duplicate_window_s,
         allow_direct=True,  # dead letters are read as they lie, without base64
     )
     try:

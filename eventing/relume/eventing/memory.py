@@ -17,11 +17,6 @@ class _Log:
     known: dict[str, tuple[float, int]] = field(default_factory=dict)  # key: (when, sequence)
     cursors: dict[str, "MemoryCursor"] = field(default_factory=dict)
 
-    @property
-    def settled(self) -> int:
-        """How many events from the start every Trigger is done with."""
-        return min((each.settled for each in self.cursors.values()), default=len(self.events))
-
     def take(self, payload: bytes) -> None:
         self.events.append(payload)
         for cursor in self.cursors.values():
@@ -128,10 +123,14 @@ class MemoryLog:
 
     async def append(self, broker: BrokerKey, envelope: Envelope, patience_s: float) -> bool:
         payload = _packed(envelope)
-        log, key = self._logs[broker], identity(envelope.event, envelope.via)
-        if key in log.known:
+        log, key, now = (
+            self._logs[broker],
+            identity(envelope.event, envelope.via),
+            self._clock.monotonic(),
+        )
+        if key in log.known and now - log.known[key][0] < self._settings.duplicate_window_s:
             return False
-        log.known[key] = (self._clock.monotonic(), len(log.events) + 1)
+        log.known[key] = (now, len(log.events) + 1)
         log.take(payload)
         return True
 
@@ -144,7 +143,8 @@ class MemoryLog:
 
     async def admit(self, broker: BrokerKey) -> None:
         log, settings = self._logs[broker], self._settings
-        left = log.events[log.settled :]
+        settled = min((each.settled for each in log.cursors.values()), default=len(log.events))
+        left = log.events[settled:]
         if (settings.max_log_events is not None and len(left) >= settings.max_log_events) or (
             settings.max_log_bytes is not None and sum(map(len, left)) >= settings.max_log_bytes
         ):
@@ -162,14 +162,7 @@ class MemoryLog:
     def buried(self, broker: BrokerKey) -> int:
         return self.dead_letters.count(broker)
 
-    async def sweep(self) -> None:
-        old = self._clock.monotonic() - self._settings.duplicate_window_s
-        for log in self._logs.values():
-            log.known = {
-                key: (when, sequence)
-                for key, (when, sequence) in log.known.items()
-                if when > old or sequence > log.settled
-            }
+    async def sweep(self) -> None: ...
 
     def _put_back(self, broker: BrokerKey, envelope: Envelope) -> bool:
         log = self._logs[broker]

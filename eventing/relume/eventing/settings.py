@@ -19,11 +19,8 @@ class EventingSettings:
     lease_s: float = 10.0
     # Three signs of life per lease: one may get lost.
     heartbeat_s: float = 3.0
-    # What is settled stays for so long, and the same (source, id, type) is the same event while it
-    # lies there.
+    # The same (source, id, type) within this time is the same event.
     duplicate_window_s: float = 600.0
-    # The same for a log that is full: longer than a producer takes to try again.
-    full_window_s: float = 10.0
     # Deliveries under way per Trigger when nothing better is known: the Kafka Broker's own gate.
     in_flight: int = 50
     # Events held per Trigger, those that wait for their next attempt included.

@@ -4,8 +4,8 @@ Started from the bottom up, so that each part finds what it needs: state folder,
 nats-server, serving, eventing, Broker ingress. Stopped in the reverse order, so that an event that
 is being answered still finds its predictor.
 
-nats-server needs seconds for a long log, so it is started as soon as there is a folder for it, and
-what takes long to import is imported meanwhile: here, inside functions.
+nats-server needs seconds for a long log, so it is started before what takes long to import, which
+is why that is imported inside functions here.
 """
 
 import asyncio
@@ -95,12 +95,11 @@ class LocalPlane:
             if self._settings.template and self.plan.services:
                 warm = warm_starter(sockets, logs / "template.log")
                 self._starter = await stack.enter_async_context(warm)
-            nats, _ = await asyncio.gather(
-                stack.enter_async_context(
-                    NatsServer(self._settings.state, fsync=self._settings.fsync)
-                ),
-                asyncio.to_thread(_import_the_servers),
+            importing = group.create_task(asyncio.to_thread(_import_the_servers))
+            nats = await stack.enter_async_context(
+                NatsServer(self._settings.state, fsync=self._settings.fsync)
             )
+            await importing
             await self._start_serving(stack, group, http)
             await self._start_eventing(stack, group, broker, nats)
             stack.enter_context(self._folder.published(self._plane_file()))

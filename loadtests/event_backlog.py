@@ -40,12 +40,12 @@ class _Side:
 
     async def turn(self) -> None:
         """What comes in while nothing goes out, then as many events going out."""
-        start = self.plane.cpu(self.sink)
+        before, start = await self.sink.distinct(), self.plane.cpu(self.sink)
         with self.sink.server.paused():
             posted = await post(self.plane.broker_url, self.after, seconds=_RATE_S)
         middle = self.plane.cpu(self.sink)
         self.after = posted.after
-        dispatched = await self._dispatch(posted.events)
+        dispatched = await self._dispatch(before + posted.events)
         came, went = middle.since(start), self.plane.cpu(self.sink).since(middle)
         self.rates.append(
             Rates(
@@ -56,10 +56,10 @@ class _Side:
             )
         )
 
-    async def _dispatch(self, events: int) -> float:
-        """Events delivered a second until so many more are there."""
+    async def _dispatch(self, total: int) -> float:
+        """Events delivered a second, until `total` are there."""
         started, first = time.monotonic(), await self.sink.distinct()
-        while (came := await self.sink.distinct()) < first + events:
+        while (came := await self.sink.distinct()) < total:
             self.plane.server.check_alive()
             await asyncio.sleep(_LOOK_S)
         return (came - first) / (time.monotonic() - started)

@@ -39,7 +39,7 @@ def outcome(kubeconfig: Path, *names: str, image: str | None = None) -> str:
 def test_it_tries_every_rendered_document_and_says_what_it_does_not_run(tmp_path: Path) -> None:
     cluster = Cluster(missing={"monitoring.coreos.com/v1"})
     with cluster.running(tmp_path) as kubeconfig:
-        text = outcome(kubeconfig, "dry_run", "devices", "event")
+        text = outcome(kubeconfig, "dry_run", "shipped", "devices", "event")
     assert " passed" in text and "failed" not in text and "error" not in text, text
     assert "the cluster does not serve monitoring.coreos.com/v1" in text
     assert "nothing is run: RELUME_TEST_IMAGE names no image" in text

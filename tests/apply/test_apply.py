@@ -283,6 +283,25 @@ def test_the_wait_goes_over_a_server_that_restarts(tmp_path: Path) -> None:
     assert "503" in told.text and "Trigger models/chat: ready" in told.lines
 
 
+def test_a_server_that_goes_away_before_the_first_look_is_what_is_waited_for(
+    tmp_path: Path,
+) -> None:
+    cluster = Cluster()
+
+    class Restarting(Told):
+        def say(self, line: str, tone: str = "") -> None:
+            super().say(line, tone)
+            if line == "PodDisruptionBudget models/chat: created":
+                cluster.broken = 1
+
+    world.settle(cluster, 4)
+    told = Restarting()
+    with cluster.running(tmp_path) as kubeconfig:
+        writer = Writer(KubernetesApi.of_context("test", kubeconfig), "models")
+        apply(world.source(tmp_path), writer, Choices(wait_s=60), told, cluster.pace)
+    assert "waiting for the API server" in told.doing
+
+
 @pytest.mark.parametrize(
     ("why", "about"),
     [

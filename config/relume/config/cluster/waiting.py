@@ -61,7 +61,7 @@ class Waiting:
                     return
             except Unreachable as error:
                 self._say("api server", str(error), "bad")
-                open_ = open_ or [str(error)]
+                open_ = open_ or [f"the API server: {error}"]
             if self.pace.now() >= deadline:
                 raise NotReady(f"not ready after {longest_s:.0f} s: " + "; ".join(open_))
             self.progress.now("waiting for " + ", ".join(one.split(":")[0] for one in open_))

@@ -45,6 +45,7 @@ class Cluster:
     store: dict[str, Object] = field(default_factory=dict)
     forbidden: set[str] = field(default_factory=set)
     broken: int = 0  # requests that are answered with 503
+    panics: bool = False  # a webhook does, at every change
     clock: float = 0.0
     _script: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
     _count: int = 0
@@ -96,6 +97,8 @@ class Cluster:
             return _status(503, "starting")
         if path in self.forbidden:
             return _status(403, "forbidden")
+        if self.panics and request.method != "GET":
+            return _status(500, 'admission webhook "w" denied the request: panic: runtime error')
         match request.method:
             case "PATCH":
                 return self._apply(path, request, json.loads(await request.body()))

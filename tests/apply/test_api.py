@@ -45,6 +45,16 @@ def test_a_refusal_is_an_answer_and_a_broken_server_an_error(tmp_path: Path) -> 
             api.change("DELETE", "/api/v1/namespaces/none", {})
 
 
+def test_a_webhook_that_panics_refuses(tmp_path: Path) -> None:
+    """KServe's does where a predictor has neither a model nor a container."""
+    cluster = Cluster(panics=True)
+    with cluster.running(tmp_path) as file:
+        api = KubernetesApi.of_context("test", file)
+        answer = api.change("POST", "/api/v1/namespaces/default/pods", {})
+        assert (answer.ok, answer.code) == (False, 500)
+        assert "panic" in answer.message
+
+
 def test_a_change_that_is_taken_without_a_word_is_an_answer(tmp_path: Path) -> None:
     cluster = Cluster()
     with cluster.running(tmp_path) as file:

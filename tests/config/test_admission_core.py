@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from relume.config.doctor import examine
 
@@ -311,6 +312,32 @@ def test_a_pod_that_will_be_refused_later_is_said_of_a_service(tmp_path: Path) -
     model = "spec.predictor.model"
     assert later == {f"{model}.resources.limits.nvidia.com/gpu", f"{model}.env[0].name"}
     assert one.verdict == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("toleration", "wrong"),
+    [
+        ({"operator": "Exists"}, None),
+        ({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "PreferNoSchedule"}, None),
+        ({"key": "a", "operator": " "}, "operator"),
+        ({"key": "é", "operator": "Exists"}, "key"),
+        ({"operator": "Equal"}, "key"),
+        ({"key": "a", "effect": "Never"}, "effect"),
+    ],
+)
+def test_what_a_pod_puts_up_with_is_judged(
+    tmp_path: Path, toleration: dict[str, str], wrong: str | None
+) -> None:
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "c", "image": "i"}], "tolerations": [toleration]},
+    }
+    (tmp_path / "m.yaml").write_text(yaml.safe_dump(pod))
+    (one,) = examine([tmp_path / "m.yaml"])
+    refused = {f.field for f in one.findings if f.severity == "error"}
+    assert refused == ({f"spec.tolerations[0].{wrong}"} if wrong else set())
 
 
 def test_config_maps_of_knative_among_the_files_are_the_clusters_settings(tmp_path: Path) -> None:

@@ -154,6 +154,8 @@ ROWS_OTHER: list[tuple[dict[str, Any], str, object, str | None, str | None]] = [
     ),
     (BROKER, "spec", None, None, None),
     (TRIGGER, "spec broker", None, "spec.broker", "missing-field"),
+    (TRIGGER, "spec broker", "b/c", "spec.broker", "invalid-value"),
+    (TRIGGER, "spec broker", "b.c", None, None),
     (TRIGGER, "spec brokerRef", {"name": "b"}, "spec.broker", "one-of"),
     (
         TRIGGER,

@@ -110,6 +110,17 @@ ROWS_SERVING = [
         "dry-run-refused",
     ),
     (f"{C} livenessProbe", {"httpGet": {"path": "/"}, "successThreshold": 1}, None, None),
+    # Knative writes the port of the other two itself.
+    *(
+        (
+            f"{C} startupProbe",
+            {"httpGet": {"path": "/", **port}},
+            f"{BOX}.startupProbe.httpGet.port",
+            "dry-run-refused",
+        )
+        for port in ({}, {"port": 0}, {"port": -1}, {"port": 65536})
+    ),
+    (f"{C} startupProbe", {"httpGet": {"path": "/", "port": 8080}}, None, None),
     (f"{C} image", "localhost:5000/a", f"{BOX}.image", "invalid-value"),
     (f"{C} image", "app:", None, None),
     (f"{C} image", f"app@sha256:{'0' * 64}", None, None),

@@ -11,8 +11,8 @@ from relume.config.admission.judge import Judge, child, content, entries, fields
 from relume.config.admission.metadata import judge_keys
 from relume.config.admission.pod_rules import (
     PROTOCOLS,
-    judge_pod_containers,
     judge_port,
+    judge_whole_pod,
     judge_words,
 )
 from relume.config.admission.settings import judge_settings
@@ -52,7 +52,7 @@ def judge_workload(document: Table, judge: Judge) -> None:
         judge.missing(pod, "containers")
     if kind in ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet"):
         _judge_selector(document, owner, judge)
-    judge_pod_containers(pod, judge)
+    judge_whole_pod(pod, judge)
     _judge_mounts(pod, judge)
 
 

@@ -4,6 +4,7 @@ Source: kubernetes pkg/apis/resource/validation/validation.go and the limits in 
 """
 
 import re
+from collections.abc import Collection
 
 from relume.config.admission.judge import Judge, content, entries, fields
 from relume.config.admission.syntax import (
@@ -58,6 +59,11 @@ def _judge_expression(node: Node, judge: Judge) -> None:
 def judge_tolerations(tolerations: Node | None, judge: Judge) -> None:
     """Taints of devices that a request puts up with."""
     at_most(tolerations, _MOST_TOLERATIONS, judge)
+    judge_taints(tolerations, judge, ("NoExecute", "NoSchedule"))
+
+
+def judge_taints(tolerations: Node | None, judge: Judge, effects: Collection[str]) -> None:
+    """What a pod or a request puts up with, of nodes or devices that have these effects."""
     for toleration in entries(tolerations):
         inside = fields(toleration)
         key, operator, value = (inside.get(n) for n in ("key", "operator", "value"))
@@ -74,10 +80,9 @@ def judge_tolerations(tolerations: Node | None, judge: Judge) -> None:
         elif key is not None and not is_qualified_name(content(key)):
             judge.invalid(key, "must be a label name")
         effect = inside.get("effect")
-        if effect is not None and content(effect) not in ("", "NoSchedule", "NoExecute"):
-            message = (
-                f'unsupported value: "{content(effect)}": supported: "NoExecute", "NoSchedule"'
-            )
+        if effect is not None and content(effect) not in ("", *effects):
+            words = ", ".join(f'"{word}"' for word in effects)
+            message = f'unsupported value: "{content(effect)}": supported: {words}'
             judge.say(effect, "unsupported-value", message)
 
 

@@ -15,7 +15,7 @@ from relume.config.admission.delivery import (
     judge_reference,
 )
 from relume.config.admission.judge import Judge, child, content, entries, fields, truth
-from relume.config.admission.syntax import url_error
+from relume.config.admission.syntax import is_label_value, url_error
 from relume.config.nodes import Node, Table
 
 _DEPENDENCY = "knative.dev/dependency"
@@ -45,6 +45,8 @@ def judge_trigger(document: Table, judge: Judge) -> None:
         judge.missing(where, "broker")
     elif reference is not None and broker:
         judge.several(where, "broker", "brokerRef")
+    elif not is_label_value(broker):  # the webhook writes it into metadata.labels
+        judge.invalid(inside["broker"], "a Broker's name must be a label value")
     namespace = fields(reference).get("namespace")
     if namespace is not None and content(namespace):
         flag = "cross-namespace-event-links"

@@ -7,6 +7,7 @@ in a dry run with its Service, otherwise after the Service was admitted.
 import re
 from collections.abc import Mapping
 
+from relume.config.admission.device_parts import judge_taints
 from relume.config.admission.judge import Judge, content, entries, fields, number
 from relume.config.admission.syntax import (
     is_dns_label,
@@ -19,6 +20,8 @@ from relume.config.nodes import Node
 
 PROTOCOLS = ("TCP", "UDP", "SCTP", "")
 _PORT_NAME = re.compile(r"(?=.*[a-z])(?!.*--)[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?")
+_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _NATIVE = ("cpu", "memory", "ephemeral-storage")
 _SECCOMP = ("Localhost", "RuntimeDefault", "Unconfined")
 _WORDS: Mapping[tuple[str, str], tuple[str, ...]] = {
@@ -29,8 +32,13 @@ _WORDS: Mapping[tuple[str, str], tuple[str, ...]] = {
 }
 
 
-def judge_pod_containers(pod: Node, judge: Judge, *, whole: bool = True) -> None:
-    """The containers of a pod; `whole`: nothing adds a name or an image to them any more."""
+def judge_whole_pod(pod: Node, judge: Judge, *, whole: bool = True) -> None:
+    """A pod's containers and tolerations; `whole`: nothing adds to them any more.
+
+    Otherwise it is a revision's: names and images are added, and the ports of its own probes but
+    the startup probe's (knative/serving pkg/reconciler/revision/resources/deploy.go).
+    """
+    judge_taints(fields(pod).get("tolerations"), judge, _EFFECTS)
     names: set[str] = set()
     for list_ in ("initContainers", "containers"):
         for container in entries(fields(pod).get(list_)):
@@ -53,6 +61,8 @@ def judge_pod_containers(pod: Node, judge: Judge, *, whole: bool = True) -> None
             _judge_seccomp(inside.get("securityContext"), judge)
             for probe in ("livenessProbe", "startupProbe"):
                 _judge_probe(inside.get(probe), judge)
+            for probe in _PROBES if whole else ("startupProbe",):
+                _judge_probe_port(inside.get(probe), judge)
 
 
 def _judge_seccomp(context: Node | None, judge: Judge) -> None:
@@ -77,6 +87,18 @@ def _judge_probe(probe: Node | None, judge: Judge) -> None:
             judge.invalid(node, "must be greater than or equal to 0")
         elif name == "successThreshold" and value not in (None, 0, 1):
             judge.invalid(node, "must be 1")
+
+
+def _judge_probe_port(probe: Node | None, judge: Judge) -> None:
+    for name in ("httpGet", "tcpSocket"):
+        if (handler := fields(probe).get(name)) is None:
+            continue
+        port = fields(handler).get("port")
+        if port is None or not content(port):
+            message = "invalid value: 0: must be between 1 and 65535"
+            judge.say(handler, "missing-field", message, "Name the port.", f"{handler.path}.port")
+        else:
+            judge_port(port, judge)
 
 
 def judge_words(what: str, table: Node, judge: Judge) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from relume.config.admission.annotations import judge_owner, judge_template
 from relume.config.admission.judge import Judge, child, content, entries, fields, number, truth
-from relume.config.admission.pod_rules import judge_pod_containers
+from relume.config.admission.pod_rules import judge_whole_pod
 from relume.config.admission.pods import judge_pod
 from relume.config.admission.syntax import (
     RULE_1035,
@@ -57,7 +57,7 @@ def judge_revision_spec(
     """
     judge_pod(spec, judge, merged=merged)
     later = Judge(judge.cluster)
-    judge_pod_containers(spec, later, whole=False)
+    judge_whole_pod(spec, later, whole=False)
     judge.adopt(later, pod)
     judge_timeout(spec.get("timeoutSeconds"), judge)
     judge_concurrency(spec.get("containerConcurrency"), judge)

@@ -18,7 +18,7 @@ from processes import Server
 from running import Steps
 
 STEPS = 4
-_ROUNDS = 5
+_ROUNDS = 9
 _RATE_S = 4.0  # how long a rate is measured
 _SETTLE_S = 60.0
 _RESTARTS = 3

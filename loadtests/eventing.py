@@ -1,6 +1,6 @@
 """Events through a Broker: how many a second, how soon, and what a backlog of a million changes.
 
-    python loadtests/eventing.py                            all, about 6 minutes
+    python loadtests/eventing.py                            all, about 9 minutes
     python loadtests/eventing.py --seconds 10 --backlog 50000
     python loadtests/eventing.py --profile                  also by layer, in a run of its own
 

@@ -101,14 +101,17 @@ class Server:
 
     async def kill(self) -> None:
         """SIGKILL to the process alone; returns when its children have ended by themselves."""
-        await self._killed(self.tree()[:1])
+        tree = self.tree()
+        await self._killed(tree[:1], tree)
 
     async def kill_all(self) -> None:
         """SIGKILL to the whole tree at once."""
-        await self._killed(self.tree())
-
-    async def _killed(self, doomed: Sequence[psutil.Process]) -> None:
         tree = self.tree()
+        await self._killed(tree, tree)
+
+    async def _killed(
+        self, doomed: Sequence[psutil.Process], tree: Sequence[psutil.Process]
+    ) -> None:
         _each(doomed, psutil.Process.kill)
         await self._process.wait()
         await _until_gone(tree)

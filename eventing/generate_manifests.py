@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from relume.eventing.registry_documents import files
+from relume.eventing.registry.documents import files
 
 MANIFESTS = Path(__file__).parent / "manifests"
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import yaml
 
-from relume.config.claims import documents
-from relume.config.claims.explain import explain
+from relume.cluster.claims import documents
+from relume.cluster.claims.explain import explain
 
 MODEL = "NVIDIA H100 80GB HBM3"
 DRIVER = "gpu.nvidia.com"

@@ -16,8 +16,8 @@ from servers import Plane
 
 from relume.cli.answer import is_answer, is_error, sentence
 from relume.cli.errors import NoPlane
-from relume.eventing.codec import Mode, encode
-from relume.eventing.event import CloudEvent
+from relume.cloudevents.event import CloudEvent
+from relume.cloudevents.http import Mode, encode
 
 EVENT_TYPE = "com.example.summarize.request"
 PROMPT = "In one sentence: what is a GPU?"

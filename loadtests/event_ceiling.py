@@ -19,8 +19,8 @@ import uvloop
 from event_load import DATA
 from nats.js import JetStreamContext
 
-from relume.eventing.nats_child import Fsync
-from relume.eventing.nats_server import NatsServer
+from relume.eventing.jetstream.child import Fsync
+from relume.eventing.jetstream.server import NatsServer
 
 _IN_FLIGHT = 1000
 _FETCH = 500

@@ -15,7 +15,7 @@ from event_programs import HERE
 from processes import MeasurementFailed, Server, started
 from servers import environment
 
-from relume.cli.launch import HOST, free_port
+from relume.plane.launch import HOST, free_port
 
 START_WITHIN_S = 60.0
 DRAINED_WITHIN_S = 600.0

@@ -14,10 +14,10 @@ from timeit import Timer
 import click
 from figures import Figure, Machine, print_notes, shown, spread, verdict
 
+from relume.cesql.program import compile
 from relume.cli.screen import Screen
+from relume.cloudevents.event import CloudEvent
 from relume.config import All, Any_, Cesql, Exact, Filter, Not, Prefix, Suffix
-from relume.eventing.cesql import compile
-from relume.eventing.event import CloudEvent
 from relume.eventing.filters import Predicate, all_of
 
 UNIT = "µs"

@@ -17,12 +17,12 @@ from processes import MeasurementFailed, Server, started
 
 from relume.cli.client import PlaneClient
 from relume.cli.errors import NoPlane
-from relume.cli.launch import HOST, free_port
 from relume.cli.reports import ServiceStatus
-from relume.cli.state import StateFolder
 from relume.config import load
+from relume.plane.launch import HOST, free_port
+from relume.plane.state import StateFolder
+from relume.runtimes.models.store import ModelStore, default_root
 from relume.runtimes.settings import ENVIRONMENT
-from relume.runtimes.store import ModelStore, default_root
 
 SAMPLE = Path(__file__).resolve().parents[1] / "config" / "samples" / "summarize.yaml"
 

@@ -5,7 +5,7 @@ import string
 import orjson
 from hypothesis import strategies as st
 
-from relume.eventing.event import CloudEvent
+from relume.cloudevents.event import CloudEvent
 
 _TAKEN = frozenset(
     {"id", "source", "type", "specversion", "subject", "time", "dataschema", "datacontenttype"}

@@ -11,12 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from relume.cli.control import Control
-from relume.cli.ports import listen, url_of
-from relume.cli.server import HttpServer
-from relume.eventing.codec import decode
-from relume.eventing.event import CloudEvent, InvalidEvent
+from relume.cloudevents.event import CloudEvent, InvalidEvent
+from relume.cloudevents.http import decode
 from relume.eventing.observer import Observer, Record
+from relume.plane.control import Control
+from relume.plane.ports import listen, url_of
+from relume.plane.server import HttpServer
 
 COLD_START = {
     "at": "2026-01-01T00:00:00.000+00:00",

@@ -9,7 +9,7 @@ import pytest
 from relume.cli.cesql import pointed
 from relume.cli.client import PlaneClient
 from relume.cli.main import run
-from relume.eventing.event import CloudEvent
+from relume.cloudevents.event import CloudEvent
 from relume.eventing.observer import Record
 
 if TYPE_CHECKING:

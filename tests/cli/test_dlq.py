@@ -11,19 +11,19 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from relume.cli.control import Control
 from relume.cli.main import run
-from relume.cli.ports import listen, url_of
-from relume.cli.server import HttpServer
+from relume.cloudevents.event import CloudEvent
 from relume.config import Broker, Destination, Plan, Trigger
-from relume.eventing.broker import BrokerKey, ClosableLog, DiskFull
 from relume.eventing.clock import Clock, VirtualClock
 from relume.eventing.envelope import Envelope
-from relume.eventing.event import CloudEvent
-from relume.eventing.memory import MemoryLog
+from relume.eventing.event_log import BrokerKey, ClosableLog, DiskFull
 from relume.eventing.observer import Observer
 from relume.eventing.plane import EventingPlane
 from relume.eventing.settings import EventingSettings
+from relume.eventing.testing.memory import MemoryLog
+from relume.plane.control import Control
+from relume.plane.ports import listen, url_of
+from relume.plane.server import HttpServer
 
 INBOX, OTHER = BrokerKey("default", "inbox"), BrokerKey("default", "other")
 Output = pytest.CaptureFixture[str]

@@ -50,7 +50,7 @@ def test_json_is_one_object_a_line_for_each_document(
     assert "must not set the field(s)" in finding["message"]
     assert "kubernetes.podspec-tolerations: enabled" in finding["fix"]
     assert (finding["file"], finding["line"]) == (file, 8)
-    assert finding["docs"] == "config/DOCTOR.md#feature-off"
+    assert finding["docs"] == "cluster/DOCTOR.md#feature-off"
 
 
 @pytest.mark.parametrize(

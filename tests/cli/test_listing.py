@@ -8,12 +8,12 @@ import pytest
 from rich.console import Console
 
 from relume.cli.listing import show_plane
-from relume.cli.plane import LocalPlane, PlaneSettings
 from relume.cli.reports import Status
 from relume.cli.screen import Screen
 from relume.cli.status import show_eventing
 from relume.config import Broker, Plan
-from relume.runtimes.store import ModelStore
+from relume.plane.local import LocalPlane, PlaneSettings
+from relume.runtimes.models.store import ModelStore
 
 PLAN = Plan(brokers=(Broker("default", "plain"), Broker("default", "events", "KafkaNamespaced")))
 STATUS = {

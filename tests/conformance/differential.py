@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from relume.eventing.codec import Mode, decode, encode
-from relume.eventing.event import InvalidEvent, canonical
-from relume.eventing.media_type import charset_of, decoded, is_json, is_text
+from relume.cloudevents.event import InvalidEvent, canonical
+from relume.cloudevents.http import Mode, decode, encode
+from relume.cloudevents.media_type import charset_of, decoded, is_json, is_text
 from tests.conformance.probes import PROBES, Probe
 from tests.conformance.sdk_versions import ROOT, run_with_sdk
 
@@ -26,9 +26,9 @@ EXPECTED = {
 HEAD = """\
 # CloudEvents over HTTP: Relume and the SDK, message by message
 
-Relume reads and writes CloudEvents 1.0.2 with a codec of its own, `relume.eventing.codec`: \
+Relume reads and writes CloudEvents 1.0.2 with a codec of its own, `relume.cloudevents.http`: \
 binary, structured and batched mode, the JSON format, version 0.3 read as 1.0.
-`relume.eventing.sdk` converts to and from the events of the CloudEvents SDK for Python, 1.x and \
+`relume.cloudevents.sdk` converts to and from the events of the CloudEvents SDK for Python, 1.x and \
 2.x.
 
 {total} messages were read by Relume and by both versions of the SDK. The table has those on which \

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import yaml
 
-from relume.config.cesql import ParseError
-from relume.eventing.cesql import compile
-from relume.eventing.event import CloudEvent
+from relume.cesql.parser import ParseError
+from relume.cesql.program import compile
+from relume.cloudevents.event import CloudEvent
 from tests.vectors import VECTORS, vector
 
 from .conftest import Count
@@ -48,7 +48,7 @@ def outcome(case: dict[str, Any]) -> tuple[object, str | None]:
         program = compile(case["expression"])
     except ParseError:
         return None, "parse"
-    result = program.evaluate(CloudEvent.create(attributes))
+    result = program.evaluate(CloudEvent.create(attributes).attributes)
     return result.value, result.error.kind if result.error else None
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from relume.eventing.codec import decode
-from relume.eventing.event import CloudEvent, InvalidEvent
+from relume.cloudevents.event import CloudEvent, InvalidEvent
+from relume.cloudevents.http import decode
 from tests.vectors import vector
 
 from .conftest import Count

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from hypothesis import given
 
-from relume.eventing.codec import STRUCTURED_TYPE, Mode, decode, encode
-from relume.eventing.event import CloudEvent, InvalidEvent
+from relume.cloudevents.event import CloudEvent, InvalidEvent
+from relume.cloudevents.http import STRUCTURED_TYPE, Mode, decode, encode
 from tests.cloud_events import events
 from tests.vectors import vector
 

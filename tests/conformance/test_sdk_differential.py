@@ -26,5 +26,5 @@ def test_what_a_clause_demands_to_be_refused_we_refuse(demand: str) -> None:
 
 def test_conversions_hold_with_version_2_of_the_sdk() -> None:
     options = ("-q", "-p", "no:cacheprovider")
-    printed = run_with_sdk(2, "-m", "pytest", *options, "tests/eventing/test_sdk.py")
+    printed = run_with_sdk(2, "-m", "pytest", *options, "tests/cloudevents/test_sdk.py")
     assert "18 passed" in printed

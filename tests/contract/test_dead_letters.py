@@ -8,15 +8,15 @@ from uuid import uuid4
 
 import pytest
 
-from relume.eventing.broker import BrokerKey, ClosableLog, StoreUnavailable
+from relume.cloudevents.event import CloudEvent
 from relume.eventing.clock import SystemClock
 from relume.eventing.dead_letters import Letter, NoSuchDeadLetter, UnknownTrigger, redrive
 from relume.eventing.envelope import Envelope
-from relume.eventing.event import CloudEvent
-from relume.eventing.jetstream import JetStreamLog
-from relume.eventing.memory import MemoryLog
-from relume.eventing.nats_server import NatsServer
+from relume.eventing.event_log import BrokerKey, ClosableLog, StoreUnavailable
+from relume.eventing.jetstream.log import JetStreamLog
+from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.settings import EventingSettings
+from relume.eventing.testing.memory import MemoryLog
 
 BROKER = BrokerKey("default", "a.b")
 OTHER = BrokerKey("default", "other")

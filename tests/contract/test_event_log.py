@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from relume.eventing.broker import BrokerKey, ClosableLog, Cursor, EventTooLarge, Held
+from relume.cloudevents.event import CloudEvent
 from relume.eventing.clock import SystemClock
 from relume.eventing.envelope import Envelope
-from relume.eventing.event import CloudEvent
-from relume.eventing.jetstream import JetStreamLog
-from relume.eventing.memory import MemoryLog
-from relume.eventing.nats_server import NatsServer
+from relume.eventing.event_log import BrokerKey, ClosableLog, Cursor, EventTooLarge, Held
+from relume.eventing.jetstream.log import JetStreamLog
+from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.settings import MAX_MESSAGE_BYTES, EventingSettings
+from relume.eventing.testing.memory import MemoryLog
 
 BROKER = BrokerKey("default", "a.b")
 SETTINGS = EventingSettings(lease_s=0.5, duplicate_window_s=60.0)

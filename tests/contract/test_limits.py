@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from relume.eventing.broker import BrokerFull, BrokerKey, ClosableLog, EventTooLarge
+from relume.cloudevents.event import CloudEvent
 from relume.eventing.clock import SystemClock
-from relume.eventing.delivery import DeadLetter, dead_letter_event
+from relume.eventing.delivery.decision import DeadLetter, dead_letter_event
+from relume.eventing.delivery.policy import DeliveryPolicy
 from relume.eventing.envelope import Envelope
-from relume.eventing.event import CloudEvent
-from relume.eventing.jetstream import JetStreamLog
-from relume.eventing.memory import MemoryLog
-from relume.eventing.nats_server import NatsServer
-from relume.eventing.policy import DeliveryPolicy
+from relume.eventing.event_log import BrokerFull, BrokerKey, ClosableLog, EventTooLarge
+from relume.eventing.jetstream.log import JetStreamLog
+from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.settings import MAX_MESSAGE_BYTES, EventingSettings
+from relume.eventing.testing.memory import MemoryLog
 
 BROKER = BrokerKey("default", "b")
 SETTINGS = EventingSettings(max_log_events=4, max_log_bytes=100_000)
@@ -36,7 +36,7 @@ async def log(
         yield memory
         return
     # A full log is asked again and again here, and need not be protected from that.
-    monkeypatch.setattr("relume.eventing.jetstream._LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr("relume.eventing.jetstream.log._LOOK_EVERY_S", 0.0)
     async with NatsServer(tmp_path) as nats:
         opened = await JetStreamLog.connect(nats.url, SETTINGS, SystemClock())
         await opened.open_broker(BROKER, ["one", "two"])

@@ -20,16 +20,16 @@ POINTS.install()
 
 import aiohttp.web  # noqa: E402
 
-from relume.cli.server import HttpServer  # noqa: E402
+from relume.cloudevents.event import CloudEvent  # noqa: E402
+from relume.cloudevents.http import Mode, decode, encode  # noqa: E402
 from relume.config import Broker, Delivery, Destination, Exact, Plan, Trigger  # noqa: E402
-from relume.eventing import jetstream as _jetstream  # noqa: E402, F401 - imported before the fork
-from relume.eventing.broker import BrokerKey, StoreUnavailable  # noqa: E402
-from relume.eventing.codec import Mode, decode, encode  # noqa: E402
 from relume.eventing.dead_letters import NoSuchDeadLetter  # noqa: E402
-from relume.eventing.event import CloudEvent  # noqa: E402
-from relume.eventing.nats_server import NatsServer  # noqa: E402
+from relume.eventing.event_log import BrokerKey, StoreUnavailable  # noqa: E402
+from relume.eventing.jetstream.log import log as _jetstream  # noqa: E402, F401 - imported before the fork
+from relume.eventing.jetstream.server import NatsServer  # noqa: E402
 from relume.eventing.plane import EventingPlane  # noqa: E402
 from relume.eventing.settings import EventingSettings  # noqa: E402
+from relume.plane.server import HttpServer  # noqa: E402
 
 _PR_SET_PDEATHSIG = 1
 # Short, because a killed process leaves its leases behind and the next one waits for their end.

@@ -14,8 +14,8 @@ from aiohttp import web
 
 from relume.config import Exact
 from relume.eventing.clock import SystemClock
-from relume.eventing.jetstream import JetStreamLog
-from relume.eventing.nats_server import NatsServer
+from relume.eventing.jetstream.log import JetStreamLog
+from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.settings import EventingSettings
 from tests.eventing.stage import Call, Stage, Subscriber, event, replies, reply_to, stored, trigger
 

@@ -11,8 +11,8 @@ from aiohttp import web
 
 from relume.config import Delivery
 from relume.eventing.clock import SystemClock
-from relume.eventing.jetstream import JetStreamLog
-from relume.eventing.nats_server import NatsServer
+from relume.eventing.jetstream.log import JetStreamLog
+from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.settings import EventingSettings
 from tests.eventing.stage import Call, Stage, Subscriber, answer, event, trigger
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from relume.eventing.nats_server import NatsServer
+from relume.eventing.jetstream.server import NatsServer
 from tests.eventing.stage import Subscriber, replies, stored
 
 PROGRAM = """
@@ -23,7 +23,7 @@ import asyncio, sys
 from pathlib import Path
 import uvicorn
 from relume.config import Broker, Destination, Exact, Plan, Trigger
-from relume.eventing.nats_server import NatsServer
+from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.plane import EventingPlane
 
 async def main(state, port, asked, told):

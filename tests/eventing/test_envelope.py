@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relume.cloudevents.event import InvalidEvent
 from relume.eventing.envelope import Envelope, identity
-from relume.eventing.event import InvalidEvent
 
 from .stage import event
 

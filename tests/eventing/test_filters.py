@@ -2,6 +2,8 @@
 
 import pytest
 
+from relume.cesql.parser import ParseError
+from relume.cloudevents.event import CloudEvent
 from relume.config import (
     All,
     Any_,
@@ -14,8 +16,6 @@ from relume.config import (
     Suffix,
     Trigger,
 )
-from relume.config.cesql import ParseError
-from relume.eventing.event import CloudEvent
 from relume.eventing.filters import wanted_by
 
 EVENT = CloudEvent.create(

@@ -6,8 +6,8 @@ from pathlib import Path
 from aiohttp import web
 
 from relume.eventing.clock import SystemClock
-from relume.eventing.jetstream import JetStreamLog
-from relume.eventing.nats_server import NatsServer
+from relume.eventing.jetstream.log import JetStreamLog
+from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.settings import EventingSettings
 
 from .stage import Call, Stage, Subscriber, answer, event, trigger

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, MutableMapping
 import pytest
 from starlette.types import Message
 
-from relume.eventing.broker import BrokerKey, StoreUnavailable
-from relume.eventing.codec import Mode, encode
+from relume.cloudevents.http import Mode, encode
 from relume.eventing.envelope import Envelope
-from relume.eventing.memory import MemoryLog
+from relume.eventing.event_log import BrokerKey, StoreUnavailable
 from relume.eventing.settings import EventingSettings
+from relume.eventing.testing.memory import MemoryLog
 
 from .stage import BROKER, Stage, event, trigger
 

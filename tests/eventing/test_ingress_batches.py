@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Sequence
 import httpx
 import pytest
 
-from relume.eventing.broker import BrokerFull, BrokerKey, DiskFull, StoreUnavailable
-from relume.eventing.codec import encode_batch
+from relume.cloudevents.event import CloudEvent
+from relume.cloudevents.http import encode_batch
 from relume.eventing.envelope import Envelope
-from relume.eventing.event import CloudEvent
-from relume.eventing.memory import MemoryLog
+from relume.eventing.event_log import BrokerFull, BrokerKey, DiskFull, StoreUnavailable
 from relume.eventing.settings import EventingSettings
+from relume.eventing.testing.memory import MemoryLog
 
 from .stage import BROKER, Stage, event
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from relume.eventing.dispatcher import Dispatcher
-from relume.eventing.memory import MemoryLog
+from relume.eventing.delivery.dispatcher import Dispatcher
+from relume.eventing.testing.memory import MemoryLog
 
 from .stage import Stage, Subscriber, event, trigger
 

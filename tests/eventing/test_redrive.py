@@ -7,8 +7,8 @@ import pytest
 from aiohttp import web
 
 from relume.config import Delivery, Destination, Exact
-from relume.eventing.broker import BrokerKey
 from relume.eventing.dead_letters import Letter, NoSuchDeadLetter
+from relume.eventing.event_log import BrokerKey
 
 from .stage import BROKER, Call, Stage, Subscriber, answer, event, reply_to, trigger
 

@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 import pytest
 
-from relume.eventing.broker import BrokerKey
+from relume.cloudevents.event import CloudEvent
 from relume.eventing.clock import SystemClock
 from relume.eventing.dead_letters import redrive
 from relume.eventing.envelope import Envelope
-from relume.eventing.event import CloudEvent
-from relume.eventing.jetstream import JetStreamLog
-from relume.eventing.nats_server import NatsServer
+from relume.eventing.event_log import BrokerKey
+from relume.eventing.jetstream.log import JetStreamLog
+from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.settings import EventingSettings
 
 BROKER, PROBED = BrokerKey("default", "b"), BrokerKey("default", "probed")

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relume.cloudevents.event import CloudEvent
 from relume.config import (
     All,
     Any_,
@@ -19,7 +20,6 @@ from relume.config import (
     Suffix,
     Trigger,
 )
-from relume.eventing.event import CloudEvent
 from relume.eventing.filters import explain, wanted_by
 from relume.eventing.verdict import Verdict
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["relume.eventing", "relume.config.errors"]):
-    from relume.eventing.codec import Mode, encode, encode_batch
-    from relume.eventing.event import CloudEvent
+    from relume.cloudevents.event import CloudEvent
+    from relume.cloudevents.http import Mode, encode, encode_batch
     from tests.fuzz.door import Door
     from tests.fuzz.messages import Request
 

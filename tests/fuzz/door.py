@@ -7,15 +7,15 @@ from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from relume.eventing.broker import BrokerKey, EventLog, EventTooLarge
+from relume.cloudevents.event import canonical
+from relume.cloudevents.http import Mode, decode, encode
 from relume.eventing.clock import SystemClock
-from relume.eventing.codec import Mode, decode, encode
 from relume.eventing.envelope import Envelope, identity
-from relume.eventing.event import canonical
+from relume.eventing.event_log import BrokerKey, EventLog, EventTooLarge
 from relume.eventing.ingress import Ingress
 from relume.eventing.observer import Observer
-from relume.eventing.passage import going_out
 from relume.eventing.settings import EventingSettings
+from relume.eventing.time_to_live import going_out
 
 from .messages import Request
 

@@ -6,7 +6,7 @@ from random import Random
 
 from hypothesis import strategies as st
 
-from relume.eventing.codec import BATCH_TYPE, STRUCTURED_TYPE, Mode, encode, encode_batch
+from relume.cloudevents.http import BATCH_TYPE, STRUCTURED_TYPE, Mode, encode, encode_batch
 from tests.cloud_events import MEDIA_TYPES, ODD_JSON, events
 
 Headers = tuple[tuple[bytes, bytes], ...]

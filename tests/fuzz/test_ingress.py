@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, settings
 
-from relume.eventing.codec import Mode, encode
-from relume.eventing.event import CloudEvent
+from relume.cloudevents.event import CloudEvent
+from relume.cloudevents.http import Mode, encode
 
 from .door import Complaint, Door
 from .messages import Request, volleys

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import httpx
 
+from relume.runtimes.models.store import ModelStore, default_root
 from relume.runtimes.spawn import Launcher, Process
-from relume.runtimes.store import ModelStore, default_root
 
 SMOLLM2 = "hf://HuggingFaceTB/SmolLM2-135M-Instruct"
 NAME = "smollm2"

@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from relume.config.render.runtimes import PLACEHOLDER, RUNTIMES
+from relume.cluster.render.runtimes import PLACEHOLDER, RUNTIMES
 
 FOLDER = Path(__file__).parents[2] / "runtimes" / "vllm"
 FILES = ("Containerfile", "Containerfile.cpu")

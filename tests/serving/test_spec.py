@@ -4,9 +4,9 @@ from relume.config import Autoscaling
 from relume.serving import spec
 from relume.serving.kpa import KpaSpec
 from relume.serving.revision import Backoff
+from relume.serving.scale_to_zero import ScaleSpec
 from relume.serving.settings import ServingSettings
 from relume.serving.timeouts import Timeouts
-from relume.serving.zero import ScaleSpec
 
 from .conftest import service
 

@@ -7,10 +7,8 @@ from typing import ParamSpec, TypeVar
 
 import click
 
-from relume.cli.state import StateFolder, default_state
-
-DEFAULT_HTTP_PORT = 8080
-DEFAULT_BROKER_PORT = 8081
+from relume.plane.ports import DEFAULT_HTTP_PORT
+from relume.plane.state import StateFolder, default_state
 
 P = ParamSpec("P")
 R = TypeVar("R")

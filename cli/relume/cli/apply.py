@@ -55,10 +55,10 @@ def command(
       relume render service.yaml -o out --dra admission && relume apply out --context prod
       relume apply out --context prod --dry-run
     """
-    from relume.config.cluster.applying import Choices, apply
-    from relume.config.cluster.manifests import read_source
-    from relume.config.cluster.pace import Pace
-    from relume.config.cluster.writer import Writer
+    from relume.cluster.apply.applying import Choices, apply
+    from relume.cluster.apply.clock import Pace
+    from relume.cluster.apply.manifests import read_source
+    from relume.cluster.apply.writer import Writer
 
     choices = Choices(seconds("--wait", wait), dry_run, despite_settings)
     source = read_source(files, options(), as_is=as_is)

@@ -2,9 +2,9 @@
 
 from rich.cells import cell_len
 
+from relume.cesql.parser import ParseError, parse
 from relume.cli.errors import BadUsage
 from relume.cli.screen import printable
-from relume.config.cesql import ParseError, parse
 
 _WINDOW = 60  # characters shown of a long expression, half of them before the mistake
 

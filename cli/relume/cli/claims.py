@@ -11,8 +11,8 @@ from relume.cli.claim_size import size
 from relume.cli.screen import Screen
 
 if TYPE_CHECKING:
-    from relume.config.claims.explain import Report
-    from relume.config.claims.findings import Finding
+    from relume.cluster.claims.explain import Report
+    from relume.cluster.claims.findings import Finding
 
 _COLOURS = {"satisfiable": "green", "undecided": "yellow"}
 
@@ -66,9 +66,9 @@ def explain(*, files: tuple[Path, ...], inventories: tuple[Path, ...], output: s
       relume claims explain service.yaml --slices inventory.yaml
       relume claims explain claims.yaml --slices inventory.yaml -o json | jq '.claims[].sentence'
     """
-    from relume.config.claims import documents, wording
-    from relume.config.claims.explain import explain as explained
-    from relume.config.claims.lints import lint
+    from relume.cluster.claims import documents, wording
+    from relume.cluster.claims.explain import explain as explained
+    from relume.cluster.claims.lints import lint
 
     asked = [document for file in files for document in documents.read(file)]
     there = [document for file in inventories for document in documents.read(file)]
@@ -101,7 +101,7 @@ def _show(screen: Screen, reports: Sequence["Report"], findings: Sequence["Findi
 
 def show_report(screen: Screen, report: "Report") -> None:
     """One claim: the answer, then request by request the devices and the clauses."""
-    from relume.config.claims import wording
+    from relume.cluster.claims import wording
 
     screen.line(wording.headline(report), _COLOURS.get(report.answer, "red"))
     if report.beside:

@@ -14,9 +14,9 @@ from rich.text import Text
 from relume.cli.screen import Screen, printable
 
 if TYPE_CHECKING:
-    from relume.config.claims.explain import Report
-    from relume.config.cluster.api import KubernetesApi
-    from relume.config.cluster.progress import Tone
+    from relume.cluster.apply.api import KubernetesApi
+    from relume.cluster.apply.progress import Tone
+    from relume.cluster.claims.explain import Report
 
 R = TypeVar("R")
 _STYLES = {"": "", "good": "green", "bad": "bold red", "worth a look": "yellow"}
@@ -49,7 +49,7 @@ class Target:
 
     def api(self) -> "KubernetesApi":
         """Raises Unreachable, and ClientMissing where there is no Kubernetes client."""
-        from relume.config.cluster.api import KubernetesApi
+        from relume.cluster.apply.api import KubernetesApi
 
         return KubernetesApi.of_context(self.context, self.kubeconfig)
 

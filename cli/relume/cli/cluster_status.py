@@ -6,10 +6,10 @@ from rich.text import Text
 
 from relume.cli.cluster_options import Target
 from relume.cli.screen import Screen
-from relume.config.cluster.api import Json
-from relume.config.cluster.observing import PodView, View, observe
-from relume.config.cluster.parts import is_ready, objects, text
-from relume.config.cluster.waiting import why_not_ready
+from relume.cluster.apply.api import Json
+from relume.cluster.apply.observing import PodView, View, observe
+from relume.cluster.apply.parts import is_ready, objects, text
+from relume.cluster.apply.waiting import why_not_ready
 
 _OK, _WRONG = 0, 1
 _HOLDS = {"holds": "green", "waits": "yellow", "without": "bold red", "unknown": "yellow"}

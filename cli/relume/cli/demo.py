@@ -18,8 +18,8 @@ from relume.cli.errors import DemoFailed
 from relume.cli.phases import find_cold_start, show_cold_start
 from relume.cli.reports import ColdStart, Record, ServiceStatus, Status
 from relume.cli.screen import Screen
-from relume.eventing.codec import Mode, encode
-from relume.eventing.event import CloudEvent
+from relume.cloudevents.event import CloudEvent
+from relume.cloudevents.http import Mode, encode
 
 MODEL = "smollm2"
 EVENT_TYPE = "com.example.summarize.request"
@@ -48,7 +48,7 @@ def command(*, output: str) -> int:
     """
     import uvloop
 
-    from relume.cli.launch import set_runtime_defaults
+    from relume.plane.launch import set_runtime_defaults
 
     set_runtime_defaults(os.environ)
     screen = Screen.stderr() if output == "json" else Screen.stdout()
@@ -108,11 +108,11 @@ async def _tell(screen: Screen) -> dict[str, object]:
 @asynccontextmanager
 async def _plane(screen: Screen) -> AsyncIterator[PlaneClient]:
     """A plane that runs the sample, and its client."""
-    from relume.cli.plane import LocalPlane, PlaneSettings
-    from relume.cli.preflight import check
     from relume.cli.progress import watching
     from relume.config import load
-    from relume.runtimes.store import ModelStore, default_root
+    from relume.plane.local import LocalPlane, PlaneSettings
+    from relume.plane.preflight import check
+    from relume.runtimes.models.store import ModelStore, default_root
 
     store = ModelStore(default_root())
     with watching(screen, MODEL) as progress:

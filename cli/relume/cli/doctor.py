@@ -11,8 +11,8 @@ from relume.cli.address import output_option
 from relume.cli.errors import BadUsage
 
 if TYPE_CHECKING:
-    from relume.config.doctor import Diagnosis
-    from relume.config.findings import Finding
+    from relume.cluster.doctor import Diagnosis
+    from relume.cluster.findings import Finding
 
 OK, WRONG, UNREADABLE = 0, 1, 2
 
@@ -66,8 +66,8 @@ def command(
       relume doctor service.yaml -o json | jq -r '.findings[].field'
       relume doctor --context prod service.yaml
     """
-    from relume.config.admission import SHIPPED, read_cluster
-    from relume.config.doctor import examine
+    from relume.cluster.admission import SHIPPED, read_cluster
+    from relume.cluster.doctor import examine
     from relume.config.durations import go_duration
 
     if not files and context is None:

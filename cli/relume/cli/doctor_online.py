@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from relume.config.admission import Cluster
+    from relume.cluster.admission import Cluster
 
 OK, WRONG = 0, 1
 
@@ -17,9 +17,9 @@ def show_cluster(
 
     Raises Unreachable where it does not answer, and InvalidInput for files that cannot be read.
     """
-    from relume.config.cluster.api import KubernetesApi
-    from relume.config.doctor.needs import needs_of
-    from relume.config.doctor.online import examine_cluster
+    from relume.cluster.apply.api import KubernetesApi
+    from relume.cluster.doctor.needs import needs_of
+    from relume.cluster.doctor.online import examine_cluster
 
     needs, classes = needs_of(files)
     report = examine_cluster(

@@ -9,8 +9,8 @@ from rich.text import Text
 from relume.cli.screen import Screen, printable
 
 if TYPE_CHECKING:
-    from relume.config.doctor import Diagnosis
-    from relume.config.findings import Finding
+    from relume.cluster.doctor import Diagnosis
+    from relume.cluster.findings import Finding
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
 _VERDICTS = {"accepted": "green", "refused": "bold red", "pruned": "bold magenta"}
@@ -58,7 +58,7 @@ def show_summary(screen: Screen, diagnoses: Sequence["Diagnosis"]) -> None:
     counts += [f"{graves[s]} {_many(s, graves[s])}" for s in ("error", "warning") if graves[s]]
     screen.line(f"{total} {_many('document', total)}: {', '.join(counts)}", "bold")
     if graves:
-        screen.line("every reason is explained in config/DOCTOR.md", "dim")
+        screen.line("every reason is explained in cluster/DOCTOR.md", "dim")
 
 
 def _many(word: str, count: int) -> str:

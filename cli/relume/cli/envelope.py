@@ -8,8 +8,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from relume.cli.errors import BadUsage
-from relume.eventing.codec import STRUCTURED_TYPE, decode
-from relume.eventing.event import CloudEvent, InvalidEvent
+from relume.cloudevents.event import CloudEvent, InvalidEvent
+from relume.cloudevents.http import STRUCTURED_TYPE, decode
 
 SOURCE = "/relume/send"
 

@@ -3,8 +3,6 @@
 RelumeError
 ├── NoPlane       nothing answers where a plane was expected (exit code 1)
 ├── NotAPlane     something else answers there (1)
-├── PortTaken     a port that `relume up` needs is in use (1)
-├── StateInUse    another plane runs on the same state folder (1)
 ├── NoAnswer      an event was accepted, and no answer came in time (1)
 ├── Refused       the Broker, or a stage after it, did not take the event (1)
 ├── DemoFailed    a step of `relume demo` did not happen (1)
@@ -26,26 +24,6 @@ class NotAPlane(RelumeError):
     """What answers at the address is not a plane, or a different version of one."""
 
     reason = "not-a-plane"
-
-
-class PortTaken(RelumeError):
-    """A port to listen on is in use, or not allowed."""
-
-    reason = "port-taken"
-    retryable = True
-
-
-class StateInUse(RelumeError):
-    """Another plane holds the state folder."""
-
-    reason = "state-in-use"
-    retryable = True
-
-
-class RuntimeMissing(RelumeError):
-    """There is nothing here to run a model with."""
-
-    reason = "runtime-missing"
 
 
 class NoAnswer(RelumeError):

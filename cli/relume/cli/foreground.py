@@ -10,13 +10,13 @@ from pathlib import Path
 
 import uvloop
 
-from relume.cli.launch import set_runtime_defaults
 from relume.cli.listing import show_plane
-from relume.cli.plane import LocalPlane, PlaneSettings
-from relume.cli.preflight import check
 from relume.cli.screen import Screen
 from relume.config import load
-from relume.runtimes.store import ModelStore, default_root
+from relume.plane.launch import set_runtime_defaults
+from relume.plane.local import LocalPlane, PlaneSettings
+from relume.plane.preflight import check
+from relume.runtimes.models.store import ModelStore, default_root
 
 INTERRUPTED_EXIT = 130
 

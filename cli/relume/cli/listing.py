@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from relume.cli.plane import LocalPlane
 from relume.cli.screen import Screen
 from relume.cli.wording import events_of, target
 from relume.config import Broker, InferenceService, NotHonoured, Trigger
 from relume.config.urls import without_secrets
-from relume.eventing.profiles import profile_for
+from relume.eventing.delivery.profiles import profile_for
+from relume.plane.local import LocalPlane
 
 
 def show_plane(screen: Screen, plane: LocalPlane, *, as_json: bool) -> None:

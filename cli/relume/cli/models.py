@@ -31,7 +31,7 @@ def list_models(*, output: str) -> int:
     Example:
       relume models list -o json | jq -r '.[].uri'
     """
-    from relume.runtimes.store import ModelStore, default_root
+    from relume.runtimes.models.store import ModelStore, default_root
 
     models = ModelStore(default_root()).list()
     screen = Screen.stdout()
@@ -61,7 +61,7 @@ def prepare(*, names: tuple[str, ...]) -> int:
       relume models prepare s3://models/llama
     """
     from relume.cli.progress import watching
-    from relume.runtimes.store import ModelStore, default_root
+    from relume.runtimes.models.store import ModelStore, default_root
 
     store = ModelStore(default_root())
     screen = Screen.stdout()

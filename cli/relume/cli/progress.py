@@ -14,7 +14,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 from relume.cli.screen import Screen
-from relume.runtimes.progress import Progress
+from relume.runtimes.models.progress import Progress
 
 
 @contextlib.contextmanager

@@ -9,10 +9,10 @@ import click
 from relume.cli.errors import BadUsage
 from relume.cli.rendering_options import RenderingOptions, rendering_options
 from relume.cli.screen import Screen
-from relume.config.render import Rendering, render
+from relume.cluster.render import Rendering, render
 
 if TYPE_CHECKING:
-    from relume.config.render.draft import Json
+    from relume.cluster.render.draft import Json
 
 STDOUT = "-"
 
@@ -72,7 +72,7 @@ def command(
 
 
 def _write(rendering: Rendering, folder: Path, *, force: bool) -> None:
-    from relume.config.render.folder import write
+    from relume.cluster.render.folder import write
 
     done = write(rendering, folder, force=force)
     screen = Screen.stdout()
@@ -86,7 +86,7 @@ def _write(rendering: Rendering, folder: Path, *, force: bool) -> None:
 
 
 def _print_base(rendering: Rendering) -> None:
-    from relume.config.render.text import yaml_text
+    from relume.cluster.render.text import yaml_text
 
     base = [
         document

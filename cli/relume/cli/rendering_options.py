@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from relume.cli.errors import BadUsage
-from relume.config.render import BROKERS, ROUTES, Options
+from relume.cluster.render import BROKERS, ROUTES, Options
 
 if TYPE_CHECKING:
-    from relume.config.render.options import BrokerClass, Route
+    from relume.cluster.render.options import BrokerClass, Route
 
 R = TypeVar("R")
 RenderingOptions = Callable[[], Options]
@@ -73,8 +73,8 @@ def rendering_options(command: Callable[..., R]) -> Callable[..., R]:
         **others: object,
     ) -> R:
         def read() -> Options:
-            from relume.config.render.budget import whole_budget
-            from relume.config.render.images import read_images
+            from relume.cluster.render.budget import whole_budget
+            from relume.cluster.render.images import read_images
 
             try:
                 seconds = whole_budget(cold_start)

@@ -14,8 +14,8 @@ from relume.cli.errors import BadUsage, NoAnswer, Refused
 from relume.cli.phases import find_cold_start, show_cold_start
 from relume.cli.reports import BrokerStatus, Record, Status
 from relume.cli.screen import Screen
-from relume.eventing.codec import Mode, encode
-from relume.eventing.event import CloudEvent
+from relume.cloudevents.event import CloudEvent
+from relume.cloudevents.http import Mode, encode
 
 DEFAULT_TIMEOUT_S = 300.0
 RING = 1000

@@ -12,8 +12,8 @@ from relume.cli.envelope import assignments, from_file, from_options
 from relume.cli.errors import BadUsage
 from relume.cli.screen import Screen
 from relume.cli.wording import in_one_line
+from relume.cloudevents.event import CloudEvent
 from relume.config import Trigger, load
-from relume.eventing.event import CloudEvent
 from relume.eventing.filters import explain
 from relume.eventing.verdict import Verdict
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from relume.cli.address import DEFAULT_BROKER_PORT, DEFAULT_HTTP_PORT, output_option
+from relume.cli.address import output_option
+from relume.plane.ports import DEFAULT_BROKER_PORT, DEFAULT_HTTP_PORT
 
 if TYPE_CHECKING:
-    from relume.eventing.nats_child import Fsync
+    from relume.eventing.jetstream.child import Fsync
 
 PORT = click.IntRange(0, 65535)
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -89,8 +90,8 @@ def command(
       relume up model.yaml --no-template -o json
     """
     from relume.cli.foreground import run  # here, so that the help of this command stays quick
-    from relume.cli.plane import PlaneSettings
-    from relume.cli.state import default_state
+    from relume.plane.local import PlaneSettings
+    from relume.plane.state import default_state
 
     settings = PlaneSettings(
         state=(state or default_state()).absolute(),

@@ -1,7 +1,7 @@
 """The Broker classes whose deliveries are played on this machine, and what is left out of each.
 
 All Brokers are stored in JetStream here; the class decides what becomes of an event on its way to
-a subscriber. The rules themselves are `relume.eventing.profiles`.
+a subscriber. The rules themselves are `relume.eventing.delivery.profiles`.
 """
 
 from collections.abc import Mapping

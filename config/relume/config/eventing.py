@@ -88,7 +88,7 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class Cesql:
-    """The CESQL expression, which `relume.config.cesql` can parse, is true."""
+    """The CESQL expression, which `relume.cesql.parser` can parse, is true."""
 
     expression: str
 

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Mapping
 
+from relume.cesql.parser import ParseError, parse
 from relume.config.broker_classes import BROKER_CLASS, DELIVERY_ORDER, PARALLELISM, left_out
-from relume.config.cesql import ParseError, parse
 from relume.config.destination import read_delivery, read_destination
 from relume.config.eventing import (
     All,

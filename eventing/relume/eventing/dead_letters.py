@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
+from relume.cloudevents.event import CloudEvent
 from relume.config.errors import InvalidInput
-from relume.eventing.broker import BrokerKey
 from relume.eventing.clock import Clock
 from relume.eventing.envelope import Envelope
-from relume.eventing.event import CloudEvent
+from relume.eventing.event_log import BrokerKey
 from relume.eventing.observer import Observer, Record
-from relume.eventing.passage import rfc3339
+from relume.eventing.time_to_live import rfc3339
 
 # What `delivery.dead_letter_event` adds: Knative's three extensions and our reason.
 _ADDED = ("knativeerrordest", "knativeerrorcode", "knativeerrordata", "deadletterreason")
@@ -79,7 +79,7 @@ class Letter:
 
     @property
     def reason(self) -> str:
-        """`retries-exhausted`, `rejected`, … (`relume.eventing.delivery.DeadLetter`)."""
+        """`retries-exhausted`, `rejected`, … (`relume.eventing.delivery.decision.DeadLetter`)."""
         return self._added("deadletterreason")
 
     @property

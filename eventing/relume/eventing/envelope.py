@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from relume.eventing.event import CloudEvent, InvalidEvent
+from relume.cloudevents.event import CloudEvent, InvalidEvent
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ A CESQL expression passes when it is the Boolean true, without an error.
 
 from collections.abc import Callable, Mapping, Sequence
 
+from relume.cesql.program import compile
+from relume.cloudevents.event import CloudEvent, canonical
 from relume.config import All, Any_, Cesql, Exact, Filter, Not, Prefix, Suffix, Trigger
-from relume.eventing import cesql_terms
-from relume.eventing.cesql import compile
-from relume.eventing.event import CloudEvent, canonical
+from relume.eventing import cesql_verdict as cesql_terms
 from relume.eventing.verdict import Dialect, Verdict
 
 Predicate = Callable[[CloudEvent], bool]
@@ -20,7 +20,7 @@ def wanted_by(trigger: Trigger) -> Predicate:
     """The test of a Trigger: all of `filters`, else the legacy attributes, else everything.
 
     `filters` overrides `filter` unless it is empty, as Knative's own Broker filter does. Raises
-    `relume.config.cesql.ParseError` for an expression that the loader would have refused.
+    `relume.cesql.parser.ParseError` for an expression that the loader would have refused.
     """
     if trigger.filters:
         return all_of(trigger.filters)
@@ -94,7 +94,8 @@ def _compiled(each: Filter) -> Predicate:
             predicate = _compiled(inner)
             return lambda event: not predicate(event)
         case Cesql(expression):
-            return compile(expression).matches
+            program = compile(expression)
+            return lambda event: program.matches(event.attributes)
 
 
 def _each(attributes: Mapping[str, str], compare: Callable[[str, str], bool]) -> Predicate:

@@ -9,7 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from relume.eventing.broker import (
+from relume.cloudevents.event import CloudEvent, InvalidEvent
+from relume.cloudevents.http import BATCH_TYPE, STRUCTURED_TYPE, Mode, decode, mode_of
+from relume.eventing.clock import Clock
+from relume.eventing.envelope import Envelope
+from relume.eventing.event_log import (
     BrokerFull,
     BrokerKey,
     DiskFull,
@@ -17,14 +21,10 @@ from relume.eventing.broker import (
     EventTooLarge,
     StoreUnavailable,
 )
-from relume.eventing.clock import Clock
-from relume.eventing.codec import BATCH_TYPE, STRUCTURED_TYPE, Mode, decode, mode_of
-from relume.eventing.envelope import Envelope
-from relume.eventing.event import CloudEvent, InvalidEvent
 from relume.eventing.intake import ClientGone, TooSlow, body_of, forwarded, headers_of, trace_of
 from relume.eventing.observer import Observer, Record, Stage
-from relume.eventing.passage import TtlExhausted, coming_in, rfc3339
 from relume.eventing.settings import EventingSettings
+from relume.eventing.time_to_live import TtlExhausted, coming_in, rfc3339
 
 _ALLOW = {"Allow": "POST, OPTIONS"}
 _OPTIONS = {

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from starlette.types import Receive, Scope
 
+from relume.cloudevents.http import Headers
 from relume.config.errors import RelumeError
-from relume.eventing.broker import EventTooLarge
-from relume.eventing.codec import Headers
+from relume.eventing.event_log import EventTooLarge
 
 # What a Knative Broker passes on from producer to subscriber.
 _FORWARDED = re.compile(r"x-request-id|retry-after|x-b3-.*|knative-.*")

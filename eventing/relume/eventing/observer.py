@@ -10,8 +10,8 @@ from typing import Literal, Self
 
 import orjson
 
-from relume.eventing import json_format
-from relume.eventing.event import CloudEvent
+from relume.cloudevents import json_format
+from relume.cloudevents.event import CloudEvent
 
 Stage = Literal[
     "accepted",

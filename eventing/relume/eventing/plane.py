@@ -6,21 +6,21 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from relume.config import Broker, Destination, Plan, Ref, Trigger
-from relume.eventing.broker import BrokerKey, ClosableLog
 from relume.eventing.clock import Clock, SystemClock
-from relume.eventing.courier import Courier
 from relume.eventing.dead_letters import DeadLetters
-from relume.eventing.dispatcher import Dispatcher
+from relume.eventing.delivery.courier import Courier
+from relume.eventing.delivery.dispatcher import Dispatcher
+from relume.eventing.delivery.policy import policy_for
+from relume.eventing.delivery.profiles import profile_for
+from relume.eventing.delivery.route import Route
+from relume.eventing.delivery.slots import Slots
+from relume.eventing.delivery.subscriber import Subscribers
+from relume.eventing.event_log import BrokerKey, ClosableLog
 from relume.eventing.filters import wanted_by
 from relume.eventing.ingress import Ingress
-from relume.eventing.nats_server import NatsServer
+from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.observer import Observer
-from relume.eventing.policy import policy_for
-from relume.eventing.profiles import profile_for
-from relume.eventing.route import Route
 from relume.eventing.settings import EventingSettings
-from relume.eventing.slots import Slots
-from relume.eventing.subscriber import Subscribers
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ class EventingPlane:
             log.critical("events are no longer delivered", exc_info=error)
 
     async def _open_jetstream(self, settings: EventingSettings, clock: Clock) -> ClosableLog:
-        from relume.eventing.jetstream import JetStreamLog  # nats only where it is used
+        from relume.eventing.jetstream.log import JetStreamLog  # nats only where it is used
 
         if self._nats is None:
             raise ValueError("a plane needs a NatsServer or open_log")

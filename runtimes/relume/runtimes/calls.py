@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from relume.eventing.event import CloudEvent
-from relume.eventing.media_type import charset_of, decoded, is_json
+from relume.cloudevents.event import CloudEvent
+from relume.cloudevents.media_type import charset_of, decoded, is_json
+from relume.runtimes.error_body import is_kserve_route
 from relume.runtimes.replies import Failure
-from relume.runtimes.shapes import is_kserve_route
 from relume.runtimes.subrequest import json_bytes
 
 CHAT = "/v1/chat/completions"

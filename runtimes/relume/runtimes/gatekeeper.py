@@ -17,9 +17,9 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
+from relume.runtimes.error_body import RETRY_AFTER_S, error_body
 from relume.runtimes.parent import die_with_parent
 from relume.runtimes.phases import Phases
-from relume.runtimes.shapes import RETRY_AFTER_S, error_body
 
 LIVENESS = frozenset({"/livez", "/v2/health/live"})
 _MAX_DRAINED_BODY = 8 << 20

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from relume.eventing.event import CloudEvent
+from relume.cloudevents.event import CloudEvent
 
 RESPONSE = "relume.inference.response"
 ERROR = "relume.inference.error"

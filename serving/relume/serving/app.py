@@ -3,10 +3,10 @@
 import aiohttp
 
 from relume.serving import openai
+from relume.serving.activator import Exchange
 from relume.serving.asgi import Receive, Scope, Send, respond
 from relume.serving.clock import Clock
 from relume.serving.errors import PlaneStopping
-from relume.serving.exchange import Exchange
 from relume.serving.router import Router
 from relume.serving.websocket import Tunnel, refuse
 

@@ -23,8 +23,8 @@ from relume.serving.logs import LogFiles, tail
 from relume.serving.replica import Replica, Reports, Surroundings
 from relume.serving.reporter import Reporter
 from relume.serving.routing import ServiceKey
+from relume.serving.scale_to_zero import Scaler
 from relume.serving.throttler import Backend, Throttler
-from relume.serving.zero import Scaler
 
 
 @dataclass(frozen=True, slots=True)

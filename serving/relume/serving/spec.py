@@ -5,9 +5,9 @@ from pathlib import Path
 from relume.config import InferenceService
 from relume.serving.kpa import KpaSpec, total_capacity
 from relume.serving.predictor import PredictorSpec
+from relume.serving.scale_to_zero import ScaleSpec
 from relume.serving.settings import ServingSettings
 from relume.serving.timeouts import Timeouts
-from relume.serving.zero import ScaleSpec
 
 INITIAL_SCALE = "autoscaling.knative.dev/initial-scale"
 

@@ -1,0 +1,1 @@
+"""One plane on this machine: serving, eventing and the runtime, composed."""

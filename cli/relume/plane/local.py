@@ -1,0 +1,216 @@
+"""The plane: everything that `relume up` runs, put together on one event loop.
+
+Started from the bottom up, so that each part finds what it needs: state folder, ports, template,
+nats-server, serving, eventing, Broker ingress. Stopped in the reverse order, so that an event that
+is being answered still finds its predictor.
+
+nats-server needs seconds for a long log, so it is started before what takes long to import, which
+is why that is imported inside functions here.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from relume.config import Broker, InferenceService, Plan
+from relume.config.version import version
+from relume.eventing.jetstream.child import Fsync
+from relume.eventing.jetstream.server import NatsServer
+from relume.eventing.observer import Observer
+from relume.eventing.settings import EventingSettings
+from relume.plane.capacity import Capacity
+from relume.plane.destinations import Destinations
+from relume.plane.grace import Grace
+from relume.plane.launch import LocalLauncher
+from relume.plane.ports import DEFAULT_BROKER_PORT, DEFAULT_HTTP_PORT, listen, url_of
+from relume.plane.sockets import socket_folder
+from relume.plane.state import PlaneFile, StateFolder
+from relume.plane.warm import ColdStarter, Starter, warm_starter
+from relume.runtimes.models.store import ModelStore
+
+if TYPE_CHECKING:
+    from relume.eventing.plane import EventingPlane
+    from relume.serving.plane import ServingPlane
+
+GRACE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneSettings:
+    """Where and how a plane runs; port 0 is a free one.
+
+    `broker_max_bytes` bounds the log of each Broker (None: the disk does), `fsync` says when an
+    accepted event is on the disk itself.
+    """
+
+    state: Path
+    port: int = DEFAULT_HTTP_PORT
+    broker_port: int = DEFAULT_BROKER_PORT
+    template: bool = True
+    grace_s: float = GRACE_S
+    broker_max_bytes: int | None = None
+    fsync: Fsync = "interval"
+
+
+class LocalPlane:
+    """One plan on this machine, between the start and the end of `running`."""
+
+    def __init__(self, plan: Plan, settings: PlaneSettings, store: ModelStore) -> None:
+        self.plan = plan
+        self.grace = Grace(settings.grace_s)
+        self.http = ""
+        self.broker = ""
+        self._settings = settings
+        self._store = store
+        self._folder = StateFolder(settings.state)
+        self._observer = Observer()
+        self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._starter: Starter = ColdStarter()
+        self._serving: ServingPlane | None = None
+        self._eventing: EventingPlane | None = None
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["LocalPlane"]:
+        """Serve for as long as the block runs; drain within the grace when it ends.
+
+        Raises PortTaken, StateInUse, and what a part could not start for. Nothing is left running,
+        however the block ends.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(self._folder.held())
+            http = stack.enter_context(listen(self._settings.port, "--port"))
+            broker = stack.enter_context(listen(self._settings.broker_port, "--broker-port"))
+            self.http, self.broker = url_of(http), url_of(broker)
+            logs = self._settings.state / "logs"
+            logs.mkdir(exist_ok=True)
+            sockets = stack.enter_context(socket_folder())
+            group = await stack.enter_async_context(asyncio.TaskGroup())
+            if self._settings.template and self.plan.services:
+                warm = warm_starter(sockets, logs / "template.log")
+                self._starter = await stack.enter_async_context(warm)
+            importing = group.create_task(asyncio.to_thread(_import_the_servers))
+            nats = await stack.enter_async_context(
+                NatsServer(self._settings.state, fsync=self._settings.fsync)
+            )
+            await importing
+            await self._start_serving(stack, group, http)
+            await self._start_eventing(stack, group, broker, nats)
+            stack.enter_context(self._folder.published(self._plane_file()))
+            yield self
+
+    async def _start_serving(
+        self, stack: contextlib.AsyncExitStack, group: asyncio.TaskGroup, listening: socket.socket
+    ) -> None:
+        from relume.plane.control import Control
+        from relume.plane.server import HttpServer, finished
+        from relume.serving.plane import ServingPlane
+
+        serving = ServingPlane(
+            self.plan.services,
+            LocalLauncher(self._store, self._starter.launcher),
+            log_dir=self._settings.state / "logs",
+            base_url=self.http,
+        )
+        await serving.start()
+        self._serving = serving
+        group.create_task(serving.wait())  # if it fails, the plane ends and says why
+        control = Control(
+            status=self.status,
+            cold_starts=serving.coldstarts,
+            observer=self._observer,
+            dead_letters=lambda: self._eventing.dead_letters if self._eventing else None,
+        )
+        server = HttpServer(control.in_front_of(serving.app), listening)
+        serve = group.create_task(server.serve())
+
+        async def stop() -> None:
+            # Together: the server waits for requests that the serving plane lets go.
+            control.close()
+            server.stop(self.grace.left())
+            await self.grace.bound(serving.stop(self.grace.left()))
+            await self.grace.bound(finished(serve))
+            server.stop_now()
+
+        stack.push_async_callback(stop)
+
+    def service_url(self, service: InferenceService) -> str:
+        return self._destinations.service(f"{service.namespace}/{service.name}")
+
+    def broker_url(self, broker: Broker) -> str:
+        return self._destinations.ingress(f"{broker.namespace}/{broker.name}")
+
+    @property
+    def _destinations(self) -> Destinations:
+        return Destinations(self.http, self.broker)
+
+    def status(self) -> Mapping[str, object]:
+        """What `GET /relume/status` says; JSON types only."""
+        plane = self._plane_file()
+        return {
+            "version": plane.version,
+            "pid": plane.pid,
+            "started_at": plane.started_at,
+            "http": plane.http,
+            "broker": plane.broker,
+            "state_dir": str(self._settings.state),
+            "serving": self._serving.status() if self._serving else {"services": []},
+            "eventing": self._eventing.status() if self._eventing else {},
+            "template": self._starter.status(),
+        }
+
+    async def _start_eventing(
+        self,
+        stack: contextlib.AsyncExitStack,
+        group: asyncio.TaskGroup,
+        listening: socket.socket,
+        nats: NatsServer,
+    ) -> None:
+        from relume.eventing.plane import EventingPlane
+        from relume.eventing.registry.catalogue import Catalogue
+        from relume.plane.server import HttpServer, finished
+
+        eventing = EventingPlane(
+            self.plan,
+            nats,
+            self._destinations.resolve,
+            settings=EventingSettings(max_log_bytes=self._settings.broker_max_bytes),
+            observer=self._observer,
+            concurrency=Capacity(self.plan).of,
+        )
+        await eventing.start()
+        self._eventing = eventing
+        group.create_task(eventing.wait())  # if it fails, the plane ends and says why
+        server = HttpServer(Catalogue(eventing.app), listening, websockets=False)
+        serve = group.create_task(server.serve())
+
+        async def stop() -> None:
+            server.stop(self.grace.left())
+            await self.grace.bound(finished(serve))
+            server.stop_now()
+            await self.grace.bound(eventing.stop(self.grace.left()))
+
+        stack.push_async_callback(stop)
+
+    def _plane_file(self) -> PlaneFile:
+        return PlaneFile(
+            pid=os.getpid(),
+            http=self.http,
+            broker=self.broker,
+            started_at=self._started_at,
+            version=version(),
+        )
+
+
+def _import_the_servers() -> None:
+    import relume.eventing.jetstream.log
+    import relume.eventing.plane
+    import relume.eventing.registry.catalogue
+    import relume.plane.control
+    import relume.plane.server
+    import relume.serving.plane  # noqa: F401

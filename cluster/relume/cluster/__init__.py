@@ -1,0 +1,1 @@
+"""What a cluster makes of the manifests: admission, claims, rendering, applying, diagnosis."""

@@ -1,0 +1,179 @@
+"""From a document to what is said about it: its head, its schema, its kind's own rules."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from relume.cluster.admission import core, devices, eventing, policies
+from relume.cluster.admission.cluster import Cluster
+from relume.cluster.admission.judge import Judge, child, content
+from relume.cluster.admission.kserve import judge_inference_service
+from relume.cluster.admission.kserve_runtimes import judge_runtime
+from relume.cluster.admission.metadata import judge_metadata
+from relume.cluster.admission.serving import (
+    judge_configuration,
+    judge_revision,
+    judge_route,
+    judge_service,
+)
+from relume.cluster.admission.slices import judge_slice
+from relume.cluster.findings import Finding, at, verdict
+from relume.cluster.reasons import REASONS
+from relume.cluster.schemas import known_kinds, schema
+from relume.cluster.schemas.check import check_shape
+from relume.cluster.schemas.prune import pruned
+from relume.config.errors import InvalidManifest
+from relume.config.fields import did_you_mean
+from relume.config.nodes import Node, Table
+
+_RULES: dict[tuple[str, str], Callable[[Table, Judge], None]] = {
+    ("serving.knative.dev", "Service"): judge_service,
+    ("serving.knative.dev", "Configuration"): judge_configuration,
+    ("serving.knative.dev", "Revision"): judge_revision,
+    ("serving.knative.dev", "Route"): judge_route,
+    ("serving.kserve.io", "InferenceService"): judge_inference_service,
+    ("serving.kserve.io", "ServingRuntime"): judge_runtime,
+    ("serving.kserve.io", "ClusterServingRuntime"): judge_runtime,
+    **eventing.RULES,
+    **devices.RULES,
+    ("resource.k8s.io", "ResourceSlice"): judge_slice,
+    **policies.RULES,
+    **core.RULES,
+}
+# Kinds that exist beside those with tables, in groups where every other kind is a mistake.
+_WITHOUT_TABLES = {
+    "serving.knative.dev": {"DomainMapping"},
+    "serving.kserve.io": {
+        "InferenceGraph",
+        "TrainedModel",
+        "ClusterStorageContainer",
+        "LocalModelCache",
+        "LocalModelNamespaceCache",
+        "LocalModelNode",
+        "LocalModelNodeGroup",
+        "LLMInferenceService",
+        "LLMInferenceServiceConfig",
+    },
+    "messaging.knative.dev": {"Channel", "InMemoryChannel", "KafkaChannel", "NatsJetStreamChannel"},
+    "sinks.knative.dev": {"IntegrationSink"},
+    "autoscaling.internal.knative.dev": {"Metric"},
+    "eventing.knative.dev": {"KafkaSink", "RabbitmqBrokerConfig"},
+}
+# Their defaulting webhooks write the whole document anew, every field of their types with it.
+_FILLED = {
+    "serving.knative.dev",
+    "eventing.knative.dev",
+    "flows.knative.dev",
+    "messaging.knative.dev",
+    "sinks.knative.dev",
+}
+_KUSTOMIZE = "kustomize.config.k8s.io"
+_CLAIMS = ("resourceClaims", "claims")
+_KNATIVE = ("Service", "Configuration", "Revision")
+
+
+def judged(document: Node, cluster: Cluster) -> tuple[str, str, str, tuple[Finding, ...]]:
+    """apiVersion, kind and name of a document, and everything that is wrong with it."""
+    if not isinstance(document, Table):
+        message = f"a manifest must be a table of fields, not {document.what}"
+        return "", "", "", (at(document, "not-a-manifest", message),)
+    api_version, kind = (content(document.get(name)) for name in ("apiVersion", "kind"))
+    name = content(child(document, "metadata", "name"))
+    judge = Judge(cluster)
+    if _judge_head(document, judge):
+        _judge_document(document, api_version, kind, judge)
+    if verdict(judge.found) == "refused":  # then nothing fails later
+        judge.found = [finding for finding in judge.found if finding.reason != "left-empty"]
+    once = {(finding.reason, finding.field): finding for finding in reversed(judge.found)}
+    found = tuple(map(_without_value, once.values())) if kind == "Secret" else once.values()
+    return api_version, kind, name, tuple(reversed(tuple(found)))
+
+
+def _without_value(finding: Finding) -> Finding:
+    """What is in a Secret is not repeated."""
+    if not finding.field.startswith(("data", "stringData")):
+        return finding
+    return replace(finding, message="this value is not as the API has it", fix="See the API.")
+
+
+def _judge_head(document: Table, judge: Judge) -> bool:
+    """apiVersion, kind and metadata. Whether there is more to say."""
+    for name in ("apiVersion", "kind"):
+        node = document.get(name)
+        if node is None or content(node) == "":
+            near = did_you_mean(
+                name, [n for n in document.entries if n not in ("metadata", "spec")]
+            )
+            if node is not None and not isinstance(node, Table) and node.what != "the string ":
+                judge.say(node, "wrong-type", f"must be a string, not {node.what}")
+            else:
+                judge.say(node or document, "missing-field", f"{name} is not set{near}", field=name)
+    if judge.found:
+        return False
+    api_version, kind = (content(document.entries[name]) for name in ("apiVersion", "kind"))
+    return schema(api_version, kind) is not None or _judge_kind(document, api_version, kind, judge)
+
+
+def _judge_kind(document: Table, api_version: str, kind: str, judge: Judge) -> bool:
+    """A kind without a table: unknown to us, or to every cluster."""
+    group = api_version.rpartition("/")[0]
+    groups = {version.rpartition("/")[0] for version, _ in known_kinds()}
+    if group not in groups or kind in _WITHOUT_TABLES.get(group, ()):
+        node = document.entries["kind"]
+        judge.say(node, "unchecked-kind", f"no field tables for {api_version} {kind}")
+        return group != _KUSTOMIZE  # which is never sent to a cluster, and has no metadata
+    versions = [v for v, k in known_kinds() if k == kind and v.rpartition("/")[0] == group]
+    if versions:
+        node = document.entries["apiVersion"]
+        message = f'no matches for kind "{kind}" in version "{api_version}"'
+        judge.say(node, "no-such-kind", message, f"Write {' or '.join(versions)}.")
+        return False
+    kinds = [k for v, k in known_kinds() if v == api_version]
+    node = document.entries["kind"]
+    message = f'no matches for kind "{kind}" in version "{api_version}"{did_you_mean(kind, kinds)}'
+    judge.say(node, "no-such-kind", message)
+    return False
+
+
+def _judge_document(document: Table, api_version: str, kind: str, judge: Judge) -> None:
+    known = schema(api_version, kind)
+    group = api_version.rpartition("/")[0]
+    namespaced = True
+    kept: Node = document
+    if known is not None:
+        namespaced = known.namespaced
+        filled = kind == "InferenceService" or group in _FILLED
+        for finding in check_shape(document, known.shape):
+            judge.found.append(_left_empty(finding) if filled else finding)
+        judge.found = [_about_claims(finding, kind) for finding in judge.found]
+        kept = pruned(document, known.shape)
+        if (status := document.get("status")) is not None:
+            judge.say(status, "status-ignored", "the status is dropped")
+    if any(finding.reason == "wrong-type" for finding in judge.found):
+        return  # decoding ends there, and no rule is asked
+    assert isinstance(kept, Table)
+    rule = _RULES.get((group, kind))
+    try:
+        judge_metadata(kept, (api_version, kind), judge, namespaced=namespaced)
+        if rule is not None:
+            rule(kept, judge)
+    except InvalidManifest as error:  # a value that only a rule needs to be of some type
+        found = Finding("wrong-type", error.field, str(error), "", error.file, error.line)
+        judge.found.append(found)
+
+
+def _left_empty(finding: Finding) -> Finding:
+    """A missing field, where a defaulting webhook writes the document anew: its zero value."""
+    if finding.reason != "missing-field":
+        return finding
+    message = f"{finding.field} is left empty, and admission takes it"
+    return replace(finding, reason="left-empty", message=message, fix="Add the field.")
+
+
+def _about_claims(finding: Finding, kind: str) -> Finding:
+    """A device claim that Knative has no field for has a reason and a fix of its own."""
+    claim = finding.field.rpartition(".")[2] in _CLAIMS
+    if not claim or finding.reason != "unknown-field" or kind not in _KNATIVE:
+        return finding
+    message = f"{finding.message}: Knative Serving has no API for device claims"
+    fix = REASONS["claim-dropped"].fix
+    return replace(finding, reason="claim-dropped", message=message, fix=fix)

@@ -1,0 +1,141 @@
+"""Whether a pod holds the devices that its service asks for.
+
+Some layer may have dropped the request: then a pod becomes ready without a device (seen on
+Kubernetes 1.36 with KServe on Knative). So what a pod should have is read from its service.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from relume.cluster.apply.api import ClusterApi, Forbidden, Json
+from relume.cluster.apply.parts import condition, objects, part, table, text
+from relume.cluster.claims.presets import IMPLICIT_PREFIX
+from relume.cluster.render.policy import TEMPLATE
+
+_NATIVE = ("cpu", "memory", "ephemeral-storage")
+State = Literal["holds", "waits", "without", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What each pod of a service should have: a claim, or extended resources by name."""
+
+    claim: bool = False
+    resources: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.claim or bool(self.resources)
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What one pod has. `claims` are the names of its ResourceClaims."""
+
+    state: State
+    detail: str
+    claims: tuple[str, ...] = ()
+
+
+def is_explicit(resource: str) -> bool:
+    """Whether a device plugin may serve the name: no DeviceClass is in it."""
+    return not resource.startswith(IMPLICIT_PREFIX)
+
+
+def need_of(service: Json) -> Need:
+    """What an InferenceService asks of DRA, or of a device plugin, for each of its pods."""
+    predictor = table(service, "spec", "predictor")
+    containers = [table(predictor, "model"), *objects(predictor, "containers")]
+    asked = {
+        name
+        for one in containers
+        for kind in ("limits", "requests")
+        for name in table(one, "resources", kind)
+        if "/" in name and name not in _NATIVE
+    }
+    by_claim = bool(objects(predictor, "resourceClaims")) or any(
+        objects(one, "resources", "claims") for one in containers
+    )
+    annotated = bool(text(service, "metadata", "annotations", TEMPLATE))
+    return Need(annotated or by_claim, tuple(sorted(asked)))
+
+
+def claims_of(pod: Json) -> tuple[str, ...]:
+    """The names of a pod's ResourceClaims, that which the scheduler made included."""
+    named = [
+        *(
+            text(one, "resourceClaimName")
+            for one in objects(pod, "status", "resourceClaimStatuses")
+        ),
+        *(text(one, "resourceClaimName") for one in objects(pod, "spec", "resourceClaims")),
+        text(pod, "status", "extendedResourceClaimStatus", "resourceClaimName"),
+    ]
+    return tuple(dict.fromkeys(name for name in named if name))
+
+
+def is_up(pod: Json) -> bool:
+    """Whether the pod takes requests."""
+    return text(condition(pod, "Ready"), "status") == "True"
+
+
+def holding(
+    need: Need, pod: Json, claims: Mapping[str, Json], nodes: Mapping[str, Json] | None
+) -> Holding:
+    """What a pod has of what it needs.
+
+    `claims` are those of its namespace, by name; `nodes` by name, None where they may not be read.
+    """
+    names = claims_of(pod)
+    if names:
+        return _by_claims(pod, names, claims)
+    if objects(pod, "spec", "resourceClaims"):
+        return Holding("waits", "its claim is not made yet")
+    plugin = [name for name in need.resources if is_explicit(name)]
+    if need.claim or len(plugin) < len(need.resources):
+        if need.resources and not text(pod, "spec", "nodeName"):
+            return Holding("waits", "no node yet")
+        return Holding("without", "the pod has no claim")
+    return _by_plugin(pod, plugin, nodes)
+
+
+def _by_claims(pod: Json, names: tuple[str, ...], claims: Mapping[str, Json]) -> Holding:
+    devices: list[str] = []
+    for name in names:
+        found = claims.get(name)
+        allocated = objects(found, "status", "allocation", "devices", "results")
+        if not allocated:
+            return Holding("waits", f"claim {name} is not allocated", names)
+        users = {text(one, "uid") for one in objects(found, "status", "reservedFor")}
+        if text(pod, "metadata", "uid") not in users:
+            return Holding("waits", f"claim {name} is not reserved for the pod", names)
+        devices += [f"{text(one, 'pool')}/{text(one, 'device')}" for one in allocated]
+    return Holding("holds", ", ".join(devices), names)
+
+
+def _by_plugin(pod: Json, names: list[str], nodes: Mapping[str, Json] | None) -> Holding:
+    on = text(pod, "spec", "nodeName")
+    if not on:
+        return Holding("waits", "no node yet")
+    limits = {
+        name
+        for container in objects(pod, "spec", "containers")
+        for name in table(container, "resources", "limits")
+    }
+    dropped = [name for name in names if name not in limits]
+    if dropped:
+        return Holding("without", f"the pod does not ask for {', '.join(dropped)}")
+    if nodes is None:
+        return Holding("unknown", "nodes may not be read, so that a device plugin cannot be seen")
+    capacity = table(nodes.get(on), "status", "capacity")
+    if all(str(part(capacity, name) or "0") != "0" for name in names):
+        return Holding("holds", f"{', '.join(names)} from the device plugin of {on}")
+    return Holding("without", f"the pod has no claim, and {on} no device plugin for it")
+
+
+def classes_of(api: ClusterApi) -> frozenset[str]:
+    """The names of the cluster's DeviceClasses; none where they are not served or not readable."""
+    try:
+        found = api.list("/apis/resource.k8s.io/v1/deviceclasses") or ()
+    except Forbidden:
+        found = ()
+    return frozenset(text(one, "metadata", "name") for one in found)

@@ -1,0 +1,113 @@
+"""Seeing that the admission policy acts, before a pod depends on it.
+
+A MutatingAdmissionPolicy is in force only seconds after it was created, and `failurePolicy: Fail`
+does not help: a pod of these seconds is made unchanged (seen on Kubernetes 1.36). So a pod like a
+revision's is sent as a dry run until it comes back with its claim. API servers behind one address
+learn of a policy each by itself: several answers in a row must show it.
+"""
+
+from relume.cluster.apply.api import ClusterApi, Json
+from relume.cluster.apply.clock import Pace
+from relume.cluster.apply.manifests import Manifest
+from relume.cluster.apply.parts import objects, text
+from relume.cluster.apply.progress import Progress
+from relume.cluster.render.policy import CLAIM, REVISION, TEMPLATE
+from relume.cluster.render.runtimes import CONTAINER
+from relume.config.errors import RelumeError
+
+_IN_A_ROW = 3
+_EVERY_S = 1.0
+_LONGEST_S = 120.0
+
+
+class PolicyNotInForce(RelumeError):
+    """Pods of a revision do not get their claim."""
+
+    reason = "policy-not-in-force"
+    retryable = True
+
+
+def wait_for_policy(
+    api: ClusterApi, services: list[Manifest], progress: Progress, pace: Pace
+) -> None:
+    """Wait until the policy acts for every service that relies on it.
+
+    Raises PolicyNotInForce after two minutes, or where the cluster refuses such a pod.
+    """
+    for service in services:
+        template = text(service.body, "metadata", "annotations", TEMPLATE)
+        if template:
+            _wait(api, service.namespace, template, progress, pace)
+
+
+def _wait(api: ClusterApi, namespace: str, template: str, progress: Progress, pace: Pace) -> None:
+    started = pace.now()
+    row = asked = 0
+    progress.now(f"waiting until the admission policy acts in {namespace}")
+    while True:
+        row = row + 1 if _acts(api, namespace, template) else 0
+        asked += 1
+        if row == _IN_A_ROW:
+            took = f"{pace.now() - started:.0f} s, {asked} dry runs"
+            progress.say(f"the admission policy gives pods in {namespace} their claim ({took})")
+            return
+        if pace.now() - started > _LONGEST_S:
+            raise PolicyNotInForce(
+                f"a dry-run pod in {namespace} got no claim for {_LONGEST_S:.0f} s: services were "
+                "not applied, their pods would be ready without a device. Are the "
+                "MutatingAdmissionPolicy relume-claims and its binding there, and is Kubernetes "
+                "1.36 or later?"
+            )
+        pace.sleep(_EVERY_S)
+
+
+def _acts(api: ClusterApi, namespace: str, template: str) -> bool:
+    query = {"dryRun": "All", "fieldManager": "relume"}
+    path = f"/api/v1/namespaces/{namespace}/pods"
+    answer = api.change("POST", path, probe(namespace, template), **query)
+    if not answer.ok:
+        raise PolicyNotInForce(
+            f"whether the admission policy acts cannot be seen, so that no service was applied: a "
+            f"dry-run pod in {namespace} is refused: {answer.message}"
+        )
+    named = {
+        text(one, "name")
+        for one in objects(answer.body, "spec", "resourceClaims")
+        if text(one, "resourceClaimTemplateName") == template
+    }
+    taken = {
+        text(claim, "name")
+        for container in objects(answer.body, "spec", "containers")
+        for claim in objects(container, "resources", "claims")
+    }
+    return CLAIM in named & taken
+
+
+def probe(namespace: str, template: str) -> Json:
+    """A pod that looks to the policy like a revision's, small and harmless to every other."""
+    little = {"cpu": "1m", "memory": "1Mi"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "relume-policy-probe",
+            "namespace": namespace,
+            "labels": {REVISION: "relume-policy-probe"},
+            "annotations": {TEMPLATE: template},
+        },
+        "spec": {
+            "automountServiceAccountToken": False,
+            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [
+                {
+                    "name": CONTAINER,
+                    "image": "registry.invalid/relume/policy-probe",
+                    "resources": {"requests": little, "limits": little},
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                }
+            ],
+        },
+    }

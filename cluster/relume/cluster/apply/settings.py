@@ -1,0 +1,78 @@
+"""Settings of the cluster that a rendering needs, compared with what the cluster has.
+
+They are never applied here: they concern everybody on the cluster, so its administrator does it.
+"""
+
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from relume.cluster.apply.api import ClusterApi, Forbidden
+from relume.cluster.apply.manifests import Manifest
+from relume.cluster.apply.parts import part, table, text
+from relume.config.errors import RelumeError
+
+_GRACE = ("spec", "template", "spec", "terminationGracePeriodSeconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """One object whose settings are not as they must be. `command` changes them."""
+
+    name: str
+    settings: tuple[str, ...]
+    command: str
+
+
+class SettingsMissing(RelumeError):
+    """The cluster's own settings would keep the services from running."""
+
+    reason = "settings-missing"
+
+
+def missing_settings(
+    api: ClusterApi, patches: Sequence[Manifest]
+) -> tuple[list[Missing], list[str]]:
+    """What is missing, and the names of what may not be read."""
+    missing: list[Missing] = []
+    unread: list[str] = []
+    for patch in patches:
+        try:
+            missing += _compare(api, patch)
+        except Forbidden:
+            unread.append(f"{patch.kind} {patch.namespace}/{patch.name}")
+    return missing, unread
+
+
+def _compare(api: ClusterApi, patch: Manifest) -> Iterator[Missing]:
+    kind, name, namespace = patch.kind, patch.name, patch.namespace
+    if kind == "ConfigMap":
+        found = api.get(f"/api/v1/namespaces/{namespace}/configmaps/{name}")
+        has = table(found, "data")
+        wanted = table(patch.body, "data")
+        off = {key: value for key, value in wanted.items() if not _enough(has.get(key), value)}
+        if off:
+            words = tuple(f"{key}: {has.get(key, 'not set')} → {v}" for key, v in off.items())
+            yield Missing(f"{namespace}/{name}", words, _command(patch, {"data": off}))
+    elif kind == "Deployment":
+        found = api.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}")
+        seconds, least = part(found, *_GRACE), part(patch.body, *_GRACE)
+        if not isinstance(seconds, int) or not isinstance(least, int) or seconds < least:
+            words = (f"terminationGracePeriodSeconds: {text(found, *_GRACE)} → {least}",)
+            spec = {"template": {"spec": {"terminationGracePeriodSeconds": least}}}
+            yield Missing(f"{namespace}/{name}", words, _command(patch, {"spec": spec}))
+
+
+def _enough(has: object, wanted: object) -> bool:
+    """Whether a setting is as wanted: flags the same, limits at least as high."""
+    here, least = str(has).lower(), str(wanted).lower()
+    if here.isdecimal() and least.isdecimal():
+        return int(here) >= int(least)
+    return here == least
+
+
+def _command(patch: Manifest, body: dict[str, object]) -> str:
+    kind = patch.kind.lower()
+    words = ["kubectl", "patch", kind, patch.name, "-n", patch.namespace]
+    return shlex.join([*words, "--type", "merge", "-p", json.dumps(body)])

@@ -1,0 +1,93 @@
+"""A sizing in words, rows and documents."""
+
+from collections.abc import Iterator
+
+from relume.cluster.claims.presets import Manifest, extended_resource
+from relume.cluster.claims.sizing import Option, Part, Sizing
+
+HEADERS = ("part", "GiB", "how")
+OPTION_HEADERS = ("", "devices", "class", "GiB needed of each", "GiB that each has")
+
+
+def rows(option: Option) -> Iterator[tuple[str, str, str]]:
+    """The account of one device, with the sum and what the device must have."""
+    need = option.need
+    for part in need.parts:
+        yield part.name, gib(part.bytes), part.how
+    yield "used", gib(need.used), "the sum"
+    yield (
+        "device",
+        gib(need.memory),
+        f"so that {need.utilization:g} of it (--gpu-memory-utilization) is enough",
+    )
+
+
+def option_rows(sizing: Sizing) -> list[tuple[str, ...]]:
+    """The possible numbers of devices, each with the smallest class that is enough."""
+    return [
+        (
+            "→" if option.advised else "",
+            str(option.need.devices),
+            option.preset.name,
+            gib(option.need.memory),
+            gib((option.preset.floor or 0) << 20),
+        )
+        for option in sizing.options
+    ]
+
+
+def limits(option: Option) -> tuple[str, str]:
+    """Name and amount for `resources.limits`."""
+    return extended_resource(option.preset.name), str(option.need.devices)
+
+
+def claim_template(option: Option) -> Manifest:
+    """A ResourceClaimTemplate that asks for the same devices."""
+    exactly: Manifest = {"deviceClassName": option.preset.name, "count": option.need.devices}
+    return {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaimTemplate",
+        "metadata": {"name": f"{option.need.devices}x-{option.preset.name}"},
+        "spec": {"spec": {"devices": {"requests": [{"name": "gpu", "exactly": exactly}]}}},
+    }
+
+
+def as_json(sizing: Sizing) -> dict[str, object]:
+    """The whole sizing as JSON values; bytes are of one device."""
+    advised = sizing.advised
+    name, amount = limits(advised)
+    cache = advised.need.cache
+    return {
+        "context": sizing.demand.context,
+        "concurrency": sizing.demand.concurrency,
+        "dtype": sizing.demand.dtype,
+        "weights_bytes": sizing.weights.bytes,
+        "kv_cache_bytes_per_token": cache.token_bytes,
+        "kv_cache_bytes_per_block": cache.block_bytes,
+        "devices": advised.need.devices,
+        "class": advised.preset.name,
+        "parts": [_part(part) for part in advised.need.parts],
+        "used_bytes": advised.need.used,
+        "device_bytes": advised.need.memory,
+        "limits": {name: amount},
+        "claim_template": claim_template(advised),
+        "notes": list(sizing.model.notes),
+        "options": [
+            {
+                "devices": option.need.devices,
+                "class": option.preset.name,
+                "device_bytes": option.need.memory,
+                "advised": option.advised,
+            }
+            for option in sizing.options
+        ],
+    }
+
+
+def gib(amount: int) -> str:
+    """Bytes in GiB."""
+    return f"{amount / 2**30:,.2f}"
+
+
+def _part(part: Part) -> dict[str, object]:
+    return {"name": part.name, "bytes": part.bytes, "how": part.how}

@@ -1,0 +1,106 @@
+"""Everything that will not work, and why, before anything is applied.
+
+`examine` reads manifest files and says of every document what admission does with it, what happens
+to it afterwards, and where the times of one document do not go together with those of another.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from relume.cluster.admission import SHIPPED, Cluster, admit
+from relume.cluster.admission.after import after_admission
+from relume.cluster.doctor.budgets import judge_budgets
+from relume.cluster.doctor.claims import judge_claims
+from relume.cluster.doctor.devices import judge_devices
+from relume.cluster.doctor.files import FileDocument, read_files
+from relume.cluster.doctor.filters import judge_filters
+from relume.cluster.doctor.loops import judge_loops
+from relume.cluster.doctor.parallel import judge_parallel
+from relume.cluster.doctor.settings import of_installed, with_settings_of
+from relume.cluster.findings import Finding, Verdict, verdict
+from relume.config.nodes import Table
+
+__all__ = ["DEFAULT_COLD_START_S", "Diagnosis", "examine"]
+
+DEFAULT_COLD_START_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One document, by its number among all that were read, counted from 0."""
+
+    document: int
+    file: Path
+    line: int
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """What a cluster with those settings does with it."""
+        return verdict(self.findings)
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether it is no manifest at all."""
+        return any(f.reason in ("not-yaml", "not-a-manifest") for f in self.findings)
+
+
+def examine(
+    paths: Sequence[Path],
+    cluster: Cluster = SHIPPED,
+    *,
+    cold_start_s: float = DEFAULT_COLD_START_S,
+) -> list[Diagnosis]:
+    """Examine every document of `paths` (files, and folders of files), in their order.
+
+    `cold_start_s` is how long a replica takes from nothing to its first answer. Config maps of
+    Knative among the documents count as the cluster's settings. Raises InvalidInput
+    for a path that is not there or cannot be read, and for folders without manifests; a document
+    that is not YAML is a finding.
+    """
+    read = read_files(paths)
+    cluster = with_settings_of(read, cluster)
+    found: dict[int, list[Finding]] = {}
+    admitted: list[tuple[int, Table]] = []
+    for number, one in enumerate(read):
+        own = found[number] = list(one.findings)
+        if one.root is None:
+            continue
+        own += (f for f in admit(one.root, cluster).findings if not of_installed(one, f))
+        if isinstance(one.root, Table) and verdict(own) != "refused":
+            if one.kind == "InferenceService":
+                own += after_admission(one.root, cluster)
+            admitted.append((number, one.root))
+    together = chain(
+        judge_budgets(admitted, cluster, cold_start_s),
+        judge_loops(admitted),
+        judge_filters(admitted),
+        judge_devices(admitted, cluster),
+        judge_parallel(admitted),
+        judge_claims(admitted),
+    )
+    for number, finding in together:
+        found[number].append(finding)
+    return [_diagnosis(number, one, found[number]) for number, one in enumerate(read)]
+
+
+def _diagnosis(number: int, one: FileDocument, findings: Sequence[Finding]) -> Diagnosis:
+    order = {"error": 0, "warning": 1, "info": 2}
+    once = {(f.reason, f.field): f for f in findings}
+    kept = sorted(once.values(), key=lambda f: (order[f.severity], f.line or 0))
+    return Diagnosis(
+        document=number,
+        file=one.file,
+        line=one.line,
+        api_version=one.api_version,
+        kind=one.kind,
+        namespace=one.namespace,
+        name=one.name,
+        findings=tuple(kept),
+    )

@@ -1,0 +1,245 @@
+"""What a cluster lacks for scale to zero, events and devices.
+
+Everything is read through a `ClusterApi`, so that the checks know no HTTP.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import yaml
+
+from relume.cluster.admission import Cluster
+from relume.cluster.apply.api import ClusterApi, Forbidden, Json
+from relume.cluster.apply.devices import classes_of
+from relume.cluster.apply.parts import objects, part
+from relume.cluster.findings import Finding
+from relume.cluster.reasons import REASONS
+
+SERVING, EVENTING = "knative-serving", "knative-eventing"
+DRA_SINCE, ROUTES_SINCE = (1, 34), (1, 36)
+_APIS = {
+    "serving.knative.dev/v1": "Knative Serving",
+    "eventing.knative.dev/v1": "Knative Eventing",
+    "serving.kserve.io/v1beta1": "KServe",
+}
+# What a model on a GPU usually asks for.
+_FLAGS = ("tolerations", "nodeselector", "affinity", "persistent-volume-claim", "init-containers")
+# A Deployment of the broker's controller, by the class that it answers for.
+_CONTROLLERS = {
+    "MTChannelBasedBroker": "mt-broker-controller",
+    "Kafka": "kafka-controller",
+    "KafkaNamespaced": "kafka-controller",
+    "RabbitMQBroker": "rabbitmq-broker-controller",
+    "NatsJetStreamBroker": "jetstream",
+}
+Need = tuple[str, str, str]  # group, resource, namespace
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterReport:
+    """One cluster: its version, its settings as Knative has them, and what was found."""
+
+    version: str
+    settings: Cluster
+    findings: tuple[Finding, ...]
+
+
+def examine_cluster(
+    api: ClusterApi, *, needs: Sequence[Need] = (), broker_classes: Sequence[str] = ()
+) -> ClusterReport:
+    """Examine a cluster. `needs`: what will be applied; `broker_classes`: those of the manifests.
+
+    Raises Unreachable where the API server does not answer.
+    """
+    version, served = _version(api), _served(api)
+    findings: list[Finding] = [_say("cluster-fact", "version", f"Kubernetes {version}")]
+    settings: dict[str, str] = {}
+    for check in (
+        lambda: _check_version(version),
+        lambda: _check_apis(served),
+        lambda: _check_settings(api, settings),
+        lambda: _check_devices(api, served),
+        lambda: _check_brokers(api, served, broker_classes),
+        lambda: _check_permissions(api, needs),
+    ):
+        findings += _careful(check)
+    return ClusterReport(version, Cluster(settings, classes_of(api)), tuple(findings))
+
+
+def _careful(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    """What a check finds, until it meets what may not be read."""
+    found: list[Finding] = []
+    try:
+        found.extend(check())
+    except Forbidden as error:
+        found.append(_say("not-readable", "", str(error)))
+    return found
+
+
+def _say(reason: str, field: str, message: str, fix: str = "") -> Finding:
+    return Finding(reason, field, message, fix or REASONS[reason].fix)
+
+
+def _version(api: ClusterApi) -> str:
+    answer = api.get("/version") or {}
+    return f"{answer.get('major', '?')}.{answer.get('minor', '?')}"
+
+
+def _number(version: str) -> tuple[int, int]:
+    match = re.match(r"(\d+)\.(\d+)", version)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def _served(api: ClusterApi) -> set[str]:
+    groups = (api.get("/apis") or {}).get("groups")
+    return {
+        str(version.get("groupVersion"))
+        for group in objects(groups)
+        for version in objects(group.get("versions"))
+    }
+
+
+def _check_version(version: str) -> Iterator[Finding]:
+    if _number(version) < ROUTES_SINCE:
+        needed = ".".join(map(str, ROUTES_SINCE))
+        message = f"Kubernetes {version}: extended resources through DRA, and admission policies "
+        message += f"that change pods, are on by default since {needed}"
+        yield _say(
+            "old-version", "version", message, f"Upgrade to {needed}, or use --dra standard."
+        )
+
+
+def _check_apis(served: set[str]) -> Iterator[Finding]:
+    for group, name in _APIS.items():
+        if group not in served:
+            yield _say("not-installed", group, f"{name} is not there", f"Install {name}.")
+    if "resource.k8s.io/v1" not in served:
+        older = sorted(one for one in served if one.startswith("resource.k8s.io/"))
+        has = f"; it serves {', '.join(older)}" if older else ""
+        yield _say("no-dra", "resource.k8s.io/v1", f"the API of DRA is not served{has}")
+
+
+def _data(api: ClusterApi, namespace: str, name: str) -> Mapping[str, str]:
+    found = part(api.get(f"/api/v1/namespaces/{namespace}/configmaps/{name}"), "data")
+    return {k: str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+
+
+def _check_settings(api: ClusterApi, settings: dict[str, str]) -> Iterator[Finding]:
+    for name in ("config-features", "config-defaults", "config-autoscaler"):
+        settings |= _data(api, SERVING, name)
+    settings |= _data(api, EVENTING, "config-features")
+    settings.pop("_example", None)
+    cluster = Cluster(settings)
+    for flag in _FLAGS:
+        key = f"kubernetes.podspec-{flag}"
+        if not cluster.open(key):
+            yield _say("flag-off", key, f"config-features: {key} is off")
+    if not cluster.switch("allow-zero-initial-scale"):
+        message = (
+            "config-autoscaler: allow-zero-initial-scale is off: creating a service starts a pod"
+        )
+        yield _say("flag-off", "allow-zero-initial-scale", message)
+    most = cluster.number("max-revision-timeout-seconds")
+    message = f"config-defaults: a request lasts at most {most} s"
+    yield _say("cluster-fact", "max-revision-timeout-seconds", message)
+    deployment = _data(api, SERVING, "config-deployment")
+    if deployment.get("pod-is-always-schedulable", "false").lower() != "true":
+        message = "config-deployment: pod-is-always-schedulable is false"
+        yield _say("not-schedulable", "pod-is-always-schedulable", message)
+
+
+def _check_devices(api: ClusterApi, served: set[str]) -> Iterator[Finding]:
+    if "resource.k8s.io/v1" not in served:
+        return
+    slices = api.list("/apis/resource.k8s.io/v1/resourceslices") or ()
+    drivers: dict[str, int] = {}
+    nodes: dict[str, set[str]] = {}
+    for one in _newest(slices):
+        driver, node = str(part(one, "spec", "driver")), str(part(one, "spec", "nodeName") or "")
+        drivers[driver] = drivers.get(driver, 0) + len(objects(part(one, "spec", "devices")))
+        nodes.setdefault(node, set()).add(driver)
+    if not any(drivers.values()):
+        yield _say("no-slices", "resourceslices", "no ResourceSlice lists a device")
+    for driver, count in sorted(drivers.items()):
+        yield _say("cluster-fact", "resourceslices", f"{driver} publishes {count} devices")
+    yield from _check_plugins(api, nodes)
+
+
+def _newest(slices: Sequence[Json]) -> Iterator[Json]:
+    """The slices of each pool's highest generation: only those count."""
+    highest: dict[tuple[str, str], int] = {}
+    for one in slices:
+        highest[_pool(one)] = max(highest.get(_pool(one), 0), _generation(one))
+    return (one for one in slices if _generation(one) == highest[_pool(one)])
+
+
+def _pool(one: Json) -> tuple[str, str]:
+    return str(part(one, "spec", "driver")), str(part(one, "spec", "pool", "name"))
+
+
+def _generation(one: Json) -> int:
+    value = part(one, "spec", "pool", "generation")
+    return value if isinstance(value, int) else 0
+
+
+def _check_plugins(api: ClusterApi, drivers: Mapping[str, set[str]]) -> Iterator[Finding]:
+    """One resource name on one node both from a device plugin and through a DeviceClass."""
+    names: dict[str, Json] = {}
+    for one in api.list("/apis/resource.k8s.io/v1/deviceclasses") or ():
+        name = part(one, "spec", "extendedResourceName")
+        if isinstance(name, str):
+            names[name] = one
+    for node in api.list("/api/v1/nodes") or ():
+        node_name = str(part(node, "metadata", "name"))
+        capacity = part(node, "status", "capacity")
+        for name in sorted(names.keys() & set(capacity if isinstance(capacity, dict) else ())):
+            held = str(part(capacity, name))
+            selectors = json.dumps(part(names[name], "spec", "selectors") or [])
+            here = drivers.get(node_name, set())
+            meant = {driver for driver in here if driver in selectors} or here
+            if held != "0" and meant:
+                yield _say(
+                    "plugin-beside-driver",
+                    f"nodes/{node_name}",
+                    f"{name}: {held} from a device plugin, and {', '.join(sorted(meant))} through "
+                    f"the DeviceClass {part(names[name], 'metadata', 'name')}",
+                )
+
+
+def _check_brokers(api: ClusterApi, served: set[str], classes: Sequence[str]) -> Iterator[Finding]:
+    if "eventing.knative.dev/v1" not in served:
+        return
+    default = _default_class(_data(api, EVENTING, "config-br-defaults"))
+    yield _say("cluster-fact", "config-br-defaults", f"the default broker class is {default}")
+    deployments = api.list(f"/apis/apps/v1/namespaces/{EVENTING}/deployments") or ()
+    running = [str(part(one, "metadata", "name")) for one in deployments]
+    for wanted in dict.fromkeys(name or default for name in (*classes, default)):
+        controller = _CONTROLLERS.get(wanted)
+        if controller is None or not any(controller in name for name in running):
+            message = f"nothing in {EVENTING} answers for Brokers of class {wanted}"
+            yield _say("no-broker-class", wanted, message)
+
+
+def _default_class(data: Mapping[str, str]) -> str:
+    try:
+        found = yaml.safe_load(data.get("default-br-config", "")) or {}
+    except yaml.YAMLError:
+        found = {}
+    chosen = part(found, "clusterDefault", "brokerClass")
+    return chosen if isinstance(chosen, str) else "MTChannelBasedBroker"
+
+
+def _check_permissions(api: ClusterApi, needs: Sequence[Need]) -> Iterator[Finding]:
+    for group, resource, namespace in dict.fromkeys(needs):
+        missing = [
+            verb
+            for verb in ("get", "create", "patch")
+            if not api.allowed(verb, group, resource, namespace)
+        ]
+        if missing:
+            name = f"{resource}.{group}" if group else resource
+            place = f" in {namespace}" if namespace else ""
+            message = f"you may not {', '.join(missing)} {name}{place}"
+            yield _say("not-permitted", name, message)

@@ -1,0 +1,71 @@
+"""What is wrong, or will be, with a manifest or a cluster: one finding, and how to mend it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from relume.cluster.reasons import REASONS, Effect, Severity
+from relume.config.nodes import Node
+
+Verdict = Literal["accepted", "refused", "pruned"]
+_PAGE = "cluster/DOCTOR.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was found.
+
+    `field` is a path as Kubernetes writes it ("" for the whole document or cluster), `reason` a
+    stable word of `relume.cluster.reasons`, `message` what is wrong in words that name the field's
+    value, `fix` what to write or do. `file` and `line` are None for what no file says.
+    """
+
+    reason: str
+    field: str
+    message: str
+    fix: str
+    file: Path | None = None
+    line: int | None = None
+
+    @property
+    def severity(self) -> Severity:
+        """`error`: it will not work; `warning`: it may not; `info`: worth knowing."""
+        return REASONS[self.reason].severity
+
+    @property
+    def effect(self) -> Effect:
+        """What admission does about it."""
+        return REASONS[self.reason].effect
+
+    @property
+    def why(self) -> str:
+        """Why it matters, in one sentence or two."""
+        return REASONS[self.reason].why
+
+    @property
+    def docs(self) -> str:
+        """The section of the documentation that explains the reason."""
+        return f"{_PAGE}#{self.reason}"
+
+
+def at(
+    node: Node, reason: str, message: str, fix: str = "", *, field: str | None = None
+) -> Finding:
+    """The finding at the place of `node`; its own path unless `field` says another one."""
+    return Finding(
+        reason=reason,
+        field=node.path if field is None else field,
+        message=message,
+        fix=fix or REASONS[reason].fix,
+        file=node.file,
+        line=node.line,
+    )
+
+
+def verdict(findings: Iterable[Finding]) -> Verdict:
+    """What a cluster does with a document that has these findings."""
+    effects = {finding.effect for finding in findings}
+    if "refused" in effects:
+        return "refused"
+    return "pruned" if "pruned" in effects else "accepted"

@@ -1,0 +1,339 @@
+"""Every reason that a finding can have: how grave, what admission does, why, and how to mend it.
+
+`cluster/DOCTOR.md` has one section for each and is written from here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+Severity = Literal["error", "warning", "info"]
+Effect = Literal["refused", "pruned", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """What is the same for every finding with one reason; `fix` is the usual one."""
+
+    severity: Severity
+    effect: Effect
+    why: str
+    fix: str
+
+
+def _refused(why: str, fix: str) -> Reason:
+    return Reason("error", "refused", why, fix)
+
+
+def _fails(why: str, fix: str) -> Reason:
+    return Reason("error", "none", why, fix)
+
+
+def _risk(why: str, fix: str) -> Reason:
+    return Reason("warning", "none", why, fix)
+
+
+def _note(why: str, fix: str) -> Reason:
+    return Reason("info", "none", why, fix)
+
+
+_DOCUMENT = {
+    "not-yaml": _refused(
+        "Nothing after this place can be read.", "Correct the text at the line that is named."
+    ),
+    "not-a-manifest": _refused(
+        "A manifest is a table with apiVersion, kind and metadata.", "Write a table of fields."
+    ),
+    "repeated-field": _refused(
+        "kubectl refuses a field that is there twice; other clients take the last one silently.",
+        "Keep one of the two.",
+    ),
+    "no-such-kind": _refused(
+        "The API server knows no such kind in that version.", "Write a kind and version it serves."
+    ),
+    "unknown-field": Reason(
+        "error",
+        "pruned",
+        "kubectl refuses a field that the API does not have. A client that does not ask for strict "
+        "validation, as controllers do not, has it dropped without a word.",
+        "Remove the field, or correct its name.",
+    ),
+    "undecodable-field": _refused(
+        "The schema leaves this place open, and the webhook that reads it knows no such field.",
+        "Remove the field, or correct its name.",
+    ),
+    "missing-field": _refused("The API requires the field.", "Add the field."),
+    "wrong-type": _refused(
+        "The API has another type for this field.",
+        "Write a value of the type that is named; quote a string that looks like something else.",
+    ),
+    "unsupported-value": _refused(
+        "The API takes one of a few words here, spelled exactly so.", "Write one of them."
+    ),
+    "invalid-value": _refused("Admission refuses the value.", "Write a value as it is described."),
+    "out-of-range": _refused("Admission has bounds for the value.", "Write a value within them."),
+    "invalid-name": _refused(
+        "Names become parts of host names, paths and labels.",
+        "Write lower case letters, digits and '-', beginning with a letter.",
+    ),
+    "too-many": _refused("The API bounds the length.", "Write fewer."),
+    "duplicate-item": _refused("Items of this list are told apart by it.", "Rename or remove one."),
+    "one-of": _refused("Exactly one of these fields may be set.", "Keep one of them."),
+    "conflict": _refused("The two fields contradict each other.", "Change one of them."),
+    "reserved": _refused("Knative uses it itself.", "Choose another one."),
+    "not-allowed": _refused(
+        "The webhook allows a part of the API only, and no setting opens this field.",
+        "Remove the field.",
+    ),
+    "feature-off": _refused(
+        "The cluster's feature flag for the field is off, as it is shipped.",
+        "Remove the field, or ask for the flag to be enabled.",
+    ),
+    "invalid-expression": _refused("The expression does not compile.", "Correct the expression."),
+}
+_AFTER = {
+    "claim-dropped": Reason(
+        "error",
+        "pruned",
+        "Knative Serving has no API for device claims: the pod would start without a device.",
+        "Ask for an extended resource instead (limits: deviceclass.resource.kubernetes.io/CLASS), "
+        "or let an admission policy add the claim: relume render --dra admission.",
+    ),
+    "no-device": _fails(
+        "KServe hands the claim to a Knative Service, where it is dropped without a word: the "
+        "service becomes READY and has no device.",
+        "Ask for an extended resource instead (limits: deviceclass.resource.kubernetes.io/CLASS), "
+        "let an admission policy add the claim (relume render --dra admission), or use the "
+        "annotation serving.kserve.io/deploymentMode: Standard.",
+    ),
+    "reconcile-failed": _fails(
+        "Admission takes the InferenceService, and Knative then refuses the Service that KServe "
+        "makes of it: it stays at PredictorReady=False with the reason ReconcileFailed.",
+        "Change the field, or the setting of Knative that forbids it.",
+    ),
+    "left-empty": _fails(
+        "The project's webhook reads the document into its own types and so fills in an empty "
+        "value: admission takes it, and what is made of it fails later.",
+        "Add the field.",
+    ),
+    "dry-run-refused": _refused(
+        "In a dry run on the server Knative has the API server try the pod, and refuses the "
+        "document with it. Without one it takes the document, and the Revision is marked as "
+        "failed.",
+        "Change the field.",
+    ),
+    "pod-refused": _fails(
+        "Knative takes the Service, and the API server then refuses the pod that it makes: the "
+        "Revision is marked as failed.",
+        "Change the field.",
+    ),
+    "dropped-later": _risk(
+        "KServe hands the field to a Knative Service, whose schema does not have it: it is dropped "
+        "without a word.",
+        "Remove the field, or use the annotation serving.kserve.io/deploymentMode: Standard.",
+    ),
+    "annotation-ignored": _risk(
+        "Nothing reads the annotation here, and nothing says so.", "Remove or correct it."
+    ),
+    "unknown-mode": _risk(
+        "KServe takes any word and runs the service in its default mode.",
+        "Write Knative or Standard.",
+    ),
+    "renamed-mode": _note("KServe rewrites the old name.", "Write the new name."),
+    "no-runtime": _risk(
+        "Without a runtime for the model's format KServe creates nothing: modelStatus has the "
+        "reason NoSupportingRuntime and the conditions stay Unknown.",
+        "Apply a ServingRuntime or ClusterServingRuntime for the format first.",
+    ),
+    "no-device-class": _note(
+        "A pod that asks for a DeviceClass that does not exist stays Pending, and Knative marks "
+        "the Revision as failed at once.",
+        "Apply the DeviceClass first.",
+    ),
+    "wrong-image": _risk(
+        "KServe chooses the GPU image of its own runtimes only for the resource names it knows.",
+        "Name the resource in the annotation serving.kserve.io/gpu-resource-types.",
+    ),
+    "insecure-default": _note(
+        "Knative warns about it at every admission; the restricted Pod Security level refuses it.",
+        "Set runAsNonRoot, allowPrivilegeEscalation: false, capabilities.drop: [ALL] and "
+        "seccompProfile.type: RuntimeDefault.",
+    ),
+    "unchecked-kind": _note(
+        "There are no field tables for the kind: only its metadata was checked.",
+        "Try it with: kubectl apply --dry-run=server",
+    ),
+    "status-ignored": _note(
+        "The API server drops a status that a client sends.", "Remove the status."
+    ),
+    "namespace-ignored": _note(
+        "The kind belongs to the whole cluster, and the namespace is dropped.", "Remove it."
+    ),
+}
+_BUDGET = {
+    "cold-start-over-timeout": _fails(
+        "The wait for a replica counts against the request's timeout: the activator answers 504 "
+        "'activator request timeout' while the model still loads.",
+        "Raise timeout up to max-revision-timeout-seconds, or make the start shorter.",
+    ),
+    "first-byte-timeout": _risk(
+        "timeoutSeconds alone leaves the time to the first byte at the default of 300 s, and the "
+        "cold start counts against it.",
+        "Set responseStartTimeoutSeconds to the same value.",
+    ),
+    "idle-timeout": _risk(
+        "idleTimeoutSeconds also runs while no byte has come yet, the wait for a replica included.",
+        "Raise it above the cold start, or leave it out.",
+    ),
+    "delivery-timeout-short": _fails(
+        "The broker gives up on an attempt while the service still works on it, and sends the "
+        "event again: a second generation beside the first.",
+        "Set delivery.timeout above the service's timeout.",
+    ),
+    "lease-shorter-than-answer": _fails(
+        "The NATS broker takes an event back 30 s after it was fetched, or after the Trigger's "
+        "delivery.timeout. It fetches ten at a time and sends them one after the other: an "
+        "inference that still runs, or waits for its turn, is started again.",
+        "Set the Trigger's delivery.timeout above the service's timeout, and "
+        "CONSUMER_FETCH_BATCH_SIZE to 1 in the Broker's annotation "
+        "natsjetstream.eventing.knative.dev/config, as relume render --broker nats does.",
+    ),
+    "retries-shorter-than-start": _risk(
+        "All retries are over before a replica can be ready, so an event that meets a loading "
+        "service ends among the dead letters.",
+        "Raise retry or backoffDelay until the waits add up to the cold start.",
+    ),
+    "no-retry": _risk(
+        "An event that meets a loading or overloaded service is given up at once. A delivery "
+        "without retry has none: on most Brokers a Trigger's delivery counts as a whole.",
+        "Set delivery.retry and backoffDelay.",
+    ),
+    "no-dead-letter": _risk(
+        "An event that cannot be delivered is dropped without a trace.",
+        "Set delivery.deadLetterSink on the Trigger or its Broker.",
+    ),
+    "progress-deadline-short": _fails(
+        "A Revision that is not ready by the progress deadline is marked as failed; 30 s later the "
+        "autoscaler gives the pod up where nobody waits.",
+        "Raise the annotation serving.knative.dev/progress-deadline above the cold start.",
+    ),
+    "reply-loop": _fails(
+        "The Broker feeds replies to every Trigger: the reply matches the filter of the Trigger "
+        "that caused it, which asks the model again, without end.",
+        "Filter on the type of the request.",
+    ),
+    "groups-from-right": _risk(
+        "Knative's CESQL engine groups AND, OR and XOR from the right, whatever they are: "
+        "a AND b OR c is a AND (b OR c).",
+        "Write brackets.",
+    ),
+    "second-device": _risk(
+        "A new Revision starts beside the old one. With devices for one replica only it never "
+        "becomes ready, and the rollout waits for ever.",
+        "Keep a spare device, scale the old Revision to zero before applying, or let new ones "
+        'begin at zero: autoscaling.knative.dev/initial-scale: "0", with '
+        "allow-zero-initial-scale: true in the config-autoscaler map.",
+    ),
+    "too-few-devices": _fails(
+        "vLLM starts a worker for each of tensor x pipeline x data, and ends with an error where "
+        "one has no device.",
+        "Ask for as many devices in limits, or leave the sizes out: Relume's runtime takes them "
+        "from what the pod got.",
+    ),
+    "idle-devices": _risk(
+        "vLLM leaves devices beyond its parallel sizes idle, and nobody else gets them.",
+        "Ask for fewer devices in limits, or leave the sizes out: Relume's runtime takes them from "
+        "what the pod got.",
+    ),
+    "several-partitions": _fails(
+        "CUDA gives a process one MIG device, and no other, so a model cannot be split over them.",
+        "Ask for one device of a larger profile.",
+    ),
+    "unbounded-scale": _risk(
+        "maxReplicas 0 is no bound: a burst asks for more devices than there are.",
+        "Set maxReplicas to the number of devices.",
+    ),
+    "unbounded-concurrency": _note(
+        "containerConcurrency 0 sends every waiting request at once to the first replica that is "
+        "ready.",
+        "Set containerConcurrency to the engine's --max-num-seqs.",
+    ),
+    "short-window": _note(
+        "A stable window shorter than the cold start scales to zero and back between requests.",
+        "Set autoscaling.knative.dev/window to twice the cold start or more.",
+    ),
+}
+_CLAIMS = {
+    "unknown-attribute": _risk(
+        "A device that does not have what CEL reads makes allocation fail for the pod.",
+        "Read what the driver publishes.",
+    ),
+    "unknown-type": _risk(
+        "No device has this type, so that the class or claim is never satisfied.",
+        "Compare with a type that the driver publishes.",
+    ),
+    "label-size-quantity": _risk(
+        "A card has less memory to use than its label says, and is passed over.",
+        "Ask for what it has to use: 3 to 5 % less than the label.",
+    ),
+    "unguarded-key": _risk(
+        "A key that a device lacks is a runtime error in CEL: allocation fails for the pod instead "
+        "of passing over the device.",
+        "Test for it first.",
+    ),
+    "class-name-too-long": _fails(
+        "The name of an extended resource has at most 63 characters after the domain.",
+        "Rename the class, or give it an extendedResourceName.",
+    ),
+    "extended-resource-twice": _risk(
+        "Of two DeviceClasses for one resource only the newer counts.", "Rename one of them."
+    ),
+    "served-twice": _fails(
+        "A node that serves one resource name through a device plugin and through DRA counts its "
+        "devices twice.",
+        "Turn the device plugin off on that node, or give the DeviceClass another name.",
+    ),
+}
+_CLUSTER = {
+    "unreachable": _fails("The cluster did not answer.", "Check the context and the network."),
+    "not-permitted": _fails(
+        "Applying the manifests needs the permission.", "Ask for a role that grants it."
+    ),
+    "not-installed": _fails("The API is not served by the cluster.", "Install it."),
+    "old-version": _risk("Older versions lack what the routes need.", "Upgrade."),
+    "no-dra": _fails(
+        "Without resource.k8s.io/v1 there are no DeviceClasses and claims.",
+        "Use Kubernetes 1.34 or newer; extended resources through DRA need 1.36.",
+    ),
+    "no-slices": _risk(
+        "No driver publishes a device, so that no claim can be allocated.",
+        "Install the driver of the device and see: kubectl get resourceslices",
+    ),
+    "plugin-beside-driver": _fails(
+        "A node that serves one resource name through a device plugin and through DRA counts its "
+        "devices twice.",
+        "Turn the device plugin off on that node, or give the DeviceClass another name.",
+    ),
+    "flag-off": _note(
+        "A manifest that needs the setting is refused, or fails after admission.",
+        "Turn it on in the config map that is named, where manifests need it.",
+    ),
+    "not-readable": _risk(
+        "Without the permission to read this, a part of the cluster stays unexamined.",
+        "Ask for a role that may get and list it.",
+    ),
+    "no-broker-class": _fails(
+        "No controller answers for the Broker's class: it never becomes ready.",
+        "Install the broker, or set the annotation eventing.knative.dev/broker.class.",
+    ),
+    "not-schedulable": _risk(
+        "A pod that waits for a node makes Knative mark the Revision as failed at once.",
+        "Set pod-is-always-schedulable: true in config-deployment where nodes are added on demand.",
+    ),
+    "cluster-fact": _note("What was found.", "Nothing to do."),
+}
+
+REASONS: Mapping[str, Reason] = MappingProxyType(
+    {**_DOCUMENT, **_AFTER, **_BUDGET, **_CLAIMS, **_CLUSTER}
+)

@@ -1,0 +1,87 @@
+"""Every timeout of a service, computed together from one number: how long a cold start may take.
+
+Knative counts the cold start into the request's timeout (the activator's and the queue-proxy's
+clocks are the same `timeoutSeconds`), so a service whose model loads for five minutes cannot answer
+within the default of five minutes.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from relume.cluster.render.options import LONGEST_COLD_START_S
+from relume.cluster.render.originals import Original
+from relume.config.durations import go_duration
+from relume.config.nodes import Node
+from relume.config.services import InferenceService
+
+#: A Go duration that wins over --cold-start-budget for one service.
+ANNOTATION = "relume.dev/cold-start-budget"
+SHIPPED_MAX_TIMEOUT_S = 600  # Knative's max-revision-timeout-seconds, and the activator's grace
+_BROKER_WAITS_LONGER_S = 10
+_PROGRESS_MARGIN_S = 60  # between the last moment to become ready and giving up
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Seconds. `answer_s` is what `timeout` says, where no model has to load first.
+
+    `own_progress_s` is the user's progress deadline, or Knative's default of 600 s.
+    """
+
+    cold_start_s: int
+    answer_s: int
+    own_progress_s: int
+
+    @property
+    def timeout_s(self) -> int:
+        """Of one request, waiting for the model included."""
+        return self.cold_start_s + self.answer_s
+
+    @property
+    def progress_s(self) -> int:
+        """How long a revision may take to become ready before Knative gives it up."""
+        return max(self.cold_start_s + _PROGRESS_MARGIN_S, self.own_progress_s)
+
+    @property
+    def delivery_s(self) -> int:
+        """Of one delivery: the broker must not ask again while the first answer is on its way."""
+        return self.timeout_s + _BROKER_WAITS_LONGER_S
+
+
+def budget_of(service: InferenceService, original: Original, cold_start_s: int) -> Budget:
+    """The budget of one service; raises InvalidManifest for an annotation that is no duration."""
+    node = original.node("metadata", "annotations", ANNOTATION)
+    return Budget(
+        cold_start_s=cold_start_s if node is None else _annotated(node),
+        answer_s=int(service.timeout_s),
+        own_progress_s=int(service.progress_deadline_s),
+    )
+
+
+def _annotated(node: Node) -> int:
+    text = node.text()
+    try:
+        return whole_budget(text)
+    except ValueError as error:
+        raise node.wrong(f"invalid value: {text}: {error}") from error
+
+
+def whole_budget(text: str) -> int:
+    """Seconds of a cold start budget such as `10m`; raises ValueError beyond 0 to 1h."""
+    seconds = go_duration(text)
+    if not seconds.is_integer() or not 0 <= seconds <= LONGEST_COLD_START_S:
+        raise ValueError("expected whole seconds, from 0s to 1h")
+    return int(seconds)
+
+
+def backoff_s(
+    cold_start_s: int, retries: int, policy: Literal["linear", "exponential"]
+) -> int | None:
+    """The least delay, in seconds, with which `retries` retries outlast a cold start.
+
+    Retry n waits delay x 2^n (exponential) or delay x n (linear), with n from 0. Kafka's Broker
+    counts from 1 and waits longer. None where no delay can do it.
+    """
+    units = sum(2**n if policy == "exponential" else n for n in range(retries))
+    return max(1, math.ceil(cold_start_s / units)) if units else None

@@ -1,0 +1,153 @@
+"""What a service asks for: devices in `limits`, and alternatives in an annotation."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from relume.cluster.claims.presets import IMPLICIT_PREFIX, find
+from relume.cluster.render.originals import Original
+from relume.config.errors import InvalidManifest
+from relume.config.nodes import Node, Scalar, Table
+
+#: `relume.dev/fallbacks: llm-gpu-40g=2, llm-gpu-24g=4`: what to take, in this order, where the
+#: device of `limits` is not free. A class alone means one device.
+FALLBACKS = "relume.dev/fallbacks"
+MOST_ALTERNATIVES = 8  # of a firstAvailable list (resource.k8s.io/v1)
+
+# Resource names that stand for whole devices -> vendor and the DeviceClass of the vendor's driver.
+_WELL_KNOWN: dict[str, tuple[str, str]] = {
+    "nvidia.com/gpu": ("NVIDIA", "gpu.nvidia.com"),
+    "amd.com/gpu": ("AMD", "gpu.amd.com"),
+    "gpu.intel.com/i915": ("Intel", "gpu.intel.com"),
+    "gpu.intel.com/xe": ("Intel", "gpu.intel.com"),
+    "google.com/tpu": ("Google", "tpu.google.com"),
+}
+_MIG = re.compile(r"nvidia\.com/mig-.+")
+_WHOLE = re.compile(r"[1-9][0-9]{0,3}")
+_ONE_PARTITION = "CUDA gives a process one MIG device, and no other: ask for a larger profile"
+_CHOICE = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?)(?:=([1-9][0-9]{0,3}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """So many devices of a class; `shipped` where the class is one of our presets."""
+
+    device_class: str
+    count: int
+    shipped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One device resource of `limits`; `device_class` None where only a device plugin knows it."""
+
+    resource: str
+    count: int
+    node: Node
+    vendor: str | None
+    device_class: str | None
+    shipped: bool
+    partition: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """All that one service asks for."""
+
+    requests: tuple[Request, ...] = ()
+    fallbacks: tuple[Alternative, ...] = ()
+    fallbacks_node: Node | None = None
+
+    @property
+    def vendor(self) -> str | None:
+        """Whose devices they are, where that is known."""
+        return next((request.vendor for request in self.requests if request.vendor), None)
+
+    @property
+    def least(self) -> int:
+        """How many devices the pod has at least, whichever alternative it gets."""
+        asked = sum(request.count for request in self.requests)
+        return min([asked, *(choice.count for choice in self.fallbacks)])
+
+
+def read_devices(original: Original) -> Devices:
+    """The devices of an InferenceService; raises InvalidManifest for what no cluster takes."""
+    limits = original.node("spec", "predictor", "model", "resources", "limits")
+    asked = original.node("spec", "predictor", "model", "resources", "requests")
+    requests = tuple(
+        request
+        for name, node in (limits.table() if isinstance(limits, Table) else ())
+        if "/" in name and (request := _request(name, node)) is not None
+    )
+    _check_requests(asked, {request.resource: request.count for request in requests})
+    vendors = {request.vendor: request for request in requests if request.vendor}
+    if len(vendors) > 1:
+        last = list(vendors.values())[-1]
+        raise last.node.wrong(f"a predictor runs on devices of one vendor, not of {len(vendors)}")
+    _check_partitions(requests)
+    node = original.node("metadata", "annotations", FALLBACKS)
+    if node is None:
+        return Devices(requests)
+    if len(requests) != 1:
+        raise node.wrong("a fallback stands beside one device in model.resources.limits")
+    return Devices(requests, _fallbacks(node, requests[0]), node)
+
+
+def _request(name: str, node: Node) -> Request | None:
+    if name.startswith(IMPLICIT_PREFIX):
+        class_name = name.removeprefix(IMPLICIT_PREFIX)
+        preset = find(class_name)
+        vendor = preset.vendor if preset else None
+        part = preset is not None and preset.partition
+        return Request(name, _count(node), node, vendor, class_name, preset is not None, part)
+    if name in _WELL_KNOWN:
+        vendor, class_name = _WELL_KNOWN[name]
+        return Request(name, _count(node), node, vendor, class_name, False)
+    if _MIG.fullmatch(name):
+        return Request(name, _count(node), node, "NVIDIA", None, False, partition=True)
+    return None  # something else, such as a network card: not ours to count
+
+
+def _count(node: Node) -> int:
+    text = node.content if isinstance(node, Scalar) else ""
+    if not _WHOLE.fullmatch(text):
+        raise node.wrong(f"invalid value: {text}: devices are counted in whole numbers from 1")
+    return int(text)
+
+
+def _check_requests(asked: Node | None, limits: dict[str, int]) -> None:
+    """Kubernetes takes an extended resource in `requests` only beside an equal limit."""
+    for name, node in asked.table() if isinstance(asked, Table) else ():
+        if "/" in name and (name in limits or _request(name, node) is not None):
+            if limits.get(name) == _count(node):
+                continue
+            raise node.wrong("must equal the limit: Kubernetes does not overcommit devices")
+
+
+def _check_partitions(requests: Sequence[Request]) -> None:
+    if sum(request.count for request in requests) < 2:
+        return
+    for request in requests:
+        if request.partition:
+            raise request.node.wrong(_ONE_PARTITION)
+
+
+def _fallbacks(node: Node, first: Request) -> tuple[Alternative, ...]:
+    found: list[Alternative] = []
+    for part in node.text().split(","):
+        match = _CHOICE.fullmatch(part.strip())
+        if match is None:
+            raise node.wrong(f"invalid value: {part.strip()}: write CLASS or CLASS=COUNT")
+        preset = find(match[1])
+        if preset is not None and preset.partition and int(match[3] or 1) > 1:
+            raise node.wrong(f"{part.strip()}: {_ONE_PARTITION}")
+        if preset is not None and first.vendor not in (None, preset.vendor):
+            raise node.wrong(f"{match[1]} is {preset.vendor}'s, and limits ask for {first.vendor}")
+        found.append(Alternative(match[1], int(match[3] or 1), preset is not None))
+    if len(found) >= MOST_ALTERNATIVES:
+        raise _too_many(node)
+    return tuple(found)
+
+
+def _too_many(node: Node) -> InvalidManifest:
+    return node.wrong(f"Too many: must have at most {MOST_ALTERNATIVES - 1} fallbacks")

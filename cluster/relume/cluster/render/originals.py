@@ -1,0 +1,96 @@
+"""The documents as the user wrote them, every field included, with the places of their fields."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from relume.cluster.render.draft import Json
+from relume.config.loader import manifest_files
+from relume.config.metadata import DEFAULT_NAMESPACE
+from relume.config.nodes import Items, Node, Scalar, Table
+from relume.config.yaml_source import documents
+
+BASE = "base"
+
+_DECIMAL = re.compile(r"[+-]?(0|[1-9][0-9]*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """One document; `table` knows the line of every field.
+
+    `written_namespace` is "" where the user wrote none, so that `kubectl -n` still decides.
+    """
+
+    kind: str
+    namespace: str
+    name: str
+    table: Table
+    written_namespace: str
+
+    @property
+    def file(self) -> str:
+        """Where it goes: a service has a file of its own, the rest of a namespace shares one."""
+        if self.kind == "InferenceService":
+            return f"{BASE}/{self.namespace}/inferenceservice-{self.name}.yaml"
+        return f"{BASE}/{self.namespace}/eventing.yaml"
+
+    def body(self) -> dict[str, Json]:
+        """The document as plain values; a field that is null is absent, as for the API."""
+        body = plain(self.table)
+        assert isinstance(body, dict)
+        return body
+
+    def node(self, *path: str) -> Node | None:
+        """The field at `path`."""
+        here: Node | None = self.table
+        for key in path:
+            here = here.get(key) if isinstance(here, Table) else None
+        return here
+
+    def at(self, *path: str) -> Node:
+        """The field at `path`, or the nearest table above it that is there."""
+        while path and self.node(*path) is None:
+            path = path[:-1]
+        return self.node(*path) or self.table
+
+
+def originals(paths: Sequence[Path]) -> list[Original]:
+    """Every document of `paths`, in the order of the files; they have passed `load` before."""
+    return [
+        _original(document.table())
+        for file in manifest_files(paths)
+        for document in documents(file)
+    ]
+
+
+def plain(node: Node) -> Json:
+    """The value without its places."""
+    if isinstance(node, Table):
+        return {name: plain(value) for name, value in node}
+    if isinstance(node, Items):
+        return [plain(item) for item in node.nodes]
+    assert isinstance(node, Scalar)
+    if node.kind == "string":
+        return node.content
+    if node.kind == "boolean":
+        return node.boolean()
+    if node.kind == "integer" and _DECIMAL.fullmatch(node.content):
+        return int(node.content)
+    value: Json = yaml.safe_load(node.content)
+    return value
+
+
+def _original(table: Table) -> Original:
+    metadata = table.need("metadata", "").table()
+    namespace = metadata.get("namespace")
+    return Original(
+        kind=table.need("kind", "").text(),
+        namespace=DEFAULT_NAMESPACE if namespace is None else namespace.text(),
+        name=metadata.need("name", "").text(),
+        table=table,
+        written_namespace="" if namespace is None else namespace.text(),
+    )

@@ -1,0 +1,122 @@
+"""The three ways in which a pod gets the device that its service asks for in `limits`.
+
+A, `extended-resource`: the request stays, and the scheduler makes the claim (KEP-5004, Kubernetes
+1.36). B, `admission`: a policy puts a claim into the pod, so that it can have alternatives. C,
+`standard`: without Knative the pod's own `resourceClaims` are there to be used.
+"""
+
+from relume.cluster.claims.presets import IMPLICIT_PREFIX, find
+from relume.cluster.render import rules
+from relume.cluster.render.book import Book
+from relume.cluster.render.devices import FALLBACKS, Alternative, Devices, Request
+from relume.cluster.render.draft import Draft, Json
+from relume.cluster.render.options import Route
+from relume.cluster.render.originals import BASE, Original
+from relume.cluster.render.policy import CLAIM, TEMPLATE, add_policy
+from relume.config.nodes import Node
+
+MODEL = ("spec", "predictor", "model")
+DRA = "resource.k8s.io/v1"
+CLASSES = f"{BASE}/device-classes.yaml"
+
+
+def take_route(
+    draft: Draft, original: Original, devices: Devices, route: Route, book: Book
+) -> None:
+    """Give the service of `draft` its devices by `route`."""
+    if not devices.requests:
+        return
+    for request in devices.requests:
+        if request.resource.startswith(IMPLICIT_PREFIX) and request.device_class is not None:
+            _add_class(request.device_class, request.node, book)
+    if route == "extended-resource":
+        if devices.fallbacks_node is not None:
+            book.note(
+                devices.fallbacks_node,
+                "left out: an extended resource has no alternatives; --dra admission and "
+                "--dra standard have",
+            )
+        return
+    for alternative in devices.fallbacks:
+        _add_class(alternative.device_class, devices.fallbacks_node, book)
+    name = f"{original.name}-devices"
+    _add_template(name, draft.file, original, devices, book)
+    reason = "the claim asks for it"
+    for request in devices.requests:
+        for half in ("limits", "requests"):
+            draft.remove((*MODEL, "resources", half, request.resource), rules.ROUTE, reason)
+    draft.remove(("metadata", "annotations", FALLBACKS), rules.ROUTE, reason)
+    if route == "admission":
+        draft.set(("metadata", "annotations", TEMPLATE), name, rules.CLAIM_INJECTED)
+        add_policy(book)
+    else:
+        _check_name_is_free(original)
+        claim: dict[str, Json] = {"name": CLAIM, "resourceClaimTemplateName": name}
+        draft.put(("spec", "predictor", "resourceClaims"), claim, rules.ROUTE)
+        draft.put((*MODEL, "resources", "claims"), {"name": CLAIM}, rules.ROUTE)
+
+
+def _check_name_is_free(original: Original) -> None:
+    claims = original.node("spec", "predictor", "resourceClaims")
+    for item in claims.items() if claims is not None else ():
+        name = item.table().get("name")
+        if name is not None and name.text() == CLAIM:
+            raise name.wrong(f"{CLAIM} is what the claim for the limits is called: name it another")
+
+
+def _add_class(name: str, node: Node | None, book: Book) -> None:
+    preset = find(name)
+    if preset is None:
+        book.note(
+            node, f"the cluster must have a DeviceClass {name}: none of that name ships with Relume"
+        )
+        return
+    if book.has("DeviceClass", name, CLASSES):
+        return
+    manifest = preset.manifest()
+    draft = book.begin(CLASSES, DRA, "DeviceClass", name, rules.DEVICE_CLASS)
+    spec: Json = manifest["spec"]  # type: ignore[assignment]
+    draft.set(("spec",), spec, rules.DEVICE_CLASS, preset.what)
+
+
+def _add_template(name: str, file: str, original: Original, devices: Devices, book: Book) -> None:
+    requests = [
+        _claim_request(request, index, devices) for index, request in enumerate(devices.requests)
+    ]
+    draft = book.begin(
+        file,
+        DRA,
+        "ResourceClaimTemplate",
+        name,
+        rules.CLAIM_TEMPLATE,
+        namespace=original.written_namespace,
+    )
+    listed: Json = list(requests)
+    reason = "what the limits ask for" + (
+        ", then what the annotation falls back on" if devices.fallbacks else ""
+    )
+    draft.set(("spec", "spec", "devices", "requests"), listed, rules.CLAIM_TEMPLATE, reason)
+
+
+def _claim_request(request: Request, index: int, devices: Devices) -> dict[str, Json]:
+    if request.device_class is None:
+        raise request.node.wrong(
+            f"{request.resource} is a device plugin's name, and a claim needs a DeviceClass: ask "
+            "for one, as in deviceclass.resource.kubernetes.io/llm-mig-1g-10gb"
+        )
+    name = f"{CLAIM}-{index}" if index else CLAIM
+    if not devices.fallbacks:
+        return {"name": name, "exactly": _ask(request.device_class, request.count)}
+    first = Alternative(request.device_class, request.count, request.shipped)
+    choices: list[Json] = [
+        {"name": f"choice-{number}", **_ask(choice.device_class, choice.count)}
+        for number, choice in enumerate((first, *devices.fallbacks), start=1)
+    ]
+    return {"name": name, "firstAvailable": choices}
+
+
+def _ask(device_class: str, count: int) -> dict[str, Json]:
+    asked: dict[str, Json] = {"deviceClassName": device_class}
+    if count > 1:
+        asked["count"] = count
+    return asked

@@ -1,0 +1,134 @@
+"""Relume's ClusterServingRuntimes: vLLM on NVIDIA, AMD and Intel GPUs and on a CPU.
+
+They differ in few fields, so they are built here, and runtimes/manifests holds what this makes
+(`python -m relume.cluster.render.published`). No `serving.kserve.io/server-type` annotation and none
+of KServe's own runtime names: by those KServe rewrites the image.
+"""
+
+from dataclasses import dataclass
+
+from relume.cluster.render.draft import Json
+from relume.cluster.render.podspec import PORT
+
+#: Pulls nothing anywhere (RFC 2606), so that a forgotten --image is an error and not a surprise.
+NO_IMAGE = "registry.invalid/"
+PLACEHOLDER = NO_IMAGE + "relume/{name}@sha256:" + 64 * "0"
+CONTAINER = "kserve-container"
+_LONGEST_START_S = 3600
+_CACHE = "/cache"
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """One runtime. `cpu` and `memory` are what a predictor gets that asks for nothing."""
+
+    name: str
+    vendor: str | None
+    priority: int
+    cpu: str
+    memory: str
+    shared_memory: str
+
+    def manifest(self, image: str | None = None) -> dict[str, Json]:
+        """The ClusterServingRuntime document (serving.kserve.io/v1alpha1)."""
+        formats: list[Json] = [
+            {"name": name, "version": "1", "autoSelect": True, "priority": self.priority}
+            for name in ("vLLM", "huggingface")
+        ]
+        metrics: dict[str, Json] = {
+            "prometheus.kserve.io/port": str(PORT),
+            "prometheus.kserve.io/path": "/metrics",
+        }
+        return {
+            "apiVersion": "serving.kserve.io/v1alpha1",
+            "kind": "ClusterServingRuntime",
+            "metadata": {
+                "name": self.name,
+                "labels": {"app.kubernetes.io/managed-by": "relume"},
+            },
+            "spec": {
+                "annotations": metrics,
+                "supportedModelFormats": formats,
+                "protocolVersions": ["v1", "v2"],
+                "containers": [self._container(image or PLACEHOLDER.format(name=self.name))],
+                "volumes": [
+                    _memory_volume("shm", self.shared_memory),
+                    {"name": "cache", "emptyDir": {}},
+                    {"name": "tmp", "emptyDir": {}},
+                ],
+            },
+        }
+
+    def _container(self, image: str) -> dict[str, Json]:
+        return {
+            "name": CONTAINER,
+            "image": image,
+            "command": ["python", "-m", "relume.runtimes.launcher"],
+            "args": ["--host=0.0.0.0", "--model=/mnt/models", "--served-model-name={{.Name}}"],
+            "env": self._environment(),
+            "ports": [{"name": "http1", "containerPort": PORT, "protocol": "TCP"}],
+            "resources": {"requests": {"cpu": self.cpu, "memory": self.memory}},
+            # Ready is what the engine says; the port itself is open from the first second.
+            "startupProbe": _probe("/v2/health/ready", 1, _LONGEST_START_S),
+            "readinessProbe": _probe("/v2/health/ready", 2, 3),
+            "livenessProbe": _probe("/livez", 10, 6),
+            "securityContext": {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "readOnlyRootFilesystem": True,
+                "runAsNonRoot": True,
+                "runAsUser": 1000,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            # The runtime's last words, such as "no device", become the pod's status.
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+            "volumeMounts": [
+                {"name": "shm", "mountPath": "/dev/shm"},
+                {"name": "cache", "mountPath": _CACHE},
+                {"name": "tmp", "mountPath": "/tmp"},
+            ],
+        }
+
+    def _environment(self) -> list[Json]:
+        variables = {
+            "RELUME_NAMESPACE": "{{.Namespace}}",
+            "HOME": _CACHE,
+            "XDG_CACHE_HOME": _CACHE,
+            "USER": "relume",  # PyTorch asks for the user's name, and the image knows no uid 1000
+            "HF_HUB_OFFLINE": "1",
+        }
+        if self.vendor is not None:
+            variables["RELUME_EXPECT_DEVICES"] = "1"
+        return [{"name": name, "value": value} for name, value in variables.items()]
+
+
+# KServe refuses two runtimes with one priority for one format; 1 is what its own have.
+RUNTIMES = (
+    Runtime("relume-vllm", "NVIDIA", 5, cpu="4", memory="16Gi", shared_memory="8Gi"),
+    Runtime("relume-vllm-amd", "AMD", 4, cpu="4", memory="16Gi", shared_memory="8Gi"),
+    Runtime("relume-vllm-intel", "Intel", 3, cpu="4", memory="16Gi", shared_memory="8Gi"),
+    Runtime("relume-vllm-cpu", None, 2, cpu="2", memory="4Gi", shared_memory="1Gi"),
+)
+
+
+def runtime_named(name: str) -> Runtime | None:
+    """Our runtime of that name."""
+    return next((runtime for runtime in RUNTIMES if runtime.name == name), None)
+
+
+def runtime_for(vendor: str | None) -> Runtime | None:
+    """Our runtime for a vendor's devices; None is the CPU's."""
+    return next((runtime for runtime in RUNTIMES if runtime.vendor == vendor), None)
+
+
+def _probe(path: str, period_s: int, failures: int) -> dict[str, Json]:
+    return {
+        "httpGet": {"path": path, "port": PORT},
+        "periodSeconds": period_s,
+        "timeoutSeconds": 5 if period_s > 1 else 1,
+        "failureThreshold": failures,
+    }
+
+
+def _memory_volume(name: str, size: str) -> dict[str, Json]:
+    return {"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": size}}

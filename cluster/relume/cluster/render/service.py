@@ -1,0 +1,223 @@
+"""An InferenceService for a cluster: the user's document with what the laptop did not need."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from relume.cluster.render import rules
+from relume.cluster.render.book import SERVING, Book, Setting
+from relume.cluster.render.budget import SHIPPED_MAX_TIMEOUT_S, Budget, budget_of
+from relume.cluster.render.devices import Devices, Request, read_devices
+from relume.cluster.render.draft import Draft
+from relume.cluster.render.options import Options
+from relume.cluster.render.originals import Original
+from relume.cluster.render.podspec import check_fields
+from relume.cluster.render.routes import MODEL, take_route
+from relume.cluster.render.runtimes import Runtime, runtime_for, runtime_named
+from relume.config.nodes import Node
+from relume.config.services import InferenceService
+
+MODE = "serving.kserve.io/deploymentMode"
+PROGRESS = "serving.knative.dev/progress-deadline"
+INITIAL_SCALE = "autoscaling.knative.dev/initial-scale"
+PREDICTOR = ("spec", "predictor")
+_NOTES = ("metadata", "annotations")
+_DEPLOYMENT_PROGRESS_S = 600  # apps/v1 Deployment, progressDeadlineSeconds
+
+
+def render_service(
+    service: InferenceService, original: Original, options: Options, book: Book
+) -> Runtime | None:
+    """Put the InferenceService and its claim into `book`; the runtime that it needs of ours."""
+    _check_storage(service, original)
+    standard = options.route == "standard"
+    if standard:
+        _check_standard(original)
+    else:
+        check_fields(original, book)
+    devices = read_devices(original)
+    runtime = _choose_runtime(service, original, devices)
+    budget = budget_of(service, original, options.cold_start_s)
+    draft = book.adopt(original.file, original.body())
+    _set_mode(draft, original, "Standard" if standard else "Knative", book)
+    if runtime is not None and draft.get(*MODEL, "runtime") is None:
+        asked = runtime.vendor or "no device"
+        reason = f"the limits ask for {asked}; {rules.RUNTIME_BY_DEVICE.why}"
+        draft.set((*MODEL, "runtime"), runtime.name, rules.RUNTIME_BY_DEVICE, reason)
+    if runtime is not None:
+        _own_resources(draft, runtime)
+    _time(draft, service, budget, standard=standard)
+    if standard:
+        _keep_one(draft, original, book)
+        _tell_deadline(original, budget, book)
+    else:
+        _ask_knative(draft, service, original, devices, budget, book)
+    _environment(draft, devices, budget, standard=standard)
+    take_route(draft, original, devices, options.route, book)
+    return runtime
+
+
+def _set_mode(draft: Draft, original: Original, mode: str, book: Book) -> None:
+    own = draft.get(*_NOTES, MODE)
+    if own == mode:
+        return
+    if own in ("Standard", "RawDeployment"):
+        book.note(original.at(*_NOTES, MODE), f"becomes {mode}: write --dra standard to keep it")
+    draft.set((*_NOTES, MODE), mode, rules.ROUTE)
+
+
+def _check_storage(service: InferenceService, original: Original) -> None:
+    uri = service.storage_uri
+    scheme = urlsplit(uri).scheme
+    if Path(uri).is_absolute() or scheme == "file":
+        node = original.at(*MODEL, "storageUri")
+        raise node.wrong("cannot work on a cluster: a folder of this machine is not there")
+
+
+def _check_standard(original: Original) -> None:
+    """In Standard mode KServe scales by CPU, and by nothing that these fields mean here."""
+    for name in ("scaleTarget", "scaleMetric"):
+        if (node := original.node(*PREDICTOR, name)) is not None:
+            raise node.wrong(
+                "cannot work in Standard mode, where KServe scales by CPU or memory: remove it, "
+                "or write another --dra"
+            )
+
+
+def _choose_runtime(
+    service: InferenceService, original: Original, devices: Devices
+) -> Runtime | None:
+    """Our runtime for what was asked; None where the user's own runtime serves."""
+    node = original.node(*MODEL, "runtime")
+    claims = original.node(*PREDICTOR, "resourceClaims")
+    nameless = next((r for r in devices.requests if r.vendor is None), None)
+    if service.runtime is not None and node is not None:
+        named = runtime_named(service.runtime)
+        if named is None:
+            return None
+        if claims is None:
+            _check_vendor(named, node, devices, nameless)
+        return named
+    if claims is not None and not devices.requests:
+        raise claims.wrong(
+            "whose device a claim of your own asks for is not known here: name the runtime in "
+            "spec.predictor.model.runtime"
+        )
+    if nameless is not None and devices.vendor is None:
+        raise nameless.node.wrong(
+            f"{nameless.device_class} is no DeviceClass that ships with Relume, so whose device it "
+            "is is not known: name the runtime in spec.predictor.model.runtime"
+        )
+    chosen = runtime_for(devices.vendor if devices.requests else None)
+    if chosen is None:
+        raise devices.requests[0].node.wrong(
+            f"no runtime of ours runs on {devices.vendor} devices: name yours in "
+            "spec.predictor.model.runtime"
+        )
+    return chosen
+
+
+def _check_vendor(runtime: Runtime, node: Node, devices: Devices, nameless: Request | None) -> None:
+    if runtime.vendor is not None and not devices.requests:
+        raise node.wrong(
+            f"{runtime.name} runs on {runtime.vendor} devices, and model.resources.limits ask for "
+            "none"
+        )
+    if devices.requests and runtime.vendor is None:
+        raise node.wrong(f"{runtime.name} runs on the CPU, and model.resources.limits ask for more")
+    if nameless is None and devices.vendor not in (None, runtime.vendor):
+        raise node.wrong(f"{runtime.name} runs on {runtime.vendor}, not {devices.vendor} devices")
+
+
+def _own_resources(draft: Draft, runtime: Runtime) -> None:
+    """Fill in CPU and memory, each from its other half: KServe's defaults fill single gaps."""
+    table = (*MODEL, "resources")
+    for name, default in (("cpu", runtime.cpu), ("memory", runtime.memory)):
+        request = draft.get(*table, "requests", name)
+        limit = draft.get(*table, "limits", name)
+        if request is None:
+            draft.set((*table, "requests", name), limit or default, rules.OWN_RESOURCES)
+        if limit is None:
+            draft.set((*table, "limits", name), request or default, rules.OWN_RESOURCES)
+
+
+def _time(draft: Draft, service: InferenceService, budget: Budget, *, standard: bool) -> None:
+    reason = f"{budget.cold_start_s} s for a cold start + {budget.answer_s} s for the answer"
+    if draft.get(*PREDICTOR, "timeout") != budget.timeout_s:
+        draft.set((*PREDICTOR, "timeout"), budget.timeout_s, rules.COLD_START, reason)
+    if standard:
+        if draft.get(*PREDICTOR, "terminationGracePeriodSeconds") is None:
+            path = (*PREDICTOR, "terminationGracePeriodSeconds")
+            draft.set(path, budget.answer_s, rules.GRACE)
+    elif int(service.progress_deadline_s) != budget.progress_s or not _has_progress(draft):
+        reason = f"a revision may take {budget.cold_start_s} s to start; Knative's default is 600 s"
+        # The predictor's annotations win over the service's.
+        inner = (*PREDICTOR, "annotations", PROGRESS)
+        outer = (*_NOTES, PROGRESS)
+        draft.set(
+            outer if draft.get(*inner) is None else inner,
+            f"{budget.progress_s}s",
+            rules.COLD_START,
+            reason,
+        )
+
+
+def _has_progress(draft: Draft) -> bool:
+    places = (_NOTES, (*PREDICTOR, "annotations"))
+    return any(draft.get(*place, PROGRESS) is not None for place in places)
+
+
+def _keep_one(draft: Draft, original: Original, book: Book) -> None:
+    if draft.get(*PREDICTOR, "minReplicas") == 0:
+        draft.set((*PREDICTOR, "minReplicas"), 1, rules.NO_ZERO)
+        node = original.at(*PREDICTOR, "minReplicas")
+        book.note(node, "one replica stays: Standard mode has no zero that holds requests")
+    if (given := original.node(*PREDICTOR, "containerConcurrency")) is not None:
+        book.note(given, "has no effect in Standard mode: vLLM queues what --max-num-seqs exceeds")
+
+
+def _tell_deadline(original: Original, budget: Budget, book: Book) -> None:
+    if budget.cold_start_s >= _DEPLOYMENT_PROGRESS_S:
+        node = original.at("metadata", "name")
+        book.note(
+            node,
+            f"its Deployment is reported as failed after {_DEPLOYMENT_PROGRESS_S} s, for which "
+            "KServe has no field; it goes on starting all the same",
+        )
+
+
+def _ask_knative(
+    draft: Draft,
+    service: InferenceService,
+    original: Original,
+    devices: Devices,
+    budget: Budget,
+    book: Book,
+) -> None:
+    """What must be set for the whole cluster, so that this service works."""
+    who = f"InferenceService {service.namespace}/{service.name}"
+    if budget.timeout_s > SHIPPED_MAX_TIMEOUT_S:
+        longest = str(budget.timeout_s)
+        why = f"{who} has a timeout of {longest} s; Knative refuses more than this"
+        key = "max-revision-timeout-seconds"
+        book.need(Setting(SERVING, "config-defaults", key, longest, why))
+    if not devices.requests:
+        return
+    why = (
+        f"{who} may wait for a device or a node; without this its revision fails as soon as its "
+        "pod cannot be scheduled"
+    )
+    book.need(Setting(SERVING, "config-deployment", "pod-is-always-schedulable", "true", why))
+    if service.min_replicas == 0 and INITIAL_SCALE not in service.annotations:
+        draft.set((*_NOTES, INITIAL_SCALE), "0", rules.NO_DEVICE_AT_REST)
+        why = f"{who} starts at zero; without this KServe drops its {INITIAL_SCALE} annotation"
+        key = "allow-zero-initial-scale"
+        book.need(Setting(SERVING, "config-autoscaler", key, "true", why))
+
+
+def _environment(draft: Draft, devices: Devices, budget: Budget, *, standard: bool) -> None:
+    grace = budget.answer_s if standard else budget.timeout_s
+    variables = (*MODEL, "env")
+    draft.put(variables, {"name": "RELUME_GRACE_S", "value": str(grace)}, rules.GRACE)
+    if devices.requests:
+        expected = {"name": "RELUME_EXPECT_DEVICES", "value": str(devices.least)}
+        draft.put(variables, {**expected}, rules.EXPECT_DEVICES)

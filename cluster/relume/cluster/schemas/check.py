@@ -1,0 +1,176 @@
+"""Hold a document against the type that the API has for it.
+
+A value of the wrong type ends the check below it; everything else is gathered. `null` counts as
+absent, as it does for the API server.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+
+from relume.cluster.claims import quantity
+from relume.cluster.findings import Finding, at
+from relume.cluster.schemas.tables import Shape, Type
+from relume.config.fields import did_you_mean
+from relume.config.nodes import Items, Node, Scalar, Table
+
+_WORDS = {
+    "object": "a table of fields",
+    "array": "a list",
+    "string": "a string",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "int-or-string": "a whole number or a string",
+    "quantity": "a quantity, such as 2, 500m or 16Gi",
+}
+_SCALARS = {
+    "string": {"string"},
+    "integer": {"integer"},
+    "number": {"integer", "number"},
+    "boolean": {"boolean"},
+    "int-or-string": {"integer", "string"},
+    "quantity": {"integer", "number", "string"},
+}
+_BITS = {"int32": 31, "int64": 63}
+_DATE = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+
+
+def check_shape(node: Node, shape: Shape) -> Iterator[Finding]:
+    """Everything about `node` and what is in it that is not as `shape` has it."""
+    kind = shape.type.get("type")
+    if kind is None:
+        return
+    if kind == "object" and isinstance(node, Table):
+        yield from _table(node, shape)
+    elif kind == "array" and isinstance(node, Items):
+        yield from _items(node, shape)
+    elif isinstance(node, Scalar) and node.kind in _SCALARS.get(kind, ()):
+        yield from _scalar(node, shape.type)
+    else:
+        hint = ""
+        if kind == "string" and isinstance(node, Scalar) and node.kind != "null":
+            hint = f'write "{node.content}" in quotes'
+        yield at(node, "wrong-type", f"must be {_WORDS[kind]}, not {node.what}", hint)
+
+
+def _table(table: Table, shape: Shape) -> Iterator[Finding]:
+    fields = shape.type.get("fields")
+    values = shape.type.get("values")
+    for name, node in table:
+        if fields is not None and name in fields:
+            yield from check_shape(node, shape.at(fields[name]))
+        elif values is not None:
+            yield from check_shape(node, shape.at(values))
+        elif fields is not None:
+            yield from _unknown(node, name, fields, shape.type)
+    for name in shape.type.get("required", ()):
+        if table.get(name) is None:
+            field = f"{table.path}.{name}" if table.path else name
+            yield at(table, "missing-field", f"missing field: {field}", field=field)
+
+
+def _unknown(node: Node, name: str, fields: object, of: Type) -> Iterator[Finding]:
+    unknown = of.get("unknown")
+    if unknown == "keep":
+        return
+    known = list(fields) if isinstance(fields, dict) else []
+    hint = did_you_mean(name, known)
+    reason = "undecodable-field" if unknown == "refuse" else "unknown-field"
+    yield at(node, reason, f'unknown field "{node.path}"{hint}', _instead(hint))
+
+
+def _instead(hint: str) -> str:
+    return f"Write {hint.rsplit(' ', 1)[1].rstrip('?')}, or remove the field." if hint else ""
+
+
+def _items(items: Items, shape: Shape) -> Iterator[Finding]:
+    least = shape.type.get("min_items", 0)
+    if len(items.nodes) < least:
+        yield at(items, "out-of-range", f"must have at least {least} item")
+    number = shape.type.get("items")
+    if number is None:
+        return
+    for node in items.nodes:
+        yield from check_shape(node, shape.at(number))
+    if "keys" in shape.type:
+        yield from _repeated(items, shape.type)
+
+
+def _repeated(items: Items, of: Type) -> Iterator[Finding]:
+    seen: set[object] = set()
+    for node in items.nodes:
+        names: object = node.content if isinstance(node, Scalar) else None
+        if isinstance(node, Table):
+            keys = [(str(key), default) for key, default in of["keys"]]
+            names = tuple(getattr(node.get(key), "content", default) for key, default in keys)
+        if names in seen and names is not None:
+            shown = ", ".join(map(str, names)) if isinstance(names, tuple) else str(names)
+            yield at(node, "duplicate-item", f"duplicate value: {shown}")
+        seen.add(names)
+
+
+def _scalar(node: Scalar, of: Type) -> Iterator[Finding]:
+    text = node.content
+    if "enum" in of and text not in of["enum"]:
+        known = ", ".join(f'"{word}"' for word in of["enum"])
+        hint = did_you_mean(text, of["enum"])
+        yield at(
+            node, "unsupported-value", f'unsupported value: "{text}": supported: {known}{hint}'
+        )
+    if of["type"] == "quantity" and not _is_quantity(text):
+        yield at(node, "invalid-value", f"invalid value: {text}: must be {_WORDS['quantity']}")
+    if of["type"] in ("integer", "number"):
+        yield from _number(node, of)
+    elif of["type"] == "string":
+        yield from _string(node, of)
+
+
+def _is_quantity(text: str) -> bool:
+    try:
+        quantity.parse(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(node: Scalar, of: Type) -> Iterator[Finding]:
+    value = _value(node)
+    bits = _BITS.get(of.get("format", ""), 63)
+    low, high = of.get("min", -(2.0**bits)), of.get("max", 2.0**bits - 1)
+    if value is None or not low <= value <= high:
+        bounds = f"{low:.0f} <= {node.content} <= {high:.0f}"
+        yield at(node, "out-of-range", f"expected {bounds}")
+
+
+def _value(node: Scalar) -> float | None:
+    text = node.content.replace("_", "")
+    if len(text) > 40:
+        return None
+    try:
+        return float(int(text, 0) if node.kind == "integer" else float(text))
+    except ValueError:
+        return float(int(text, 8)) if re.fullmatch(r"[+-]?0[0-7]+", text) else None
+
+
+def _string(node: Scalar, of: Type) -> Iterator[Finding]:
+    text, length = node.content, len(node.content)
+    if length < of.get("min_length", 0) or length > of.get("max_length", length):
+        bounds = f"{of.get('min_length', 0)} <= {length} <= {of.get('max_length', length)}"
+        yield at(node, "out-of-range", f"expected {bounds} characters")
+    pattern = of.get("pattern")
+    if pattern is not None and not re.search(pattern, text):
+        yield at(node, "invalid-value", f"invalid value: {text}: must match {pattern}")
+    if of.get("format") == "date-time" and not _DATE.fullmatch(text):
+        yield at(node, "invalid-value", f"invalid value: {text}: write 2026-01-31T12:00:00Z")
+    if of.get("format") == "byte" and not _is_base64(text):
+        yield at(node, "invalid-value", "invalid value: this is not base64")
+
+
+def _is_base64(text: str) -> bool:
+    try:
+        base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return True

@@ -1,0 +1,192 @@
+"""One event as CloudEvents 1.0.2 defines it: context attributes and the bytes of its data.
+
+Inside Relume every event is a version 1.0 event. Its data is always bytes, exactly as the producer
+sent them; nothing here parses the payload.
+"""
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+from relume.cloudevents.media_type import MEDIA_TYPE
+
+AttributeValue = str | int | bool
+SPECVERSION = "1.0"
+
+_NAME = re.compile(r"[a-z0-9]+")
+# spec 1.0.2 "Type System", String: no control characters, no lone surrogates, no noncharacters.
+_FORBIDDEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(chr((plane << 16) + 0xFFFE) + chr((plane << 16) + 0xFFFF) for plane in range(17))
+    + "]"
+)
+# RFC 3986 appendix A: what a URI reference may be made of; every `%` starts an escape.
+_URI_REFERENCE = re.compile(
+    r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]++|(?:%[0-9A-Fa-f]{2})++)++", re.ASCII
+)
+_URI_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:.")
+_TIMESTAMP = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.\d+)?(?:[Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)",
+    re.ASCII,
+)
+_INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
+
+
+class InvalidEvent(ValueError):
+    """The bytes or the attributes are not a CloudEvent. Sending them again cannot help."""
+
+    reason = "invalid-event"
+    retryable = False
+
+
+@dataclass(frozen=True, slots=True)
+class CloudEvent:
+    """Context attributes (`specversion`, `id`, … and extensions) and data, or None for no data.
+
+    The constructor trusts its caller; `create` validates. Attribute values are str, bool, or an
+    int that fits 32 bits; the other types of the specification (URI, timestamp, binary) travel as
+    their canonical strings.
+    """
+
+    attributes: Mapping[str, AttributeValue]
+    data: bytes | None = None
+
+    @classmethod
+    def create(cls, attributes: Mapping[str, object], data: bytes | None = None) -> Self:
+        """A validated event; `specversion` is filled in when it is absent.
+
+        Bytes and datetimes become their canonical strings. Raises InvalidEvent naming the
+        attribute (spec 1.0.2, "Context Attributes").
+        """
+        checked: dict[str, AttributeValue] = {"specversion": SPECVERSION}
+        for name, value in attributes.items():
+            checked[name] = _checked(name, value)
+        for name in ("id", "source", "type"):
+            if name not in checked:
+                raise InvalidEvent(f"{name}: required attribute is missing")
+        for name, check in _CHECKS.items():
+            if name in checked:
+                check(name, checked[name])
+        return cls(checked, data)
+
+    @property
+    def id(self) -> str:
+        return str(self.attributes["id"])
+
+    @property
+    def source(self) -> str:
+        return str(self.attributes["source"])
+
+    @property
+    def type(self) -> str:
+        return str(self.attributes["type"])
+
+    @property
+    def subject(self) -> str | None:
+        return self._optional("subject")
+
+    @property
+    def time(self) -> str | None:
+        return self._optional("time")
+
+    @property
+    def datacontenttype(self) -> str | None:
+        return self._optional("datacontenttype")
+
+    def with_attributes(self, **changes: AttributeValue | None) -> Self:
+        """A copy with attributes set, or removed where the value is None. Not validated."""
+        merged = {**self.attributes, **changes}
+        return type(self)({k: v for k, v in merged.items() if v is not None}, self.data)
+
+    def _optional(self, name: str) -> str | None:
+        value = self.attributes.get(name)
+        return None if value is None else str(value)
+
+
+def canonical(value: AttributeValue) -> str:
+    """The string form of an attribute value (spec 1.0.2 "Type System"): `true`, `42`, `text`."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def _checked(name: str, value: object) -> AttributeValue:
+    if not _NAME.fullmatch(name) or name == "data":
+        raise InvalidEvent(f"{_shown(name)}: attribute names are lower-case letters and digits")
+    if isinstance(value, str):
+        # Printable ASCII, which nearly all values are, needs no closer look.
+        if not (value.isascii() and value.isprintable()) and (bad := _FORBIDDEN.search(value)):
+            raise InvalidEvent(f"{name}: character U+{ord(bad[0]):04X} is not allowed")
+        return value
+    if isinstance(value, int):
+        if not _INT32_MIN <= value <= _INT32_MAX:
+            raise InvalidEvent(f"{name}: does not fit a 32-bit integer")
+        return value
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, datetime) and value.utcoffset() is not None:
+        return value.isoformat().replace("+00:00", "Z")
+    raise InvalidEvent(
+        f"{name}: must be a string, a boolean, a 32-bit integer, bytes or a time with its zone"
+    )
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def _specversion(name: str, value: AttributeValue) -> None:
+    if value != SPECVERSION:
+        raise InvalidEvent(f"{name}: {_shown(value)} is not supported, send {SPECVERSION}")
+
+
+def _non_empty(name: str, value: AttributeValue) -> None:
+    if not isinstance(value, str) or not value:
+        raise InvalidEvent(f"{name}: must be a non-empty string")
+
+
+def _uri_reference(name: str, value: AttributeValue) -> None:
+    if not isinstance(value, str) or not _URI_REFERENCE.fullmatch(value):
+        raise InvalidEvent(
+            f"{name}: must be a non-empty URI reference (RFC 3986), got {_shown(value)}"
+        )
+
+
+def _absolute_uri(name: str, value: AttributeValue) -> None:
+    _uri_reference(name, value)
+    if not _URI_SCHEME.match(str(value)):
+        raise InvalidEvent(f"{name}: must be an absolute URI, got {_shown(value)}")
+
+
+def _timestamp(name: str, value: AttributeValue) -> None:
+    found = _TIMESTAMP.fullmatch(value) if isinstance(value, str) else None
+    try:
+        if not found:
+            raise ValueError
+        year, month, day, hour, minute, second = map(int, found.groups()[:6])
+        datetime(year, month, day, hour, minute, second if second != 60 else 59)
+    except ValueError:
+        raise InvalidEvent(f"{name}: must be an RFC 3339 timestamp, got {_shown(value)}") from None
+
+
+def _media_type(name: str, value: AttributeValue) -> None:
+    if not isinstance(value, str) or not MEDIA_TYPE.fullmatch(value):
+        raise InvalidEvent(f"{name}: must be a media type (RFC 2046), got {_shown(value)}")
+
+
+_CHECKS = {
+    "specversion": _specversion,
+    "id": _non_empty,
+    "source": _uri_reference,
+    "type": _non_empty,
+    "subject": _non_empty,
+    "dataschema": _absolute_uri,
+    "datacontenttype": _media_type,
+    "time": _timestamp,
+}

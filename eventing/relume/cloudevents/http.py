@@ -1,0 +1,182 @@
+"""CloudEvents over HTTP: binary, structured and batched content mode (HTTP binding 1.0.2).
+
+Pure: headers and a body in, events out, and back. Nothing here does I/O or imports a web framework.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from relume.cloudevents import json_format
+from relume.cloudevents.event import CloudEvent, InvalidEvent, canonical
+from relume.cloudevents.media_type import charset_of
+
+Headers = Sequence[tuple[str, str]]
+
+STRUCTURED_TYPE = "application/cloudevents+json"
+BATCH_TYPE = "application/cloudevents-batch+json"
+
+_REQUIRED = frozenset({"ce-specversion", "ce-id", "ce-source", "ce-type"})
+# HTTP binding §3.1.3.2: what must be percent-encoded is space, `"`, `%` and all outside U+21..U+7E.
+_UNSAFE = re.compile(r"[^!#$&-~]")
+_PLAIN = re.compile(r"[!#$&-~]+(?: +[!#$&-~]+)*+")
+_ESCAPES = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
+_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_UNQUOTED_OR_QUOTED = re.compile(r'[^"]++|"([^"\\]*+(?:\\.[^"\\]*+)*+)"')
+_NOT_IN_A_HEADER = re.compile(r"[^\t -~]")
+
+
+class Mode(Enum):
+    """The content modes of HTTP binding §3."""
+
+    BINARY = "binary"
+    STRUCTURED = "structured"
+    BATCH = "batch"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What one HTTP message carried: exactly one event, except in batched mode."""
+
+    mode: Mode
+    events: tuple[CloudEvent, ...]
+
+    @property
+    def event(self) -> CloudEvent:
+        """The only event. Raises InvalidEvent when there is not exactly one."""
+        if len(self.events) != 1:
+            raise InvalidEvent(f"expected exactly one event, got {len(self.events)}")
+        return self.events[0]
+
+
+def mode_of(headers: Headers) -> Mode | None:
+    """The content mode, or None when the message is plain HTTP and no event (§3, first lines).
+
+    The content type decides before any `ce-` header does. A message with some but not all of the
+    required `ce-` headers is a (bad) event in binary mode.
+    """
+    return _mode(*_picked(headers))
+
+
+def decode(headers: Headers, body: bytes) -> Message:
+    """The events in an HTTP request or response; version 0.3 is read as 1.0.
+
+    Header names in any case, values as latin-1 text. Raises InvalidEvent, also for plain HTTP;
+    in a batch it names the index of the event, from 0.
+    """
+    content_types, context = _picked(headers)
+    mode = _mode(content_types, context)
+    if mode is None:
+        raise InvalidEvent(
+            "not a CloudEvent: no ce-specversion header and no application/cloudevents content type"
+        )
+    if len(content_types) > 1:
+        raise InvalidEvent("content-type: header appears twice")
+    content_type = content_types[0] if content_types else None
+    if mode is Mode.BINARY:
+        return Message(mode, (_from_binary(content_type, context, body),))
+    expected = BATCH_TYPE if mode is Mode.BATCH else STRUCTURED_TYPE
+    if content_type is None or content_type.partition(";")[0].strip().lower() != expected:
+        raise InvalidEvent(f"content-type: {content_type!r} is not supported, send {expected}")
+    charset = charset_of(content_type) or "utf-8"
+    if mode is Mode.BATCH:
+        return Message(mode, json_format.load_batch(body, charset))
+    return Message(mode, (json_format.load_event(body, charset),))
+
+
+def encode(event: CloudEvent, mode: Mode) -> tuple[list[tuple[str, str]], bytes]:
+    """Headers (lower case) and body of one event; BATCH makes a batch of one."""
+    if mode is Mode.BATCH:
+        return encode_batch((event,))
+    if mode is Mode.STRUCTURED:
+        return [("content-type", STRUCTURED_TYPE)], json_format.dump_event(event)
+    headers = [
+        ("ce-" + name, encode_value(canonical(value)))
+        for name, value in event.attributes.items()
+        if name != "datacontenttype"
+    ]
+    if event.datacontenttype is not None:
+        headers.append(("content-type", event.datacontenttype))
+    return headers, event.data or b""
+
+
+def encode_batch(events: Iterable[CloudEvent]) -> tuple[list[tuple[str, str]], bytes]:
+    """Headers and body of a batch; send one only to who asked for batches (§3.3)."""
+    return [("content-type", BATCH_TYPE)], json_format.dump_batch(events)
+
+
+def encode_value(value: str) -> str:
+    """An attribute's string as a header value (§3.1.3.2): percent-encoded UTF-8, upper-case hex."""
+    return _UNSAFE.sub(lambda c: "".join(f"%{byte:02X}" for byte in c[0].encode()), value)
+
+
+def decode_value(name: str, value: str) -> str:
+    """A header value as an attribute's string: unquote, then one round of percent-decoding.
+
+    Raises InvalidEvent for what a sender had to encode and did not.
+    """
+    value = value.strip(" \t")
+    if _PLAIN.fullmatch(value):
+        return value
+    if bad := _NOT_IN_A_HEADER.search(value):
+        raise InvalidEvent(f"{name}: character U+{ord(bad[0]):04X} must be percent-encoded")
+    if '"' in value:
+        value = _unquoted(name, value)
+    if "%" not in value:
+        return value
+    if _STRAY_PERCENT.search(value):
+        raise InvalidEvent(f"{name}: '%' must be percent-encoded as %25")
+    try:
+        return _ESCAPES.sub(lambda run: bytes.fromhex(run[0].replace("%", "")).decode(), value)
+    except UnicodeDecodeError:
+        raise InvalidEvent(f"{name}: percent-encoded bytes are not UTF-8") from None
+
+
+def _unquoted(name: str, value: str) -> str:
+    text: list[str] = []
+    at = 0
+    while part := _UNQUOTED_OR_QUOTED.match(value, at):
+        text.append(part[0] if part[1] is None else re.sub(r"\\(.)", r"\1", part[1]))
+        at = part.end()
+    if at < len(value):
+        raise InvalidEvent(f"{name}: unbalanced double quote")
+    return "".join(text)
+
+
+def _picked(headers: Headers) -> tuple[list[str], list[tuple[str, str]]]:
+    """The values of Content-Type, and the `ce-` headers with their names in lower case."""
+    content_types: list[str] = []
+    context: list[tuple[str, str]] = []
+    for name, value in headers:
+        name = name.lower()
+        if name.startswith("ce-"):
+            context.append((name, value))
+        elif name == "content-type":
+            content_types.append(value.replace("\t", " ").strip(" "))
+    return content_types, context
+
+
+def _mode(content_types: list[str], context: list[tuple[str, str]]) -> Mode | None:
+    for content_type in content_types:
+        if content_type[:29].lower() == "application/cloudevents-batch":
+            return Mode.BATCH
+        if content_type[:23].lower() == "application/cloudevents":
+            return Mode.STRUCTURED
+    return Mode.BINARY if any(name in _REQUIRED for name, _ in context) else None
+
+
+def _from_binary(
+    content_type: str | None, context: list[tuple[str, str]], body: bytes
+) -> CloudEvent:
+    attributes: dict[str, object] = {}
+    for name, value in context:
+        attribute = name[3:]
+        if attribute in attributes:
+            raise InvalidEvent(f"{name}: header appears twice")
+        attributes[attribute] = decode_value(name, value)
+    if "datacontenttype" in attributes:
+        raise InvalidEvent("ce-datacontenttype: send Content-Type instead")
+    if content_type is not None:
+        attributes["datacontenttype"] = content_type
+    return CloudEvent.create(json_format.upgraded(attributes), body or None)

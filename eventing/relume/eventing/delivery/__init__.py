@@ -1,0 +1,1 @@
+"""One Trigger's delivery: filter, order, attempts, retries, replies and dead letters."""

@@ -1,0 +1,204 @@
+"""What happens to an event after an attempt to deliver it: pure decisions, no I/O, no clock.
+
+The rules are those of the policy's profile: the Knative Eventing data plane contract as written, or
+what the Brokers of a cluster do instead (`profiles`).
+"""
+
+import base64
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Literal
+
+from relume.cloudevents.event import CloudEvent
+from relume.eventing.delivery.policy import DeliveryPolicy
+from relume.eventing.delivery.profiles import Profile
+
+_HEEDS_RETRY_AFTER = frozenset({429, 503})
+# What a timer can hold; the specification sets no bound.
+_LONGEST_WAIT_S = 86_400.0
+_LONGEST_PAUSE_S = 30.0
+NO_RESPONSE = -1  # the Knative dispatcher's code where no status was received
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The subscriber answered. `malformed` says why a body that came is no event."""
+
+    status: int
+    reply: CloudEvent | None = None
+    malformed: str | None = None
+    body: bytes = b""
+    retry_after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """No complete answer came: refused, reset, or timed out."""
+
+    detail: str
+    timed_out: bool = False
+
+
+Outcome = Answered | Unanswered
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Delivered; there is nothing to store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Delivered; the event goes back into the Broker before the delivery is settled."""
+
+    event: CloudEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try again after this many seconds."""
+
+    after_s: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Give up. `reason` is one stable word, `code` the last status, `data` what came with it."""
+
+    reason: Literal["retries-exhausted", "rejected", "not-an-event", "ttl-exhausted", "internal"]
+    code: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """The event is gone, as it would be with the Broker whose profile this is."""
+
+    code: int
+    why: str
+
+
+Action = Done | Reply | Retry | DeadLetter | Drop
+
+
+def decide(outcome: Outcome, attempt: int, policy: DeliveryPolicy, now: datetime) -> Action:
+    """What to do after attempt number `attempt` (0 is the first); `now` only reads Retry-After."""
+    if isinstance(outcome, Unanswered):
+        detail = outcome.detail
+        return _again(outcome, attempt, policy, now, NO_RESPONSE, detail.encode(), detail)
+    status = outcome.status
+    if 200 <= status < 300:
+        return _accepted(outcome, attempt, policy, now)
+    if status in policy.profile.retried or status >= 500:
+        return _again(outcome, attempt, policy, now, status, outcome.body, f"status {status}")
+    return _refused(outcome, attempt, policy)
+
+
+def pause_s(outcome: Outcome, policy: DeliveryPolicy, now: datetime) -> float:
+    """For how long the subscriber asked to be left in peace; 0: it did not.
+
+    It is overloaded or not ready (429, 503) and says until when. No event of the Trigger is
+    delivered to it before (data-plane.md recommends such throttling), for at most `retryAfterMax`,
+    or half a minute where the delivery does not say.
+    """
+    bound = policy.retry_after_max_s
+    return min(_asked_s(outcome, now), _LONGEST_PAUSE_S if bound is None else bound)
+
+
+def backoff_s(policy: DeliveryPolicy, attempt: int) -> float:
+    """Seconds before the retry that follows `attempt`, counted from 0.
+
+    Exponential is delay * 2^n, linear delay * n. With n from 0, as Knative's own code counts, the
+    first linear retry comes at once; others count from 1 (`Profile.first_exponent`).
+    """
+    n = attempt + policy.first_exponent
+    if policy.backoff == "linear":
+        return min(policy.backoff_delay_s * n, _LONGEST_WAIT_S)
+    return min(math.ldexp(policy.backoff_delay_s, min(n, 64)), _LONGEST_WAIT_S)
+
+
+def retry_after_s(value: str | None, now: datetime) -> float | None:
+    """Seconds in a Retry-After header, delay or HTTP date (RFC 9110 §10.2.3); None if neither."""
+    if value is None:
+        return None
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value), _LONGEST_WAIT_S)
+    try:
+        at = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):  # numbers that no date holds
+        return None
+    if at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+    return max(0.0, (at - now).total_seconds())
+
+
+def dead_letter_event(
+    event: CloudEvent, letter: DeadLetter, destination: str, profile: Profile
+) -> CloudEvent:
+    """The event as it was, with the error extensions that the profile's Broker would add.
+
+    The specification's Broker adds all, and our one-word reason.
+    """
+    if letter.reason == "not-an-event":
+        fields = profile.garbage_fields
+    elif letter.code == NO_RESPONSE:
+        fields = profile.unanswered_fields
+    else:
+        fields = profile.error_fields
+    code = profile.unanswered_code if letter.code == NO_RESPONSE else letter.code
+    data = base64.b64encode(letter.data[: profile.error_data_bytes]).decode("ascii")
+    told: dict[str, str | int | None] = {"dest": destination, "code": code, "data": data or None}
+    attributes = {f"knativeerror{field}": told[field] for field in fields}
+    if profile.strict:
+        attributes["deadletterreason"] = letter.reason
+    return event.with_attributes(**attributes)
+
+
+def _asked_s(outcome: Outcome, now: datetime) -> float:
+    if not isinstance(outcome, Answered) or outcome.status not in _HEEDS_RETRY_AFTER:
+        return 0.0
+    return retry_after_s(outcome.retry_after, now) or 0.0
+
+
+def _accepted(outcome: Answered, attempt: int, policy: DeliveryPolicy, now: datetime) -> Action:
+    rules = policy.profile
+    # data-plane.md: 202 means accepted for later, and its body MUST NOT be taken for a reply.
+    if outcome.status == 202 and not rules.replies_in_202:
+        return Done()
+    if outcome.reply is not None:
+        return Reply(outcome.reply)
+    if outcome.malformed is None or rules.garbage == "delivered":
+        return Done()
+    data = outcome.malformed.encode()
+    if rules.garbage == "retry":
+        return _again(outcome, attempt, policy, now, 502, data, outcome.malformed)
+    return DeadLetter("not-an-event", outcome.status, data)
+
+
+def _refused(outcome: Answered, attempt: int, policy: DeliveryPolicy) -> Action:
+    status, rule = outcome.status, policy.profile.refused
+    if rule == "delivered":
+        return Drop(status, f"status {status} counts as delivered")
+    if rule == "final" and attempt < policy.retry:
+        return Drop(status, f"status {status} ends it before its last attempt")
+    return DeadLetter("rejected", status, outcome.body)
+
+
+def _again(
+    outcome: Outcome,
+    attempt: int,
+    policy: DeliveryPolicy,
+    now: datetime,
+    code: int,
+    data: bytes,
+    why: str,
+) -> Action:
+    if attempt < policy.retry:
+        heeded = min(_asked_s(outcome, now), policy.retry_after_max_s or 0.0)
+        return Retry(max(backoff_s(policy, attempt), heeded), why)
+    garbage = isinstance(outcome, Answered) and outcome.malformed is not None
+    return DeadLetter("not-an-event" if garbage else "retries-exhausted", code, data)

@@ -1,0 +1,249 @@
+"""One Trigger at work: fetch, filter, hand to the courier, settle.
+
+An event is settled once, and last. Until then this process holds its lease and says so; when the
+process ends, the event is given back. A settlement that got lost is noticed when the event comes
+again, and repeated without another delivery.
+
+How often an event was tried is not stored: a new process begins to count anew. The log's own count
+of deliveries would also count what was given back unseen.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from relume.cloudevents.event import InvalidEvent
+from relume.eventing.clock import Clock
+from relume.eventing.delivery.courier import Courier
+from relume.eventing.delivery.decision import DeadLetter
+from relume.eventing.delivery.ordering import Turn, Turns, lane_of
+from relume.eventing.delivery.route import Route
+from relume.eventing.delivery.slots import Slots
+from relume.eventing.envelope import Envelope
+from relume.eventing.event_log import Cursor, Held, StoreUnavailable
+from relume.eventing.settings import EventingSettings
+
+log = logging.getLogger(__name__)
+
+# Settled events are remembered: many times what can be under way when a connection breaks.
+_REMEMBERED = 10_000
+
+
+class _Stopping(Exception):
+    """There is no time for another wait: give the event back."""
+
+
+@dataclass(slots=True)
+class _Flight:
+    """One event between its fetch and its end. A newer lease replaces `held`."""
+
+    held: Held
+    envelope: Envelope
+    turn: Turn | None = None  # in an ordered Trigger
+    idle: bool = False
+    tried: bool = False  # it has had a slot
+    task: asyncio.Task[None] | None = field(default=None, repr=False)
+
+
+class Dispatcher:
+    """Runs one Trigger until `stop`; `run` belongs into a task of its own."""
+
+    def __init__(
+        self,
+        route: Route,
+        cursor: Cursor,
+        courier: Courier,
+        slots: Slots,
+        clock: Clock,
+        settings: EventingSettings,
+    ) -> None:
+        self.route = route
+        self._cursor = cursor
+        self._courier = courier
+        self._slots = slots
+        self._clock = clock
+        self._settings = settings
+        self._flights: dict[int, _Flight] = {}
+        self._settled: dict[int, None] = {}  # a set that remembers its order
+        self._turns = Turns(*cursor.inherited) if route.ordered else None
+        self._missed = 0  # heartbeats for which an event has waited for one before it
+        self._changed = asyncio.Event()
+        self._stopping = False
+        self._fetching: asyncio.Task[None] | None = None
+        self._breathing: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Events that no delivery was tried for, in the log or fetched ahead."""
+        return self._cursor.waiting + len(self._flights) - self.in_flight
+
+    @property
+    def in_flight(self) -> int:
+        """Events in delivery, or waiting for their next attempt."""
+        return sum(flight.tried for flight in self._flights.values())
+
+    @property
+    def courier(self) -> Courier:
+        return self._courier
+
+    async def run(self) -> None:
+        """Work until stopped. Cancelling gives back whatever is held."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._breathing = group.create_task(self._keep_leases())
+                self._fetching = group.create_task(self._fetch(group))
+        finally:
+            # Only those whose task was cancelled before its first step are still here.
+            for flight in self._flights.values():
+                await flight.held.give_back()
+            self._flights.clear()
+            await self._cursor.stop()
+
+    async def stop(self, grace_s: float) -> None:
+        """Fetch nothing more, give deliveries `grace_s` to end, give the rest back."""
+        self._stopping = True
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.wait([self._fetching])
+        await self._cursor.stop()
+        for flight in self._flights.values():
+            if flight.idle and flight.task is not None:
+                flight.task.cancel()
+        tasks = [flight.task for flight in self._flights.values() if flight.task is not None]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=grace_s)
+            for task in late:
+                task.cancel()
+            await asyncio.wait(tasks)
+        if self._breathing is not None:
+            self._breathing.cancel()
+
+    async def confirm(self) -> None:
+        """After every dispatcher has stopped: make sure that the log knows."""
+        await self._cursor.confirm()
+
+    async def _fetch(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            # As many again as can be under way: no slot waits for a round trip to the log, and
+            # deliveries keep up with producers where both want the whole processor.
+            ahead = self._slots.free + self._slots.size
+            room = min(ahead, self._settings.held - len(self._flights))
+            if room > 0:
+                await self._take_all(await self._cursor.fetch(room), group)
+                # The new flights take their slots before the room is counted again.
+                await asyncio.sleep(0)
+            else:
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def _take_all(self, fetched: Sequence[Held], group: asyncio.TaskGroup) -> None:
+        left = deque(fetched)
+        try:
+            while left:
+                await self._take(left.popleft(), group)
+        finally:
+            for held in left:  # cancelled half-way
+                await held.give_back()
+
+    async def _take(self, held: Held, group: asyncio.TaskGroup) -> None:
+        if held.sequence in self._settled:
+            return await held.settle()  # the first time it got lost
+        if flight := self._flights.get(held.sequence):
+            flight.held = held  # the lease ran out while we were working, or the log restarted
+            return
+        try:
+            envelope = Envelope.unpack(held.payload)
+        except InvalidEvent as error:
+            log.error("%s/%d: %s", self.route.broker, held.sequence, error)
+            return await self._skip(held)
+        if envelope.trigger is not None:
+            # Put back for one Trigger, which wanted it before: its filter is not asked again.
+            if envelope.trigger != self.route.trigger:
+                return await self._skip(held)
+        elif not self.route.wanted(envelope.event):
+            self._courier.tally.filtered += 1
+            return await self._skip(held)
+        flight = _Flight(held, envelope)
+        self._flights[held.sequence] = flight
+        if self._turns is not None:
+            partitions = self.route.policy.profile.partitions
+            lane = lane_of(envelope.event, held.sequence, partitions)
+            flight.turn = self._turns.join(held.sequence, lane)
+        flight.task = group.create_task(self._fly(flight))
+
+    async def _skip(self, held: Held) -> None:
+        if self._turns is not None:
+            self._turns.skip(held.sequence)
+        await held.settle()
+
+    async def _fly(self, flight: _Flight) -> None:
+        sequence = flight.held.sequence
+        try:
+            await self._carry(flight)
+            self._remember(sequence)
+            await flight.held.settle()
+        except (_Stopping, StoreUnavailable):
+            await flight.held.give_back()
+        except asyncio.CancelledError:
+            held = flight.held
+            await (held.settle() if sequence in self._settled else held.give_back())
+            raise
+        finally:
+            del self._flights[sequence]
+            if self._turns is not None and flight.turn is not None:
+                self._turns.end(flight.turn)
+            self._changed.set()
+
+    async def _carry(self, flight: _Flight) -> None:
+        try:
+            if flight.turn is not None and not flight.turn.granted.is_set():
+                with self._idle(flight):
+                    await flight.turn.granted.wait()
+            sequence = flight.held.sequence
+            await self._courier.carry(flight.envelope, sequence, lambda: self._idle(flight))
+        except (_Stopping, StoreUnavailable):
+            raise
+        except Exception as error:
+            # Ours, not the subscriber's: the next try would end the same way.
+            log.exception("%s: delivery of %s", self.route.trigger, flight.envelope.event.id)
+            letter = DeadLetter("internal", 0, repr(error).encode())
+            await self._courier.give_up(flight.envelope, letter)
+
+    @contextlib.contextmanager
+    def _idle(self, flight: _Flight) -> Iterator[None]:
+        if self._stopping:
+            raise _Stopping
+        flight.idle = True
+        self._changed.set()  # an event that waits has left its slot to another
+        try:
+            yield
+            flight.tried = True
+        finally:
+            flight.idle = False
+
+    def _remember(self, sequence: int) -> None:
+        self._settled[sequence] = None
+        if len(self._settled) > _REMEMBERED:
+            del self._settled[next(iter(self._settled))]
+
+    def _miss(self) -> None:
+        """After two leases what has not come again never will."""
+        if self._turns is None or not self._turns.waiting:
+            self._missed = 0
+            return
+        self._missed += 1
+        if self._missed * self._settings.heartbeat_s > 2 * self._settings.lease_s:
+            log.warning("%s: events before the next one are gone", self.route.trigger)
+            self._turns.wait_no_longer()
+
+    async def _keep_leases(self) -> None:
+        while True:
+            await self._clock.sleep(self._settings.heartbeat_s)
+            for flight in list(self._flights.values()):
+                await flight.held.extend()
+            self._slots.grant()  # the subscriber may have grown
+            self._miss()
+            self._changed.set()

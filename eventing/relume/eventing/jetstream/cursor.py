@@ -1,0 +1,187 @@
+"""One Trigger's durable pull consumer.
+
+Pull requests are kept open on the server, for as many events as there is room for, so a waiting
+event comes without a round trip. The count of what the server still owes is kept here: it goes
+down with each event and with each end of a request, and to zero when the connection is lost.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js.api import ConsumerInfo
+
+from relume.eventing.jetstream.requests import SEND_ERRORS, Requests
+
+log = logging.getLogger(__name__)
+
+_REQUEST_OPEN_S = 30
+# After this silence the requests are taken for lost; the server ends each one itself before.
+_LOST_AFTER_S = _REQUEST_OPEN_S + 5.0
+_NOT_READY_S = 0.2
+_STOP_WITHIN_S = 2.0
+_ACK = b"+ACK"
+_EXTEND = b"+WPI"
+_GIVE_BACK = b"-NAK"
+# nats-server forgets the above when it stops, and the next process would wait for the end of the
+# lease; a delay is stored with the consumer. Long enough for nats-server to stop within it.
+_GIVE_BACK_SOON = b'-NAK {"delay": 2000000000}'
+
+
+@dataclass(slots=True)
+class _Told:
+    """What the server was told last, as the reply subjects of events."""
+
+    settled: str | None = None
+    returned: dict[int, str] = field(default_factory=dict)  # by sequence
+
+
+class JetStreamHeld:
+    """An event of a pull consumer; its reply subject names it to the server."""
+
+    __slots__ = ("_client", "_subject", "_told", "payload", "sequence")
+
+    def __init__(self, client: Client, subject: str, payload: bytes, told: _Told) -> None:
+        self._client = client
+        self._subject = subject
+        self._told = told
+        # $JS.ACK.<stream>.<consumer>.<deliveries>.<stream sequence>.<…>.<time>.<pending>
+        self.sequence = int(subject.split(".")[5])
+        self.payload = payload
+
+    async def settle(self) -> None:
+        self._told.settled = self._subject
+        await self._tell(_ACK)
+
+    async def give_back(self) -> None:
+        self._told.returned[self.sequence] = self._subject
+        await self._tell(_GIVE_BACK)
+
+    async def extend(self) -> None:
+        await self._tell(_EXTEND)
+
+    async def _tell(self, what: bytes) -> None:
+        # Lost with the connection, it is made up for by the redelivery that follows.
+        with contextlib.suppress(*SEND_ERRORS):
+            await self._client.publish(self._subject, what)
+
+
+class JetStreamCursor:
+    """A cursor over a durable pull consumer; `last_sequence` is the log's, told by its owner."""
+
+    def __init__(
+        self, client: Client, requests: Requests, info: ConsumerInfo, last_sequence: int
+    ) -> None:
+        self._client = client
+        self._requests = requests
+        self._pull_subject = f"$JS.API.CONSUMER.MSG.NEXT.{info.stream_name}.{info.name}"
+        self._inbox = client.new_inbox()
+        self._subscription: Subscription | None = None
+        self._received: dict[int, JetStreamHeld] = {}
+        self._told = _Told()
+        self._changed = asyncio.Event()
+        self._owed = 0
+        self._refused = False
+        self.last_sequence = last_sequence
+        delivered = info.delivered.stream_seq if info.delivered else 0
+        self._fetched = self._inherited_up_to = delivered
+        self._inherited = info.num_ack_pending or 0
+        self.inherited = (self._inherited, delivered)
+
+    @property
+    def waiting(self) -> int:
+        """What was never delivered, and what an earlier process held and did not settle."""
+        return max(0, self.last_sequence - self._fetched) + self._inherited
+
+    async def fetch(self, limit: int) -> Sequence[JetStreamHeld]:
+        while not self._received:
+            self._changed.clear()
+            await self._ask(limit)
+            try:
+                async with asyncio.timeout(_LOST_AFTER_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                self._owed = 0
+            if self._refused:
+                self._refused = False
+                await asyncio.sleep(_NOT_READY_S)
+        await self._ask(limit - len(self._received))
+        # Nothing is waited for from here on: what is taken reaches the caller.
+        return [self._received.pop(each) for each in list(self._received)[:limit]]
+
+    def connection_changed(self) -> None:
+        """The connection was lost or is there again: open requests are gone."""
+        self._owed = 0
+        self._changed.set()
+
+    async def stop(self) -> None:
+        subscription, self._subscription = self._subscription, None
+        with contextlib.suppress(TimeoutError, *SEND_ERRORS):
+            async with asyncio.timeout(_STOP_WITHIN_S):
+                if subscription is not None:
+                    # Takes in what was on its way, so that it can be given back.
+                    await subscription.drain()  # type: ignore[no-untyped-call]
+        for held in self._received.values():
+            await held.give_back()
+        self._received.clear()
+
+    async def confirm(self) -> None:
+        # The consumer takes messages in order: an answer to the last settlement, told again, means
+        # that it has seen all of them.
+        words = [(subject, _GIVE_BACK_SOON) for subject in self._told.returned.values()]
+        if self._told.settled is not None:
+            words.append((self._told.settled, _ACK))
+        await asyncio.gather(
+            *(self._requests.send(*word, timeout_s=_STOP_WITHIN_S) for word in words),
+            return_exceptions=True,  # nobody answers: there is nobody to tell
+        )
+
+    async def _ask(self, room: int) -> None:
+        # Asking again only for half the room makes few requests of many.
+        if room < 1 or self._owed * 2 >= room or not self._client.is_connected:
+            return
+        if self._subscription is None:
+            # Without a bound in nats-py, which would drop events: what was asked for is the bound.
+            self._subscription = await self._client.subscribe(
+                f"{self._inbox}.*", cb=self._on_message, pending_bytes_limit=0
+            )
+        batch = room - self._owed
+        self._owed += batch
+        request = b'{"batch":%d,"expires":%d}' % (batch, _REQUEST_OPEN_S * 10**9)
+        with contextlib.suppress(*SEND_ERRORS):
+            # The batch in the subject says what a refusal without details refuses.
+            await self._client.publish(self._pull_subject, request, f"{self._inbox}.{batch}")
+
+    async def _on_message(self, message: Msg) -> None:
+        if message.reply.startswith("$JS.ACK."):
+            self._on_event(message)
+        else:
+            self._on_end_of_request(message)
+        self._changed.set()
+
+    def _on_event(self, message: Msg) -> None:
+        held = JetStreamHeld(self._client, message.reply, message.data, self._told)
+        self._told.returned.pop(held.sequence, None)
+        self._owed = max(0, self._owed - 1)
+        self._received[held.sequence] = held
+        if held.sequence > self._fetched:
+            self._fetched = held.sequence
+        elif held.sequence <= self._inherited_up_to and self._inherited:
+            self._inherited -= 1
+
+    def _on_end_of_request(self, message: Msg) -> None:
+        headers = message.headers or {}
+        status = headers.get("Status")
+        if status == "100":
+            return
+        batch = message.subject.rpartition(".")[2]
+        unserved = int(headers.get("Nats-Pending-Messages", batch))
+        self._owed = max(0, self._owed - unserved)
+        if status != "408":  # 408: the request was open for its time, and that is all
+            log.debug("a pull request was refused: %s", headers)
+            self._refused = True

@@ -1,0 +1,143 @@
+"""Dead letters on JetStream: a stream beside each Broker's own, one subject for each dead letter.
+
+An event that is put back lies in the Broker's stream under a subject that names the dead letter
+which it was, and so is not stored twice for as long as it lies there. `finish` removes the dead
+letters that were put back, before the sweep may remove what was stored for them; also one that was
+made again, of an event that was not settled when its process was killed.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from relume.eventing.dead_letters import Letter, NoSuchDeadLetter, UnknownTrigger
+from relume.eventing.envelope import Envelope, burial
+from relume.eventing.event_log import BrokerKey, StoreUnavailable
+from relume.eventing.jetstream.requests import NoAnswer, Requests
+from relume.eventing.jetstream.store import JetStreamStore
+from relume.eventing.jetstream.streams import BrokerStreams
+
+_ANSWER_WITHIN_S = 5.0
+_STORE_WITHIN_S = 10.0
+
+
+class JetStreamDeadLetters:
+    """A DeadLetterStore over the connection of a JetStreamLog, whose `brokers` it shares."""
+
+    def __init__(
+        self, requests: Requests, brokers: Mapping[BrokerKey, BrokerStreams], store: JetStreamStore
+    ) -> None:
+        self._requests = requests
+        self._brokers = brokers
+        self._store = store
+        self._keys: dict[tuple[BrokerKey, int], str] = {}  # of what is being redriven
+
+    async def letters(self, broker: BrokerKey, after: int = 0) -> AsyncIterator[Letter]:
+        streams = self._brokers[broker]
+        while letter := await self._read(
+            broker, {"seq": after + 1, "next_by_subj": f"{streams.dead_subject}.>"}
+        ):
+            after = letter.sequence
+            yield letter
+
+    async def get(self, broker: BrokerKey, sequence: int) -> Letter:
+        if (letter := await self._read(broker, {"seq": sequence})) is None:
+            raise NoSuchDeadLetter(f"{broker} has no dead letter {sequence}")
+        return letter
+
+    async def put_back(self, letter: Letter) -> bool:
+        streams = self._brokers[letter.broker]
+        if letter.trigger not in streams.cursors:
+            raise UnknownTrigger(f"{letter.broker} has no Trigger {letter.trigger} any more")
+        restored = letter.restored()
+        key = burial(letter.envelope, letter.trigger)
+        subject = f"{streams.redrive_subject}.{key}"
+        stored = await self._store.put(subject, restored, subject, _STORE_WITHIN_S, once=True)
+        self._keys[letter.broker, letter.sequence] = key
+        streams.stored(stored)
+        return stored.new
+
+    async def remove(self, broker: BrokerKey, sequence: int) -> None:
+        if not await self._delete(broker, sequence):
+            raise NoSuchDeadLetter(f"{broker} has no dead letter {sequence}")
+
+    async def finish(self, broker: BrokerKey) -> None:
+        """Remove every dead letter that was put back and is still there."""
+        streams = self._brokers[broker]
+        state = (await self._ask(f"STREAM.INFO.{streams.dead_stream}", {}))["state"]
+        streams.buried = state["messages"]
+        if not streams.buried:
+            return streams.removed.clear()
+        put_back = await self._put_back_before(streams)
+        streams.removed &= put_back
+        for key in put_back - streams.removed:
+            asked = {"filter": f"{streams.dead_subject}.{key}"}
+            purged = (await self._ask(f"STREAM.PURGE.{streams.dead_stream}", asked))["purged"]
+            streams.buried -= purged
+            streams.removed.add(key)
+
+    async def _put_back_before(self, streams: BrokerStreams) -> set[str]:
+        """The keys of the dead letters that lie in the Broker's stream again."""
+        found: set[str] = set()
+        start = f"{streams.redrive_subject}."
+        while True:
+            asked = {"subjects_filter": f"{start}>", "offset": len(found)}
+            info = await self._ask(f"STREAM.INFO.{streams.stream}", asked)
+            page = info["state"].get("subjects") or {}
+            found.update(subject.removeprefix(start) for subject in page)
+            if not page or len(found) >= info.get("total", 0):
+                return found
+
+    async def _read(self, broker: BrokerKey, which: dict[str, object]) -> Letter | None:
+        stream = self._brokers[broker].dead_stream
+        try:
+            message = await self._requests.send(
+                f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(which), timeout_s=_ANSWER_WITHIN_S
+            )
+        except NoAnswer as error:
+            raise StoreUnavailable(f"dead letters of {broker}: {error}") from None
+        headers = message.headers or {}
+        if status := headers.get("Status"):
+            if status == "404":
+                return None
+            raise StoreUnavailable(
+                f"dead letters of {broker}: {headers.get('Description', status)}"
+            )
+        at = datetime.fromisoformat(headers["Nats-Time-Stamp"])
+        return Letter(broker, int(headers["Nats-Sequence"]), at, Envelope.unpack(message.data))
+
+    async def _delete(self, broker: BrokerKey, sequence: int) -> bool:
+        """Whether it was there.
+
+        nats-server does not overwrite its bytes, as it does not for what a sweep removes: that
+        takes twenty times as long, the more the more dead letters there are.
+        """
+        streams = self._brokers[broker]
+        which: dict[str, object] = {"seq": sequence, "no_erase": True}
+        try:
+            await self._ask(f"STREAM.MSG.DELETE.{streams.dead_stream}", which)
+        except StoreUnavailable:
+            # nats-server has one error code for whatever went wrong: look whether it is gone.
+            if await self._read(broker, {"seq": sequence}) is not None:
+                raise
+            deleted = False
+        else:
+            deleted = True
+        streams.buried -= deleted
+        if key := self._keys.pop((broker, sequence), None):
+            streams.removed.add(key)
+        return deleted
+
+    async def _ask(self, what: str, asked: Mapping[str, object]) -> dict[str, Any]:
+        try:
+            message = await self._requests.send(
+                f"$JS.API.{what}", orjson.dumps(asked), timeout_s=_ANSWER_WITHIN_S
+            )
+        except NoAnswer as error:
+            raise StoreUnavailable(f"{what}: {error}") from None
+        answer: dict[str, Any] = orjson.loads(message.data)
+        if refusal := answer.get("error"):
+            raise StoreUnavailable(f"{what}: {refusal['description']}")
+        return answer

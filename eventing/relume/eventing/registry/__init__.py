@@ -1,0 +1,1 @@
+"""The event types that Relume sends and takes: schemas, AsyncAPI, EventType manifests."""

@@ -1,0 +1,170 @@
+"""The model store: one folder a model, found by the `storageUri` that a manifest names.
+
+A model in the store is whole. It appears in one rename after it was checked and flushed to disk,
+together with `relume.json`, which records its URI and its files.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from relume.config.errors import InvalidInput
+from relume.runtimes.models.errors import ModelMissing, ModelNotPrepared
+from relume.runtimes.models.known import KNOWN_MODELS, KnownModel, known_model
+from relume.runtimes.models.progress import Progress, Silent
+from relume.runtimes.models.sources import fetch_known, fetch_uri
+from relume.runtimes.models.staging import exclusive, staged, sweep
+
+RECORD = "relume.json"
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]{1,150}")
+
+
+def default_root() -> Path:
+    """$RELUME_HOME/models, $XDG_CACHE_HOME/relume/models or ~/.cache/relume/models."""
+    if home := os.environ.get("RELUME_HOME"):
+        return Path(home).expanduser() / "models"
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "relume" / "models"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A model that a predictor can load: `bytes` is its size on disk, `note` what to know of it."""
+
+    uri: str
+    path: Path
+    bytes: int
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """The contents of relume.json; `files` maps a path in the folder to its size in bytes."""
+
+    uri: str
+    note: str
+    source: str
+    files: dict[str, int]
+
+
+Fetch = Callable[[Path, Progress], str]  # fill an empty folder; returns where it came from
+
+
+class ModelStore:
+    """The models under one root folder. Any number of processes may use it at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def resolve(self, storage_uri: str) -> Path:
+        """The folder of a model that is ready to load.
+
+        Raises ModelMissing, which names the URI and the command that prepares it.
+        """
+        local = local_path(storage_uri)
+        if local is not None:
+            if not local.is_dir():
+                raise ModelMissing(f"{storage_uri}: there is no folder {local}")
+            return local
+        stored = self._stored(self._folder(storage_uri))
+        if stored is None:
+            known = known_model(storage_uri)
+            raise ModelMissing(
+                f"{storage_uri} is not in the model store {self.root}: run "
+                f"relume models prepare {known.name if known else storage_uri}"
+            )
+        return stored.path
+
+    def list(self) -> tuple[StoredModel, ...]:
+        """Every whole model in the store, by URI."""
+        found = [self._stored(record.parent) for record in self.root.glob(f"*/{RECORD}")]
+        return tuple(sorted((m for m in found if m is not None), key=lambda m: m.uri))
+
+    def prepare(self, name_or_uri: str, progress: Progress | None = None) -> StoredModel:
+        """Bring a model into the store, unless it is there already; local paths stay in place.
+
+        Raises ModelMissing for a path or short name that is not there, UnusableModel when the
+        fetched files cannot be served, ModelNotPrepared when they could not be fetched or written.
+        Whatever happens, the store holds the whole model or nothing of it.
+        """
+        known = known_model(name_or_uri)
+        if known is None and (local := local_path(name_or_uri)) is not None:
+            path = self._local(name_or_uri, local)
+            return StoredModel(name_or_uri, path, sum(_sizes(path).values()), "used in place")
+        uri = known.uri if known else name_or_uri
+        watcher = progress or Silent()
+        folder = self._folder(uri)
+        try:
+            with exclusive(
+                self._lock(folder.name), lambda: watcher.begin("wait for another run", None)
+            ):
+                sweep(self.root, self._lock)
+                return self._stored(folder) or self._make(folder, uri, known, watcher)
+        except OSError as error:
+            raise ModelNotPrepared(f"{uri} could not be stored: {error}") from error
+
+    def _make(
+        self, folder: Path, uri: str, known: KnownModel | None, progress: Progress
+    ) -> StoredModel:
+        with staged(folder) as partial:
+            if known is not None:
+                source = fetch_known(known, partial, progress)
+            else:
+                source = fetch_uri(uri, partial, progress)
+            files = _sizes(partial)
+            record = _Record(uri, known.note if known else "", source, files)
+            text = json.dumps(asdict(record), indent=2, ensure_ascii=False)
+            (partial / RECORD).write_text(text + "\n", encoding="utf-8")
+            progress.begin("flush to disk", None)
+        return StoredModel(uri, folder, sum(files.values()), record.note)
+
+    def _local(self, uri: str, path: Path) -> Path:
+        if path.is_dir():
+            return path
+        if "/" in uri:
+            raise ModelMissing(f"{uri}: there is no folder {path}")
+        names = ", ".join(model.name for model in KNOWN_MODELS)
+        raise ModelMissing(f"no model is named {uri}: known are {names}, or give a URI or a folder")
+
+    def _folder(self, uri: str) -> Path:
+        """hf://org/model → hf--org--model; a URI that does not fit into a name gets its hash."""
+        readable = uri.replace("://", "--").replace("/", "--")
+        if _PLAIN_NAME.fullmatch(readable) and "--" not in uri and "-/" not in uri + "/":
+            return self.root / readable
+        digest = hashlib.sha256(uri.encode()).hexdigest()[:12]
+        return self.root / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', readable)[:100]}-{digest}"
+
+    def _lock(self, folder_name: str) -> Path:
+        return self.root / ".locks" / f"{folder_name}.lock"
+
+    def _stored(self, folder: Path) -> StoredModel | None:
+        """The model in `folder`, or None where it is not there or a file is gone or cut short."""
+        try:
+            record = _Record(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
+            whole = all((folder / n).stat().st_size == size for n, size in record.files.items())
+        except (OSError, ValueError, TypeError, AttributeError):
+            return None
+        if not whole:
+            return None
+        return StoredModel(record.uri, folder, sum(record.files.values()), record.note)
+
+
+def local_path(uri: str) -> Path | None:
+    """The folder that a file:// URI or a plain path names; None for every other URI."""
+    parts = urlsplit(uri)
+    if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost"):
+            raise InvalidInput(f"{uri}: a file URI names no other machine; write file:///path")
+        return Path(unquote(parts.path))
+    return None if "://" in uri else Path(uri).expanduser()
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Path in the folder → size in bytes, of every file."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}

@@ -1,0 +1,219 @@
+"""A small API server with a memory, over HTTP on loopback, and a world that moves as time passes.
+
+It knows discovery, server-side apply (strict, dry run, conflicts), lists by label and deletion. A
+test scripts what controllers and the scheduler would do with `Cluster.at(seconds, what)`; time is
+`Cluster.pace`, which passes only when the code under test sleeps.
+"""
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from relume.cluster.apply.clock import Pace
+from relume.cluster.render.policy import CLAIM, POLICY, TEMPLATE
+from relume.cluster.schemas import known_kinds, schema
+from tests.cluster.doctor.api_server import write_kubeconfig
+
+Object = dict[str, Any]
+POLICY_PATH = f"/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies/{POLICY}"
+_IDENTITY = {"name", "namespace"}  # who applies no more than these owns no field
+_MORE = {
+    "v1": (("namespaces", "Namespace", False), ("nodes", "Node", False), ("pods", "Pod", True)),
+}
+
+
+@dataclass
+class Cluster:
+    """`refuse`: (kind, name) to (code, Status); `inactive`: dry-run pods before the policy acts."""
+
+    missing: set[str] = field(default_factory=set)  # groupVersions that are not served
+    refuse: dict[tuple[str, str], tuple[int, Object]] = field(default_factory=dict)
+    inactive: int = 0
+    asked: list[str] = field(default_factory=list)
+    store: dict[str, Object] = field(default_factory=dict)
+    forbidden: set[str] = field(default_factory=set)
+    broken: int = 0  # requests that are answered with 503
+    panics: bool = False  # a webhook does, at every change
+    clock: float = 0.0
+    _script: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+    _count: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("default", "models"):
+            self.put(f"/api/v1/namespaces/{name}", {"metadata": {"name": name}})
+
+    @property
+    def pace(self) -> Pace:
+        return Pace(lambda: self.clock, self._sleep)
+
+    def _sleep(self, seconds: float) -> None:
+        self.clock += seconds
+        due = [one for one in self._script if one[0] <= self.clock]
+        self._script = [one for one in self._script if one[0] > self.clock]
+        for _, what in sorted(due, key=lambda one: one[0]):
+            what()
+
+    def at(self, seconds: float, what: Callable[[], None]) -> None:
+        self._script.append((seconds, what))
+
+    def put(self, path: str, body: Object) -> Object:
+        """Store an object as a controller would."""
+        self._count += 1
+        metadata = body.setdefault("metadata", {})
+        metadata.setdefault("name", path.rpartition("/")[2])
+        metadata.setdefault("uid", f"uid-{self._count}")
+        metadata["resourceVersion"] = str(self._count)
+        self.store[path] = body
+        return body
+
+    def status(self, path: str, **status: Any) -> Callable[[], None]:
+        """What sets the status of an object, for `at`."""
+        return lambda: self.store[path].update(status=status)
+
+    def written(self) -> list[str]:
+        """The paths that were changed for good, in order, without duplicates."""
+        real = [one for one in self.asked if one.startswith("PATCH") and "dryRun" not in one]
+        return [one.split()[1].partition("?")[0] for one in real]
+
+    async def answer(self, request: Request) -> Response:
+        path = request.url.path
+        self.asked.append(f"{request.method} {path}?{request.url.query}")
+        if request.headers.get("authorization") != "Bearer secret":
+            return _status(401, "Unauthorized")
+        if self.broken > 0:
+            self.broken -= 1
+            return _status(503, "starting")
+        if path in self.forbidden:
+            return _status(403, "forbidden")
+        if self.panics and request.method != "GET":
+            return _status(500, 'admission webhook "w" denied the request: panic: runtime error')
+        match request.method:
+            case "PATCH":
+                return self._apply(path, request, json.loads(await request.body()))
+            case "POST" if "/proxy/" in path:
+                return Response(status_code=202)  # a Broker says no more
+            case "POST":
+                return self._pod(json.loads(await request.body()), request)
+            case "DELETE":
+                return self._delete(path, json.loads(await request.body()))
+        return self._get(path, request)
+
+    def _get(self, path: str, request: Request) -> Response:
+        group_version = path.removeprefix("/apis/").removeprefix("/api/")
+        served = self._resources(group_version)
+        if served:
+            return JSONResponse({"kind": "APIResourceList", "resources": served})
+        if path in self.store:
+            return JSONResponse(self.store[path])
+        items = [body for known, body in self.store.items() if _is_in(known, path)]
+        selector = request.query_params.get("labelSelector")
+        if selector:
+            items = [one for one in items if selector in one["metadata"].get("labels", {})]
+        plural = path.rpartition("/")[2]
+        if items or any(plural == one["name"] for one in self._all_resources()):
+            return JSONResponse({"metadata": {}, "items": items})
+        return _status(404, f"{path} not found")
+
+    def _resources(self, group_version: str) -> list[Object]:
+        if group_version in self.missing:
+            return []
+        found = [schema(v, kind) for v, kind in known_kinds() if v == group_version]
+        rows = [(one.plural, one.kind, one.namespaced) for one in found if one is not None]
+        rows += _MORE.get(group_version, ())
+        return [{"name": p, "kind": k, "namespaced": n} for p, k, n in rows]
+
+    def _all_resources(self) -> list[Object]:
+        versions = {version for version, _ in known_kinds()} | _MORE.keys()
+        return [one for version in sorted(versions) for one in self._resources(version)]
+
+    def _apply(self, path: str, request: Request, body: Object) -> Response:
+        query = request.query_params
+        assert request.headers["content-type"] == "application/apply-patch+yaml"
+        assert query["fieldValidation"] == "Strict" and query["fieldManager"] == "relume"
+        dry = query.get("dryRun") == "All"
+        refused = self.refuse.get((body["kind"], body["metadata"]["name"]))
+        if refused is not None and not (refused[0] == 409 and "force" in query):
+            return JSONResponse({"kind": "Status", "code": refused[0], **refused[1]}, refused[0])
+        namespace = body["metadata"].get("namespace")
+        if namespace and f"/api/v1/namespaces/{namespace}" not in self.store:
+            return _status(404, f'namespaces "{namespace}" not found')
+        before = self.store.get(path)
+        if before is not None and before.get("applied") == body:
+            return JSONResponse(before)
+        made = deepcopy(body)
+        if body.keys() - {"apiVersion", "kind", "metadata"} or body["metadata"].keys() - _IDENTITY:
+            made["metadata"]["managedFields"] = [
+                {"manager": "relume", "operation": "Apply", "time": "2026-11-23T10:00:00Z"}
+            ]
+        if not dry:
+            if before is not None:
+                made["metadata"]["uid"] = before["metadata"]["uid"]
+            self.put(path, made | {"applied": body})
+        return JSONResponse(made, 201 if before is None else 200)
+
+    def _pod(self, body: Object, request: Request) -> Response:
+        assert request.query_params["dryRun"] == "All", "nothing may make a pod"
+        if ("Pod", body["metadata"]["name"]) in self.refuse:
+            code, status = self.refuse["Pod", body["metadata"]["name"]]
+            return JSONResponse({"code": code, **status}, code)
+        if POLICY_PATH in self.store:
+            if self.inactive <= 0:
+                template = body["metadata"]["annotations"][TEMPLATE]
+                claim = {"name": CLAIM, "resourceClaimTemplateName": template}
+                body["spec"]["resourceClaims"] = [claim]
+                body["spec"]["containers"][0]["resources"]["claims"] = [{"name": CLAIM}]
+            self.inactive -= 1
+        return JSONResponse(body, 201)
+
+    def _delete(self, path: str, options: Object) -> Response:
+        found = self.store.get(path)
+        if found is None:
+            return _status(404, "not found")
+        if options.get("preconditions", found["metadata"])["uid"] != found["metadata"]["uid"]:
+            return _status(409, "the UID does not match")
+        if found["metadata"].get("finalizers"):
+            return JSONResponse(found)
+        del self.store[path]
+        return JSONResponse({"kind": "Status", "status": "Success"})
+
+    @contextmanager
+    def running(self, folder: Path) -> Iterator[Path]:
+        """Serve, and write a kubeconfig whose context `test` leads here."""
+        listener = socket.create_server(("127.0.0.1", 0))
+        methods = ["GET", "POST", "PATCH", "DELETE"]
+        app = Starlette(routes=[Route("/{path:path}", self.answer, methods=methods)])
+        config = uvicorn.Config(app, log_level="error", lifespan="off")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        try:
+            yield write_kubeconfig(folder, listener.getsockname()[1])
+        finally:
+            server.should_exit = True
+            thread.join(timeout=10)
+            listener.close()
+
+
+def _status(code: int, message: str) -> Response:
+    return JSONResponse({"kind": "Status", "code": code, "message": message}, code)
+
+
+def _is_in(known: str, collection: str) -> bool:
+    """Whether the object at `known` is in a collection: of its namespace, or of all."""
+    head, _, _ = known.rpartition("/")
+    if head == collection:
+        return True
+    root, _, plural = collection.rpartition("/")
+    return known.startswith(f"{root}/namespaces/") and head.endswith(f"/{plural}")

@@ -1,0 +1,55 @@
+"""The doctor's verdict, with the cluster's own settings, is the server's answer."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from relume.cluster.admission import Cluster, admit
+from relume.cluster.apply.api import KubernetesApi
+from relume.cluster.apply.writer import Writer
+from relume.cluster.doctor.online import ClusterReport
+from relume.config.yaml_source import documents
+from tests.vectors import VECTORS
+
+_FILE = VECTORS / "admission.json"
+CASES: list[dict[str, Any]] = json.loads(_FILE.read_text()) if _FILE.exists() else []
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["case"] for case in CASES])
+def test_the_verdict_is_the_servers(
+    case: dict[str, Any],
+    tmp_path: Path,
+    api: KubernetesApi,
+    writer: Writer,
+    report: ClusterReport,
+    namespace: str,
+) -> None:
+    manifest = case["manifest"]
+    resource = writer.resource(manifest["apiVersion"], manifest["kind"])
+    if resource is None:
+        pytest.skip(f"the cluster does not serve {manifest['apiVersion']} {manifest['kind']}")
+    if resource.namespaced:
+        manifest["metadata"]["namespace"] = namespace
+    answers = {
+        validation: api.change(
+            "POST",
+            resource.path(namespace),
+            manifest,
+            dryRun="All",
+            fieldManager="relume",
+            fieldValidation=validation,
+        )
+        for validation in ("Strict", "Ignore")
+    }
+    strict, lenient = answers["Strict"], answers["Ignore"]
+    theirs = "accepted" if strict.ok else "pruned" if lenient.ok else "refused"
+    assert ours(manifest, report.settings, tmp_path) == theirs, strict.message
+
+
+def ours(manifest: dict[str, Any], settings: Cluster, folder: Path) -> str:
+    (folder / "m.yaml").write_text(yaml.safe_dump(manifest))
+    (document,) = documents(folder / "m.yaml")
+    return admit(document, settings).verdict

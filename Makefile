@@ -65,7 +65,7 @@ bench: models ## cold start, throughput, the Broker, filters and claims, as rati
 	$(BIN)/python loadtests/eventing.py
 
 schemas: venv ## make the field tables again from the published CRDs, and cluster/DOCTOR.md
-	$(BIN)/python cluster/schemas.py ../shared/vectors/crds config/relume/config/schemas/data
+	$(BIN)/python cluster/schemas.py ../shared/vectors/crds cluster/relume/cluster/schemas/data
 	$(BIN)/python cluster/doctor_page.py > cluster/DOCTOR.md
 
 manifests: venv ## write eventing/manifests/ from the event registry

@@ -28,8 +28,8 @@ HEAD = """\
 
 Relume reads and writes CloudEvents 1.0.2 with a codec of its own, `relume.cloudevents.http`: \
 binary, structured and batched mode, the JSON format, version 0.3 read as 1.0.
-`relume.cloudevents.sdk` converts to and from the events of the CloudEvents SDK for Python, 1.x and \
-2.x.
+`relume.cloudevents.sdk` converts to and from the events of the CloudEvents SDK for Python, 1.x \
+and 2.x.
 
 {total} messages were read by Relume and by both versions of the SDK. The table has those on which \
 they differ, with the clause that decides: `HTTP` is the HTTP protocol binding, `JSON` the JSON \

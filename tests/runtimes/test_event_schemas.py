@@ -10,9 +10,9 @@ from jsonschema import Draft202012Validator, FormatChecker
 from stub_vllm import MODEL, Stub
 from test_events_out import hopeless
 
+from relume.eventing.registry import events as registry
 from relume.eventing.registry.asyncapi import asyncapi, headers_schema
 from relume.eventing.registry.events import ERROR_KIND, RESPONSE_KIND, Kind
-from relume.eventing.registry.events import events as registry
 from relume.runtimes.replies import ERROR, RESPONSE
 
 DOCUMENT: dict[str, Any] = json.loads(json.dumps(asyncapi()))

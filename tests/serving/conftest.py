@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from relume.config import Autoscaling, InferenceService
+from relume.eventing.testing.clock import VirtualClock
 from relume.serving.plane import ServingPlane
 from relume.serving.settings import ServingSettings
 
 from .conversation import Conversation, ask
-from .virtual import Handler, InProcessLauncher, InProcessPredictor, VirtualClock, eventually, hello
+from .virtual import Handler, InProcessLauncher, InProcessPredictor, eventually, hello
 
 
 def service(**changes: Any) -> InferenceService:

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
+from relume.eventing.testing.clock import settle
 from relume.serving.body import RequestBody
 from relume.serving.errors import BodyTooLarge
-
-from .virtual import settle
 
 
 class Client:

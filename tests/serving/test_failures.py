@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from relume.eventing.testing.clock import settle
+
 from .conftest import Autoscaling, Staging, service
-from .virtual import eventually, settle
+from .virtual import eventually
 
 
 def reason(body: bytes) -> tuple[str, str, Any]:

@@ -6,8 +6,10 @@ import json
 import pytest
 from aiohttp import web
 
+from relume.eventing.testing.clock import settle
+
 from .conftest import Staging, service
-from .virtual import eventually, settle
+from .virtual import eventually
 
 
 async def forever(request: web.Request) -> web.StreamResponse:
@@ -19,10 +21,10 @@ async def test_a1_a_request_at_zero_is_held_and_starts_a_predictor_without_waiti
     stage: Staging,
 ) -> None:
     async with stage() as s:
-        before = s.clock.now
+        before = s.clock.monotonic()
         request = s.ask()
         await s.launched()
-        assert s.clock.now == before
+        assert s.clock.monotonic() == before
         assert (s.status()["state"], s.status()["held"]) == ("starting", 1)
         assert not request.done
         await s.ready()
@@ -221,10 +223,10 @@ async def test_a_request_that_is_over_leaves_no_timer(stage: Staging) -> None:
         first = s.ask()
         await s.ready()
         await first.end()
-        before = s.clock.pending
+        before = s.clock.sleeping
         for _ in range(10):
             await s.ask().end()
-        assert s.clock.pending == before
+        assert s.clock.sleeping == before
 
 
 async def test_a9_while_a_request_waits_a_slow_load_is_never_given_up(stage: Staging) -> None:

@@ -6,9 +6,11 @@ import random
 import pytest
 from aiohttp import web
 
+from relume.eventing.testing.clock import settle
+
 from .conftest import Autoscaling, Stage, Staging, service
 from .conversation import Conversation
-from .virtual import eventually, settle
+from .virtual import eventually
 
 DOCUMENTED = {200, 502, 503, 504}
 

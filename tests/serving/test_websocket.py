@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from aiohttp import WSMsgType, web
 
+from relume.eventing.testing.clock import settle
 from relume.serving.app import App
 from relume.serving.errors import PredictorFailed
 
 from .conftest import Staging, service
-from .virtual import eventually, settle
+from .virtual import eventually
 
 
 class Socket:

@@ -1,82 +1,13 @@
-"""Time that moves only when a test says so, and predictors that live in the test's own process."""
+"""Predictors that live in the test's own process."""
 
 import asyncio
-import heapq
 import itertools
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
 
 from relume.config.errors import RelumeError
-from relume.serving.clock import Timer
 from relume.serving.predictor import Origin, Predictor, PredictorSpec
-
-BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@dataclass(order=True)
-class VirtualTimer:
-    when: float
-    order: int
-    callback: Callable[[], object] = field(compare=False)
-    cancelled: bool = field(default=False, compare=False)
-
-    def cancel(self) -> None:
-        self.cancelled = True
-
-
-class VirtualClock:
-    """A Clock whose seconds pass in `advance`."""
-
-    def __init__(self) -> None:
-        self.now = 10_000.0
-        self._timers: list[VirtualTimer] = []
-        self._order = itertools.count()
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def utc(self) -> datetime:
-        return BEGINNING + timedelta(seconds=self.now)
-
-    def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
-        timer = VirtualTimer(self.now + max(delay, 0), next(self._order), callback)
-        heapq.heappush(self._timers, timer)
-        return timer
-
-    @property
-    def pending(self) -> int:
-        """How many timers wait."""
-        return sum(not timer.cancelled for timer in self._timers)
-
-    async def sleep(self, seconds: float) -> None:
-        woken = asyncio.get_running_loop().create_future()
-        timer = self.call_later(seconds, lambda: woken.done() or woken.set_result(None))
-        try:
-            await woken
-        finally:
-            timer.cancel()
-
-    async def advance(self, seconds: float) -> None:
-        """Let `seconds` pass, running every timer at its own moment."""
-        until = self.now + seconds
-        await settle()
-        while self._timers and self._timers[0].when <= until:
-            timer = heapq.heappop(self._timers)
-            self.now = max(self.now, timer.when)
-            if not timer.cancelled:
-                timer.callback()
-                await settle()
-        self.now = until
-        await settle()
-
-
-async def settle() -> None:
-    """Let everything run that can run without waiting for the network."""
-    for _ in range(12):
-        await asyncio.sleep(0)
 
 
 async def eventually(holds: Callable[[], bool], what: str = "the condition") -> None:

@@ -2,8 +2,8 @@
 
 GET /relume/status              one JSON object: addresses, services, Brokers, the template
 GET /relume/coldstarts          the cold-start ledger, oldest first
-GET /relume/events?replay=N     server-sent events, see `relume.plane.watch`; with &filter=CESQL only
-                                those whose event passes it (tested here, before they are written)
+GET /relume/events?replay=N     server-sent events, see `relume.plane.watch`. With &filter=CESQL
+                                only those whose event passes the expression are sent
 /relume/dlq/…                   dead letters, see `relume.plane.dead_letter_routes`
 """
 

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
+from relume.eventing.clock import Clock
 from relume.serving.asgi import RawHeaders, Receive, Scope, Send, header, respond
 from relume.serving.body import RequestBody
-from relume.serving.clock import Clock
 from relume.serving.cutoff import Cut, Cutoff
 from relume.serving.errors import RequestTimedOut, ServingError
 from relume.serving.proxy import (

@@ -2,10 +2,10 @@
 
 import aiohttp
 
+from relume.eventing.clock import Clock
 from relume.serving import openai
 from relume.serving.activator import Exchange
 from relume.serving.asgi import Receive, Scope, Send, respond
-from relume.serving.clock import Clock
 from relume.serving.errors import PlaneStopping
 from relume.serving.router import Router
 from relume.serving.websocket import Tunnel, refuse

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from relume.config import InferenceService
+from relume.eventing.clock import Clock, SystemClock
 from relume.serving.app import App
-from relume.serving.clock import AsyncioClock, Clock
 from relume.serving.ledger import Ledger
 from relume.serving.predictor import PredictorLauncher
 from relume.serving.proxy import client_session
@@ -43,7 +43,7 @@ class ServingPlane:
         """
         self._configs = tuple(services)
         self._launcher = launcher
-        self._clock = clock or AsyncioClock()
+        self._clock = clock or SystemClock()
         self._settings = settings or ServingSettings()
         self._log_dir = log_dir
         self._ledger = Ledger(ledger_path or log_dir.parent / "coldstarts.jsonl")

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from relume.config import InferenceService
+from relume.eventing.clock import Timer
 from relume.serving import revision as rev
 from relume.serving import spec
-from relume.serving.clock import Timer
 from relume.serving.errors import PlaneStopping, PredictorFailed
 from relume.serving.kpa import Autoscaler
 from relume.serving.ledger import ColdStart
@@ -224,7 +224,7 @@ class Service:
             namespace=self.key.namespace,
             service=self.key.name,
             revision=self.config.revision,
-            at=around.clock.utc(),
+            at=around.clock.now(),
             queue=0.0 if first is None else (now - first.since) * 1000,
             triggered_by=None if first is None else first.event_id,
         )

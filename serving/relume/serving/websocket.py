@@ -4,8 +4,8 @@ import asyncio
 
 import aiohttp
 
+from relume.eventing.clock import Clock
 from relume.serving.asgi import Receive, Scope, Send
-from relume.serving.clock import Clock
 from relume.serving.cutoff import Cut, Cutoff
 from relume.serving.errors import (
     PredictorUnreachable,

@@ -12,9 +12,8 @@ import yaml
 
 from relume.config import load
 from relume.config.errors import InvalidManifest
+from tests.config.manifests import broker, service, together
 from tests.vectors import VECTORS, vector
-
-from .manifests import broker, service, together
 
 # Case → why our answer differs from the cluster's.
 STRICTER = {

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from relume.cluster.doctor import examine
+from tests.config.manifests import service, together
 
-from .admission_documents import check, hits, judged
-from .manifests import service, together
+from .documents import check, hits, judged
 
 DEPLOYMENT: dict[str, Any] = {
     "apiVersion": "apps/v1",

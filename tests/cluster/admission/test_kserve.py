@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .admission_documents import ISVC, RUNTIME, changed, check
+from .documents import ISVC, RUNTIME, changed, check
 
 NOTES = "metadata annotations"
 AUTOSCALER = "serving.kserve.io/autoscalerClass"

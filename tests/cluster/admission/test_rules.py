@@ -11,7 +11,7 @@ import pytest
 
 from relume.cluster.admission import Cluster
 
-from .admission_documents import (
+from .documents import (
     BOX,
     BROKER,
     CLASS,

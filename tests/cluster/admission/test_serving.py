@@ -11,7 +11,7 @@ import pytest
 
 from relume.cluster.admission import Cluster
 
-from .admission_documents import AUTO, BOX, KSVC, NOTES, POD, A, C, P, changed, check, hits, judged
+from .documents import AUTO, BOX, KSVC, NOTES, POD, A, C, P, changed, check, hits, judged
 
 ROWS_SERVING = [
     (f"{P} affinity", {}, f"{POD}.affinity", "feature-off"),

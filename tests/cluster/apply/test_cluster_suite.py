@@ -10,7 +10,7 @@ import pytest
 from .cluster import Cluster
 
 pytest.importorskip("kubernetes")
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def outcome(kubeconfig: Path, *names: str, image: str | None = None) -> str:

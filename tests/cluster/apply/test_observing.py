@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from tests.cluster.live.apply import world
 
 from relume.cluster.apply.observing import observe
+from tests.cluster.apply import world
 
 pytest.importorskip("kubernetes")
 

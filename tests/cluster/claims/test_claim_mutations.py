@@ -17,7 +17,7 @@ from relume.cluster.claims.size_request import SizeRequest
 from relume.config.errors import InvalidInput
 from tests.cluster.claims.building import INVENTORIES, document
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 EXAMPLES = Path(__file__).parent / "examples"
 VALUES = (None, "", "x", "-1", 0, -1, 1.5, True, [], {}, [None], {"x": None}, ["x"], {"a/b": {}})
 

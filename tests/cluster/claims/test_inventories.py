@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from tests.cluster.live.claims import written
 
 from relume.cluster.claims import documents
 from relume.cluster.claims.explain import explain
 from relume.cluster.claims.presets import names
+from tests.cluster.claims import written
 from tests.cluster.claims.building import INVENTORIES, claim, document
 
 # Each inventory with the largest tier that its whole devices meet, and one that they do not.

@@ -16,7 +16,7 @@ from relume.cluster.claims.presets import (
     presets,
 )
 
-DRA = Path(__file__).parents[2] / "config" / "dra"
+DRA = Path(__file__).parents[3] / "config" / "dra"
 QUALIFIED_PART = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 READ = re.compile(r"device\.(?:attributes|capacity)\['[^']+'\]\.\w+")
 

@@ -18,7 +18,7 @@ from relume.cluster.claims.inventory import build
 from relume.cluster.claims.matching import Matcher
 from relume.cluster.claims.presets import presets
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "config" / "CLAIMS.md"
 INVENTORIES = sorted((Path(__file__).parent / "inventories").glob("*.yaml"))
 _BLOCK = re.compile(r"```console\n\$ (relume claims [^\n]*)\n.*?```", re.DOTALL)

@@ -7,8 +7,8 @@ import pytest
 from relume.cluster.admission import SHIPPED, Cluster
 from relume.cluster.doctor.deliveries import RULES
 from relume.eventing.delivery.profiles import ALL as PROFILES
+from tests.config.manifests import broker, service, together, trigger
 
-from .manifests import broker, service, together, trigger
 from .test_doctor import ASK, ONLY_REQUESTS, SINK, diagnosed, found
 
 CLASS = "eventing.knative.dev/broker.class"

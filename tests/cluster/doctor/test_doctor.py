@@ -10,10 +10,9 @@ import pytest
 from relume.cluster.admission import SHIPPED, Cluster
 from relume.cluster.doctor import Diagnosis, examine
 from relume.cluster.reasons import REASONS
+from tests.config.manifests import broker, service, together, trigger
 
-from .manifests import broker, service, together, trigger
-
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SINK = "deadLetterSink: {ref: {apiVersion: eventing.knative.dev/v1, kind: Broker, name: b}}"
 ASK = "ref: {apiVersion: serving.kserve.io/v1beta1, kind: InferenceService, name: m}"
 ONLY_REQUESTS = "filters: [{exact: {type: com.example.request}}]"

@@ -25,7 +25,7 @@ from relume.config.yaml_source import documents
 from tests.mutations import changed, places
 from tests.vectors import VECTORS, vector
 
-SAMPLES = sorted((Path(__file__).parents[2] / "config" / "samples").glob("*.yaml"))
+SAMPLES = sorted((Path(__file__).parents[3] / "config" / "samples").glob("*.yaml"))
 OTHERS = (None, True, -1, 2**40, 0.5, "", "x", " ", "é\u2028", [], {}, [1], {"a": 1}, [[]])
 # Maps whose keys are the writer's own.
 OWN = {"labels", "annotations", "limits", "requests", "exact", "prefix", "suffix", "attributes"}

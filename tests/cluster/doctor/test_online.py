@@ -9,9 +9,9 @@ from relume.cli.main import run
 from relume.cluster.apply.api import KubernetesApi, Unreachable
 from relume.cluster.doctor.needs import needs_of
 from relume.cluster.doctor.online import ClusterReport, examine_cluster
+from tests.config.manifests import broker, service, together
 
 from .api_server import ApiServer, healthy, node, slice_, write_kubeconfig
-from .manifests import broker, service, together
 
 pytest.importorskip("kubernetes")
 

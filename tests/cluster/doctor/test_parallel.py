@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from .manifests import service
+from tests.config.manifests import service
+
 from .test_doctor import found
 
 CLASS = "deviceclass.resource.kubernetes.io"

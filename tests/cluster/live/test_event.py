@@ -15,7 +15,7 @@ from relume.cluster.render import Images, Options
 from .conftest import Needs, running, until
 from .stand_in import container
 
-SAMPLE = Path(__file__).parents[2] / "config" / "samples" / "summarize.yaml"
+SAMPLE = Path(__file__).parents[3] / "config" / "samples" / "summarize.yaml"
 GROUPS = ("serving.kserve.io/v1beta1", "serving.knative.dev/v1", "eventing.knative.dev/v1")
 
 

@@ -9,7 +9,7 @@ from relume.cluster.apply.api import KubernetesApi
 from relume.cluster.apply.manifests import Manifest
 from relume.cluster.apply.writer import Writer
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 APPLIED = ("config/dra/deviceclasses", "runtimes/manifests")
 SETTINGS = "config/knative"
 # What `kubectl patch` sends for each kind, as the files' first lines say.

@@ -12,7 +12,7 @@ from relume.cluster.render import Images, Options, Rendering, render
 from relume.cluster.render.folder import write
 from relume.cluster.rendered import MARKER
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SAMPLES = ROOT / "config" / "samples"
 GPU_SAMPLES = ROOT / "config" / "samples-gpu"
 GOLDEN = Path(__file__).parent / "golden"

@@ -12,7 +12,7 @@ from relume.config.nodes import Node
 from relume.config.yaml_source import documents
 from tests.vectors import vector
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TABLES = ROOT / "config/relume/config/schemas/data"
 
 

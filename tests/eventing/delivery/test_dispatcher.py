@@ -9,8 +9,7 @@ from relume.config import Delivery
 from relume.eventing.envelope import Envelope
 from relume.eventing.settings import EventingSettings
 from relume.eventing.testing.memory import MemoryHeld, MemoryLog
-
-from .stage import BROKER, Call, Stage, Subscriber, answer, event, trigger
+from tests.eventing.stage import BROKER, Call, Stage, Subscriber, answer, event, trigger
 
 
 class Gate:

@@ -9,8 +9,7 @@ from relume.cloudevents.event import CloudEvent
 from relume.cloudevents.http import Mode
 from relume.config import Delivery, Exact
 from relume.eventing.settings import EventingSettings
-
-from .stage import Call, Stage, Subscriber, answer, event, trigger
+from tests.eventing.stage import Call, Stage, Subscriber, answer, event, trigger
 
 ASK = (Exact({"type": "ask"}),)
 REPLY = (Exact({"type": "reply"}),)

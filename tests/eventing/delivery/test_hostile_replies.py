@@ -6,9 +6,15 @@ import gzip
 import pytest
 
 from relume.eventing.settings import EventingSettings
-
-from .raw_server import BINARY, RawServer, dead_letter, endless, explained, response
-from .stage import Stage, event, trigger
+from tests.eventing.jetstream.raw_server import (
+    BINARY,
+    RawServer,
+    dead_letter,
+    endless,
+    explained,
+    response,
+)
+from tests.eventing.stage import Stage, event, trigger
 
 SMALL = EventingSettings(max_event_bytes=4096)
 

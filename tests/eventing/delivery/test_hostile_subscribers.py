@@ -10,8 +10,7 @@ import asyncio
 import pytest
 
 from relume.config import Delivery, Destination
-
-from .raw_server import (
+from tests.eventing.jetstream.raw_server import (
     BINARY,
     ONCE_MORE,
     RawServer,
@@ -23,7 +22,7 @@ from .raw_server import (
     hangs,
     response,
 )
-from .stage import BROKER, Stage, Subscriber, answer, event, trigger
+from tests.eventing.stage import BROKER, Stage, Subscriber, answer, event, trigger
 
 CHUNKED = response("200 OK", BINARY + b"transfer-encoding: chunked\r\n", length=False)
 NO_ANSWER: dict[str, bytes] = {

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from relume.config import Delivery, Exact
 from relume.eventing.delivery.ordering import Turn, Turns, lane_of, partition_of
 from relume.eventing.testing.memory import MemoryHeld
-
-from .stage import BROKER, Call, Stage, Subscriber, answer, event, trigger
+from tests.eventing.stage import BROKER, Call, Stage, Subscriber, answer, event, trigger
 
 
 def begun(turns: dict[int, Turn]) -> set[int]:

@@ -7,8 +7,7 @@ import pytest
 from aiohttp import web
 
 from relume.config import Delivery, Destination
-
-from .stage import BROKER, Call, Stage, Subscriber, answer, event, trigger
+from tests.eventing.stage import BROKER, Call, Stage, Subscriber, answer, event, trigger
 
 TEXT = web.Response(body=b"plain", content_type="text/plain")
 

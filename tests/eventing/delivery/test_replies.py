@@ -8,8 +8,7 @@ from aiohttp import web
 from relume.config import Delivery, Destination, Exact
 from relume.eventing.envelope import Envelope, identity
 from relume.eventing.testing.memory import MemoryHeld
-
-from .stage import BROKER, Call, Stage, Subscriber, answer, event, trigger
+from tests.eventing.stage import BROKER, Call, Stage, Subscriber, answer, event, trigger
 
 ASK = (Exact({"type": "ask"}),)
 

@@ -8,8 +8,7 @@ from relume.cloudevents.event import CloudEvent
 from relume.config import Delivery
 from relume.eventing.observer import Record
 from relume.eventing.settings import EventingSettings
-
-from .stage import Stage, event, trigger
+from tests.eventing.stage import Stage, event, trigger
 
 Script = Callable[[asyncio.StreamWriter], Awaitable[None]]
 BINARY = b"ce-specversion: 1.0\r\nce-id: 2\r\nce-source: /s\r\nce-type: reply\r\n"

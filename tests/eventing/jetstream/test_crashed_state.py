@@ -16,8 +16,7 @@ from relume.eventing.event_log import StoreUnavailable
 from relume.eventing.jetstream.log import JetStreamLog
 from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.settings import EventingSettings
-
-from .stage import BROKER, event
+from tests.eventing.stage import BROKER, event
 
 EVENTS = 50
 SETTLED = 10

@@ -16,8 +16,7 @@ from relume.eventing.jetstream.disk import Disk
 from relume.eventing.jetstream.log import JetStreamLog
 from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.settings import MIB, EventingSettings
-
-from .stage import BROKER, event
+from tests.eventing.stage import BROKER, event
 
 SIZE = 32 * MIB
 DATA = bytes(100_000)

@@ -15,8 +15,8 @@ import nats.errors
 import pytest
 
 from relume.config.errors import RelumeError
+from relume.eventing.jetstream import server as nats_server
 from relume.eventing.jetstream.child import NatsUnavailable, find_binary
-from relume.eventing.jetstream.log import server as nats_server
 from relume.eventing.jetstream.server import NatsServer
 
 

@@ -9,8 +9,7 @@ from relume.eventing.registry.asyncapi import asyncapi
 from relume.eventing.registry.catalogue import Catalogue
 from relume.eventing.registry.documents import schema_file
 from relume.eventing.registry.schemas import SCHEMAS
-
-from .stage import Stage
+from tests.eventing.stage import Stage
 
 
 async def ask(method: str, path: str) -> httpx.Response:

@@ -19,7 +19,7 @@ from relume.eventing.registry.events import ANSWERS, DEAD_LETTER_REASONS, KINDS,
 from relume.eventing.registry.schemas import SCHEMAS
 from tests.vectors import vector
 
-MANIFESTS = Path(__file__).parents[2] / "eventing" / "manifests"
+MANIFESTS = Path(__file__).parents[3] / "eventing" / "manifests"
 DOCUMENT: dict[str, Any] = json.loads(json.dumps(asyncapi()))
 
 

@@ -279,7 +279,8 @@ def test_known_models_are_found_by_name_and_by_uri() -> None:
 
 def test_importing_the_store_loads_nothing_heavy() -> None:
     heavy = "{'torch', 'numpy', 'gguf', 'transformers', 'safetensors', 'kserve_storage', 'vllm'}"
-    code = f"import sys, relume.runtimes.models.store; sys.exit(str(sorted({heavy} & set(sys.modules))))"
+    found = f"str(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, relume.runtimes.models.store; sys.exit({found})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stderr.strip() == "[]"
 

@@ -3,7 +3,8 @@
 What a Trigger takes from its Broker, and what a delivery means that leaves something out, differs
 by class. Sources: knative/eventing pkg/reconciler/broker/trigger and pkg/kncloudevents/retries.go,
 eventing-kafka-broker's MergeEgressConfig, eventing-rabbitmq pkg/reconciler/trigger/trigger.go,
-eventing-natss pkg/broker/{trigger,filter}/reconciler.go. `relume.eventing.delivery.profiles` plays the same.
+eventing-natss pkg/broker/{trigger,filter}/reconciler.go.
+`relume.eventing.delivery.profiles` plays the same.
 """
 
 import json

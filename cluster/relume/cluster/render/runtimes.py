@@ -1,8 +1,8 @@
 """Relume's ClusterServingRuntimes: vLLM on NVIDIA, AMD and Intel GPUs and on a CPU.
 
 They differ in few fields, so they are built here, and runtimes/manifests holds what this makes
-(`python -m relume.cluster.render.published`). No `serving.kserve.io/server-type` annotation and none
-of KServe's own runtime names: by those KServe rewrites the image.
+(`python -m relume.cluster.render.published`). No `serving.kserve.io/server-type` annotation and
+none of KServe's own runtime names: by those KServe rewrites the image.
 """
 
 from dataclasses import dataclass

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from processes import MeasurementFailed
 
-from relume.runtimes.parent import die_with_parent
+from relume.base.parent import die_with_parent
 
 HERE = Path(__file__).resolve().parent
 PRODUCERS = 64

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.text import Text
 from servers import vllm_version
 
+from relume.base.version import version
 from relume.cli.screen import Screen
-from relume.config.version import version
 
 CHART_WIDTH = 110
 

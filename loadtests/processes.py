@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-from relume.config.errors import RelumeError
-from relume.runtimes.parent import die_with_parent
+from relume.base.errors import RelumeError
+from relume.base.parent import die_with_parent
 
 #: Seconds from SIGTERM to SIGKILL.
 GRACE_S = 15.0

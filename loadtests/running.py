@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from relume.base.errors import RelumeError
 from relume.cli.screen import Screen
-from relume.config.errors import RelumeError
 
 INTERRUPTED_EXIT = 130
 

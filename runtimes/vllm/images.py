@@ -75,7 +75,7 @@ def main(arguments: list[str]) -> int:
         names = ", ".join(_ENGINES)
         print(f"images: nothing here can build: none of {names} is there and runs", file=sys.stderr)
         return 1
-    said = "from relume.config.version import version as v; print(v())"
+    said = "from relume.base.version import version as v; print(v())"
     version = _said(ROOT, [sys.executable, "-c", said]) or "unknown"
     revision = commit(ROOT)
     for one in chosen:

@@ -11,16 +11,16 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from relume.base.clock import Clock
+from relume.base.testing import VirtualClock
 from relume.cli.main import run
 from relume.cloudevents.event import CloudEvent
 from relume.config import Broker, Destination, Plan, Trigger
-from relume.eventing.clock import Clock
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import BrokerKey, ClosableLog, DiskFull
 from relume.eventing.observer import Observer
 from relume.eventing.plane import EventingPlane
 from relume.eventing.settings import EventingSettings
-from relume.eventing.testing.clock import VirtualClock
 from relume.eventing.testing.memory import MemoryLog
 from relume.plane.control import Control
 from relume.plane.ports import listen, url_of

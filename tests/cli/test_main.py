@@ -11,8 +11,8 @@ from types import ModuleType
 import click
 import pytest
 
+from relume.base.errors import InvalidManifest, RelumeError
 from relume.cli import main as cli_main
-from relume.config.errors import InvalidManifest, RelumeError
 
 HEAVY = {"vllm", "torch", "kserve", "kubernetes", "transformers", "fastapi", "nats", "httpx"}
 COMMANDS = [name for commands in cli_main.SECTIONS.values() for name in commands]

@@ -5,8 +5,8 @@ from textwrap import indent
 
 import pytest
 
+from relume.base.errors import InvalidManifest
 from relume.config import Plan, load
-from relume.config.errors import InvalidManifest
 
 HERE = "# <-"  # marks the line that an error must name
 

@@ -9,8 +9,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from relume.base.errors import InvalidInput, InvalidManifest
 from relume.config import Plan, load
-from relume.config.errors import InvalidInput, InvalidManifest
 from tests.mutations import Place, changed, places
 
 from .manifests import broker, service, together, trigger

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from relume.base.errors import InvalidInput, InvalidManifest
 from relume.config import load
-from relume.config.errors import InvalidInput, InvalidManifest
 
 from .manifests import HERE, broker, refused, service, together, trigger
 

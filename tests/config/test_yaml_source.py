@@ -5,8 +5,8 @@ from textwrap import indent
 
 import pytest
 
+from relume.base.errors import InvalidInput, InvalidManifest
 from relume.config import load
-from relume.config.errors import InvalidInput, InvalidManifest
 from relume.config.yaml_source import documents
 
 from .manifests import HERE, broker, load_text, refused, service

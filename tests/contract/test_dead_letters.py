@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
+from relume.base.clock import SystemClock
 from relume.cloudevents.event import CloudEvent
-from relume.eventing.clock import SystemClock
 from relume.eventing.dead_letters import Letter, NoSuchDeadLetter, UnknownTrigger, redrive
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import BrokerKey, ClosableLog, StoreUnavailable

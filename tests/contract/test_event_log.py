@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from relume.base.clock import SystemClock
 from relume.cloudevents.event import CloudEvent
-from relume.eventing.clock import SystemClock
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import BrokerKey, ClosableLog, Cursor, EventTooLarge, Held
 from relume.eventing.jetstream.log import JetStreamLog

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from relume.base.clock import SystemClock
 from relume.cloudevents.event import CloudEvent
-from relume.eventing.clock import SystemClock
 from relume.eventing.delivery.decision import DeadLetter, dead_letter_event
 from relume.eventing.delivery.policy import DeliveryPolicy
 from relume.eventing.envelope import Envelope

@@ -151,8 +151,9 @@ def all_points() -> list[str]:
     assert package is not None
     found: list[str] = []
     for folder in cast("list[str]", package.submodule_search_locations):
-        for file in sorted(Path(folder).glob("*.py")):
-            rewriter = _Rewriter(f"{PACKAGE}.{file.stem}")
+        for file in sorted(Path(folder).rglob("*.py")):
+            module = ".".join(file.relative_to(folder).with_suffix("").parts)
+            rewriter = _Rewriter(f"{PACKAGE}.{module}")
             rewriter.visit(ast.parse(file.read_text()))
             found += rewriter.points
     return found

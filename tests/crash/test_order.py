@@ -9,8 +9,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from relume.base.clock import SystemClock
 from relume.config import Delivery
-from relume.eventing.clock import SystemClock
 from relume.eventing.jetstream.log import JetStreamLog
 from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.settings import EventingSettings

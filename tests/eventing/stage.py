@@ -8,17 +8,17 @@ import httpx
 import nats
 from aiohttp import web
 
+from relume.base.clock import Clock
+from relume.base.testing import VirtualClock
 from relume.cloudevents.event import CloudEvent
 from relume.cloudevents.http import Mode, decode, encode
 from relume.config import Broker, Delivery, Destination, Plan, Trigger
-from relume.eventing.clock import Clock
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import BrokerKey, ClosableLog
 from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.observer import Observer, Record, Subscription
 from relume.eventing.plane import EventingPlane
 from relume.eventing.settings import EventingSettings
-from relume.eventing.testing.clock import VirtualClock
 from relume.eventing.testing.memory import MemoryLog
 
 BROKER = BrokerKey("default", "b")

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import pytest
 
+from relume.base.clock import SystemClock
 from relume.cloudevents.event import CloudEvent
-from relume.eventing.clock import SystemClock
 from relume.eventing.dead_letters import redrive
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import BrokerKey

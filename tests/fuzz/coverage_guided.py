@@ -13,7 +13,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["relume.eventing", "relume.config.errors"]):
+with atheris.instrument_imports(include=["relume.eventing", "relume.base.errors"]):
     from relume.cloudevents.event import CloudEvent
     from relume.cloudevents.http import Mode, encode, encode_batch
     from tests.fuzz.door import Door

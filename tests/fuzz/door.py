@@ -7,9 +7,9 @@ from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from relume.base.clock import SystemClock
 from relume.cloudevents.event import canonical
 from relume.cloudevents.http import Mode, decode, encode
-from relume.eventing.clock import SystemClock
 from relume.eventing.envelope import Envelope, identity
 from relume.eventing.event_log import BrokerKey, EventLog, EventTooLarge
 from relume.eventing.ingress import Ingress

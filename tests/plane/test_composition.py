@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 
+from relume.base.errors import InvalidInput, InvalidManifest
 from relume.cli.wording import events_of, target
 from relume.config import (
     All,
@@ -28,7 +29,6 @@ from relume.config import (
     Suffix,
     Trigger,
 )
-from relume.config.errors import InvalidInput, InvalidManifest
 from relume.plane.capacity import Capacity
 from relume.plane.destinations import Destinations
 from relume.plane.errors import PortTaken, RuntimeMissing

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from relume.config.errors import InvalidInput
+from relume.base.errors import InvalidInput
 from relume.runtimes import devices, launcher
 from relume.runtimes.devices import DeviceMissing, expected, parallel_flags, require, told
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from relume.base.testing import VirtualClock
 from relume.config import Autoscaling, InferenceService
-from relume.eventing.testing.clock import VirtualClock
 from relume.serving.plane import ServingPlane
 from relume.serving.settings import ServingSettings
 

@@ -6,7 +6,7 @@ import socket
 import sys
 from pathlib import Path
 
-from relume.config.errors import RelumeError
+from relume.base.errors import RelumeError
 from relume.serving.predictor import Origin, Predictor, PredictorSpec
 
 PROGRAM = Path(__file__).with_name("fake_predictor.py")

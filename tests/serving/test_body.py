@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from relume.eventing.testing.clock import settle
+from relume.base.testing import settle
 from relume.serving.body import RequestBody
 from relume.serving.errors import BodyTooLarge
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from relume.eventing.testing.clock import settle
+from relume.base.testing import settle
 
 from .conftest import Autoscaling, Staging, service
 from .virtual import eventually

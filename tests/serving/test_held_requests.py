@@ -6,7 +6,7 @@ import json
 import pytest
 from aiohttp import web
 
-from relume.eventing.testing.clock import settle
+from relume.base.testing import settle
 
 from .conftest import Staging, service
 from .virtual import eventually

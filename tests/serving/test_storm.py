@@ -6,7 +6,7 @@ import random
 import pytest
 from aiohttp import web
 
-from relume.eventing.testing.clock import settle
+from relume.base.testing import settle
 
 from .conftest import Autoscaling, Stage, Staging, service
 from .conversation import Conversation

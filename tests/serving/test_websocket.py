@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from aiohttp import WSMsgType, web
 
-from relume.eventing.testing.clock import settle
+from relume.base.testing import settle
 from relume.serving.app import App
 from relume.serving.errors import PredictorFailed
 

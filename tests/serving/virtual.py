@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from relume.config.errors import RelumeError
+from relume.base.errors import RelumeError
 from relume.serving.predictor import Origin, Predictor, PredictorSpec
 
 

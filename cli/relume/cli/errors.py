@@ -10,7 +10,7 @@ RelumeError
     └── BadUsage  options or an event file are wrong (2)
 """
 
-from relume.config.errors import InvalidInput, RelumeError
+from relume.base.errors import InvalidInput, RelumeError
 
 
 class NoPlane(RelumeError):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import click
 
-from relume.config.errors import RelumeError
+from relume.base.errors import RelumeError
 
 INTERRUPTED_EXIT = 130
 
@@ -64,7 +64,7 @@ class LazyGroup(click.Group):
 
 def _show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        from relume.config.version import version
+        from relume.base.version import version
 
         click.echo(f"relume {version()}")
         ctx.exit()

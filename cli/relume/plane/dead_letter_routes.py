@@ -17,8 +17,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from relume.base.errors import RelumeError
 from relume.cloudevents import json_format
-from relume.config.errors import RelumeError
 from relume.eventing.dead_letters import (
     DeadLetters,
     Letter,

@@ -1,7 +1,7 @@
 """Where a Trigger's subscriber or a dead letter sink is on this machine."""
 
+from relume.base.errors import InvalidInput
 from relume.config import Destination
-from relume.config.errors import InvalidInput
 
 
 class Destinations:

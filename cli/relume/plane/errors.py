@@ -6,7 +6,7 @@ RelumeError
 └── RuntimeMissing  vLLM is not installed (1)
 """
 
-from relume.config.errors import RelumeError
+from relume.base.errors import RelumeError
 
 
 class PortTaken(RelumeError):

@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relume.base.version import version
 from relume.config import Broker, InferenceService, Plan
-from relume.config.version import version
 from relume.eventing.jetstream.child import Fsync
 from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.observer import Observer

@@ -2,8 +2,8 @@
 
 import importlib.util
 
+from relume.base.errors import InvalidManifest
 from relume.config import InferenceService, Plan
-from relume.config.errors import InvalidManifest
 from relume.plane.errors import RuntimeMissing
 from relume.runtimes.models.errors import ModelMissing
 from relume.runtimes.models.store import ModelStore

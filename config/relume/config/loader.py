@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from relume.config.errors import InvalidInput
+from relume.base.errors import InvalidInput
 from relume.config.eventing import Broker, Trigger
 from relume.config.fields import Resource
 from relume.config.metadata import read_head

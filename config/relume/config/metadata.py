@@ -1,6 +1,6 @@
 """The head of every manifest: which kind it is, its name, its annotations."""
 
-from relume.config.errors import InvalidManifest
+from relume.base.errors import InvalidManifest
 from relume.config.fields import Fields, Resource, did_you_mean
 from relume.config.names import namespace_name, resource_name, service_name
 from relume.config.nodes import Node, Table

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from relume.config.errors import InvalidManifest
+from relume.base.errors import InvalidManifest
 from relume.config.services import Origin
 
 Kind = Literal["string", "integer", "number", "boolean", "null"]

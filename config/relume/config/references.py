@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from relume.config.errors import InvalidManifest
+from relume.base.errors import InvalidManifest
 from relume.config.eventing import Broker, Delivery, Destination, Trigger
 from relume.config.fields import Resource, did_you_mean
 from relume.config.nodes import Node, Table

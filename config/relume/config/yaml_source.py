@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from relume.config.errors import InvalidInput, InvalidManifest
+from relume.base.errors import InvalidInput, InvalidManifest
 from relume.config.nodes import Items, Kind, Node, Scalar, Table
 
 _LARGEST = 3 << 20  # bytes; the API server takes no larger request either

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
+from relume.base.clock import Clock
+from relume.base.errors import InvalidInput
 from relume.cloudevents.event import CloudEvent
-from relume.config.errors import InvalidInput
-from relume.eventing.clock import Clock
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import BrokerKey
 from relume.eventing.observer import Observer, Record

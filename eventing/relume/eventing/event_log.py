@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from relume.config.errors import RelumeError
+from relume.base.errors import RelumeError
 from relume.eventing.envelope import Envelope
 
 if TYPE_CHECKING:

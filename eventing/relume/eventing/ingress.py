@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from relume.base.clock import Clock
 from relume.cloudevents.event import CloudEvent, InvalidEvent
 from relume.cloudevents.http import BATCH_TYPE, STRUCTURED_TYPE, Mode, decode, mode_of
-from relume.eventing.clock import Clock
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import (
     BrokerFull,

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from starlette.types import Receive, Scope
 
+from relume.base.errors import RelumeError
 from relume.cloudevents.http import Headers
-from relume.config.errors import RelumeError
 from relume.eventing.event_log import EventTooLarge
 
 # What a Knative Broker passes on from producer to subscriber.

@@ -5,8 +5,8 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
+from relume.base.clock import Clock, SystemClock
 from relume.config import Broker, Destination, Plan, Ref, Trigger
-from relume.eventing.clock import Clock, SystemClock
 from relume.eventing.dead_letters import DeadLetters
 from relume.eventing.delivery.courier import Courier
 from relume.eventing.delivery.dispatcher import Dispatcher

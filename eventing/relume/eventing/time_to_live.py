@@ -7,8 +7,8 @@ the Broker, so that a subscriber which answers its own answers ends some day; no
 
 from datetime import datetime
 
+from relume.base.errors import InvalidInput
 from relume.cloudevents.event import CloudEvent
-from relume.config.errors import InvalidInput
 
 TTL = "knativebrokerttl"
 MAX_TTL = 255

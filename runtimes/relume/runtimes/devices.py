@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from relume.config.errors import InvalidInput, RelumeError
+from relume.base.errors import InvalidInput, RelumeError
 from relume.runtimes.settings import mentions, model_folder
 
 logger = logging.getLogger("relume.runtimes")

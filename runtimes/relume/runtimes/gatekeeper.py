@@ -17,8 +17,8 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
-from relume.runtimes.error_body import RETRY_AFTER_S, error_body
-from relume.runtimes.parent import die_with_parent
+from relume.base.error_body import RETRY_AFTER_S, error_body
+from relume.base.parent import die_with_parent
 from relume.runtimes.phases import Phases
 
 LIVENESS = frozenset({"/livez", "/v2/health/live"})

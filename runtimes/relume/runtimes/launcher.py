@@ -22,10 +22,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from relume.config.errors import RelumeError
+from relume.base.errors import RelumeError
+from relume.base.parent import die_with_parent
 from relume.runtimes import devices, handover, internals
 from relume.runtimes.gatekeeper import Gatekeeper
-from relume.runtimes.parent import die_with_parent
 from relume.runtimes.phases import PROCESS, monotonic_ms
 from relume.runtimes.settings import apply_environment, with_defaults
 

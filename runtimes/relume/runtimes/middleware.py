@@ -22,11 +22,11 @@ from datetime import UTC, datetime
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from relume.base.error_body import RETRY_AFTER_S, error_body
 from relume.cloudevents.event import CloudEvent, InvalidEvent
 from relume.cloudevents.http import Mode, decode, encode, mode_of
 from relume.runtimes.calls import Call, Unanswerable, call_for
 from relume.runtimes.drain import IN_FLIGHT, is_draining
-from relume.runtimes.error_body import RETRY_AFTER_S, error_body
 from relume.runtimes.outcomes import ENGINE_FAILED, body_of
 from relume.runtimes.phases import PROCESS, monotonic_ms
 from relume.runtimes.replies import (

@@ -6,7 +6,7 @@
         predictor = await launcher.start(argv=["--model", …], env={…}, log_path=…)
         status = await predictor.wait()
 
-All of them end with this process, however it ends (`relume.runtimes.parent`).
+All of them end with this process, however it ends (`relume.base.parent`).
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from relume.config.errors import RelumeError
+from relume.base.errors import RelumeError
 from relume.runtimes.phases import monotonic_ms
 
 log = logging.getLogger(__name__)

@@ -21,8 +21,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from relume.base.parent import die_with_parent
 from relume.runtimes import internals
-from relume.runtimes.parent import die_with_parent
 from relume.runtimes.phases import PROCESS, monotonic_ms
 
 _MAX_REQUEST = 1 << 20

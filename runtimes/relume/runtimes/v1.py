@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from relume.runtimes.error_body import RETRY_AFTER_S, error_body
+from relume.base.error_body import RETRY_AFTER_S, error_body
 from relume.runtimes.tasks import TaskFailed, run_task
 
 

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from relume.config.version import version
+from relume.base.version import version
 from relume.runtimes.tasks import TaskFailed, run_task
 from relume.runtimes.v1 import failed
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
-from relume.eventing.clock import Clock
+from relume.base.clock import Clock
 from relume.serving.asgi import RawHeaders, Receive, Scope, Send, header, respond
 from relume.serving.body import RequestBody
 from relume.serving.cutoff import Cut, Cutoff

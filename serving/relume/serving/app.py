@@ -2,7 +2,7 @@
 
 import aiohttp
 
-from relume.eventing.clock import Clock
+from relume.base.clock import Clock
 from relume.serving import openai
 from relume.serving.activator import Exchange
 from relume.serving.asgi import Receive, Scope, Send, respond

@@ -15,7 +15,7 @@ RelumeError
 import json
 import math
 
-from relume.config.errors import RelumeError
+from relume.base.errors import RelumeError
 
 Header = tuple[bytes, bytes]
 JSON: Header = (b"content-type", b"application/json")

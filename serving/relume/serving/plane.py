@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from relume.base.clock import Clock, SystemClock
 from relume.config import InferenceService
-from relume.eventing.clock import Clock, SystemClock
 from relume.serving.app import App
 from relume.serving.ledger import Ledger
 from relume.serving.predictor import PredictorLauncher

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import aiohttp
 
-from relume.config.errors import RelumeError
-from relume.eventing.clock import Clock
+from relume.base.clock import Clock
+from relume.base.errors import RelumeError
 from relume.serving.ledger import ColdStart, Ledger, Outcome
 from relume.serving.predictor import Predictor, PredictorLauncher, PredictorSpec
 from relume.serving.probe import Probe

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from relume.base.clock import Timer
 from relume.config import InferenceService
-from relume.eventing.clock import Timer
 from relume.serving import revision as rev
 from relume.serving import spec
 from relume.serving.errors import PlaneStopping, PredictorFailed

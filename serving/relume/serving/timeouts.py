@@ -7,7 +7,7 @@ knative/serving pkg/http/handler/timeout.go.
 
 from dataclasses import dataclass
 
-from relume.eventing.clock import Clock, Timer
+from relume.base.clock import Clock, Timer
 from relume.serving.cutoff import Cut, Cutoff
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import aiohttp
 
-from relume.eventing.clock import Clock
+from relume.base.clock import Clock
 from relume.serving.asgi import Receive, Scope, Send
 from relume.serving.cutoff import Cut, Cutoff
 from relume.serving.errors import (

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from relume.base.errors import InvalidManifest
 from relume.config import load
-from relume.config.errors import InvalidManifest
 from tests.config.manifests import broker, service, together
 from tests.vectors import VECTORS, vector
 

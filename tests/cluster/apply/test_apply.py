@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from relume.base.errors import InvalidInput
 from relume.cluster.apply.api import KubernetesApi, Unreachable
 from relume.cluster.apply.applying import Choices, apply
 from relume.cluster.apply.manifests import Manifest, Source, read_source
@@ -16,7 +17,6 @@ from relume.cluster.apply.unschedulable import is_about_devices
 from relume.cluster.apply.waiting import NotReady, ReadyWithoutDevice
 from relume.cluster.apply.writer import Writer
 from relume.cluster.render import Options
-from relume.config.errors import InvalidInput
 
 from . import world
 from .cluster import POLICY_PATH, Cluster

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def outcome(kubeconfig: Path, *names: str, image: str | None = None) -> str:
-    files = [f"tests/cluster/test_{name}.py" for name in names]
+    files = [f"tests/cluster/live/test_{name}.py" for name in names]
     words = [
         sys.executable,
         "-m",

@@ -10,11 +10,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relume.base.errors import InvalidInput
 from relume.cluster.claims import documents
 from relume.cluster.claims.explain import explain
 from relume.cluster.claims.lints import lint
 from relume.cluster.claims.size_request import SizeRequest
-from relume.config.errors import InvalidInput
 from tests.cluster.claims.building import INVENTORIES, document
 
 ROOT = Path(__file__).parents[3]

@@ -10,9 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relume.base.errors import InvalidInput, InvalidManifest
 from relume.cluster.claims import documents, kubectl_yaml, quantity
 from relume.cluster.claims.explain import explain
-from relume.config.errors import InvalidInput, InvalidManifest
 from tests.cluster.claims.building import (
     INVENTORIES,
     Json,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from relume.base.errors import InvalidInput, InvalidManifest
 from relume.cluster.claims import size_wording
 from relume.cluster.claims.architecture import architecture
 from relume.cluster.claims.documents import Document
@@ -15,7 +16,6 @@ from relume.cluster.claims.parameters import count
 from relume.cluster.claims.serving_flags import flags, whole
 from relume.cluster.claims.size_request import SizeRequest
 from relume.cluster.claims.sizing import Sizing, splits
-from relume.config.errors import InvalidInput, InvalidManifest
 from tests.cluster.claims.building import Json
 from tests.cluster.claims.published_models import MODELS, Published, shape
 

@@ -2,11 +2,11 @@
 
 import pytest
 
+from relume.base.errors import InvalidManifest
 from relume.cluster.claims.claim_fields import Claim
 from relume.cluster.claims.claim_fields import device_class as read_class
 from relume.cluster.claims.classes import Classes
 from relume.cluster.claims.workloads import Unit, units
-from relume.config.errors import InvalidManifest
 from tests.cluster.claims.building import Json, claim, device_class, document, request
 
 IMPLICIT = "deviceclass.resource.kubernetes.io/"

@@ -19,7 +19,7 @@ from relume.cluster.claims.matching import Matcher
 from relume.cluster.claims.presets import presets
 
 ROOT = Path(__file__).parents[3]
-PAGE = ROOT / "config" / "CLAIMS.md"
+PAGE = ROOT / "cluster" / "CLAIMS.md"
 INVENTORIES = sorted((Path(__file__).parent / "inventories").glob("*.yaml"))
 _BLOCK = re.compile(r"```console\n\$ (relume claims [^\n]*)\n.*?```", re.DOTALL)
 _TABLE = re.compile(r"<!-- presets -->\n.*?<!-- end -->", re.DOTALL)

@@ -44,9 +44,9 @@ def test_the_samples_have_nothing_worse_than_notes() -> None:
 
 
 def test_the_page_has_a_section_for_every_reason() -> None:
-    script = ROOT / "config" / "doctor_page.py"
+    script = ROOT / "cluster" / "doctor_page.py"
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
-    page = (ROOT / "config" / "DOCTOR.md").read_text()
+    page = (ROOT / "cluster" / "DOCTOR.md").read_text()
     assert done.stdout == page, "run: make schemas"
     assert all(f"\n## {reason}\n" in page for reason in REASONS)
 
@@ -332,7 +332,7 @@ def test_the_lints_of_claims_are_said_at_their_document(tmp_path: Path) -> None:
 
 
 def test_every_reason_of_the_lints_is_in_the_catalogue() -> None:
-    table = (ROOT / "config" / "CLAIMS.md").read_text().split("## Lints")[1]
+    table = (ROOT / "cluster" / "CLAIMS.md").read_text().split("## Lints")[1]
     words = re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE)
     assert len(words) >= 7
     assert set(words) <= REASONS.keys()

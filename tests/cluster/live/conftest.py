@@ -1,6 +1,6 @@
 """A real cluster: the one in KUBECONFIG, and nothing where there is none.
 
-    KUBECONFIG=… RELUME_TEST_IMAGE=REPOSITORY@sha256:… pytest -m cluster tests/cluster
+    KUBECONFIG=… RELUME_TEST_IMAGE=REPOSITORY@sha256:… pytest -m cluster tests/cluster/live
 
 Everything is made in a namespace of its own that goes at the end, but for what has none:
 DeviceClasses, runtimes, a policy. Those go too, if the tests made them. RELUME_TEST_IMAGE is the

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from relume.base.errors import InvalidInput
 from relume.cluster.render import Rendering
 from relume.cluster.render.folder import write
 from relume.cluster.rendered import MARKER
-from relume.config.errors import InvalidInput
 
 
 def rendering(**files: str) -> Rendering:

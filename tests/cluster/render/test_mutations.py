@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
+from relume.base.errors import InvalidInput, InvalidManifest
 from relume.cluster.render import Options, render
-from relume.config.errors import InvalidInput, InvalidManifest
 from tests.cluster.render.cases import GPU_SAMPLES
 from tests.mutations import changed, places
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from relume.base.errors import InvalidInput, InvalidManifest
 from relume.cluster.render import Images, Options
 from relume.cluster.render.images import read_images
 from relume.cluster.render.runtimes import RUNTIMES
 from relume.config import load
-from relume.config.errors import InvalidInput, InvalidManifest
 from relume.config.model import RUNTIMES as MODEL_RUNTIMES
 from tests.cluster.render.cases import GPU_SAMPLES
 from tests.cluster.render.rendering import GPU, broker, find, limits, render_text, service, trigger

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from relume.base.errors import InvalidManifest
 from relume.cluster.render import Options
-from relume.config.errors import InvalidManifest
 from tests.cluster.render.rendering import GPU, broker, find, limits, render_text, service, trigger
 
 MODEL = "spec.predictor.model"

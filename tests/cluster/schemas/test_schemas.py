@@ -13,7 +13,7 @@ from relume.config.yaml_source import documents
 from tests.vectors import vector
 
 ROOT = Path(__file__).parents[3]
-TABLES = ROOT / "config/relume/config/schemas/data"
+TABLES = ROOT / "cluster/relume/cluster/schemas/data"
 
 
 def findings(folder: Path, text: str) -> list[tuple[str, str]]:
@@ -29,7 +29,7 @@ def judged(folder: Path, text: str) -> tuple[Finding, ...]:
 
 def test_the_tables_are_what_the_script_makes_of_the_published_crds(tmp_path: Path) -> None:
     crds = vector("crds/knative-serving/service.yaml").parents[1]
-    script = ROOT / "config" / "schemas.py"
+    script = ROOT / "cluster" / "schemas.py"
     subprocess.run([sys.executable, str(script), str(crds), str(tmp_path)], check=True)
     made = {file.name: file.read_text() for file in tmp_path.iterdir()}
     assert made == {file.name: file.read_text() for file in TABLES.iterdir()}

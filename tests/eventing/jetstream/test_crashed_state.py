@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from relume.eventing.clock import SystemClock
+from relume.base.clock import SystemClock
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import StoreUnavailable
 from relume.eventing.jetstream.log import JetStreamLog

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from relume.eventing.clock import SystemClock
+from relume.base.clock import SystemClock
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import DiskFull, StoreUnavailable
 from relume.eventing.jetstream.disk import Disk

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from relume.eventing.clock import SystemClock
+from relume.base.clock import SystemClock
+from relume.base.testing import VirtualClock
 from relume.eventing.dead_letters import redrive
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import StoreUnavailable
 from relume.eventing.jetstream.log import JetStreamLog
 from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.settings import EventingSettings
-from relume.eventing.testing.clock import VirtualClock
 from tests.eventing.stage import BROKER, event
 
 SETTINGS = EventingSettings()

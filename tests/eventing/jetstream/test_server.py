@@ -14,7 +14,7 @@ import nats
 import nats.errors
 import pytest
 
-from relume.config.errors import RelumeError
+from relume.base.errors import RelumeError
 from relume.eventing.jetstream import server as nats_server
 from relume.eventing.jetstream.child import NatsUnavailable, find_binary
 from relume.eventing.jetstream.server import NatsServer

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from relume.config.errors import InvalidInput
+from relume.base.errors import InvalidInput
 from relume.runtimes.models import store as store_module
 from relume.runtimes.models.errors import ModelMissing, ModelNotPrepared
 from relume.runtimes.models.known import KNOWN_MODELS, KnownModel, known_model

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relume.config.errors import InvalidInput
+from relume.base.errors import InvalidInput
 from relume.config.fields import did_you_mean
 from relume.config.nodes import Table
 from relume.config.yaml_source import documents

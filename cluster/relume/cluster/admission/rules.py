@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from relume.base.errors import InvalidManifest
 from relume.cluster.admission import core, devices, eventing, policies
 from relume.cluster.admission.cluster import Cluster
 from relume.cluster.admission.judge import Judge, child, content
@@ -21,7 +22,6 @@ from relume.cluster.reasons import REASONS
 from relume.cluster.schemas import known_kinds, schema
 from relume.cluster.schemas.check import check_shape
 from relume.cluster.schemas.prune import pruned
-from relume.config.errors import InvalidManifest
 from relume.config.fields import did_you_mean
 from relume.config.nodes import Node, Table
 

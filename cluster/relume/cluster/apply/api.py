@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlencode
 
-from relume.config.errors import RelumeError
+from relume.base.errors import RelumeError
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from relume.base.errors import InvalidInput
 from relume.cluster.apply.api import Answer, ClusterApi, Forbidden
 from relume.cluster.apply.clock import Pace
 from relume.cluster.apply.manifests import SERVICES, Manifest, Source
@@ -14,7 +15,6 @@ from relume.cluster.apply.settings import SettingsMissing, missing_settings
 from relume.cluster.apply.waiting import Waiting
 from relume.cluster.apply.writer import Writer
 from relume.cluster.render.runtimes import NO_IMAGE
-from relume.config.errors import InvalidInput
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import yaml
 
+from relume.base.errors import InvalidInput
 from relume.cluster.apply.parts import text
 from relume.cluster.claims.documents import Document, read
 from relume.cluster.render import Note, Options, Rendering, render
 from relume.cluster.rendered import base_files, cluster_files, is_rendered
-from relume.config.errors import InvalidInput
 from relume.config.loader import manifest_files
 
 _BUILD = ("Kustomization", "Component")

@@ -6,6 +6,7 @@ revision's is sent as a dry run until it comes back with its claim. API servers 
 learn of a policy each by itself: several answers in a row must show it.
 """
 
+from relume.base.errors import RelumeError
 from relume.cluster.apply.api import ClusterApi, Json
 from relume.cluster.apply.clock import Pace
 from relume.cluster.apply.manifests import Manifest
@@ -13,7 +14,6 @@ from relume.cluster.apply.parts import objects, text
 from relume.cluster.apply.progress import Progress
 from relume.cluster.render.policy import CLAIM, REVISION, TEMPLATE
 from relume.cluster.render.runtimes import CONTAINER
-from relume.config.errors import RelumeError
 
 _IN_A_ROW = 3
 _EVERY_S = 1.0

@@ -3,10 +3,10 @@
 import re
 from dataclasses import dataclass
 
+from relume.base.errors import RelumeError
 from relume.cluster.apply.api import Answer
 from relume.cluster.apply.manifests import Manifest
 from relume.cluster.apply.parts import objects, text
-from relume.config.errors import RelumeError
 
 # Where the words of a refusal have the field, first those of server-side apply itself.
 _FIELDS = (

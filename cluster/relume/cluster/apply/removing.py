@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from relume.base.errors import RelumeError
 from relume.cluster.apply.api import Forbidden, Json
 from relume.cluster.apply.clock import Pace
 from relume.cluster.apply.manifests import Manifest, Source
@@ -11,7 +12,6 @@ from relume.cluster.apply.progress import Progress
 from relume.cluster.apply.refusals import refusal
 from relume.cluster.apply.waiting import NotReady
 from relume.cluster.apply.writer import Writer, ours
-from relume.config.errors import RelumeError
 
 _EVERY_S = 1.0
 _SERVICES = "/apis/serving.kserve.io/v1beta1/inferenceservices"

@@ -8,10 +8,10 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from relume.base.errors import RelumeError
 from relume.cluster.apply.api import ClusterApi, Forbidden
 from relume.cluster.apply.manifests import Manifest
 from relume.cluster.apply.parts import part, table, text
-from relume.config.errors import RelumeError
 
 _GRACE = ("spec", "template", "spec", "terminationGracePeriodSeconds")
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from relume.base.errors import RelumeError
 from relume.cluster.apply.api import ClusterApi, Forbidden, Json
 from relume.cluster.apply.devices import claims_of
 from relume.cluster.apply.parts import text
 from relume.cluster.claims.claim_fields import Ask, Claim
 from relume.cluster.claims.documents import Document
 from relume.cluster.claims.explain import Report, explain
-from relume.config.errors import RelumeError
 from relume.config.nodes import Node
 
 _DRA = "/apis/resource.k8s.io"

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from relume.base.errors import RelumeError
 from relume.cluster.apply.api import ClusterApi, Unreachable
 from relume.cluster.apply.clock import Pace
 from relume.cluster.apply.devices import need_of
@@ -11,7 +12,6 @@ from relume.cluster.apply.observing import PodView, View, observe
 from relume.cluster.apply.parts import condition, is_ready, objects, table, text
 from relume.cluster.apply.progress import Progress, Tone
 from relume.cluster.apply.unschedulable import NotExplained, explain_pod, is_about_devices
-from relume.config.errors import RelumeError
 
 _EVERY_S = 2.0
 # By then KServe and Knative have made a Revision of a change, and older pods are known as such.

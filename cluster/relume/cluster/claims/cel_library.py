@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from relume.base.errors import RelumeError
 from relume.cluster.claims import quantity, versions
 from relume.cluster.claims.quantity import Quantity
-from relume.config.errors import RelumeError
 
 if TYPE_CHECKING:
     from cel_expr_python.cel import Env

@@ -11,8 +11,8 @@ from pathlib import Path
 import orjson
 import yaml
 
+from relume.base.errors import InvalidInput, InvalidManifest
 from relume.cluster.claims import kubectl_yaml
-from relume.config.errors import InvalidInput, InvalidManifest
 from relume.config.nodes import Items, Node, Scalar, Table
 
 Step = str | int

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
+from relume.base.errors import InvalidInput
 from relume.cluster.claims.cel_library import environment, of_quantity, of_version
 from relume.cluster.claims.devices import Attribute, Device, split
-from relume.config.errors import InvalidInput
 
 if TYPE_CHECKING:
     from cel_expr_python.cel import Expression

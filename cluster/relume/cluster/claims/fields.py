@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from relume.base.errors import InvalidManifest
 from relume.cluster.claims import quantity
 from relume.cluster.claims.documents import Document, Step, Steps
 from relume.cluster.claims.quantity import Quantity
-from relume.config.errors import InvalidManifest
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from relume.base.errors import InvalidInput
 from relume.cluster.claims.documents import Document
 from relume.cluster.claims.fields import Field
-from relume.config.errors import InvalidInput
 
 # vLLM's flags and their short forms, by the name that they have here.
 _FLAGS: Mapping[str, str] = {

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from relume.base.errors import InvalidInput
 from relume.cluster.claims import documents
 from relume.cluster.claims.architecture import architecture
 from relume.cluster.claims.fields import Field
@@ -12,7 +13,6 @@ from relume.cluster.claims.model_shape import DTYPE_BYTES, Architecture
 from relume.cluster.claims.serving_flags import whole
 from relume.cluster.claims.sizing import UTILIZATION, Demand, Sizing, size
 from relume.cluster.claims.weights import Quantization, Weights, from_files, from_shape
-from relume.config.errors import InvalidInput
 
 CONCURRENCY = 8
 """Sequences of full context when nobody says how many."""

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from relume.base.errors import InvalidInput
 from relume.cluster.claims.kv_cache import BLOCK, KvCache, kv_cache
 from relume.cluster.claims.model_shape import DTYPE_BYTES, Architecture
 from relume.cluster.claims.parameters import per_layer_io
 from relume.cluster.claims.presets import Preset, presets
 from relume.cluster.claims.weights import Weights
-from relume.config.errors import InvalidInput
 
 UTILIZATION = 0.92
 """vLLM's default share of a device's memory (`--gpu-memory-utilization`)."""

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from relume.base.errors import InvalidInput
 from relume.cluster.claims.fields import Field
 from relume.cluster.claims.model_shape import DTYPE_BYTES, Architecture
 from relume.cluster.claims.parameters import count
-from relume.config.errors import InvalidInput
 
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 _STORED = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2}

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
+from relume.base.errors import InvalidManifest
 from relume.cluster.admission.judge import content
 from relume.cluster.doctor.graph import Numbered, models
 from relume.cluster.findings import Finding
-from relume.config.errors import InvalidManifest
 
 _KINDS = ("DeviceClass", "ResourceClaim", "ResourceClaimTemplate", "ResourceSlice")
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from relume.base.errors import InvalidInput, InvalidManifest
 from relume.cluster.admission.judge import child, content
 from relume.cluster.findings import Finding
 from relume.cluster.reasons import REASONS
 from relume.cluster.rendered import with_renderings
-from relume.config.errors import InvalidInput, InvalidManifest
 from relume.config.loader import manifest_files
 from relume.config.nodes import Node
 from relume.config.yaml_source import documents

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from relume.base.errors import InvalidInput
 from relume.cluster.admission import Cluster
 from relume.cluster.admission.cluster import settings_of
 from relume.cluster.admission.judge import child
 from relume.cluster.doctor.files import FileDocument
 from relume.cluster.findings import Finding
-from relume.config.errors import InvalidInput
 from relume.config.nodes import Table
 
 _NAMESPACES = ("knative-serving", "knative-eventing", "kserve")

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from relume.base.errors import InvalidInput
 from relume.cluster.render import rules
 from relume.cluster.render.book import Book
 from relume.cluster.render.brokers import class_of, render_broker
@@ -16,7 +17,6 @@ from relume.cluster.render.runtimes import Runtime
 from relume.cluster.render.service import render_service
 from relume.cluster.render.text import activator_text, settings_texts, yaml_text
 from relume.cluster.render.triggers import Subscriber, add_addressable, render_trigger
-from relume.config.errors import InvalidInput
 from relume.config.eventing import Trigger
 from relume.config.loader import load_plan
 from relume.config.plan import Plan

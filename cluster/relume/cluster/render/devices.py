@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from relume.base.errors import InvalidManifest
 from relume.cluster.claims.presets import IMPLICIT_PREFIX, find
 from relume.cluster.render.originals import Original
-from relume.config.errors import InvalidManifest
 from relume.config.nodes import Node, Scalar, Table
 
 #: `relume.dev/fallbacks: llm-gpu-40g=2, llm-gpu-24g=4`: what to take, in this order, where the

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from relume.base.errors import InvalidInput
 from relume.cluster.render.rendering import Rendering
 from relume.cluster.rendered import MARKER
-from relume.config.errors import InvalidInput
 
 
 @dataclass(frozen=True, slots=True)

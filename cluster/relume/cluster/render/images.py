@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from relume.base.errors import InvalidInput
 from relume.cluster.render.options import ImageNotPinned, Images, check_image
 from relume.cluster.render.runtimes import RUNTIMES
-from relume.config.errors import InvalidInput
 from relume.config.fields import did_you_mean
 from relume.config.yaml_source import documents
 

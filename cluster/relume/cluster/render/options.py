@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from relume.config.errors import InvalidInput
+from relume.base.errors import InvalidInput
 
 Route = Literal["extended-resource", "admission", "standard"]
 BrokerClass = Literal["kafka", "rabbitmq", "nats", "mt"]

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
+from relume.base.clock import Clock
 from relume.cloudevents.event import CloudEvent
-from relume.eventing.clock import Clock
 from relume.eventing.delivery.decision import (
     Answered,
     DeadLetter,

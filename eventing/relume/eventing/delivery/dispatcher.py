@@ -15,8 +15,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from relume.base.clock import Clock
 from relume.cloudevents.event import InvalidEvent
-from relume.eventing.clock import Clock
 from relume.eventing.delivery.courier import Courier
 from relume.eventing.delivery.decision import DeadLetter
 from relume.eventing.delivery.ordering import Turn, Turns, lane_of

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from relume.config.errors import RelumeError
+from relume.base.errors import RelumeError
 from relume.eventing.settings import MAX_MESSAGE_BYTES, MIB
 
 _PR_SET_PDEATHSIG = 1

@@ -15,7 +15,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from relume.eventing.clock import Clock
+from relume.base.clock import Clock
 from relume.eventing.envelope import Envelope, burial, identity
 from relume.eventing.event_log import BrokerFull, BrokerKey, DiskFull, StoreUnavailable
 from relume.eventing.jetstream.cursor import JetStreamCursor

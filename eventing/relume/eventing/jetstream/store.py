@@ -13,7 +13,7 @@ import orjson
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from relume.eventing.clock import Clock
+from relume.base.clock import Clock
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import DiskFull, EventTooLarge, StoreUnavailable
 from relume.eventing.jetstream.requests import NoAnswer, Outgoing, Requests

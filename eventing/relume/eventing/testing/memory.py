@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from relume.eventing.clock import Clock
+from relume.base.clock import Clock
 from relume.eventing.envelope import Envelope, identity
 from relume.eventing.event_log import BrokerFull, BrokerKey, EventTooLarge
 from relume.eventing.settings import MAX_STORED_BYTES, EventingSettings

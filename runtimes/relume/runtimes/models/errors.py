@@ -7,7 +7,7 @@ RelumeError
 └── ModelNotPrepared      fetching failed: the network, the disk, or pip
 """
 
-from relume.config.errors import InvalidInput, RelumeError
+from relume.base.errors import InvalidInput, RelumeError
 
 
 class ModelMissing(InvalidInput):

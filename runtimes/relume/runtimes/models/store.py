@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from relume.config.errors import InvalidInput
+from relume.base.errors import InvalidInput
 from relume.runtimes.models.errors import ModelMissing, ModelNotPrepared
 from relume.runtimes.models.known import KNOWN_MODELS, KnownModel, known_model
 from relume.runtimes.models.progress import Progress, Silent

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from relume.eventing.clock import Timer
+from relume.base.clock import Timer
 
 
 @dataclass(order=True, slots=True)
@@ -22,7 +22,7 @@ class _VirtualTimer:
 
 
 class VirtualClock:
-    """A `relume.eventing.clock.Clock` whose seconds pass in `advance`."""
+    """A `relume.base.clock.Clock` whose seconds pass in `advance`."""
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self._start = start

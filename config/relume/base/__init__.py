@@ -1,0 +1,1 @@
+"""What every part stands on: errors, the clock, the vocabulary, error bodies, child processes."""

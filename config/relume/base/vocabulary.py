@@ -1,0 +1,62 @@
+"""The words that manifests, events and HTTP messages share, each written once.
+
+Event types and extensions are Relume's event contract. Annotations, labels and API versions are
+Kubernetes', KServe's and Knative's, but for those under `relume.dev/`.
+"""
+
+# Event types that a predictor answers with.
+RESPONSE = "relume.inference.response"
+ERROR = "relume.inference.error"
+CHUNK = "relume.inference.chunk"
+#: A predictor does not answer events of these types: it emits them itself, and a Trigger without
+#: a filter would otherwise send them around for ever.
+OWN_TYPES = frozenset({RESPONSE, ERROR, CHUNK})
+
+#: Attributes that a reply copies from its request where the request has them.
+COPIED_ATTRIBUTES = ("subject", "traceparent", "tracestate", "partitionkey", "correlationid")
+
+# Extensions that Brokers set (knative/eventing `pkg/broker`).
+BROKER_TTL = "knativebrokerttl"
+ARRIVAL_TIME = "knativearrivaltime"
+ERROR_DESTINATION = "knativeerrordest"
+DEAD_LETTER_REASON = "deadletterreason"
+
+#: The phases of a cold start that the predictor measures, in the order in which they happen.
+PREDICTOR_PHASES = ("fork", "import", "config", "weights", "engine", "warmup", "first_token")
+#: The same after `queue`, which the activator measures.
+COLD_START_PHASES = ("queue", *PREDICTOR_PHASES)
+
+# Headers by which the activator tells the predictor how long a request waited, in whole ms.
+QUEUE_HEADER = "relume-queue-ms"
+COLD_START_HEADER = "relume-cold-start-ms"
+
+KSERVE_V1BETA1 = "serving.kserve.io/v1beta1"
+KSERVE_V1ALPHA1 = "serving.kserve.io/v1alpha1"
+KNATIVE_SERVING_V1 = "serving.knative.dev/v1"
+KNATIVE_EVENTING_V1 = "eventing.knative.dev/v1"
+
+# Prefixes of annotations.
+AUTOSCALING = "autoscaling.knative.dev/"
+KNATIVE_SERVING = "serving.knative.dev/"
+
+# Annotations and labels of KServe.
+DEPLOYMENT_MODE = "serving.kserve.io/deploymentMode"
+AUTOSCALER_CLASS = "serving.kserve.io/autoscalerClass"
+GPU_RESOURCE_TYPES = "serving.kserve.io/gpu-resource-types"
+SERVICE_LABEL = "serving.kserve.io/inferenceservice"
+
+# Annotations and labels of Knative Serving.
+INITIAL_SCALE = "autoscaling.knative.dev/initial-scale"
+PROGRESS_DEADLINE = "serving.knative.dev/progress-deadline"
+REVISION_LABEL = "serving.knative.dev/revision"
+
+# Annotations of Knative's Brokers.
+BROKER_CLASS = "eventing.knative.dev/broker.class"
+DELIVERY_ORDER = "kafka.eventing.knative.dev/delivery.order"
+PARALLELISM = "rabbitmq.eventing.knative.dev/parallelism"
+NATS_CONFIG = "natsjetstream.eventing.knative.dev/config"
+
+# Annotations of Relume, for clusters.
+FALLBACKS = "relume.dev/fallbacks"
+CLAIM_TEMPLATE = "relume.dev/claim-template"
+COLD_START_BUDGET = "relume.dev/cold-start-budget"

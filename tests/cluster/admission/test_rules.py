@@ -457,7 +457,7 @@ def test_eventing_kserve_and_dra(
         ("apps/v1", "Deploymnt", "no-such-kind"),
         ("resource.k8s.io/v1alpha3", "DeviceClass", "no-such-kind"),
         ("monitoring.coreos.com/v1", "ServiceMonitor", "unchecked-kind"),
-        ("messaging.knative.dev/v1", "InMemoryChannel", "unchecked-kind"),
+        ("messaging.knative.dev/v1beta1", "KafkaChannel", "unchecked-kind"),
     ],
 )
 def test_a_kind_that_no_cluster_has_is_told_from_one_that_we_do_not_know(

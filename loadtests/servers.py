@@ -19,8 +19,8 @@ from relume.cli.client import PlaneClient
 from relume.cli.errors import NoPlane
 from relume.cli.reports import ServiceStatus
 from relume.config import load
+from relume.plane.addresses import StateFolder
 from relume.plane.launch import HOST, free_port
-from relume.plane.state import StateFolder
 from relume.runtimes.models.store import ModelStore, default_root
 from relume.runtimes.settings import ENVIRONMENT
 

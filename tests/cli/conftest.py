@@ -14,8 +14,8 @@ from starlette.types import Receive, Scope, Send
 from relume.cloudevents.event import CloudEvent, InvalidEvent
 from relume.cloudevents.http import decode
 from relume.eventing.observer import Observer, Record
+from relume.plane.addresses import listen, url_of
 from relume.plane.control import Control
-from relume.plane.ports import listen, url_of
 from relume.plane.server import HttpServer
 
 COLD_START = {

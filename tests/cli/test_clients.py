@@ -9,7 +9,7 @@ import pytest
 
 from relume.cli.client import PlaneClient
 from relume.cli.main import run
-from relume.plane.ports import listen, url_of
+from relume.plane.addresses import listen, url_of
 
 if TYPE_CHECKING:
     from tests.cli.conftest import StandIn

@@ -22,8 +22,8 @@ from relume.eventing.observer import Observer
 from relume.eventing.plane import EventingPlane
 from relume.eventing.settings import EventingSettings
 from relume.eventing.testing.memory import MemoryLog
+from relume.plane.addresses import listen, url_of
 from relume.plane.control import Control
-from relume.plane.ports import listen, url_of
 from relume.plane.server import HttpServer
 
 INBOX, OTHER = BrokerKey("default", "inbox"), BrokerKey("default", "other")

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from relume.cli.address import find_plane
-from relume.plane.state import StateFolder
+from relume.plane.addresses import StateFolder
 
 COMMAND = [sys.executable, "-m", "relume.cli.main"]
 WITHIN_S = 30.0

@@ -29,14 +29,23 @@ from relume.config import (
     Suffix,
     Trigger,
 )
-from relume.plane.capacity import Capacity
-from relume.plane.destinations import Destinations
-from relume.plane.errors import PortTaken, RuntimeMissing
+from relume.plane.addresses import (
+    VLLM_SOCKETS,
+    PortTaken,
+    listen,
+    socket_folder,
+    url_of,
+)
 from relume.plane.grace import Grace
-from relume.plane.launch import PORTS, LocalLauncher, free_port, set_runtime_defaults
-from relume.plane.ports import listen, url_of
-from relume.plane.preflight import check
-from relume.plane.sockets import VLLM_SOCKETS, socket_folder
+from relume.plane.launch import (
+    PORTS,
+    LocalLauncher,
+    RuntimeMissing,
+    check,
+    free_port,
+    set_runtime_defaults,
+)
+from relume.plane.subscribers import Destinations, SubscriberCapacity
 from relume.runtimes.models.errors import ModelMissing
 from relume.runtimes.models.store import ModelStore
 from relume.serving.predictor import PredictorSpec
@@ -104,12 +113,12 @@ def test_a_trigger_delivers_as_much_at_once_as_its_service_can_take(
     concurrency: int, replicas: int, capacity: int | None
 ) -> None:
     service = replace(SERVICE, container_concurrency=concurrency, max_replicas=replicas)
-    assert Capacity(Plan(services=(service,))).of(trigger()) == capacity
+    assert SubscriberCapacity(Plan(services=(service,))).of(trigger()) == capacity
 
 
 def test_what_a_url_can_take_is_not_known() -> None:
     elsewhere = trigger(subscriber=Destination(uri="http://example.com/"))
-    assert Capacity(Plan(services=(SERVICE,))).of(elsewhere) is None
+    assert SubscriberCapacity(Plan(services=(SERVICE,))).of(elsewhere) is None
 
 
 # ---- words

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from relume.cli.address import find_plane
-from relume.plane.errors import StateInUse
-from relume.plane.state import PlaneFile, StateFolder, default_state
+from relume.plane.addresses import PlaneFile, StateFolder, StateInUse, default_state
 
 PLANE = PlaneFile(
     pid=os.getpid(),

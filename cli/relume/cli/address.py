@@ -7,8 +7,7 @@ from typing import ParamSpec, TypeVar
 
 import click
 
-from relume.plane.ports import DEFAULT_HTTP_PORT
-from relume.plane.state import StateFolder, default_state
+from relume.plane.addresses import DEFAULT_HTTP_PORT, StateFolder, default_state
 
 P = ParamSpec("P")
 R = TypeVar("R")

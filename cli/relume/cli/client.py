@@ -12,7 +12,7 @@ import httpx
 from relume.cli.errors import BadUsage, NoPlane, NotAPlane, Refused
 from relume.cli.reports import ColdStart, DeadLetter, DeadLetterPage, Record, Status
 
-# The comments that mark places in the stream of events (`relume.plane.watch`).
+# The comments that mark places in the stream of events (`relume.plane.control`).
 SUBSCRIBED = ": subscribed"
 LIVE = ": live"
 

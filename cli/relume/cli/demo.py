@@ -110,8 +110,8 @@ async def _plane(screen: Screen) -> AsyncIterator[PlaneClient]:
     """A plane that runs the sample, and its client."""
     from relume.cli.progress import watching
     from relume.config import load
+    from relume.plane.launch import check
     from relume.plane.local import LocalPlane, PlaneSettings
-    from relume.plane.preflight import check
     from relume.runtimes.models.store import ModelStore, default_root
 
     store = ModelStore(default_root())

@@ -13,9 +13,8 @@ import uvloop
 from relume.cli.listing import show_plane
 from relume.cli.screen import Screen
 from relume.config import load
-from relume.plane.launch import set_runtime_defaults
+from relume.plane.launch import check, set_runtime_defaults
 from relume.plane.local import LocalPlane, PlaneSettings
-from relume.plane.preflight import check
 from relume.runtimes.models.store import ModelStore, default_root
 
 INTERRUPTED_EXIT = 130

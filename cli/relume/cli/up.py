@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from relume.cli.address import output_option
-from relume.plane.ports import DEFAULT_BROKER_PORT, DEFAULT_HTTP_PORT
+from relume.plane.addresses import DEFAULT_BROKER_PORT, DEFAULT_HTTP_PORT
 
 if TYPE_CHECKING:
     from relume.eventing.jetstream.child import Fsync
@@ -90,8 +90,8 @@ def command(
       relume up model.yaml --no-template -o json
     """
     from relume.cli.foreground import run  # here, so that the help of this command stays quick
+    from relume.plane.addresses import default_state
     from relume.plane.local import PlaneSettings
-    from relume.plane.state import default_state
 
     settings = PlaneSettings(
         state=(state or default_state()).absolute(),

@@ -1,32 +1,65 @@
 """The control API: what the other commands ask a running plane, under `/relume/` on its HTTP port.
 
-GET /relume/status              one JSON object: addresses, services, Brokers, the template
-GET /relume/coldstarts          the cold-start ledger, oldest first
-GET /relume/events?replay=N     server-sent events, see `relume.plane.watch`. With &filter=CESQL
-                                only those whose event passes the expression are sent
-/relume/dlq/…                   dead letters, see `relume.plane.dead_letter_routes`
+GET    /relume/status              one JSON object: addresses, services, Brokers, the template
+GET    /relume/coldstarts          the cold-start ledger, oldest first
+GET    /relume/events?replay=N     records as server-sent events; with &filter=CESQL only those
+                                   whose event passes the expression
+GET    /relume/dlq/NS/BROKER?after=N&limit=N   a page: `letters`, oldest first, and `next`, or null
+GET    /relume/dlq/NS/BROKER/N                 one, with `event` (structured) and `headers`
+POST   /relume/dlq/NS/BROKER/N/redrive         send it through its Trigger again, once
+DELETE /relume/dlq/NS/BROKER/N                 forget it
+
+A request about dead letters that is refused gets a JSON object of `error` and `reason`: 404 where
+the Broker or the letter does not exist, 409 when its Trigger is gone, 503 when the store does not
+answer. The stream of records looks like this:
+
+: subscribed            from here on no record is missed
+data: {…}               the replayed records, oldest first
+: live                  the replayed records end here
+data: {…}               records as they happen
+:                       nothing, now and then, to notice a client that went away
 """
 
+import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
+import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from relume.base.errors import RelumeError
+from relume.base.vocabulary import STREAM_LIVE, STREAM_SUBSCRIBED, Json
 from relume.cesql.parser import ParseError
 from relume.cesql.program import compile
-from relume.eventing.dead_letters import DeadLetters
-from relume.eventing.observer import Observer
-from relume.plane.dead_letter_routes import DeadLetterRoutes
-from relume.plane.watch import Watch, Watchers
+from relume.cloudevents import json_format
+from relume.eventing.dead_letters import (
+    DeadLetters,
+    Letter,
+    NoSuchDeadLetter,
+    UnknownBroker,
+    UnknownTrigger,
+)
+from relume.eventing.event_log import BrokerKey, StoreUnavailable
+from relume.eventing.filters import Predicate
+from relume.eventing.observer import Observer, Record, Subscription
+from relume.eventing.time_to_live import going_out, rfc3339
 
 PREFIX = "/relume/"
-_NUMBER = re.compile(r"[0-9]{1,18}")  # of more digits than it likes Python makes no number
+_NUMBER = re.compile(r"[0-9]{1,18}")  # fits the 64 bits that nats-server counts with
+PAGE = 200
+_STATUS: dict[type[RelumeError], int] = {
+    UnknownBroker: 404,
+    NoSuchDeadLetter: 404,
+    UnknownTrigger: 409,
+    RelumeError: 503,
+}
+KEEPALIVE_S = 15.0
 
-Json = Mapping[str, object]
+Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Control:
@@ -81,4 +114,175 @@ class Control:
         except ParseError as error:
             return Response(f"filter: {error}\n", status_code=400)
         wanted = None if program is None else lambda event: program.matches(event.attributes)
-        return Watch(self._watchers, replay=int(replay), wanted=wanted)
+        return RecordStream(self._watchers, replay=int(replay), wanted=wanted)
+
+
+class DeadLetterRoutes:
+    """`desk` answers the dead letters of the plane, or None while it does not run."""
+
+    def __init__(self, desk: Callable[[], DeadLetters | None]) -> None:
+        self._desk = desk
+        one = "/relume/dlq/{namespace}/{name}/{number}"
+        self.routes = [
+            Route("/relume/dlq/{namespace}/{name}", _answering(self._list)),
+            Route(one, _answering(self._show), methods=["GET"]),
+            Route(one, _answering(self._remove), methods=["DELETE"]),
+            Route(f"{one}/redrive", _answering(self._redrive), methods=["POST"]),
+        ]
+
+    @property
+    def _letters(self) -> DeadLetters:
+        if (desk := self._desk()) is None:
+            raise StoreUnavailable("the plane does not take events now")
+        return desk
+
+    async def _list(self, request: Request) -> Response:
+        after, limit = (request.query_params.get(name, "0") for name in ("after", "limit"))
+        if not (_NUMBER.fullmatch(after) and _NUMBER.fullmatch(limit)):
+            return _refused(400, "after and limit are numbers", "bad-request")
+        size = min(int(limit) or PAGE, PAGE)
+        page = self._letters.page(_broker(request), int(after), size)
+        letters = [_summary(letter) async for letter in page]
+        last = letters[-1]["sequence"] if len(letters) == size else None
+        return JSONResponse({"letters": letters, "next": last})
+
+    async def _show(self, request: Request) -> Response:
+        letter = await self._letters.get(_broker(request), _number(request))
+        event = orjson.Fragment(json_format.dump_event(going_out(letter.event)))
+        whole = {**_summary(letter), "event": event, "headers": dict(letter.envelope.headers)}
+        return Response(orjson.dumps(whole), media_type="application/json")
+
+    async def _redrive(self, request: Request) -> Response:
+        letter = await self._letters.redrive(_broker(request), _number(request))
+        return JSONResponse(_summary(letter))
+
+    async def _remove(self, request: Request) -> Response:
+        await self._letters.remove(_broker(request), _number(request))
+        return Response(status_code=204)
+
+
+def _summary(letter: Letter) -> dict[str, object]:
+    event = letter.event
+    return {
+        "sequence": letter.sequence,
+        "at": rfc3339(letter.at),
+        "broker": str(letter.broker),
+        "trigger": letter.trigger,
+        "type": event.type,
+        "source": event.source,
+        "id": event.id,
+        "code": letter.code,
+        "reason": letter.reason,
+        "said": letter.said.decode(errors="replace"),
+        "destination": letter.destination,
+        "bytes": len(event.data or b""),
+    }
+
+
+def _answering(handler: Handler) -> Handler:
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except RelumeError as error:
+            status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
+            return _refused(status, str(error), error.reason)
+
+    return answer
+
+
+def _refused(status: int, message: str, reason: str) -> Response:
+    return JSONResponse({"error": message, "reason": reason}, status)
+
+
+def _broker(request: Request) -> BrokerKey:
+    return BrokerKey(request.path_params["namespace"], request.path_params["name"])
+
+
+def _number(request: Request) -> int:
+    text = request.path_params["number"]
+    if not _NUMBER.fullmatch(text) or not int(text):
+        raise NoSuchDeadLetter(f"{_broker(request)} has no dead letter {text[:40]}")
+    return int(text)
+
+
+class Watchers:
+    """The open streams of records from one observer; closing ends them all."""
+
+    def __init__(self, observer: Observer) -> None:
+        self.observer = observer
+        self.closed = False
+        self._open: set[Subscription] = set()
+
+    def add(self, subscription: Subscription) -> None:
+        self._open.add(subscription)
+        if self.closed:
+            subscription.close()
+
+    def discard(self, subscription: Subscription) -> None:
+        self._open.discard(subscription)
+
+    def close(self) -> None:
+        self.closed = True
+        for subscription in self._open:
+            subscription.close()
+
+
+class RecordStream(Response):
+    """One client's stream of the `wanted` records, until the client leaves or the plane stops."""
+
+    def __init__(self, watchers: Watchers, *, replay: int, wanted: Predicate | None = None) -> None:
+        super().__init__(headers={"content-type": "text/event-stream", "cache-control": "no-store"})
+        del self.headers["content-length"]
+        self._watchers = watchers
+        self._replay = replay
+        self._wanted = wanted or (lambda _: True)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        observer = self._watchers.observer
+        with observer.subscribe() as records:
+            # No await since `subscribe`: what is recent now is not told again as live.
+            recent = observer.recent(self._replay)
+            past = b"".join(_line(record) for record in recent if self._wanted(record.event))
+            head = f"{STREAM_SUBSCRIBED}\n\n".encode() + past + f"{STREAM_LIVE}\n\n".encode()
+            self._watchers.add(records)
+            try:
+                await send(
+                    {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+                )
+                await _write(send, head)
+                await _follow(records, self._wanted, receive, send)
+            finally:
+                self._watchers.discard(records)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _follow(records: Subscription, wanted: Predicate, receive: Receive, send: Send) -> None:
+    """Write records as they come, until the subscription is closed."""
+    async with asyncio.TaskGroup() as group:
+        gone = group.create_task(_close_when_gone(records, receive))
+        alive = group.create_task(_keep_alive(send))
+        async for record in records:
+            if wanted(record.event):
+                await _write(send, _line(record))
+        gone.cancel()
+        alive.cancel()
+
+
+async def _close_when_gone(records: Subscription, receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    records.close()
+
+
+async def _keep_alive(send: Send) -> None:
+    while True:
+        await asyncio.sleep(KEEPALIVE_S)
+        await _write(send, b":\n\n")
+
+
+async def _write(send: Send, chunk: bytes) -> None:
+    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+
+def _line(record: Record) -> bytes:
+    return b"data: " + record.to_json().encode() + b"\n\n"

@@ -1,43 +1,67 @@
-"""From what the serving plane wants started to what the runtime's launchers start.
+"""Predictor processes on this machine: what serving wants started, as the runtime starts it.
 
-The serving plane and the runtime do not know each other; this is the seam between them.
+Serving and the runtime do not know each other; this is the seam between them.
 """
 
 import errno
+import importlib.util
 import random
 import socket
 from collections.abc import Mapping, MutableMapping
+from pathlib import Path
 from typing import Literal
 
+from relume.base.errors import InvalidManifest, RelumeError
+from relume.base.vocabulary import Json
+from relume.config import Plan
+from relume.plane.addresses import HOST
+from relume.runtimes.models.errors import ModelMissing
 from relume.runtimes.models.store import ModelStore
-from relume.runtimes.spawn import Launcher, Process
+from relume.runtimes.spawn import Launcher, Process, Template
 from relume.serving.predictor import PredictorSpec
 
-HOST = "127.0.0.1"
-# Below Linux's and macOS's ephemeral ports, so that no outgoing connection takes a port between
-# our look at it and the predictor's bind.
+# Below the ephemeral ports of Linux and macOS, so that no outgoing connection takes a port between
+# `free_port` and the predictor's bind.
 PORTS = range(20_000, 32_000)
 
 
+class RuntimeMissing(RelumeError):
+    """vLLM is not installed, so that no model can run."""
+
+    reason = "runtime-missing"
+
+
+def check(plan: Plan, store: ModelStore) -> None:
+    """Check before anything starts that every model is in the store and that vLLM is installed.
+
+    Raises InvalidManifest at the storageUri of the first model that is not there, with the command
+    that prepares it, and RuntimeMissing.
+    """
+    for service in plan.services:
+        try:
+            store.resolve(service.storage_uri)
+        except ModelMissing as error:
+            if (at := service.storage_uri_origin) is None:
+                raise
+            raise InvalidManifest(str(error), file=at.file, line=at.line, field=at.field) from None
+    if plan.services and importlib.util.find_spec("vllm") is None:
+        raise RuntimeMissing(
+            "vLLM is not installed here: pip install 'relume[cpu]' (or 'relume[gpu]')"
+        )
+
+
 class LocalPredictor:
-    """A predictor process on a loopback port (`relume.serving.predictor.Predictor`)."""
+    """A process of the runtime on a loopback port (`relume.serving.predictor.Predictor`)."""
 
     def __init__(self, process: Process, port: int) -> None:
-        self._process = process
         self.pid = process.pid
         self.base_url = f"http://{HOST}:{port}"
         self.started: Literal["template", "fresh"] = (
             "template" if process.started == "template" else "fresh"
         )
-
-    async def wait(self) -> int:
-        return await self._process.wait()
-
-    def terminate(self) -> None:
-        self._process.terminate()
-
-    def kill(self) -> None:
-        self._process.kill()
+        self.wait = process.wait
+        self.terminate = process.terminate
+        self.kill = process.kill
 
 
 class LocalLauncher:
@@ -85,10 +109,10 @@ def environment(spec: PredictorSpec, port: int) -> Mapping[str, str]:
 
 
 def set_runtime_defaults(environment: MutableMapping[str, str]) -> None:
-    """Set what the template and every predictor inherit; what is set already stays.
+    """Set what the template and every predictor inherit; variables that are set stay as they are.
 
-    Models come from the store alone: all that a predictor needs is there before it starts, and
-    looking for it on a hub would cost seconds, or the start itself where there is no network.
+    Models come from the store alone: everything that a predictor needs is there before it starts.
+    To look for it on a hub would cost seconds, or the start itself where there is no network.
     """
     environment.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -105,3 +129,21 @@ def free_port() -> int:
                 raise
             return port
     raise OSError(errno.EADDRINUSE, "no free loopback port for a predictor")
+
+
+def template_status(template: Template | None) -> Json:
+    """The template in the plane's status, with the memory that it holds in MB (Linux only)."""
+    if template is None:
+        return {"state": "off"}
+    return {**template.status(), "rss_mb": _rss_mb(template.pid)}
+
+
+def _rss_mb(pid: int | None) -> float | None:
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return None
+    for line in text.splitlines():
+        if line.startswith("VmRSS:"):
+            return round(int(line.split()[1]) / 1024, 1)
+    return None

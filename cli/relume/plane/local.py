@@ -1,38 +1,51 @@
 """The plane: everything that `relume up` runs, put together on one event loop.
 
-Started from the bottom up, so that each part finds what it needs: state folder, ports, template,
-nats-server, serving, eventing, Broker ingress. Stopped in the reverse order, so that an event that
-is being answered still finds its predictor.
+`LocalPlane.running` starts the parts from the bottom up, so that each finds what it needs:
 
-nats-server needs seconds for a long log, so it is started before what takes long to import, which
-is why that is imported inside functions here.
+1. the state folder, which only one plane may hold
+2. the HTTP port and the Brokers' port
+3. the warm template, which imports vLLM in the background
+4. nats-server, which stores the events
+5. serving, with the control API in front of it, on the HTTP port
+6. eventing, behind the ingress of the Brokers, on the Brokers' port
+7. plane.json, where other commands find the addresses
+
+They are stopped in the reverse order, so that an event that is being answered still finds its
+predictor. nats-server needs seconds for a long log, so it is started before what takes long to
+import; functions here import that themselves.
 """
 
 import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relume.base.version import version
+from relume.base.vocabulary import Json
 from relume.config import Broker, InferenceService, Plan
 from relume.eventing.jetstream.child import Fsync
 from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.observer import Observer
 from relume.eventing.settings import EventingSettings
-from relume.plane.capacity import Capacity
-from relume.plane.destinations import Destinations
+from relume.plane.addresses import (
+    DEFAULT_BROKER_PORT,
+    DEFAULT_HTTP_PORT,
+    PlaneFile,
+    StateFolder,
+    listen,
+    socket_folder,
+    url_of,
+)
 from relume.plane.grace import Grace
-from relume.plane.launch import LocalLauncher
-from relume.plane.ports import DEFAULT_BROKER_PORT, DEFAULT_HTTP_PORT, listen, url_of
-from relume.plane.sockets import socket_folder
-from relume.plane.state import PlaneFile, StateFolder
-from relume.plane.warm import ColdStarter, Starter, warm_starter
+from relume.plane.launch import LocalLauncher, template_status
+from relume.plane.subscribers import Destinations, SubscriberCapacity
 from relume.runtimes.models.store import ModelStore
+from relume.runtimes.spawn import FreshLauncher, Template, TemplateLauncher
 
 if TYPE_CHECKING:
     from relume.eventing.plane import EventingPlane
@@ -71,7 +84,7 @@ class LocalPlane:
         self._folder = StateFolder(settings.state)
         self._observer = Observer()
         self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._starter: Starter = ColdStarter()
+        self._template: Template | None = None
         self._serving: ServingPlane | None = None
         self._eventing: EventingPlane | None = None
 
@@ -82,22 +95,22 @@ class LocalPlane:
         Raises PortTaken, StateInUse, and what a part could not start for. Nothing is left running,
         however the block ends.
         """
+        settings = self._settings
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(self._folder.held())
-            http = stack.enter_context(listen(self._settings.port, "--port"))
-            broker = stack.enter_context(listen(self._settings.broker_port, "--broker-port"))
+            http = stack.enter_context(listen(settings.port, "--port"))
+            broker = stack.enter_context(listen(settings.broker_port, "--broker-port"))
             self.http, self.broker = url_of(http), url_of(broker)
-            logs = self._settings.state / "logs"
+            logs = settings.state / "logs"
             logs.mkdir(exist_ok=True)
             sockets = stack.enter_context(socket_folder())
             group = await stack.enter_async_context(asyncio.TaskGroup())
-            if self._settings.template and self.plan.services:
-                warm = warm_starter(sockets, logs / "template.log")
-                self._starter = await stack.enter_async_context(warm)
+            if settings.template and self.plan.services:
+                self._template = await stack.enter_async_context(
+                    Template(sockets / "template.sock", logs / "template.log")
+                )
             importing = group.create_task(asyncio.to_thread(_import_the_servers))
-            nats = await stack.enter_async_context(
-                NatsServer(self._settings.state, fsync=self._settings.fsync)
-            )
+            nats = await stack.enter_async_context(NatsServer(settings.state, fsync=settings.fsync))
             await importing
             await self._start_serving(stack, group, http)
             await self._start_eventing(stack, group, broker, nats)
@@ -111,9 +124,10 @@ class LocalPlane:
         from relume.plane.server import HttpServer, finished
         from relume.serving.plane import ServingPlane
 
+        launcher = TemplateLauncher(self._template) if self._template else FreshLauncher()
         serving = ServingPlane(
             self.plan.services,
-            LocalLauncher(self._store, self._starter.launcher),
+            LocalLauncher(self._store, launcher),
             log_dir=self._settings.state / "logs",
             base_url=self.http,
         )
@@ -139,31 +153,6 @@ class LocalPlane:
 
         stack.push_async_callback(stop)
 
-    def service_url(self, service: InferenceService) -> str:
-        return self._destinations.service(f"{service.namespace}/{service.name}")
-
-    def broker_url(self, broker: Broker) -> str:
-        return self._destinations.ingress(f"{broker.namespace}/{broker.name}")
-
-    @property
-    def _destinations(self) -> Destinations:
-        return Destinations(self.http, self.broker)
-
-    def status(self) -> Mapping[str, object]:
-        """What `GET /relume/status` says; JSON types only."""
-        plane = self._plane_file()
-        return {
-            "version": plane.version,
-            "pid": plane.pid,
-            "started_at": plane.started_at,
-            "http": plane.http,
-            "broker": plane.broker,
-            "state_dir": str(self._settings.state),
-            "serving": self._serving.status() if self._serving else {"services": []},
-            "eventing": self._eventing.status() if self._eventing else {},
-            "template": self._starter.status(),
-        }
-
     async def _start_eventing(
         self,
         stack: contextlib.AsyncExitStack,
@@ -181,7 +170,7 @@ class LocalPlane:
             self._destinations.resolve,
             settings=EventingSettings(max_log_bytes=self._settings.broker_max_bytes),
             observer=self._observer,
-            concurrency=Capacity(self.plan).of,
+            concurrency=SubscriberCapacity(self.plan).of,
         )
         await eventing.start()
         self._eventing = eventing
@@ -197,14 +186,28 @@ class LocalPlane:
 
         stack.push_async_callback(stop)
 
+    def service_url(self, service: InferenceService) -> str:
+        return self._destinations.service(f"{service.namespace}/{service.name}")
+
+    def broker_url(self, broker: Broker) -> str:
+        return self._destinations.ingress(f"{broker.namespace}/{broker.name}")
+
+    @property
+    def _destinations(self) -> Destinations:
+        return Destinations(self.http, self.broker)
+
+    def status(self) -> Json:
+        """What `GET /relume/status` says; JSON types only."""
+        return {
+            **asdict(self._plane_file()),
+            "state_dir": str(self._settings.state),
+            "serving": self._serving.status() if self._serving else {"services": []},
+            "eventing": self._eventing.status() if self._eventing else {},
+            "template": template_status(self._template),
+        }
+
     def _plane_file(self) -> PlaneFile:
-        return PlaneFile(
-            pid=os.getpid(),
-            http=self.http,
-            broker=self.broker,
-            started_at=self._started_at,
-            version=version(),
-        )
+        return PlaneFile(os.getpid(), self.http, self.broker, self._started_at, version())
 
 
 def _import_the_servers() -> None:

@@ -4,6 +4,11 @@ Event types and extensions are Relume's event contract. Annotations, labels and 
 Kubernetes', KServe's and Knative's, but for those under `relume.dev/`.
 """
 
+from collections.abc import Mapping
+
+#: A JSON object.
+Json = Mapping[str, object]
+
 # Event types that a predictor answers with.
 RESPONSE = "relume.inference.response"
 ERROR = "relume.inference.error"
@@ -29,6 +34,10 @@ COLD_START_PHASES = ("queue", *PREDICTOR_PHASES)
 # Headers by which the activator tells the predictor how long a request waited, in whole ms.
 QUEUE_HEADER = "relume-queue-ms"
 COLD_START_HEADER = "relume-cold-start-ms"
+
+# Comments in the plane's stream of events: where the replayed records begin, and where they end.
+STREAM_SUBSCRIBED = ": subscribed"
+STREAM_LIVE = ": live"
 
 KSERVE_V1BETA1 = "serving.kserve.io/v1beta1"
 KSERVE_V1ALPHA1 = "serving.kserve.io/v1alpha1"

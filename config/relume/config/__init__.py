@@ -6,23 +6,26 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from relume.config.eventing import (
+from relume.config.resources import (
     All,
     Any_,
+    Autoscaling,
     Broker,
     Cesql,
     Delivery,
     Destination,
     Exact,
     Filter,
+    InferenceService,
     Not,
+    NotHonoured,
+    Origin,
+    Plan,
     Prefix,
     Ref,
     Suffix,
     Trigger,
 )
-from relume.config.plan import NotHonoured, Plan
-from relume.config.services import Autoscaling, InferenceService, Origin
 
 
 def load(paths: Sequence[Path]) -> Plan:

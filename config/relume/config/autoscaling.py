@@ -13,7 +13,7 @@ from typing import Literal
 from relume.config.durations import go_duration
 from relume.config.fields import Resource, did_you_mean
 from relume.config.nodes import Node
-from relume.config.services import Autoscaling
+from relume.config.resources import Autoscaling
 
 DOMAIN = "autoscaling.knative.dev/"
 MIN_SCALE = DOMAIN + "min-scale"

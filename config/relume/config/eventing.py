@@ -1,129 +1,301 @@
-"""Brokers, Triggers and deliveries (eventing.knative.dev/v1), every duration in seconds.
+"""Read Brokers and Triggers: filters, destinations (`ref`, `uri`) and `delivery`."""
 
-None means that the manifest says nothing: which default then applies is the Broker's matter.
-"""
-
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Mapping
 from typing import Literal
+from urllib.parse import SplitResult, urlsplit
 
-from relume.config.services import Origin
+from relume.cesql.parser import ParseError, parse
+from relume.config.broker_classes import BROKER_CLASS, DELIVERY_ORDER, PARALLELISM, left_out
+from relume.config.durations import iso8601_duration
+from relume.config.fields import Fields, Resource, did_you_mean
+from relume.config.head import API_VERSIONS, namespace_name
+from relume.config.nodes import Node, Table
+from relume.config.resources import (
+    All,
+    Any_,
+    Broker,
+    Cesql,
+    Delivery,
+    Destination,
+    Exact,
+    Filter,
+    Not,
+    Prefix,
+    Ref,
+    Suffix,
+    Trigger,
+)
 
-
-@dataclass(frozen=True, slots=True)
-class Ref:
-    """Another resource in the same files; its namespace is always filled in."""
-
-    kind: str
-    namespace: str
-    name: str
-    api_version: str
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """A `ref`, with `uri` a path on it that starts with /, or `uri` alone: an http(s) URL."""
-
-    ref: Ref | None = None
-    uri: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """How often, how fast and how long to try, and where to put what cannot be delivered.
-
-    `retry` counts the attempts after the first; `timeout_s` bounds each attempt;
-    `retry_after_max_s` bounds what a Retry-After header may ask for (0: the header is ignored).
-    """
-
-    retry: int | None = None
-    backoff_policy: Literal["linear", "exponential"] | None = None
-    backoff_delay_s: float | None = None
-    timeout_s: float | None = None
-    dead_letter_sink: Destination | None = None
-    retry_after_max_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Exact:
-    """Each attribute is there and equals its value."""
-
-    attributes: Mapping[str, str]
+BROKER_SPEC = Fields(
+    honoured=frozenset({"delivery"}),
+    harmless={"config": "every Broker is stored in JetStream on this machine"},
+)
+TRIGGER_SPEC = Fields(
+    honoured=frozenset({"broker", "subscriber", "filter", "filters", "delivery"}),
+    refused={"brokerRef": "a Trigger is in its Broker's namespace: write broker"},
+)
+LEGACY_FILTER = Fields(honoured=frozenset({"attributes"}))
+FILTER = Fields(
+    honoured=frozenset({"exact", "prefix", "suffix", "all", "any", "not", "cesql"}),
+)
+_ATTRIBUTE = re.compile(r"[a-z][a-z0-9]*")
+_ATTRIBUTE_RULE = (
+    "Attribute name must start with a letter and can only contain lowercase alphanumeric"
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Prefix:
-    """Each attribute is there and starts with its value."""
-
-    attributes: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Suffix:
-    """Each attribute is there and ends with its value."""
-
-    attributes: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class All:
-    """Every one of at least one filter matches."""
-
-    filters: "tuple[Filter, ...]"
+def read_broker(resource: Resource) -> Broker:
+    """The Broker of `resource`; an empty or missing spec is fine."""
+    spec = resource.body.get("spec")
+    delivery = None
+    if spec is not None:
+        BROKER_SPEC.check(spec.table(), resource)
+        delivery = read_delivery(spec.table().get("delivery"), resource)
+    chosen = resource.annotations.get(BROKER_CLASS)
+    _leave_out_annotations(resource)
+    return Broker(
+        namespace=resource.namespace,
+        name=resource.name,
+        broker_class=None if chosen is None else chosen.text(),
+        delivery=delivery,
+        origin=resource.origin,
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Any_:  # noqa: N801 - the API calls it "any"; typing has taken the name
-    """One of at least one filter matches."""
-
-    filters: "tuple[Filter, ...]"
-
-
-@dataclass(frozen=True, slots=True)
-class Not:
-    """The filter does not match."""
-
-    filter: "Filter"
-
-
-@dataclass(frozen=True, slots=True)
-class Cesql:
-    """The CESQL expression, which `relume.cesql.parser` can parse, is true."""
-
-    expression: str
-
-
-Filter = Exact | Prefix | Suffix | All | Any_ | Not | Cesql
-
-
-@dataclass(frozen=True, slots=True)
-class Broker:
-    """Where events of one kind of work come in. `broker_class` is what its annotation names."""
-
-    namespace: str
-    name: str
-    broker_class: str | None = None
-    delivery: Delivery | None = None
-    origin: Origin | None = field(default=None, compare=False)
+def read_trigger(resource: Resource) -> Trigger:
+    """The Trigger of `resource`; whether its Broker and subscriber exist is checked later."""
+    spec = resource.body.need("spec", "write spec.broker and spec.subscriber").table()
+    TRIGGER_SPEC.check(spec, resource)
+    broker = spec.need("broker", "name the Broker").filled()
+    subscriber = spec.need("subscriber", "write spec.subscriber.ref or spec.subscriber.uri")
+    filters = spec.get("filters")
+    _leave_out_annotations(resource)
+    return Trigger(
+        namespace=resource.namespace,
+        name=resource.name,
+        broker=broker,
+        subscriber=read_destination(subscriber, resource),
+        # An empty list counts as absent.
+        filters=(_read_filters(filters, resource) or None) if filters is not None else None,
+        legacy_attributes=_legacy(spec.get("filter"), resource),
+        delivery=read_delivery(spec.get("delivery"), resource),
+        ordered=_ordered(resource.annotations.get(DELIVERY_ORDER)),
+        parallelism=_parallelism(resource.annotations.get(PARALLELISM)),
+        origin=resource.origin,
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Trigger:
-    """Which of a Broker's events go to whom.
+def _ordered(node: Node | None) -> bool:
+    return node is not None and node.one_of("ordered", "unordered") == "ordered"
 
-    `filters`, all of which must match, override `legacy_attributes` (`spec.filter.attributes`, in
-    which an empty value means that the attribute is there and not empty). Both None: every event.
-    `ordered`: events with the same partition key one after the other. `parallelism`: so many at
-    once. Both are annotations that only some Brokers read.
-    """
 
-    namespace: str
-    name: str
-    broker: str
-    subscriber: Destination
-    filters: tuple[Filter, ...] | None = None
-    legacy_attributes: Mapping[str, str] | None = None
-    delivery: Delivery | None = None
-    ordered: bool = False
-    parallelism: int | None = None
-    origin: Origin | None = field(default=None, compare=False)
+def _parallelism(node: Node | None) -> int | None:
+    """1 to 1,000 (eventing-rabbitmq)."""
+    if node is None:
+        return None
+    text = node.text()
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:5]) <= 1000):
+        raise node.wrong(f"invalid value: {text}: write a number from 1 to 1000")
+    return int(text)
+
+
+def _read_filters(node: Node, resource: Resource) -> tuple[Filter, ...]:
+    return tuple(_read_filter(item, resource) for item in node.items())
+
+
+def _read_filter(node: Node, resource: Resource) -> Filter:
+    """One filter: exactly one dialect."""
+    table = node.table()
+    FILTER.check(table, resource)
+    dialects = list(table)
+    if len(dialects) > 1:
+        raise node.wrong("multiple dialects found, filters can have only one dialect set")
+    if not dialects:
+        raise node.wrong(f"write one of {', '.join(sorted(FILTER.honoured))}")
+    dialect, value = dialects[0]
+    match dialect:
+        case "exact":
+            return Exact(_attributes(value.table()))
+        case "prefix":
+            return Prefix(_attributes(value.table()))
+        case "suffix":
+            return Suffix(_attributes(value.table()))
+        case "not":
+            return Not(_read_filter(value, resource))
+        case "cesql":
+            return Cesql(_expression(value))
+        case _:
+            nested = _read_filters(value, resource)
+            if not nested:
+                raise value.wrong("must contain at least one filter")
+            return All(nested) if dialect == "all" else Any_(nested)
+
+
+def _attributes(table: Table) -> Mapping[str, str]:
+    """Attribute names and the values to compare, neither of them empty."""
+    _check_names(table)
+    attributes = {name: node.filled() for name, node in table}
+    if not attributes:
+        raise table.wrong("must name at least one attribute")
+    return attributes
+
+
+def _expression(node: Node) -> str:
+    text = node.filled()
+    try:
+        parse(text)
+    except ParseError as error:
+        raise node.wrong(f"is no CESQL expression: {error}") from None
+    return text
+
+
+def _legacy(node: Node | None, resource: Resource) -> Mapping[str, str] | None:
+    if node is None:
+        return None
+    LEGACY_FILTER.check(node.table(), resource)
+    attributes = node.table().get("attributes")
+    if attributes is None:
+        return None
+    _check_names(attributes.table())
+    return attributes.table().texts() or None
+
+
+def _check_names(table: Table) -> None:
+    for name, node in table.entries.items():
+        if not _ATTRIBUTE.fullmatch(name):
+            raise node.wrong(f'invalid key name "{name}": {_ATTRIBUTE_RULE}')
+
+
+def _leave_out_annotations(resource: Resource) -> None:
+    """Note annotations of Knative and its Brokers; others are the user's own."""
+    for key, node in resource.annotations.items():
+        if key == BROKER_CLASS and resource.kind == "Broker":
+            resource.leave_out(node, left_out(node.text()))
+        elif key in (DELIVERY_ORDER, PARALLELISM) and resource.kind == "Trigger":
+            continue  # read, or left out by the class of its Broker
+        elif key.partition("/")[0].endswith("knative.dev"):
+            resource.leave_out(node, "the annotation has no effect on this machine")
+
+
+ADDRESSABLE = ("InferenceService", "Broker")  # what a ref can name on this machine
+_NO_TOKENS = "no identity tokens are issued here"
+
+DESTINATION = Fields(
+    honoured=frozenset({"ref", "uri"}),
+    refused={
+        "CACerts": "certificates of the system are used: write an address that they cover",
+        "audience": _NO_TOKENS,
+    },
+)
+REF = Fields(
+    honoured=frozenset({"apiVersion", "kind", "name", "namespace"}),
+    refused={"group": "write apiVersion", "address": "write uri"},
+)
+DELIVERY = Fields(
+    honoured=frozenset(
+        {"retry", "backoffPolicy", "backoffDelay", "timeout", "deadLetterSink", "retryAfterMax"}
+    ),
+    harmless={"format": "every event is delivered in binary mode, which every subscriber reads"},
+)
+
+
+def read_destination(node: Node, resource: Resource) -> Destination:
+    """A `ref`, a `uri`, or a relative `uri` on a `ref`, as Knative's Destination has it."""
+    table = node.table()
+    DESTINATION.check(table, resource)
+    ref_node, uri_node = table.get("ref"), table.get("uri")
+    if ref_node is None and uri_node is None:
+        raise node.wrong("expected at least one, got none: write ref or uri")
+    ref = None if ref_node is None else _read_ref(ref_node.table(), resource)
+    if uri_node is None:
+        return Destination(ref=ref)
+    return Destination(ref=ref, uri=_url(uri_node) if ref is None else _path(uri_node))
+
+
+def _read_ref(table: Table, resource: Resource) -> Ref:
+    REF.check(table, resource)
+    kind_node = table.need("kind", f"known are {' and '.join(ADDRESSABLE)}")
+    kind = kind_node.text()
+    if kind not in ADDRESSABLE:
+        known = " and ".join(ADDRESSABLE)
+        hint = did_you_mean(kind, ADDRESSABLE)
+        raise kind_node.wrong(f"{kind} is not on this machine: known kinds are {known}{hint}")
+    version = table.need("apiVersion", f"write {API_VERSIONS[kind]}")
+    if version.text() != API_VERSIONS[kind]:
+        raise version.wrong(f"{version.text()} is not known for {kind}: write {API_VERSIONS[kind]}")
+    name = table.need("name", f"name the {kind}").filled()
+    namespace = table.get("namespace")
+    return Ref(
+        kind=kind,
+        namespace=resource.namespace if namespace is None else namespace_name(namespace),
+        name=name,
+        api_version=version.text(),
+    )
+
+
+def _path(node: Node) -> str:
+    """A path on the ref, with a / in front whether or not it was written."""
+    uri = node.filled()
+    if _parts(node).scheme or uri.startswith("//"):
+        raise node.wrong("an absolute URI is not allowed beside a ref: write a path")
+    return uri if uri.startswith("/") else f"/{uri}"
+
+
+def _url(node: Node) -> str:
+    uri = node.filled()
+    parts = _parts(node)
+    if not parts.scheme or not parts.hostname:
+        raise node.wrong("a relative URI is not allowed without a ref: write http://host/path")
+    if parts.scheme not in ("http", "https"):
+        raise node.wrong(f"invalid value: {uri}: events are sent over http or https")
+    return uri
+
+
+def _parts(node: Node) -> SplitResult:
+    """The parts of a URI; raises InvalidManifest where it is none."""
+    uri = node.text()
+    try:
+        parts = urlsplit(uri)
+        _ = parts.port
+    except ValueError as error:
+        raise node.wrong(f"invalid value: {uri}: {error}") from error
+    if any(character.isspace() or not character.isprintable() for character in uri):
+        raise node.wrong(f"invalid value: {uri!r}: no URI has such a character")
+    return parts
+
+
+def read_delivery(node: Node | None, resource: Resource) -> Delivery | None:
+    """A DeliverySpec; None where there is none, so that the Broker's or the default applies."""
+    if node is None:
+        return None
+    table = node.table()
+    DELIVERY.check(table, resource)
+    retry, sink = table.get("retry"), table.get("deadLetterSink")
+    return Delivery(
+        retry=None if retry is None else retry.integer(),
+        backoff_policy=_policy(table.get("backoffPolicy")),
+        backoff_delay_s=_seconds(table.get("backoffDelay"), lambda s: s >= 0),
+        timeout_s=_seconds(table.get("timeout"), lambda s: s > 0),
+        dead_letter_sink=None if sink is None else read_destination(sink, resource),
+        retry_after_max_s=_seconds(table.get("retryAfterMax"), lambda s: s >= 0),
+    )
+
+
+def _policy(node: Node | None) -> Literal["linear", "exponential"] | None:
+    if node is None:
+        return None
+    return "linear" if node.one_of("linear", "exponential") == "linear" else "exponential"
+
+
+def _seconds(node: Node | None, allowed: Callable[[float], bool]) -> float | None:
+    if node is None:
+        return None
+    text = node.text()
+    try:
+        seconds = iso8601_duration(text)
+    except ValueError as error:
+        raise node.wrong(f"invalid value: {text}: {error}") from error
+    if not allowed(seconds):
+        raise node.wrong(f"invalid value: {text}: must be more than nothing")
+    return seconds

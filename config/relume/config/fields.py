@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from relume.config.nodes import Node, Table
-from relume.config.plan import NotHonoured
-from relume.config.services import Origin
+from relume.config.resources import NotHonoured, Origin
 
 
 @dataclass(slots=True)

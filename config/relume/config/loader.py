@@ -1,18 +1,20 @@
-"""From files to a plan."""
+"""From files to a plan, with everything checked that one manifest alone does not show.
 
-from collections.abc import Callable, Mapping, Sequence
+That is: names that are there twice, references to resources in no file, and what a Trigger and its
+Broker mean together.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from relume.base.errors import InvalidInput
-from relume.config.eventing import Broker, Trigger
-from relume.config.fields import Resource
-from relume.config.metadata import read_head
-from relume.config.notices import note_together
-from relume.config.plan import Plan
-from relume.config.references import check_references, check_unique
+from relume.base.errors import InvalidInput, InvalidManifest
+from relume.config.broker_classes import READ_BY, profile_name
+from relume.config.eventing import read_broker, read_trigger
+from relume.config.fields import Resource, did_you_mean
+from relume.config.head import read_head
+from relume.config.nodes import Node, Table
+from relume.config.resources import Broker, Delivery, Destination, InferenceService, Plan, Trigger
 from relume.config.service import read_service
-from relume.config.services import InferenceService
-from relume.config.trigger import read_broker, read_trigger
 from relume.config.yaml_source import documents
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -70,3 +72,112 @@ def manifest_files(paths: Sequence[Path]) -> list[Path]:
         for file in found:
             files.setdefault(file.resolve(), file)
     return list(files.values())
+
+
+Key = tuple[str, str, str]  # kind, namespace, name
+
+
+def check_unique(resources: Sequence[Resource]) -> None:
+    """Raises InvalidManifest for the second resource of one kind, namespace and name."""
+    seen: dict[Key, Resource] = {}
+    for resource in resources:
+        first = seen.setdefault(_key(resource), resource)
+        if first is not resource:
+            at = resource.origin
+            raise InvalidManifest(
+                f"{resource.kind} {resource.namespace}/{resource.name} is already defined at "
+                f"{first.origin.file}:{first.origin.line}",
+                file=at.file,
+                line=at.line,
+                field=at.field,
+            )
+
+
+def check_references(
+    read: Iterable[tuple[Resource, Broker | Trigger]], resources: Sequence[Resource]
+) -> None:
+    """Raises InvalidManifest for a Broker, subscriber or dead letter sink that is in no file."""
+    known = {_key(resource) for resource in resources}
+    for resource, item in read:
+        if isinstance(item, Trigger):
+            key = ("Broker", item.namespace, item.broker)
+            _check(key, known, resource.body, "spec", "broker")
+            _check_destination(item.subscriber, known, resource.body, "spec", "subscriber")
+        if item.delivery is not None:
+            _check_delivery(item.delivery, known, resource.body)
+
+
+def _check_delivery(delivery: Delivery, known: set[Key], body: Table) -> None:
+    if delivery.dead_letter_sink is not None:
+        _check_destination(
+            delivery.dead_letter_sink, known, body, "spec", "delivery", "deadLetterSink"
+        )
+
+
+def _check_destination(destination: Destination, known: set[Key], body: Table, *path: str) -> None:
+    ref = destination.ref
+    if ref is not None:
+        _check((ref.kind, ref.namespace, ref.name), known, body, *path, "ref", "name")
+
+
+def _check(key: Key, known: set[Key], body: Table, *path: str) -> None:
+    if key in known:
+        return
+    kind, namespace, name = key
+    near = [other for k, ns, other in known if (k, ns) == (kind, namespace)]
+    elsewhere = sorted(ns for k, ns, other in known if (k, other) == (kind, name))
+    hint = did_you_mean(name, near)
+    if elsewhere:
+        hint = f"; one is in namespace {elsewhere[0]}"
+    raise _at(body, path).wrong(f"no {kind} {namespace}/{name} is in these files{hint}")
+
+
+def _at(body: Table, path: Sequence[str]) -> Node:
+    node: Node = body
+    for name in path:
+        node = node.table().entries[name]
+    return node
+
+
+def _key(resource: Resource) -> Key:
+    return (resource.kind, resource.namespace, resource.name)
+
+
+def note_together(read: Iterable[tuple[Resource, Broker | Trigger]]) -> None:
+    """Note annotations that the Broker's class does not read, and dead letters that come back."""
+    pairs = list(read)
+    brokers = {(b.namespace, b.name): (r, b) for r, b in pairs if isinstance(b, Broker)}
+    for resource, item in pairs:
+        if isinstance(item, Trigger):
+            where, broker = brokers[item.namespace, item.broker]
+            _note_annotations(resource, broker)
+            _note_loop(item, broker, resource, where)
+
+
+def _note_annotations(resource: Resource, broker: Broker) -> None:
+    profile = profile_name(broker.broker_class)
+    for key, profiles in READ_BY.items():
+        node = resource.annotations.get(key)
+        if node is not None and profile not in profiles:
+            resource.leave_out(node, f"a Broker of class {broker.broker_class} does not read it")
+
+
+def _note_loop(trigger: Trigger, broker: Broker, own: Resource, brokers: Resource) -> None:
+    """A dead letter that comes back to its Trigger fails again, until its time to live ends."""
+    for delivery, resource in ((trigger.delivery, own), (broker.delivery, brokers)):
+        sink = _sink(delivery)
+        if sink is None:
+            continue
+        ref = sink.ref
+        if ref and (ref.kind, ref.namespace, ref.name) == ("Broker", broker.namespace, broker.name):
+            spec = resource.body.need("spec", "").table()
+            resource.leave_out(
+                spec.need("delivery", "").table().need("deadLetterSink", ""),
+                f"dead letters of Trigger {trigger.name} come back to its own Broker: what its "
+                "filter takes again is tried again, up to 255 times; write another Broker",
+            )
+        return
+
+
+def _sink(delivery: Delivery | None) -> Destination | None:
+    return delivery.dead_letter_sink if delivery else None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from relume.base.errors import InvalidManifest
-from relume.config.services import Origin
+from relume.config.resources import Origin
 
 Kind = Literal["string", "integer", "number", "boolean", "null"]
 

@@ -13,11 +13,11 @@ from relume.config.autoscaling import (
 )
 from relume.config.durations import go_duration
 from relume.config.fields import Resource
-from relume.config.metadata import annotations
+from relume.config.head import annotations
 from relume.config.model import read_model
 from relume.config.nodes import Node, Table
+from relume.config.resources import Autoscaling, InferenceService
 from relume.config.service_fields import PREDICTOR, SPEC
-from relume.config.services import Autoscaling, InferenceService
 
 MOST_CONCURRENCY = 1000  # Knative's container-concurrency-max-limit
 MOST_TIMEOUT_S = 600  # Knative's max-revision-timeout-seconds

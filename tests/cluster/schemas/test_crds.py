@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 import yaml
 
-from relume.config import arguments, destination, service_fields, trigger
+from relume.config import eventing, model, service_fields
 from relume.config.fields import Fields
 from tests.vectors import vector
 
@@ -28,16 +28,16 @@ TABLES = [
     ("MODEL", service_fields.MODEL, SERVICE, MODEL),
     ("MODEL_FORMAT", service_fields.MODEL_FORMAT, SERVICE, (*MODEL, "modelFormat")),
     ("RESOURCES", service_fields.RESOURCES, SERVICE, (*MODEL, "resources")),
-    ("ENVIRONMENT", arguments.ENVIRONMENT, SERVICE, (*MODEL, "env", "[]")),
-    ("BROKER_SPEC", trigger.BROKER_SPEC, BROKER, ("spec",)),
-    ("DELIVERY", destination.DELIVERY, BROKER, ("spec", "delivery")),
-    ("DELIVERY", destination.DELIVERY, TRIGGER, ("spec", "delivery")),
-    ("TRIGGER_SPEC", trigger.TRIGGER_SPEC, TRIGGER, ("spec",)),
-    ("LEGACY_FILTER", trigger.LEGACY_FILTER, TRIGGER, ("spec", "filter")),
-    ("FILTER", trigger.FILTER, TRIGGER, ("spec", "filters", "[]")),
-    ("DESTINATION", destination.DESTINATION, TRIGGER, ("spec", "subscriber")),
-    ("REF", destination.REF, TRIGGER, ("spec", "subscriber", "ref")),
-    ("DESTINATION", destination.DESTINATION, TRIGGER, ("spec", "delivery", "deadLetterSink")),
+    ("ENVIRONMENT", model.ENVIRONMENT, SERVICE, (*MODEL, "env", "[]")),
+    ("BROKER_SPEC", eventing.BROKER_SPEC, BROKER, ("spec",)),
+    ("DELIVERY", eventing.DELIVERY, BROKER, ("spec", "delivery")),
+    ("DELIVERY", eventing.DELIVERY, TRIGGER, ("spec", "delivery")),
+    ("TRIGGER_SPEC", eventing.TRIGGER_SPEC, TRIGGER, ("spec",)),
+    ("LEGACY_FILTER", eventing.LEGACY_FILTER, TRIGGER, ("spec", "filter")),
+    ("FILTER", eventing.FILTER, TRIGGER, ("spec", "filters", "[]")),
+    ("DESTINATION", eventing.DESTINATION, TRIGGER, ("spec", "subscriber")),
+    ("REF", eventing.REF, TRIGGER, ("spec", "subscriber", "ref")),
+    ("DESTINATION", eventing.DESTINATION, TRIGGER, ("spec", "delivery", "deadLetterSink")),
 ]
 IDS = [f"{name}-{crd[0].split('/')[-1]}" for name, _, crd, _ in TABLES]
 

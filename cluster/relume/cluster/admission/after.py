@@ -19,7 +19,7 @@ from relume.cluster.reasons import REASONS
 from relume.cluster.schemas import schema
 from relume.cluster.schemas.check import check_shape
 from relume.cluster.schemas.prune import pruned
-from relume.config.names import PREDICTOR_SUFFIX
+from relume.config.head import PREDICTOR_SUFFIX
 from relume.config.nodes import Items, Node, Table
 
 _LABEL = 63

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from relume.cluster.render.draft import Decision, Draft, Json
 from relume.cluster.render.rendering import Note
 from relume.cluster.render.rules import CLUSTER_SETTING, NOT_YOURS, Rule
-from relume.config.metadata import METADATA
+from relume.config.head import METADATA
 from relume.config.nodes import Node
 
 SERVING = "knative-serving"

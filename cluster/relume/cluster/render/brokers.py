@@ -12,8 +12,8 @@ from relume.cluster.render.book import Book
 from relume.cluster.render.draft import Draft, Json
 from relume.cluster.render.options import BROKERS, BrokerClass
 from relume.cluster.render.originals import Original
+from relume.config import Broker
 from relume.config.broker_classes import BROKER_CLASS, NATS_CONFIG, PROFILES
-from relume.config.eventing import Broker
 
 EVENTING = "knative-eventing"
 _NOTES = ("metadata", "annotations")

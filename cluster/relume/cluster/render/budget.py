@@ -11,9 +11,9 @@ from typing import Literal
 
 from relume.cluster.render.options import LONGEST_COLD_START_S
 from relume.cluster.render.originals import Original
+from relume.config import InferenceService
 from relume.config.durations import go_duration
 from relume.config.nodes import Node
-from relume.config.services import InferenceService
 
 #: A Go duration that wins over --cold-start-budget for one service.
 ANNOTATION = "relume.dev/cold-start-budget"

@@ -17,9 +17,8 @@ from relume.cluster.render.runtimes import Runtime
 from relume.cluster.render.service import render_service
 from relume.cluster.render.text import activator_text, settings_texts, yaml_text
 from relume.cluster.render.triggers import Subscriber, add_addressable, render_trigger
-from relume.config.eventing import Trigger
+from relume.config import Plan, Trigger
 from relume.config.loader import load_plan
-from relume.config.plan import Plan
 
 _KUSTOMIZE = "kustomize.config.k8s.io"
 Key = tuple[str, str, str]  # kind, namespace, name

@@ -8,8 +8,8 @@ from pathlib import Path
 import yaml
 
 from relume.cluster.render.draft import Json
+from relume.config.head import DEFAULT_NAMESPACE
 from relume.config.loader import manifest_files
-from relume.config.metadata import DEFAULT_NAMESPACE
 from relume.config.nodes import Items, Node, Scalar, Table
 from relume.config.yaml_source import documents
 

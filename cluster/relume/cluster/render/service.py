@@ -13,8 +13,8 @@ from relume.cluster.render.originals import Original
 from relume.cluster.render.podspec import check_fields
 from relume.cluster.render.routes import MODEL, take_route
 from relume.cluster.render.runtimes import Runtime, runtime_for, runtime_named
+from relume.config import InferenceService
 from relume.config.nodes import Node
-from relume.config.services import InferenceService
 
 MODE = "serving.kserve.io/deploymentMode"
 PROGRESS = "serving.knative.dev/progress-deadline"

@@ -9,9 +9,8 @@ from relume.cluster.render.budget import Budget, backoff_s
 from relume.cluster.render.draft import Draft, Json
 from relume.cluster.render.options import BrokerClass
 from relume.cluster.render.originals import BASE, Original
+from relume.config import Broker, Delivery, InferenceService, Trigger
 from relume.config.broker_classes import DELIVERY_ORDER, PARALLELISM
-from relume.config.eventing import Broker, Delivery, Trigger
-from relume.config.services import InferenceService
 
 _NOTES = ("metadata", "annotations")
 _DELIVERY = ("spec", "delivery")

@@ -1,21 +1,77 @@
-"""The state folder: one plane at a time, and a file that says where it listens.
+"""Where one plane is on this machine: its ports, its state folder, its folder of sockets.
 
-lock          held (flock) by the plane for as long as it lives
-plane.json    pid and addresses, present while the plane serves
-nats/         the Brokers' streams
-logs/         one log per predictor process
-coldstarts.jsonl
+The state folder belongs to one plane at a time:
+
+lock              held (flock) by the plane for as long as it lives
+plane.json        pid and addresses, present while the plane serves
+nats/             the streams of the Brokers
+logs/             one log for each predictor process
+coldstarts.jsonl  the ledger of cold starts
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import socket
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from relume.plane.errors import StateInUse
+from relume.base.errors import RelumeError
+
+HOST = "127.0.0.1"
+DEFAULT_HTTP_PORT = 8080
+DEFAULT_BROKER_PORT = 8081
+BACKLOG = 2048
+# A socket's path has room for 103 bytes on macOS and 107 on Linux; a name in the folder takes up
+# to 37 (a slash and a UUID), the folder's own 17.
+PARENT_BYTES = 45
+VLLM_SOCKETS = "VLLM_RPC_BASE_PATH"
+
+
+class PortTaken(RelumeError):
+    """A port to listen on is in use, or not allowed."""
+
+    reason = "port-taken"
+    retryable = True
+
+
+class StateInUse(RelumeError):
+    """Another plane holds the state folder."""
+
+    reason = "state-in-use"
+    retryable = True
+
+
+def listen(port: int, flag: str) -> socket.socket:
+    """A listening loopback socket; port 0 takes a free one.
+
+    Raises PortTaken with the flag that chooses another port.
+    """
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        # Lets a restarted plane take over at once from connections that still wind down; a port
+        # that another process listens on stays refused.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((HOST, port))
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        why = {
+            errno.EADDRINUSE: "is in use",
+            errno.EACCES: "is not allowed to this user",
+        }.get(error.errno or 0, f"cannot be used: {error.strerror}")
+        raise PortTaken(f"port {port} {why}; choose another with {flag} PORT") from None
+    listening.setblocking(False)
+    return listening
+
+
+def url_of(listening: socket.socket) -> str:
+    """Base URL of a listening socket, without a slash at the end."""
+    return f"http://{HOST}:{listening.getsockname()[1]}"
 
 
 def default_state() -> Path:
@@ -104,3 +160,22 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         pass  # somebody else's, and alive
     return True
+
+
+@contextlib.contextmanager
+def socket_folder() -> Iterator[Path]:
+    """The folder, which processes started from here find in `VLLM_RPC_BASE_PATH`.
+
+    It is in the temporary folder, or in /tmp where that has a long name. A folder that the user
+    chose for vLLM's sockets stays chosen.
+    """
+    short = len(os.fsencode(tempfile.gettempdir())) <= PARENT_BYTES
+    with tempfile.TemporaryDirectory(
+        prefix="relume-", dir=None if short else "/tmp", ignore_cleanup_errors=True
+    ) as folder:
+        chosen = os.environ.setdefault(VLLM_SOCKETS, folder)
+        try:
+            yield Path(folder)
+        finally:
+            if chosen == folder:
+                del os.environ[VLLM_SOCKETS]

@@ -1,0 +1,231 @@
+"""What manifests mean, as types: InferenceServices, Brokers, Triggers, and the plan of them all.
+
+Every duration is in seconds. An InferenceService has every default filled in. In a Broker, Trigger
+or delivery (eventing.knative.dev/v1) None means that the manifest does not set the field: the kind
+of Broker decides which default applies.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a field was written; lines count from 1."""
+
+    file: Path
+    line: int
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class Autoscaling:
+    """What the Knative Pod Autoscaler works with, for one revision.
+
+    Defaults are those of Knative Serving's config-autoscaler. The fields up to
+    `target_burst_capacity` have an `autoscaling.knative.dev/*` annotation; the others are set for a
+    whole cluster. `min_scale` and `max_scale` (0: no bound) equal the service's replicas.
+    """
+
+    metric: Literal["concurrency", "rps"] = "concurrency"
+    target: float | None = None  # None: containerConcurrency, or 100 (concurrency), 200 (rps)
+    target_utilization: float = 0.70  # share of the target that is aimed for
+    window_s: float = 60.0
+    panic_window_percentage: float = 10.0  # of the window
+    panic_threshold_percentage: float = 200.0  # of the target
+    min_scale: int = 0
+    max_scale: int = 0
+    initial_scale: int = 1
+    activation_scale: int = 1
+    scale_down_delay_s: float = 0.0
+    scale_to_zero_pod_retention_s: float = 0.0
+    target_burst_capacity: float = 211.0  # -1: no bound
+    scale_to_zero_grace_s: float = 30.0
+    max_scale_up_rate: float = 1000.0
+    max_scale_down_rate: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceService:
+    """One model behind one name (serving.kserve.io/v1beta1).
+
+    `max_replicas` 0 is no bound and `container_concurrency` 0 too; `idle_timeout_s` 0 is off.
+    `response_start_timeout_s` equals `timeout_s`, as KServe sets both from `timeout`. `annotations`
+    are those of the service and its predictor together, as they reach the revision.
+    """
+
+    namespace: str
+    name: str
+    model_format: str
+    storage_uri: str
+    runtime: str | None = None
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    min_replicas: int = 1
+    max_replicas: int = 0
+    container_concurrency: int = 0
+    timeout_s: float = 300.0
+    response_start_timeout_s: float = 300.0
+    idle_timeout_s: float = 0.0
+    progress_deadline_s: float = 600.0
+    autoscaling: Autoscaling = Autoscaling()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    generation: int = 1
+    origin: Origin | None = field(default=None, compare=False)
+    storage_uri_origin: Origin | None = field(default=None, compare=False)
+
+    @property
+    def revision(self) -> str:
+        """The name that Knative gives the revision of this generation."""
+        return f"{self.name}-predictor-{self.generation:05d}"
+
+    @property
+    def source(self) -> str:
+        """The `source` attribute of every event that this service sends."""
+        return f"/namespaces/{self.namespace}/inferenceservices/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """Another resource in the same files; its namespace is always filled in."""
+
+    kind: str
+    namespace: str
+    name: str
+    api_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A `ref`, with `uri` a path on it that starts with /, or `uri` alone: an http(s) URL."""
+
+    ref: Ref | None = None
+    uri: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How often, how fast and how long to try, and where to put what cannot be delivered.
+
+    `retry` counts the attempts after the first; `timeout_s` bounds each attempt;
+    `retry_after_max_s` bounds what a Retry-After header may ask for (0: the header is ignored).
+    """
+
+    retry: int | None = None
+    backoff_policy: Literal["linear", "exponential"] | None = None
+    backoff_delay_s: float | None = None
+    timeout_s: float | None = None
+    dead_letter_sink: Destination | None = None
+    retry_after_max_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """Each attribute is there and equals its value."""
+
+    attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """Each attribute is there and starts with its value."""
+
+    attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Suffix:
+    """Each attribute is there and ends with its value."""
+
+    attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Every one of at least one filter matches."""
+
+    filters: "tuple[Filter, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Any_:  # noqa: N801 - the API calls it "any"; typing has taken the name
+    """One of at least one filter matches."""
+
+    filters: "tuple[Filter, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The filter does not match."""
+
+    filter: "Filter"
+
+
+@dataclass(frozen=True, slots=True)
+class Cesql:
+    """The CESQL expression, which `relume.cesql.parser` can parse, is true."""
+
+    expression: str
+
+
+Filter = Exact | Prefix | Suffix | All | Any_ | Not | Cesql
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where events of one kind of work come in. `broker_class` is what its annotation names."""
+
+    namespace: str
+    name: str
+    broker_class: str | None = None
+    delivery: Delivery | None = None
+    origin: Origin | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """Which of a Broker's events go to whom.
+
+    `filters`, all of which must match, override `legacy_attributes` (`spec.filter.attributes`, in
+    which an empty value means that the attribute is there and not empty). Both None: every event.
+    `ordered`: events with the same partition key one after the other. `parallelism`: so many at
+    once. Both are annotations that only some Brokers read.
+    """
+
+    namespace: str
+    name: str
+    broker: str
+    subscriber: Destination
+    filters: tuple[Filter, ...] | None = None
+    legacy_attributes: Mapping[str, str] | None = None
+    delivery: Delivery | None = None
+    ordered: bool = False
+    parallelism: int | None = None
+    origin: Origin | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NotHonoured:
+    """A field that this machine leaves out without changing an answer, and why it can.
+
+    `field` is written as Kubernetes writes it; `kind` and `name` are the resource's.
+    """
+
+    file: Path
+    line: int
+    field: str
+    kind: str
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run, in the order of the files. Names are unique and every reference is kept."""
+
+    services: tuple[InferenceService, ...] = ()
+    brokers: tuple[Broker, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
+    not_honoured: tuple[NotHonoured, ...] = ()

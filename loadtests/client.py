@@ -14,8 +14,8 @@ import aiohttp
 from processes import MeasurementFailed, Server
 from servers import Plane
 
-from relume.cli.answer import is_answer, is_error, sentence
 from relume.cli.errors import NoPlane
+from relume.cli.machine.story import is_answer, is_error, sentence
 from relume.cloudevents.event import CloudEvent
 from relume.cloudevents.http import Mode, encode
 

@@ -29,7 +29,7 @@ from scenes import (
 )
 from servers import sample_workload
 
-from relume.cli.reports import PHASES
+from relume.cli.machine.reports import PHASES
 from relume.cli.screen import Screen
 
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from processes import MeasurementFailed, Server, started
 
-from relume.cli.client import PlaneClient
 from relume.cli.errors import NoPlane
-from relume.cli.reports import ServiceStatus
+from relume.cli.machine.client import PlaneClient
+from relume.cli.machine.reports import ServiceStatus
 from relume.config import load
 from relume.plane.addresses import StateFolder
 from relume.plane.launch import HOST, free_port

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from relume.cli.answer import attributes, is_answer, sentence
+from relume.cli.machine.story import attributes, is_answer, sentence
 
 SAID = {
     "chat": ({"choices": [{"message": {"content": " It sleeps.\n"}}]}, "It sleeps."),

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from relume.cli.cesql import pointed
-from relume.cli.client import PlaneClient
+from relume.cli.machine.client import PlaneClient
+from relume.cli.machine.events import pointed
 from relume.cli.main import run
 from relume.cloudevents.event import CloudEvent
 from relume.eventing.observer import Record

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from relume.cli.client import PlaneClient
+from relume.cli.machine.client import PlaneClient
 from relume.cli.main import run
 from relume.plane.addresses import listen, url_of
 

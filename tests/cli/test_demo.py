@@ -2,7 +2,7 @@
 
 import json
 
-from relume.cli.demo import EVENT_TYPE, MODEL, _event, sample
+from relume.cli.machine.demo import EVENT_TYPE, MODEL, _event, sample
 from relume.config import Exact, load
 from relume.runtimes.models.known import known_model
 

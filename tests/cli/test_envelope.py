@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from relume.cli.envelope import SOURCE, from_file, from_options
 from relume.cli.errors import BadUsage
+from relume.cli.machine.envelope import SOURCE, from_file, from_options
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from relume.cli.listing import show_plane
-from relume.cli.reports import Status
+from relume.cli.machine.listing import show_plane
+from relume.cli.machine.reports import Status
+from relume.cli.machine.status import show_eventing
 from relume.cli.screen import Screen
-from relume.cli.status import show_eventing
 from relume.config import Broker, Plan
 from relume.plane.local import LocalPlane, PlaneSettings
 from relume.runtimes.models.store import ModelStore

@@ -67,9 +67,9 @@ def fail(monkeypatch: pytest.MonkeyPatch) -> Fail:
         def command() -> None:
             raise error
 
-        module = ModuleType("relume.cli.broken")
+        module = ModuleType("relume.cli.machine.broken")
         module.__dict__["command"] = command
-        monkeypatch.setitem(sys.modules, "relume.cli.broken", module)
+        monkeypatch.setitem(sys.modules, "relume.cli.machine.broken", module)
         monkeypatch.setitem(cli_main.SECTIONS["Run"], "broken", "Breaks.")
         return cli_main.run(["broken"])
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from relume.cli.machine.progress import watching
 from relume.cli.main import run
-from relume.cli.progress import watching
 from relume.cli.screen import Screen
 
 Output = pytest.CaptureFixture[str]

@@ -6,8 +6,8 @@ import json
 import pytest
 from rich.console import Console
 
-from relume.cli.phases import find_cold_start, phase_lines, show_cold_start
-from relume.cli.reports import ColdStart
+from relume.cli.machine.reports import ColdStart
+from relume.cli.machine.story import find_cold_start, phase_lines, show_cold_start
 from relume.cli.screen import Screen, printable
 
 ENTRY = {

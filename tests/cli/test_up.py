@@ -17,7 +17,7 @@ import httpx
 import psutil
 import pytest
 
-from relume.cli.address import find_plane
+from relume.cli.machine.client import find_plane
 from relume.plane.addresses import StateFolder
 
 COMMAND = [sys.executable, "-m", "relume.cli.main"]

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from relume.base.errors import InvalidInput, InvalidManifest
-from relume.cli.wording import events_of, target
+from relume.cli.machine.listing import events_of, target
 from relume.config import (
     All,
     Any_,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from relume.cli.address import find_plane
+from relume.cli.machine.client import find_plane
 from relume.plane.addresses import PlaneFile, StateFolder, StateInUse, default_state
 
 PLANE = PlaneFile(

@@ -43,7 +43,10 @@ SECTIONS: dict[str, dict[str, str]] = {
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands by name and imports `relume.cli.NAME` to run one."""
+    """A group that knows its commands by name and imports the module of one to run it.
+
+    The module is `relume.cli.cluster.NAME` for the section Cluster, else `relume.cli.machine.NAME`.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for commands in SECTIONS.values() for name in commands]
@@ -51,8 +54,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
             return None
-        module = importlib.import_module(f"relume.cli.{cmd_name}")
-        command = module.command
+        folder = "cluster" if cmd_name in SECTIONS["Cluster"] else "machine"
+        command = importlib.import_module(f"relume.cli.{folder}.{cmd_name}").command
         assert isinstance(command, click.Command)
         return command
 

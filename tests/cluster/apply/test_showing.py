@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from relume.cli.cluster_options import showing
+from relume.cli.cluster.progress import showing
 from relume.cli.screen import Screen
 
 

@@ -1,16 +1,102 @@
-"""`relume claims size`: from a model to bytes, devices, a DeviceClass and a claim."""
+"""`relume claims`: how many devices a model needs, and which devices of a cluster a claim gets."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from relume.cli.address import output_option
+from relume.cli.cluster.progress import show_report
 from relume.cli.errors import BadUsage
+from relume.cli.options import output_option
 from relume.cli.screen import Screen
 
 if TYPE_CHECKING:
+    from relume.cluster.claims.explain import Report
+    from relume.cluster.claims.findings import Finding
     from relume.cluster.claims.sizing import Sizing
+
+
+@click.group("claims", short_help="Size a GPU claim; say which devices it gets, and why not.")
+def command() -> None:
+    """GPUs through Dynamic Resource Allocation (DRA), without a cluster.
+
+    \b
+    Examples:
+      relume claims size ./Qwen2.5-7B-Instruct --context 8192 --concurrency 16
+      relume claims explain service.yaml --slices inventory.yaml
+    """
+
+
+@command.command("explain", short_help="Which devices satisfy a claim, and why others do not.")
+@click.argument(
+    "files",
+    nargs=-1,
+    required=True,
+    metavar="FILE…",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+)
+@click.option(
+    "--slices",
+    "inventories",
+    multiple=True,
+    required=True,
+    metavar="INVENTORY",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="ResourceSlices, and what else matters: Nodes, ResourceClaims, DeviceClasses, "
+    "DeviceTaintRules. YAML or JSON; may be given again.",
+)
+@output_option
+def explain(*, files: tuple[Path, ...], inventories: tuple[Path, ...], output: str) -> int:
+    """Say for every claim whether the inventory can satisfy it, device by device.
+
+    FILE holds ResourceClaims, ResourceClaimTemplates, DeviceClasses, or what asks for devices by
+    its limits: Pods, Deployments, Knative Services, InferenceServices. DeviceClasses that no file
+    holds are Relume's own (config/dra) and those of the drivers' charts.
+
+    Each claim is judged as if it came alone; where those of several services do not fit at once,
+    a line says so. Exit code 1 when one cannot be satisfied alone.
+
+    \b
+    Examples:
+      kubectl get resourceslices,nodes,resourceclaims -A -o yaml > inventory.yaml
+      relume claims explain service.yaml --slices inventory.yaml
+      relume claims explain claims.yaml --slices inventory.yaml -o json | jq '.claims[].sentence'
+    """
+    from relume.cluster.claims import documents, wording
+    from relume.cluster.claims.explain import explain as explained
+    from relume.cluster.claims.lints import lint
+
+    asked = [document for file in files for document in documents.read(file)]
+    there = [document for file in inventories for document in documents.read(file)]
+    reports = explained(asked, there)
+    findings = lint([*asked, *there])
+    screen = Screen.stdout()
+    if output == "json":
+        screen.json(
+            {
+                "claims": [wording.as_json(report) for report in reports],
+                "findings": [finding.as_json() for finding in findings],
+            }
+        )
+    else:
+        _show_reports(screen, reports, findings)
+    return 0 if wording.answered(reports) else 1
+
+
+def _show_reports(
+    screen: Screen, reports: Sequence["Report"], findings: Sequence["Finding"]
+) -> None:
+    if not reports:
+        screen.line("nothing in these files asks for a device")
+    for report in reports:
+        show_report(screen, report)
+        screen.line()
+    if findings:
+        screen.title("worth a look")
+        for finding in findings:
+            screen.line(f"  {finding}", "yellow")
+
 
 _OPTIONS = (
     ("--context", "context", "TOKENS", "Longest sequence. Default: the model's own limit."),
@@ -38,7 +124,7 @@ def _flags(command: "click.decorators.FC") -> "click.decorators.FC":
     return command
 
 
-@click.command("size", short_help="How many devices of which class a model needs, and why.")
+@command.command("size", short_help="How many devices of which class a model needs, and why.")
 @click.argument("model", metavar="MODEL")
 @_flags
 @click.option(
@@ -49,7 +135,7 @@ def _flags(command: "click.decorators.FC") -> "click.decorators.FC":
     help="Whose classes to choose from.",
 )
 @click.option("--class", "class_name", metavar="NAME", help="Use this class (llm-gpu-24g…).")
-@output_option()
+@output_option
 def size(
     *, model: str, vendor: str, class_name: str | None, output: str, **options: str | None
 ) -> int:
@@ -77,7 +163,7 @@ def size(
     if output == "json":
         screen.json(size_wording.as_json(sizing))
     else:
-        _show(screen, sizing)
+        _show_sizing(screen, sizing)
     return 0
 
 
@@ -105,7 +191,7 @@ def _stored(uri: str) -> Path:
     return ModelStore(default_root()).resolve(uri)
 
 
-def _show(screen: Screen, sizing: "Sizing") -> None:
+def _show_sizing(screen: Screen, sizing: "Sizing") -> None:
     import yaml
 
     from relume.cluster.claims import size_wording

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from relume.cli.address import output_option
 from relume.cli.errors import BadUsage
+from relume.cli.options import output_option, seconds
 
 if TYPE_CHECKING:
+    from relume.cluster.admission import Cluster
     from relume.cluster.doctor import Diagnosis
     from relume.cluster.findings import Finding
 
@@ -40,7 +41,7 @@ OK, WRONG, UNREADABLE = 0, 1, 2
     metavar="FILE",
     help="Where the context is. Default: $KUBECONFIG, else ~/.kube/config.",
 )
-@output_option()
+@output_option
 def command(
     *,
     files: tuple[Path, ...],
@@ -68,21 +69,13 @@ def command(
     """
     from relume.cluster.admission import SHIPPED, read_cluster
     from relume.cluster.doctor import examine
-    from relume.config.durations import go_duration
 
     if not files and context is None:
         raise BadUsage("name a file, or a cluster with --context")
-    try:
-        start = go_duration(cold_start)
-    except ValueError as error:
-        raise BadUsage(f"--cold-start: {error}") from None
-    if start < 0:
-        raise BadUsage("--cold-start: a time is not below 0")
+    start = seconds("--cold-start", cold_start)
     cluster = read_cluster(features) if features is not None else SHIPPED
     code = OK
     if context is not None:
-        from relume.cli.doctor_online import show_cluster
-
         code, found = show_cluster(context, kubeconfig, files, output)
         cluster = cluster if features is not None else found
     if files:
@@ -109,7 +102,7 @@ def show(diagnoses: Sequence["Diagnosis"], output: str) -> None:
         for one in diagnoses:
             print_json(as_json(one))
         return
-    from relume.cli.doctor_words import show_document, show_summary
+    from relume.cli.cluster.findings import show_document, show_summary
     from relume.cli.screen import Screen  # what draws takes longer to load than most files to read
 
     screen = Screen.stdout()
@@ -151,3 +144,38 @@ def finding_json(finding: "Finding") -> dict[str, object]:
         "file": str(finding.file) if finding.file else None,
         "line": finding.line,
     }
+
+
+def show_cluster(
+    context: str, kubeconfig: Path | None, files: Sequence[Path], output: str
+) -> tuple[int, "Cluster"]:
+    """Examine the cluster for what is in `files`; returns the exit code and its settings.
+
+    Raises Unreachable where it does not answer, and InvalidInput for files that cannot be read.
+    """
+    from relume.cluster.apply.api import KubernetesApi
+    from relume.cluster.doctor.needs import needs_of
+    from relume.cluster.doctor.online import examine_cluster
+
+    needs, classes = needs_of(files)
+    report = examine_cluster(
+        KubernetesApi.of_context(context, kubeconfig), needs=needs, broker_classes=classes
+    )
+    wrong = any(finding.severity == "error" for finding in report.findings)
+    if output == "json":
+        print_json(
+            {
+                "context": context,
+                "version": report.version,
+                "findings": [finding_json(finding) for finding in report.findings],
+            }
+        )
+    else:
+        from relume.cli.cluster.findings import show_findings
+        from relume.cli.screen import Screen
+
+        screen = Screen.stdout()
+        screen.title(f"cluster {context}, Kubernetes {report.version}")
+        show_findings(screen, report.findings)
+        screen.line()
+    return (WRONG if wrong else OK), report.settings

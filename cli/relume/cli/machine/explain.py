@@ -6,21 +6,24 @@ from datetime import datetime
 
 import click
 
-from relume.cli.address import find_plane, output_option, plane_option
-from relume.cli.answer import attributes, is_answer, sentence
-from relume.cli.client import PlaneClient
 from relume.cli.errors import BadUsage
-from relume.cli.events import record_line
-from relume.cli.phases import find_cold_start, show_cold_start
-from relume.cli.reports import ColdStart, Record
+from relume.cli.machine.client import RING, PlaneClient, find_plane
+from relume.cli.machine.reports import ColdStart, Record
+from relume.cli.machine.story import (
+    attributes,
+    find_cold_start,
+    is_answer,
+    record_line,
+    sentence,
+    show_cold_start,
+)
+from relume.cli.options import output_option, plane_option
 from relume.cli.screen import Screen
-
-RING = 1000
 
 
 @click.command("explain", short_help="Why the answer to one event took as long as it did.")
 @click.argument("event_id", metavar="ID")
-@output_option()
+@output_option
 @plane_option
 def command(*, event_id: str, output: str, url: str | None) -> int:
     """Show the life of one event: its deliveries, the cold start it waited for, its answer.

@@ -6,21 +6,25 @@ from pathlib import Path
 
 import click
 
-from relume.cli.address import find_plane, output_option, plane_option
-from relume.cli.answer import attributes, is_answer, is_error, sentence
-from relume.cli.client import PlaneClient
-from relume.cli.envelope import assignments, from_file, from_options
+from relume.base.vocabulary import Json
 from relume.cli.errors import BadUsage, NoAnswer, Refused
-from relume.cli.phases import find_cold_start, show_cold_start
-from relume.cli.reports import BrokerStatus, Record, Status
+from relume.cli.machine.client import RING, PlaneClient, choose_broker, find_plane
+from relume.cli.machine.envelope import assignments, from_file, from_options
+from relume.cli.machine.reports import BrokerStatus, Record
+from relume.cli.machine.story import (
+    attributes,
+    find_cold_start,
+    is_answer,
+    is_error,
+    sentence,
+    show_cold_start,
+)
+from relume.cli.options import output_option, plane_option
 from relume.cli.screen import Screen
 from relume.cloudevents.event import CloudEvent
 from relume.cloudevents.http import Mode, encode
 
 DEFAULT_TIMEOUT_S = 300.0
-RING = 1000
-
-Json = Mapping[str, object]
 
 
 @click.command("send", short_help="Send an event; --wait prints the event that answers it.")
@@ -50,7 +54,7 @@ Json = Mapping[str, object]
     metavar="SECONDS",
     help="How long --wait waits.",
 )
-@output_option()
+@output_option
 @plane_option
 def command(
     *,
@@ -175,28 +179,6 @@ class Sending:
         self._out.line(sentence(answer), "bold red" if is_error(answer) else "bold")
         self._out.line()
         self._out.pairs(attributes(answer))
-
-
-def choose_broker(status: Status, wanted: str | None) -> BrokerStatus:
-    """The Broker by `NS/NAME` (or NAME in `default`), or the only one that has a Trigger.
-
-    A Broker without Triggers, where another keeps its dead letters, is chosen only by name, or
-    when there is no other. Raises BadUsage.
-    """
-    brokers = {broker.full_name: broker for broker in status.eventing.brokers}
-    names = ", ".join(sorted(brokers))
-    if wanted is not None:
-        full_name = wanted if "/" in wanted else f"default/{wanted}"
-        if full_name not in brokers:
-            raise BadUsage(f"--broker {wanted}: no such Broker here; there is {names or 'none'}")
-        return brokers[full_name]
-    if not brokers:
-        raise BadUsage(f"the plane at {status.http} has no Broker; add one to its YAML")
-    used = {f"{trigger.namespace}/{trigger.broker}" for trigger in status.eventing.triggers}
-    candidates = [name for name in brokers if name in used] or list(brokers)
-    if len(candidates) > 1:
-        raise BadUsage(f"the plane has several Brokers; choose one with --broker: {names}")
-    return brokers[candidates[0]]
 
 
 def _event(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from relume.cli.address import output_option
+from relume.cli.options import output_option
 from relume.plane.addresses import DEFAULT_BROKER_PORT, DEFAULT_HTTP_PORT
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
     "speed. A killed process loses none either way.",
 )
 @click.option("--no-template", is_flag=True, help="Keep no warm template: less memory, slower.")
-@output_option()
+@output_option
 def command(
     *,
     files: tuple[Path, ...],
@@ -89,7 +89,9 @@ def command(
       relume up config/samples/ --port 9080 --broker-port 9081
       relume up model.yaml --no-template -o json
     """
-    from relume.cli.foreground import run  # here, so that the help of this command stays quick
+    from relume.cli.machine.foreground import (
+        run,  # here, so that the help of this command stays quick
+    )
     from relume.plane.addresses import default_state
     from relume.plane.local import PlaneSettings
 

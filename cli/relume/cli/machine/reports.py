@@ -8,13 +8,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
+from relume.base.vocabulary import COLD_START_PHASES
 from relume.cli.errors import NotAPlane
-
-# In the order in which they happen. `queue` is the time from the first held request to the start
-# of its predictor; `first_token` the time from readiness to the first answer.
-PHASES = ("queue", "fork", "import", "config", "weights", "engine", "warmup", "first_token")
-
-Json = Mapping[str, object]
 
 
 class Report(BaseModel):
@@ -62,7 +57,7 @@ class ColdStart(Report):
     def _gather_phases(cls, value: object) -> object:
         if not isinstance(value, Mapping):
             return value
-        measured = {name: value[name] for name in PHASES if value.get(name) is not None}
+        measured = {name: value[name] for name in COLD_START_PHASES if value.get(name) is not None}
         return {**value, "phases": measured}
 
 

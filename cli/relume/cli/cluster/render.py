@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from relume.cli.cluster.rendering import RenderingOptions, rendering_options
 from relume.cli.errors import BadUsage
-from relume.cli.rendering_options import RenderingOptions, rendering_options
 from relume.cli.screen import Screen
 from relume.cluster.render import Rendering, render
 

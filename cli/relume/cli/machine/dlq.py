@@ -1,22 +1,88 @@
 """`relume dlq`: events that could not be delivered and that no dead letter sink took."""
 
 import asyncio
+import functools
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import click
 
-from relume.cli.address import find_plane, output_option, plane_option
-from relume.cli.client import PlaneClient
-from relume.cli.dlq_choice import Choice, choosing
 from relume.cli.errors import BadUsage, Refused
-from relume.cli.reports import DeadLetter, Status
+from relume.cli.machine.client import PlaneClient, choose_broker, find_plane
+from relume.cli.machine.reports import DeadLetter, Status
+from relume.cli.options import output_option, plane_option
 from relume.cli.screen import Screen
-from relume.cli.send import choose_broker
+from relume.config.durations import go_duration
 
 _SAID = 80  # characters of the subscriber's answer that fit a line
 _NO_ANSWER = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which dead letters the options choose; None leaves a property open."""
+
+    broker: str | None
+    trigger: str | None
+    reason: str | None
+    type: str | None
+    before: datetime | None
+
+    def takes(self, letter: DeadLetter) -> bool:
+        return (
+            self.trigger in (None, letter.trigger)
+            and self.reason in (None, letter.reason)
+            and self.type in (None, letter.type)
+            and (self.before is None or datetime.fromisoformat(letter.at) < self.before)
+        )
+
+    def check(self, numbers: Sequence[int], everything: bool) -> None:
+        """Raise BadUsage unless it is clear which dead letters are meant."""
+        narrow = self.trigger or self.reason or self.type or self.before
+        if numbers and (everything or narrow):
+            raise BadUsage("name dead letters by number, or choose them with options, not both")
+        if not (numbers or everything):
+            raise BadUsage("which ones? Name their numbers (relume dlq list), or say --all")
+
+
+def choosing(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options of a Choice to a click command, which receives it as `choice`."""
+
+    @click.option(
+        "--broker", metavar="NS/NAME", help="The Broker, where several have dead letters."
+    )
+    @click.option("--trigger", metavar="NAME", help="Only those of this Trigger.")
+    @click.option("--reason", metavar="WORD", help="Only with this reason, as list shows it.")
+    @click.option("--type", "type_", metavar="TYPE", help="Only events of this type.")
+    @click.option("--older-than", metavar="TIME", help='Only older ones: "90s", "30m", "12h".')
+    @functools.wraps(command)
+    def wrapped(
+        *,
+        broker: str | None,
+        trigger: str | None,
+        reason: str | None,
+        type_: str | None,
+        older_than: str | None,
+        **rest: object,
+    ) -> int:
+        choice = Choice(broker, trigger, reason, type_, _before(older_than))
+        return command(choice=choice, **rest)
+
+    return wrapped
+
+
+def _before(older_than: str | None) -> datetime | None:
+    if older_than is None:
+        return None
+    try:
+        age_s = go_duration(older_than)
+        if age_s < 0:
+            raise BadUsage(f"--older-than {older_than}: an age is not negative")
+        return datetime.now(UTC) - timedelta(seconds=age_s)
+    except (ValueError, OverflowError) as error:
+        raise BadUsage(f"--older-than: {error}") from None
 
 
 @click.group("dlq", short_help="List, show, redrive or purge dead letters.")
@@ -36,7 +102,7 @@ def command() -> None:
 
 @command.command("list")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N")
-@output_option()
+@output_option
 @choosing
 @plane_option
 def list_letters(*, choice: Choice, limit: int, output: str, url: str | None) -> int:
@@ -65,7 +131,7 @@ def list_letters(*, choice: Choice, limit: int, output: str, url: str | None) ->
 @command.command("show")
 @click.argument("number", type=click.IntRange(1), metavar="N")
 @click.option("--broker", metavar="NS/NAME", help="The Broker, where several have dead letters.")
-@output_option()
+@output_option
 @plane_option
 def show(*, number: int, broker: str | None, output: str, url: str | None) -> int:
     """Show one dead letter: what failed where, what the subscriber said, and the whole event.

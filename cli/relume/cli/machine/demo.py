@@ -5,18 +5,25 @@ import json
 import os
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import click
 
-from relume.cli.address import output_option
-from relume.cli.answer import attributes, is_answer, is_error, sentence
-from relume.cli.client import PlaneClient
+from relume.base.vocabulary import Json
 from relume.cli.errors import DemoFailed
-from relume.cli.phases import find_cold_start, show_cold_start
-from relume.cli.reports import ColdStart, Record, ServiceStatus, Status
+from relume.cli.machine.client import PlaneClient
+from relume.cli.machine.reports import ColdStart, Record, ServiceStatus, Status
+from relume.cli.machine.story import (
+    attributes,
+    find_cold_start,
+    is_answer,
+    is_error,
+    sentence,
+    show_cold_start,
+)
+from relume.cli.options import output_option
 from relume.cli.screen import Screen
 from relume.cloudevents.event import CloudEvent
 from relume.cloudevents.http import Mode, encode
@@ -30,11 +37,9 @@ ZERO_WITHIN_S = 120.0
 POLL_S = 0.1
 TERMINATED_EXIT = 143
 
-Json = Mapping[str, object]
-
 
 @click.command("demo", short_help="The whole story on one machine.")
-@output_option()
+@output_option
 def command(*, output: str) -> int:
     """Run config/samples/summarize.yaml, wake it with an event, and see it go back to zero.
 
@@ -108,7 +113,7 @@ async def _tell(screen: Screen) -> dict[str, object]:
 @asynccontextmanager
 async def _plane(screen: Screen) -> AsyncIterator[PlaneClient]:
     """A plane that runs the sample, and its client."""
-    from relume.cli.progress import watching
+    from relume.cli.machine.progress import watching
     from relume.config import load
     from relume.plane.launch import check
     from relume.plane.local import LocalPlane, PlaneSettings

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from relume.cli.cluster_options import Target
+from relume.cli.cluster.options import ClusterTarget
 from relume.cli.screen import Screen
 from relume.cluster.apply.api import Json
 from relume.cluster.apply.observing import PodView, View, observe
@@ -15,7 +15,7 @@ _OK, _WRONG = 0, 1
 _HOLDS = {"holds": "green", "waits": "yellow", "without": "bold red", "unknown": "yellow"}
 
 
-def show_cluster_status(target: Target, output: str) -> int:
+def show_cluster_status(target: ClusterTarget, output: str) -> int:
     """Print one namespace of a cluster; 1 where a pod is ready without a device that it needs."""
     api = target.api()
     view = observe(api, target.namespace or api.namespace)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import click
 from rich.text import Text
 
-from relume.cli.address import find_plane, output_option, plane_option
-from relume.cli.client import PlaneClient
-from relume.cli.cluster_options import Target, cluster_options
+from relume.cli.cluster.options import ClusterTarget, cluster_options
 from relume.cli.errors import BadUsage
-from relume.cli.phases import show_cold_start
-from relume.cli.reports import ServiceStatus, Status, TriggerStatus
+from relume.cli.machine.client import PlaneClient, find_plane
+from relume.cli.machine.reports import ServiceStatus, Status, TriggerStatus
+from relume.cli.machine.story import show_cold_start
+from relume.cli.options import output_option, plane_option
 from relume.cli.screen import Screen
 
 LOG_LINES = 15
@@ -25,10 +25,10 @@ STYLES = {
 
 
 @click.command("status", short_help="What is running, what is at zero, what failed and why.")
-@output_option()
+@output_option
 @plane_option
 @cluster_options
-def command(*, output: str, url: str | None, target: Target) -> int:
+def command(*, output: str, url: str | None, target: ClusterTarget) -> int:
     """Show the services, Brokers and Triggers of the running plane, or of a cluster's namespace.
 
     A service that failed is shown with the reason and the last lines of its log. With --context,
@@ -46,7 +46,7 @@ def command(*, output: str, url: str | None, target: Target) -> int:
             raise BadUsage(
                 "--url is a plane's; --context, --kubeconfig and --namespace a cluster's"
             )
-        from relume.cli.cluster_status import show_cluster_status
+        from relume.cli.cluster.status import show_cluster_status
 
         return show_cluster_status(target, output)
     raw = asyncio.run(_fetch(find_plane(url)))

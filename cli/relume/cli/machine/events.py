@@ -3,24 +3,16 @@
 import asyncio
 
 import click
-from rich.text import Text
+from rich.cells import cell_len
 
-from relume.cli.address import find_plane, output_option, plane_option
-from relume.cli.cesql import checked
-from relume.cli.client import PlaneClient
-from relume.cli.reports import Record
+from relume.cesql.parser import ParseError, parse
+from relume.cli.errors import BadUsage
+from relume.cli.machine.client import PlaneClient, find_plane
+from relume.cli.machine.story import record_line
+from relume.cli.options import output_option, plane_option
 from relume.cli.screen import Screen, printable
 
-STYLES = {
-    "accepted": "blue",
-    "delivering": "yellow",
-    "delivered": "green",
-    "replied": "green",
-    "retrying": "magenta",
-    "dead-lettered": "bold red",
-    "dropped": "bold red",
-    "redriven": "blue",
-}
+_WINDOW = 60  # characters shown of a long expression, half of them before the mistake
 
 
 @click.command("events", short_help="Watch events as they are accepted, delivered and answered.")
@@ -39,7 +31,7 @@ STYLES = {
     help="Show, also of the last N, only events that pass this CESQL expression.",
 )
 @click.option("--no-follow", is_flag=True, help="Print the replayed records and end.")
-@output_option()
+@output_option
 @plane_option
 def command(
     *, replay: int, expression: str | None, no_follow: bool, output: str, url: str | None
@@ -56,7 +48,7 @@ def command(
       relume events -o json | jq -r 'select(.stage == "dead-lettered") | .event.id'
     """
     if expression is not None:
-        checked("--filter", expression)
+        _check("--filter", expression)
     watching = _watch(find_plane(url), replay, not no_follow, expression, output == "json")
     return asyncio.run(watching)
 
@@ -75,30 +67,20 @@ async def _watch(url: str, replay: int, follow: bool, expression: str | None, as
     return 0
 
 
-def record_line(record: Record) -> Text:
-    """One record in one line: time, stage, where, which event, and what came of it."""
-    clock = record.at.partition("T")[2][:12].rstrip("Z") or record.at
-    where = record.broker if record.trigger is None else f"{record.broker} → {record.trigger}"
-    line = Text.assemble(
-        (f"{clock:<12}", "dim"),
-        "  ",
-        (f"{record.stage:<13}", STYLES.get(record.stage, "")),
-        "  ",
-        printable(f"{where}  {record.type}  {record.id}"),
-    )
-    if words := _outcome(record):
-        line.append(f"  {printable(words)}", "dim")
-    return line
+def _check(option: str, expression: str) -> None:
+    """Raise BadUsage, with a caret under the first mistake, unless the expression parses."""
+    try:
+        parse(expression)
+    except ParseError as error:
+        shown = pointed(expression, error.position)
+        raise BadUsage(f"{option}: {printable(str(error))}\n{shown}") from None
 
 
-def _outcome(record: Record) -> str:
-    parts = []
-    if record.attempt is not None and record.attempt > 1:
-        parts.append(f"attempt {record.attempt}")
-    if record.status is not None:
-        parts.append(f"status {record.status}")
-    if record.ms is not None:
-        parts.append(f"{record.ms:,.0f} ms")
-    if record.detail:
-        parts.append(record.detail)
-    return ", ".join(parts)
+def pointed(text: str, position: int) -> str:
+    """Two lines: the text around `position` (from 0), and a caret under it."""
+    line = "".join(" " if c.isspace() else c for c in printable(text))
+    first = max(0, position - _WINDOW // 2)
+    before, after = line[first:position], line[position : first + _WINDOW]
+    left = "…" if first else ""
+    right = "…" if first + _WINDOW < len(line) else ""
+    return f"  {left}{before}{after}{right}\n  {' ' * cell_len(left + before)}^"

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from relume.cli.address import output_option
-from relume.cli.cluster_options import Target, cluster_options, showing
-from relume.cli.errors import BadUsage
-from relume.cli.rendering_options import RenderingOptions, rendering_options
+from relume.cli.cluster.options import ClusterTarget, cluster_options
+from relume.cli.cluster.progress import showing
+from relume.cli.cluster.rendering import RenderingOptions, rendering_options
+from relume.cli.options import output_option, seconds
 from relume.cli.screen import Screen
 
 
@@ -28,11 +28,11 @@ from relume.cli.screen import Screen
     "--despite-settings", is_flag=True, help="Apply where settings of the cluster are missing."
 )
 @click.option("--force-conflicts", is_flag=True, help="Take over fields that others apply too.")
-@output_option()
+@output_option
 def command(
     *,
     files: tuple[Path, ...],
-    target: Target,
+    target: ClusterTarget,
     options: RenderingOptions,
     as_is: bool,
     dry_run: bool,
@@ -79,16 +79,3 @@ def command(
     elif not dry_run:
         screen.line(f"{len(done)} documents applied{', all is ready' * bool(choices.wait_s)}")
     return 0
-
-
-def seconds(option: str, text: str) -> float:
-    """The seconds of a duration such as 10m, or BadUsage."""
-    from relume.config.durations import go_duration
-
-    try:
-        found = go_duration(text)
-    except ValueError as error:
-        raise BadUsage(f"{option}: {error}") from error
-    if found < 0:
-        raise BadUsage(f"{option} {text}: a time cannot be negative")
-    return found

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from relume.cli.address import output_option
+from relume.cli.options import output_option
 from relume.cli.screen import Screen
 
 
@@ -23,7 +23,7 @@ def command() -> None:
 
 
 @command.command("list")
-@output_option()
+@output_option
 def list_models(*, output: str) -> int:
     """List the models that are ready.
 
@@ -60,7 +60,7 @@ def prepare(*, names: tuple[str, ...]) -> int:
       relume models prepare smollm2 minilm
       relume models prepare s3://models/llama
     """
-    from relume.cli.progress import watching
+    from relume.cli.machine.progress import watching
     from relume.runtimes.models.store import ModelStore, default_root
 
     store = ModelStore(default_root())

@@ -7,11 +7,10 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from relume.cli.address import output_option
-from relume.cli.envelope import assignments, from_file, from_options
 from relume.cli.errors import BadUsage
+from relume.cli.machine.envelope import assignments, from_file, from_options
+from relume.cli.options import output_option
 from relume.cli.screen import Screen
-from relume.cli.wording import in_one_line
 from relume.cloudevents.event import CloudEvent
 from relume.config import Trigger, load
 from relume.eventing.filters import explain
@@ -42,7 +41,7 @@ def command() -> None:
 @click.option("--type", "type_", metavar="TYPE", help="Type of a new event, instead of --event.")
 @click.option("--source", metavar="URI", help="Event source. Default: /relume/send.")
 @click.option("--attribute", "attributes", multiple=True, metavar="K=V", help="Repeatable.")
-@output_option()
+@output_option
 def try_event(
     *,
     files: tuple[Path, ...],
@@ -105,7 +104,7 @@ class Trial:
             f"{self.trigger.namespace}/{self.trigger.name}",
             self.trigger.broker,
             Text("yes" if passed else "no", style="green" if passed else "yellow"),
-            f"{clause.field}: {in_one_line(clause.asked)}{_facts(clause)}",
+            f"{clause.field}: {' '.join(clause.asked.split())}{_facts(clause)}",
         )
 
 

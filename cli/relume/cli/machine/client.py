@@ -5,19 +5,40 @@ The transport is the seam for tests (httpx.ASGITransport or a tiny real server).
 
 import contextlib
 import json
+import os
 from collections.abc import AsyncIterator, Sequence
 
 import httpx
 
+from relume.base.vocabulary import STREAM_LIVE, STREAM_SUBSCRIBED
 from relume.cli.errors import BadUsage, NoPlane, NotAPlane, Refused
-from relume.cli.reports import ColdStart, DeadLetter, DeadLetterPage, Record, Status
+from relume.cli.machine.reports import (
+    BrokerStatus,
+    ColdStart,
+    DeadLetter,
+    DeadLetterPage,
+    Record,
+    Status,
+)
+from relume.plane.addresses import DEFAULT_HTTP_PORT, StateFolder, default_state
 
-# The comments that mark places in the stream of events (`relume.plane.control`).
-SUBSCRIBED = ": subscribed"
-LIVE = ": live"
-
+RING = 1000  # how many past records a plane remembers
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 15.0
+
+
+def find_plane(url: str | None) -> str:
+    """Base URL of the plane's HTTP port, without a slash at the end; does not connect.
+
+    It is `url` (the option --url), else $RELUME_URL, else what the state folder says, else the
+    default port.
+    """
+    if chosen := url or os.environ.get("RELUME_URL"):
+        chosen = chosen if "://" in chosen else f"http://{chosen}"
+        return chosen.rstrip("/")
+    if plane := StateFolder(default_state()).running():
+        return plane.http
+    return f"http://127.0.0.1:{DEFAULT_HTTP_PORT}"
 
 
 class PlaneClient:
@@ -72,7 +93,7 @@ class PlaneClient:
         try:
             self._check(response)
             lines = response.aiter_lines()
-            if await anext(lines, "") != SUBSCRIBED:
+            if await anext(lines, "") != STREAM_SUBSCRIBED:
                 raise NotAPlane(f"{request.url} is not a stream of events: not a plane?")
             yield _records(lines, follow)
         finally:
@@ -158,5 +179,27 @@ async def _records(lines: AsyncIterator[str], follow: bool) -> AsyncIterator[Rec
         async for line in lines:
             if line.startswith("data:"):
                 yield Record.parse(json.loads(line.removeprefix("data:")))
-            elif line == LIVE and not follow:
+            elif line == STREAM_LIVE and not follow:
                 return
+
+
+def choose_broker(status: Status, wanted: str | None) -> BrokerStatus:
+    """The Broker by `NS/NAME` (or NAME in `default`), or the only one that has a Trigger.
+
+    A Broker without Triggers, where another keeps its dead letters, is chosen only by name, or
+    when there is no other. Raises BadUsage.
+    """
+    brokers = {broker.full_name: broker for broker in status.eventing.brokers}
+    names = ", ".join(sorted(brokers))
+    if wanted is not None:
+        full_name = wanted if "/" in wanted else f"default/{wanted}"
+        if full_name not in brokers:
+            raise BadUsage(f"--broker {wanted}: no such Broker here; there is {names or 'none'}")
+        return brokers[full_name]
+    if not brokers:
+        raise BadUsage(f"the plane at {status.http} has no Broker; add one to its YAML")
+    used = {f"{trigger.namespace}/{trigger.broker}" for trigger in status.eventing.triggers}
+    candidates = [name for name in brokers if name in used] or list(brokers)
+    if len(candidates) > 1:
+        raise BadUsage(f"the plane has several Brokers; choose one with --broker: {names}")
+    return brokers[candidates[0]]

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from relume.cli.address import output_option
-from relume.cli.apply import seconds
-from relume.cli.cluster_options import Target, cluster_options, showing
-from relume.cli.rendering_options import RenderingOptions, rendering_options
+from relume.cli.cluster.options import ClusterTarget, cluster_options
+from relume.cli.cluster.progress import showing
+from relume.cli.cluster.rendering import RenderingOptions, rendering_options
+from relume.cli.options import output_option, seconds
 from relume.cli.screen import Screen
 
 
@@ -24,11 +24,11 @@ from relume.cli.screen import Screen
     help="How long to wait until an object is gone, before the next.",
 )
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-@output_option()
+@output_option
 def command(
     *,
     files: tuple[Path, ...],
-    target: Target,
+    target: ClusterTarget,
     options: RenderingOptions,
     as_is: bool,
     wait: str,

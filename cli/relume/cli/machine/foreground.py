@@ -10,7 +10,7 @@ from pathlib import Path
 
 import uvloop
 
-from relume.cli.listing import show_plane
+from relume.cli.machine.listing import show_plane
 from relume.cli.screen import Screen
 from relume.config import load
 from relume.plane.launch import check, set_runtime_defaults

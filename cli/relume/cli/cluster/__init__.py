@@ -1,0 +1,1 @@
+"""The commands of clusters: from manifests to a cluster that works, and what it holds."""

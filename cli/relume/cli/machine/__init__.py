@@ -1,0 +1,1 @@
+"""The commands of one machine: they run a plane, or talk to one that runs."""

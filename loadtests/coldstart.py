@@ -29,7 +29,7 @@ from scenes import (
 )
 from servers import sample_workload
 
-from relume.cli.machine.reports import PHASES
+from relume.base.vocabulary import COLD_START_PHASES
 from relume.cli.screen import Screen
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -66,7 +66,7 @@ def phase_medians(phases: Mapping[str, list[Mapping[str, float]]]) -> dict[str, 
     return {
         started: {
             name: round(median(known), 1)
-            for name in PHASES
+            for name in COLD_START_PHASES
             if (known := [entry[name] for entry in entries if name in entry])
         }
         for started, entries in phases.items()
@@ -99,7 +99,7 @@ def show(screen: Screen, found: ColdStarts, machine: Machine, picture: Path) -> 
     ways = sorted(medians, reverse=True)
     screen.table(
         ("phase", *ways),
-        [[name, *(f"{medians[w].get(name, 0):,.0f}" for w in ways)] for name in PHASES],
+        [[name, *(f"{medians[w].get(name, 0):,.0f}" for w in ways)] for name in COLD_START_PHASES],
     )
     print_notes(screen, [*machine.facts(), ("picture", os.path.relpath(picture))])
 

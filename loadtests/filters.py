@@ -17,7 +17,7 @@ from figures import Figure, Machine, print_notes, shown, spread, verdict
 from relume.cesql.program import compile
 from relume.cli.screen import Screen
 from relume.cloudevents.event import CloudEvent
-from relume.config import All, Any_, Cesql, Exact, Filter, Not, Prefix, Suffix
+from relume.config import All, Any_, Cesql, Exact, Filter, Negation, Prefix, Suffix
 from relume.eventing.filters import Predicate, all_of
 
 UNIT = "µs"
@@ -77,7 +77,7 @@ CASES = (
         All(
             (
                 Any_((Exact({"type": "x"}), Exact({"type": TYPE}))),
-                Not(Exact({"tenant": "umbrella"})),
+                Negation(Exact({"tenant": "umbrella"})),
             )
         ),
         lambda e: (

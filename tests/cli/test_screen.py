@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
-from relume.cli.machine.reports import ColdStart
+from relume.cli.machine.reports import ColdStartReport
 from relume.cli.machine.story import find_cold_start, phase_lines, show_cold_start
 from relume.cli.screen import Screen, printable
 
@@ -89,7 +89,7 @@ def test_json_in_a_terminal_is_still_json() -> None:
 
 def test_phases_are_listed_in_order_with_those_that_happened() -> None:
     out, file = screen(terminal=False)
-    show_cold_start(out, ColdStart.parse(ENTRY))
+    show_cold_start(out, ColdStartReport.parse(ENTRY))
     lines = file.getvalue().splitlines()
     assert lines[0] == "cold start of summarizer: 2,300 ms, forked from the warm template"
     assert [line.split()[0] for line in lines[1:]] == [
@@ -116,7 +116,7 @@ def test_bars_follow_each_other_and_fit() -> None:
 def test_a_failed_cold_start_says_why() -> None:
     out, file = screen(terminal=False)
     failed = {**ENTRY, "started": None, "outcome": "failed", "reason": "exit status 1"}
-    show_cold_start(out, ColdStart.parse(failed))
+    show_cold_start(out, ColdStartReport.parse(failed))
     assert file.getvalue().startswith("cold start of summarizer: 2,300 ms, exit status 1\n")
 
 
@@ -133,5 +133,5 @@ def test_a_failed_cold_start_says_why() -> None:
 def test_the_cold_start_of_an_event_is_its_own_or_the_one_it_joined(
     event_id: str, answer: dict[str, object] | None, found: bool
 ) -> None:
-    ledger = [ColdStart.parse(ENTRY)]
+    ledger = [ColdStartReport.parse(ENTRY)]
     assert (find_cold_start(ledger, event_id, answer) is not None) is found

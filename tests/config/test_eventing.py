@@ -11,7 +11,7 @@ from relume.config import (
     Delivery,
     Destination,
     Exact,
-    Not,
+    Negation,
     Prefix,
     Ref,
     Suffix,
@@ -86,7 +86,7 @@ filter: {attributes: {type: old, subject: ''}}
         All(
             (
                 Any_((Exact({"x": "1"}), Exact({"x": "2"}))),
-                Not(Not(Prefix({"type": "z"}))),
+                Negation(Negation(Prefix({"type": "z"}))),
                 Cesql("type LIKE 'com.%' AND NOT EXISTS urgent"),
             )
         ),

@@ -11,7 +11,7 @@ from relume.config import (
     Destination,
     Exact,
     Filter,
-    Not,
+    Negation,
     Prefix,
     Suffix,
     Trigger,
@@ -67,11 +67,16 @@ def wants(*filters: Filter, legacy: dict[str, str] | None = None, none_given: bo
         (All((Prefix({"type": "com."}), Suffix({"source": "us"}))), False),
         (Any_((Prefix({"type": "org."}), Suffix({"source": "eu"}))), True),
         (Any_((Prefix({"type": "org."}), Suffix({"source": "us"}))), False),
-        (Not(Exact({"source": "/orders/eu"})), False),
-        (Not(Exact({"missing": "x"})), True),
+        (Negation(Exact({"source": "/orders/eu"})), False),
+        (Negation(Exact({"missing": "x"})), True),
         (
-            Not(
-                Any_((Exact({"type": "x"}), All((Exact({"count": "5"}), Not(Exact({"id": "2"})))))),
+            Negation(
+                Any_(
+                    (
+                        Exact({"type": "x"}),
+                        All((Exact({"count": "5"}), Negation(Exact({"id": "2"})))),
+                    )
+                ),
             ),
             False,
         ),
@@ -83,7 +88,7 @@ def wants(*filters: Filter, legacy: dict[str, str] | None = None, none_given: bo
         (Cesql("missing = 'x'"), False),
         (Cesql("type > 1"), False),
         (Cesql("EXISTS data"), False),
-        (Not(Cesql("missing = 'x'")), True),
+        (Negation(Cesql("missing = 'x'")), True),
         (All((Cesql("EXISTS empty"), Any_((Cesql("1 / 0 = 1"), Exact({"id": "1"}))))), True),
     ],
 )

@@ -15,7 +15,7 @@ from relume.config import (
     Destination,
     Exact,
     Filter,
-    Not,
+    Negation,
     Prefix,
     Suffix,
     Trigger,
@@ -69,8 +69,8 @@ def test_a_clause_says_where_it_is_what_it_asks_and_what_the_event_has() -> None
         (Exact({"id": "1", "type": "x"}), ".exact.type", "type is 'x'"),
         (Exact({"id": "1", "count": "5"}), ".exact", "all of these"),
         (Suffix({"source": "eu"}), ".suffix.source", "source ends with 'eu'"),
-        (Not(Exact({"id": "1"})), ".not.exact.id", "id is '1'"),
-        (Not(Not(Prefix({"id": "2"}))), ".not.not.prefix.id", "id begins with '2'"),
+        (Negation(Exact({"id": "1"})), ".not.exact.id", "id is '1'"),
+        (Negation(Negation(Prefix({"id": "2"}))), ".not.not.prefix.id", "id begins with '2'"),
         (All((Exact({"id": "1"}), Exact({"id": "2"}))), ".all[1].exact.id", "id is '2'"),
         (Any_((Exact({"id": "2"}), Exact({"id": "1"}))), ".any[1].exact.id", "id is '1'"),
         (Any_((Exact({"id": "2"}), Exact({"id": "3"}))), ".any", "one of these"),
@@ -147,7 +147,7 @@ def test_a_trigger_without_a_filter_takes_every_event() -> None:
 
 
 def test_the_tree_is_json() -> None:
-    verdict = explained(Not(Cesql("id = '2' OR missing = 1")))
+    verdict = explained(Negation(Cesql("id = '2' OR missing = 1")))
     written = json.loads(json.dumps(verdict.to_json()))
     assert written["clauses"][0]["clauses"][0]["clauses"][1]["had"] == {"missing": None}
 
@@ -169,7 +169,7 @@ LEAVES = st.one_of(
 FILTERS: st.SearchStrategy[Filter] = st.recursive(
     LEAVES,
     lambda inner: (
-        inner.map(Not)
+        inner.map(Negation)
         | st.lists(inner, min_size=1, max_size=3).map(lambda found: All(tuple(found)))
         | st.lists(inner, min_size=1, max_size=3).map(lambda found: Any_(tuple(found)))
     ),

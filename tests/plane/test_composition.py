@@ -21,7 +21,7 @@ from relume.config import (
     Exact,
     Filter,
     InferenceService,
-    Not,
+    Negation,
     Origin,
     Plan,
     Prefix,
@@ -130,10 +130,10 @@ def test_what_a_url_can_take_is_not_known() -> None:
         ((), "all"),
         ((Exact({"type": "a", "source": "/s"}),), "type=a, source=/s"),
         ((Prefix({"type": "com."}), Suffix({"type": ".v1"})), "type^=com. and type$=.v1"),
-        ((Not(Any_((Exact({"a": "1"}), Exact({"b": "2"})))),), "not (a=1 or b=2)"),
+        ((Negation(Any_((Exact({"a": "1"}), Exact({"b": "2"})))),), "not (a=1 or b=2)"),
         ((Cesql("a = 1\n  AND b = 2\n"), Exact({"c": "3"})), "(a = 1 AND b = 2) and c=3"),
-        ((Not(Cesql("EXISTS a")),), "not (EXISTS a)"),
-        ((All((Exact({"a": "1"}), Not(Exact({"b": "2"})))),), "a=1 and not b=2"),
+        ((Negation(Cesql("EXISTS a")),), "not (EXISTS a)"),
+        ((All((Exact({"a": "1"}), Negation(Exact({"b": "2"})))),), "a=1 and not b=2"),
     ],
 )
 def test_filters_are_put_into_words(filters: tuple[Filter, ...], words: str) -> None:

@@ -3,7 +3,7 @@
 RelumeError
 ├── NoPlane       nothing answers where a plane was expected (exit code 1)
 ├── NotAPlane     something else answers there (1)
-├── NoAnswer      an event was accepted, and no answer came in time (1)
+├── Unanswered      an event was accepted, and no answer came in time (1)
 ├── Refused       the Broker, or a stage after it, did not take the event (1)
 ├── DemoFailed    a step of `relume demo` did not happen (1)
 └── InvalidInput
@@ -26,7 +26,7 @@ class NotAPlane(RelumeError):
     reason = "not-a-plane"
 
 
-class NoAnswer(RelumeError):
+class Unanswered(RelumeError):
     """An accepted event was not answered in time; it is still the Broker's to deliver."""
 
     reason = "no-answer"

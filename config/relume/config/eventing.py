@@ -20,7 +20,7 @@ from relume.config.resources import (
     Destination,
     Exact,
     Filter,
-    Not,
+    Negation,
     Prefix,
     Ref,
     Suffix,
@@ -122,7 +122,7 @@ def _read_filter(node: Node, resource: Resource) -> Filter:
         case "suffix":
             return Suffix(_attributes(value.table()))
         case "not":
-            return Not(_read_filter(value, resource))
+            return Negation(_read_filter(value, resource))
         case "cesql":
             return Cesql(_expression(value))
         case _:

@@ -74,12 +74,12 @@ def manifest_files(paths: Sequence[Path]) -> list[Path]:
     return list(files.values())
 
 
-Key = tuple[str, str, str]  # kind, namespace, name
+ResourceKey = tuple[str, str, str]  # kind, namespace, name
 
 
 def check_unique(resources: Sequence[Resource]) -> None:
     """Raises InvalidManifest for the second resource of one kind, namespace and name."""
-    seen: dict[Key, Resource] = {}
+    seen: dict[ResourceKey, Resource] = {}
     for resource in resources:
         first = seen.setdefault(_key(resource), resource)
         if first is not resource:
@@ -107,20 +107,22 @@ def check_references(
             _check_delivery(item.delivery, known, resource.body)
 
 
-def _check_delivery(delivery: Delivery, known: set[Key], body: Table) -> None:
+def _check_delivery(delivery: Delivery, known: set[ResourceKey], body: Table) -> None:
     if delivery.dead_letter_sink is not None:
         _check_destination(
             delivery.dead_letter_sink, known, body, "spec", "delivery", "deadLetterSink"
         )
 
 
-def _check_destination(destination: Destination, known: set[Key], body: Table, *path: str) -> None:
+def _check_destination(
+    destination: Destination, known: set[ResourceKey], body: Table, *path: str
+) -> None:
     ref = destination.ref
     if ref is not None:
         _check((ref.kind, ref.namespace, ref.name), known, body, *path, "ref", "name")
 
 
-def _check(key: Key, known: set[Key], body: Table, *path: str) -> None:
+def _check(key: ResourceKey, known: set[ResourceKey], body: Table, *path: str) -> None:
     if key in known:
         return
     kind, namespace, name = key
@@ -139,7 +141,7 @@ def _at(body: Table, path: Sequence[str]) -> Node:
     return node
 
 
-def _key(resource: Resource) -> Key:
+def _key(resource: Resource) -> ResourceKey:
     return (resource.kind, resource.namespace, resource.name)
 
 

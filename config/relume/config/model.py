@@ -35,7 +35,7 @@ CLUSTER_SCHEMES = ("pvc", "oci+native", "oci+modelcar", "oci+fetch")
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ModelSpec:
     """What a predictor serves; `uri_node` is where its URI was written."""
 
     format: str
@@ -46,7 +46,7 @@ class Model:
     env: Mapping[str, str]
 
 
-def read_model(predictor: Table, resource: Resource) -> Model:
+def read_model(predictor: Table, resource: Resource) -> ModelSpec:
     """The model of a predictor; raises InvalidManifest for the first wrong field."""
     table = predictor.need("model", "a predictor needs a model").table()
     MODEL.check(table, resource)
@@ -63,7 +63,7 @@ def read_model(predictor: Table, resource: Resource) -> Model:
         _leave_out_resources(resources.table(), resource)
     uri = table.need("storageUri", "name the model, as in hf://HuggingFaceTB/SmolLM2-135M-Instruct")
     environment = read_environment(table.get("env"), resource)
-    return Model(
+    return ModelSpec(
         format=name.text(),
         storage_uri=_storage_uri(uri),
         uri_node=uri,

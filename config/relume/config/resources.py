@@ -157,7 +157,7 @@ class Any_:  # noqa: N801 - the API calls it "any"; typing has taken the name
 
 
 @dataclass(frozen=True, slots=True)
-class Not:
+class Negation:
     """The filter does not match."""
 
     filter: "Filter"
@@ -170,7 +170,7 @@ class Cesql:
     expression: str
 
 
-Filter = Exact | Prefix | Suffix | All | Any_ | Not | Cesql
+Filter = Exact | Prefix | Suffix | All | Any_ | Negation | Cesql
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from relume.cesql.program import compile
 from relume.cloudevents.event import CloudEvent, canonical
-from relume.config import All, Any_, Cesql, Exact, Filter, Not, Prefix, Suffix, Trigger
+from relume.config import All, Any_, Cesql, Exact, Filter, Negation, Prefix, Suffix, Trigger
 from relume.eventing import cesql_verdict as cesql_terms
 from relume.eventing.verdict import Dialect, Verdict
 
@@ -90,7 +90,7 @@ def _compiled(each: Filter) -> Predicate:
         case Any_(filters):
             predicates = [_compiled(inner) for inner in filters]
             return lambda event: any(predicate(event) for predicate in predicates)
-        case Not(inner):
+        case Negation(inner):
             predicate = _compiled(inner)
             return lambda event: not predicate(event)
         case Cesql(expression):
@@ -138,7 +138,7 @@ def _explained(each: Filter, field: str, event: CloudEvent) -> Verdict:
             return _group("all", f"{field}.all", _clauses(filters, f"{field}.all", event))
         case Any_(filters):
             return _group("any", f"{field}.any", _clauses(filters, f"{field}.any", event))
-        case Not(inner):
+        case Negation(inner):
             clause = _explained(inner, f"{field}.not", event)
             return Verdict(
                 "not", f"{field}.not", "not this", not clause.passed, clause.had, (clause,)

@@ -14,10 +14,10 @@ from relume.base.vocabulary import STREAM_LIVE, STREAM_SUBSCRIBED
 from relume.cli.errors import BadUsage, NoPlane, NotAPlane, Refused
 from relume.cli.machine.reports import (
     BrokerStatus,
-    ColdStart,
-    DeadLetter,
+    ColdStartReport,
     DeadLetterPage,
-    Record,
+    DeadLetterReport,
+    EventRecord,
     Status,
 )
 from relume.plane.addresses import DEFAULT_HTTP_PORT, StateFolder, default_state
@@ -66,17 +66,17 @@ class PlaneClient:
         """The same as JSON, with all fields that the plane sends."""
         return await self._get("/relume/status")
 
-    async def cold_starts(self) -> tuple[ColdStart, ...]:
+    async def cold_starts(self) -> tuple[ColdStartReport, ...]:
         """The ledger, oldest first."""
         entries = await self._get("/relume/coldstarts")
         if not isinstance(entries, list):
             raise NotAPlane(f"{self.url} does not answer like a plane: no list of cold starts")
-        return tuple(ColdStart.parse(entry) for entry in entries)
+        return tuple(ColdStartReport.parse(entry) for entry in entries)
 
     @contextlib.asynccontextmanager
     async def events(
         self, *, replay: int = 0, follow: bool = True, filter: str | None = None
-    ) -> AsyncIterator[AsyncIterator[Record]]:
+    ) -> AsyncIterator[AsyncIterator[EventRecord]]:
         """Subscribe to the records of the eventing plane; subscribed once the block is entered.
 
         `replay` is how many past records come first, at most what the plane's ring holds. Of all
@@ -99,7 +99,7 @@ class PlaneClient:
         finally:
             await response.aclose()
 
-    async def dead_letters(self, broker: str) -> AsyncIterator[DeadLetter]:
+    async def dead_letters(self, broker: str) -> AsyncIterator[DeadLetterReport]:
         """The dead letters of a Broker (`NAMESPACE/NAME`), oldest first. Raises BadUsage."""
         after: int | None = 0
         while after is not None:
@@ -109,10 +109,10 @@ class PlaneClient:
                 yield letter
             after = page.next
 
-    async def dead_letter(self, broker: str, sequence: int) -> DeadLetter:
+    async def dead_letter(self, broker: str, sequence: int) -> DeadLetterReport:
         """One dead letter, with its event in `raw`. Raises BadUsage when it is not there."""
         answer = await self._dead_letter("GET", f"/relume/dlq/{broker}/{sequence}")
-        return DeadLetter.parse(answer)
+        return DeadLetterReport.parse(answer)
 
     async def redrive(self, broker: str, sequence: int) -> None:
         """Send a dead letter through its Trigger again. Raises BadUsage, Refused."""
@@ -174,11 +174,11 @@ class PlaneClient:
             )
 
 
-async def _records(lines: AsyncIterator[str], follow: bool) -> AsyncIterator[Record]:
+async def _records(lines: AsyncIterator[str], follow: bool) -> AsyncIterator[EventRecord]:
     with contextlib.suppress(httpx.RemoteProtocolError, httpx.ReadError):
         async for line in lines:
             if line.startswith("data:"):
-                yield Record.parse(json.loads(line.removeprefix("data:")))
+                yield EventRecord.parse(json.loads(line.removeprefix("data:")))
             elif line == STREAM_LIVE and not follow:
                 return
 

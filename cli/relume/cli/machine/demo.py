@@ -14,7 +14,7 @@ import click
 from relume.base.vocabulary import Json
 from relume.cli.errors import DemoFailed
 from relume.cli.machine.client import PlaneClient
-from relume.cli.machine.reports import ColdStart, Record, ServiceStatus, Status
+from relume.cli.machine.reports import ColdStartReport, EventRecord, ServiceStatus, Status
 from relume.cli.machine.story import (
     attributes,
     find_cold_start,
@@ -178,7 +178,7 @@ class _Story:
             raise DemoFailed(f"the answer is an error: {sentence(answer)}")
         return answer
 
-    async def explains(self, event: CloudEvent, answer: Json) -> ColdStart:
+    async def explains(self, event: CloudEvent, answer: Json) -> ColdStartReport:
         cold_start = find_cold_start(await self._plane.cold_starts(), event.id, answer)
         if cold_start is None:
             raise DemoFailed("the answer came without a cold start in the ledger")
@@ -188,7 +188,7 @@ class _Story:
         return cold_start
 
 
-async def _answer(records: AsyncIterator[Record], event_id: str) -> Json:
+async def _answer(records: AsyncIterator[EventRecord], event_id: str) -> Json:
     try:
         async with asyncio.timeout(ANSWER_WITHIN_S):
             async for record in records:
@@ -229,7 +229,7 @@ def _only(status: Status) -> ServiceStatus:
     return status.serving.services[0]
 
 
-def _report(cold_start: ColdStart, answer: Json) -> dict[str, object]:
+def _report(cold_start: ColdStartReport, answer: Json) -> dict[str, object]:
     return {
         "started": cold_start.started,
         "total_ms": cold_start.total,

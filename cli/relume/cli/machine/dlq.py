@@ -11,7 +11,7 @@ import click
 
 from relume.cli.errors import BadUsage, Refused
 from relume.cli.machine.client import PlaneClient, choose_broker, find_plane
-from relume.cli.machine.reports import DeadLetter, Status
+from relume.cli.machine.reports import DeadLetterReport, Status
 from relume.cli.options import output_option, plane_option
 from relume.cli.screen import Screen
 from relume.config.durations import go_duration
@@ -30,7 +30,7 @@ class Choice:
     type: str | None
     before: datetime | None
 
-    def takes(self, letter: DeadLetter) -> bool:
+    def takes(self, letter: DeadLetterReport) -> bool:
         return (
             self.trigger in (None, letter.trigger)
             and self.reason in (None, letter.reason)
@@ -176,7 +176,7 @@ def redrive(*, choice: Choice, numbers: tuple[int, ...], everything: bool, url: 
     """
     choice.check(numbers, everything)
 
-    async def again(plane: PlaneClient, letter: DeadLetter) -> None:
+    async def again(plane: PlaneClient, letter: DeadLetterReport) -> None:
         await plane.redrive(letter.broker, letter.sequence)
 
     return asyncio.run(_Work(choice, numbers, "redriven", again).run(find_plane(url)))
@@ -202,7 +202,7 @@ def purge(
     if not (yes or sys.stdin.isatty()):
         raise BadUsage("purge asks before it removes, and nobody can answer here: add --yes")
 
-    async def forget(plane: PlaneClient, letter: DeadLetter) -> None:
+    async def forget(plane: PlaneClient, letter: DeadLetterReport) -> None:
         await plane.remove_dead_letter(letter.broker, letter.sequence)
 
     work = _Work(choice, numbers, "purged", forget, ask=not yes)
@@ -216,7 +216,7 @@ class _Work:
     choice: Choice
     numbers: Sequence[int]
     done: str
-    act: Callable[[PlaneClient, DeadLetter], Awaitable[None]]
+    act: Callable[[PlaneClient, DeadLetterReport], Awaitable[None]]
     ask: bool = False
 
     async def run(self, url: str) -> int:
@@ -238,7 +238,7 @@ class _Work:
         screen.line(f"{len(letters) - failed} {self.done}{words}")
         return 1 if failed else 0
 
-    async def _meant(self, plane: PlaneClient, broker: str) -> list[DeadLetter]:
+    async def _meant(self, plane: PlaneClient, broker: str) -> list[DeadLetterReport]:
         """All that are there now. Raises BadUsage, before anything is done, for a wrong number."""
         if self.numbers:
             wanted = dict.fromkeys(self.numbers)
@@ -246,9 +246,9 @@ class _Work:
         return [each async for each in plane.dead_letters(broker) if self.choice.takes(each)]
 
 
-async def _list(url: str, choice: Choice, limit: int) -> tuple[list[DeadLetter], bool]:
+async def _list(url: str, choice: Choice, limit: int) -> tuple[list[DeadLetterReport], bool]:
     """Up to `limit` dead letters, and whether there are more."""
-    found: list[DeadLetter] = []
+    found: list[DeadLetterReport] = []
     async with PlaneClient(url) as plane:
         status = await plane.status()
         brokers = status.eventing.brokers
@@ -263,7 +263,7 @@ async def _list(url: str, choice: Choice, limit: int) -> tuple[list[DeadLetter],
     return found, False
 
 
-async def _get(url: str, broker: str | None, number: int) -> DeadLetter:
+async def _get(url: str, broker: str | None, number: int) -> DeadLetterReport:
     async with PlaneClient(url) as plane:
         return await plane.dead_letter(_broker_of(await plane.status(), broker), number)
 
@@ -281,7 +281,7 @@ def _confirmed(count: int, broker: str) -> bool:
     return click.confirm(f"Remove {what} of {broker} for good?")
 
 
-def _row(letter: DeadLetter) -> tuple[str, ...]:
+def _row(letter: DeadLetterReport) -> tuple[str, ...]:
     said = " ".join(letter.said.split())
     where = (letter.broker, letter.trigger, letter.type, letter.id)
     why = (_code(letter).removeprefix("status "), letter.reason)
@@ -295,5 +295,5 @@ def _row(letter: DeadLetter) -> tuple[str, ...]:
     )
 
 
-def _code(letter: DeadLetter) -> str:
+def _code(letter: DeadLetterReport) -> str:
     return "no answer" if letter.code == _NO_ANSWER else f"status {letter.code or '?'}"

@@ -8,7 +8,7 @@ import click
 
 from relume.cli.errors import BadUsage
 from relume.cli.machine.client import RING, PlaneClient, find_plane
-from relume.cli.machine.reports import ColdStart, Record
+from relume.cli.machine.reports import ColdStartReport, EventRecord
 from relume.cli.machine.story import (
     attributes,
     find_cold_start,
@@ -56,14 +56,14 @@ def command(*, event_id: str, output: str, url: str | None) -> int:
     return 0
 
 
-async def _fetch(url: str) -> tuple[list[Record], tuple[ColdStart, ...]]:
+async def _fetch(url: str) -> tuple[list[EventRecord], tuple[ColdStartReport, ...]]:
     async with PlaneClient(url) as plane:
         async with plane.events(replay=RING, follow=False) as records:
             gathered = [record async for record in records]
         return gathered, await plane.cold_starts()
 
 
-def total_ms(records: Sequence[Record]) -> float | None:
+def total_ms(records: Sequence[EventRecord]) -> float | None:
     """Milliseconds from the first record to the last; None when the times do not parse."""
     try:
         first, last = (datetime.fromisoformat(records[i].at) for i in (0, -1))
@@ -73,7 +73,10 @@ def total_ms(records: Sequence[Record]) -> float | None:
 
 
 def _show(
-    screen: Screen, event_id: str, records: Sequence[Record], cold_start: ColdStart | None
+    screen: Screen,
+    event_id: str,
+    records: Sequence[EventRecord],
+    cold_start: ColdStartReport | None,
 ) -> None:
     total = total_ms(records)
     took = f", {total:,.0f} ms from first to last record" if total is not None else ""

@@ -12,7 +12,7 @@ from relume.config import (
     Exact,
     Filter,
     InferenceService,
-    Not,
+    Negation,
     NotHonoured,
     Prefix,
     Suffix,
@@ -153,7 +153,7 @@ def _words(filter_: Filter) -> str:
             return " and ".join(map(_inner, filters))
         case Any_(filters):
             return " or ".join(map(_inner, filters))
-        case Not(negated):
+        case Negation(negated):
             return f"not {_inner(negated)}"
         case Cesql(expression):
             return " ".join(expression.split())  # it may be written over several lines

@@ -12,7 +12,7 @@ from relume.base.vocabulary import COLD_START_PHASES
 from relume.cli.errors import NotAPlane
 
 
-class Report(BaseModel):
+class PlaneAnswer(BaseModel):
     """Base: frozen, unknown fields ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -39,7 +39,7 @@ class Report(BaseModel):
             ) from None
 
 
-class ColdStart(Report):
+class ColdStartReport(PlaneAnswer):
     """One entry of the cold-start ledger; `phases` in milliseconds, in order."""
 
     service: str
@@ -61,7 +61,7 @@ class ColdStart(Report):
         return {**value, "phases": measured}
 
 
-class ServiceStatus(Report):
+class ServiceStatus(PlaneAnswer):
     """One InferenceService as the serving plane sees it now."""
 
     namespace: str
@@ -77,11 +77,11 @@ class ServiceStatus(Report):
     url: str = ""
     pids: tuple[int, ...] = ()
     cold_starts: int = 0
-    last_cold_start: ColdStart | None = None
+    last_cold_start: ColdStartReport | None = None
     log_tail: tuple[str, ...] = ()
 
 
-class BrokerStatus(Report):
+class BrokerStatus(PlaneAnswer):
     """One Broker as the eventing plane sees it now."""
 
     namespace: str
@@ -96,7 +96,7 @@ class BrokerStatus(Report):
         return f"{self.namespace}/{self.name}"
 
 
-class TriggerStatus(Report):
+class TriggerStatus(PlaneAnswer):
     """One Trigger as the eventing plane sees it now; its Broker is in its own namespace."""
 
     namespace: str
@@ -111,7 +111,7 @@ class TriggerStatus(Report):
     dropped: int = 0
 
 
-class NatsStatus(Report):
+class NatsStatus(PlaneAnswer):
     """The supervised nats-server."""
 
     state: str = ""
@@ -122,17 +122,17 @@ class NatsStatus(Report):
         return self.state + (f", restarted {self.restarts} times" if self.restarts else "")
 
 
-class ServingStatus(Report):
+class ServingStatus(PlaneAnswer):
     services: tuple[ServiceStatus, ...] = ()
 
 
-class EventingStatus(Report):
+class EventingStatus(PlaneAnswer):
     brokers: tuple[BrokerStatus, ...] = ()
     triggers: tuple[TriggerStatus, ...] = ()
     nats: NatsStatus | None = None
 
 
-class TemplateStatus(Report):
+class TemplateStatus(PlaneAnswer):
     """The warm template: `off`, `stopped`, `loading`, `ready` or `failed`."""
 
     state: str = "off"
@@ -144,7 +144,7 @@ class TemplateStatus(Report):
         return self.state + memory
 
 
-class Status(Report):
+class Status(PlaneAnswer):
     """`GET /relume/status`."""
 
     version: str
@@ -158,7 +158,7 @@ class Status(Report):
     template: TemplateStatus = TemplateStatus()
 
 
-class Record(Report):
+class EventRecord(PlaneAnswer):
     """One thing that happened to one event; `event` is its structured JSON form."""
 
     at: str
@@ -186,7 +186,7 @@ class Record(Report):
         return None if cause is None else str(cause)
 
 
-class DeadLetter(Report):
+class DeadLetterReport(PlaneAnswer):
     """One dead letter; `said` is how the subscriber's last answer begins, `bytes` of its data."""
 
     sequence: int
@@ -204,8 +204,8 @@ class DeadLetter(Report):
     headers: dict[str, str] = Field(default_factory=dict)
 
 
-class DeadLetterPage(Report):
+class DeadLetterPage(PlaneAnswer):
     """A page of dead letters; `next` is where the next one begins, None: this is the last."""
 
-    letters: tuple[DeadLetter, ...]
+    letters: tuple[DeadLetterReport, ...]
     next: int | None = None

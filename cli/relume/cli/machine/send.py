@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from relume.base.vocabulary import Json
-from relume.cli.errors import BadUsage, NoAnswer, Refused
+from relume.cli.errors import BadUsage, Refused, Unanswered
 from relume.cli.machine.client import RING, PlaneClient, choose_broker, find_plane
 from relume.cli.machine.envelope import assignments, from_file, from_options
-from relume.cli.machine.reports import BrokerStatus, Record
+from relume.cli.machine.reports import BrokerStatus, EventRecord
 from relume.cli.machine.story import (
     attributes,
     find_cold_start,
@@ -141,7 +141,7 @@ class Sending:
         raise (BadUsage if response.status_code in (400, 413, 415) else Refused)(words)
 
     async def _answer(
-        self, plane: PlaneClient, records: AsyncIterator[Record], timeout_s: float
+        self, plane: PlaneClient, records: AsyncIterator[EventRecord], timeout_s: float
     ) -> Json:
         try:
             async with asyncio.timeout(timeout_s):
@@ -150,13 +150,13 @@ class Sending:
                         if answer := await self._answer_in(plane, record):
                             return answer
         except TimeoutError:
-            raise NoAnswer(
+            raise Unanswered(
                 f"no answer to {self.event.id} in {timeout_s:g} s; it may still come: "
                 f"relume explain {self.event.id}"
             ) from None
-        raise NoAnswer(f"the plane stopped before it answered {self.event.id}; it is stored")
+        raise Unanswered(f"the plane stopped before it answered {self.event.id}; it is stored")
 
-    async def _answer_in(self, plane: PlaneClient, record: Record) -> Json | None:
+    async def _answer_in(self, plane: PlaneClient, record: EventRecord) -> Json | None:
         """The answer, when this record brings it or says that it was given before."""
         if record.causation == self.event.id and is_answer(record.event):
             return record.event
@@ -202,7 +202,7 @@ def _changes(extensions: tuple[str, ...], **attributes: str | None) -> dict[str,
     return given | assignments("--ext", extensions)
 
 
-def _epitaph(record: Record) -> str:
+def _epitaph(record: EventRecord) -> str:
     by = f" for {record.trigger}" if record.trigger else ""
     status = f", last status {record.status}" if record.status else ""
     detail = f": {record.detail}" if record.detail else ""

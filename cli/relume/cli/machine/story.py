@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from rich.text import Text
 
 from relume.base.vocabulary import COLD_START_PHASES, ERROR, RESPONSE, Json
-from relume.cli.machine.reports import ColdStart, Record
+from relume.cli.machine.reports import ColdStartReport, EventRecord
 from relume.cli.screen import Screen, printable
 
 _STAGE_STYLES = {
@@ -91,7 +91,7 @@ def _plain(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def show_cold_start(screen: Screen, cold_start: ColdStart) -> None:
+def show_cold_start(screen: Screen, cold_start: ColdStartReport) -> None:
     """One headline and one line for each phase, in ms."""
     phases = in_order(cold_start.phases)
     total = cold_start.total if cold_start.total is not None else sum(phases.values())
@@ -104,8 +104,8 @@ def show_cold_start(screen: Screen, cold_start: ColdStart) -> None:
 
 
 def find_cold_start(
-    ledger: Sequence[ColdStart], event_id: str, answer: Json | None
-) -> ColdStart | None:
+    ledger: Sequence[ColdStartReport], event_id: str, answer: Json | None
+) -> ColdStartReport | None:
     """The cold start that an event waited for: its own, or the one that its answer tells of."""
     for entry in reversed(ledger):
         if entry.triggered_by == event_id:
@@ -144,7 +144,7 @@ def phase_lines(phases: Mapping[str, float], *, bars: bool, width: int = 40) -> 
     return lines
 
 
-def record_line(record: Record) -> Text:
+def record_line(record: EventRecord) -> Text:
     """One record in one line: time, stage, where, which event, and what came of it."""
     clock = record.at.partition("T")[2][:12].rstrip("Z") or record.at
     where = record.broker if record.trigger is None else f"{record.broker} → {record.trigger}"
@@ -160,7 +160,7 @@ def record_line(record: Record) -> Text:
     return line
 
 
-def _outcome(record: Record) -> str:
+def _outcome(record: EventRecord) -> str:
     parts = []
     if record.attempt is not None and record.attempt > 1:
         parts.append(f"attempt {record.attempt}")

@@ -1,35 +1,58 @@
 """The `autoscaling.knative.dev/*` annotations: ranges and messages as Knative's webhook has them.
 
-Source: knative/serving pkg/apis/autoscaling; what a real cluster answered is in the tests.
+Source: knative/serving pkg/apis/autoscaling; what a real cluster answered is in the tests. The
+tables here are also what `relume.cluster.admission.annotations` judges by.
 """
 
 import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Literal
 
-from relume.config.durations import go_duration
+from relume.base.vocabulary import AUTOSCALING
+from relume.config.durations import go_duration, read_seconds
 from relume.config.fields import Resource, did_you_mean
 from relume.config.nodes import Node
 from relume.config.resources import Autoscaling
 
-DOMAIN = "autoscaling.knative.dev/"
-MIN_SCALE = DOMAIN + "min-scale"
-MAX_SCALE = DOMAIN + "max-scale"
+MIN_SCALE = AUTOSCALING + "min-scale"
+MAX_SCALE = AUTOSCALING + "max-scale"
+#: The least and the most of an annotation that is a number.
+RANGES: Mapping[str, tuple[float, float]] = {
+    "panic-window-percentage": (1, 100),
+    "panic-threshold-percentage": (110, 1000),
+    "target-utilization-percentage": (1, 100),
+}
+LEAST_TARGET = 0.01
+#: The least of an annotation that is a Go duration, and whether it must be whole seconds.
+DURATIONS: Mapping[str, tuple[str, bool]] = {
+    "window": ("6s", True),
+    "scale-down-delay": ("0s", True),
+    "scale-to-zero-pod-retention-period": ("0s", False),
+}
+LONGEST = "1h0m0s"
+NAMES = (
+    *("class", "metric", "target", "target-burst-capacity", "metric-aggregation-algorithm"),
+    *("min-scale", "max-scale", "initial-scale", "activation-scale"),
+    *RANGES,
+    *DURATIONS,
+)
 _INT32 = 2**31 - 1
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
-_LONGEST = ("1h0m0s", 3600.0)
-_MIN_TARGET = 0.01
 
-Value = float | int | str
+_Setting = float | int | str
+
+
+def kebab(name: str) -> str:
+    """The name of an annotation as Knative writes it now: min-scale for minScale."""
+    return re.sub(r"(?<=[a-z])([A-Z])", lambda match: "-" + match[1].lower(), name)
 
 
 def canonical(annotations: Mapping[str, Node]) -> dict[str, Node]:
-    """The same annotations, this domain's as min-scale where Knative also takes minScale."""
-    return {_kebab(k) if k.startswith(DOMAIN) else k: node for k, node in annotations.items()}
+    """The same annotations, with those of the autoscaler under the names that it has now."""
+    return {kebab(k) if k.startswith(AUTOSCALING) else k: node for k, node in annotations.items()}
 
 
 def read_autoscaling(annotations: Mapping[str, Node], resource: Resource) -> Autoscaling:
@@ -38,31 +61,25 @@ def read_autoscaling(annotations: Mapping[str, Node], resource: Resource) -> Aut
     Raises InvalidManifest for a value that Knative refuses, an autoscaler that is not here, and an
     annotation of this domain that does not exist, which Knative would silently ignore.
     """
-    read: dict[str, Value] = {}
+    read: dict[str, _Setting] = {}
     for key, node in annotations.items():
-        if not key.startswith(DOMAIN):
+        if not key.startswith(AUTOSCALING):
             continue
-        name = key.removeprefix(DOMAIN)
-        if name in _READERS:
+        name = key.removeprefix(AUTOSCALING)
+        if name == "class":
+            _check_class(node)
+        elif name == "metric-aggregation-algorithm":
+            _check_algorithm(node, resource)
+        elif name in _READERS:
             field, reader = _READERS[name]
             read[field] = reader(node)
-        elif name in _CHECKS:
-            _CHECKS[name](node, resource)
         else:
-            hint = did_you_mean(name, [*_READERS, *_CHECKS])
+            hint = did_you_mean(name, NAMES)
             raise node.wrong(f"no such annotation; Knative would ignore it{hint}")
-    _check_scales(read, annotations)
+    low, high = read.get("min_scale", 0), read.get("max_scale", 0)
+    if high and isinstance(high, int) and isinstance(low, int) and high < low:
+        raise annotations[MAX_SCALE].wrong(f"max-scale={high} is less than min-scale={low}")
     return replace(Autoscaling(), **read)  # type: ignore[arg-type]
-
-
-def whole(node: Node) -> int:
-    """A 32-bit whole number that is not negative."""
-    text = node.text()
-    if not _WHOLE.fullmatch(text):
-        raise node.wrong(f"invalid value: {text}")
-    if not 0 <= int(text) <= _INT32:
-        raise node.wrong(f"expected 0 <= {text} <= {_INT32}")
-    return int(text)
 
 
 def metric(node: Node) -> Literal["concurrency", "rps"]:
@@ -80,12 +97,14 @@ def metric(node: Node) -> Literal["concurrency", "rps"]:
     raise node.wrong(f"invalid value: {text}: must be concurrency or rps")
 
 
-def target(node: Node) -> float:
-    """What one replica should bear."""
-    value = _number(node)
-    if value < _MIN_TARGET:
-        raise node.wrong(f"target {node.text()} should be at least {_MIN_TARGET}")
-    return value
+def _whole(node: Node) -> int:
+    """A 32-bit whole number that is not negative."""
+    text = node.text()
+    if not _WHOLE.fullmatch(text):
+        raise node.wrong(f"invalid value: {text}")
+    if not 0 <= int(text) <= _INT32:
+        raise node.wrong(f"expected 0 <= {text} <= {_INT32}")
+    return int(text)
 
 
 def _number(node: Node) -> float:
@@ -95,32 +114,11 @@ def _number(node: Node) -> float:
     return float(text)
 
 
-def _between(least: float, most: float) -> Callable[[Node], float]:
-    def read(node: Node) -> float:
-        value = _number(node)
-        if not least <= value <= most:
-            raise node.wrong(f"expected {least:g} <= {node.text()} <= {most:g}")
-        return value
-
-    return read
-
-
-def _utilization(node: Node) -> float:
-    return _between(1, 100)(node) / 100
-
-
-def duration(node: Node, *, least: tuple[str, float], whole_seconds: bool) -> float:
-    """A Go duration from `least` to an hour."""
-    text = node.text()
-    try:
-        seconds = go_duration(text)
-    except ValueError as error:
-        raise node.wrong(f"invalid value: {text}: {error}") from error
-    if not least[1] <= seconds <= _LONGEST[1]:
-        raise node.wrong(f"expected {least[0]} <= {text} <= {_LONGEST[0]}")
-    if whole_seconds and not seconds.is_integer():
-        raise node.wrong("must be specified with at most second precision")
-    return seconds
+def _target(node: Node) -> float:
+    value = _number(node)
+    if value < LEAST_TARGET:
+        raise node.wrong(f"target {node.text()} should be at least {LEAST_TARGET}")
+    return value
 
 
 def _burst_capacity(node: Node) -> float:
@@ -131,13 +129,41 @@ def _burst_capacity(node: Node) -> float:
 
 
 def _activation_scale(node: Node) -> int:
-    value = whole(node)
+    value = _whole(node)
     if value < 2:
         raise node.wrong(f"activation-scale={value} must be greater than 1")
     return value
 
 
-def _check_class(node: Node, _: Resource) -> None:
+def _range(name: str, unit: float = 1) -> Callable[[Node], float]:
+    """A reader of the number `name`, in units of `unit`."""
+    least, most = RANGES[name]
+
+    def read(node: Node) -> float:
+        value = _number(node)
+        if not least <= value <= most:
+            raise node.wrong(f"expected {least:g} <= {node.text()} <= {most:g}")
+        return value / unit
+
+    return read
+
+
+def _duration(name: str) -> Callable[[Node], float]:
+    """A reader of the duration `name`."""
+    least, whole_seconds = DURATIONS[name]
+
+    def read(node: Node) -> float:
+        seconds = read_seconds(node, go_duration)
+        if not go_duration(least) <= seconds <= go_duration(LONGEST):
+            raise node.wrong(f"expected {least} <= {node.text()} <= {LONGEST}")
+        if whole_seconds and not seconds.is_integer():
+            raise node.wrong("must be specified with at most second precision")
+        return seconds
+
+    return read
+
+
+def _check_class(node: Node) -> None:
     if node.text() not in ("kpa.autoscaling.knative.dev", "kpa"):
         raise node.wrong(
             f"not honoured on this machine: {node.text()}: only kpa.autoscaling.knative.dev is"
@@ -149,39 +175,28 @@ def _check_algorithm(node: Node, resource: Resource) -> None:
         resource.leave_out(node, "load is averaged evenly over the window")
 
 
-def _check_scales(read: Mapping[str, Value], annotations: Mapping[str, Node]) -> None:
-    low, high = read.get("min_scale", 0), read.get("max_scale", 0)
-    if high and isinstance(high, int) and isinstance(low, int) and high < low:
-        raise annotations[MAX_SCALE].wrong(f"max-scale={high} is less than min-scale={low}")
-
-
-def _kebab(name: str) -> str:
-    return re.sub(r"(?<=[a-z])([A-Z])", lambda match: "-" + match[1].lower(), name)
-
-
-_READERS: Mapping[str, tuple[str, Callable[[Node], Value]]] = MappingProxyType(
-    {
-        "metric": ("metric", metric),
-        "target": ("target", target),
-        "target-utilization-percentage": ("target_utilization", _utilization),
-        "target-burst-capacity": ("target_burst_capacity", _burst_capacity),
-        "window": ("window_s", lambda n: duration(n, least=("6s", 6.0), whole_seconds=True)),
-        "panic-window-percentage": ("panic_window_percentage", _between(1, 100)),
-        "panic-threshold-percentage": ("panic_threshold_percentage", _between(110, 1000)),
-        "min-scale": ("min_scale", whole),
-        "max-scale": ("max_scale", whole),
-        "initial-scale": ("initial_scale", whole),
-        "activation-scale": ("activation_scale", _activation_scale),
-        "scale-down-delay": (
-            "scale_down_delay_s",
-            lambda n: duration(n, least=("0s", 0.0), whole_seconds=True),
-        ),
-        "scale-to-zero-pod-retention-period": (
-            "scale_to_zero_pod_retention_s",
-            lambda n: duration(n, least=("0s", 0.0), whole_seconds=False),
-        ),
-    }
-)
-_CHECKS: Mapping[str, Callable[[Node, Resource], None]] = MappingProxyType(
-    {"class": _check_class, "metric-aggregation-algorithm": _check_algorithm}
-)
+# The field of `Autoscaling` that an annotation sets, and what reads its value.
+_READERS: Mapping[str, tuple[str, Callable[[Node], _Setting]]] = {
+    "metric": ("metric", metric),
+    "target": ("target", _target),
+    "target-utilization-percentage": (
+        "target_utilization",
+        _range("target-utilization-percentage", 100),
+    ),
+    "target-burst-capacity": ("target_burst_capacity", _burst_capacity),
+    "min-scale": ("min_scale", _whole),
+    "max-scale": ("max_scale", _whole),
+    "initial-scale": ("initial_scale", _whole),
+    "activation-scale": ("activation_scale", _activation_scale),
+    "panic-window-percentage": ("panic_window_percentage", _range("panic-window-percentage")),
+    "panic-threshold-percentage": (
+        "panic_threshold_percentage",
+        _range("panic-threshold-percentage"),
+    ),
+    "window": ("window_s", _duration("window")),
+    "scale-down-delay": ("scale_down_delay_s", _duration("scale-down-delay")),
+    "scale-to-zero-pod-retention-period": (
+        "scale_to_zero_pod_retention_s",
+        _duration("scale-to-zero-pod-retention-period"),
+    ),
+}

@@ -6,10 +6,7 @@ a subscriber. The rules themselves are `relume.eventing.delivery.profiles`.
 
 from collections.abc import Mapping
 
-BROKER_CLASS = "eventing.knative.dev/broker.class"
-DELIVERY_ORDER = "kafka.eventing.knative.dev/delivery.order"
-PARALLELISM = "rabbitmq.eventing.knative.dev/parallelism"
-NATS_CONFIG = "natsjetstream.eventing.knative.dev/config"
+from relume.base.vocabulary import DELIVERY_ORDER, PARALLELISM
 
 # The profile by the class annotation; every other class is delivered as the specification says.
 PROFILES: Mapping[str, str] = {
@@ -42,11 +39,11 @@ def profile_name(broker_class: str | None) -> str:
 
 def left_out(broker_class: str) -> str:
     """What this machine leaves out of a Broker of this class."""
-    name = profile_name(broker_class)
-    if name == "strict":
+    not_played = _NOT_PLAYED.get(profile_name(broker_class))
+    if not_played is None:
         known = ", ".join(PROFILES)
         return (
             f"{_STORED}, and {broker_class} is delivered as the specification says: the classes "
             f"that are played are {known}"
         )
-    return f"{_STORED}; the deliveries of {broker_class} are played, {_NOT_PLAYED[name]}"
+    return f"{_STORED}; the deliveries of {broker_class} are played, {not_played}"

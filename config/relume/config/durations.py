@@ -1,7 +1,13 @@
-"""The two ways in which manifests write a length of time, in seconds."""
+"""The two ways in which manifests write a length of time, in seconds.
+
+What Knative's webhook takes for an ISO 8601 duration is wider than what it means: how that is read
+is in `relume.cluster.admission.delivery`.
+"""
 
 import re
 from collections.abc import Callable
+
+from relume.config.nodes import Node
 
 _GO = re.compile(r"[+-]?(0|((\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h))+)", re.ASCII)
 _ISO = re.compile(
@@ -10,6 +16,15 @@ _ISO = re.compile(
     re.ASCII,
 )
 _LONGEST_S = 2**63 / 1e9  # what Go's time.Duration holds: 292 years in nanoseconds
+
+
+def read_seconds(node: Node, parse: Callable[[str], float]) -> float:
+    """The seconds of a value that `parse` understands; raises InvalidManifest for another."""
+    text = node.text()
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise node.wrong(f"invalid value: {text}: {error}") from error
 
 
 def go_duration(text: str) -> float:

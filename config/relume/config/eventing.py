@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
+from relume.base.vocabulary import BROKER_CLASS, DELIVERY_ORDER, PARALLELISM
 from relume.cesql.parser import ParseError, parse
-from relume.config.broker_classes import BROKER_CLASS, DELIVERY_ORDER, PARALLELISM, left_out
-from relume.config.durations import iso8601_duration
+from relume.config.broker_classes import left_out
+from relume.config.durations import iso8601_duration, read_seconds
 from relume.config.fields import Fields, Resource, did_you_mean
 from relume.config.head import API_VERSIONS, namespace_name
 from relume.config.nodes import Node, Table
@@ -291,11 +292,7 @@ def _policy(node: Node | None) -> Literal["linear", "exponential"] | None:
 def _seconds(node: Node | None, allowed: Callable[[float], bool]) -> float | None:
     if node is None:
         return None
-    text = node.text()
-    try:
-        seconds = iso8601_duration(text)
-    except ValueError as error:
-        raise node.wrong(f"invalid value: {text}: {error}") from error
+    seconds = read_seconds(node, iso8601_duration)
     if not allowed(seconds):
-        raise node.wrong(f"invalid value: {text}: must be more than nothing")
+        raise node.wrong(f"invalid value: {node.text()}: must be more than nothing")
     return seconds

@@ -3,13 +3,14 @@
 import re
 
 from relume.base.errors import InvalidManifest
+from relume.base.vocabulary import KNATIVE_EVENTING_V1, KSERVE_V1BETA1
 from relume.config.fields import Fields, Resource, did_you_mean
 from relume.config.nodes import Node, Table
 
 API_VERSIONS = {
-    "InferenceService": "serving.kserve.io/v1beta1",
-    "Broker": "eventing.knative.dev/v1",
-    "Trigger": "eventing.knative.dev/v1",
+    "InferenceService": KSERVE_V1BETA1,
+    "Broker": KNATIVE_EVENTING_V1,
+    "Trigger": KNATIVE_EVENTING_V1,
 }
 DEFAULT_NAMESPACE = "default"
 

@@ -3,15 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from relume.base.vocabulary import (
+    AUTOSCALING,
+    DEPLOYMENT_MODE,
+    KNATIVE_SERVING,
+    PROGRESS_DEADLINE,
+)
 from relume.config.autoscaling import (
-    DOMAIN,
     MAX_SCALE,
     MIN_SCALE,
     canonical,
     metric,
     read_autoscaling,
 )
-from relume.config.durations import go_duration
+from relume.config.durations import go_duration, read_seconds
 from relume.config.fields import Resource
 from relume.config.head import annotations
 from relume.config.model import read_model
@@ -25,11 +30,7 @@ DEFAULT_TIMEOUT_S = 300  # Knative's revision-timeout-seconds; 0 means it too
 DEFAULT_PROGRESS_DEADLINE_S = 600.0
 DEFAULT_MIN_REPLICAS = 1  # KServe's
 
-_PROGRESS_DEADLINE = (
-    "serving.knative.dev/progress-deadline",
-    "serving.knative.dev/progressDeadline",
-)
-_DEPLOYMENT_MODE = "serving.kserve.io/deploymentMode"
+_PROGRESS_DEADLINES = (PROGRESS_DEADLINE, KNATIVE_SERVING + "progressDeadline")
 
 
 def read_service(resource: Resource) -> InferenceService:
@@ -98,18 +99,14 @@ def _bounded(table: Table, name: str, most: int) -> int:
 
 
 def _progress_deadline(notes: Mapping[str, Node]) -> float:
-    node = next((notes[key] for key in _PROGRESS_DEADLINE if key in notes), None)
+    node = next((notes[key] for key in _PROGRESS_DEADLINES if key in notes), None)
     if node is None:
         return DEFAULT_PROGRESS_DEADLINE_S
-    text = node.text()
-    try:
-        seconds = go_duration(text)
-    except ValueError as error:
-        raise node.wrong(f"invalid value: {text}: {error}") from error
+    seconds = read_seconds(node, go_duration)
     if not seconds.is_integer():
-        raise node.wrong(f"progress-deadline={text} is not at second precision")
+        raise node.wrong(f"progress-deadline={node.text()} is not at second precision")
     if seconds <= 0:
-        raise node.wrong(f"progress-deadline={text} must be positive")
+        raise node.wrong(f"progress-deadline={node.text()} must be positive")
     return seconds
 
 
@@ -117,9 +114,9 @@ def _check_annotations(notes: Mapping[str, Node], resource: Resource) -> None:
     """Note annotations of Knative and KServe that have no effect here; others are the user's."""
     for key, node in notes.items():
         domain = key.partition("/")[0]
-        if key.startswith(DOMAIN) or key in _PROGRESS_DEADLINE:
+        if key.startswith(AUTOSCALING) or key in _PROGRESS_DEADLINES:
             continue
-        if key == _DEPLOYMENT_MODE:
+        if key == DEPLOYMENT_MODE:
             mode = node.text()
             if mode not in ("Knative", "Serverless"):
                 resource.leave_out(node, f"{mode} mode is not here: it runs as in Knative mode")

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from relume.base.vocabulary import DEPLOYMENT_MODE
 from relume.cluster.render import Options, render, rules
 from relume.cluster.render.draft import Draft, Json
 from relume.cluster.render.originals import originals
 from relume.cluster.render.rules import Rule
-from relume.cluster.render.service import MODE
 from relume.config.loader import load_plan
 from tests.cluster.render.cases import CASES, Case, rendered
 from tests.cluster.render.rendering import (
@@ -154,7 +154,7 @@ def test_what_a_cluster_wrote_into_a_manifest_is_left_out(tmp_path: Path) -> Non
 def test_a_standard_mode_that_does_not_stay_is_told(tmp_path: Path) -> None:
     text = service(annotations="serving.kserve.io/deploymentMode: Standard")
     (note, _image) = render_text(tmp_path, text).notes
-    assert (note.line, note.field) == (2, f"metadata.annotations.{MODE}")
+    assert (note.line, note.field) == (2, f"metadata.annotations.{DEPLOYMENT_MODE}")
     assert "becomes Knative" in note.message
     assert len(render_text(tmp_path, text, options=Options("standard")).notes) == 1
 

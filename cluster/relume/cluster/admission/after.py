@@ -8,11 +8,11 @@ does not have is dropped without a word.
 from collections.abc import Mapping
 from dataclasses import replace
 
+from relume.base.vocabulary import DEPLOYMENT_MODE
 from relume.cluster.admission.annotations import INITIAL_SCALE, judge_template
 from relume.cluster.admission.cluster import Cluster
 from relume.cluster.admission.judge import Judge, child, content, entries, fields, subset
 from relume.cluster.admission.kserve import OLD_FORMATS, mode
-from relume.cluster.admission.kserve_scaling import MODE
 from relume.cluster.admission.serving import judge_concurrency, judge_revision_spec, judge_timeout
 from relume.cluster.findings import Finding
 from relume.cluster.reasons import REASONS
@@ -83,7 +83,7 @@ def after_admission(document: Table, cluster: Cluster) -> list[Finding]:
 
 
 def _judge_mode(document: Table, judge: Judge) -> None:
-    said = fields(child(document, "metadata", "annotations")).get(MODE)
+    said = fields(child(document, "metadata", "annotations")).get(DEPLOYMENT_MODE)
     if said is None:
         return
     if content(said) in ("Serverless", "RawDeployment"):

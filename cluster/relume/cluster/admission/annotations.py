@@ -20,6 +20,7 @@ from relume.cluster.admission.scales import (
     judge_scales,
 )
 from relume.cluster.claims import quantity
+from relume.config.autoscaling import DURATIONS, LEAST_TARGET, LONGEST, NAMES, RANGES, kebab
 from relume.config.durations import go_duration
 from relume.config.fields import did_you_mean
 from relume.config.nodes import Node
@@ -30,25 +31,7 @@ ROLLOUT_DURATION = SERVING + "rollout-duration"
 INITIAL_SCALE = AUTOSCALING + "initial-scale"
 KPA, HPA = "kpa.autoscaling.knative.dev", "hpa.autoscaling.knative.dev"
 
-_HOUR = 3600.0
 _FLOAT = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.I | re.A)
-_NAMES = (
-    "class",
-    "min-scale",
-    "max-scale",
-    "initial-scale",
-    "scale-down-delay",
-    "metric",
-    "target",
-    "scale-to-zero-pod-retention-period",
-    "metric-aggregation-algorithm",
-    "window",
-    "target-utilization-percentage",
-    "target-burst-capacity",
-    "panic-window-percentage",
-    "panic-threshold-percentage",
-    "activation-scale",
-)
 _SIDECAR = "queue.sidecar." + SERVING
 _SIDECAR_QUANTITIES = tuple(
     f"{_SIDECAR}{what}-resource-{kind}"
@@ -104,11 +87,7 @@ def _judge_autoscaling(annotations: Annotations, judge: Judge) -> None:
     if chosen is not None and ours and content(chosen) not in (KPA, HPA):
         judge.invalid(chosen, f"must be {KPA} or {HPA}")
     judge_scales(annotations, judge)
-    for name, low, high in (
-        ("panic-window-percentage", 1.0, 100.0),
-        ("panic-threshold-percentage", 110.0, 1000.0),
-        ("target-utilization-percentage", 1.0, 100.0),
-    ):
+    for name, (low, high) in RANGES.items():
         _judge_number(autoscaling(annotations, name), low, high, judge)
     _judge_target(autoscaling(annotations, "target"), judge)
     burst = autoscaling(annotations, "target-burst-capacity")
@@ -116,11 +95,8 @@ def _judge_autoscaling(annotations: Annotations, judge: Judge) -> None:
         value = _float(content(burst))
         if value is None or (value < 0 and value != -1):
             judge.invalid(burst, "must be -1 (no bound), 0 or more")
-    _judge_duration(autoscaling(annotations, "window"), "6s", judge, precise=True)
-    _judge_duration(autoscaling(annotations, "scale-down-delay"), "0s", judge, precise=True)
-    _judge_duration(
-        autoscaling(annotations, "scale-to-zero-pod-retention-period"), "0s", judge, precise=False
-    )
+    for name, (least, precise) in DURATIONS.items():
+        _judge_duration(autoscaling(annotations, name), least, judge, precise=precise)
     _judge_metric(annotations, judge)
     judge_initial_scale(autoscaling(annotations, "initial-scale"), judge)
 
@@ -143,8 +119,8 @@ def _judge_target(node: Node | None, judge: Judge) -> None:
     value = _float(content(node))
     if value is None:
         judge.invalid(node, "must be a number")
-    elif value < 0.01:
-        judge.say(node, "out-of-range", f"target {content(node)} should be at least 0.01")
+    elif value < LEAST_TARGET:
+        judge.say(node, "out-of-range", f"target {content(node)} should be at least {LEAST_TARGET}")
 
 
 def _float(text: str) -> float | None:
@@ -164,8 +140,8 @@ def _judge_duration(node: Node | None, low: str, judge: Judge, *, precise: bool)
     except ValueError as error:
         judge.invalid(node, str(error))
         return
-    if not go_duration(low) <= seconds <= _HOUR:
-        judge.bounds(node, low, "1h0m0s")
+    if not go_duration(low) <= seconds <= go_duration(LONGEST):
+        judge.bounds(node, low, LONGEST)
     elif precise and not seconds.is_integer():
         judge.say(node, "invalid-value", "must be specified with at most second precision")
 
@@ -236,7 +212,7 @@ def _note_unknown(annotations: Annotations, judge: Judge) -> None:
         if not name.startswith(AUTOSCALING):
             continue
         short = name.removeprefix(AUTOSCALING)
-        kebab = re.sub(r"(?<=[a-z])([A-Z])", lambda match: "-" + match[1].lower(), short)
-        if kebab not in _NAMES or (kebab != short and kebab in NO_OLD_NAME):
-            hint = did_you_mean(short, _NAMES)
+        now = kebab(short)
+        if now not in NAMES or (now != short and now in NO_OLD_NAME):
+            hint = did_you_mean(short, NAMES)
             judge.say(node, "annotation-ignored", f"{name} does not exist{hint}")

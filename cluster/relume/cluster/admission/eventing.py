@@ -6,6 +6,7 @@ Source: knative/eventing pkg/apis/{eventing,flows,messaging,sinks}/*/*_validatio
 import json
 from collections.abc import Callable
 
+from relume.base.vocabulary import BROKER_CLASS
 from relume.cluster.admission.delivery import (
     judge_attributes,
     judge_delivery,
@@ -19,7 +20,6 @@ from relume.cluster.admission.syntax import is_label_value, url_error
 from relume.config.nodes import Node, Table
 
 _DEPENDENCY = "knative.dev/dependency"
-_CLASS = "eventing.knative.dev/broker.class"
 _INJECTION = "eventing.knative.dev/injection"
 _CORE = ("id", "specversion", "type")
 
@@ -27,9 +27,9 @@ _CORE = ("id", "specversion", "type")
 def judge_broker(document: Table, judge: Judge) -> None:
     """eventing.knative.dev/v1 Broker; its class and config are filled in where missing."""
     spec = fields(document.get("spec"))
-    chosen = fields(child(document, "metadata", "annotations")).get(_CLASS)
+    chosen = fields(child(document, "metadata", "annotations")).get(BROKER_CLASS)
     if chosen is not None and not content(chosen):
-        judge.say(chosen, "missing-field", f"missing field(s): {_CLASS}", field=_CLASS)
+        judge.say(chosen, "missing-field", f"missing field(s): {BROKER_CLASS}", field=BROKER_CLASS)
     if "config" in spec:
         judge_reference(spec["config"], judge)
     judge_delivery(spec.get("delivery"), judge)

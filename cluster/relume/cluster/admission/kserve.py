@@ -7,9 +7,10 @@ KServe stops at the first error; here all are gathered.
 import re
 from collections.abc import Iterator
 
+from relume.base.vocabulary import DEPLOYMENT_MODE
 from relume.cluster.admission.judge import Judge, child, content, entries, fields
 from relume.cluster.admission.kserve_canaries import judge_canaries
-from relume.cluster.admission.kserve_scaling import AUTOSCALER, MODE, judge_replicas, judge_scaling
+from relume.cluster.admission.kserve_scaling import AUTOSCALER, judge_replicas, judge_scaling
 from relume.cluster.admission.kserve_storage import judge_beside, judge_storage, storage_uri
 from relume.cluster.admission.kserve_workers import judge_devices, judge_head, judge_worker
 from relume.config.nodes import Node, Table
@@ -36,7 +37,7 @@ _MODES = {"RawDeployment": "Standard", "Serverless": "Knative"}
 
 def mode(document: Table) -> str:
     """The deployment mode, by its new name; Knative where none is said."""
-    said = content(fields(child(document, "metadata", "annotations")).get(MODE))
+    said = content(fields(child(document, "metadata", "annotations")).get(DEPLOYMENT_MODE))
     known = _MODES.get(said, said)
     return known if known in ("Standard", "Knative", "ModelMesh") else "Knative"
 
@@ -89,7 +90,10 @@ def containers_of(component: Node) -> Iterator[Node]:
 def _judge_component(document: Table, component: Table, kind: str, judge: Judge) -> None:
     model: Node | None = None
     if kind == "predictor":
-        mesh = content(fields(child(document, "metadata", "annotations")).get(MODE)) == "ModelMesh"
+        mesh = (
+            content(fields(child(document, "metadata", "annotations")).get(DEPLOYMENT_MODE))
+            == "ModelMesh"
+        )
         model = _judge_implementation(component, judge, filled=not mesh)
         judge_beside(entries(component.get("containers")), judge)
         _judge_worker(document, component, judge)

@@ -3,8 +3,9 @@
 Source: kserve/kserve pkg/apis/serving/v1beta1/inference_service_validation.go.
 """
 
+from relume.base.vocabulary import DEPLOYMENT_MODE
 from relume.cluster.admission.judge import Judge, child, content, entries, fields, number
-from relume.cluster.admission.kserve_scaling import MODE, judge_replicas
+from relume.cluster.admission.kserve_scaling import judge_replicas
 from relume.config.nodes import Node, Table
 
 _FIXED = ("workerSpec", "scaleTarget", "scaleMetric", "autoScaling")
@@ -16,7 +17,7 @@ def judge_canaries(document: Table, judge: Judge) -> None:
     canaries = entries(spec.get("canary"))
     if not canaries:
         return
-    said = content(fields(child(document, "metadata", "annotations")).get(MODE))
+    said = content(fields(child(document, "metadata", "annotations")).get(DEPLOYMENT_MODE))
     if said not in ("Standard", "RawDeployment"):
         message = "canary is only supported in Standard deployment mode"
         judge.say(spec["canary"], "not-allowed", message)

@@ -3,11 +3,11 @@
 Source: kserve/kserve pkg/apis/serving/v1beta1/{component,inference_service_validation}.go.
 """
 
+from relume.base.vocabulary import DEPLOYMENT_MODE
 from relume.cluster.admission.judge import Judge, child, content, fields, number
 from relume.cluster.admission.kserve_metrics import judge_metrics
 from relume.config.nodes import Node, Table
 
-MODE = "serving.kserve.io/deploymentMode"
 AUTOSCALER = "serving.kserve.io/autoscalerClass"
 
 
@@ -35,7 +35,7 @@ def judge_scaling(document: Table, component: Table, judge: Judge) -> None:
     annotations = fields(child(document, "metadata", "annotations"))
     metric, target = component.get("scaleMetric"), component.get("scaleTarget")
     aim = number(target)
-    if content(annotations.get(MODE)) in ("Standard", "RawDeployment"):
+    if content(annotations.get(DEPLOYMENT_MODE)) in ("Standard", "RawDeployment"):
         chosen = content(annotations.get(AUTOSCALER))
         if chosen == "keda":
             if metric is not None:

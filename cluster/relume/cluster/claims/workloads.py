@@ -9,6 +9,7 @@ by itself.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from relume.base.vocabulary import DEPLOYMENT_MODE
 from relume.cluster.claims.claim_fields import Ask, Claim, Request, claim
 from relume.cluster.claims.classes import Classes
 from relume.cluster.claims.documents import Document
@@ -96,7 +97,7 @@ def _pods(document: Document) -> Iterator[tuple[str, Field, bool]]:
     elif document.kind == "Service" and document.group == "serving.knative.dev":
         yield title, root.get("spec", "template", "spec"), False
     elif document.kind == "InferenceService":
-        annotation = root.get("metadata", "annotations", "serving.kserve.io/deploymentMode")
+        annotation = root.get("metadata", "annotations", DEPLOYMENT_MODE)
         for component in _COMPONENTS:
             pod = root.get("spec", component)
             if pod.there:

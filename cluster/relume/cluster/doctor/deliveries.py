@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from relume.base.vocabulary import BROKER_CLASS, NATS_CONFIG
 from relume.cluster.admission.judge import child, content, fields, number
-from relume.config.broker_classes import BROKER_CLASS, NATS_CONFIG, profile_name
+from relume.config.broker_classes import profile_name
 from relume.config.durations import iso8601_duration
 from relume.config.nodes import Node, Table
 

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from relume.base.vocabulary import BROKER_CLASS
 from relume.cluster.admission.judge import child, content, fields
 from relume.cluster.doctor.files import read_files
 from relume.cluster.doctor.graph import DEFAULT_NAMESPACE
 from relume.cluster.doctor.online import Need
 from relume.cluster.schemas import schema
-from relume.config.broker_classes import BROKER_CLASS
 
 
 def needs_of(files: Sequence[Path]) -> tuple[list[Need], list[str]]:

@@ -7,13 +7,14 @@ import json
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from relume.base.vocabulary import BROKER_CLASS, NATS_CONFIG
 from relume.cluster.render import rules
 from relume.cluster.render.book import Book
 from relume.cluster.render.draft import Draft, Json
 from relume.cluster.render.options import BROKERS, BrokerClass
 from relume.cluster.render.originals import Original
 from relume.config import Broker
-from relume.config.broker_classes import BROKER_CLASS, NATS_CONFIG, PROFILES
+from relume.config.broker_classes import PROFILES
 
 EVENTING = "knative-eventing"
 _NOTES = ("metadata", "annotations")

@@ -3,6 +3,7 @@
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from relume.base.vocabulary import DEPLOYMENT_MODE
 from relume.cluster.render import rules
 from relume.cluster.render.book import SERVING, Book, Setting
 from relume.cluster.render.budget import SHIPPED_MAX_TIMEOUT_S, Budget, budget_of
@@ -16,7 +17,6 @@ from relume.cluster.render.runtimes import Runtime, runtime_for, runtime_named
 from relume.config import InferenceService
 from relume.config.nodes import Node
 
-MODE = "serving.kserve.io/deploymentMode"
 PROGRESS = "serving.knative.dev/progress-deadline"
 INITIAL_SCALE = "autoscaling.knative.dev/initial-scale"
 PREDICTOR = ("spec", "predictor")
@@ -57,12 +57,15 @@ def render_service(
 
 
 def _set_mode(draft: Draft, original: Original, mode: str, book: Book) -> None:
-    own = draft.get(*_NOTES, MODE)
+    own = draft.get(*_NOTES, DEPLOYMENT_MODE)
     if own == mode:
         return
     if own in ("Standard", "RawDeployment"):
-        book.note(original.at(*_NOTES, MODE), f"becomes {mode}: write --dra standard to keep it")
-    draft.set((*_NOTES, MODE), mode, rules.ROUTE)
+        book.note(
+            original.at(*_NOTES, DEPLOYMENT_MODE),
+            f"becomes {mode}: write --dra standard to keep it",
+        )
+    draft.set((*_NOTES, DEPLOYMENT_MODE), mode, rules.ROUTE)
 
 
 def _check_storage(service: InferenceService, original: Original) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from relume.base.vocabulary import DELIVERY_ORDER, PARALLELISM
 from relume.cluster.render import rules
 from relume.cluster.render.book import Book, Setting
 from relume.cluster.render.brokers import EVENTING
@@ -10,7 +11,6 @@ from relume.cluster.render.draft import Draft, Json
 from relume.cluster.render.options import BrokerClass
 from relume.cluster.render.originals import BASE, Original
 from relume.config import Broker, Delivery, InferenceService, Trigger
-from relume.config.broker_classes import DELIVERY_ORDER, PARALLELISM
 
 _NOTES = ("metadata", "annotations")
 _DELIVERY = ("spec", "delivery")

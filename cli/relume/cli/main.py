@@ -36,9 +36,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "apply": "Apply manifests to a cluster, and wait until they work.",
         "delete": "Delete from a cluster what apply put there.",
     },
-    "Models": {
-        "models": "List the models on this machine, or prepare one.",
-    },
+    "Models": {"models": "List the models on this machine, or prepare one."},
 }
 
 

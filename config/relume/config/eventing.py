@@ -37,9 +37,7 @@ TRIGGER_SPEC = Fields(
     refused={"brokerRef": "a Trigger is in its Broker's namespace: write broker"},
 )
 LEGACY_FILTER = Fields(honoured=frozenset({"attributes"}))
-FILTER = Fields(
-    honoured=frozenset({"exact", "prefix", "suffix", "all", "any", "not", "cesql"}),
-)
+FILTER = Fields(honoured=frozenset({"exact", "prefix", "suffix", "all", "any", "not", "cesql"}))
 _ATTRIBUTE = re.compile(r"[a-z][a-z0-9]*")
 _ATTRIBUTE_RULE = (
     "Attribute name must start with a letter and can only contain lowercase alphanumeric"

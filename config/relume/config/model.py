@@ -8,13 +8,7 @@ from urllib.parse import urlsplit
 
 from relume.config.fields import Fields, Resource, did_you_mean
 from relume.config.nodes import Node, Table
-from relume.config.service_fields import (
-    MODEL,
-    MODEL_FORMAT,
-    NO_DEVICE,
-    RESOURCES,
-    SHARED_MACHINE,
-)
+from relume.config.service_fields import MODEL, MODEL_FORMAT, NO_DEVICE, RESOURCES, SHARED_MACHINE
 
 MODEL_FORMATS = ("vLLM", "huggingface")
 RUNTIMES = ("relume-vllm", "relume-vllm-amd", "relume-vllm-intel", "relume-vllm-cpu")

@@ -3,19 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from relume.base.vocabulary import (
-    AUTOSCALING,
-    DEPLOYMENT_MODE,
-    KNATIVE_SERVING,
-    PROGRESS_DEADLINE,
-)
-from relume.config.autoscaling import (
-    MAX_SCALE,
-    MIN_SCALE,
-    canonical,
-    metric,
-    read_autoscaling,
-)
+from relume.base.vocabulary import AUTOSCALING, DEPLOYMENT_MODE, KNATIVE_SERVING, PROGRESS_DEADLINE
+from relume.config.autoscaling import MAX_SCALE, MIN_SCALE, canonical, metric, read_autoscaling
 from relume.config.durations import go_duration, read_seconds
 from relume.config.fields import Resource
 from relume.config.head import annotations

@@ -48,8 +48,7 @@ class PlaneClient:
         self.url = url
         # trust_env=False: a proxy from the environment must not stand between us and loopback.
         self._http = httpx.AsyncClient(
-            trust_env=False,
-            timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            trust_env=False, timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
         )
 
     async def __aenter__(self) -> "PlaneClient":

@@ -70,11 +70,7 @@ def _service(service: InferenceService, plane: LocalPlane) -> tuple[str, ...]:
 
 
 def _broker(broker: Broker, plane: LocalPlane) -> tuple[str, ...]:
-    return (
-        f"{broker.namespace}/{broker.name}",
-        profile_for(broker).name,
-        plane.broker_url(broker),
-    )
+    return (f"{broker.namespace}/{broker.name}", profile_for(broker).name, plane.broker_url(broker))
 
 
 def _show_played(screen: Screen, brokers: Sequence[Broker]) -> None:

@@ -19,10 +19,7 @@ _STAGE_STYLES = {
     "dropped": "bold red",
     "redriven": "blue",
 }
-WAYS = {
-    "template": "forked from the warm template",
-    "fresh": "a fresh process",
-}
+WAYS = {"template": "forked from the warm template", "fresh": "a fresh process"}
 _FIRST = ("type", "id", "source", "subject", "causationid")
 _UNSAID = {"specversion", "data", "data_base64"}
 

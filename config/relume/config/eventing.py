@@ -28,16 +28,36 @@ from relume.config.resources import (
     Trigger,
 )
 
-BROKER_SPEC = Fields(
-    honoured=frozenset({"delivery"}),
-    harmless={"config": "every Broker is stored in JetStream on this machine"},
+BROKER_SPEC = Fields.of(
+    "delivery", harmless={"every Broker is stored in JetStream on this machine": "config"}
 )
-TRIGGER_SPEC = Fields(
-    honoured=frozenset({"broker", "subscriber", "filter", "filters", "delivery"}),
-    refused={"brokerRef": "a Trigger is in its Broker's namespace: write broker"},
+TRIGGER_SPEC = Fields.of(
+    "broker subscriber filter filters delivery",
+    refused={"a Trigger is in its Broker's namespace: write broker": "brokerRef"},
 )
-LEGACY_FILTER = Fields(honoured=frozenset({"attributes"}))
-FILTER = Fields(honoured=frozenset({"exact", "prefix", "suffix", "all", "any", "not", "cesql"}))
+LEGACY_FILTER = Fields.of("attributes")
+FILTER = Fields.of("exact prefix suffix all any not cesql")
+DESTINATION = Fields.of(
+    "ref uri",
+    refused={
+        "certificates of the system are used: write an address that they cover": "CACerts",
+        "no identity tokens are issued here": "audience",
+    },
+)
+REF = Fields.of(
+    "apiVersion kind name namespace",
+    refused={"write apiVersion": "group", "write uri": "address"},
+)
+DELIVERY = Fields.of(
+    "retry backoffPolicy backoffDelay timeout deadLetterSink retryAfterMax",
+    harmless={"every event is delivered in binary mode, which every subscriber reads": "format"},
+)
+ADDRESSABLE = ("InferenceService", "Broker")  # what a ref can name on this machine
+_COMPARISONS: Mapping[str, Callable[[Mapping[str, str]], Filter]] = {
+    "exact": Exact,
+    "prefix": Prefix,
+    "suffix": Suffix,
+}
 _ATTRIBUTE = re.compile(r"[a-z][a-z0-9]*")
 _ATTRIBUTE_RULE = (
     "Attribute name must start with a letter and can only contain lowercase alphanumeric"
@@ -114,12 +134,8 @@ def _read_filter(node: Node, resource: Resource) -> Filter:
         raise node.wrong(f"write one of {', '.join(sorted(FILTER.honoured))}")
     dialect, value = dialects[0]
     match dialect:
-        case "exact":
-            return Exact(_attributes(value.table()))
-        case "prefix":
-            return Prefix(_attributes(value.table()))
-        case "suffix":
-            return Suffix(_attributes(value.table()))
+        case "exact" | "prefix" | "suffix":
+            return _COMPARISONS[dialect](_attributes(value.table()))
         case "not":
             return Negation(_read_filter(value, resource))
         case "cesql":
@@ -175,28 +191,6 @@ def _leave_out_annotations(resource: Resource) -> None:
             continue  # read, or left out by the class of its Broker
         elif key.partition("/")[0].endswith("knative.dev"):
             resource.leave_out(node, "the annotation has no effect on this machine")
-
-
-ADDRESSABLE = ("InferenceService", "Broker")  # what a ref can name on this machine
-_NO_TOKENS = "no identity tokens are issued here"
-
-DESTINATION = Fields(
-    honoured=frozenset({"ref", "uri"}),
-    refused={
-        "CACerts": "certificates of the system are used: write an address that they cover",
-        "audience": _NO_TOKENS,
-    },
-)
-REF = Fields(
-    honoured=frozenset({"apiVersion", "kind", "name", "namespace"}),
-    refused={"group": "write apiVersion", "address": "write uri"},
-)
-DELIVERY = Fields(
-    honoured=frozenset(
-        {"retry", "backoffPolicy", "backoffDelay", "timeout", "deadLetterSink", "retryAfterMax"}
-    ),
-    harmless={"format": "every event is delivered in binary mode, which every subscriber reads"},
-)
 
 
 def read_destination(node: Node, resource: Resource) -> Destination:

@@ -35,8 +35,21 @@ class Fields:
     """
 
     honoured: frozenset[str]
-    harmless: Mapping[str, str] = field(default_factory=dict)
-    refused: Mapping[str, str] = field(default_factory=dict)
+    harmless: Mapping[str, str]
+    refused: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls,
+        honoured: str,
+        harmless: Mapping[str, str] | None = None,
+        refused: Mapping[str, str] | None = None,
+    ) -> "Fields":
+        """A table whose fields are written as names with spaces between them.
+
+        In `harmless` and `refused` the reason is the key, and its fields are the value.
+        """
+        return cls(frozenset(honoured.split()), _by_name(harmless), _by_name(refused))
 
     @property
     def known(self) -> frozenset[str]:
@@ -57,6 +70,10 @@ class Fields:
                 raise node.wrong(f"not honoured on this machine: {self.refused[name]}")
             if name in self.harmless:
                 resource.leave_out(node, self.harmless[name])
+
+
+def _by_name(reasons: Mapping[str, str] | None) -> dict[str, str]:
+    return {name: why for why, names in (reasons or {}).items() for name in names.split()}
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -15,31 +15,15 @@ API_VERSIONS = {
 DEFAULT_NAMESPACE = "default"
 
 _BY_CLUSTER = "a cluster writes it"
-TOP = Fields(
-    honoured=frozenset({"apiVersion", "kind", "metadata", "spec"}),
-    harmless={"status": _BY_CLUSTER},
-)
-METADATA = Fields(
-    honoured=frozenset({"name", "namespace", "annotations"}),
+TOP = Fields.of("apiVersion kind metadata spec", harmless={_BY_CLUSTER: "status"})
+METADATA = Fields.of(
+    "name namespace annotations",
     harmless={
-        "labels": "nothing on this machine selects by label",
-        **dict.fromkeys(
-            (
-                "uid",
-                "resourceVersion",
-                "generation",
-                "creationTimestamp",
-                "deletionTimestamp",
-                "deletionGracePeriodSeconds",
-                "managedFields",
-                "ownerReferences",
-                "finalizers",
-                "selfLink",
-            ),
-            _BY_CLUSTER,
-        ),
+        "nothing on this machine selects by label": "labels",
+        _BY_CLUSTER: """uid resourceVersion generation creationTimestamp deletionTimestamp
+        deletionGracePeriodSeconds managedFields ownerReferences finalizers selfLink""",
     },
-    refused={"generateName": "write metadata.name"},
+    refused={"write metadata.name": "generateName"},
 )
 
 
@@ -117,22 +101,20 @@ PREDICTOR_SUFFIX = "-predictor"
 
 def namespace_name(node: Node) -> str:
     """A namespace: a DNS-1123 label."""
-    name = node.text()
-    if not _DNS_1123_LABEL.fullmatch(name) or len(name) > _LABEL:
-        raise node.wrong(
-            f"invalid value: {name}: a namespace has at most {_LABEL} lower case letters, digits "
-            "and '-', and starts and ends with a letter or digit"
-        )
-    return name
+    return _checked(node, _DNS_1123_LABEL, _LABEL, "a namespace", "digits and '-'")
 
 
 def resource_name(node: Node) -> str:
     """A Broker or Trigger: a DNS-1123 subdomain."""
+    return _checked(node, _DNS_1123_SUBDOMAIN, _SUBDOMAIN, "a name", "digits, '-' and '.'")
+
+
+def _checked(node: Node, allowed: re.Pattern[str], most: int, what: str, marks: str) -> str:
     name = node.text()
-    if not _DNS_1123_SUBDOMAIN.fullmatch(name) or len(name) > _SUBDOMAIN:
+    if not allowed.fullmatch(name) or len(name) > most:
         raise node.wrong(
-            f"invalid value: {name}: a name has at most {_SUBDOMAIN} lower case letters, digits, "
-            "'-' and '.', and starts and ends with a letter or digit"
+            f"invalid value: {name}: {what} has at most {most} lower case letters, {marks}, and "
+            "starts and ends with a letter or digit"
         )
     return name
 

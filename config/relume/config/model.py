@@ -14,16 +14,7 @@ MODEL_FORMATS = ("vLLM", "huggingface")
 RUNTIMES = ("relume-vllm", "relume-vllm-amd", "relume-vllm-intel", "relume-vllm-cpu")
 # What KServe's storage package downloads; the others need a cluster.
 STORAGE_SCHEMES = (
-    "hf",
-    "s3",
-    "gs",
-    "hdfs",
-    "webhdfs",
-    "http",
-    "https",
-    "modelscope",
-    "oci",
-    "file",
+    *("hf", "s3", "gs", "hdfs", "webhdfs", "http", "https", "modelscope", "oci", "file"),
 )
 CLUSTER_SCHEMES = ("pvc", "oci+native", "oci+modelcar", "oci+fetch")
 
@@ -140,9 +131,8 @@ SET_BY_PLANE = {
     "--api-server-count": "a predictor is one server",
 }
 RESERVED_ENVIRONMENT = ("PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION")
-ENVIRONMENT = Fields(
-    honoured=frozenset({"name", "value"}),
-    refused={"valueFrom": "there are no Secrets and ConfigMaps here: write value"},
+ENVIRONMENT = Fields.of(
+    "name value", refused={"there are no Secrets and ConfigMaps here: write value": "valueFrom"}
 )
 
 _TEMPLATE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)

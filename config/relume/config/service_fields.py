@@ -2,171 +2,70 @@
 
 from relume.config.fields import Fields
 
+NO_DEVICE = "no device is claimed on this machine"
+SHARED_MACHINE = "a predictor shares this machine's CPU and memory"
 _NO_POD = "a predictor is a process here, not a pod"
 _NO_SCHEDULER = "there is one machine to run on"
 _NO_IDENTITY = "a predictor runs as you, without a service account"
-_OWN_PROBES = "the plane probes the predictor itself"
 _ONE_REVISION = "there is one revision, and it gets every request"
-_USE_MODEL = "write spec.predictor.model with modelFormat and storageUri"
+_INSTALLED = "the installed vLLM is what runs"
 _RUNTIME = "Relume runs its own vLLM runtime: write spec.predictor.model"
 _FILES = "files that a cluster mounts are not here"
 
-SPEC = Fields(
-    honoured=frozenset({"predictor"}),
+SPEC = Fields.of(
+    "predictor",
     refused={
-        "transformer": "only the predictor runs here",
-        "explainer": "only the predictor runs here",
-        "canary": "one revision runs here",
+        "only the predictor runs here": "transformer explainer",
+        "one revision runs here": "canary",
     },
 )
-
-PREDICTOR = Fields(
-    honoured=frozenset(
-        {
-            "model",
-            "annotations",
-            "minReplicas",
-            "maxReplicas",
-            "scaleTarget",
-            "scaleMetric",
-            "containerConcurrency",
-            "timeout",
-        }
-    ),
+PREDICTOR = Fields.of(
+    """model annotations minReplicas maxReplicas scaleTarget scaleMetric containerConcurrency
+    timeout""",
     harmless={
-        "labels": "nothing on this machine selects by label",
-        "logger": "payloads are not copied to a logger",
-        "batcher": "vLLM batches by itself",
-        "canaryTrafficPercent": _ONE_REVISION,
-        "deploymentStrategy": _ONE_REVISION,
-        "autoScaling": "KEDA is not here; minReplicas, scaleTarget and annotations count",
-        "scaleMetricType": "the target is an average for each replica",
-        "resources": "a predictor shares this machine's CPU and memory",
-        "resourceClaims": "no device is claimed on this machine",
-        "terminationGracePeriodSeconds": "a draining predictor has until `timeout`",
-        **dict.fromkeys(
-            (
-                "affinity",
-                "nodeName",
-                "nodeSelector",
-                "preemptionPolicy",
-                "priority",
-                "priorityClassName",
-                "runtimeClassName",
-                "schedulerName",
-                "schedulingGates",
-                "tolerations",
-                "topologySpreadConstraints",
-            ),
-            _NO_SCHEDULER,
-        ),
-        **dict.fromkeys(
-            (
-                "automountServiceAccountToken",
-                "imagePullSecrets",
-                "securityContext",
-                "serviceAccount",
-                "serviceAccountName",
-            ),
-            _NO_IDENTITY,
-        ),
-        **dict.fromkeys(
-            (
-                "activeDeadlineSeconds",
-                "dnsConfig",
-                "dnsPolicy",
-                "enableServiceLinks",
-                "hostAliases",
-                "hostIPC",
-                "hostNetwork",
-                "hostPID",
-                "hostUsers",
-                "hostname",
-                "hostnameOverride",
-                "name",
-                "os",
-                "overhead",
-                "readinessGates",
-                "restartPolicy",
-                "setHostnameAsFQDN",
-                "shareProcessNamespace",
-                "subdomain",
-            ),
-            _NO_POD,
-        ),
+        "nothing on this machine selects by label": "labels",
+        "payloads are not copied to a logger": "logger",
+        "vLLM batches by itself": "batcher",
+        _ONE_REVISION: "canaryTrafficPercent deploymentStrategy",
+        "KEDA is not here; minReplicas, scaleTarget and annotations count": "autoScaling",
+        "the target is an average for each replica": "scaleMetricType",
+        SHARED_MACHINE: "resources",
+        NO_DEVICE: "resourceClaims",
+        "a draining predictor has until `timeout`": "terminationGracePeriodSeconds",
+        _NO_SCHEDULER: """affinity nodeName nodeSelector preemptionPolicy priority priorityClassName
+        runtimeClassName schedulerName schedulingGates tolerations topologySpreadConstraints""",
+        _NO_IDENTITY: """automountServiceAccountToken imagePullSecrets securityContext
+        serviceAccount serviceAccountName""",
+        _NO_POD: """activeDeadlineSeconds dnsConfig dnsPolicy enableServiceLinks hostAliases hostIPC
+        hostNetwork hostPID hostUsers hostname hostnameOverride name os overhead readinessGates
+        restartPolicy setHostnameAsFQDN shareProcessNamespace subdomain""",
     },
     refused={
-        "containers": _RUNTIME,
-        "initContainers": _RUNTIME,
-        "workerSpec": "a predictor of several nodes does not fit on one machine",
-        "volumes": _FILES,
-        "storageUris": "name one model by spec.predictor.model.storageUri",
-        "storageContainerName": "the model store downloads by itself",
-        **dict.fromkeys(
-            (
-                "huggingface",
-                "lightgbm",
-                "onnx",
-                "paddle",
-                "pmml",
-                "pytorch",
-                "sklearn",
-                "tensorflow",
-                "triton",
-                "xgboost",
-            ),
-            _USE_MODEL,
-        ),
+        _RUNTIME: "containers initContainers",
+        "a predictor of several nodes does not fit on one machine": "workerSpec",
+        _FILES: "volumes",
+        "name one model by spec.predictor.model.storageUri": "storageUris",
+        "the model store downloads by itself": "storageContainerName",
+        "write spec.predictor.model with modelFormat and storageUri": """huggingface lightgbm onnx
+        paddle pmml pytorch sklearn tensorflow triton xgboost""",
     },
 )
-
-MODEL = Fields(
-    honoured=frozenset(
-        {"modelFormat", "storageUri", "runtime", "protocolVersion", "args", "env", "resources"}
-    ),
+MODEL = Fields.of(
+    "modelFormat storageUri runtime protocolVersion args env resources",
     harmless={
-        "runtimeVersion": "the installed vLLM is what runs",
-        "imagePullPolicy": _NO_POD,
-        "livenessProbe": _OWN_PROBES,
-        "readinessProbe": _OWN_PROBES,
-        "startupProbe": _OWN_PROBES,
-        "securityContext": _NO_IDENTITY,
-        **dict.fromkeys(
-            (
-                "lifecycle",
-                "name",
-                "ports",
-                "resizePolicy",
-                "restartPolicy",
-                "restartPolicyRules",
-                "stdin",
-                "stdinOnce",
-                "terminationMessagePath",
-                "terminationMessagePolicy",
-                "tty",
-            ),
-            _NO_POD,
-        ),
+        _INSTALLED: "runtimeVersion",
+        "the plane probes the predictor itself": "livenessProbe readinessProbe startupProbe",
+        _NO_IDENTITY: "securityContext",
+        _NO_POD: """imagePullPolicy lifecycle name ports resizePolicy restartPolicy
+        restartPolicyRules stdin stdinOnce terminationMessagePath terminationMessagePolicy tty""",
     },
     refused={
-        "image": _RUNTIME,
-        "command": _RUNTIME,
-        "workingDir": _RUNTIME,
-        "envFrom": "there are no Secrets and ConfigMaps here: write env",
-        "storage": "storage credentials come from your environment: write storageUri",
-        "confidential": "an encrypted model cannot be opened here",
-        "volumeDevices": _FILES,
-        "volumeMounts": _FILES,
+        _RUNTIME: "image command workingDir",
+        "there are no Secrets and ConfigMaps here: write env": "envFrom",
+        "storage credentials come from your environment: write storageUri": "storage",
+        "an encrypted model cannot be opened here": "confidential",
+        _FILES: "volumeDevices volumeMounts",
     },
 )
-
-MODEL_FORMAT = Fields(
-    honoured=frozenset({"name"}), harmless={"version": "the installed vLLM is what runs"}
-)
-
-RESOURCES = Fields(
-    honoured=frozenset({"limits", "requests"}),
-    harmless={"claims": "no device is claimed on this machine"},
-)
-SHARED_MACHINE = "a predictor shares this machine's CPU and memory"
-NO_DEVICE = "no device is claimed on this machine"
+MODEL_FORMAT = Fields.of("name", harmless={_INSTALLED: "version"})
+RESOURCES = Fields.of("limits requests", harmless={NO_DEVICE: "claims"})

@@ -1,12 +1,13 @@
 """`relume doctor`: what will not work, and why, before anything is applied."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from relume.base.vocabulary import Json
 from relume.cli.errors import BadUsage
 from relume.cli.options import output_option, seconds
 
@@ -76,16 +77,16 @@ def command(
     cluster = read_cluster(features) if features is not None else SHIPPED
     code = OK
     if context is not None:
-        code, found = show_cluster(context, kubeconfig, files, output)
+        code, found = _show_cluster(context, kubeconfig, files, output)
         cluster = cluster if features is not None else found
     if files:
         diagnoses = examine(files, cluster, cold_start_s=start)
-        show(diagnoses, output)
-        code = max(code, exit_code(diagnoses))
+        _show(diagnoses, output)
+        code = max(code, _exit_code(diagnoses))
     return code
 
 
-def exit_code(diagnoses: Sequence["Diagnosis"]) -> int:
+def _exit_code(diagnoses: Sequence["Diagnosis"]) -> int:
     """2 for what cannot be read, 1 for errors, 0 otherwise."""
     if any(one.unreadable for one in diagnoses):
         return UNREADABLE
@@ -96,11 +97,11 @@ def exit_code(diagnoses: Sequence["Diagnosis"]) -> int:
     return WRONG if wrong else OK
 
 
-def show(diagnoses: Sequence["Diagnosis"], output: str) -> None:
+def _show(diagnoses: Sequence["Diagnosis"], output: str) -> None:
     """Print every document with what was found about it."""
     if output == "json":
         for one in diagnoses:
-            print_json(as_json(one))
+            _print_json(_document_json(one))
         return
     from relume.cli.cluster.findings import show_document, show_summary
     from relume.cli.screen import Screen  # what draws takes longer to load than most files to read
@@ -111,13 +112,12 @@ def show(diagnoses: Sequence["Diagnosis"], output: str) -> None:
     show_summary(screen, diagnoses)
 
 
-def print_json(value: object) -> None:
+def _print_json(value: Json) -> None:
     """One JSON object on one line."""
     click.echo(json.dumps(value, ensure_ascii=False))
 
 
-def as_json(one: "Diagnosis") -> dict[str, object]:
-    """One document as JSON."""
+def _document_json(one: "Diagnosis") -> Json:
     return {
         "document": one.document,
         "file": str(one.file),
@@ -127,26 +127,20 @@ def as_json(one: "Diagnosis") -> dict[str, object]:
         "namespace": one.namespace or None,
         "name": one.name,
         "verdict": one.verdict,
-        "findings": [finding_json(finding) for finding in one.findings],
+        "findings": _findings_json(one.findings),
     }
 
 
-def finding_json(finding: "Finding") -> dict[str, object]:
-    """One finding as JSON."""
-    return {
-        "severity": finding.severity,
-        "field": finding.field,
-        "reason": finding.reason,
-        "message": finding.message,
-        "why": finding.why,
-        "fix": finding.fix,
-        "docs": finding.docs,
-        "file": str(finding.file) if finding.file else None,
-        "line": finding.line,
-    }
+def _findings_json(findings: Iterable["Finding"]) -> list[Json]:
+    names = ("severity", "field", "reason", "message", "why", "fix", "docs")
+    return [
+        {name: getattr(one, name) for name in names}
+        | {"file": str(one.file) if one.file else None, "line": one.line}
+        for one in findings
+    ]
 
 
-def show_cluster(
+def _show_cluster(
     context: str, kubeconfig: Path | None, files: Sequence[Path], output: str
 ) -> tuple[int, "Cluster"]:
     """Examine the cluster for what is in `files`; returns the exit code and its settings.
@@ -163,13 +157,8 @@ def show_cluster(
     )
     wrong = any(finding.severity == "error" for finding in report.findings)
     if output == "json":
-        print_json(
-            {
-                "context": context,
-                "version": report.version,
-                "findings": [finding_json(finding) for finding in report.findings],
-            }
-        )
+        findings = _findings_json(report.findings)
+        _print_json({"context": context, "version": report.version, "findings": findings})
     else:
         from relume.cli.cluster.findings import show_findings
         from relume.cli.screen import Screen

@@ -1,6 +1,7 @@
 """`relume render FILE… -o DIR`: what a cluster needs for the YAML that `relume up` runs."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,26 +102,8 @@ def _print_base(rendering: Rendering) -> None:
 def _explain(rendering: Rendering, *, as_json: bool) -> None:
     screen = Screen.stdout()
     if as_json:
-        fields = [
-            {
-                "file": decision.file,
-                "document": decision.document,
-                "path": decision.path,
-                "value": decision.value,
-                "rule": decision.rule,
-                "reason": decision.reason,
-            }
-            for decision in rendering.decisions
-        ]
-        notes = [
-            {
-                "file": str(note.file) if note.file else None,
-                "line": note.line,
-                "field": note.field,
-                "message": note.message,
-            }
-            for note in rendering.notes
-        ]
+        fields = [asdict(decision) for decision in rendering.decisions]
+        notes = [{**asdict(n), "file": str(n.file) if n.file else None} for n in rendering.notes]
         screen.json({"fields": fields, "notes": notes})
         return
     for document in dict.fromkeys(decision.document for decision in rendering.decisions):

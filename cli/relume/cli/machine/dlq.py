@@ -175,11 +175,8 @@ def redrive(*, choice: Choice, numbers: tuple[int, ...], everything: bool, url: 
       relume dlq redrive --all --trigger summarize
     """
     choice.check(numbers, everything)
-
-    async def again(plane: PlaneClient, letter: DeadLetterReport) -> None:
-        await plane.redrive(letter.broker, letter.sequence)
-
-    return asyncio.run(_Work(choice, numbers, "redriven", again).run(find_plane(url)))
+    work = _Work(choice, numbers, "redriven", PlaneClient.redrive)
+    return asyncio.run(work.run(find_plane(url)))
 
 
 @command.command("purge")
@@ -201,11 +198,7 @@ def purge(
     choice.check(numbers, everything)
     if not (yes or sys.stdin.isatty()):
         raise BadUsage("purge asks before it removes, and nobody can answer here: add --yes")
-
-    async def forget(plane: PlaneClient, letter: DeadLetterReport) -> None:
-        await plane.remove_dead_letter(letter.broker, letter.sequence)
-
-    work = _Work(choice, numbers, "purged", forget, ask=not yes)
+    work = _Work(choice, numbers, "purged", PlaneClient.remove_dead_letter, ask=not yes)
     return asyncio.run(work.run(find_plane(url)))
 
 
@@ -216,7 +209,7 @@ class _Work:
     choice: Choice
     numbers: Sequence[int]
     done: str
-    act: Callable[[PlaneClient, DeadLetterReport], Awaitable[None]]
+    act: Callable[[PlaneClient, str, int], Awaitable[None]]
     ask: bool = False
 
     async def run(self, url: str) -> int:
@@ -230,7 +223,7 @@ class _Work:
                 return 1
             for letter in letters:
                 try:
-                    await self.act(plane, letter)
+                    await self.act(plane, letter.broker, letter.sequence)
                 except (BadUsage, Refused) as error:
                     failed += 1
                     Screen.stderr().line(f"{letter.sequence}: {error}", "red")
@@ -286,13 +279,8 @@ def _row(letter: DeadLetterReport) -> tuple[str, ...]:
     where = (letter.broker, letter.trigger, letter.type, letter.id)
     why = (_code(letter).removeprefix("status "), letter.reason)
     at = letter.at.partition(".")[0].replace("T", " ")
-    return (
-        str(letter.sequence),
-        at,
-        *where,
-        *why,
-        said if len(said) <= _SAID else said[: _SAID - 1] + "…",
-    )
+    shown = said if len(said) <= _SAID else said[: _SAID - 1] + "…"
+    return (str(letter.sequence), at, *where, *why, shown)
 
 
 def _code(letter: DeadLetterReport) -> str:

@@ -101,12 +101,8 @@ def _document(plane: LocalPlane) -> dict[str, object]:
             for s in plan.services
         ],
         "brokers": [
-            {
-                "namespace": b.namespace,
-                "name": b.name,
-                "url": plane.broker_url(b),
-                "profile": profile_for(b).name,
-            }
+            {"namespace": b.namespace, "name": b.name, "url": plane.broker_url(b)}
+            | {"profile": profile_for(b).name}
             for b in plan.brokers
         ],
         "triggers": [

@@ -1,7 +1,6 @@
 """`relume status`: what is running, what is at zero, what failed and why."""
 
 import asyncio
-from collections.abc import Sequence
 
 import click
 from rich.text import Text
@@ -14,8 +13,8 @@ from relume.cli.machine.story import show_cold_start
 from relume.cli.options import output_option, plane_option
 from relume.cli.screen import Screen
 
-LOG_LINES = 15
-STYLES = {
+_LOG_LINES = 15
+_STYLES = {
     "zero": "blue",
     "starting": "yellow",
     "ready": "green",
@@ -54,7 +53,7 @@ def command(*, output: str, url: str | None, target: ClusterTarget) -> int:
     if output == "json":
         screen.json(raw)
     else:
-        show_status(screen, Status.parse(raw))
+        _show_status(screen, Status.parse(raw))
     return 0
 
 
@@ -63,7 +62,7 @@ async def _fetch(url: str) -> object:
         return await plane.raw_status()
 
 
-def show_status(screen: Screen, status: Status) -> None:
+def _show_status(screen: Screen, status: Status) -> None:
     """The whole report, for a reader."""
     screen.title(f"relume {status.version} at {status.http} (pid {status.pid})")
     screen.pairs(
@@ -77,7 +76,8 @@ def show_status(screen: Screen, status: Status) -> None:
         ]
     )
     screen.line()
-    show_services(screen, status.serving.services)
+    headers = ("service", "state", "ready", "held", "running", "starts", "last")
+    screen.table(headers, [_service_row(service) for service in status.serving.services])
     show_eventing(screen, status)
     for service in status.serving.services:
         if service.state == "failed":
@@ -85,12 +85,6 @@ def show_status(screen: Screen, status: Status) -> None:
         elif service.last_cold_start is not None:
             screen.line()
             show_cold_start(screen, service.last_cold_start)
-
-
-def show_services(screen: Screen, services: Sequence[ServiceStatus]) -> None:
-    """One row for each InferenceService."""
-    headers = ("service", "state", "ready", "held", "running", "starts", "last")
-    screen.table(headers, [_service_row(service) for service in services])
 
 
 def show_eventing(screen: Screen, status: Status) -> None:
@@ -119,7 +113,7 @@ def _service_row(service: ServiceStatus) -> tuple[str | Text, ...]:
     total = f"{last.total:,.0f} ms" if last and last.total is not None else "-"
     return (
         f"{service.namespace}/{service.name}",
-        Text(_state(service), style=STYLES.get(service.state, "")),
+        Text(_state(service), style=_STYLES.get(service.state, "")),
         f"{service.replicas}/{service.desired}",
         str(service.held),
         str(service.in_flight),
@@ -144,5 +138,5 @@ def _trigger_row(trigger: TriggerStatus, http: str) -> tuple[str, ...]:
 def _show_failure(screen: Screen, service: ServiceStatus) -> None:
     screen.line()
     screen.line(f"{service.namespace}/{service.name} failed: {service.reason or '?'}", "bold red")
-    for line in service.log_tail[-LOG_LINES:]:
+    for line in service.log_tail[-_LOG_LINES:]:
         screen.line(f"  {line}", "dim")

@@ -19,7 +19,7 @@ _STAGE_STYLES = {
     "dropped": "bold red",
     "redriven": "blue",
 }
-WAYS = {"template": "forked from the warm template", "fresh": "a fresh process"}
+_WAYS = {"template": "forked from the warm template", "fresh": "a fresh process"}
 _FIRST = ("type", "id", "source", "subject", "causationid")
 _UNSAID = {"specversion", "data", "data_base64"}
 
@@ -90,13 +90,16 @@ def _plain(value: object) -> str:
 
 def show_cold_start(screen: Screen, cold_start: ColdStartReport) -> None:
     """One headline and one line for each phase, in ms."""
-    phases = in_order(cold_start.phases)
+    phases = {
+        name: cold_start.phases[name] for name in COLD_START_PHASES if name in cold_start.phases
+    }
     total = cold_start.total if cold_start.total is not None else sum(phases.values())
-    facts = [f"{total:,.0f} ms", WAYS.get(cold_start.started or "", "")]
+    facts = [f"{total:,.0f} ms", _WAYS.get(cold_start.started or "", "")]
     if cold_start.outcome != "ready":
         facts.append(cold_start.reason or cold_start.outcome)
     screen.title(f"cold start of {cold_start.service}: {', '.join(filter(None, facts))}")
-    for text in phase_lines(phases, bars=screen.terminal, width=bar_width(screen)):
+    width = max(10, min(60, screen.console.width - 30))  # beside names and numbers
+    for text in phase_lines(phases, bars=screen.terminal, width=width):
         screen.draw_line(text)
 
 
@@ -111,16 +114,6 @@ def find_cold_start(
         return None
     service = str(answer.get("source", "")).rpartition("/")[2]
     return next((entry for entry in reversed(ledger) if entry.service == service), None)
-
-
-def in_order(phases: Mapping[str, float]) -> dict[str, float]:
-    """The phases that were measured, in the order in which they happen."""
-    return {name: phases[name] for name in COLD_START_PHASES if name in phases}
-
-
-def bar_width(screen: Screen) -> int:
-    """Columns that are left for bars beside names and numbers."""
-    return max(10, min(60, screen.console.width - 30))
 
 
 def phase_lines(phases: Mapping[str, float], *, bars: bool, width: int = 40) -> list[Text]:

@@ -1,9 +1,7 @@
 """A stand-in for a plane: the real control API over canned state, and a Broker that answers."""
 
-import asyncio
 import json
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,10 +11,11 @@ from starlette.types import Receive, Scope, Send
 
 from relume.cloudevents.event import CloudEvent, InvalidEvent
 from relume.cloudevents.http import decode
-from relume.eventing.observer import Observer, Record
+from relume.eventing.observer import Record
 from relume.plane.addresses import listen, url_of
 from relume.plane.control import Control
 from relume.plane.server import HttpServer
+from tests.cli.plane_thread import PlaneThread
 
 COLD_START = {
     "at": "2026-01-01T00:00:00.000+00:00",
@@ -57,77 +56,40 @@ SERVICE: dict[str, object] = {
 }
 
 
-class StandIn:
+class StandIn(PlaneThread):
     """A plane in a thread. The type of an event decides what becomes of it."""
 
     def __init__(self) -> None:
-        self.observer = Observer()
+        super().__init__()
         self.services: list[dict[str, object]] = [SERVICE]
         self.brokers = ["inbox"]
         self.seen: list[tuple[dict[str, str], CloudEvent]] = []
-        self._http, self._ingress = listen(0, "--port"), listen(0, "--broker-port")
-        self.url, self.ingress = url_of(self._http), url_of(self._ingress)
-        self._stop = asyncio.Event()
-        self._thread = threading.Thread(target=asyncio.run, args=(self._run(),))
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._up = threading.Event()
-
-    def __enter__(self) -> "StandIn":
-        self._thread.start()
-        self._up.wait()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-
-    def stop(self) -> None:
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._stop.set)
+        self._ingress = listen(0, "--broker-port")
+        self.ingress = url_of(self._ingress)
 
     async def _run(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._up.set()
         control = Control(
-            status=self._status, cold_starts=lambda: [COLD_START], observer=self.observer
+            status=self._shown, cold_starts=lambda: [COLD_START], observer=self.observer
         )
-        servers = [
-            HttpServer(control.in_front_of(_nothing_else), self._http),
-            HttpServer(self._receive, self._ingress),
-        ]
-        async with asyncio.TaskGroup() as group:
-            for server in servers:
-                group.create_task(server.serve())
-            await self._stop.wait()
-            control.close()
-            for server in servers:
-                server.stop(1)
+        await self._serve(control, HttpServer(self._receive, self._ingress))
 
-    def _status(self) -> dict[str, object]:
-        return {
-            "version": "0.1.0",
-            "pid": 4242,
-            "started_at": "2026-01-01T00:00:00Z",
-            "http": self.url,
-            "broker": self.ingress,
-            "state_dir": "/state",
-            "serving": {"services": self.services},
-            "eventing": {
-                "brokers": [
-                    {
-                        "namespace": "default",
-                        "name": name,
-                        "url": f"{self.ingress}/default/{name}",
-                        "dead_letters": 0,
-                    }
-                    for name in self.brokers
-                ],
-                "triggers": [],
-            },
-            "template": {"state": "ready", "pid": 99, "rss_mb": 612.0},
-            "of_a_newer_plane": True,
-        }
+    def _shown(self) -> Mapping[str, object]:
+        brokers = [
+            {
+                "namespace": "default",
+                "name": name,
+                "url": f"{self.ingress}/default/{name}",
+                "dead_letters": 0,
+            }
+            for name in self.brokers
+        ]
+        return self._status(
+            broker=self.ingress,
+            serving={"services": self.services},
+            eventing={"brokers": brokers, "triggers": []},
+            template={"state": "ready", "pid": 99, "rss_mb": 612.0},
+            of_a_newer_plane=True,
+        )
 
     async def _receive(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -176,10 +138,6 @@ class StandIn:
         at = f"2026-01-01T00:00:0{min(len(self.seen), 9)}.000Z"
         record = Record(at=at, stage=stage, broker="default/inbox", event=event, **more)  # type: ignore[arg-type]
         self.observer.publish(record)
-
-
-async def _nothing_else(scope: Scope, receive: Receive, send: Send) -> None:
-    await Response("not found", status_code=404)(scope, receive, send)
 
 
 @pytest.fixture

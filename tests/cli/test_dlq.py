@@ -1,15 +1,10 @@
 """`relume dlq` whole: the command, the control API, and an eventing plane with a log in memory."""
 
-import asyncio
 import json
-import threading
-from collections.abc import Coroutine, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import httpx
 import pytest
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from relume.base.clock import Clock
 from relume.base.testing import VirtualClock
@@ -18,44 +13,24 @@ from relume.cloudevents.event import CloudEvent
 from relume.config import Broker, Destination, Plan, Trigger
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import BrokerKey, ClosableLog, DiskFull
-from relume.eventing.observer import Observer
 from relume.eventing.plane import EventingPlane
 from relume.eventing.settings import EventingSettings
 from relume.eventing.testing.memory import MemoryLog
 from relume.plane.addresses import listen, url_of
 from relume.plane.control import Control
-from relume.plane.server import HttpServer
+from tests.cli.plane_thread import PlaneThread
 
 INBOX, OTHER = BrokerKey("default", "inbox"), BrokerKey("default", "other")
 Output = pytest.CaptureFixture[str]
 
 
-class Plane:
-    """A plane in a thread. Its clock stands still: what is put back waits for its next try."""
+class Plane(PlaneThread):
+    """A plane with dead letters. Its clock stands still: what is put back waits for its turn."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.clock = VirtualClock()
         self.log = MemoryLog(EventingSettings(), self.clock)
-        self.observer = Observer()
-        self._http = listen(0, "--port")
-        self.url = url_of(self._http)
-        self._loop = asyncio.new_event_loop()
-        self._stop = asyncio.Event()
-        self._up = threading.Event()
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),))
-
-    def __enter__(self) -> "Plane":
-        self._thread.start()
-        self._up.wait()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-        self._loop.close()
-
-    def do(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     def give_up(
         self, id_: str, trigger: str = "ask", broker: BrokerKey = INBOX, **more: object
@@ -88,38 +63,16 @@ class Plane:
         )
         await self.eventing.start()
         control = Control(
-            status=self._status,
+            status=lambda: self._status(eventing=self.eventing.status()),
             cold_starts=lambda: [],
             observer=self.observer,
             dead_letters=lambda: self.eventing.dead_letters,
         )
-        server = HttpServer(control.in_front_of(_nothing_else), self._http)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(server.serve())
-            self._up.set()
-            await self._stop.wait()
-            control.close()
-            server.stop(1)
+        await self._serve(control)
         await self.eventing.stop(0)
 
     async def _same_log(self, settings: EventingSettings, clock: Clock) -> ClosableLog:
         return self.log
-
-    def _status(self) -> dict[str, object]:
-        return {
-            "version": "0",
-            "pid": 1,
-            "started_at": "",
-            "http": self.url,
-            "broker": "",
-            "state_dir": "",
-            "serving": {},
-            "eventing": self.eventing.status(),
-        }
-
-
-async def _nothing_else(scope: Scope, receive: Receive, send: Send) -> None:
-    await Response("not found", status_code=404)(scope, receive, send)
 
 
 @pytest.fixture

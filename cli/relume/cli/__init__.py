@@ -1,1 +1,1 @@
-"""The `relume` command: thin; composes the parts."""
+"""The `relume` command: it reads options, calls the parts, and prints what they return."""

@@ -3,7 +3,7 @@
 RelumeError
 ├── NoPlane       nothing answers where a plane was expected (exit code 1)
 ├── NotAPlane     something else answers there (1)
-├── Unanswered      an event was accepted, and no answer came in time (1)
+├── Unanswered    an event was accepted, and no answer came in time (1)
 ├── Refused       the Broker, or a stage after it, did not take the event (1)
 ├── DemoFailed    a step of `relume demo` did not happen (1)
 └── InvalidInput
@@ -27,7 +27,7 @@ class NotAPlane(RelumeError):
 
 
 class Unanswered(RelumeError):
-    """An accepted event was not answered in time; it is still the Broker's to deliver."""
+    """An accepted event was not answered in time; the Broker still delivers it."""
 
     reason = "no-answer"
     retryable = True
@@ -46,6 +46,6 @@ class DemoFailed(RelumeError):
 
 
 class BadUsage(InvalidInput):
-    """Options that do not go together, or an input file that is not what it should be."""
+    """Options that do not go together, or a wrong input file."""
 
     reason = "bad-usage"

@@ -1,7 +1,7 @@
 """The `relume` command: one group, every command imported only when it runs.
 
-Errors become words here and nowhere else: a `RelumeError` is one line on stderr and its own exit
-code, a wrong option is click's usage message and 2, Ctrl-C is 130. Set RELUME_DEBUG=1 to see the
+Only this module prints errors. A `RelumeError` is one line on stderr and its own exit code, a wrong
+option is click's usage message and 2, Ctrl-C is 130. Set RELUME_DEBUG=1 to see the
 traceback of a deliberate error.
 """
 
@@ -105,8 +105,8 @@ def run(argv: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED_EXIT
     except BrokenPipeError:
-        # The reader of our output left (`relume events | head`). Python would complain again
-        # when it flushes stdout at exit.
+        # The reader of our output left (`relume events | head`). Without this, Python would
+        # report it again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (RelumeError, OSError, BaseExceptionGroup) as error:
@@ -121,7 +121,7 @@ def _say(error: RelumeError | OSError | BaseExceptionGroup) -> int:
     from relume.cli.screen import printable
 
     if isinstance(cause, RelumeError):
-        # Some repeat what a subscriber said.
+        # Some messages repeat text from a subscriber.
         print(f"relume: {printable(str(cause))}", file=sys.stderr)
         return cause.exit_code
     place = f": {cause.filename}" if cause.filename else ""
@@ -130,7 +130,7 @@ def _say(error: RelumeError | OSError | BaseExceptionGroup) -> int:
 
 
 def _deliberate(error: BaseException) -> RelumeError | OSError | None:
-    """Find the error that has something to say, also inside the groups that task groups raise."""
+    """Find the error that has a message for the user, also inside an exception group."""
     if isinstance(error, RelumeError):
         return error
     if isinstance(error, OSError):

@@ -43,13 +43,13 @@ class Screen:
         return self.console.is_terminal
 
     def line(self, text: str = "", style: str = "") -> None:
-        """One line of plain text; markup in it means nothing."""
+        """One line of plain text; markup in it has no effect."""
         wide = not self.terminal
         self.console.print(Text(printable(text), style=style), soft_wrap=wide)
         self.console.file.flush()
 
     def title(self, text: str) -> None:
-        """What the next lines are about."""
+        """A heading for the next lines."""
         self.line(text, "bold")
 
     def pairs(self, pairs: Iterable[tuple[str, str]], indent: str = "  ") -> None:
@@ -76,7 +76,7 @@ class Screen:
         self.console.print(text, soft_wrap=True)
 
     def quote(self, text: str) -> None:
-        """What somebody else said, indented; wrapped only in a terminal."""
+        """Text from elsewhere, indented; it is wrapped only in a terminal."""
         said = Text(printable(text), style="italic")
         if self.terminal:
             self.console.print(Padding(said, (0, 0, 0, 2)))
@@ -96,7 +96,7 @@ class Screen:
         self.console.file.flush()
 
     def spinner(self, text: str) -> AbstractContextManager[object]:
-        """Something that moves while we wait; nothing in a pipe."""
+        """A spinner for as long as the block runs; nothing in a pipe."""
         if not self.terminal:
             return nullcontext()
         return self.console.status(Text(text), spinner="dots")
@@ -105,7 +105,7 @@ class Screen:
 def _drawn(headers: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim underline")
     for header in headers:
-        # The last column is the one that may be long: it is folded, never cut.
+        # Only the last column may be long: it is folded and never cut.
         table.add_column(header, overflow="fold", no_wrap=header != headers[-1])
     for row in rows:
         table.add_row(*(c if isinstance(c, Text) else Text(printable(c)) for c in row))

@@ -26,8 +26,8 @@ HOST = "127.0.0.1"
 DEFAULT_HTTP_PORT = 8080
 DEFAULT_BROKER_PORT = 8081
 BACKLOG = 2048
-# A socket's path has room for 103 bytes on macOS and 107 on Linux; a name in the folder takes up
-# to 37 (a slash and a UUID), the folder's own 17.
+# The path of a socket may have 103 bytes on macOS and 107 on Linux. A name in the folder takes up
+# to 37 (a slash and a UUID), that of the folder 17.
 PARENT_BYTES = 45
 VLLM_SOCKETS = "VLLM_RPC_BASE_PATH"
 
@@ -110,7 +110,7 @@ class StateFolder:
         The kernel drops the lock when the process ends in any way, so a crash leaves nothing to
         clean up. Raises StateInUse when another plane has it.
         """
-        # For nobody else: the logs hold what models were asked.
+        # Private, because the logs hold what models were asked.
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -140,7 +140,7 @@ class StateFolder:
             self.plane_json.unlink(missing_ok=True)
 
     def read(self) -> PlaneFile | None:
-        """The published addresses; None when there are none that make sense."""
+        """The published addresses; None when the file is missing or torn."""
         try:
             return PlaneFile(**json.loads(self.plane_json.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
@@ -158,16 +158,17 @@ def _alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # somebody else's, and alive
+        pass  # it is alive, and belongs to another user
     return True
 
 
 @contextlib.contextmanager
 def socket_folder() -> Iterator[Path]:
-    """The folder, which processes started from here find in `VLLM_RPC_BASE_PATH`.
+    """A short-lived folder for Unix sockets, which child processes find in `VLLM_RPC_BASE_PATH`.
 
-    It is in the temporary folder, or in /tmp where that has a long name. A folder that the user
-    chose for vLLM's sockets stays chosen.
+    It is in the temporary folder, or in /tmp where that has a long name. vLLM leaves three socket
+    files behind for each engine that ends; here they go with the plane. Where the user has chosen
+    a folder for vLLM's sockets, vLLM keeps to that one.
     """
     short = len(os.fsencode(tempfile.gettempdir())) <= PARENT_BYTES
     with tempfile.TemporaryDirectory(

@@ -63,7 +63,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Control:
-    """The routes, over functions that read the plane's state; only dead letters are changed."""
+    """The routes, on functions that read the plane's state. Only dead letters can be changed."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Control:
         )
 
     def in_front_of(self, app: ASGIApp) -> ASGIApp:
-        """One ASGI app: ours under `/relume/`, everything else untouched."""
+        """One ASGI app: the control API under `/relume/`, and `app` for every other path."""
 
         async def route(scope: Scope, receive: Receive, send: Send) -> None:
             ours = scope["type"] == "http" and scope["path"].startswith(PREFIX)
@@ -118,7 +118,7 @@ class Control:
 
 
 class DeadLetterRoutes:
-    """`desk` answers the dead letters of the plane, or None while it does not run."""
+    """Routes on the dead letters that `desk` returns; it returns None while eventing is not up."""
 
     def __init__(self, desk: Callable[[], DeadLetters | None]) -> None:
         self._desk = desk
@@ -240,7 +240,7 @@ class RecordStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         observer = self._watchers.observer
         with observer.subscribe() as records:
-            # No await since `subscribe`: what is recent now is not told again as live.
+            # There is no await since `subscribe`, so no recent record comes again as a live one.
             recent = observer.recent(self._replay)
             past = b"".join(_line(record) for record in recent if self._wanted(record.event))
             head = f"{STREAM_SUBSCRIBED}\n\n".encode() + past + f"{STREAM_LIVE}\n\n".encode()

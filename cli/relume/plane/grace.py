@@ -1,4 +1,4 @@
-"""How long a plane that was told to stop may still take."""
+"""How much time a plane that was told to stop may still take."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 
 
 class Grace:
-    """A span that starts at the first signal and is over at once at the second."""
+    """A span of time that starts at the first signal; the second signal ends it at once."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -18,11 +18,11 @@ class Grace:
         return self._hurry.is_set()
 
     def hurry(self) -> None:
-        """Nothing may take time any more."""
+        """End the span now."""
         self._hurry.set()
 
     def left(self) -> float:
-        """Seconds left, 0 when it is over; the first call starts the clock."""
+        """Seconds that are left, 0 when the span is over; the first call starts it."""
         if self._hurry.is_set():
             return 0.0
         now = asyncio.get_running_loop().time()
@@ -31,10 +31,9 @@ class Grace:
         return max(0.0, self._deadline - now)
 
     async def bound(self, work: Coroutine[object, object, None]) -> None:
-        """Run a step of the shutdown; cut it short when there is no time any more.
+        """Run a step of the shutdown, and cancel it when `hurry` is called.
 
-        The step bounds itself with `left` and is cancelled only by `hurry`. What it raises is
-        raised here.
+        The step bounds its own time with `left`. What it raises is raised here.
         """
         task = asyncio.ensure_future(work)
         hurry = asyncio.ensure_future(self._hurry.wait())

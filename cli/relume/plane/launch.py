@@ -72,7 +72,10 @@ class LocalLauncher:
         self._launcher = launcher
 
     async def start(self, spec: PredictorSpec) -> LocalPredictor:
-        """Raises ModelMissing when the model left the store, LaunchFailed when nothing starts."""
+        """Start a predictor for `spec`.
+
+        Raises ModelMissing when the model left the store, LaunchFailed when nothing starts.
+        """
         model = self._store.resolve(spec.storage_uri)
         port = free_port()
         process = await self._launcher.start(

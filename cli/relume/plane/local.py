@@ -144,7 +144,7 @@ class LocalPlane:
         serve = group.create_task(server.serve())
 
         async def stop() -> None:
-            # Together: the server waits for requests that the serving plane lets go.
+            # At once: the server waits for requests that the serving plane holds and now lets go.
             control.close()
             server.stop(self.grace.left())
             await self.grace.bound(serving.stop(self.grace.left()))

@@ -18,7 +18,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 class HttpServer:
-    """Serves one ASGI app until `stop`; without `websockets`, it is asked in HTTP alone."""
+    """Serves one ASGI app until `stop`; without `websockets` it speaks only HTTP."""
 
     def __init__(self, app: ASGIApp, listening: socket.socket, *, websockets: bool = True) -> None:
         config = uvicorn.Config(
@@ -28,12 +28,12 @@ class HttpServer:
             lifespan="off",
             access_log=False,
             log_config=None,
-            log_level="error",  # what a client does wrong is the client's to know
-            # These come from the client and the predictor; nothing here sets them a second time.
+            log_level="error",  # a client's mistakes are answered, not logged
+            # The client and the predictor set these headers; the server must not add its own.
             proxy_headers=False,
             server_header=False,
             date_header=False,
-            # Longer than clients keep idle connections, so that none is closed under a request.
+            # Longer than clients keep idle connections, so that no request meets a closing one.
             timeout_keep_alive=75,
             timeout_graceful_shutdown=0,
         )
@@ -42,11 +42,11 @@ class HttpServer:
         self._listening = listening
 
     async def serve(self) -> None:
-        """Run until `stop`; to be owned by a task group."""
+        """Serve until `stop`; run it in a task group."""
         await self._server.serve(sockets=[self._listening])
 
     def stop(self, grace_s: float) -> None:
-        """Accept nothing more; `serve` returns when the open requests ended, or after the grace."""
+        """Accept nothing more; `serve` returns after the open requests, or after the grace."""
         self._config.timeout_graceful_shutdown = max(1, round(grace_s))
         self._server.should_exit = True
 
@@ -57,5 +57,5 @@ class HttpServer:
 
 
 async def finished(task: "asyncio.Task[None]") -> None:
-    """Wait for a task without raising what it raised; its owner does that."""
+    """Wait for the end of a task without raising its exception, which its owner raises."""
     await asyncio.wait({task})

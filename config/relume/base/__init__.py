@@ -1,1 +1,1 @@
-"""What every part stands on: errors, the clock, the vocabulary, error bodies, child processes."""
+"""What every part uses: errors, the clock, the vocabulary, error bodies, child processes."""

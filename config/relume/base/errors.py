@@ -4,7 +4,7 @@
     └── InvalidInput          the caller's input is wrong (exit code 2)
         └── InvalidManifest   a YAML document is wrong: names file, line and field
 
-Each layer hangs its own branches under these. `reason` is a stable kebab-case word that programs
+Each layer adds its own branches. `reason` is a stable kebab-case word that programs
 may test for; the message is for people. `retryable` says whether the same call may succeed later
 without a change of input.
 """
@@ -16,7 +16,7 @@ _LONGEST_MESSAGE = 600  # characters
 
 
 class RelumeError(Exception):
-    """Base of all deliberate errors; never raised itself."""
+    """Base of all deliberate errors; it is never raised itself."""
 
     reason: str = "failed"
     retryable: bool = False
@@ -48,6 +48,6 @@ class InvalidManifest(InvalidInput):
 
 
 def _one_line(text: str) -> str:
-    """A line that a terminal shows as it is, whatever value of a manifest it quotes."""
+    """The text without characters that move a cursor, which a quoted value may hold."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return shown if len(shown) <= _LONGEST_MESSAGE else shown[:_LONGEST_MESSAGE] + "…"

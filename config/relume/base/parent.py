@@ -19,7 +19,7 @@ def die_with_parent(
     """Ask the kernel to send this process `with_signal` when its parent dies.
 
     `parent` is the pid of the process that started this one, where the caller knows it. If that
-    process died between the fork and this call, this process exits with 1: nobody needs it.
+    process died between the fork and this call, this process exits with 1: nothing needs it.
     """
     if _LIBC is None:
         return

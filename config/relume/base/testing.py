@@ -73,7 +73,7 @@ class VirtualClock:
 async def settle() -> None:
     """Let everything run that needs no time and no network.
 
-    20 turns of the loop are enough for what was woken to reach its next wait on something else.
+    After 20 turns of the loop, every task that was woken waits for something else.
     """
     for _ in range(20):
         await asyncio.sleep(0)

@@ -1,7 +1,7 @@
 """The words that manifests, events and HTTP messages share, each written once.
 
 Event types and extensions are Relume's event contract. Annotations, labels and API versions are
-Kubernetes', KServe's and Knative's, but for those under `relume.dev/`.
+those of Kubernetes, KServe and Knative, except for those under `relume.dev/`.
 """
 
 from collections.abc import Mapping

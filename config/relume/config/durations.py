@@ -1,7 +1,7 @@
 """The two ways in which manifests write a length of time, in seconds.
 
-What Knative's webhook takes for an ISO 8601 duration is wider than what it means: how that is read
-is in `relume.cluster.admission.delivery`.
+Knative's webhook accepts more than ISO 8601 durations; `relume.cluster.admission.delivery` reads
+them as the webhook does.
 """
 
 import re
@@ -19,7 +19,7 @@ _LONGEST_S = 2**63 / 1e9  # what Go's time.Duration holds: 292 years in nanoseco
 
 
 def read_seconds(node: Node, parse: Callable[[str], float]) -> float:
-    """The seconds of a value that `parse` understands; raises InvalidManifest for another."""
+    """The seconds of a value, read by `parse`; raises InvalidManifest where that refuses it."""
     text = node.text()
     try:
         return parse(text)
@@ -33,8 +33,8 @@ def go_duration(text: str) -> float:
     Raises ValueError for anything else: no unit, days, more than 292 years.
     """
     if not _GO.fullmatch(text):
-        raise ValueError(f'{text!r} is no duration: write a number and a unit, as in "1m30s"')
-    import durationpy  # knows Go's units; the pattern keeps out what it takes beyond them
+        raise ValueError(f'{text!r} is not a duration: write a number and a unit, as in "1m30s"')
+    import durationpy  # it accepts more than Go does, which the pattern refuses
 
     return _bounded(text, lambda: durationpy.from_str(text).total_seconds())
 
@@ -47,8 +47,10 @@ def iso8601_duration(text: str) -> float:
     if re.match(r"P[^T]*[YM]", text):
         raise ValueError(f"{text!r} has years or months, which have no fixed length: write days")
     if not _ISO.fullmatch(text):
-        raise ValueError(f'{text!r} is no ISO 8601 duration: write it as in "PT0.2S" or "PT10M"')
-    import isodate  # reads more than durations have; the pattern keeps that out
+        raise ValueError(
+            f'{text!r} is not an ISO 8601 duration: write it as in "PT0.2S" or "PT10M"'
+        )
+    import isodate  # it accepts more than durations, which the pattern refuses
 
     return _bounded(text, lambda: isodate.parse_duration(text).total_seconds())
 

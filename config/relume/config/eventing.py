@@ -110,7 +110,7 @@ def _ordered(node: Node | None) -> bool:
 
 
 def _parallelism(node: Node | None) -> int | None:
-    """1 to 1,000 (eventing-rabbitmq)."""
+    """A number from 1 to 1,000, as eventing-rabbitmq takes it."""
     if node is None:
         return None
     text = node.text()
@@ -124,7 +124,7 @@ def _read_filters(node: Node, resource: Resource) -> tuple[Filter, ...]:
 
 
 def _read_filter(node: Node, resource: Resource) -> Filter:
-    """One filter: exactly one dialect."""
+    """Read one filter, which has exactly one dialect."""
     table = node.table()
     FILTER.check(table, resource)
     dialects = list(table)
@@ -246,7 +246,7 @@ def _url(node: Node) -> str:
 
 
 def _parts(node: Node) -> SplitResult:
-    """The parts of a URI; raises InvalidManifest where it is none."""
+    """The parts of a URI; raises InvalidManifest for another text."""
     uri = node.text()
     try:
         parts = urlsplit(uri)
@@ -259,7 +259,7 @@ def _parts(node: Node) -> SplitResult:
 
 
 def read_delivery(node: Node | None, resource: Resource) -> Delivery | None:
-    """A DeliverySpec; None where there is none, so that the Broker's or the default applies."""
+    """A DeliverySpec, or None without one: then that of the Broker or the default applies."""
     if node is None:
         return None
     table = node.table()
@@ -268,10 +268,10 @@ def read_delivery(node: Node | None, resource: Resource) -> Delivery | None:
     return Delivery(
         retry=None if retry is None else retry.integer(),
         backoff_policy=_policy(table.get("backoffPolicy")),
-        backoff_delay_s=_seconds(table.get("backoffDelay"), lambda s: s >= 0),
-        timeout_s=_seconds(table.get("timeout"), lambda s: s > 0),
+        backoff_delay_s=_seconds(table.get("backoffDelay")),
+        timeout_s=_timeout(table.get("timeout")),
         dead_letter_sink=None if sink is None else read_destination(sink, resource),
-        retry_after_max_s=_seconds(table.get("retryAfterMax"), lambda s: s >= 0),
+        retry_after_max_s=_seconds(table.get("retryAfterMax")),
     )
 
 
@@ -281,10 +281,12 @@ def _policy(node: Node | None) -> Literal["linear", "exponential"] | None:
     return "linear" if node.one_of("linear", "exponential") == "linear" else "exponential"
 
 
-def _seconds(node: Node | None, allowed: Callable[[float], bool]) -> float | None:
-    if node is None:
-        return None
-    seconds = read_seconds(node, iso8601_duration)
-    if not allowed(seconds):
-        raise node.wrong(f"invalid value: {node.text()}: must be more than nothing")
+def _seconds(node: Node | None) -> float | None:
+    return None if node is None else read_seconds(node, iso8601_duration)
+
+
+def _timeout(node: Node | None) -> float | None:
+    seconds = _seconds(node)
+    if node is not None and not seconds:
+        raise node.wrong(f"invalid value: {node.text()}: must be longer than PT0S")
     return seconds

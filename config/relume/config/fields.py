@@ -45,7 +45,7 @@ class Fields:
         harmless: Mapping[str, str] | None = None,
         refused: Mapping[str, str] | None = None,
     ) -> "Fields":
-        """A table whose fields are written as names with spaces between them.
+        """The fields of a table, written as names with spaces between them.
 
         In `harmless` and `refused` the reason is the key, and its fields are the value.
         """
@@ -53,11 +53,11 @@ class Fields:
 
     @property
     def known(self) -> frozenset[str]:
-        """Every field that the API has here, as far as we know it."""
+        """Every field that the API has in this table."""
         return self.honoured | self.harmless.keys() | self.refused.keys()
 
     def refuse_unknown(self, table: Table) -> None:
-        """Raises InvalidManifest for the first field that the API does not have."""
+        """Raise InvalidManifest for the first field that the API does not have."""
         for name, node in table.entries.items():
             if name not in self.known:
                 raise node.wrong(f"unknown field{did_you_mean(name, self.known)}")
@@ -77,7 +77,7 @@ def _by_name(reasons: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean …?` where one of `known` is close to `name`, else nothing."""
+    """The hint `; did you mean …?` where one of `known` is close to `name`, else nothing."""
     spelled = {choice.lower(): choice for choice in sorted(known)}
     close = get_close_matches(name.lower(), spelled, n=1, cutoff=0.6)
     return f"; did you mean {spelled[close[0]]}?" if close else ""

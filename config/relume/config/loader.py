@@ -52,7 +52,7 @@ def load_plan(paths: Sequence[Path]) -> Plan:
 
 
 def manifest_files(paths: Sequence[Path]) -> list[Path]:
-    """The files of `paths` in order, each once; of a folder those in it that are manifests by name.
+    """The files of `paths` in order, each once; a folder stands for the manifests in it.
 
     Raises InvalidInput for a path that is not there and a folder without manifests.
     """
@@ -78,7 +78,7 @@ ResourceKey = tuple[str, str, str]  # kind, namespace, name
 
 
 def check_unique(resources: Sequence[Resource]) -> None:
-    """Raises InvalidManifest for the second resource of one kind, namespace and name."""
+    """Raise InvalidManifest for the second resource of one kind, namespace and name."""
     seen: dict[ResourceKey, Resource] = {}
     for resource in resources:
         first = seen.setdefault(_key(resource), resource)
@@ -96,7 +96,7 @@ def check_unique(resources: Sequence[Resource]) -> None:
 def check_references(
     read: Iterable[tuple[Resource, Broker | Trigger]], resources: Sequence[Resource]
 ) -> None:
-    """Raises InvalidManifest for a Broker, subscriber or dead letter sink that is in no file."""
+    """Raise InvalidManifest for a Broker, subscriber or dead letter sink that is in no file."""
     known = {_key(resource) for resource in resources}
     for resource, item in read:
         if isinstance(item, Trigger):
@@ -146,7 +146,7 @@ def _key(resource: Resource) -> ResourceKey:
 
 
 def note_together(read: Iterable[tuple[Resource, Broker | Trigger]]) -> None:
-    """Note annotations that the Broker's class does not read, and dead letters that come back."""
+    """Note annotations that the Broker's class ignores, and dead letters that come back."""
     pairs = list(read)
     brokers = {(b.namespace, b.name): (r, b) for r, b in pairs if isinstance(b, Broker)}
     for resource, item in pairs:

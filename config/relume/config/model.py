@@ -59,7 +59,7 @@ def read_model(predictor: Table, resource: Resource) -> ModelSpec:
 
 
 def _storage_uri(node: Node) -> str:
-    """The URI as written; a relative path becomes one from the manifest's folder."""
+    """The URI as it is written; a relative path starts at the manifest's folder."""
     uri = node.filled()
     if "://" not in uri:
         return str(Path(node.file).absolute().parent / Path(uri).expanduser())
@@ -93,7 +93,7 @@ def _check_protocol(node: Node) -> None:
 
 
 def _leave_out_resources(table: Table, resource: Resource) -> None:
-    """CPU and memory as one, every device by its name."""
+    """Note what `resources` asks for: CPU and memory together, and each device by its name."""
     RESOURCES.check(table, resource)
     for _, amounts in table:
         if not isinstance(amounts, Table):
@@ -141,7 +141,7 @@ _VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 
 
 def read_environment(node: Node | None, resource: Resource) -> dict[str, str]:
-    """`env`: names and plain values, in which $(NAME) means a variable that stands before."""
+    """Read `env`: names and plain values, in which $(NAME) is a variable from an earlier line."""
     environment: dict[str, str] = {}
     for item in node.items() if node is not None else ():
         table = item.table()
@@ -160,7 +160,7 @@ def read_environment(node: Node | None, resource: Resource) -> dict[str, str]:
 def read_arguments(
     node: Node | None, environment: Mapping[str, str], resource: Resource
 ) -> tuple[str, ...]:
-    """`args` for vLLM, which checks them itself, less those that the plane sets.
+    """Read the arguments for vLLM, which checks them itself; those that the plane sets are refused.
 
     `{{.Name}}` and `{{.Namespace}}` are filled in as KServe does, $(NAME) as Kubernetes does.
     """
@@ -176,7 +176,7 @@ def read_arguments(
 
 
 def expand(text: str, environment: Mapping[str, str]) -> str:
-    """Kubernetes' $(NAME): a known variable's value, itself where unknown; $$ is one $."""
+    """Replace $(NAME) by the variable's value, as Kubernetes does; $$ is one $."""
 
     def value(match: re.Match[str]) -> str:
         if match[0] == "$$":
@@ -187,7 +187,7 @@ def expand(text: str, environment: Mapping[str, str]) -> str:
 
 
 def _fill_template(node: Node, resource: Resource) -> str:
-    """KServe reads a container as a Go template over the InferenceService's metadata."""
+    """Fill in {{.Name}} and {{.Namespace}}: KServe reads a container as a Go template."""
     known = {".Name": resource.name, ".Namespace": resource.namespace}
 
     def fill(match: re.Match[str]) -> str:
@@ -200,5 +200,7 @@ def _fill_template(node: Node, resource: Resource) -> str:
 
     text = _TEMPLATE.sub(fill, node.text())
     if "{{" in text:
-        raise node.wrong("KServe reads {{ as the beginning of a Go template, and this one ends not")
+        raise node.wrong(
+            "KServe reads {{ as the beginning of a Go template, which does not end here"
+        )
     return text

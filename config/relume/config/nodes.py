@@ -138,7 +138,7 @@ class Table(Node):
         return self
 
     def __iter__(self) -> Iterator[tuple[str, Node]]:
-        """Every field that is not null."""
+        """Go through every field that is not null."""
         return ((name, node) for name, node in self.entries.items() if not _is_null(node))
 
     def get(self, name: str) -> Node | None:

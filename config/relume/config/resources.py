@@ -51,7 +51,7 @@ class Autoscaling:
 class InferenceService:
     """One model behind one name (serving.kserve.io/v1beta1).
 
-    `max_replicas` 0 is no bound and `container_concurrency` 0 too; `idle_timeout_s` 0 is off.
+    0 means no bound in `max_replicas` and `container_concurrency`, and off in `idle_timeout_s`.
     `response_start_timeout_s` equals `timeout_s`, as KServe sets both from `timeout`. `annotations`
     are those of the service and its predictor together, as they reach the revision.
     """

@@ -35,8 +35,8 @@ def documents(file: Path, repeated: Repeated = _refuse) -> Iterator[Node]:
     """The documents of `file` that hold anything, in order; of a `kind: List` its items.
 
     A merge key (`<<`) means the fields that it names, as for kubectl: each keeps the line on which
-    it was written, and a field beside the merge key wins. `repeated` is told of every key that is
-    there twice; where it returns, the last value counts.
+    it was written, and a field beside the merge key wins. `repeated` is called for every key that
+    is there twice; if it returns, the last value counts.
 
     Raises InvalidManifest for what is not YAML, a key that is there twice, a tag, and InvalidInput
     for a file that cannot be read.

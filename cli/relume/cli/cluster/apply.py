@@ -1,4 +1,4 @@
-"""`relume apply FILE… --context NAME`: onto a cluster, in an order that works."""
+"""`relume apply FILE… --context NAME`: apply manifests to a cluster, in an order that works."""
 
 from pathlib import Path
 
@@ -44,8 +44,8 @@ def command(
     """Apply FILE… to a cluster: render first, unless FILE is a folder that was rendered.
 
     Every document is tried as a server-side dry run with strict validation; where one is refused,
-    nothing is applied. An admission policy is waited for until a dry-run pod shows that it acts.
-    Then all is waited for, and a pod that became ready without its device ends it with 1. Where a
+    nothing is applied. It waits until a dry-run pod shows that an admission policy acts, and then
+    until everything is ready. A pod that became ready without its device ends it with 1. Where a
     claim cannot be allocated, the cluster's ResourceSlices say which clause no device matches.
     Settings of the cluster itself are compared and never changed.
 

@@ -51,11 +51,11 @@ def explain(*, files: tuple[Path, ...], inventories: tuple[Path, ...], output: s
     """Say for every claim whether the inventory can satisfy it, device by device.
 
     FILE holds ResourceClaims, ResourceClaimTemplates, DeviceClasses, or what asks for devices by
-    its limits: Pods, Deployments, Knative Services, InferenceServices. DeviceClasses that no file
-    holds are Relume's own (config/dra) and those of the drivers' charts.
+    its limits: Pods, Deployments, Knative Services, InferenceServices. Where no file holds a
+    DeviceClass, Relume's own (config/dra) and those of the drivers' charts are used.
 
-    Each claim is judged as if it came alone; where those of several services do not fit at once,
-    a line says so. Exit code 1 when one cannot be satisfied alone.
+    Each claim is judged on its own; where those of several services do not fit at once, a line
+    says so. The exit code is 1 when one claim cannot be satisfied.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`relume delete FILE… --context NAME`: what `relume apply` put there, in reverse order."""
+"""`relume delete FILE… --context NAME`: delete what `relume apply` made, in reverse order."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def command(
 ) -> int:
     """Delete what FILE… name and relume applied; FILE… and options as for apply.
 
-    What somebody else made stays, and so do Namespaces. DeviceClasses, runtimes and the admission
+    What others made stays, and so do Namespaces. DeviceClasses, runtimes and the admission
     policy stay while another InferenceService that relume applied is on the cluster.
 
     \b

@@ -87,7 +87,7 @@ def command(
 
 
 def _exit_code(diagnoses: Sequence["Diagnosis"]) -> int:
-    """2 for what cannot be read, 1 for errors, 0 otherwise."""
+    """The exit code: 2 for what cannot be read, 1 for errors, 0 otherwise."""
     if any(one.unreadable for one in diagnoses):
         return UNREADABLE
     wrong = any(
@@ -104,7 +104,7 @@ def _show(diagnoses: Sequence["Diagnosis"], output: str) -> None:
             _print_json(_document_json(one))
         return
     from relume.cli.cluster.findings import show_document, show_summary
-    from relume.cli.screen import Screen  # what draws takes longer to load than most files to read
+    from relume.cli.screen import Screen  # it takes longer to load than most files take to read
 
     screen = Screen.stdout()
     for one in diagnoses:

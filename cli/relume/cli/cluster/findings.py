@@ -1,4 +1,4 @@
-"""How `relume doctor` tells a person what it found."""
+"""How `relume doctor` prints what it found, for a person."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -30,7 +30,7 @@ def show_document(screen: Screen, one: "Diagnosis") -> None:
 
 
 def show_findings(screen: Screen, findings: Iterable["Finding"]) -> None:
-    """Findings, indented: what and where, then why and the way out."""
+    """Findings, indented: what and where, then why, then the fix."""
     for finding in findings:
         place = f":{finding.line}" if finding.line else ""
         line = Text.assemble(
@@ -49,7 +49,7 @@ def show_findings(screen: Screen, findings: Iterable["Finding"]) -> None:
 
 
 def show_summary(screen: Screen, diagnoses: Sequence["Diagnosis"]) -> None:
-    """One line that counts, and where the reasons are explained."""
+    """One line that counts, and one that names the page of reasons."""
     verdicts = Counter(one.verdict for one in diagnoses)
     graves = Counter(f.severity for one in diagnoses for f in one.findings)
     total = len(diagnoses)

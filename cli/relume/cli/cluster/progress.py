@@ -1,4 +1,4 @@
-"""What is shown while a cluster works, and what is said of its claims."""
+"""What is shown while a command waits for a cluster, and how a claim is explained."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ _ANSWERS = {"satisfiable": "green", "undecided": "yellow"}
 
 @contextmanager
 def showing(screen: Screen) -> Iterator["ScreenProgress"]:
-    """A Progress on `screen`: what is waited for moves in a terminal, and is a line in a pipe."""
+    """A Progress on `screen`: a spinner in a terminal, and lines in a pipe."""
     if not screen.terminal:
         yield ScreenProgress(screen, None)
         return
@@ -28,7 +28,7 @@ def showing(screen: Screen) -> Iterator["ScreenProgress"]:
 
 
 class ScreenProgress:
-    """Lines of what happened, and below them what is waited for."""
+    """Lines for what happened, and below them what the command waits for."""
 
     def __init__(self, screen: Screen, status: Status | None) -> None:
         self._screen, self._status = screen, status

@@ -39,7 +39,7 @@ def command(
 ) -> int:
     """Make what a cluster with KServe and Knative needs for the manifests in FILE….
 
-    DIR/base is a kustomize base: your own documents, and what stands around them. DIR/cluster has
+    DIR/base is a kustomize base: your own documents, and what they need. DIR/cluster has the
     settings of the cluster that the base needs, one patch for each config map, for its
     administrator. DIR/monitoring is a kustomize component for clusters with the Prometheus
     operator. Nothing is applied.

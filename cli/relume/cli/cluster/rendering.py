@@ -1,4 +1,4 @@
-"""The options that say how to render, for every command that renders."""
+"""The options of rendering, for every command that renders."""
 
 import functools
 from collections.abc import Callable
@@ -58,7 +58,7 @@ _CHOICES = (
 def rendering_options(command: Callable[..., R]) -> Callable[..., R]:
     """Add the options to a click command, which receives `options: RenderingOptions`.
 
-    Calling those checks them: it raises InvalidInput.
+    To call it is to check the options: it raises InvalidInput.
     """
 
     @functools.wraps(command)

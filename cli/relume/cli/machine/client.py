@@ -1,7 +1,4 @@
-"""HTTP client of a running plane: its control API and its Broker ingress.
-
-The transport is the seam for tests (httpx.ASGITransport or a tiny real server).
-"""
+"""HTTP client of a running plane: its control API and its Broker ingress."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""`relume demo`: the whole story on one machine, with nothing faked."""
+"""`relume demo`: the whole story on one machine, with the real parts."""
 
 import asyncio
 import json
@@ -43,8 +43,8 @@ TERMINATED_EXIT = 143
 def command(*, output: str) -> int:
     """Run config/samples/summarize.yaml, wake it with an event, and see it go back to zero.
 
-    A plane of its own: free ports, a temporary state folder, nothing left behind. The model is
-    prepared first where it is missing.
+    The demo runs a plane of its own, with free ports and a temporary state folder, and leaves
+    nothing behind. It prepares the model first where that is missing.
 
     \b
     Examples:
@@ -68,7 +68,7 @@ def command(*, output: str) -> int:
 
 
 def sample() -> Path:
-    """The sample manifest: beside the sources in a clone, in the package once installed."""
+    """The sample manifest, from the sources in a clone, else from the installed package."""
     import relume.config
 
     package = Path(relume.config.__file__).parent
@@ -80,7 +80,7 @@ def sample() -> Path:
 
 
 async def _until_told(screen: Screen) -> dict[str, object]:
-    """The story, which SIGTERM ends like Ctrl-C does: everything that was started is stopped."""
+    """Run the demo; SIGTERM ends it like Ctrl-C does, and everything that it started."""
     main = asyncio.current_task()
     assert main is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)
@@ -88,7 +88,7 @@ async def _until_told(screen: Screen) -> dict[str, object]:
 
 
 async def _tell(screen: Screen) -> dict[str, object]:
-    """The story; raises DemoFailed at the first thing that does not happen."""
+    """Run the steps of the demo. Raises DemoFailed at the first that does not happen."""
     async with _plane(screen) as plane:
         story = _Story(plane, screen)
         status = await story.reaches(
@@ -134,7 +134,7 @@ async def _plane(screen: Screen) -> AsyncIterator[PlaneClient]:
 
 
 class _Story:
-    """The steps, each seen from the outside through the plane's own ports."""
+    """The steps of the demo, each observed through the plane's ports."""
 
     def __init__(self, plane: PlaneClient, screen: Screen) -> None:
         self._plane = plane
@@ -143,7 +143,7 @@ class _Story:
     async def reaches(
         self, meanwhile: str, within_s: float, reached: Callable[[Status], bool]
     ) -> Status:
-        """Wait until the status is as wanted, and return it."""
+        """Wait until `reached` accepts the status, and return it."""
         try:
             async with asyncio.timeout(within_s):
                 with self._screen.spinner(meanwhile):

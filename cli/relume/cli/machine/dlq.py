@@ -39,7 +39,7 @@ class Choice:
         )
 
     def check(self, numbers: Sequence[int], everything: bool) -> None:
-        """Raise BadUsage unless it is clear which dead letters are meant."""
+        """Raise BadUsage unless it is clear which dead letters are chosen."""
         narrow = self.trigger or self.reason or self.type or self.before
         if numbers and (everything or narrow):
             raise BadUsage("name dead letters by number, or choose them with options, not both")
@@ -166,8 +166,8 @@ def show(*, number: int, broker: str | None, output: str, url: str | None) -> in
 def redrive(*, choice: Choice, numbers: tuple[int, ...], everything: bool, url: str | None) -> int:
     """Send dead letters through their own Trigger again; the other Triggers do not see them.
 
-    Each goes once, also when this command or the plane is killed and run again. What fails again
-    is a dead letter again, under a new number.
+    Each is sent once, also when this command or the plane is killed and run again. What fails
+    again becomes a dead letter with a new number.
 
     \b
     Examples:
@@ -204,7 +204,7 @@ def purge(
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """One thing to do to every dead letter that is meant."""
+    """One action on every dead letter that was chosen."""
 
     choice: Choice
     numbers: Sequence[int]
@@ -213,7 +213,7 @@ class _Work:
     ask: bool = False
 
     async def run(self, url: str) -> int:
-        """1 when one of them could not be done; the others are."""
+        """Act on each dead letter. Return 1 when one of them failed, else 0."""
         screen, failed = Screen.stdout(), 0
         async with PlaneClient(url) as plane:
             broker = _broker_of(await plane.status(), self.choice.broker)
@@ -232,7 +232,7 @@ class _Work:
         return 1 if failed else 0
 
     async def _meant(self, plane: PlaneClient, broker: str) -> list[DeadLetterReport]:
-        """All that are there now. Raises BadUsage, before anything is done, for a wrong number."""
+        """The dead letters that are chosen now. Raises BadUsage for a wrong number."""
         if self.numbers:
             wanted = dict.fromkeys(self.numbers)
             return [await plane.dead_letter(broker, number) for number in wanted]

@@ -17,16 +17,16 @@ SOURCE = "/relume/send"
 def from_file(path: Path, changes: Mapping[str, str]) -> CloudEvent:
     """The event in a JSON file (structured format), with attributes changed by options.
 
-    A missing `id` is made up, a missing `specversion` is 1.0, a missing `source` is `SOURCE`; the
-    data goes out as it is written. Raises BadUsage naming the file, and the line where the JSON
-    ends to make sense.
+    A missing `id` becomes a new one, a missing `specversion` 1.0, and a missing `source` `SOURCE`.
+    The data is sent as it is written. Raises BadUsage, with the file and the line at which the
+    JSON is wrong.
     """
     text = _read(path)
     members = _object(path, text)
     defaults = {"specversion": "1.0", "id": str(uuid4()), "source": SOURCE}
     missing = {name: value for name, value in defaults.items() if name not in members}
     if missing:
-        # Put in as text: what the file says must go out as it is written.
+        # Inserted as text, so that the rest of the file is sent as it is written.
         rest = text.partition("{")[2]
         text = json.dumps(missing)[:-1] + ("," if members else "") + rest
     try:
@@ -42,7 +42,7 @@ def from_options(
     """A new event. `data` is text, `@FILE`, or `-` for standard input; None for no data.
 
     Without `content_type`, data that is a JSON object or array is application/json, other text is
-    text/plain, and bytes that are no UTF-8 are application/octet-stream. Raises BadUsage.
+    text/plain, and bytes that are not UTF-8 are application/octet-stream. Raises BadUsage.
     """
     body = None if data is None else _data(data)
     attributes = {

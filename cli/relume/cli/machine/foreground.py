@@ -23,7 +23,7 @@ INTERRUPTED_EXIT = 130
 def run(files: Sequence[Path], settings: PlaneSettings, *, as_json: bool) -> int:
     """Serve the manifests until SIGTERM or SIGINT; 0 when all was drained, 130 when cut short.
 
-    Raises whatever keeps the plane from starting, as an error with one line to say.
+    Raises what keeps the plane from starting, as an error with a one-line message.
     """
     logging.basicConfig(level=logging.WARNING, format="relume: %(message)s")
     set_runtime_defaults(os.environ)
@@ -35,7 +35,7 @@ def run(files: Sequence[Path], settings: PlaneSettings, *, as_json: bool) -> int
 
 
 class _Foreground:
-    """The plane and what signals mean to it."""
+    """The plane, and what it does when a signal comes."""
 
     def __init__(self, plane: LocalPlane, as_json: bool) -> None:
         self._plane = plane
@@ -56,7 +56,7 @@ class _Foreground:
                 show_plane(Screen.stdout(), self._plane, as_json=self._as_json)
                 await self._stop.wait()
         except asyncio.CancelledError:
-            # Our own signal handler, before there was anything to drain.
+            # Our own signal handler cancelled the start, when there was nothing to drain yet.
             if not self._stop.is_set():
                 raise
             main.uncancel()
@@ -64,7 +64,7 @@ class _Foreground:
 
     def _on_signal(self, main: "asyncio.Task[int]") -> None:
         if self._plane.grace.hurried:
-            os._exit(INTERRUPTED_EXIT)  # the kernel takes the children along
+            os._exit(INTERRUPTED_EXIT)  # the kernel ends the children too
         if self._stop.is_set():
             self._plane.grace.hurry()
             return

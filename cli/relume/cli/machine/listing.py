@@ -1,4 +1,4 @@
-"""What a plane serves, said once when it is up: addresses, and its Triggers in words."""
+"""What `relume up` prints when the plane is up: addresses, and its Triggers in words."""
 
 from collections.abc import Mapping, Sequence
 
@@ -74,7 +74,7 @@ def _broker(broker: Broker, plane: LocalPlane) -> tuple[str, ...]:
 
 
 def _show_played(screen: Screen, brokers: Sequence[Broker]) -> None:
-    """What each Broker that is not the specification's stands for, in one line."""
+    """One line for each Broker that plays a kind of Broker: which one, and how."""
     for broker in brokers:
         profile = profile_for(broker)
         if not profile.strict:

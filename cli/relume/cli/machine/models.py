@@ -10,7 +10,7 @@ from relume.cli.screen import Screen
 
 @click.group("models", short_help="List the models on this machine, or prepare one.")
 def command() -> None:
-    """The model store: what an InferenceService names by its storageUri.
+    """The model store, where an InferenceService finds the model of its storageUri.
 
     The store is $RELUME_HOME/models, by default ~/.cache/relume/models.
 

@@ -1,4 +1,4 @@
-"""How far a model is on its way: a bar in a terminal, one line for each step in a pipe."""
+"""How far the preparation of a model is: a bar in a terminal, one line a step in a pipe."""
 
 import contextlib
 from collections.abc import Iterator
@@ -69,4 +69,4 @@ class StepLines:
         self._screen.line(f"{self._name}: {step}{size}")
 
     def advance(self, done: int) -> None:
-        """Nothing: a pipe sees whole steps."""
+        """Do nothing: in a pipe only whole steps are shown."""

@@ -1,4 +1,4 @@
-"""What the control API says, as types: the edge where a plane's JSON is checked.
+"""The answers of the control API, as types that check a plane's JSON.
 
 Fields that a newer plane adds are ignored; a missing or wrong one is NotAPlane.
 """
@@ -13,7 +13,7 @@ from relume.cli.errors import NotAPlane
 
 
 class PlaneAnswer(BaseModel):
-    """Base: frozen, unknown fields ignored."""
+    """The base of all answers; it ignores fields that it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -187,7 +187,7 @@ class EventRecord(PlaneAnswer):
 
 
 class DeadLetterReport(PlaneAnswer):
-    """One dead letter; `said` is how the subscriber's last answer begins, `bytes` of its data."""
+    """One dead letter; `said` begins the subscriber's last answer, `bytes` counts the data."""
 
     sequence: int
     at: str
@@ -205,7 +205,7 @@ class DeadLetterReport(PlaneAnswer):
 
 
 class DeadLetterPage(PlaneAnswer):
-    """A page of dead letters; `next` is where the next one begins, None: this is the last."""
+    """A page of dead letters; `next` is where the next page begins, or None after the last."""
 
     letters: tuple[DeadLetterReport, ...]
     next: int | None = None

@@ -106,7 +106,7 @@ class Sending:
         self._err = Screen.stderr()
 
     async def only(self) -> int:
-        """Post, and say so once the Broker has stored the event."""
+        """Post the event, and print that the Broker has stored it."""
         async with PlaneClient(self._url) as plane:
             broker = choose_broker(await plane.status(), self._broker)
             await self._post(plane, broker)
@@ -117,7 +117,7 @@ class Sending:
         return 0
 
     async def and_wait(self, timeout_s: float) -> int:
-        """Subscribe, post, and print the answer; 1 when it is an error."""
+        """Subscribe, post, and print the answer. Return 1 when it is an error, else 0."""
         async with PlaneClient(self._url) as plane:
             broker = choose_broker(await plane.status(), self._broker)
             # Subscribed before the event is posted: an answer cannot slip in between.
@@ -157,13 +157,13 @@ class Sending:
         raise Unanswered(f"the plane stopped before it answered {self.event.id}; it is stored")
 
     async def _answer_in(self, plane: PlaneClient, record: EventRecord) -> Json | None:
-        """The answer, when this record brings it or says that it was given before."""
+        """The answer, when this record brings it or tells that it was given before."""
         if record.causation == self.event.id and is_answer(record.event):
             return record.event
         if record.id != self.event.id:
             return None
         if record.stage in ("dead-lettered", "dropped"):
-            raise Refused(_epitaph(record))
+            raise Refused(_how_it_ended(record))
         if record.stage == "duplicate":
             self._err.line("the Broker had this event already; it is not answered again", "dim")
             async with plane.events(replay=RING, follow=False) as past:
@@ -202,7 +202,7 @@ def _changes(extensions: tuple[str, ...], **attributes: str | None) -> dict[str,
     return given | assignments("--ext", extensions)
 
 
-def _epitaph(record: EventRecord) -> str:
+def _how_it_ended(record: EventRecord) -> str:
     by = f" for {record.trigger}" if record.trigger else ""
     status = f", last status {record.status}" if record.status else ""
     detail = f": {record.detail}" if record.detail else ""

@@ -106,7 +106,7 @@ def show_cold_start(screen: Screen, cold_start: ColdStartReport) -> None:
 def find_cold_start(
     ledger: Sequence[ColdStartReport], event_id: str, answer: Json | None
 ) -> ColdStartReport | None:
-    """The cold start that an event waited for: its own, or the one that its answer tells of."""
+    """The cold start that an event waited for: one that it triggered, or that its answer names."""
     for entry in reversed(ledger):
         if entry.triggered_by == event_id:
             return entry
@@ -135,7 +135,7 @@ def phase_lines(phases: Mapping[str, float], *, bars: bool, width: int = 40) -> 
 
 
 def record_line(record: EventRecord) -> Text:
-    """One record in one line: time, stage, where, which event, and what came of it."""
+    """One record as one line: time, stage, Broker and Trigger, event, and outcome."""
     clock = record.at.partition("T")[2][:12].rstrip("Z") or record.at
     where = record.broker if record.trigger is None else f"{record.broker} → {record.trigger}"
     line = Text.assemble(

@@ -12,6 +12,9 @@ RelumeError
 
 from relume.base.errors import InvalidInput, RelumeError
 
+INTERRUPTED_EXIT = 130  # of a shell's command that Ctrl-C ended
+TERMINATED_EXIT = 143  # of one that SIGTERM ended
+
 
 class NoPlane(RelumeError):
     """Nothing answers at the address of the plane."""

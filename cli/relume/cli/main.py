@@ -13,8 +13,7 @@ from collections.abc import Sequence
 import click
 
 from relume.base.errors import RelumeError
-
-INTERRUPTED_EXIT = 130
+from relume.cli.errors import INTERRUPTED_EXIT
 
 SECTIONS: dict[str, dict[str, str]] = {
     "Run": {

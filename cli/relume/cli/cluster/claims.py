@@ -156,9 +156,7 @@ def size(
 
     path, flags = _resolve(model)
     chosen = {name: value for name, value in options.items() if value is not None}
-    names = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel"}
-    request = SizeRequest(path, {**flags, **chosen}, names[vendor.lower()], class_name)
-    sizing = request.size()
+    sizing = SizeRequest(path, {**flags, **chosen}, vendor, class_name).size()
     screen = Screen.stdout()
     if output == "json":
         screen.json(size_wording.as_json(sizing))

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from relume.base.vocabulary import Json
-from relume.cli.errors import DemoFailed
+from relume.cli.errors import TERMINATED_EXIT, DemoFailed
 from relume.cli.machine.client import PlaneClient
 from relume.cli.machine.reports import ColdStartReport, EventRecord, ServiceStatus, Status
 from relume.cli.machine.story import (
@@ -35,7 +35,6 @@ TEMPLATE_WITHIN_S = 300.0
 ANSWER_WITHIN_S = 300.0
 ZERO_WITHIN_S = 120.0
 POLL_S = 0.1
-TERMINATED_EXIT = 143
 
 
 @click.command("demo", short_help="The whole story on one machine.")
@@ -159,7 +158,7 @@ class _Story:
             raise DemoFailed(f"{service.name} should be at zero, and is {service.state}")
         self._screen.title(title)
         facts = (("state", service.state), ("predictors", str(len(service.pids))))
-        self._screen.pairs([("service", f"{service.namespace}/{service.name}"), *facts])
+        self._screen.pairs([("service", service.full_name), *facts])
         self._screen.line()
 
     async def is_answered(self, event: CloudEvent, status: Status) -> Json:

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import uvloop
 
+from relume.cli.errors import INTERRUPTED_EXIT
 from relume.cli.machine.listing import show_plane
 from relume.cli.screen import Screen
 from relume.config import load
 from relume.plane.launch import check, set_runtime_defaults
 from relume.plane.local import LocalPlane, PlaneSettings
 from relume.runtimes.models.store import ModelStore, default_root
-
-INTERRUPTED_EXIT = 130
 
 
 def run(files: Sequence[Path], settings: PlaneSettings, *, as_json: bool) -> int:

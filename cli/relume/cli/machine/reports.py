@@ -61,11 +61,20 @@ class ColdStartReport(PlaneAnswer):
         return {**value, "phases": measured}
 
 
-class ServiceStatus(PlaneAnswer):
-    """One InferenceService as the serving plane sees it now."""
+class NamedStatus(PlaneAnswer):
+    """What the status of every resource begins with."""
 
     namespace: str
     name: str
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class ServiceStatus(NamedStatus):
+    """One InferenceService as the serving plane sees it now."""
+
     revision: str = ""
     state: str
     reason: str | None = None
@@ -81,26 +90,18 @@ class ServiceStatus(PlaneAnswer):
     log_tail: tuple[str, ...] = ()
 
 
-class BrokerStatus(PlaneAnswer):
+class BrokerStatus(NamedStatus):
     """One Broker as the eventing plane sees it now."""
 
-    namespace: str
-    name: str
     url: str
     profile: str = "strict"
     accepted: int = 0
     dead_letters: int = 0
 
-    @property
-    def full_name(self) -> str:
-        return f"{self.namespace}/{self.name}"
 
-
-class TriggerStatus(PlaneAnswer):
+class TriggerStatus(NamedStatus):
     """One Trigger as the eventing plane sees it now; its Broker is in its own namespace."""
 
-    namespace: str
-    name: str
     broker: str
     subscriber: str = ""
     pending: int = 0

@@ -104,15 +104,16 @@ def show_eventing(screen: Screen, status: Status) -> None:
         )
     for trigger in triggers:
         if trigger.dropped:
-            name = f"{trigger.namespace}/{trigger.name}"
-            screen.line(f"{name}: {trigger.dropped} lost, as with its Broker's class", "yellow")
+            screen.line(
+                f"{trigger.full_name}: {trigger.dropped} lost, as with its Broker's class", "yellow"
+            )
 
 
 def _service_row(service: ServiceStatus) -> tuple[str | Text, ...]:
     last = service.last_cold_start
     total = f"{last.total:,.0f} ms" if last and last.total is not None else "-"
     return (
-        f"{service.namespace}/{service.name}",
+        service.full_name,
         Text(_state(service), style=_STYLES.get(service.state, "")),
         f"{service.replicas}/{service.desired}",
         str(service.held),
@@ -128,7 +129,7 @@ def _state(service: ServiceStatus) -> str:
 
 def _trigger_row(trigger: TriggerStatus, http: str) -> tuple[str, ...]:
     return (
-        f"{trigger.namespace}/{trigger.name}",
+        trigger.full_name,
         *map(str, (trigger.pending, trigger.in_flight, trigger.delivered)),
         *map(str, (trigger.retried, trigger.dead_lettered)),
         trigger.subscriber.removeprefix(http),
@@ -137,6 +138,6 @@ def _trigger_row(trigger: TriggerStatus, http: str) -> tuple[str, ...]:
 
 def _show_failure(screen: Screen, service: ServiceStatus) -> None:
     screen.line()
-    screen.line(f"{service.namespace}/{service.name} failed: {service.reason or '?'}", "bold red")
+    screen.line(f"{service.full_name} failed: {service.reason or '?'}", "bold red")
     for line in service.log_tail[-_LOG_LINES:]:
         screen.line(f"  {line}", "dim")

@@ -12,21 +12,12 @@ from uuid import uuid4
 import pytest
 
 from relume.base.errors import InvalidInput, InvalidManifest
-from relume.cli.machine.listing import events_of, target
 from relume.config import (
-    All,
-    Any_,
-    Cesql,
     Destination,
-    Exact,
-    Filter,
     InferenceService,
-    Negation,
     Origin,
     Plan,
-    Prefix,
     Ref,
-    Suffix,
     Trigger,
 )
 from relume.plane.addresses import (
@@ -59,10 +50,9 @@ def ref(kind: str, name: str = "it", namespace: str = "ns") -> Ref:
     return Ref(kind=kind, namespace=namespace, name=name, api_version="v1")
 
 
-def trigger(*filters: Filter, **changes: object) -> Trigger:
+def trigger(**changes: object) -> Trigger:
     subscriber = Destination(ref=ref("InferenceService"), uri="/v1/embeddings")
-    base = Trigger("ns", "t", "b", subscriber, filters=filters or None)
-    return replace(base, **changes)  # type: ignore[arg-type]
+    return replace(Trigger("ns", "t", "b", subscriber), **changes)  # type: ignore[arg-type]
 
 
 # ---- addresses
@@ -77,12 +67,23 @@ def trigger(*filters: Filter, **changes: object) -> Trigger:
         (Destination(ref=ref("Broker", namespace="other")), "http://b/other/it"),
         (Destination(uri="https://example.com/a?b"), "https://example.com/a?b"),
     ],
+    ids=[
+        "a service is its path",
+        "a uri is appended to a service",
+        "a reference without a namespace is in the Trigger's own",
+        "a Broker is its ingress",
+        "a uri alone is itself",
+    ],
 )
 def test_a_destination_has_one_address(destination: Destination, url: str) -> None:
     assert Destinations("http://h", "http://b").resolve(destination, "own") == url
 
 
-@pytest.mark.parametrize("destination", [Destination(), Destination(ref=ref("Service"))])
+@pytest.mark.parametrize(
+    "destination",
+    [Destination(), Destination(ref=ref("Service"))],
+    ids=["neither ref nor uri", "a kind that is not here"],
+)
 def test_a_destination_without_an_address_here_is_refused(destination: Destination) -> None:
     with pytest.raises(InvalidInput):
         Destinations("http://h", "http://b").resolve(destination, "own")
@@ -107,7 +108,9 @@ def test_a_free_port_is_outside_the_range_of_outgoing_connections() -> None:
 
 
 @pytest.mark.parametrize(
-    "concurrency, replicas, capacity", [(16, 1, 16), (16, 3, 48), (8, 0, 32), (0, 3, None)]
+    "concurrency, replicas, capacity",
+    [(16, 1, 16), (16, 3, 48), (8, 0, 32), (0, 3, None)],
+    ids=["one replica", "three replicas", "no bound of replicas", "no bound of concurrency"],
 )
 def test_a_trigger_delivers_as_much_at_once_as_its_service_can_take(
     concurrency: int, replicas: int, capacity: int | None
@@ -119,31 +122,6 @@ def test_a_trigger_delivers_as_much_at_once_as_its_service_can_take(
 def test_what_a_url_can_take_is_not_known() -> None:
     elsewhere = trigger(subscriber=Destination(uri="http://example.com/"))
     assert SubscriberCapacity(Plan(services=(SERVICE,))).of(elsewhere) is None
-
-
-# ---- words
-
-
-@pytest.mark.parametrize(
-    "filters, words",
-    [
-        ((), "all"),
-        ((Exact({"type": "a", "source": "/s"}),), "type=a, source=/s"),
-        ((Prefix({"type": "com."}), Suffix({"type": ".v1"})), "type^=com. and type$=.v1"),
-        ((Negation(Any_((Exact({"a": "1"}), Exact({"b": "2"})))),), "not (a=1 or b=2)"),
-        ((Cesql("a = 1\n  AND b = 2\n"), Exact({"c": "3"})), "(a = 1 AND b = 2) and c=3"),
-        ((Negation(Cesql("EXISTS a")),), "not (EXISTS a)"),
-        ((All((Exact({"a": "1"}), Negation(Exact({"b": "2"})))),), "a=1 and not b=2"),
-    ],
-)
-def test_filters_are_put_into_words(filters: tuple[Filter, ...], words: str) -> None:
-    assert events_of(trigger(*filters)) == words
-
-
-def test_filters_of_the_older_kind_are_put_into_words() -> None:
-    assert events_of(trigger(legacy_attributes={"type": "a"})) == "type=a"
-    assert target(trigger().subscriber) == "InferenceService it/v1/embeddings"
-    assert target(Destination(uri="http://x/")) == "http://x/"
 
 
 # ---- launching

@@ -1,13 +1,13 @@
 """What can go wrong in the command itself.
 
 RelumeError
-├── NoPlane       nothing answers where a plane was expected (exit code 1)
-├── NotAPlane     something else answers there (1)
-├── Unanswered    an event was accepted, and no answer came in time (1)
-├── Refused       the Broker, or a stage after it, did not take the event (1)
-├── DemoFailed    a step of `relume demo` did not happen (1)
+├── NoPlane          nothing answers where a plane was expected (exit code 1)
+├── NotAPlane        something else answers there (1)
+├── EventUnanswered  an event was accepted, and no answer came in time (1)
+├── Refused          the Broker, or a stage after it, did not take the event (1)
+├── DemoFailed       a step of `relume demo` did not happen (1)
 └── InvalidInput
-    └── BadUsage  options or an event file are wrong (2)
+    └── BadUsage     options or an event file are wrong (2)
 """
 
 from relume.base.errors import InvalidInput, RelumeError
@@ -29,7 +29,7 @@ class NotAPlane(RelumeError):
     reason = "not-a-plane"
 
 
-class Unanswered(RelumeError):
+class EventUnanswered(RelumeError):
     """An accepted event was not answered in time; the Broker still delivers it."""
 
     reason = "no-answer"

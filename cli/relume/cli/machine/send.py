@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from relume.base.vocabulary import Json
-from relume.cli.errors import BadUsage, Refused, Unanswered
+from relume.cli.errors import BadUsage, EventUnanswered, Refused
 from relume.cli.machine.client import RING, PlaneClient, choose_broker, find_plane
 from relume.cli.machine.envelope import assignments, from_file, from_options
 from relume.cli.machine.reports import BrokerStatus, EventRecord
@@ -150,11 +150,11 @@ class Sending:
                         if answer := await self._answer_in(plane, record):
                             return answer
         except TimeoutError:
-            raise Unanswered(
+            raise EventUnanswered(
                 f"no answer to {self.event.id} in {timeout_s:g} s; it may still come: "
                 f"relume explain {self.event.id}"
             ) from None
-        raise Unanswered(f"the plane stopped before it answered {self.event.id}; it is stored")
+        raise EventUnanswered(f"the plane stopped before it answered {self.event.id}; it is stored")
 
     async def _answer_in(self, plane: PlaneClient, record: EventRecord) -> Json | None:
         """The answer, when this record brings it or tells that it was given before."""

@@ -56,9 +56,8 @@ def command(
       relume apply out --context prod --dry-run
     """
     from relume.cluster.apply.applying import Choices, apply
-    from relume.cluster.apply.clock import Pace
-    from relume.cluster.apply.manifests import read_source
-    from relume.cluster.apply.writer import Writer
+    from relume.cluster.apply.manifests import Writer, read_source
+    from relume.cluster.apply.waiting import Pace
 
     choices = Choices(seconds("--wait", wait), dry_run, despite_settings)
     source = read_source(files, options(), as_is=as_is)

@@ -15,7 +15,7 @@ from relume.cli.screen import Screen, printable
 
 if TYPE_CHECKING:
     from relume.cluster.apply.api import KubernetesApi
-    from relume.cluster.apply.progress import Tone
+    from relume.cluster.apply.waiting import Tone
     from relume.cluster.claims.explain import Report
 
 R = TypeVar("R")

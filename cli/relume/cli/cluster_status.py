@@ -6,9 +6,8 @@ from rich.text import Text
 
 from relume.cli.cluster_options import Target
 from relume.cli.screen import Screen
-from relume.cluster.apply.api import Json
+from relume.cluster.apply.api import Json, is_ready, objects, text
 from relume.cluster.apply.observing import PodView, View, observe
-from relume.cluster.apply.parts import is_ready, objects, text
 from relume.cluster.apply.waiting import why_not_ready
 
 _OK, _WRONG = 0, 1

@@ -86,7 +86,7 @@ def _write(rendering: Rendering, folder: Path, *, force: bool) -> None:
 
 
 def _print_base(rendering: Rendering) -> None:
-    from relume.cluster.render.text import yaml_text
+    from relume.cluster.render.folder import yaml_text
 
     base = [
         document

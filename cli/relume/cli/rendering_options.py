@@ -74,7 +74,7 @@ def rendering_options(command: Callable[..., R]) -> Callable[..., R]:
     ) -> R:
         def read() -> Options:
             from relume.cluster.render.budget import whole_budget
-            from relume.cluster.render.images import read_images
+            from relume.cluster.render.runtimes import read_images
 
             try:
                 seconds = whole_budget(cold_start)

@@ -21,8 +21,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from relume.cluster.apply.clock import Pace
-from relume.cluster.render.policy import CLAIM, POLICY, TEMPLATE
+from relume.cluster.apply.waiting import Pace
+from relume.cluster.render.routes import CLAIM, POLICY, TEMPLATE
 from relume.cluster.schemas import known_kinds, schema
 from tests.cluster.doctor.api_server import write_kubeconfig
 

@@ -10,12 +10,10 @@ import pytest
 from relume.base.errors import InvalidInput
 from relume.cluster.apply.api import KubernetesApi, Unreachable
 from relume.cluster.apply.applying import Choices, apply
-from relume.cluster.apply.manifests import Manifest, Source, read_source
+from relume.cluster.apply.devices import is_about_devices
+from relume.cluster.apply.manifests import Manifest, NotApplied, Source, Writer, read_source
 from relume.cluster.apply.policy import PolicyNotInForce
-from relume.cluster.apply.refusals import NotApplied
-from relume.cluster.apply.unschedulable import is_about_devices
 from relume.cluster.apply.waiting import NotReady, ReadyWithoutDevice
-from relume.cluster.apply.writer import Writer
 from relume.cluster.render import Options
 
 from . import world

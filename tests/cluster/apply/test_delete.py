@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 
 from relume.cluster.apply.api import KubernetesApi
-from relume.cluster.apply.applying import Choices, apply
-from relume.cluster.apply.manifests import Manifest, Source
-from relume.cluster.apply.removing import plan_removal, remove
+from relume.cluster.apply.applying import Choices, apply, plan_removal, remove
+from relume.cluster.apply.manifests import Manifest, Source, Writer
 from relume.cluster.apply.waiting import NotReady
-from relume.cluster.apply.writer import Writer
 
 from . import world
 from .cluster import Cluster

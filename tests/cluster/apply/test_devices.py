@@ -3,7 +3,7 @@
 import pytest
 
 from relume.cluster.apply.devices import Need, holding, need_of
-from relume.cluster.render.policy import TEMPLATE
+from relume.cluster.render.routes import TEMPLATE
 
 from . import world
 

@@ -8,9 +8,8 @@ import pytest
 
 from relume.cluster.apply.api import KubernetesApi
 from relume.cluster.apply.applying import Choices, apply
-from relume.cluster.apply.manifests import Manifest, Source
+from relume.cluster.apply.manifests import Manifest, Source, Writer
 from relume.cluster.apply.settings import SettingsMissing, missing_settings
-from relume.cluster.apply.writer import Writer
 
 from . import world
 from .cluster import Cluster

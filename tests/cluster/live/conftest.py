@@ -16,12 +16,10 @@ from pathlib import Path
 import pytest
 
 from relume.cluster.apply.api import ClusterApi, KubernetesApi
-from relume.cluster.apply.applying import Choices, apply
-from relume.cluster.apply.clock import Pace
-from relume.cluster.apply.manifests import Manifest, Source
-from relume.cluster.apply.removing import plan_removal, remove
+from relume.cluster.apply.applying import Choices, apply, plan_removal, remove
+from relume.cluster.apply.manifests import Manifest, Source, Writer
 from relume.cluster.apply.settings import SettingsMissing
-from relume.cluster.apply.writer import Writer
+from relume.cluster.apply.waiting import Pace
 from relume.cluster.doctor.online import ClusterReport, examine_cluster
 from tests.cluster.apply.world import Told
 

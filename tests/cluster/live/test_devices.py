@@ -5,11 +5,9 @@ from typing import Any
 
 import pytest
 
-from relume.cluster.apply.api import KubernetesApi
-from relume.cluster.apply.manifests import Manifest, Source, in_order
-from relume.cluster.apply.parts import objects, text
-from relume.cluster.apply.writer import Writer
-from relume.cluster.render.policy import POLICY, TEMPLATE
+from relume.cluster.apply.api import KubernetesApi, objects, text
+from relume.cluster.apply.manifests import Manifest, Source, Writer, in_order
+from relume.cluster.render.routes import POLICY, TEMPLATE
 from tests.cluster.render.cases import rendered
 
 from .conftest import Needs, count, running, until

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from relume.cluster.apply.manifests import Manifest
-from relume.cluster.apply.writer import Writer
+from relume.cluster.apply.manifests import Manifest, Writer
 from tests.cluster.render.cases import CASES, rendered
 
 

@@ -5,11 +5,9 @@ import uuid
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from relume.cluster.apply.api import ClusterApi, KubernetesApi
-from relume.cluster.apply.manifests import Manifest, Source, in_order, read_source
+from relume.cluster.apply.api import ClusterApi, KubernetesApi, objects, text
+from relume.cluster.apply.manifests import Manifest, Source, Writer, in_order, read_source
 from relume.cluster.apply.observing import SERVICE_LABEL
-from relume.cluster.apply.parts import objects, text
-from relume.cluster.apply.writer import Writer
 from relume.cluster.render import Images, Options
 
 from .conftest import Needs, running, until

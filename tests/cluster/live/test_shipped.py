@@ -6,8 +6,7 @@ import pytest
 import yaml
 
 from relume.cluster.apply.api import KubernetesApi
-from relume.cluster.apply.manifests import Manifest
-from relume.cluster.apply.writer import Writer
+from relume.cluster.apply.manifests import Manifest, Writer
 
 ROOT = Path(__file__).parents[3]
 APPLIED = ("config/dra/deviceclasses", "runtimes/manifests")

@@ -9,7 +9,7 @@ import yaml
 
 from relume.cluster.admission import Cluster, admit
 from relume.cluster.apply.api import KubernetesApi
-from relume.cluster.apply.writer import Writer
+from relume.cluster.apply.manifests import Writer
 from relume.cluster.doctor.online import ClusterReport
 from relume.config.yaml_source import documents
 from tests.vectors import VECTORS

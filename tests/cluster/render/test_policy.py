@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cel_expr_python import cel
 
-from relume.cluster.render.policy import REVISION, TEMPLATE
+from relume.cluster.render.routes import REVISION, TEMPLATE
 from tests.cluster.render.cases import rendered
 from tests.cluster.render.rendering import find
 

@@ -1,4 +1,8 @@
-"""What is asked of an API server: JSON over the `kubernetes` client, every request bounded."""
+"""The API server: JSON over the `kubernetes` client, every request bounded in time.
+
+This is the only module that imports that client; everything else takes a `ClusterApi`. The
+functions at the end read the JSON of an object, any part of which may be missing.
+"""
 
 import json
 import os
@@ -12,6 +16,7 @@ from relume.base.errors import RelumeError
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
+
 
 Json = Mapping[str, object]
 _TIMEOUT_S = 15.0
@@ -200,3 +205,44 @@ def _in_cluster() -> bool:
     """Whether this is a pod that nobody gave a kubeconfig."""
     known = os.environ.get("KUBECONFIG") or (Path.home() / ".kube" / "config").exists()
     return not known and "KUBERNETES_SERVICE_HOST" in os.environ
+
+
+def part(value: object, *path: str) -> object:
+    """What is at a path of tables; None where there is nothing."""
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def text(value: object, *path: str) -> str:
+    """The value at a path as text, "" where there is none."""
+    found = part(value, *path)
+    return "" if found is None or isinstance(found, dict | list) else str(found)
+
+
+def table(value: object, *path: str) -> Json:
+    """The table at a path, empty where there is none."""
+    found = part(value, *path)
+    return found if isinstance(found, dict) else {}
+
+
+def objects(value: object, *path: str) -> list[Json]:
+    """The tables of the list at a path."""
+    found = part(value, *path)
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def condition(value: object, kind: str) -> Json:
+    """The condition of that type in an object's status, empty where there is none."""
+    found = objects(value, "status", "conditions")
+    return next((one for one in found if one.get("type") == kind), {})
+
+
+def is_ready(value: object) -> bool:
+    """Whether the object is Ready, and what says so has seen its newest generation."""
+    seen, wanted = (
+        part(value, "status", "observedGeneration"),
+        part(value, "metadata", "generation"),
+    )
+    stale = isinstance(seen, int) and isinstance(wanted, int) and seen < wanted
+    return not stale and text(condition(value, "Ready"), "status") == "True"

@@ -1,17 +1,34 @@
-"""Whether a pod holds the devices that its service asks for.
+"""Whether a pod holds the devices that its service asks for, and why the scheduler finds none.
 
-Some layer may have dropped the request: then a pod becomes ready without a device (seen on
-Kubernetes 1.36 with KServe on Knative). So what a pod should have is read from its service.
+A layer between the service and the pod may have dropped the request: then the pod becomes ready
+without a device (seen on Kubernetes 1.36 with KServe on Knative). So what a pod should have is read
+from its service. Where a claim cannot be allocated, Kubernetes says only "cannot allocate all
+claims"; `relume.cluster.claims` names the clause and the devices, from the cluster's own inventory.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
-from relume.cluster.apply.api import ClusterApi, Forbidden, Json
-from relume.cluster.apply.parts import condition, objects, part, table, text
+from relume.base.errors import RelumeError
+from relume.cluster.apply.api import (
+    ClusterApi,
+    Forbidden,
+    Json,
+    condition,
+    objects,
+    part,
+    table,
+    text,
+)
+from relume.cluster.claims.claim_fields import Ask, Claim
+from relume.cluster.claims.documents import Document
+from relume.cluster.claims.explain import Report, explain
 from relume.cluster.claims.presets import IMPLICIT_PREFIX
-from relume.cluster.render.policy import TEMPLATE
+from relume.cluster.render.routes import TEMPLATE
+from relume.config.nodes import Node
 
 _NATIVE = ("cpu", "memory", "ephemeral-storage")
 State = Literal["holds", "waits", "without", "unknown"]
@@ -139,3 +156,72 @@ def classes_of(api: ClusterApi) -> frozenset[str]:
     except Forbidden:
         found = ()
     return frozenset(text(one, "metadata", "name") for one in found)
+
+
+_DRA = "/apis/resource.k8s.io"
+_INVENTORY = (
+    ("ResourceSlice", f"{_DRA}/v1/resourceslices"),
+    ("DeviceClass", f"{_DRA}/v1/deviceclasses"),
+    ("ResourceClaim", f"{_DRA}/v1/resourceclaims"),
+    ("DeviceTaintRule", f"{_DRA}/v1/devicetaintrules"),
+    ("Node", "/api/v1/nodes"),
+)
+# "Insufficient cpu" is not about devices; a resource with a domain may be.
+_ABOUT_DEVICES = re.compile(r"(?i)\bclaims?\b|device|\bCEL\b|insufficient \S+/")
+
+
+class NotExplained(RelumeError):
+    """The inventory may not be read, or is not what the API says it is."""
+
+    reason = "not-explained"
+
+
+def is_about_devices(why: str) -> bool:
+    """Whether what the scheduler says may be about devices."""
+    return _ABOUT_DEVICES.search(why) is not None
+
+
+def explain_pod(api: ClusterApi, pod: Json) -> Sequence[Report]:
+    """The reports on a pod's claims. Raises NotExplained, and Unreachable."""
+    namespace = text(pod, "metadata", "namespace")
+    own = f"{_DRA}/v1/namespaces/{namespace}"
+    try:
+        inventory = [
+            _document(kind, one) for kind, path in _INVENTORY for one in api.list(path) or ()
+        ]
+        templates = api.list(f"{own}/resourceclaimtemplates") or ()
+    except Forbidden as error:
+        raise NotExplained(str(error)) from error
+    waiting = set(claims_of(pod))
+    known = [_document("ResourceClaimTemplate", one) for one in templates]
+    claims = [one for one in inventory if one.kind == "ResourceClaim"]
+    known += [one for one in claims if one.namespace == namespace and one.name in waiting]
+    try:
+        reports = explain([_document("Pod", pod), *known], inventory)
+    except RelumeError as error:
+        raise NotExplained(str(error)) from error
+    there = {one.name for one in inventory if one.kind == "DeviceClass"}
+    return [_here(one, there) for one in reports if one.unit.document.kind == "Pod"]
+
+
+def _here(report: Report, classes: set[str]) -> Report:
+    """The report, where a class that ships with us or a driver may not be on this cluster."""
+    names = [one.class_name for claim in report.unit.claims for one in _asks(claim)]
+    missing = [name for name in dict.fromkeys(names) if name not in classes]
+    if not missing:
+        return report
+    sentence = f"the cluster has no DeviceClass {' and no '.join(missing)}"
+    return replace(report, answer="unsatisfiable", sentence=sentence, witness=None)
+
+
+def _asks(claim: Claim) -> Iterator[Ask]:
+    for request in claim.requests:
+        yield from request.asks
+
+
+def _document(kind: str, body: Json) -> Document:
+    """An item of a list, which does not say its own kind; in errors it stands for its lines."""
+    version = "v1" if kind in ("Pod", "Node") else "resource.k8s.io/v1"
+    file = Path(f"{kind} {text(body, 'metadata', 'name')}")
+    no_line = Node(file, 0, "")
+    return Document(file, 0, {"apiVersion": version, "kind": kind, **body}, node=no_line)

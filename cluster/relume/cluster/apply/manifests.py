@@ -1,16 +1,22 @@
-"""The documents that are applied: rendered here, or read from a folder that was rendered before."""
+"""The documents that are applied: where they come from, how each is written, what is refused.
 
+They are rendered here, or read from a folder that was rendered before. Writing is a server-side
+apply.
+"""
+
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from relume.base.errors import InvalidInput
-from relume.cluster.apply.parts import text
+from relume.base.errors import InvalidInput, RelumeError
+from relume.cluster.apply.api import Answer, ClusterApi, Json, objects, text
 from relume.cluster.claims.documents import Document, read
 from relume.cluster.render import Note, Options, Rendering, render
-from relume.cluster.rendered import base_files, cluster_files, is_rendered
+from relume.cluster.render.draft import LABELS
+from relume.cluster.render.folder import base_files, cluster_files, is_rendered
 from relume.config.loader import manifest_files
 
 _BUILD = ("Kustomization", "Component")
@@ -129,3 +135,180 @@ def _documents(files: Iterable[Path]) -> Iterator[Manifest]:
             if not manifest.name:
                 raise document.wrong(("metadata",), "metadata.name is missing")
             yield manifest
+
+
+#: Owns, for the API server, the fields that we apply.
+FIELD_MANAGER = "relume"
+_APPLY = "application/apply-patch+yaml"
+_IDENTITY = {"apiVersion", "kind"}
+_IDENTITY_OF_METADATA = {"name", "namespace"}
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """How the API server names a kind in URLs."""
+
+    api_version: str
+    plural: str
+    namespaced: bool
+
+    def path(self, namespace: str, name: str = "") -> str:
+        """The path of a collection, or of one object of it."""
+        root = "/apis/" if "/" in self.api_version else "/api/"
+        place = f"/namespaces/{namespace}" if self.namespaced and namespace else ""
+        return f"{root}{self.api_version}{place}/{self.plural}{'/' + name if name else ''}"
+
+
+class Writer:
+    """Writes documents to one cluster. Those without a namespace go into `namespace`."""
+
+    def __init__(self, api: ClusterApi, namespace: str, *, force: bool = False) -> None:
+        self.api = api
+        self.namespace = namespace
+        self._force = force
+        self._served: dict[str, dict[str, Resource]] = {}
+
+    def resource(self, api_version: str, kind: str) -> Resource | None:
+        """How the cluster serves a kind; None where it does not."""
+        if api_version not in self._served:
+            root = "/apis/" if "/" in api_version else "/api/"
+            found = self.api.get(root + api_version)
+            self._served[api_version] = {
+                text(one, "kind"): Resource(api_version, text(one, "name"), bool(one["namespaced"]))
+                for one in objects(found, "resources")
+                if "/" not in text(one, "name")
+            }
+        return self._served[api_version].get(kind)
+
+    def placed(self, manifest: Manifest) -> Manifest:
+        """The document with its namespace written in; cluster-wide ones have none."""
+        found = self.resource(manifest.api_version, manifest.kind)
+        if found is None or not found.namespaced or manifest.namespace:
+            return manifest
+        metadata = manifest.body.get("metadata")
+        named = dict(metadata) if isinstance(metadata, Mapping) else {}
+        body = {**manifest.body, "metadata": {**named, "namespace": self.namespace}}
+        return Manifest(body, manifest.file, manifest.document)
+
+    def path(self, manifest: Manifest) -> str | None:
+        """Where the document lives; None where its kind is not served."""
+        found = self.resource(manifest.api_version, manifest.kind)
+        if found is None:
+            return None
+        return found.path(manifest.namespace or self.namespace, manifest.name)
+
+    def apply(self, manifest: Manifest, *, dry_run: bool) -> Answer:
+        """Server-side apply with strict validation. A kind that is not served is a 404."""
+        path = self.path(manifest)
+        if path is None:
+            return Answer(404, {"message": f"the cluster does not serve {manifest.api_version}"})
+        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
+        if self._force:
+            query["force"] = "true"
+        if dry_run:
+            query["dryRun"] = "All"
+        return self.api.change("PATCH", path, _traceable(manifest.body), _APPLY, **query)
+
+    def read(self, manifest: Manifest) -> Json | None:
+        """The object as it is on the cluster."""
+        path = self.path(manifest)
+        return None if path is None else self.api.get(path)
+
+    def remove(self, manifest: Manifest, uid: str) -> Answer:
+        """Delete the object with that uid, and then what it owns."""
+        path = self.path(manifest)
+        assert path is not None, "it was read from there"
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Foreground",
+            "preconditions": {"uid": uid},
+        }
+        return self.api.change("DELETE", path, options)
+
+
+def _traceable(body: Json) -> Json:
+    """The body, with a label where it has no field that could be ours.
+
+    managedFields list the owners of fields: a Broker of nothing but its name would have none, and
+    could not be told from somebody else's.
+    """
+    metadata = body.get("metadata")
+    named = dict(metadata) if isinstance(metadata, Mapping) else {}
+    if body.keys() - _IDENTITY - {"metadata"} or named.keys() - _IDENTITY_OF_METADATA:
+        return body
+    return {**body, "metadata": {**named, "labels": LABELS}}
+
+
+def own_fields(found: Json) -> list[Json]:
+    """What an object's managedFields say of our applying."""
+    return [
+        one
+        for one in objects(found, "metadata", "managedFields")
+        if text(one, "manager") == FIELD_MANAGER and text(one, "operation") == "Apply"
+    ]
+
+
+def ours(found: Json) -> bool:
+    """Whether an object was applied by us."""
+    return bool(own_fields(found))
+
+
+# Where the words of a refusal have the field, first those of server-side apply itself.
+_FIELDS = (
+    re.compile(r"(?:^|: |, )\.([A-Za-z][^\s:]*): field not declared in schema"),
+    re.compile(r'unknown field "([^"]+)"'),
+    re.compile(r"must not set the field\(s\): ([^\s,]+)"),
+    re.compile(r"[:,] ((?:spec|metadata)\.[^\s,:]+)"),
+    re.compile(r"\b((?:spec|metadata)\.[A-Za-z][\w.\[\]/-]*)"),
+)
+_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+_MOST = 600  # characters of a server's message
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One document that the server does not take. `field` is "" where the server names none."""
+
+    manifest: Manifest
+    field: str
+    message: str
+
+    @property
+    def place(self) -> str:
+        """The file, and the line of the field where it is known."""
+        document = self.manifest.document
+        if document is None:
+            return self.manifest.file
+        path = tuple(int(n) if n else name for name, n in _STEP.findall(self.field))
+        return f"{document.file}:{document.line(path)}"
+
+    def __str__(self) -> str:
+        field = f"{self.field}: " if self.field else ""
+        return f"{self.place}: {self.manifest.title}: {field}{self.message}"
+
+
+class NotApplied(RelumeError):
+    """Documents were refused. `applied` are those that are on the cluster all the same."""
+
+    reason = "not-applied"
+
+    def __init__(self, refusals: tuple[Refusal, ...], applied: tuple[Manifest, ...] = ()) -> None:
+        self.refusals, self.applied = refusals, applied
+        lines = "\n  ".join(str(one) for one in refusals)
+        done = ", ".join(one.title for one in applied)
+        told = f"; applied before: {done}" if done else "; nothing was applied"
+        super().__init__(f"refused by the cluster{told}\n  {lines}")
+
+
+def refusal(manifest: Manifest, answer: Answer) -> Refusal:
+    """The refusal that an answer is."""
+    message = " ".join(answer.message.split())[:_MOST]
+    causes = [text(one, "field") for one in objects(answer.body, "details", "causes")]
+    field = next((cause for cause in causes if cause), "")
+    if answer.code == 409 and field:
+        message += ": --force-conflicts takes the field over"
+    for pattern in _FIELDS:
+        if not field and (found := pattern.search(message)):
+            field = found[1].rstrip(".")
+    return Refusal(manifest, field.removeprefix("."), message)

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from relume.cluster.apply.api import ClusterApi, Forbidden, Json
+from relume.cluster.apply.api import ClusterApi, Forbidden, Json, condition, objects, table, text
 from relume.cluster.apply.devices import Holding, holding, is_explicit, is_up, need_of
-from relume.cluster.apply.parts import condition, objects, table, text
-from relume.cluster.apply.writer import own_fields
-from relume.cluster.render.policy import REVISION
+from relume.cluster.apply.manifests import own_fields
+from relume.cluster.render.routes import REVISION
 
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 _DRA = "/apis/resource.k8s.io/v1"

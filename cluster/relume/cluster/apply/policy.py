@@ -7,12 +7,10 @@ learn of a policy each by itself: several answers in a row must show it.
 """
 
 from relume.base.errors import RelumeError
-from relume.cluster.apply.api import ClusterApi, Json
-from relume.cluster.apply.clock import Pace
+from relume.cluster.apply.api import ClusterApi, Json, objects, text
 from relume.cluster.apply.manifests import Manifest
-from relume.cluster.apply.parts import objects, text
-from relume.cluster.apply.progress import Progress
-from relume.cluster.render.policy import CLAIM, REVISION, TEMPLATE
+from relume.cluster.apply.waiting import Pace, Progress
+from relume.cluster.render.routes import CLAIM, REVISION, TEMPLATE
 from relume.cluster.render.runtimes import CONTAINER
 
 _IN_A_ROW = 3

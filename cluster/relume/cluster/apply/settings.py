@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from relume.base.errors import RelumeError
-from relume.cluster.apply.api import ClusterApi, Forbidden
+from relume.cluster.apply.api import ClusterApi, Forbidden, part, table, text
 from relume.cluster.apply.manifests import Manifest
-from relume.cluster.apply.parts import part, table, text
 
 _GRACE = ("spec", "template", "spec", "terminationGracePeriodSeconds")
 

@@ -1,17 +1,49 @@
-"""Waiting until what was applied is ready, and telling what it waits for."""
+"""Waiting until what was applied is ready, and saying what is still waited for."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 from relume.base.errors import RelumeError
-from relume.cluster.apply.api import ClusterApi, Unreachable
-from relume.cluster.apply.clock import Pace
-from relume.cluster.apply.devices import need_of
+from relume.cluster.apply.api import (
+    ClusterApi,
+    Unreachable,
+    condition,
+    is_ready,
+    objects,
+    table,
+    text,
+)
+from relume.cluster.apply.devices import NotExplained, explain_pod, is_about_devices, need_of
 from relume.cluster.apply.manifests import Manifest
 from relume.cluster.apply.observing import PodView, View, observe
-from relume.cluster.apply.parts import condition, is_ready, objects, table, text
-from relume.cluster.apply.progress import Progress, Tone
-from relume.cluster.apply.unschedulable import NotExplained, explain_pod, is_about_devices
+from relume.cluster.claims.explain import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds of a monotonic clock, and how to let some of them pass."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+Tone = Literal["", "good", "bad", "worth a look"]
+
+
+class Progress(Protocol):
+    """Shows how far it is. `now` is what is waited for, the others are said once."""
+
+    def now(self, doing: str) -> None:
+        """What is going on."""
+
+    def say(self, line: str, tone: Tone = "") -> None:
+        """Something that happened."""
+
+    def explain(self, reports: Sequence[Report]) -> None:
+        """Why a claim cannot be allocated."""
+
 
 _EVERY_S = 2.0
 # By then KServe and Knative have made a Revision of a change, and older pods are known as such.

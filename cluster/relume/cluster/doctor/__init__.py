@@ -12,13 +12,9 @@ from pathlib import Path
 from relume.cluster.admission import SHIPPED, Cluster, admit
 from relume.cluster.admission.after import after_admission
 from relume.cluster.doctor.budgets import judge_budgets
-from relume.cluster.doctor.claims import judge_claims
 from relume.cluster.doctor.devices import judge_devices
-from relume.cluster.doctor.files import FileDocument, read_files
+from relume.cluster.doctor.files import FileDocument, of_installed, read_files, with_settings_of
 from relume.cluster.doctor.filters import judge_filters
-from relume.cluster.doctor.loops import judge_loops
-from relume.cluster.doctor.parallel import judge_parallel
-from relume.cluster.doctor.settings import of_installed, with_settings_of
 from relume.cluster.findings import Finding, Verdict, verdict
 from relume.config.nodes import Table
 
@@ -79,11 +75,8 @@ def examine(
             admitted.append((number, one.root))
     together = chain(
         judge_budgets(admitted, cluster, cold_start_s),
-        judge_loops(admitted),
         judge_filters(admitted),
         judge_devices(admitted, cluster),
-        judge_parallel(admitted),
-        judge_claims(admitted),
     )
     for number, finding in together:
         found[number].append(finding)

@@ -1,16 +1,18 @@
-"""The documents of files, those included that cannot be read as one."""
+"""The documents of files, including those that cannot be read, and those that are settings."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from relume.base.errors import InvalidInput, InvalidManifest
+from relume.cluster.admission import Cluster
+from relume.cluster.admission.cluster import settings_of
 from relume.cluster.admission.judge import child, content
 from relume.cluster.findings import Finding
 from relume.cluster.reasons import REASONS
-from relume.cluster.rendered import with_renderings
+from relume.cluster.render.folder import with_renderings
 from relume.config.loader import manifest_files
-from relume.config.nodes import Node
+from relume.config.nodes import Node, Table
 from relume.config.yaml_source import documents
 
 
@@ -82,3 +84,30 @@ def _finding(error: InvalidManifest, reason: str) -> Finding:
     message = str(error).removeprefix(f"{error.file}:{error.line}: {error.field}: ")
     fix = REASONS[reason].fix
     return Finding(reason, error.field, message, fix, error.file, error.line)
+
+
+_NAMESPACES = ("knative-serving", "knative-eventing", "kserve")
+_MAPS = ("config-features", "config-defaults", "config-autoscaler")
+
+
+def with_settings_of(read: Sequence[FileDocument], cluster: Cluster) -> Cluster:
+    """The cluster as it is once the config maps among the documents are applied to it."""
+    settings = dict(cluster.settings)
+    for one in read:
+        data = child(one.root, "data")
+        if not isinstance(data, Table) or not _is_settings(one):
+            continue
+        try:
+            settings |= settings_of(data)
+        except InvalidInput:  # Knative would not take the map either
+            continue
+    return replace(cluster, settings=settings)
+
+
+def _is_settings(one: FileDocument) -> bool:
+    return one.kind == "ConfigMap" and one.name in _MAPS and one.namespace in _NAMESPACES
+
+
+def of_installed(one: FileDocument, finding: Finding) -> bool:
+    """Whether a field is missing only because the document is laid over one that is there."""
+    return finding.reason == "missing-field" and one.namespace in _NAMESPACES

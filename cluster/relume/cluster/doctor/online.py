@@ -1,21 +1,26 @@
-"""What a cluster lacks for scale to zero, events and devices.
+"""What a cluster lacks for scale to zero, events and devices, and for a given set of files.
 
-Everything is read through a `ClusterApi`, so that the checks know no HTTP.
+Everything is read through a `ClusterApi`, so the checks know nothing of HTTP.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import yaml
 
 from relume.cluster.admission import Cluster
-from relume.cluster.apply.api import ClusterApi, Forbidden, Json
+from relume.cluster.admission.judge import child, content, fields
+from relume.cluster.apply.api import ClusterApi, Forbidden, Json, objects, part
 from relume.cluster.apply.devices import classes_of
-from relume.cluster.apply.parts import objects, part
+from relume.cluster.doctor.files import read_files
+from relume.cluster.doctor.graph import DEFAULT_NAMESPACE
 from relume.cluster.findings import Finding
 from relume.cluster.reasons import REASONS
+from relume.cluster.schemas import schema
+from relume.config.broker_classes import BROKER_CLASS
 
 SERVING, EVENTING = "knative-serving", "knative-eventing"
 DRA_SINCE, ROUTES_SINCE = (1, 34), (1, 36)
@@ -243,3 +248,19 @@ def _check_permissions(api: ClusterApi, needs: Sequence[Need]) -> Iterator[Findi
             place = f" in {namespace}" if namespace else ""
             message = f"you may not {', '.join(missing)} {name}{place}"
             yield _say("not-permitted", name, message)
+
+
+def needs_of(files: Sequence[Path]) -> tuple[list[Need], list[str]]:
+    """The resources that will be written, and the classes of the Brokers ("" is the default)."""
+    needs: list[Need] = []
+    classes: list[str] = []
+    for one in read_files(files) if files else ():
+        known = schema(one.api_version, one.kind)
+        if known is None:
+            continue
+        namespace = (one.namespace or DEFAULT_NAMESPACE) if known.namespaced else ""
+        needs.append((one.api_version.rpartition("/")[0], known.plural, namespace))
+        if one.kind == "Broker":
+            annotations = fields(child(one.root, "metadata", "annotations"))
+            classes.append(content(annotations.get(BROKER_CLASS)))
+    return needs, classes

@@ -5,18 +5,21 @@ from pathlib import Path
 
 from relume.base.errors import InvalidInput
 from relume.cluster.render import rules
-from relume.cluster.render.book import Book
-from relume.cluster.render.brokers import class_of, render_broker
 from relume.cluster.render.budget import budget_of
-from relume.cluster.render.draft import Draft, Json
+from relume.cluster.render.draft import Book, Draft, Json, Rendering
+from relume.cluster.render.eventing import (
+    Subscriber,
+    add_addressable,
+    class_of,
+    render_broker,
+    render_trigger,
+)
+from relume.cluster.render.folder import activator_text, settings_texts, yaml_text
 from relume.cluster.render.guards import MONITORING, add_guards, add_monitoring
 from relume.cluster.render.options import Images, Options
 from relume.cluster.render.originals import BASE, Original, originals
-from relume.cluster.render.rendering import Rendering
 from relume.cluster.render.runtimes import Runtime
 from relume.cluster.render.service import render_service
-from relume.cluster.render.text import activator_text, settings_texts, yaml_text
-from relume.cluster.render.triggers import Subscriber, add_addressable, render_trigger
 from relume.config.eventing import Trigger
 from relume.config.loader import load_plan
 from relume.config.plan import Plan

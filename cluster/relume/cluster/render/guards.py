@@ -1,8 +1,7 @@
 """What stands around a predictor: who may call it, how nodes drain, and who scrapes it."""
 
 from relume.cluster.render import rules
-from relume.cluster.render.book import SERVING, Book
-from relume.cluster.render.draft import Draft, Json
+from relume.cluster.render.draft import SERVING, Book, Draft, Json
 from relume.cluster.render.options import Route
 from relume.cluster.render.originals import Original
 from relume.cluster.render.podspec import PORT

@@ -8,7 +8,7 @@ writes it, long after the InferenceService was admitted.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from relume.cluster.render.book import SERVING, Book, Setting
+from relume.cluster.render.draft import SERVING, Book, Setting
 from relume.cluster.render.originals import Original
 from relume.config.nodes import Node, Table
 

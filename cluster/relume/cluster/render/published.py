@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from relume.cluster.render.draft import Json
+from relume.cluster.render.folder import yaml_text
 from relume.cluster.render.runtimes import RUNTIMES
-from relume.cluster.render.text import yaml_text
 
 COMMAND = "python -m relume.cluster.render.published runtimes/manifests"
 

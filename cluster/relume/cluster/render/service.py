@@ -4,10 +4,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from relume.cluster.render import rules
-from relume.cluster.render.book import SERVING, Book, Setting
 from relume.cluster.render.budget import SHIPPED_MAX_TIMEOUT_S, Budget, budget_of
 from relume.cluster.render.devices import Devices, Request, read_devices
-from relume.cluster.render.draft import Draft
+from relume.cluster.render.draft import SERVING, Book, Draft, Setting
 from relume.cluster.render.options import Options
 from relume.cluster.render.originals import Original
 from relume.cluster.render.podspec import check_fields

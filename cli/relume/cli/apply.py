@@ -56,7 +56,7 @@ def command(
       relume apply out --context prod --dry-run
     """
     from relume.cluster.apply.applying import Choices, apply
-    from relume.cluster.apply.manifests import Writer, read_source
+    from relume.cluster.apply.manifests import ClusterWriter, read_source
     from relume.cluster.apply.waiting import Pace
 
     choices = Choices(seconds("--wait", wait), dry_run, despite_settings)
@@ -65,7 +65,7 @@ def command(
     for note in source.notes:
         screen.line(str(note), "yellow")
     api = target.api()
-    writer = Writer(api, target.namespace or api.namespace, force=force_conflicts)
+    writer = ClusterWriter(api, target.namespace or api.namespace, force=force_conflicts)
     with showing(screen) as progress:
         done = apply(source, writer, choices, progress, Pace())
     if output == "json":

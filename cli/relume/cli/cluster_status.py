@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from relume.base.vocabulary import Json
 from relume.cli.cluster_options import Target
 from relume.cli.screen import Screen
-from relume.cluster.apply.api import Json, is_ready, objects, text
+from relume.cluster.apply.api import is_ready, objects, text
 from relume.cluster.apply.observing import PodView, View, observe
 from relume.cluster.apply.waiting import why_not_ready
 

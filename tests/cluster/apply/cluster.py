@@ -21,8 +21,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from relume.base.vocabulary import CLAIM_TEMPLATE
 from relume.cluster.apply.waiting import Pace
-from relume.cluster.render.routes import CLAIM, POLICY, TEMPLATE
+from relume.cluster.render.routes import CLAIM, POLICY
 from relume.cluster.schemas import known_kinds, schema
 from tests.cluster.doctor.api_server import write_kubeconfig
 
@@ -170,7 +171,7 @@ class Cluster:
             return JSONResponse({"code": code, **status}, code)
         if POLICY_PATH in self.store:
             if self.inactive <= 0:
-                template = body["metadata"]["annotations"][TEMPLATE]
+                template = body["metadata"]["annotations"][CLAIM_TEMPLATE]
                 claim = {"name": CLAIM, "resourceClaimTemplateName": template}
                 body["spec"]["resourceClaims"] = [claim]
                 body["spec"]["containers"][0]["resources"]["claims"] = [{"name": CLAIM}]

@@ -11,7 +11,13 @@ from relume.base.errors import InvalidInput
 from relume.cluster.apply.api import KubernetesApi, Unreachable
 from relume.cluster.apply.applying import Choices, apply
 from relume.cluster.apply.devices import is_about_devices
-from relume.cluster.apply.manifests import Manifest, NotApplied, Source, Writer, read_source
+from relume.cluster.apply.manifests import (
+    ClusterManifest,
+    ClusterWriter,
+    NotApplied,
+    Source,
+    read_source,
+)
 from relume.cluster.apply.policy import PolicyNotInForce
 from relume.cluster.apply.waiting import NotReady, ReadyWithoutDevice
 from relume.cluster.render import Options
@@ -25,10 +31,10 @@ WAIT = Choices()
 
 
 @contextmanager
-def writer(cluster: Cluster, folder: Path, **options: bool) -> Iterator[Writer]:
+def writer(cluster: Cluster, folder: Path, **options: bool) -> Iterator[ClusterWriter]:
     with cluster.running(folder) as kubeconfig:
         api = KubernetesApi.of_context("test", kubeconfig)
-        yield Writer(api, "models", **options)
+        yield ClusterWriter(api, "models", **options)
 
 
 def applied(cluster: Cluster, folder: Path, source: Source, choices: Choices = WAIT) -> Told:
@@ -125,7 +131,7 @@ def test_a_dry_run_applies_nothing(tmp_path: Path) -> None:
 def test_documents_of_a_new_namespace_are_tried_when_it_is_there(tmp_path: Path) -> None:
     source = world.source(tmp_path)
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "models"}}
-    together = Source((Manifest(body, "ns.yaml"), *source.manifests))
+    together = Source((ClusterManifest(body, "ns.yaml"), *source.manifests))
     cluster = Cluster(refuse={("Trigger", "chat"): (400, {"message": "no"})})
     del cluster.store["/api/v1/namespaces/models"]
     with pytest.raises(NotApplied, match="applied before: Namespace models") as caught:
@@ -295,7 +301,7 @@ def test_a_server_that_goes_away_before_the_first_look_is_what_is_waited_for(
     world.settle(cluster, 4)
     told = Restarting()
     with cluster.running(tmp_path) as kubeconfig:
-        writer = Writer(KubernetesApi.of_context("test", kubeconfig), "models")
+        writer = ClusterWriter(KubernetesApi.of_context("test", kubeconfig), "models")
         apply(world.source(tmp_path), writer, Choices(wait_s=60), told, cluster.pace)
     assert "waiting for the API server" in told.doing
 

@@ -8,7 +8,7 @@ import pytest
 
 from relume.cluster.apply.api import KubernetesApi
 from relume.cluster.apply.applying import Choices, apply, plan_removal, remove
-from relume.cluster.apply.manifests import Manifest, Source, Writer
+from relume.cluster.apply.manifests import ClusterManifest, ClusterWriter, Source
 from relume.cluster.apply.waiting import NotReady
 
 from . import world
@@ -19,14 +19,16 @@ pytest.importorskip("kubernetes")
 
 
 @contextmanager
-def after_apply(cluster: Cluster, folder: Path, source: Source) -> Iterator[Writer]:
+def after_apply(cluster: Cluster, folder: Path, source: Source) -> Iterator[ClusterWriter]:
     with cluster.running(folder) as kubeconfig:
-        writer = Writer(KubernetesApi.of_context("test", kubeconfig), "models")
+        writer = ClusterWriter(KubernetesApi.of_context("test", kubeconfig), "models")
         apply(source, writer, Choices(wait_s=0), Told(), cluster.pace)
         yield writer
 
 
-def deleted(cluster: Cluster, writer: Writer, source: Source, wait_s: float = 30) -> list[str]:
+def deleted(
+    cluster: Cluster, writer: ClusterWriter, source: Source, wait_s: float = 30
+) -> list[str]:
     cluster.asked.clear()
     remove(plan_removal(source, writer), writer, Told(), cluster.pace, wait_s)
     paths = [one.split()[1] for one in cluster.asked if one.startswith("DELETE")]
@@ -52,7 +54,7 @@ def test_all_that_was_applied_goes_last_first(tmp_path: Path) -> None:
 
 def test_what_somebody_else_made_and_namespaces_stay(tmp_path: Path) -> None:
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "models"}}
-    source = Source((Manifest(body, "ns.yaml"), *world.source(tmp_path).manifests))
+    source = Source((ClusterManifest(body, "ns.yaml"), *world.source(tmp_path).manifests))
     cluster = Cluster()
     with after_apply(cluster, tmp_path, source) as writer:
         cluster.store[world.BROKER]["metadata"]["managedFields"] = [

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from relume.base.vocabulary import SERVICE_LABEL
 from relume.cluster.apply.manifests import Source, read_source
-from relume.cluster.apply.observing import SERVICE_LABEL
 from relume.cluster.render import Images, Options
 
 from .cluster import Cluster, Object
@@ -109,7 +109,7 @@ def slice_(memory: str) -> Object:
 
 
 class Told:
-    """A Progress that remembers."""
+    """An ApplyProgress that remembers."""
 
     def __init__(self) -> None:
         self.doing: list[str] = []

@@ -6,19 +6,19 @@ functions at the end read the JSON of an object, any part of which may be missin
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlencode
 
 from relume.base.errors import RelumeError
+from relume.base.vocabulary import Json
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
 
-Json = Mapping[str, object]
 _TIMEOUT_S = 15.0
 _WRITE_TIMEOUT_S = 45.0  # admission webhooks may take 30 s
 _PAGE = 500
@@ -45,7 +45,7 @@ class ClientMissing(RelumeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ApiAnswer:
     """The status of an answer, and its JSON: the object, or a `Status` that says what is wrong."""
 
     code: int
@@ -75,8 +75,8 @@ class ClusterApi(Protocol):
 
     def change(
         self, method: str, path: str, body: Json, content_type: str = _JSON, **query: str
-    ) -> Answer:
-        """POST, PATCH or DELETE; a refusal is an Answer too."""
+    ) -> ApiAnswer:
+        """POST, PATCH or DELETE; a refusal is an ApiAnswer too."""
 
 
 class KubernetesApi:
@@ -152,7 +152,7 @@ class KubernetesApi:
 
     def change(
         self, method: str, path: str, body: Json, content_type: str = _JSON, **query: str
-    ) -> Answer:
+    ) -> ApiAnswer:
         address = f"{path}?{urlencode(query)}" if query else path
         answer = self._ask(method, address, body, content_type, _WRITE_TIMEOUT_S)
         # A webhook that panics refuses with 500.
@@ -173,7 +173,7 @@ class KubernetesApi:
 
     def _ask(
         self, method: str, path: str, body: Json | None, content_type: str, timeout_s: float
-    ) -> Answer:
+    ) -> ApiAnswer:
         from kubernetes.client.exceptions import ApiException, OpenApiException
         from urllib3.exceptions import HTTPError
 
@@ -191,14 +191,14 @@ class KubernetesApi:
             raise Unreachable(f"{path}: {error}") from error
         if method != "GET" and not content:
             # A Broker behind the API server's proxy takes an event with 202 and no word.
-            return Answer(response.status)
+            return ApiAnswer(response.status)
         try:
             answer = json.loads(content)
         except ValueError as error:
             if response.status < 400:
                 raise Unreachable(f"{path}: the answer is no JSON") from error
             answer = {}
-        return Answer(response.status, answer if isinstance(answer, dict) else {})
+        return ApiAnswer(response.status, answer if isinstance(answer, dict) else {})
 
 
 def _in_cluster() -> bool:

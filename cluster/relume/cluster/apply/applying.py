@@ -8,20 +8,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relume.base.errors import InvalidInput, RelumeError
-from relume.cluster.apply.api import Answer, ClusterApi, Forbidden, Json, objects, text
+from relume.base.vocabulary import Json
+from relume.cluster.apply.api import ApiAnswer, ClusterApi, Forbidden, objects, text
 from relume.cluster.apply.manifests import (
     SERVICES,
-    Manifest,
+    ClusterManifest,
+    ClusterWriter,
     NotApplied,
     Refusal,
     Source,
-    Writer,
     ours,
     refusal,
 )
 from relume.cluster.apply.policy import wait_for_policy
 from relume.cluster.apply.settings import SettingsMissing, missing_settings
-from relume.cluster.apply.waiting import NotReady, Pace, Progress, Waiting
+from relume.cluster.apply.waiting import ApplyProgress, NotReady, Pace, Waiting
 from relume.cluster.render.runtimes import NO_IMAGE
 
 
@@ -35,8 +36,8 @@ class Choices:
 
 
 def apply(
-    source: Source, writer: Writer, choices: Choices, progress: Progress, pace: Pace
-) -> tuple[Manifest, ...]:
+    source: Source, writer: ClusterWriter, choices: Choices, progress: ApplyProgress, pace: Pace
+) -> tuple[ClusterManifest, ...]:
     """Apply `source`, and return what is on the cluster now (with `dry_run`: would be).
 
     Every document is tried as a server-side dry run first; where one is refused, none is applied.
@@ -54,7 +55,7 @@ def apply(
         for one in later:
             progress.say(f"{one.title}: not tried, its namespace is not there yet")
         return manifests
-    done: list[Manifest] = []
+    done: list[ClusterManifest] = []
     progress.now("applying them")
     for one in manifests:
         if one.kind != "Namespace" and later:
@@ -68,7 +69,7 @@ def apply(
     return manifests
 
 
-def _check_images(manifests: Sequence[Manifest]) -> None:
+def _check_images(manifests: Sequence[ClusterManifest]) -> None:
     """A runtime is everybody's: the placeholder must not take the place of a real image."""
     for one in manifests:
         for container in objects(one.body, "spec", "containers"):
@@ -81,7 +82,7 @@ def _check_images(manifests: Sequence[Manifest]) -> None:
 
 
 def _check_settings(
-    api: ClusterApi, patches: Sequence[Manifest], choices: Choices, progress: Progress
+    api: ClusterApi, patches: Sequence[ClusterManifest], choices: Choices, progress: ApplyProgress
 ) -> None:
     missing, unread = missing_settings(api, patches)
     for name in unread:
@@ -96,7 +97,9 @@ def _check_settings(
         )
 
 
-def _try_all(writer: Writer, manifests: Sequence[Manifest]) -> tuple[Manifest, ...]:
+def _try_all(
+    writer: ClusterWriter, manifests: Sequence[ClusterManifest]
+) -> tuple[ClusterManifest, ...]:
     """Dry-run everything; returns what can be tried only when its namespace is there."""
     made = {one.name for one in manifests if one.kind == "Namespace"}
     new = {name for name in made if writer.api.get(f"/api/v1/namespaces/{name}") is None}
@@ -105,7 +108,9 @@ def _try_all(writer: Writer, manifests: Sequence[Manifest]) -> tuple[Manifest, .
     return later
 
 
-def _try(writer: Writer, manifests: Sequence[Manifest], done: tuple[Manifest, ...]) -> None:
+def _try(
+    writer: ClusterWriter, manifests: Sequence[ClusterManifest], done: tuple[ClusterManifest, ...]
+) -> None:
     refused: list[Refusal] = []
     for one in manifests:
         answer = writer.apply(one, dry_run=True)
@@ -115,7 +120,7 @@ def _try(writer: Writer, manifests: Sequence[Manifest], done: tuple[Manifest, ..
         raise NotApplied(tuple(refused), done)
 
 
-def _told(writer: Writer, one: Manifest, answer: Answer) -> Answer:
+def _told(writer: ClusterWriter, one: ClusterManifest, answer: ApiAnswer) -> ApiAnswer:
     """A kind that is not served, with what to install."""
     if answer.code != 404 or writer.path(one) is not None:
         return answer
@@ -127,14 +132,19 @@ def _told(writer: Writer, one: Manifest, answer: Answer) -> Answer:
         "admissionregistration.k8s.io": "Kubernetes 1.36 or later",
     }.get(one.api_version.partition("/")[0])
     hint = f": install {product}" if product else ""
-    return Answer(404, {"message": f"the cluster has no {one.kind} in {one.api_version}{hint}"})
+    return ApiAnswer(404, {"message": f"the cluster has no {one.kind} in {one.api_version}{hint}"})
 
 
-def _services(manifests: Sequence[Manifest]) -> list[Manifest]:
+def _services(manifests: Sequence[ClusterManifest]) -> list[ClusterManifest]:
     return [one for one in manifests if one.kind == "InferenceService"]
 
 
-def _apply_one(writer: Writer, one: Manifest, done: list[Manifest], progress: Progress) -> None:
+def _apply_one(
+    writer: ClusterWriter,
+    one: ClusterManifest,
+    done: list[ClusterManifest],
+    progress: ApplyProgress,
+) -> None:
     before = _version(writer, one)
     answer = writer.apply(one, dry_run=False)
     if not answer.ok:
@@ -145,7 +155,7 @@ def _apply_one(writer: Writer, one: Manifest, done: list[Manifest], progress: Pr
     progress.say(f"{one.title}: {what}", "good")
 
 
-def _version(writer: Writer, one: Manifest) -> str:
+def _version(writer: ClusterWriter, one: ClusterManifest) -> str:
     """The version that is there, "" where there is none or it may not be read."""
     try:
         return text(writer.read(one), "metadata", "resourceVersion")
@@ -167,12 +177,12 @@ class NotDeleted(RelumeError):
 class Fate:
     """One document: deleted, or kept and why."""
 
-    manifest: Manifest
+    manifest: ClusterManifest
     uid: str
     kept: str = ""
 
 
-def plan_removal(source: Source, writer: Writer) -> list[Fate]:
+def plan_removal(source: Source, writer: ClusterWriter) -> list[Fate]:
     """What would be deleted, first to last. Changes nothing.
 
     What every service may share (DeviceClasses, runtimes, the policy) stays while the cluster has
@@ -192,7 +202,7 @@ def plan_removal(source: Source, writer: Writer) -> list[Fate]:
     return fates
 
 
-def _others(writer: Writer, named: set[tuple[str, str]]) -> list[str]:
+def _others(writer: ClusterWriter, named: set[tuple[str, str]]) -> list[str]:
     """What may share the cluster-wide documents with the services that go."""
     try:
         found = writer.api.list(_SERVICES) or ()
@@ -205,7 +215,7 @@ def _key(found: Json) -> tuple[str, str]:
     return text(found, "metadata", "namespace"), text(found, "metadata", "name")
 
 
-def _why_kept(one: Manifest, found: Json, others: Sequence[str]) -> str:
+def _why_kept(one: ClusterManifest, found: Json, others: Sequence[str]) -> str:
     if not ours(found):
         return "relume did not apply it"
     if one.kind == "Namespace":
@@ -216,7 +226,7 @@ def _why_kept(one: Manifest, found: Json, others: Sequence[str]) -> str:
 
 
 def remove(
-    fates: Sequence[Fate], writer: Writer, progress: Progress, pace: Pace, wait_s: float
+    fates: Sequence[Fate], writer: ClusterWriter, progress: ApplyProgress, pace: Pace, wait_s: float
 ) -> None:
     """Delete what `fates` says, each object after what was applied later is gone.
 
@@ -236,7 +246,7 @@ def remove(
         progress.say(f"{title}: deleted", "good")
 
 
-def _until_gone(fate: Fate, writer: Writer, pace: Pace, wait_s: float) -> None:
+def _until_gone(fate: Fate, writer: ClusterWriter, pace: Pace, wait_s: float) -> None:
     deadline = pace.now() + wait_s
     while True:
         found = writer.read(fate.manifest)

@@ -13,29 +13,20 @@ from pathlib import Path
 from typing import Literal
 
 from relume.base.errors import RelumeError
-from relume.cluster.apply.api import (
-    ClusterApi,
-    Forbidden,
-    Json,
-    condition,
-    objects,
-    part,
-    table,
-    text,
-)
+from relume.base.vocabulary import CLAIM_TEMPLATE, Json
+from relume.cluster.apply.api import ClusterApi, Forbidden, condition, objects, part, table, text
 from relume.cluster.claims.claim_fields import Ask, Claim
 from relume.cluster.claims.documents import Document
 from relume.cluster.claims.explain import Report, explain
 from relume.cluster.claims.presets import IMPLICIT_PREFIX
-from relume.cluster.render.routes import TEMPLATE
 from relume.config.nodes import Node
 
 _NATIVE = ("cpu", "memory", "ephemeral-storage")
-State = Literal["holds", "waits", "without", "unknown"]
+HoldingState = Literal["holds", "waits", "without", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class DeviceNeed:
     """What each pod of a service should have: a claim, or extended resources by name."""
 
     claim: bool = False
@@ -49,7 +40,7 @@ class Need:
 class Holding:
     """What one pod has. `claims` are the names of its ResourceClaims."""
 
-    state: State
+    state: HoldingState
     detail: str
     claims: tuple[str, ...] = ()
 
@@ -59,7 +50,7 @@ def is_explicit(resource: str) -> bool:
     return not resource.startswith(IMPLICIT_PREFIX)
 
 
-def need_of(service: Json) -> Need:
+def need_of(service: Json) -> DeviceNeed:
     """What an InferenceService asks of DRA, or of a device plugin, for each of its pods."""
     predictor = table(service, "spec", "predictor")
     containers = [table(predictor, "model"), *objects(predictor, "containers")]
@@ -73,8 +64,8 @@ def need_of(service: Json) -> Need:
     by_claim = bool(objects(predictor, "resourceClaims")) or any(
         objects(one, "resources", "claims") for one in containers
     )
-    annotated = bool(text(service, "metadata", "annotations", TEMPLATE))
-    return Need(annotated or by_claim, tuple(sorted(asked)))
+    annotated = bool(text(service, "metadata", "annotations", CLAIM_TEMPLATE))
+    return DeviceNeed(annotated or by_claim, tuple(sorted(asked)))
 
 
 def claims_of(pod: Json) -> tuple[str, ...]:
@@ -96,7 +87,7 @@ def is_up(pod: Json) -> bool:
 
 
 def holding(
-    need: Need, pod: Json, claims: Mapping[str, Json], nodes: Mapping[str, Json] | None
+    need: DeviceNeed, pod: Json, claims: Mapping[str, Json], nodes: Mapping[str, Json] | None
 ) -> Holding:
     """What a pod has of what it needs.
 

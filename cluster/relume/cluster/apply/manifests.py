@@ -12,7 +12,8 @@ from pathlib import Path
 import yaml
 
 from relume.base.errors import InvalidInput, RelumeError
-from relume.cluster.apply.api import Answer, ClusterApi, Json, objects, text
+from relume.base.vocabulary import Json
+from relume.cluster.apply.api import ApiAnswer, ClusterApi, objects, text
 from relume.cluster.claims.documents import Document, read
 from relume.cluster.render import Note, Options, Rendering, render
 from relume.cluster.render.draft import LABELS
@@ -40,7 +41,7 @@ SERVICES = _RANKS["InferenceService"]
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class ClusterManifest:
     """One document. `document` knows its lines, where it was read from a file."""
 
     body: Mapping[str, object]
@@ -78,12 +79,12 @@ class Manifest:
 class Source:
     """All documents in the order that works, and the patches that are the administrator's."""
 
-    manifests: tuple[Manifest, ...]
-    patches: tuple[Manifest, ...] = ()
+    manifests: tuple[ClusterManifest, ...]
+    patches: tuple[ClusterManifest, ...] = ()
     notes: tuple[Note, ...] = ()
 
 
-def in_order(manifests: Iterable[Manifest]) -> tuple[Manifest, ...]:
+def in_order(manifests: Iterable[ClusterManifest]) -> tuple[ClusterManifest, ...]:
     """Namespaces, then what others refer to, policies, runtimes, services, events, the rest."""
     return tuple(sorted(manifests, key=lambda one: one.rank))
 
@@ -109,26 +110,26 @@ def read_source(paths: Sequence[Path], options: Options, *, as_is: bool = False)
 
 def _of_rendering(rendering: Rendering) -> Source:
     base = [
-        Manifest(body, file)
+        ClusterManifest(body, file)
         for file, bodies in rendering.documents.items()
         if file.startswith("base/")
         for body in bodies
         if body["kind"] not in _BUILD
     ]
     patches = [
-        Manifest(yaml.safe_load(content), file)
+        ClusterManifest(yaml.safe_load(content), file)
         for file, content in rendering.files.items()
         if file.startswith("cluster/")
     ]
     return Source(in_order(base), tuple(patches), rendering.notes)
 
 
-def _documents(files: Iterable[Path]) -> Iterator[Manifest]:
+def _documents(files: Iterable[Path]) -> Iterator[ClusterManifest]:
     for file in sorted(files):
         for document in read(file):
             if document.kind in _BUILD:
                 continue
-            manifest = Manifest(document.data, f"{file}:{document.line(())}", document)
+            manifest = ClusterManifest(document.data, f"{file}:{document.line(())}", document)
             for name in ("apiVersion", "kind"):
                 if not text(manifest.body, name):
                     raise document.wrong((), f"{name} is missing")
@@ -145,7 +146,7 @@ _IDENTITY_OF_METADATA = {"name", "namespace"}
 
 
 @dataclass(frozen=True, slots=True)
-class Resource:
+class ServedKind:
     """How the API server names a kind in URLs."""
 
     api_version: str
@@ -159,28 +160,30 @@ class Resource:
         return f"{root}{self.api_version}{place}/{self.plural}{'/' + name if name else ''}"
 
 
-class Writer:
+class ClusterWriter:
     """Writes documents to one cluster. Those without a namespace go into `namespace`."""
 
     def __init__(self, api: ClusterApi, namespace: str, *, force: bool = False) -> None:
         self.api = api
         self.namespace = namespace
         self._force = force
-        self._served: dict[str, dict[str, Resource]] = {}
+        self._served: dict[str, dict[str, ServedKind]] = {}
 
-    def resource(self, api_version: str, kind: str) -> Resource | None:
+    def resource(self, api_version: str, kind: str) -> ServedKind | None:
         """How the cluster serves a kind; None where it does not."""
         if api_version not in self._served:
             root = "/apis/" if "/" in api_version else "/api/"
             found = self.api.get(root + api_version)
             self._served[api_version] = {
-                text(one, "kind"): Resource(api_version, text(one, "name"), bool(one["namespaced"]))
+                text(one, "kind"): ServedKind(
+                    api_version, text(one, "name"), bool(one["namespaced"])
+                )
                 for one in objects(found, "resources")
                 if "/" not in text(one, "name")
             }
         return self._served[api_version].get(kind)
 
-    def placed(self, manifest: Manifest) -> Manifest:
+    def placed(self, manifest: ClusterManifest) -> ClusterManifest:
         """The document with its namespace written in; cluster-wide ones have none."""
         found = self.resource(manifest.api_version, manifest.kind)
         if found is None or not found.namespaced or manifest.namespace:
@@ -188,20 +191,20 @@ class Writer:
         metadata = manifest.body.get("metadata")
         named = dict(metadata) if isinstance(metadata, Mapping) else {}
         body = {**manifest.body, "metadata": {**named, "namespace": self.namespace}}
-        return Manifest(body, manifest.file, manifest.document)
+        return ClusterManifest(body, manifest.file, manifest.document)
 
-    def path(self, manifest: Manifest) -> str | None:
+    def path(self, manifest: ClusterManifest) -> str | None:
         """Where the document lives; None where its kind is not served."""
         found = self.resource(manifest.api_version, manifest.kind)
         if found is None:
             return None
         return found.path(manifest.namespace or self.namespace, manifest.name)
 
-    def apply(self, manifest: Manifest, *, dry_run: bool) -> Answer:
+    def apply(self, manifest: ClusterManifest, *, dry_run: bool) -> ApiAnswer:
         """Server-side apply with strict validation. A kind that is not served is a 404."""
         path = self.path(manifest)
         if path is None:
-            return Answer(404, {"message": f"the cluster does not serve {manifest.api_version}"})
+            return ApiAnswer(404, {"message": f"the cluster does not serve {manifest.api_version}"})
         query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
         if self._force:
             query["force"] = "true"
@@ -209,12 +212,12 @@ class Writer:
             query["dryRun"] = "All"
         return self.api.change("PATCH", path, _traceable(manifest.body), _APPLY, **query)
 
-    def read(self, manifest: Manifest) -> Json | None:
+    def read(self, manifest: ClusterManifest) -> Json | None:
         """The object as it is on the cluster."""
         path = self.path(manifest)
         return None if path is None else self.api.get(path)
 
-    def remove(self, manifest: Manifest, uid: str) -> Answer:
+    def remove(self, manifest: ClusterManifest, uid: str) -> ApiAnswer:
         """Delete the object with that uid, and then what it owns."""
         path = self.path(manifest)
         assert path is not None, "it was read from there"
@@ -270,7 +273,7 @@ _MOST = 600  # characters of a server's message
 class Refusal:
     """One document that the server does not take. `field` is "" where the server names none."""
 
-    manifest: Manifest
+    manifest: ClusterManifest
     field: str
     message: str
 
@@ -293,7 +296,9 @@ class NotApplied(RelumeError):
 
     reason = "not-applied"
 
-    def __init__(self, refusals: tuple[Refusal, ...], applied: tuple[Manifest, ...] = ()) -> None:
+    def __init__(
+        self, refusals: tuple[Refusal, ...], applied: tuple[ClusterManifest, ...] = ()
+    ) -> None:
         self.refusals, self.applied = refusals, applied
         lines = "\n  ".join(str(one) for one in refusals)
         done = ", ".join(one.title for one in applied)
@@ -301,7 +306,7 @@ class NotApplied(RelumeError):
         super().__init__(f"refused by the cluster{told}\n  {lines}")
 
 
-def refusal(manifest: Manifest, answer: Answer) -> Refusal:
+def refusal(manifest: ClusterManifest, answer: ApiAnswer) -> Refusal:
     """The refusal that an answer is."""
     message = " ".join(answer.message.split())[:_MOST]
     causes = [text(one, "field") for one in objects(answer.body, "details", "causes")]

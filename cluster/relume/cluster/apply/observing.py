@@ -3,13 +3,19 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from relume.cluster.apply.api import ClusterApi, Forbidden, Json, condition, objects, table, text
+from relume.base.vocabulary import (
+    KNATIVE_EVENTING_V1,
+    KNATIVE_SERVING_V1,
+    KSERVE_V1BETA1,
+    RESOURCE_V1,
+    REVISION_LABEL,
+    SERVICE_LABEL,
+    Json,
+)
+from relume.cluster.apply.api import ClusterApi, Forbidden, condition, objects, table, text
 from relume.cluster.apply.devices import Holding, holding, is_explicit, is_up, need_of
 from relume.cluster.apply.manifests import own_fields
-from relume.cluster.render.routes import REVISION
 
-SERVICE_LABEL = "serving.kserve.io/inferenceservice"
-_DRA = "/apis/resource.k8s.io/v1"
 # How the runtime begins the line that says why it ends.
 _OURS = "relume: "
 
@@ -66,11 +72,11 @@ def observe(api: ClusterApi, namespace: str) -> View:
         path = f"{group}/namespaces/{namespace}/{plural}"
         return _readable(lambda: api.list(path, **query)) or ()
 
-    services = listed("/apis/serving.kserve.io/v1beta1", "inferenceservices")
+    services = listed(f"/apis/{KSERVE_V1BETA1}", "inferenceservices")
     by_name = _by_name(services)
     plugins = [name for one in services for name in need_of(one).resources if is_explicit(name)]
     pods = listed("/api/v1", "pods", labelSelector=SERVICE_LABEL) if services else ()
-    claims = listed(_DRA, "resourceclaims")
+    claims = listed(f"/apis/{RESOURCE_V1}", "resourceclaims")
     nodes: Mapping[str, Json] | None = {}
     if plugins:
         found = _readable(lambda: api.list("/api/v1/nodes"))
@@ -78,11 +84,11 @@ def observe(api: ClusterApi, namespace: str) -> View:
     return View(
         namespace=namespace,
         services=services,
-        revisions=listed("/apis/serving.knative.dev/v1", "revisions", labelSelector=SERVICE_LABEL),
+        revisions=listed(f"/apis/{KNATIVE_SERVING_V1}", "revisions", labelSelector=SERVICE_LABEL),
         pods=[_pod(api, pod, by_name, _by_name(claims), nodes) for pod in pods],
         claims=claims,
-        brokers=listed("/apis/eventing.knative.dev/v1", "brokers"),
-        triggers=listed("/apis/eventing.knative.dev/v1", "triggers"),
+        brokers=listed(f"/apis/{KNATIVE_EVENTING_V1}", "brokers"),
+        triggers=listed(f"/apis/{KNATIVE_EVENTING_V1}", "triggers"),
     )
 
 
@@ -128,7 +134,7 @@ def _changed(service: Json) -> str:
 
 def _may_be_newest(pod: Json, service: Json) -> bool:
     """Whether the pod is of the newest revision, as far as KServe has said which that is."""
-    own = text(pod, "metadata", "labels", REVISION)
+    own = text(pod, "metadata", "labels", REVISION_LABEL)
     newest = text(service, "status", "components", "predictor", "latestCreatedRevision")
     return own != "" and newest in ("", own)
 

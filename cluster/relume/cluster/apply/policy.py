@@ -7,10 +7,11 @@ learn of a policy each by itself: several answers in a row must show it.
 """
 
 from relume.base.errors import RelumeError
-from relume.cluster.apply.api import ClusterApi, Json, objects, text
-from relume.cluster.apply.manifests import Manifest
-from relume.cluster.apply.waiting import Pace, Progress
-from relume.cluster.render.routes import CLAIM, REVISION, TEMPLATE
+from relume.base.vocabulary import CLAIM_TEMPLATE, REVISION_LABEL, Json
+from relume.cluster.apply.api import ClusterApi, objects, text
+from relume.cluster.apply.manifests import ClusterManifest
+from relume.cluster.apply.waiting import ApplyProgress, Pace
+from relume.cluster.render.routes import CLAIM
 from relume.cluster.render.runtimes import CONTAINER
 
 _IN_A_ROW = 3
@@ -26,19 +27,21 @@ class PolicyNotInForce(RelumeError):
 
 
 def wait_for_policy(
-    api: ClusterApi, services: list[Manifest], progress: Progress, pace: Pace
+    api: ClusterApi, services: list[ClusterManifest], progress: ApplyProgress, pace: Pace
 ) -> None:
     """Wait until the policy acts for every service that relies on it.
 
     Raises PolicyNotInForce after two minutes, or where the cluster refuses such a pod.
     """
     for service in services:
-        template = text(service.body, "metadata", "annotations", TEMPLATE)
+        template = text(service.body, "metadata", "annotations", CLAIM_TEMPLATE)
         if template:
             _wait(api, service.namespace, template, progress, pace)
 
 
-def _wait(api: ClusterApi, namespace: str, template: str, progress: Progress, pace: Pace) -> None:
+def _wait(
+    api: ClusterApi, namespace: str, template: str, progress: ApplyProgress, pace: Pace
+) -> None:
     started = pace.now()
     row = asked = 0
     progress.now(f"waiting until the admission policy acts in {namespace}")
@@ -90,8 +93,8 @@ def probe(namespace: str, template: str) -> Json:
         "metadata": {
             "name": "relume-policy-probe",
             "namespace": namespace,
-            "labels": {REVISION: "relume-policy-probe"},
-            "annotations": {TEMPLATE: template},
+            "labels": {REVISION_LABEL: "relume-policy-probe"},
+            "annotations": {CLAIM_TEMPLATE: template},
         },
         "spec": {
             "automountServiceAccountToken": False,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from relume.base.errors import RelumeError
 from relume.cluster.apply.api import ClusterApi, Forbidden, part, table, text
-from relume.cluster.apply.manifests import Manifest
+from relume.cluster.apply.manifests import ClusterManifest
 
 _GRACE = ("spec", "template", "spec", "terminationGracePeriodSeconds")
 
@@ -31,7 +31,7 @@ class SettingsMissing(RelumeError):
 
 
 def missing_settings(
-    api: ClusterApi, patches: Sequence[Manifest]
+    api: ClusterApi, patches: Sequence[ClusterManifest]
 ) -> tuple[list[Missing], list[str]]:
     """What is missing, and the names of what may not be read."""
     missing: list[Missing] = []
@@ -44,7 +44,7 @@ def missing_settings(
     return missing, unread
 
 
-def _compare(api: ClusterApi, patch: Manifest) -> Iterator[Missing]:
+def _compare(api: ClusterApi, patch: ClusterManifest) -> Iterator[Missing]:
     kind, name, namespace = patch.kind, patch.name, patch.namespace
     if kind == "ConfigMap":
         found = api.get(f"/api/v1/namespaces/{namespace}/configmaps/{name}")
@@ -71,7 +71,7 @@ def _enough(has: object, wanted: object) -> bool:
     return here == least
 
 
-def _command(patch: Manifest, body: dict[str, object]) -> str:
+def _command(patch: ClusterManifest, body: dict[str, object]) -> str:
     kind = patch.kind.lower()
     words = ["kubectl", "patch", kind, patch.name, "-n", patch.namespace]
     return shlex.join([*words, "--type", "merge", "-p", json.dumps(body)])

@@ -16,7 +16,7 @@ from relume.cluster.apply.api import (
     text,
 )
 from relume.cluster.apply.devices import NotExplained, explain_pod, is_about_devices, need_of
-from relume.cluster.apply.manifests import Manifest
+from relume.cluster.apply.manifests import ClusterManifest
 from relume.cluster.apply.observing import PodView, View, observe
 from relume.cluster.claims.explain import Report
 
@@ -32,7 +32,7 @@ class Pace:
 Tone = Literal["", "good", "bad", "worth a look"]
 
 
-class Progress(Protocol):
+class ApplyProgress(Protocol):
     """Shows how far it is. `now` is what is waited for, the others are said once."""
 
     def now(self, doing: str) -> None:
@@ -70,8 +70,8 @@ class Waiting:
     """Polls the namespaces of `manifests`; says every change once."""
 
     api: ClusterApi
-    manifests: Sequence[Manifest]
-    progress: Progress
+    manifests: Sequence[ClusterManifest]
+    progress: ApplyProgress
     pace: Pace = field(default_factory=Pace)
     _started: float = 0.0
     _said: dict[str, str] = field(default_factory=dict)
@@ -99,7 +99,7 @@ class Waiting:
             self.progress.now("waiting for " + ", ".join(one.split(":")[0] for one in open_))
             self.pace.sleep(_EVERY_S)
 
-    def _look(self, wanted: Sequence[Manifest]) -> Iterator[str]:
+    def _look(self, wanted: Sequence[ClusterManifest]) -> Iterator[str]:
         """What is not ready yet, and why."""
         for namespace in sorted({one.namespace for one in wanted}):
             view = observe(self.api, namespace)

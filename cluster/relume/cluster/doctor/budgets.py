@@ -13,8 +13,8 @@ from relume.cluster.admission.judge import child, content, number
 from relume.cluster.admission.scales import autoscaling
 from relume.cluster.doctor.deliveries import TriggerDelivery, class_of, delivery_of, nats_batch
 from relume.cluster.doctor.graph import (
-    Model,
-    Numbered,
+    ModelService,
+    NumberedDocuments,
     key,
     models,
     named,
@@ -30,7 +30,7 @@ _WINDOW_S = 60.0
 Found = Iterator[tuple[int, Finding]]
 
 
-def judge_budgets(documents: Numbered, cluster: Cluster, cold_start_s: float) -> Found:
+def judge_budgets(documents: NumberedDocuments, cluster: Cluster, cold_start_s: float) -> Found:
     """What does not go together, with the number of the document that should change."""
     known = models(documents)
     for model in known.values():
@@ -45,7 +45,7 @@ def judge_budgets(documents: Numbered, cluster: Cluster, cold_start_s: float) ->
             yield number_, finding
 
 
-def _of_model(model: Model, cluster: Cluster, cold_start_s: float) -> Iterator[Finding]:
+def _of_model(model: ModelService, cluster: Cluster, cold_start_s: float) -> Iterator[Finding]:
     if not model.knative:
         return
     default = cluster.number("revision-timeout-seconds")
@@ -70,7 +70,7 @@ def _of_model(model: Model, cluster: Cluster, cold_start_s: float) -> Iterator[F
 
 
 def _first_byte(
-    model: Model, timeout: float, cluster: Cluster, cold_start_s: float
+    model: ModelService, timeout: float, cluster: Cluster, cold_start_s: float
 ) -> Iterator[Finding]:
     start = model.spec.get("responseStartTimeoutSeconds")
     default = cluster.number("revision-response-start-timeout-seconds")
@@ -89,7 +89,7 @@ def _first_byte(
         yield at(idle, "idle-timeout", message)
 
 
-def _progress(model: Model, cold_start_s: float) -> Iterator[Finding]:
+def _progress(model: ModelService, cold_start_s: float) -> Iterator[Finding]:
     node = model.annotations.get(PROGRESS_DEADLINE)
     deadline = _go(node, _PROGRESS_DEADLINE_S)
     if deadline <= cold_start_s:
@@ -108,7 +108,7 @@ def _go(node: Node | None, default: float) -> float:
 def _of_trigger(
     trigger: Table,
     broker: Table | None,
-    model: Model | None,
+    model: ModelService | None,
     cluster: Cluster,
     cold_start_s: float,
 ) -> Iterator[Finding]:

@@ -16,7 +16,14 @@ from relume.cluster.admission.kserve import containers_of
 from relume.cluster.admission.kserve_workers import GPU_TYPES
 from relume.cluster.admission.scales import autoscaling
 from relume.cluster.claims.presets import IMPLICIT_PREFIX, find
-from relume.cluster.doctor.graph import Model, Numbered, model_formats, model_of, models, named
+from relume.cluster.doctor.graph import (
+    ModelService,
+    NumberedDocuments,
+    model_formats,
+    model_of,
+    models,
+    named,
+)
 from relume.cluster.findings import Finding, at
 from relume.config.nodes import Node
 
@@ -53,7 +60,7 @@ _PARTITION = re.compile(r"nvidia\.com/mig-.+")
 _KINDS = ("DeviceClass", "ResourceClaim", "ResourceClaimTemplate", "ResourceSlice")
 
 
-def judge_devices(documents: Numbered, cluster: Cluster) -> Iterator[tuple[int, Finding]]:
+def judge_devices(documents: NumberedDocuments, cluster: Cluster) -> Iterator[tuple[int, Finding]]:
     """What is said of devices, classes, claims and runtimes across documents."""
     classes = {name for _, _, name in named(documents, "DeviceClass")} | cluster.classes
     formats = model_formats(documents) | _SHIPPED_FORMATS
@@ -76,7 +83,7 @@ def judge_devices(documents: Numbered, cluster: Cluster) -> Iterator[tuple[int, 
         yield from _lints(documents)
 
 
-def _rollout(model: Model, classes: set[str], cluster: Cluster) -> Iterator[Finding]:
+def _rollout(model: ModelService, classes: set[str], cluster: Cluster) -> Iterator[Finding]:
     asked = list(model.devices)
     for name, node in asked:
         implied = name.removeprefix(IMPLICIT_PREFIX)
@@ -96,13 +103,13 @@ def _rollout(model: Model, classes: set[str], cluster: Cluster) -> Iterator[Find
     yield from _image(model, name, node)
 
 
-def _begins_at_zero(model: Model, cluster: Cluster) -> bool:
+def _begins_at_zero(model: ModelService, cluster: Cluster) -> bool:
     """Whether a new Revision is ready without a pod; KServe drops the annotation otherwise."""
     initial = content(autoscaling(model.annotations, "initial-scale"))
     return initial == "0" and cluster.switch("allow-zero-initial-scale")
 
 
-def _image(model: Model, name: str, node: Node) -> Iterator[Finding]:
+def _image(model: ModelService, name: str, node: Node) -> Iterator[Finding]:
     """KServe's own runtimes choose their image by the resource's name."""
     chosen = content(child(model_of(model.spec), "runtime"))
     listed = content(model.annotations.get(GPU_TYPES))
@@ -111,7 +118,7 @@ def _image(model: Model, name: str, node: Node) -> Iterator[Finding]:
         yield at(node, "wrong-image", message)
 
 
-def _runtime(model: Model, formats: set[str]) -> Iterator[Finding]:
+def _runtime(model: ModelService, formats: set[str]) -> Iterator[Finding]:
     table = model_of(model.spec) if model.kserve else None
     node = child(table, "modelFormat", "name")
     if table is None or "runtime" in fields(table):
@@ -142,7 +149,7 @@ def _no_class(name: str, node: Node) -> Finding:
     return at(node, "no-device-class", f"the DeviceClass {name} is not among these documents")
 
 
-def _parallel(model: Model) -> Iterator[Finding]:
+def _parallel(model: ModelService) -> Iterator[Finding]:
     asked = [(name, node, _count(node)) for name, node in model.devices]
     devices = sum(count for _, _, count in asked)
     for name, node, _ in asked:
@@ -193,7 +200,7 @@ def _is_partition(name: str) -> bool:
     return _PARTITION.fullmatch(name) is not None or (preset is not None and preset.partition)
 
 
-def _lints(documents: Numbered) -> Iterator[tuple[int, Finding]]:
+def _lints(documents: NumberedDocuments) -> Iterator[tuple[int, Finding]]:
     """What is likely a mistake in classes, claims and slices, and in the names in `limits`."""
     # It brings an evaluator of CEL, which takes a tenth of a second to load.
     from relume.cluster.claims.lints import lint_nodes

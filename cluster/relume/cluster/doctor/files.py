@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from relume.base.errors import InvalidInput, InvalidManifest
+from relume.base.vocabulary import EVENTING_NAMESPACE, SERVING_NAMESPACE
 from relume.cluster.admission import Cluster
 from relume.cluster.admission.cluster import settings_of
 from relume.cluster.admission.judge import child, content
@@ -86,7 +87,7 @@ def _finding(error: InvalidManifest, reason: str) -> Finding:
     return Finding(reason, error.field, message, fix, error.file, error.line)
 
 
-_NAMESPACES = ("knative-serving", "knative-eventing", "kserve")
+_NAMESPACES = (SERVING_NAMESPACE, EVENTING_NAMESPACE, "kserve")
 _MAPS = ("config-features", "config-defaults", "config-autoscaler")
 
 

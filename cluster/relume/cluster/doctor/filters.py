@@ -11,7 +11,7 @@ from relume.cesql.parser import ParseError, parse
 from relume.cesql.tree import Expression, Logic, inside
 from relume.cloudevents.event import SPECVERSION, CloudEvent
 from relume.cluster.admission.judge import child, content, entries, fields
-from relume.cluster.doctor.graph import Numbered, named, subscriber
+from relume.cluster.doctor.graph import NumberedDocuments, named, subscriber
 from relume.cluster.findings import Finding, at
 from relume.config import All, Any_, Destination, Exact, Filter, Not, Prefix, Suffix, Trigger
 from relume.config.nodes import Node, Table
@@ -27,7 +27,7 @@ _TESTS: Mapping[str, type[Exact | Prefix | Suffix]] = {
 _ALWAYS, _NEVER = All(()), Any_(())
 
 
-def judge_filters(documents: Numbered) -> Iterator[tuple[int, Finding]]:
+def judge_filters(documents: NumberedDocuments) -> Iterator[tuple[int, Finding]]:
     """Triggers that take replies of what they send to, and CESQL in which brackets matter."""
     for number, trigger in named(documents, "Trigger").values():
         spec = child(trigger, "spec")

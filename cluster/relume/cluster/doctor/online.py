@@ -11,23 +11,31 @@ from pathlib import Path
 
 import yaml
 
+from relume.base.vocabulary import (
+    BROKER_CLASS,
+    EVENTING_NAMESPACE,
+    KNATIVE_EVENTING_V1,
+    KNATIVE_SERVING_V1,
+    KSERVE_V1BETA1,
+    RESOURCE_V1,
+    SERVING_NAMESPACE,
+    Json,
+)
 from relume.cluster.admission import Cluster
 from relume.cluster.admission.judge import child, content, fields
-from relume.cluster.apply.api import ClusterApi, Forbidden, Json, objects, part
+from relume.cluster.apply.api import ClusterApi, Forbidden, objects, part
 from relume.cluster.apply.devices import classes_of
 from relume.cluster.doctor.files import read_files
-from relume.cluster.doctor.graph import DEFAULT_NAMESPACE
 from relume.cluster.findings import Finding
 from relume.cluster.reasons import REASONS
 from relume.cluster.schemas import schema
-from relume.config.broker_classes import BROKER_CLASS
+from relume.config.metadata import DEFAULT_NAMESPACE
 
-SERVING, EVENTING = "knative-serving", "knative-eventing"
 DRA_SINCE, ROUTES_SINCE = (1, 34), (1, 36)
 _APIS = {
-    "serving.knative.dev/v1": "Knative Serving",
-    "eventing.knative.dev/v1": "Knative Eventing",
-    "serving.kserve.io/v1beta1": "KServe",
+    KNATIVE_SERVING_V1: "Knative Serving",
+    KNATIVE_EVENTING_V1: "Knative Eventing",
+    KSERVE_V1BETA1: "KServe",
 }
 # What a model on a GPU usually asks for.
 _FLAGS = ("tolerations", "nodeselector", "affinity", "persistent-volume-claim", "init-containers")
@@ -39,7 +47,7 @@ _CONTROLLERS = {
     "RabbitMQBroker": "rabbitmq-broker-controller",
     "NatsJetStreamBroker": "jetstream",
 }
-Need = tuple[str, str, str]  # group, resource, namespace
+AccessNeed = tuple[str, str, str]  # group, resource, namespace
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +60,7 @@ class ClusterReport:
 
 
 def examine_cluster(
-    api: ClusterApi, *, needs: Sequence[Need] = (), broker_classes: Sequence[str] = ()
+    api: ClusterApi, *, needs: Sequence[AccessNeed] = (), broker_classes: Sequence[str] = ()
 ) -> ClusterReport:
     """Examine a cluster. `needs`: what will be applied; `broker_classes`: those of the manifests.
 
@@ -120,10 +128,10 @@ def _check_apis(served: set[str]) -> Iterator[Finding]:
     for group, name in _APIS.items():
         if group not in served:
             yield _say("not-installed", group, f"{name} is not there", f"Install {name}.")
-    if "resource.k8s.io/v1" not in served:
+    if RESOURCE_V1 not in served:
         older = sorted(one for one in served if one.startswith("resource.k8s.io/"))
         has = f"; it serves {', '.join(older)}" if older else ""
-        yield _say("no-dra", "resource.k8s.io/v1", f"the API of DRA is not served{has}")
+        yield _say("no-dra", RESOURCE_V1, f"the API of DRA is not served{has}")
 
 
 def _data(api: ClusterApi, namespace: str, name: str) -> Mapping[str, str]:
@@ -133,8 +141,8 @@ def _data(api: ClusterApi, namespace: str, name: str) -> Mapping[str, str]:
 
 def _check_settings(api: ClusterApi, settings: dict[str, str]) -> Iterator[Finding]:
     for name in ("config-features", "config-defaults", "config-autoscaler"):
-        settings |= _data(api, SERVING, name)
-    settings |= _data(api, EVENTING, "config-features")
+        settings |= _data(api, SERVING_NAMESPACE, name)
+    settings |= _data(api, EVENTING_NAMESPACE, "config-features")
     settings.pop("_example", None)
     cluster = Cluster(settings)
     for flag in _FLAGS:
@@ -149,16 +157,16 @@ def _check_settings(api: ClusterApi, settings: dict[str, str]) -> Iterator[Findi
     most = cluster.number("max-revision-timeout-seconds")
     message = f"config-defaults: a request lasts at most {most} s"
     yield _say("cluster-fact", "max-revision-timeout-seconds", message)
-    deployment = _data(api, SERVING, "config-deployment")
+    deployment = _data(api, SERVING_NAMESPACE, "config-deployment")
     if deployment.get("pod-is-always-schedulable", "false").lower() != "true":
         message = "config-deployment: pod-is-always-schedulable is false"
         yield _say("not-schedulable", "pod-is-always-schedulable", message)
 
 
 def _check_devices(api: ClusterApi, served: set[str]) -> Iterator[Finding]:
-    if "resource.k8s.io/v1" not in served:
+    if RESOURCE_V1 not in served:
         return
-    slices = api.list("/apis/resource.k8s.io/v1/resourceslices") or ()
+    slices = api.list(f"/apis/{RESOURCE_V1}/resourceslices") or ()
     drivers: dict[str, int] = {}
     nodes: dict[str, set[str]] = {}
     for one in _newest(slices):
@@ -192,7 +200,7 @@ def _generation(one: Json) -> int:
 def _check_plugins(api: ClusterApi, drivers: Mapping[str, set[str]]) -> Iterator[Finding]:
     """One resource name on one node both from a device plugin and through a DeviceClass."""
     names: dict[str, Json] = {}
-    for one in api.list("/apis/resource.k8s.io/v1/deviceclasses") or ():
+    for one in api.list(f"/apis/{RESOURCE_V1}/deviceclasses") or ():
         name = part(one, "spec", "extendedResourceName")
         if isinstance(name, str):
             names[name] = one
@@ -214,16 +222,16 @@ def _check_plugins(api: ClusterApi, drivers: Mapping[str, set[str]]) -> Iterator
 
 
 def _check_brokers(api: ClusterApi, served: set[str], classes: Sequence[str]) -> Iterator[Finding]:
-    if "eventing.knative.dev/v1" not in served:
+    if KNATIVE_EVENTING_V1 not in served:
         return
-    default = _default_class(_data(api, EVENTING, "config-br-defaults"))
+    default = _default_class(_data(api, EVENTING_NAMESPACE, "config-br-defaults"))
     yield _say("cluster-fact", "config-br-defaults", f"the default broker class is {default}")
-    deployments = api.list(f"/apis/apps/v1/namespaces/{EVENTING}/deployments") or ()
+    deployments = api.list(f"/apis/apps/v1/namespaces/{EVENTING_NAMESPACE}/deployments") or ()
     running = [str(part(one, "metadata", "name")) for one in deployments]
     for wanted in dict.fromkeys(name or default for name in (*classes, default)):
         controller = _CONTROLLERS.get(wanted)
         if controller is None or not any(controller in name for name in running):
-            message = f"nothing in {EVENTING} answers for Brokers of class {wanted}"
+            message = f"nothing in {EVENTING_NAMESPACE} answers for Brokers of class {wanted}"
             yield _say("no-broker-class", wanted, message)
 
 
@@ -236,7 +244,7 @@ def _default_class(data: Mapping[str, str]) -> str:
     return chosen if isinstance(chosen, str) else "MTChannelBasedBroker"
 
 
-def _check_permissions(api: ClusterApi, needs: Sequence[Need]) -> Iterator[Finding]:
+def _check_permissions(api: ClusterApi, needs: Sequence[AccessNeed]) -> Iterator[Finding]:
     for group, resource, namespace in dict.fromkeys(needs):
         missing = [
             verb
@@ -250,9 +258,9 @@ def _check_permissions(api: ClusterApi, needs: Sequence[Need]) -> Iterator[Findi
             yield _say("not-permitted", name, message)
 
 
-def needs_of(files: Sequence[Path]) -> tuple[list[Need], list[str]]:
+def needs_of(files: Sequence[Path]) -> tuple[list[AccessNeed], list[str]]:
     """The resources that will be written, and the classes of the Brokers ("" is the default)."""
-    needs: list[Need] = []
+    needs: list[AccessNeed] = []
     classes: list[str] = []
     for one in read_files(files) if files else ():
         known = schema(one.api_version, one.kind)

@@ -9,14 +9,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from relume.base.vocabulary import COLD_START_BUDGET
 from relume.cluster.render.options import LONGEST_COLD_START_S
-from relume.cluster.render.originals import Original
+from relume.cluster.render.originals import ANNOTATIONS, Original
 from relume.config.durations import go_duration
 from relume.config.nodes import Node
 from relume.config.services import InferenceService
 
-#: A Go duration that wins over --cold-start-budget for one service.
-ANNOTATION = "relume.dev/cold-start-budget"
 SHIPPED_MAX_TIMEOUT_S = 600  # Knative's max-revision-timeout-seconds, and the activator's grace
 _BROKER_WAITS_LONGER_S = 10
 _PROGRESS_MARGIN_S = 60  # between the last moment to become ready and giving up
@@ -51,7 +50,7 @@ class Budget:
 
 def budget_of(service: InferenceService, original: Original, cold_start_s: int) -> Budget:
     """The budget of one service; raises InvalidManifest for an annotation that is no duration."""
-    node = original.node("metadata", "annotations", ANNOTATION)
+    node = original.node(*ANNOTATIONS, COLD_START_BUDGET)
     return Budget(
         cold_start_s=cold_start_s if node is None else _annotated(node),
         answer_s=int(service.timeout_s),

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from relume.base.errors import InvalidInput
+from relume.base.vocabulary import KSERVE_V1ALPHA1
 from relume.cluster.render import rules
 from relume.cluster.render.budget import budget_of
-from relume.cluster.render.draft import Book, Draft, Json, Rendering
+from relume.cluster.render.draft import Book, Draft, JsonValue, Rendering
 from relume.cluster.render.eventing import (
     Subscriber,
     add_addressable,
@@ -25,7 +26,7 @@ from relume.config.loader import load_plan
 from relume.config.plan import Plan
 
 _KUSTOMIZE = "kustomize.config.k8s.io"
-Key = tuple[str, str, str]  # kind, namespace, name
+ResourceKey = tuple[str, str, str]  # kind, namespace, name
 
 
 def compose(paths: Sequence[Path], options: Options) -> Rendering:
@@ -52,7 +53,7 @@ def compose(paths: Sequence[Path], options: Options) -> Rendering:
     )
 
 
-def _services(plan: Plan, known: dict[Key, Original], options: Options, book: Book) -> None:
+def _services(plan: Plan, known: dict[ResourceKey, Original], options: Options, book: Book) -> None:
     used: dict[str, Runtime] = {}
     for service in plan.services:
         original = known["InferenceService", service.namespace, service.name]
@@ -71,7 +72,7 @@ def _add_runtime(runtime: Runtime, options: Options, book: Book) -> None:
     made = runtime.manifest(image)
     draft = book.begin(
         f"{BASE}/runtimes.yaml",
-        "serving.kserve.io/v1alpha1",
+        KSERVE_V1ALPHA1,
         "ClusterServingRuntime",
         runtime.name,
         rules.RUNTIME,
@@ -88,7 +89,7 @@ def _add_runtime(runtime: Runtime, options: Options, book: Book) -> None:
         )
 
 
-def _eventing(plan: Plan, known: dict[Key, Original], options: Options, book: Book) -> None:
+def _eventing(plan: Plan, known: dict[ResourceKey, Original], options: Options, book: Book) -> None:
     brokers = {(broker.namespace, broker.name): broker for broker in plan.brokers}
     for broker in plan.brokers:
         render_broker(broker, known["Broker", broker.namespace, broker.name], options.broker, book)
@@ -111,7 +112,7 @@ def _eventing(plan: Plan, known: dict[Key, Original], options: Options, book: Bo
 
 
 def _subscriber(
-    trigger: Trigger, plan: Plan, known: dict[Key, Original], options: Options
+    trigger: Trigger, plan: Plan, known: dict[ResourceKey, Original], options: Options
 ) -> Subscriber | None:
     ref = trigger.subscriber.ref
     if ref is None or ref.kind != "InferenceService":
@@ -123,8 +124,8 @@ def _subscriber(
     return None
 
 
-def _documents(drafts: Iterable[Draft]) -> dict[str, list[dict[str, Json]]]:
-    documents: dict[str, list[dict[str, Json]]] = {}
+def _documents(drafts: Iterable[Draft]) -> dict[str, list[dict[str, JsonValue]]]:
+    documents: dict[str, list[dict[str, JsonValue]]] = {}
     for draft in drafts:
         documents.setdefault(draft.file, []).append(draft.body)
     return documents
@@ -132,8 +133,8 @@ def _documents(drafts: Iterable[Draft]) -> dict[str, list[dict[str, Json]]]:
 
 def _kustomization(
     folder: str, kind: str, documents: Iterable[str], book: Book
-) -> dict[str, list[dict[str, Json]]]:
-    names: list[Json] = [
+) -> dict[str, list[dict[str, JsonValue]]]:
+    names: list[JsonValue] = [
         file.removeprefix(f"{folder}/")
         for file in sorted(documents)
         if file.startswith(f"{folder}/")
@@ -141,7 +142,7 @@ def _kustomization(
     if not names:
         return {}
     version = f"{_KUSTOMIZE}/{'v1beta1' if kind == 'Kustomization' else 'v1alpha1'}"
-    body: dict[str, Json] = {"apiVersion": version, "kind": kind}
+    body: dict[str, JsonValue] = {"apiVersion": version, "kind": kind}
     draft = Draft(f"{folder}/kustomization.yaml", body, book.decisions)
     draft.set(("resources",), names, rules.KUSTOMIZE)
     return {draft.file: [body]}

@@ -10,22 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
 
-from relume.cluster.render.rules import CLUSTER_SETTING, NOT_YOURS, Rule
+from relume.base.vocabulary import SERVING_NAMESPACE
+from relume.cluster.render.rules import CLUSTER_SETTING, NOT_YOURS, RenderRule
 from relume.config.metadata import METADATA
 from relume.config.nodes import Node
 
-Json = Union[None, bool, int, float, str, "list[Json]", "dict[str, Json]"]
-Key = str | int
+JsonValue = Union[None, bool, int, float, str, "list[JsonValue]", "dict[str, JsonValue]"]
+PathStep = str | int
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class FieldDecision:
     """`path` is written as Kubernetes writes it, "" for a whole document; None is a removed one."""
 
     file: str
     document: str
     path: str
-    value: Json
+    value: JsonValue
     rule: str
     reason: str
 
@@ -37,7 +38,9 @@ class Draft:
     `set`, `put` or `remove` and names its rule.
     """
 
-    def __init__(self, file: str, body: dict[str, Json], decisions: list[Decision]) -> None:
+    def __init__(
+        self, file: str, body: dict[str, JsonValue], decisions: list[FieldDecision]
+    ) -> None:
         self.file = file
         self.body = body
         self._decisions = decisions
@@ -50,9 +53,9 @@ class Draft:
         names = [str(named[key]) for key in ("namespace", "name") if named.get(key)]
         return "/".join([str(self.body.get("kind", "")), *names])
 
-    def get(self, *path: Key) -> Json:
+    def get(self, *path: PathStep) -> JsonValue:
         """The value at `path`, None where there is none."""
-        here: Json = self.body
+        here: JsonValue = self.body
         for key in path:
             if isinstance(here, dict) and isinstance(key, str):
                 here = here.get(key)
@@ -62,12 +65,20 @@ class Draft:
                 return None
         return here
 
-    def set(self, path: Sequence[Key], value: Json, rule: Rule, reason: str = "") -> None:
+    def set(
+        self, path: Sequence[PathStep], value: JsonValue, rule: RenderRule, reason: str = ""
+    ) -> None:
         """Put `value` at `path`, making the tables on the way; a list on the way must be there."""
         self._store(path, deepcopy(value))
         self._record(path, value, rule, reason)
 
-    def put(self, path: Sequence[Key], item: dict[str, Json], rule: Rule, reason: str = "") -> None:
+    def put(
+        self,
+        path: Sequence[PathStep],
+        item: dict[str, JsonValue],
+        rule: RenderRule,
+        reason: str = "",
+    ) -> None:
         """Append an item with a `name` to the list at `path`; one of that name stays the user's."""
         found = self.get(*path)
         items = found if isinstance(found, list) else []
@@ -78,7 +89,7 @@ class Draft:
         items.append(deepcopy(item))
         self._record([*path, len(items) - 1], item, rule, reason)
 
-    def remove(self, path: Sequence[Key], rule: Rule, reason: str = "") -> None:
+    def remove(self, path: Sequence[PathStep], rule: RenderRule, reason: str = "") -> None:
         """Take the field at `path` away, and the tables that it leaves empty."""
         here = self.get(*path[:-1])
         last = path[-1]
@@ -89,8 +100,8 @@ class Draft:
         if not here and len(path) > 1:
             self.remove(path[:-1], rule, reason)
 
-    def _store(self, path: Sequence[Key], value: Json) -> None:
-        here: Json = self.body
+    def _store(self, path: Sequence[PathStep], value: JsonValue) -> None:
+        here: JsonValue = self.body
         for key in path[:-1]:
             if isinstance(here, dict) and isinstance(key, str):
                 if here.get(key) is None:
@@ -107,9 +118,11 @@ class Draft:
             case _:
                 raise TypeError(f"{spell(path)} is not a field of {self.label}")
 
-    def _record(self, path: Sequence[Key], value: Json, rule: Rule, reason: str) -> None:
+    def _record(
+        self, path: Sequence[PathStep], value: JsonValue, rule: RenderRule, reason: str
+    ) -> None:
         self._decisions.append(
-            Decision(
+            FieldDecision(
                 self.file,
                 self.label,
                 spell(path),
@@ -120,7 +133,7 @@ class Draft:
         )
 
 
-def spell(path: Sequence[Key]) -> str:
+def spell(path: Sequence[PathStep]) -> str:
     """A path as Kubernetes writes it: `spec.filters[0].exact`."""
     text = ""
     for key in path:
@@ -146,14 +159,13 @@ class Note:
 class Rendering:
     """`documents` by file, relative to the folder; `files` is their text, in the same order."""
 
-    documents: Mapping[str, tuple[dict[str, Json], ...]]
+    documents: Mapping[str, tuple[dict[str, JsonValue], ...]]
     files: Mapping[str, str]
     notes: tuple[Note, ...]
-    decisions: tuple[Decision, ...]
+    decisions: tuple[FieldDecision, ...]
 
 
-SERVING = "knative-serving"
-LABELS: dict[str, Json] = {"app.kubernetes.io/managed-by": "relume"}
+LABELS: dict[str, JsonValue] = {"app.kubernetes.io/managed-by": "relume"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +183,12 @@ class Book:
     """Drafts by file, notes, and the settings that the cluster needs."""
 
     def __init__(self) -> None:
-        self.decisions: list[Decision] = []
+        self.decisions: list[FieldDecision] = []
         self.drafts: list[Draft] = []
         self.notes: list[Note] = []
         self._settings: dict[tuple[str, str, str], Setting] = {}
 
-    def adopt(self, file: str, body: dict[str, Json]) -> Draft:
+    def adopt(self, file: str, body: dict[str, JsonValue]) -> Draft:
         """A draft that begins as the user's own document, without what a cluster wrote into it."""
         draft = Draft(file, body, self.decisions)
         draft.remove(("status",), NOT_YOURS)
@@ -186,11 +198,18 @@ class Book:
         return draft
 
     def begin(
-        self, file: str, api_version: str, kind: str, name: str, rule: Rule, *, namespace: str = ""
+        self,
+        file: str,
+        api_version: str,
+        kind: str,
+        name: str,
+        rule: RenderRule,
+        *,
+        namespace: str = "",
     ) -> Draft:
         """A draft of our own, with its head."""
         draft = Draft(file, {"apiVersion": api_version, "kind": kind}, self.decisions)
-        metadata: dict[str, Json] = {"name": name}
+        metadata: dict[str, JsonValue] = {"name": name}
         if namespace:
             metadata["namespace"] = namespace
         metadata["labels"] = dict(LABELS)
@@ -233,11 +252,11 @@ class Book:
         if longest_s is not None:
             path = "spec.template.spec.terminationGracePeriodSeconds"
             why = "a stopping activator finishes the requests that it holds"
-            self._decide(f"Deployment/{SERVING}/activator", path, longest_s, why)
+            self._decide(f"Deployment/{SERVING_NAMESPACE}/activator", path, longest_s, why)
 
-    def _decide(self, document: str, path: str, value: Json, why: str) -> None:
+    def _decide(self, document: str, path: str, value: JsonValue, why: str) -> None:
         name = CLUSTER_SETTING.name
-        self.decisions.append(Decision("cluster", document, path, value, name, why))
+        self.decisions.append(FieldDecision("cluster", document, path, value, name, why))
 
     @property
     def settings(self) -> tuple[Setting, ...]:

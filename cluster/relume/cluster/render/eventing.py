@@ -10,23 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from relume.cluster.render import rules
-from relume.cluster.render.budget import Budget, backoff_s
-from relume.cluster.render.draft import Book, Draft, Json, Setting
-from relume.cluster.render.options import BROKERS, BrokerClass
-from relume.cluster.render.originals import BASE, Original
-from relume.config.broker_classes import (
+from relume.base.vocabulary import (
     BROKER_CLASS,
     DELIVERY_ORDER,
+    EVENTING_NAMESPACE,
     NATS_CONFIG,
     PARALLELISM,
-    PROFILES,
 )
+from relume.cluster.render import rules
+from relume.cluster.render.budget import Budget, backoff_s
+from relume.cluster.render.draft import Book, Draft, JsonValue, Setting
+from relume.cluster.render.options import BROKERS, BrokerClass
+from relume.cluster.render.originals import ANNOTATIONS, BASE, Original
+from relume.config.broker_classes import PROFILES
 from relume.config.eventing import Broker, Delivery, Trigger
 from relume.config.services import InferenceService
-
-EVENTING = "knative-eventing"
-_NOTES = ("metadata", "annotations")
 
 #: Broker class -> what its annotation says, and where its config is (API version, kind, name).
 CLASSES: Mapping[BrokerClass, str] = MappingProxyType(
@@ -46,7 +44,7 @@ _CONFIG: Mapping[BrokerClass, tuple[str, str, str]] = MappingProxyType(
 _RABBIT_CONFIG = "relume"
 # A broker's own configuration replaces the defaults whole, so all that matters is said. One event
 # at a time: the lease (AckWait) of those that were fetched behind a slow one would run out.
-_NATS_SETTINGS: Json = {
+_NATS_SETTINGS: JsonValue = {
     "stream": {
         "retention": "Limits",
         "storage": "File",
@@ -72,9 +70,9 @@ def render_broker(
     draft = book.adopt(original.file, original.body())
     kind = class_of(broker, chosen)
     if chosen is not None and broker.broker_class != CLASSES[chosen]:
-        draft.set((*_NOTES, BROKER_CLASS), CLASSES[chosen], rules.BROKER_CLASS)
+        draft.set((*ANNOTATIONS, BROKER_CLASS), CLASSES[chosen], rules.BROKER_CLASS)
     if kind == "mt":
-        node = original.at(*_NOTES, BROKER_CLASS)
+        node = original.at(*ANNOTATIONS, BROKER_CLASS)
         book.note(
             node,
             "on this class's default channel nothing is stored, and a producer's request lasts "
@@ -87,19 +85,21 @@ def render_broker(
     if kind == "rabbitmq":
         _point_to_rabbit(draft, original, book)
     elif kind == "nats":
-        if draft.get(*_NOTES, NATS_CONFIG) is None:
+        if draft.get(*ANNOTATIONS, NATS_CONFIG) is None:
             text = json.dumps(_NATS_SETTINGS, separators=(",", ":"))
             reason = "one event at a time, so that no lease runs out behind a slow inference"
-            draft.set((*_NOTES, NATS_CONFIG), text, rules.IN_FLIGHT, reason)
+            draft.set((*ANNOTATIONS, NATS_CONFIG), text, rules.IN_FLIGHT, reason)
     else:
         version, what, name = _CONFIG[kind]
-        config: dict[str, Json] = {"apiVersion": version, "kind": what, "name": name}
-        draft.set(("spec", "config"), {**config, "namespace": EVENTING}, rules.BROKER_CONFIG)
+        config: dict[str, JsonValue] = {"apiVersion": version, "kind": what, "name": name}
+        draft.set(
+            ("spec", "config"), {**config, "namespace": EVENTING_NAMESPACE}, rules.BROKER_CONFIG
+        )
 
 
 def _point_to_rabbit(draft: Draft, original: Original, book: Book) -> None:
     version = "eventing.knative.dev/v1alpha1"
-    config: dict[str, Json] = {
+    config: dict[str, JsonValue] = {
         "apiVersion": version,
         "kind": "RabbitmqBrokerConfig",
         "name": _RABBIT_CONFIG,
@@ -115,13 +115,13 @@ def _point_to_rabbit(draft: Draft, original: Original, book: Book) -> None:
         rules.BROKER_CONFIG,
         namespace=original.written_namespace,
     )
-    cluster: Json = {"name": "rabbitmq", "namespace": EVENTING}
+    cluster: JsonValue = {"name": "rabbitmq", "namespace": EVENTING_NAMESPACE}
     made.set(("spec", "rabbitmqClusterReference"), cluster, rules.BROKER_CONFIG)
     made.set(("spec", "queueType"), "quorum", rules.BROKER_CONFIG, "replicated, so it is durable")
     book.note(
         None,
         f"RabbitmqBrokerConfig {original.namespace}/{_RABBIT_CONFIG} names the RabbitmqCluster "
-        f"{EVENTING}/rabbitmq: write yours there",
+        f"{EVENTING_NAMESPACE}/rabbitmq: write yours there",
     )
 
 
@@ -155,7 +155,9 @@ def render_trigger(
     delivery = trigger.delivery or broker.delivery
     if delivery is not None and delivery.retry_after_max_s is not None:
         why = f"Trigger {original.namespace}/{original.name} has delivery.retryAfterMax"
-        book.need(Setting(EVENTING, "config-features", "delivery-retryafter", "Enabled", why))
+        book.need(
+            Setting(EVENTING_NAMESPACE, "config-features", "delivery-retryafter", "Enabled", why)
+        )
     written = broker_original.body().get("spec")
     inherited = written.get("delivery") if isinstance(written, dict) else None
     if subscriber is not None:
@@ -163,17 +165,17 @@ def render_trigger(
     _say_again(draft, inherited, kind)
     if subscriber is None:
         return
-    if kind == "kafka" and draft.get(*_NOTES, DELIVERY_ORDER) is None:
+    if kind == "kafka" and draft.get(*ANNOTATIONS, DELIVERY_ORDER) is None:
         reason = "in order it is one event of a partition at a time, and vLLM batches nothing"
-        draft.set((*_NOTES, DELIVERY_ORDER), "unordered", rules.IN_FLIGHT, reason)
-    if kind == "rabbitmq" and draft.get(*_NOTES, PARALLELISM) is None:
+        draft.set((*ANNOTATIONS, DELIVERY_ORDER), "unordered", rules.IN_FLIGHT, reason)
+    if kind == "rabbitmq" and draft.get(*ANNOTATIONS, PARALLELISM) is None:
         parallelism = str(_parallelism(subscriber.service))
         reason = "what the service's replicas take at once; the default is one event at a time"
-        draft.set((*_NOTES, PARALLELISM), parallelism, rules.IN_FLIGHT, reason)
+        draft.set((*ANNOTATIONS, PARALLELISM), parallelism, rules.IN_FLIGHT, reason)
 
 
 def _deliver(
-    draft: Draft, own: Delivery | None, broker: Broker, written: Json, budget: Budget
+    draft: Draft, own: Delivery | None, broker: Broker, written: JsonValue, budget: Budget
 ) -> None:
     """Timeout, retries and backoff.
 
@@ -183,7 +185,7 @@ def _deliver(
     given = own or broker.delivery or Delivery()
     retries = _DEFAULT_RETRIES if given.retry is None else given.retry
     policy = given.backoff_policy or "exponential"
-    wanted: dict[str, tuple[Json, str]] = {}
+    wanted: dict[str, tuple[JsonValue, str]] = {}
     if (given.timeout_s or 0) < budget.delivery_s:
         reason = f"more than the service's own timeout of {budget.timeout_s} s"
         wanted["timeout"] = f"PT{budget.delivery_s}S", reason
@@ -203,7 +205,7 @@ def _deliver(
         draft.set((*_DELIVERY, name), value, rules.DELIVERY, reason)
 
 
-def _say_again(draft: Draft, written: Json, kind: BrokerClass | None) -> None:
+def _say_again(draft: Draft, written: JsonValue, kind: BrokerClass | None) -> None:
     """What a Trigger does not take from its Broker's delivery, as it was `written` there.
 
     RabbitMQ's takes nothing beside a delivery of its own, the dead letter sink included (its
@@ -231,7 +233,7 @@ def _use_legacy_filter(draft: Draft, original: Original) -> None:
     node = original.node("spec", "filters")
     if node is None:
         return
-    attributes: dict[str, Json] = {}
+    attributes: dict[str, JsonValue] = {}
     for item in node.items():
         table = item.table()
         exact = table.get("exact")
@@ -261,7 +263,7 @@ def add_addressable(book: Book) -> None:
     reason = "Knative adds the rules of every ClusterRole with this label to its resolver's"
     label = ("metadata", "labels", "duck.knative.dev/addressable")
     role.set(label, "true", rules.ADDRESSABLE, reason)
-    rule: Json = {
+    rule: JsonValue = {
         "apiGroups": ["serving.kserve.io"],
         "resources": ["inferenceservices", "inferenceservices/status"],
         "verbs": ["get", "list", "watch"],

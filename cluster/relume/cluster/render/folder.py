@@ -14,7 +14,8 @@ from textwrap import wrap
 import yaml
 
 from relume.base.errors import InvalidInput
-from relume.cluster.render.draft import Json, Rendering, Setting
+from relume.base.vocabulary import EVENTING_NAMESPACE
+from relume.cluster.render.draft import JsonValue, Rendering, Setting
 
 #: Lists the files of the last rendering; says that the folder is ours.
 MARKER = ".relume-render.json"
@@ -67,7 +68,7 @@ def _text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-def yaml_text(documents: Iterable[dict[str, Json]], head: str = HEAD) -> str:
+def yaml_text(documents: Iterable[dict[str, JsonValue]], head: str = HEAD) -> str:
     """A YAML file with these documents, fields in their order."""
     made = yaml.dump_all(
         documents, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True
@@ -79,7 +80,7 @@ def settings_texts(settings: Sequence[Setting]) -> dict[str, str]:
     """The patches of config maps, by file, with the reason above each key."""
     texts = {}
     for (namespace, name), group in groupby(settings, lambda s: (s.namespace, s.config_map)):
-        file = f"cluster/{'eventing-' if namespace == 'knative-eventing' else ''}{name}.yaml"
+        file = f"cluster/{'eventing-' if namespace == EVENTING_NAMESPACE else ''}{name}.yaml"
         texts[file] = _patch(namespace, name, list(group))
     return texts
 

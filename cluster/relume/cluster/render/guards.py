@@ -1,12 +1,12 @@
 """What stands around a predictor: who may call it, how nodes drain, and who scrapes it."""
 
+from relume.base.vocabulary import EVENTING_NAMESPACE, SERVICE_LABEL, SERVING_NAMESPACE
 from relume.cluster.render import rules
-from relume.cluster.render.draft import SERVING, Book, Draft, Json
-from relume.cluster.render.options import Route
+from relume.cluster.render.draft import Book, Draft, JsonValue
+from relume.cluster.render.options import DeviceRoute
 from relume.cluster.render.originals import Original
 from relume.cluster.render.podspec import PORT
 
-_SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 _NETWORKING = "networking.k8s.io/v1"
 #: Where the proxies of the usual networking layers of Knative and KServe run.
 GATEWAYS = (
@@ -22,7 +22,7 @@ _USER_METRICS_PORT = 9091
 MONITORING = "monitoring"
 
 
-def add_guards(original: Original, route: Route, book: Book) -> None:
+def add_guards(original: Original, route: DeviceRoute, book: Book) -> None:
     """The NetworkPolicy and the PodDisruptionBudget of one service's pods, in every revision."""
     policy = _begin(book, original.file, _NETWORKING, "NetworkPolicy", original)
     policy.set(("spec", "podSelector"), _pods(original), rules.NETWORK)
@@ -36,11 +36,11 @@ def add_guards(original: Original, route: Route, book: Book) -> None:
     budget.set(("spec", "selector"), _pods(original), rules.DISRUPTION)
 
 
-def add_monitoring(original: Original, route: Route, book: Book) -> None:
+def add_monitoring(original: Original, route: DeviceRoute, book: Book) -> None:
     """A Service and ServiceMonitor for the metrics, and the way in for whoever scrapes."""
     file = f"{MONITORING}/{original.namespace}/{original.name}.yaml"
-    ports: list[Json] = [{"name": "vllm", "port": PORT, "targetPort": PORT}]
-    endpoints: list[Json] = [{"port": "vllm", "path": "/metrics"}]
+    ports: list[JsonValue] = [{"name": "vllm", "port": PORT, "targetPort": PORT}]
+    endpoints: list[JsonValue] = [{"port": "vllm", "path": "/metrics"}]
     allowed = [PORT]
     if route != "standard":
         ports.append(
@@ -50,11 +50,11 @@ def add_monitoring(original: Original, route: Route, book: Book) -> None:
         allowed.append(_USER_METRICS_PORT)
     name = f"{original.name}-metrics"
     service = _begin(book, file, "v1", "Service", original, name)
-    label = ("metadata", "labels", _SERVICE_LABEL)
+    label = ("metadata", "labels", SERVICE_LABEL)
     service.set(label, original.name, rules.MONITORING)
     reason = "a name for the pods' ports; nothing is balanced"
     service.set(("spec", "clusterIP"), "None", rules.MONITORING, reason)
-    selector: Json = {_SERVICE_LABEL: original.name}
+    selector: JsonValue = {SERVICE_LABEL: original.name}
     service.set(("spec", "selector"), selector, rules.MONITORING)
     service.set(("spec", "ports"), ports, rules.MONITORING)
     monitor = _begin(book, file, "monitoring.coreos.com/v1", "ServiceMonitor", original, name)
@@ -63,7 +63,7 @@ def add_monitoring(original: Original, route: Route, book: Book) -> None:
     policy = _begin(book, file, _NETWORKING, "NetworkPolicy", original, name)
     policy.set(("spec", "podSelector"), _pods(original), rules.MONITORING)
     policy.set(("spec", "policyTypes"), ["Ingress"], rules.MONITORING)
-    way: Json = {"from": [_namespaces(MONITORING)], "ports": _ports(*allowed)}
+    way: JsonValue = {"from": [_namespaces(MONITORING)], "ports": _ports(*allowed)}
     reason = "Prometheus in the namespace monitoring; NetworkPolicies add up"
     policy.set(("spec", "ingress"), [way], rules.MONITORING, reason)
 
@@ -77,27 +77,30 @@ def _begin(
     return book.begin(file, version, kind, name, rule, namespace=original.written_namespace)
 
 
-def _ingress(route: Route) -> list[Json]:
+def _ingress(route: DeviceRoute) -> list[JsonValue]:
     if route == "standard":
         # Without Knative a broker's dispatcher calls the pod itself; some run beside the Trigger.
-        callers: list[Json] = [_namespaces(*GATEWAYS, "knative-eventing"), {"podSelector": {}}]
+        callers: list[JsonValue] = [_namespaces(*GATEWAYS, EVENTING_NAMESPACE), {"podSelector": {}}]
         return [{"from": callers, "ports": _ports(PORT)}]
     return [
-        {"from": [_namespaces(SERVING)], "ports": _ports(*_PROXY_PORTS, _AUTOSCALER_PORT)},
+        {
+            "from": [_namespaces(SERVING_NAMESPACE)],
+            "ports": _ports(*_PROXY_PORTS, _AUTOSCALER_PORT),
+        },
         {"from": [_namespaces(*GATEWAYS)], "ports": _ports(*_PROXY_PORTS)},
     ]
 
 
-def _pods(original: Original) -> Json:
-    return {"matchLabels": {_SERVICE_LABEL: original.name}}
+def _pods(original: Original) -> JsonValue:
+    return {"matchLabels": {SERVICE_LABEL: original.name}}
 
 
-def _namespaces(*names: str) -> dict[str, Json]:
+def _namespaces(*names: str) -> dict[str, JsonValue]:
     key = "kubernetes.io/metadata.name"
-    listed: Json = list(names)
-    one: Json = {"key": key, "operator": "In", "values": listed}
+    listed: JsonValue = list(names)
+    one: JsonValue = {"key": key, "operator": "In", "values": listed}
     return {"namespaceSelector": {"matchExpressions": [one]}}
 
 
-def _ports(*numbers: int) -> list[Json]:
+def _ports(*numbers: int) -> list[JsonValue]:
     return [{"port": number, "protocol": "TCP"} for number in numbers]

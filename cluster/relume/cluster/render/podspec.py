@@ -8,7 +8,8 @@ writes it, long after the InferenceService was admitted.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from relume.cluster.render.draft import SERVING, Book, Setting
+from relume.base.vocabulary import SERVING_NAMESPACE
+from relume.cluster.render.draft import Book, Setting
 from relume.cluster.render.originals import Original
 from relume.config.nodes import Node, Table
 
@@ -97,7 +98,7 @@ def check_fields(original: Original, book: Book) -> None:
         if name in FLAGS:
             key = f"kubernetes.podspec-{FLAGS[name]}"
             why = f"InferenceService {original.namespace}/{original.name} sets {node.path}"
-            book.need(Setting(SERVING, FEATURES, key, "enabled", why))
+            book.need(Setting(SERVING_NAMESPACE, FEATURES, key, "enabled", why))
     _check_container(predictor.need("model", "").table(), original, book)
 
 
@@ -125,7 +126,7 @@ def _check_security(context: Table, original: Original, book: Book) -> None:
     if _adds_capabilities(context.get("capabilities")):
         why = f"InferenceService {original.namespace}/{original.name} adds capabilities"
         key = "kubernetes.containerspec-addcapabilities"
-        book.need(Setting(SERVING, FEATURES, key, "enabled", why))
+        book.need(Setting(SERVING_NAMESPACE, FEATURES, key, "enabled", why))
 
 
 def _adds_capabilities(node: Node | None) -> bool:

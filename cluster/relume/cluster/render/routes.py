@@ -10,22 +10,21 @@ Kubernetes 1.36, whatever `failurePolicy` says); the runtime's own check keeps s
 becoming ready.
 """
 
+from relume.base.vocabulary import CLAIM_TEMPLATE, FALLBACKS, RESOURCE_V1, REVISION_LABEL
 from relume.cluster.claims.presets import IMPLICIT_PREFIX, find
 from relume.cluster.render import rules
-from relume.cluster.render.devices import FALLBACKS, Alternative, Devices, Request
-from relume.cluster.render.draft import Book, Draft, Json
-from relume.cluster.render.options import Route
-from relume.cluster.render.originals import BASE, Original
+from relume.cluster.render.devices import Alternative, DeviceRequest, Devices
+from relume.cluster.render.draft import Book, Draft, JsonValue
+from relume.cluster.render.options import DeviceRoute
+from relume.cluster.render.originals import ANNOTATIONS, BASE, MODEL, PREDICTOR, Original
 from relume.cluster.render.runtimes import CONTAINER
 from relume.config.nodes import Node
 
-MODEL = ("spec", "predictor", "model")
-DRA = "resource.k8s.io/v1"
 CLASSES = f"{BASE}/device-classes.yaml"
 
 
 def take_route(
-    draft: Draft, original: Original, devices: Devices, route: Route, book: Book
+    draft: Draft, original: Original, devices: Devices, route: DeviceRoute, book: Book
 ) -> None:
     """Give the service of `draft` its devices by `route`."""
     if not devices.requests:
@@ -49,19 +48,19 @@ def take_route(
     for request in devices.requests:
         for half in ("limits", "requests"):
             draft.remove((*MODEL, "resources", half, request.resource), rules.ROUTE, reason)
-    draft.remove(("metadata", "annotations", FALLBACKS), rules.ROUTE, reason)
+    draft.remove((*ANNOTATIONS, FALLBACKS), rules.ROUTE, reason)
     if route == "admission":
-        draft.set(("metadata", "annotations", TEMPLATE), name, rules.CLAIM_INJECTED)
+        draft.set((*ANNOTATIONS, CLAIM_TEMPLATE), name, rules.CLAIM_INJECTED)
         add_policy(book)
     else:
         _check_name_is_free(original)
-        claim: dict[str, Json] = {"name": CLAIM, "resourceClaimTemplateName": name}
-        draft.put(("spec", "predictor", "resourceClaims"), claim, rules.ROUTE)
+        claim: dict[str, JsonValue] = {"name": CLAIM, "resourceClaimTemplateName": name}
+        draft.put((*PREDICTOR, "resourceClaims"), claim, rules.ROUTE)
         draft.put((*MODEL, "resources", "claims"), {"name": CLAIM}, rules.ROUTE)
 
 
 def _check_name_is_free(original: Original) -> None:
-    claims = original.node("spec", "predictor", "resourceClaims")
+    claims = original.node(*PREDICTOR, "resourceClaims")
     for item in claims.items() if claims is not None else ():
         name = item.table().get("name")
         if name is not None and name.text() == CLAIM:
@@ -78,8 +77,8 @@ def _add_class(name: str, node: Node | None, book: Book) -> None:
     if book.has("DeviceClass", name, CLASSES):
         return
     manifest = preset.manifest()
-    draft = book.begin(CLASSES, DRA, "DeviceClass", name, rules.DEVICE_CLASS)
-    spec: Json = manifest["spec"]  # type: ignore[assignment]
+    draft = book.begin(CLASSES, RESOURCE_V1, "DeviceClass", name, rules.DEVICE_CLASS)
+    spec: JsonValue = manifest["spec"]  # type: ignore[assignment]
     draft.set(("spec",), spec, rules.DEVICE_CLASS, preset.what)
 
 
@@ -89,20 +88,20 @@ def _add_template(name: str, file: str, original: Original, devices: Devices, bo
     ]
     draft = book.begin(
         file,
-        DRA,
+        RESOURCE_V1,
         "ResourceClaimTemplate",
         name,
         rules.CLAIM_TEMPLATE,
         namespace=original.written_namespace,
     )
-    listed: Json = list(requests)
+    listed: JsonValue = list(requests)
     reason = "what the limits ask for" + (
         ", then what the annotation falls back on" if devices.fallbacks else ""
     )
     draft.set(("spec", "spec", "devices", "requests"), listed, rules.CLAIM_TEMPLATE, reason)
 
 
-def _claim_request(request: Request, index: int, devices: Devices) -> dict[str, Json]:
+def _claim_request(request: DeviceRequest, index: int, devices: Devices) -> dict[str, JsonValue]:
     if request.device_class is None:
         raise request.node.wrong(
             f"{request.resource} is a device plugin's name, and a claim needs a DeviceClass: ask "
@@ -112,30 +111,28 @@ def _claim_request(request: Request, index: int, devices: Devices) -> dict[str, 
     if not devices.fallbacks:
         return {"name": name, "exactly": _ask(request.device_class, request.count)}
     first = Alternative(request.device_class, request.count, request.shipped)
-    choices: list[Json] = [
+    choices: list[JsonValue] = [
         {"name": f"choice-{number}", **_ask(choice.device_class, choice.count)}
         for number, choice in enumerate((first, *devices.fallbacks), start=1)
     ]
     return {"name": name, "firstAvailable": choices}
 
 
-def _ask(device_class: str, count: int) -> dict[str, Json]:
-    asked: dict[str, Json] = {"deviceClassName": device_class}
+def _ask(device_class: str, count: int) -> dict[str, JsonValue]:
+    asked: dict[str, JsonValue] = {"deviceClassName": device_class}
     if count > 1:
         asked["count"] = count
     return asked
 
 
-TEMPLATE = "relume.dev/claim-template"
-REVISION = "serving.knative.dev/revision"
 CLAIM = "device"
 POLICY = "relume-claims"
 FILE = f"{BASE}/admission-policy.yaml"
 _ADMISSION = "admissionregistration.k8s.io/v1"
 
 _MATCH = (
-    f"has(object.metadata.labels) && '{REVISION}' in object.metadata.labels && "
-    f"has(object.metadata.annotations) && '{TEMPLATE}' in object.metadata.annotations"
+    f"has(object.metadata.labels) && '{REVISION_LABEL}' in object.metadata.labels && "
+    f"has(object.metadata.annotations) && '{CLAIM_TEMPLATE}' in object.metadata.annotations"
 )
 _CHANGE = f"""\
 Object{{
@@ -143,7 +140,7 @@ Object{{
     resourceClaims: [
       Object.spec.resourceClaims{{
         name: "{CLAIM}",
-        resourceClaimTemplateName: object.metadata.annotations["{TEMPLATE}"]
+        resourceClaimTemplateName: object.metadata.annotations["{CLAIM_TEMPLATE}"]
       }}
     ],
     containers: [
@@ -165,19 +162,19 @@ def add_policy(book: Book) -> None:
         return
     rule = rules.CLAIM_INJECTED
     policy = book.begin(FILE, _ADMISSION, "MutatingAdmissionPolicy", POLICY, rule)
-    pods: Json = {
+    pods: JsonValue = {
         "apiGroups": [""],
         "apiVersions": ["v1"],
         "operations": ["CREATE"],
         "resources": ["pods"],
     }
     policy.set(("spec", "matchConstraints"), {"resourceRules": [pods]}, rule)
-    condition: Json = {"name": "revision-with-claim-template", "expression": _MATCH}
+    condition: JsonValue = {"name": "revision-with-claim-template", "expression": _MATCH}
     reason = "Knative's revision label and our annotation, which KServe hands down to the pod"
     policy.set(("spec", "matchConditions"), [condition], rule, reason)
     policy.set(("spec", "failurePolicy"), "Fail", rule, "no pod rather than one without a device")
     policy.set(("spec", "reinvocationPolicy"), "IfNeeded", rule)
-    change: Json = {
+    change: JsonValue = {
         "patchType": "ApplyConfiguration",
         "applyConfiguration": {"expression": _CHANGE},
     }

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relume.base.errors import InvalidInput
-from relume.cluster.render.draft import Json
+from relume.base.vocabulary import KSERVE_V1ALPHA1
+from relume.cluster.render.draft import JsonValue
 from relume.cluster.render.options import ImageNotPinned, Images, check_image
 from relume.cluster.render.podspec import PORT
 from relume.config.fields import did_you_mean
@@ -35,18 +36,18 @@ class Runtime:
     memory: str
     shared_memory: str
 
-    def manifest(self, image: str | None = None) -> dict[str, Json]:
+    def manifest(self, image: str | None = None) -> dict[str, JsonValue]:
         """The ClusterServingRuntime document (serving.kserve.io/v1alpha1)."""
-        formats: list[Json] = [
+        formats: list[JsonValue] = [
             {"name": name, "version": "1", "autoSelect": True, "priority": self.priority}
             for name in ("vLLM", "huggingface")
         ]
-        metrics: dict[str, Json] = {
+        metrics: dict[str, JsonValue] = {
             "prometheus.kserve.io/port": str(PORT),
             "prometheus.kserve.io/path": "/metrics",
         }
         return {
-            "apiVersion": "serving.kserve.io/v1alpha1",
+            "apiVersion": KSERVE_V1ALPHA1,
             "kind": "ClusterServingRuntime",
             "metadata": {
                 "name": self.name,
@@ -65,7 +66,7 @@ class Runtime:
             },
         }
 
-    def _container(self, image: str) -> dict[str, Json]:
+    def _container(self, image: str) -> dict[str, JsonValue]:
         return {
             "name": CONTAINER,
             "image": image,
@@ -95,7 +96,7 @@ class Runtime:
             ],
         }
 
-    def _environment(self) -> list[Json]:
+    def _environment(self) -> list[JsonValue]:
         variables = {
             "RELUME_NAMESPACE": "{{.Namespace}}",
             "HOME": _CACHE,
@@ -127,7 +128,7 @@ def runtime_for(vendor: str | None) -> Runtime | None:
     return next((runtime for runtime in RUNTIMES if runtime.vendor == vendor), None)
 
 
-def _probe(path: str, period_s: int, failures: int) -> dict[str, Json]:
+def _probe(path: str, period_s: int, failures: int) -> dict[str, JsonValue]:
     return {
         "httpGet": {"path": path, "port": PORT},
         "periodSeconds": period_s,
@@ -136,7 +137,7 @@ def _probe(path: str, period_s: int, failures: int) -> dict[str, Json]:
     }
 
 
-def _memory_volume(name: str, size: str) -> dict[str, Json]:
+def _memory_volume(name: str, size: str) -> dict[str, JsonValue]:
     return {"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": size}}
 
 

@@ -15,6 +15,8 @@ from relume.cluster.render.originals import ANNOTATIONS, Original
 from relume.config.durations import go_duration
 from relume.config.nodes import Node
 from relume.config.services import InferenceService
+from relume.eventing.delivery.decision import backoff_s as wait_s
+from relume.eventing.delivery.policy import DeliveryPolicy
 
 SHIPPED_MAX_TIMEOUT_S = 600  # Knative's max-revision-timeout-seconds, and the activator's grace
 _BROKER_WAITS_LONGER_S = 10
@@ -79,8 +81,10 @@ def backoff_s(
 ) -> int | None:
     """The least delay, in seconds, with which `retries` retries outlast a cold start.
 
-    Retry n waits delay x 2^n (exponential) or delay x n (linear), with n from 0. Kafka's Broker
-    counts from 1 and waits longer. None where no delay can do it.
+    The waits are those of Knative's own Brokers. Kafka's Broker waits longer, because it counts the
+    retries from 1. None where no delay is enough.
     """
-    units = sum(2**n if policy == "exponential" else n for n in range(retries))
+    unit = DeliveryPolicy(backoff=policy, backoff_delay_s=1.0)
+    # More retries than these outlast the longest cold start with a delay of one second.
+    units = sum(wait_s(unit, attempt) for attempt in range(min(retries, 1000)))
     return max(1, math.ceil(cold_start_s / units)) if units else None

@@ -30,11 +30,10 @@ _CHOICE = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?)(?:=([1-9][0-9]{0,3}))?")
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """So many devices of a class; `shipped` where the class is one of our presets."""
+    """So many devices of a class."""
 
     device_class: str
     count: int
-    shipped: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,6 @@ class DeviceRequest:
     node: Node
     vendor: str | None
     device_class: str | None
-    shipped: bool
     partition: bool = False
 
 
@@ -99,12 +97,12 @@ def _request(name: str, node: Node) -> DeviceRequest | None:
         preset = find(class_name)
         vendor = preset.vendor if preset else None
         part = preset is not None and preset.partition
-        return DeviceRequest(name, _count(node), node, vendor, class_name, preset is not None, part)
+        return DeviceRequest(name, _count(node), node, vendor, class_name, part)
     if name in _WELL_KNOWN:
         vendor, class_name = _WELL_KNOWN[name]
-        return DeviceRequest(name, _count(node), node, vendor, class_name, False)
+        return DeviceRequest(name, _count(node), node, vendor, class_name)
     if _MIG.fullmatch(name):
-        return DeviceRequest(name, _count(node), node, "NVIDIA", None, False, partition=True)
+        return DeviceRequest(name, _count(node), node, "NVIDIA", None, partition=True)
     return None  # something else, such as a network card: not ours to count
 
 
@@ -143,7 +141,7 @@ def _fallbacks(node: Node, first: DeviceRequest) -> tuple[Alternative, ...]:
             raise node.wrong(f"{part.strip()}: {_ONE_PARTITION}")
         if preset is not None and first.vendor not in (None, preset.vendor):
             raise node.wrong(f"{match[1]} is {preset.vendor}'s, and limits ask for {first.vendor}")
-        found.append(Alternative(match[1], int(match[3] or 1), preset is not None))
+        found.append(Alternative(match[1], int(match[3] or 1)))
     if len(found) >= MOST_ALTERNATIVES:
         raise _too_many(node)
     return tuple(found)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
 
 from relume.base.vocabulary import SERVING_NAMESPACE
 from relume.cluster.render.rules import CLUSTER_SETTING, NOT_YOURS, RenderRule
@@ -18,10 +18,16 @@ from relume.config.nodes import Node
 JsonValue = Union[None, bool, int, float, str, "list[JsonValue]", "dict[str, JsonValue]"]
 PathStep = str | int
 
+LABELS: dict[str, JsonValue] = {"app.kubernetes.io/managed-by": "relume"}
+
 
 @dataclass(frozen=True, slots=True)
 class FieldDecision:
-    """`path` is written as Kubernetes writes it, "" for a whole document; None is a removed one."""
+    """One field that a rule has set, and why.
+
+    `path` is written as Kubernetes writes it, "" for a whole document. The value None means that
+    the field was removed.
+    """
 
     file: str
     document: str
@@ -31,11 +37,46 @@ class FieldDecision:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that whoever applies the files should know, at the field that it is about."""
+
+    file: Path | None
+    line: int
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}: " if self.file else ""
+        return f"{where}{self.field}: {self.message}" if self.field else f"{where}{self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A key of one of Knative's config maps that the rendered files need, and why."""
+
+    config_map: str
+    key: str
+    value: str
+    why: str
+    namespace: str = SERVING_NAMESPACE
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """`documents` by file, relative to the folder; `files` is their text, in the same order."""
+
+    documents: Mapping[str, tuple[dict[str, JsonValue], ...]]
+    files: Mapping[str, str]
+    notes: tuple[Note, ...]
+    decisions: tuple[FieldDecision, ...]
+
+
 class Draft:
     """One document of one file.
 
-    A draft begins as the user's own document, or as an empty one; each later change goes through
-    `set`, `put` or `remove` and names its rule.
+    A draft begins as the user's own document, or as an empty one. Each later change names the rule
+    that makes it.
     """
 
     def __init__(
@@ -48,10 +89,8 @@ class Draft:
     @property
     def label(self) -> str:
         """The document's kind, namespace and name in one word."""
-        metadata = self.body.get("metadata")
-        named = metadata if isinstance(metadata, dict) else {}
-        names = [str(named[key]) for key in ("namespace", "name") if named.get(key)]
-        return "/".join([str(self.body.get("kind", "")), *names])
+        names = [self.get("metadata", key) for key in ("namespace", "name")]
+        return "/".join([str(self.body.get("kind", "")), *(str(name) for name in names if name)])
 
     def get(self, *path: PathStep) -> JsonValue:
         """The value at `path`, None where there is none."""
@@ -72,6 +111,13 @@ class Draft:
         self._store(path, deepcopy(value))
         self._record(path, value, rule, reason)
 
+    def fill(
+        self, values: Mapping[str, JsonValue], rule: RenderRule, reasons: Mapping[str, str]
+    ) -> None:
+        """Set fields of `spec`; `reasons` are those that differ from the rule's own."""
+        for name, value in values.items():
+            self.set(("spec", name), value, rule, reasons.get(name, ""))
+
     def put(
         self,
         path: Sequence[PathStep],
@@ -79,7 +125,7 @@ class Draft:
         rule: RenderRule,
         reason: str = "",
     ) -> None:
-        """Append an item with a `name` to the list at `path`; one of that name stays the user's."""
+        """Append an item with a `name` to the list at `path`, unless one of that name is there."""
         found = self.get(*path)
         items = found if isinstance(found, list) else []
         if any(isinstance(other, dict) and other.get("name") == item["name"] for other in items):
@@ -90,7 +136,7 @@ class Draft:
         self._record([*path, len(items) - 1], item, rule, reason)
 
     def remove(self, path: Sequence[PathStep], rule: RenderRule, reason: str = "") -> None:
-        """Take the field at `path` away, and the tables that it leaves empty."""
+        """Remove the field at `path`, and the tables that this leaves empty."""
         here = self.get(*path[:-1])
         last = path[-1]
         if not isinstance(here, dict) or not isinstance(last, str) or last not in here:
@@ -101,82 +147,27 @@ class Draft:
             self.remove(path[:-1], rule, reason)
 
     def _store(self, path: Sequence[PathStep], value: JsonValue) -> None:
-        here: JsonValue = self.body
+        here: Any = self.body
         for key in path[:-1]:
-            if isinstance(here, dict) and isinstance(key, str):
-                if here.get(key) is None:
-                    here[key] = {}
-                here = here[key]
-            elif isinstance(here, list) and isinstance(key, int):
-                here = here[key]
-        last = path[-1]
-        match here, last:
-            case dict(), str():
-                here[last] = value
-            case list(), int():
-                here[last] = value
-            case _:
-                raise TypeError(f"{spell(path)} is not a field of {self.label}")
+            if isinstance(here, dict) and here.get(key) is None:
+                here[key] = {}
+            here = here[key]
+        here[path[-1]] = value
 
     def _record(
         self, path: Sequence[PathStep], value: JsonValue, rule: RenderRule, reason: str
     ) -> None:
+        why = reason or rule.why
+        value = deepcopy(value)
         self._decisions.append(
-            FieldDecision(
-                self.file,
-                self.label,
-                spell(path),
-                deepcopy(value),
-                rule.name,
-                reason or rule.why,
-            )
+            FieldDecision(self.file, self.label, spell(path), value, rule.name, why)
         )
 
 
 def spell(path: Sequence[PathStep]) -> str:
     """A path as Kubernetes writes it: `spec.filters[0].exact`."""
-    text = ""
-    for key in path:
-        text += f"[{key}]" if isinstance(key, int) else f".{key}"
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
     return text.removeprefix(".")
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something that whoever applies the files should know, at the field that it is about."""
-
-    file: Path | None
-    line: int
-    field: str
-    message: str
-
-    def __str__(self) -> str:
-        where = f"{self.file}:{self.line}: " if self.file else ""
-        return f"{where}{self.field}: {self.message}" if self.field else f"{where}{self.message}"
-
-
-@dataclass(frozen=True, slots=True)
-class Rendering:
-    """`documents` by file, relative to the folder; `files` is their text, in the same order."""
-
-    documents: Mapping[str, tuple[dict[str, JsonValue], ...]]
-    files: Mapping[str, str]
-    notes: tuple[Note, ...]
-    decisions: tuple[FieldDecision, ...]
-
-
-LABELS: dict[str, JsonValue] = {"app.kubernetes.io/managed-by": "relume"}
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """A key of a cluster's config map that the rendered files need, and why."""
-
-    namespace: str
-    config_map: str
-    key: str
-    value: str
-    why: str
 
 
 class Book:
@@ -204,17 +195,19 @@ class Book:
         kind: str,
         name: str,
         rule: RenderRule,
+        spec: Mapping[str, JsonValue] | None = None,
+        reasons: Mapping[str, str] | None = None,
         *,
         namespace: str = "",
     ) -> Draft:
-        """A draft of our own, with its head."""
+        """A new document with this `spec`; `reasons` by field, where the rule's own does not do."""
         draft = Draft(file, {"apiVersion": api_version, "kind": kind}, self.decisions)
         metadata: dict[str, JsonValue] = {"name": name}
         if namespace:
             metadata["namespace"] = namespace
-        metadata["labels"] = dict(LABELS)
-        draft.body["metadata"] = metadata
+        draft.body["metadata"] = {**metadata, "labels": dict(LABELS)}
         draft.set(("kind",), kind, rule)
+        draft.fill(spec or {}, rule, reasons or {})
         self.drafts.append(draft)
         return draft
 
@@ -228,12 +221,9 @@ class Book:
 
     def note(self, node: Node | None, message: str) -> None:
         """Tell the reader something about a field, once."""
-        origin = node.origin if node is not None else None
-        note = (
-            Note(origin.file, origin.line, origin.field, message)
-            if origin
-            else Note(None, 0, "", message)
-        )
+        note = Note(None, 0, "", message)
+        if node is not None:
+            note = Note(node.file, node.line, node.path, message)
         if note not in self.notes:
             self.notes.append(note)
 
@@ -246,9 +236,9 @@ class Book:
 
     def decide_settings(self, longest_s: int | None) -> None:
         """Record why each setting is there, and the activator's grace of `longest_s` seconds."""
-        for setting in self.settings:
-            document = f"ConfigMap/{setting.namespace}/{setting.config_map}"
-            self._decide(document, f"data.{setting.key}", setting.value, setting.why)
+        for one in self.settings:
+            document = f"ConfigMap/{one.namespace}/{one.config_map}"
+            self._decide(document, f"data.{one.key}", one.value, one.why)
         if longest_s is not None:
             path = "spec.template.spec.terminationGracePeriodSeconds"
             why = "a stopping activator finishes the requests that it holds"

@@ -8,7 +8,6 @@ extensions.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from relume.base.vocabulary import (
     BROKER_CLASS,
@@ -26,22 +25,19 @@ from relume.config.broker_classes import PROFILES
 from relume.config.eventing import Broker, Delivery, Trigger
 from relume.config.services import InferenceService
 
-#: Broker class -> what its annotation says, and where its config is (API version, kind, name).
-CLASSES: Mapping[BrokerClass, str] = MappingProxyType(
-    {
-        "kafka": "Kafka",
-        "rabbitmq": "RabbitMQBroker",
-        "nats": "NatsJetStreamBroker",
-        "mt": "MTChannelBasedBroker",
-    }
-)
-_CONFIG: Mapping[BrokerClass, tuple[str, str, str]] = MappingProxyType(
-    {
-        "kafka": ("v1", "ConfigMap", "kafka-broker-config"),
-        "mt": ("v1", "ConfigMap", "config-br-default-channel"),
-    }
-)
+# What the annotation of each class says; of the two names of Kafka's the first.
+_NAMES = {profile: name for name, profile in reversed(list(PROFILES.items()))}
 _RABBIT_CONFIG = "relume"
+# Where a Broker of each class has its settings: API version, kind, name.
+_CONFIG: Mapping[BrokerClass, tuple[str, str, str]] = {
+    "kafka": ("v1", "ConfigMap", "kafka-broker-config"),
+    "mt": ("v1", "ConfigMap", "config-br-default-channel"),
+    "rabbitmq": ("eventing.knative.dev/v1alpha1", "RabbitmqBrokerConfig", _RABBIT_CONFIG),
+}
+_DELIVERY = ("spec", "delivery")
+_DEFAULT_RETRIES = 5
+_MOST_PARALLELISM = 1000
+_PARALLELISM = 50  # of a service without a bound; as many as the Kafka broker has in flight
 # A broker's own configuration replaces the defaults whole, so all that matters is said. One event
 # at a time: the lease (AckWait) of those that were fetched behind a slow one would run out.
 _NATS_SETTINGS: JsonValue = {
@@ -69,8 +65,8 @@ def render_broker(
     """The Broker, with the class that was chosen and the config that this class reads."""
     draft = book.adopt(original.file, original.body())
     kind = class_of(broker, chosen)
-    if chosen is not None and broker.broker_class != CLASSES[chosen]:
-        draft.set((*ANNOTATIONS, BROKER_CLASS), CLASSES[chosen], rules.BROKER_CLASS)
+    if chosen is not None and broker.broker_class != _NAMES[chosen]:
+        draft.set((*ANNOTATIONS, BROKER_CLASS), _NAMES[chosen], rules.BROKER_CLASS)
     if kind == "mt":
         node = original.at(*ANNOTATIONS, BROKER_CLASS)
         book.note(
@@ -82,53 +78,42 @@ def render_broker(
         return
     if chosen is None and broker.broker_class == "KafkaNamespaced":
         return  # its config map is in the Broker's own namespace, under a name that we do not know
-    if kind == "rabbitmq":
-        _point_to_rabbit(draft, original, book)
-    elif kind == "nats":
+    if kind == "nats":
         if draft.get(*ANNOTATIONS, NATS_CONFIG) is None:
             text = json.dumps(_NATS_SETTINGS, separators=(",", ":"))
             reason = "one event at a time, so that no lease runs out behind a slow inference"
             draft.set((*ANNOTATIONS, NATS_CONFIG), text, rules.IN_FLIGHT, reason)
-    else:
-        version, what, name = _CONFIG[kind]
-        config: dict[str, JsonValue] = {"apiVersion": version, "kind": what, "name": name}
-        draft.set(
-            ("spec", "config"), {**config, "namespace": EVENTING_NAMESPACE}, rules.BROKER_CONFIG
-        )
-
-
-def _point_to_rabbit(draft: Draft, original: Original, book: Book) -> None:
-    version = "eventing.knative.dev/v1alpha1"
-    config: dict[str, JsonValue] = {
-        "apiVersion": version,
-        "kind": "RabbitmqBrokerConfig",
-        "name": _RABBIT_CONFIG,
-    }
-    draft.set(("spec", "config"), config, rules.BROKER_CONFIG)
-    if book.has("RabbitmqBrokerConfig", _RABBIT_CONFIG, original.file):
         return
-    made = book.begin(
+    config: dict[str, JsonValue] = dict(
+        zip(("apiVersion", "kind", "name"), _CONFIG[kind], strict=True)
+    )
+    if kind != "rabbitmq":
+        config["namespace"] = EVENTING_NAMESPACE
+    draft.set(("spec", "config"), config, rules.BROKER_CONFIG)
+    if kind == "rabbitmq":
+        _add_rabbit_config(original, book)
+
+
+def _add_rabbit_config(original: Original, book: Book) -> None:
+    version, kind, name = _CONFIG["rabbitmq"]
+    if book.has(kind, name, original.file):
+        return
+    cluster: JsonValue = {"name": "rabbitmq", "namespace": EVENTING_NAMESPACE}
+    book.begin(
         original.file,
         version,
-        "RabbitmqBrokerConfig",
-        _RABBIT_CONFIG,
+        kind,
+        name,
         rules.BROKER_CONFIG,
+        {"rabbitmqClusterReference": cluster, "queueType": "quorum"},
+        {"queueType": "replicated, so it is durable"},
         namespace=original.written_namespace,
     )
-    cluster: JsonValue = {"name": "rabbitmq", "namespace": EVENTING_NAMESPACE}
-    made.set(("spec", "rabbitmqClusterReference"), cluster, rules.BROKER_CONFIG)
-    made.set(("spec", "queueType"), "quorum", rules.BROKER_CONFIG, "replicated, so it is durable")
     book.note(
         None,
-        f"RabbitmqBrokerConfig {original.namespace}/{_RABBIT_CONFIG} names the RabbitmqCluster "
+        f"RabbitmqBrokerConfig {original.namespace}/{name} names the RabbitmqCluster "
         f"{EVENTING_NAMESPACE}/rabbitmq: write yours there",
     )
-
-
-_DELIVERY = ("spec", "delivery")
-_DEFAULT_RETRIES = 5
-_MOST_PARALLELISM = 1000
-_PARALLELISM = 50  # of a service without a bound; as many as the Kafka broker has in flight
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,26 +128,26 @@ def render_trigger(
     trigger: Trigger,
     original: Original,
     broker: Broker,
-    broker_original: Original,
+    inherited: JsonValue,
     subscriber: Subscriber | None,
     kind: BrokerClass | None,
     book: Book,
 ) -> None:
-    """The Trigger, with delivery that outlasts a cold start where a service is behind it."""
+    """The Trigger, with a delivery that outlasts a cold start where a service is behind it.
+
+    `inherited` is the Broker's delivery as it was written, None where there is none.
+    """
     draft = book.adopt(original.file, original.body())
     if kind == "rabbitmq":
         _use_legacy_filter(draft, original)
     delivery = trigger.delivery or broker.delivery
     if delivery is not None and delivery.retry_after_max_s is not None:
         why = f"Trigger {original.namespace}/{original.name} has delivery.retryAfterMax"
-        book.need(
-            Setting(EVENTING_NAMESPACE, "config-features", "delivery-retryafter", "Enabled", why)
-        )
-    written = broker_original.body().get("spec")
-    inherited = written.get("delivery") if isinstance(written, dict) else None
+        key = "delivery-retryafter"
+        book.need(Setting("config-features", key, "Enabled", why, EVENTING_NAMESPACE))
     if subscriber is not None:
         _deliver(draft, trigger.delivery, broker, inherited, subscriber.budget)
-    _say_again(draft, inherited, kind)
+    _repeat(draft, inherited, kind)
     if subscriber is None:
         return
     if kind == "kafka" and draft.get(*ANNOTATIONS, DELIVERY_ORDER) is None:
@@ -177,10 +162,10 @@ def render_trigger(
 def _deliver(
     draft: Draft, own: Delivery | None, broker: Broker, written: JsonValue, budget: Budget
 ) -> None:
-    """Timeout, retries and backoff.
+    """Set the timeout, the retries and the backoff.
 
-    A Trigger's delivery hides its Broker's, of which Knative then takes the dead letter sink alone;
-    so what else was `written` there is said again.
+    A Trigger's delivery hides its Broker's: Knative then takes only the dead letter sink from it.
+    So everything else that was `written` there is repeated here.
     """
     given = own or broker.delivery or Delivery()
     retries = _DEFAULT_RETRIES if given.retry is None else given.retry
@@ -205,11 +190,11 @@ def _deliver(
         draft.set((*_DELIVERY, name), value, rules.DELIVERY, reason)
 
 
-def _say_again(draft: Draft, written: JsonValue, kind: BrokerClass | None) -> None:
-    """What a Trigger does not take from its Broker's delivery, as it was `written` there.
+def _repeat(draft: Draft, written: JsonValue, kind: BrokerClass | None) -> None:
+    """Repeat what a Trigger does not take from its Broker's delivery, as it was `written` there.
 
-    RabbitMQ's takes nothing beside a delivery of its own, the dead letter sink included (its
-    dispatcher acknowledges and publishes to no exchange); NATS's never takes anything.
+    RabbitMQ's Trigger takes nothing when it has a delivery of its own, not even the dead letter
+    sink (its dispatcher acknowledges and publishes to no exchange). NATS's never takes anything.
     Sources: eventing-rabbitmq pkg/reconciler/trigger/trigger.go, eventing-natss
     pkg/broker/{trigger,filter}/reconciler.go.
     """
@@ -229,7 +214,7 @@ def _parallelism(service: InferenceService) -> int:
 
 
 def _use_legacy_filter(draft: Draft, original: Original) -> None:
-    """`filters` of exact values become `filter.attributes`; nothing else can be said there."""
+    """Turn `filters` of exact values into `filter.attributes`, which can express nothing else."""
     node = original.node("spec", "filters")
     if node is None:
         return
@@ -253,19 +238,15 @@ def _use_legacy_filter(draft: Draft, original: Original) -> None:
 
 def add_addressable(book: Book) -> None:
     """Let Knative resolve a subscriber that is an InferenceService."""
-    role = book.begin(
-        f"{BASE}/addressable.yaml",
-        "rbac.authorization.k8s.io/v1",
-        "ClusterRole",
-        "relume-inferenceservices-addressable",
-        rules.ADDRESSABLE,
-    )
+    rule = rules.ADDRESSABLE
+    name = "relume-inferenceservices-addressable"
+    version = "rbac.authorization.k8s.io/v1"
+    role = book.begin(f"{BASE}/addressable.yaml", version, "ClusterRole", name, rule)
     reason = "Knative adds the rules of every ClusterRole with this label to its resolver's"
-    label = ("metadata", "labels", "duck.knative.dev/addressable")
-    role.set(label, "true", rules.ADDRESSABLE, reason)
-    rule: JsonValue = {
+    role.set(("metadata", "labels", "duck.knative.dev/addressable"), "true", rule, reason)
+    granted: JsonValue = {
         "apiGroups": ["serving.kserve.io"],
         "resources": ["inferenceservices", "inferenceservices/status"],
         "verbs": ["get", "list", "watch"],
     }
-    role.set(("rules",), [rule], rules.ADDRESSABLE)
+    role.set(("rules",), [granted], rule)

@@ -6,66 +6,43 @@ writes it, long after the InferenceService was admitted.
 """
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
-from relume.base.vocabulary import SERVING_NAMESPACE
+from relume.cluster.admission.pods import FLAGS
 from relume.cluster.render.draft import Book, Setting
 from relume.cluster.render.originals import Original
 from relume.config.nodes import Node, Table
 
 FEATURES = "config-features"
 
-#: Fields of the pod that the flag `kubernetes.podspec-<value>` turns on.
-FLAGS: Mapping[str, str] = MappingProxyType(
-    {
-        "affinity": "affinity",
-        "dnsConfig": "dnsconfig",
-        "dnsPolicy": "dnspolicy",
-        "hostAliases": "hostaliases",
-        "hostIPC": "hostipc",
-        "hostNetwork": "hostnetwork",
-        "hostPID": "hostpid",
-        "nodeSelector": "nodeselector",
-        "priorityClassName": "priorityclassname",
-        "runtimeClassName": "runtimeclassname",
-        "schedulerName": "schedulername",
-        "securityContext": "securitycontext",
-        "shareProcessNamespace": "shareprocessnamespace",
-        "tolerations": "tolerations",
-        "topologySpreadConstraints": "topologyspreadconstraints",
-    }
-)
 _CLAIMS = (
     "Knative has no field for claims: it would be pruned silently and the service would become "
     "ready without a device; ask in model.resources.limits, or write --dra standard"
 )
-NEVER: Mapping[str, str] = MappingProxyType(
-    {
-        "resourceClaims": _CLAIMS,
-        "terminationGracePeriodSeconds": "Knative sets the grace period to the timeout",
-        **dict.fromkeys(
-            (
-                "activeDeadlineSeconds",
-                "hostUsers",
-                "hostname",
-                "hostnameOverride",
-                "nodeName",
-                "os",
-                "overhead",
-                "preemptionPolicy",
-                "priority",
-                "readinessGates",
-                "resources",
-                "restartPolicy",
-                "schedulingGates",
-                "serviceAccount",
-                "setHostnameAsFQDN",
-                "subdomain",
-            ),
-            "Knative has no such field: remove it, or write --dra standard",
+NEVER: Mapping[str, str] = {
+    "resourceClaims": _CLAIMS,
+    "terminationGracePeriodSeconds": "Knative sets the grace period to the timeout",
+    **dict.fromkeys(
+        (
+            "activeDeadlineSeconds",
+            "hostUsers",
+            "hostname",
+            "hostnameOverride",
+            "nodeName",
+            "os",
+            "overhead",
+            "preemptionPolicy",
+            "priority",
+            "readinessGates",
+            "resources",
+            "restartPolicy",
+            "schedulingGates",
+            "serviceAccount",
+            "setHostnameAsFQDN",
+            "subdomain",
         ),
-    }
-)
+        "Knative has no such field: remove it, or write --dra standard",
+    ),
+}
 _NEVER_IN_CONTAINER = (
     "lifecycle",
     "resizePolicy",
@@ -96,9 +73,8 @@ def check_fields(original: Original, book: Book) -> None:
         if name in NEVER:
             raise node.wrong(f"cannot work in Knative mode: {NEVER[name]}")
         if name in FLAGS:
-            key = f"kubernetes.podspec-{FLAGS[name]}"
             why = f"InferenceService {original.namespace}/{original.name} sets {node.path}"
-            book.need(Setting(SERVING_NAMESPACE, FEATURES, key, "enabled", why))
+            book.need(Setting(FEATURES, FLAGS[name], "enabled", why))
     _check_container(predictor.need("model", "").table(), original, book)
 
 
@@ -126,7 +102,7 @@ def _check_security(context: Table, original: Original, book: Book) -> None:
     if _adds_capabilities(context.get("capabilities")):
         why = f"InferenceService {original.namespace}/{original.name} adds capabilities"
         key = "kubernetes.containerspec-addcapabilities"
-        book.need(Setting(SERVING_NAMESPACE, FEATURES, key, "enabled", why))
+        book.need(Setting(FEATURES, key, "enabled", why))
 
 
 def _adds_capabilities(node: Node | None) -> bool:

@@ -20,7 +20,36 @@ from relume.cluster.render.originals import ANNOTATIONS, BASE, MODEL, PREDICTOR,
 from relume.cluster.render.runtimes import CONTAINER
 from relume.config.nodes import Node
 
-CLASSES = f"{BASE}/device-classes.yaml"
+CLAIM = "device"
+POLICY = "relume-claims"
+_CLASSES_FILE = f"{BASE}/device-classes.yaml"
+_POLICY_FILE = f"{BASE}/admission-policy.yaml"
+_ADMISSION = "admissionregistration.k8s.io/v1"
+
+_MATCH = (
+    f"has(object.metadata.labels) && '{REVISION_LABEL}' in object.metadata.labels && "
+    f"has(object.metadata.annotations) && '{CLAIM_TEMPLATE}' in object.metadata.annotations"
+)
+_CHANGE = f"""\
+Object{{
+  spec: Object.spec{{
+    resourceClaims: [
+      Object.spec.resourceClaims{{
+        name: "{CLAIM}",
+        resourceClaimTemplateName: object.metadata.annotations["{CLAIM_TEMPLATE}"]
+      }}
+    ],
+    containers: [
+      Object.spec.containers{{
+        name: "{CONTAINER}",
+        resources: Object.spec.containers.resources{{
+          claims: [Object.spec.containers.resources.claims{{name: "{CLAIM}"}}]
+        }}
+      }}
+    ]
+  }}
+}}
+"""
 
 
 def take_route(
@@ -51,7 +80,7 @@ def take_route(
     draft.remove((*ANNOTATIONS, FALLBACKS), rules.ROUTE, reason)
     if route == "admission":
         draft.set((*ANNOTATIONS, CLAIM_TEMPLATE), name, rules.CLAIM_INJECTED)
-        add_policy(book)
+        _add_policy(book)
     else:
         _check_name_is_free(original)
         claim: dict[str, JsonValue] = {"name": CLAIM, "resourceClaimTemplateName": name}
@@ -74,31 +103,23 @@ def _add_class(name: str, node: Node | None, book: Book) -> None:
             node, f"the cluster must have a DeviceClass {name}: none of that name ships with Relume"
         )
         return
-    if book.has("DeviceClass", name, CLASSES):
+    if book.has("DeviceClass", name, _CLASSES_FILE):
         return
     manifest = preset.manifest()
-    draft = book.begin(CLASSES, RESOURCE_V1, "DeviceClass", name, rules.DEVICE_CLASS)
+    draft = book.begin(_CLASSES_FILE, RESOURCE_V1, "DeviceClass", name, rules.DEVICE_CLASS)
     spec: JsonValue = manifest["spec"]  # type: ignore[assignment]
     draft.set(("spec",), spec, rules.DEVICE_CLASS, preset.what)
 
 
 def _add_template(name: str, file: str, original: Original, devices: Devices, book: Book) -> None:
-    requests = [
+    requests: list[JsonValue] = [
         _claim_request(request, index, devices) for index, request in enumerate(devices.requests)
     ]
-    draft = book.begin(
-        file,
-        RESOURCE_V1,
-        "ResourceClaimTemplate",
-        name,
-        rules.CLAIM_TEMPLATE,
-        namespace=original.written_namespace,
-    )
-    listed: JsonValue = list(requests)
-    reason = "what the limits ask for" + (
-        ", then what the annotation falls back on" if devices.fallbacks else ""
-    )
-    draft.set(("spec", "spec", "devices", "requests"), listed, rules.CLAIM_TEMPLATE, reason)
+    kind, namespace = "ResourceClaimTemplate", original.written_namespace
+    draft = book.begin(file, RESOURCE_V1, kind, name, rules.CLAIM_TEMPLATE, namespace=namespace)
+    then = ", then what the annotation falls back on" if devices.fallbacks else ""
+    reason = f"what the limits ask for{then}"
+    draft.set(("spec", "spec", "devices", "requests"), requests, rules.CLAIM_TEMPLATE, reason)
 
 
 def _claim_request(request: DeviceRequest, index: int, devices: Devices) -> dict[str, JsonValue]:
@@ -110,7 +131,7 @@ def _claim_request(request: DeviceRequest, index: int, devices: Devices) -> dict
     name = f"{CLAIM}-{index}" if index else CLAIM
     if not devices.fallbacks:
         return {"name": name, "exactly": _ask(request.device_class, request.count)}
-    first = Alternative(request.device_class, request.count, request.shipped)
+    first = Alternative(request.device_class, request.count)
     choices: list[JsonValue] = [
         {"name": f"choice-{number}", **_ask(choice.device_class, choice.count)}
         for number, choice in enumerate((first, *devices.fallbacks), start=1)
@@ -125,59 +146,35 @@ def _ask(device_class: str, count: int) -> dict[str, JsonValue]:
     return asked
 
 
-CLAIM = "device"
-POLICY = "relume-claims"
-FILE = f"{BASE}/admission-policy.yaml"
-_ADMISSION = "admissionregistration.k8s.io/v1"
-
-_MATCH = (
-    f"has(object.metadata.labels) && '{REVISION_LABEL}' in object.metadata.labels && "
-    f"has(object.metadata.annotations) && '{CLAIM_TEMPLATE}' in object.metadata.annotations"
-)
-_CHANGE = f"""\
-Object{{
-  spec: Object.spec{{
-    resourceClaims: [
-      Object.spec.resourceClaims{{
-        name: "{CLAIM}",
-        resourceClaimTemplateName: object.metadata.annotations["{CLAIM_TEMPLATE}"]
-      }}
-    ],
-    containers: [
-      Object.spec.containers{{
-        name: "{CONTAINER}",
-        resources: Object.spec.containers.resources{{
-          claims: [Object.spec.containers.resources.claims{{name: "{CLAIM}"}}]
-        }}
-      }}
-    ]
-  }}
-}}
-"""
-
-
-def add_policy(book: Book) -> None:
-    """The one policy for all services, and its binding."""
-    if book.has("MutatingAdmissionPolicy", POLICY, FILE):
+def _add_policy(book: Book) -> None:
+    """Add the one policy for all services, and its binding."""
+    if book.has("MutatingAdmissionPolicy", POLICY, _POLICY_FILE):
         return
     rule = rules.CLAIM_INJECTED
-    policy = book.begin(FILE, _ADMISSION, "MutatingAdmissionPolicy", POLICY, rule)
     pods: JsonValue = {
         "apiGroups": [""],
         "apiVersions": ["v1"],
         "operations": ["CREATE"],
         "resources": ["pods"],
     }
-    policy.set(("spec", "matchConstraints"), {"resourceRules": [pods]}, rule)
     condition: JsonValue = {"name": "revision-with-claim-template", "expression": _MATCH}
-    reason = "Knative's revision label and our annotation, which KServe hands down to the pod"
-    policy.set(("spec", "matchConditions"), [condition], rule, reason)
-    policy.set(("spec", "failurePolicy"), "Fail", rule, "no pod rather than one without a device")
-    policy.set(("spec", "reinvocationPolicy"), "IfNeeded", rule)
     change: JsonValue = {
         "patchType": "ApplyConfiguration",
         "applyConfiguration": {"expression": _CHANGE},
     }
-    policy.set(("spec", "mutations"), [change], rule)
-    binding = book.begin(FILE, _ADMISSION, "MutatingAdmissionPolicyBinding", POLICY, rule)
-    binding.set(("spec", "policyName"), POLICY, rule)
+    spec: dict[str, JsonValue] = {
+        "matchConstraints": {"resourceRules": [pods]},
+        "matchConditions": [condition],
+        "failurePolicy": "Fail",
+        "reinvocationPolicy": "IfNeeded",
+        "mutations": [change],
+    }
+    reasons = {
+        "matchConditions": (
+            "Knative's revision label and our annotation, which KServe hands down to the pod"
+        ),
+        "failurePolicy": "no pod rather than one without a device",
+    }
+    book.begin(_POLICY_FILE, _ADMISSION, "MutatingAdmissionPolicy", POLICY, rule, spec, reasons)
+    binding: dict[str, JsonValue] = {"policyName": POLICY}
+    book.begin(_POLICY_FILE, _ADMISSION, "MutatingAdmissionPolicyBinding", POLICY, rule, binding)

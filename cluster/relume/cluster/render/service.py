@@ -7,7 +7,6 @@ from relume.base.vocabulary import (
     DEPLOYMENT_MODE,
     INITIAL_SCALE,
     PROGRESS_DEADLINE,
-    SERVING_NAMESPACE,
 )
 from relume.cluster.render import rules
 from relume.cluster.render.budget import SHIPPED_MAX_TIMEOUT_S, Budget, budget_of
@@ -204,21 +203,19 @@ def _ask_knative(
         longest = str(budget.timeout_s)
         why = f"{who} has a timeout of {longest} s; Knative refuses more than this"
         key = "max-revision-timeout-seconds"
-        book.need(Setting(SERVING_NAMESPACE, "config-defaults", key, longest, why))
+        book.need(Setting("config-defaults", key, longest, why))
     if not devices.requests:
         return
     why = (
         f"{who} may wait for a device or a node; without this its revision fails as soon as its "
         "pod cannot be scheduled"
     )
-    book.need(
-        Setting(SERVING_NAMESPACE, "config-deployment", "pod-is-always-schedulable", "true", why)
-    )
+    book.need(Setting("config-deployment", "pod-is-always-schedulable", "true", why))
     if service.min_replicas == 0 and INITIAL_SCALE not in service.annotations:
         draft.set((*ANNOTATIONS, INITIAL_SCALE), "0", rules.NO_DEVICE_AT_REST)
         why = f"{who} starts at zero; without this KServe drops its {INITIAL_SCALE} annotation"
         key = "allow-zero-initial-scale"
-        book.need(Setting(SERVING_NAMESPACE, "config-autoscaler", key, "true", why))
+        book.need(Setting("config-autoscaler", key, "true", why))
 
 
 def _environment(draft: Draft, devices: Devices, budget: Budget, *, standard: bool) -> None:

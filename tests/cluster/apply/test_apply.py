@@ -112,7 +112,7 @@ def test_a_conflict_names_the_owner_and_force_takes_the_field(tmp_path: Path) ->
         applied(cluster, tmp_path, world.source(tmp_path))
     with writer(cluster, tmp_path, force=True) as to:
         apply(world.source(tmp_path), to, Choices(wait_s=0), Told(), cluster.pace)
-    assert world.SERVICE in cluster.store
+    assert world.SERVICE in cluster.objects
 
 
 def test_a_kind_that_is_not_served_names_what_to_install(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_documents_of_a_new_namespace_are_tried_when_it_is_there(tmp_path: Path)
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "models"}}
     together = Source((ClusterManifest(body, "ns.yaml"), *source.manifests))
     cluster = Cluster(refuse={("Trigger", "chat"): (400, {"message": "no"})})
-    del cluster.store["/api/v1/namespaces/models"]
+    del cluster.objects["/api/v1/namespaces/models"]
     with pytest.raises(NotApplied, match="applied before: Namespace models") as caught:
         applied(cluster, tmp_path, together)
     assert cluster.written() == ["/api/v1/namespaces/models"]
@@ -164,7 +164,7 @@ def test_a_policy_that_never_acts_keeps_the_services_away(tmp_path: Path) -> Non
     cluster = Cluster(inactive=10_000)
     with pytest.raises(PolicyNotInForce, match="no claim for 120 s"):
         applied(cluster, tmp_path, world.source(tmp_path, "admission"))
-    assert world.SERVICE not in cluster.store and POLICY_PATH in cluster.store
+    assert world.SERVICE not in cluster.objects and POLICY_PATH in cluster.objects
 
 
 def test_a_refused_probe_keeps_the_services_away(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_refused_probe_keeps_the_services_away(tmp_path: Path) -> None:
     cluster = Cluster(refuse=refuse)
     with pytest.raises(PolicyNotInForce, match="exceeded quota"):
         applied(cluster, tmp_path, world.source(tmp_path, "admission"))
-    assert world.SERVICE not in cluster.store
+    assert world.SERVICE not in cluster.objects
 
 
 @pytest.mark.parametrize("route", ["extended-resource", "admission"])
@@ -200,10 +200,10 @@ def test_a_pod_of_the_revision_before_is_not_taken_for_one_without_its_device(
     cluster = Cluster()
     cluster.put(world.POD, earlier_pod())
     latest = {"components": {"predictor": {"latestCreatedRevision": "chat-00002"}}}
-    cluster.at(6, cluster.status(world.SERVICE, **latest))
-    cluster.at(60, cluster.status(world.SERVICE, conditions=world.conditions("True"), **latest))
+    cluster.at(6, cluster.set_status(world.SERVICE, **latest))
+    cluster.at(60, cluster.set_status(world.SERVICE, conditions=world.conditions("True"), **latest))
     for path in (world.BROKER, world.TRIGGER):
-        cluster.at(8, cluster.status(path, conditions=world.conditions("True")))
+        cluster.at(8, cluster.set_status(path, conditions=world.conditions("True")))
     told = applied(cluster, tmp_path, world.source(tmp_path))
     assert cluster.clock >= 60 and "InferenceService models/chat: ready" in told.lines
 
@@ -214,7 +214,7 @@ def test_a_pod_that_was_there_and_stays_the_newest_must_have_its_device(tmp_path
     cluster.put(world.POD, earlier_pod())
     latest = {"components": {"predictor": {"latestCreatedRevision": "chat-00001"}}}
     ready = world.conditions("True")
-    cluster.at(8, cluster.status(world.SERVICE, conditions=ready, **latest))
+    cluster.at(8, cluster.set_status(world.SERVICE, conditions=ready, **latest))
     with pytest.raises(ReadyWithoutDevice):
         applied(cluster, tmp_path, world.source(tmp_path))
     assert cluster.clock >= 20
@@ -266,7 +266,7 @@ def test_the_wait_ends_with_what_kserve_says(tmp_path: Path) -> None:
     cluster = Cluster()
     failure = {"lastFailureInfo": {"reason": "NoSupportingRuntime", "message": "no runtime found"}}
     failed = conditions_of_a_failed_service()
-    cluster.at(2, cluster.status(world.SERVICE, conditions=failed, modelStatus=failure))
+    cluster.at(2, cluster.set_status(world.SERVICE, conditions=failed, modelStatus=failure))
     with pytest.raises(NotReady) as caught:
         applied(cluster, tmp_path, world.source(tmp_path), Choices(wait_s=20))
     assert "not ready after 20 s" in str(caught.value)
@@ -337,8 +337,8 @@ def test_a_status_of_an_older_generation_is_not_ready(tmp_path: Path) -> None:
     world.settle(cluster, 8)
 
     def stale() -> None:
-        cluster.store[world.SERVICE]["metadata"]["generation"] = 2
-        cluster.store[world.SERVICE]["status"]["observedGeneration"] = 1
+        cluster.objects[world.SERVICE]["metadata"]["generation"] = 2
+        cluster.objects[world.SERVICE]["status"]["observedGeneration"] = 1
 
     cluster.at(8, stale)
     with pytest.raises(NotReady):

@@ -57,7 +57,7 @@ def test_what_somebody_else_made_and_namespaces_stay(tmp_path: Path) -> None:
     source = Source((ClusterManifest(body, "ns.yaml"), *world.source(tmp_path).manifests))
     cluster = Cluster()
     with after_apply(cluster, tmp_path, source) as writer:
-        cluster.store[world.BROKER]["metadata"]["managedFields"] = [
+        cluster.objects[world.BROKER]["metadata"]["managedFields"] = [
             {"manager": "kubectl", "operation": "Apply"}
         ]
         kept = {f.manifest.title: f.kept for f in plan_removal(source, writer) if f.kept}
@@ -95,16 +95,16 @@ def test_what_is_shared_stays_where_others_may_not_be_seen(tmp_path: Path) -> No
 def test_a_service_that_does_not_go_keeps_its_policy(tmp_path: Path) -> None:
     cluster, source = Cluster(), world.source(tmp_path, "admission")
     with after_apply(cluster, tmp_path, source) as writer:
-        cluster.store[world.SERVICE]["metadata"]["finalizers"] = ["inferenceservice.finalizers"]
+        cluster.objects[world.SERVICE]["metadata"]["finalizers"] = ["inferenceservice.finalizers"]
         with pytest.raises(NotReady, match="InferenceService models/chat is still there"):
             deleted(cluster, writer, source)
-    assert any("mutatingadmissionpolicies" in path for path in cluster.store)
+    assert any("mutatingadmissionpolicies" in path for path in cluster.objects)
 
 
 def test_an_object_that_was_made_anew_in_the_meantime_stays(tmp_path: Path) -> None:
     cluster, source = Cluster(), world.source(tmp_path)
     with after_apply(cluster, tmp_path, source) as writer:
         fates = plan_removal(source, writer)
-        cluster.store[world.SERVICE]["metadata"]["uid"] = "another"
+        cluster.objects[world.SERVICE]["metadata"]["uid"] = "another"
         remove(fates, writer, Told(), cluster.pace, 30)
-    assert world.SERVICE in cluster.store
+    assert world.SERVICE in cluster.objects

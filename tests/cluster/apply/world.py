@@ -60,7 +60,7 @@ def conditions(ready: str, reason: str = "", message: str = "") -> list[Object]:
 def settle(cluster: Cluster, seconds: float = 4) -> None:
     """Controllers make everything Ready after some seconds."""
     for path in (SERVICE, BROKER, TRIGGER):
-        cluster.at(seconds, cluster.status(path, conditions=conditions("True")))
+        cluster.at(seconds, cluster.set_status(path, conditions=conditions("True")))
 
 
 def pod(

@@ -8,9 +8,8 @@ import pytest
 from relume.cli.main import run
 from relume.cluster.apply.api import KubernetesApi, Unreachable
 from relume.cluster.doctor.online import ClusterReport, examine_cluster, needs_of
+from tests.cluster.api_server import ApiServer, healthy, node, slice_, write_kubeconfig
 from tests.config.manifests import broker, service, together
-
-from .api_server import ApiServer, healthy, node, slice_, write_kubeconfig
 
 pytest.importorskip("kubernetes")
 

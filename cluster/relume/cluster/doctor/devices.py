@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from relume.base.errors import InvalidManifest
 from relume.cluster.admission.cluster import Cluster
 from relume.cluster.admission.judge import child, content, entries, fields, number
-from relume.cluster.admission.kserve import containers_of
+from relume.cluster.admission.kserve import OLD_FORMATS, containers_of
 from relume.cluster.admission.kserve_workers import GPU_TYPES
 from relume.cluster.admission.scales import autoscaling
 from relume.cluster.claims.presets import IMPLICIT_PREFIX, find
@@ -29,23 +29,7 @@ from relume.config.nodes import Node
 
 # Formats of the runtimes that KServe ships, and Relume's.
 _SHIPPED_FORMATS = frozenset(
-    {
-        "sklearn",
-        "xgboost",
-        "lightgbm",
-        "pmml",
-        "paddle",
-        "mlflow",
-        "tensorflow",
-        "onnx",
-        "pytorch",
-        "triton",
-        "tensorrt",
-        "keras",
-        "huggingface",
-        "predictiveserver",
-        "vLLM",
-    }
+    {*OLD_FORMATS, "mlflow", "tensorrt", "keras", "predictiveserver", "vLLM"}
 )
 _SIZES = {
     "--tensor-parallel-size": "tensor",

@@ -7,7 +7,7 @@ from relume.cluster.render import rules
 from relume.cluster.render.draft import Book, Draft, JsonValue
 from relume.cluster.render.options import DeviceRoute
 from relume.cluster.render.originals import Original
-from relume.cluster.render.podspec import PORT
+from relume.cluster.render.runtimes import PORT
 
 _NETWORKING = "networking.k8s.io/v1"
 #: Where the proxies of the usual networking layers of Knative and KServe run.

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from relume.cluster.admission.pods import FLAGS
 from relume.cluster.render.draft import Book, Setting
 from relume.cluster.render.originals import Original
+from relume.cluster.render.runtimes import PORT
 from relume.config.nodes import Node, Table
 
 FEATURES = "config-features"
@@ -63,7 +64,6 @@ _SECURITY = frozenset(
         "seccompProfile",
     }
 )
-PORT = 8080
 
 
 def check_fields(original: Original, book: Book) -> None:

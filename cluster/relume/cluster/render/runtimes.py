@@ -13,7 +13,6 @@ from relume.base.errors import InvalidInput
 from relume.base.vocabulary import KSERVE_V1ALPHA1
 from relume.cluster.render.draft import JsonValue
 from relume.cluster.render.options import ImageNotPinned, Images, check_image
-from relume.cluster.render.podspec import PORT
 from relume.config.fields import did_you_mean
 from relume.config.yaml_source import documents
 
@@ -21,6 +20,7 @@ from relume.config.yaml_source import documents
 NO_IMAGE = "registry.invalid/"
 PLACEHOLDER = NO_IMAGE + "relume/{name}@sha256:" + 64 * "0"
 CONTAINER = "kserve-container"
+PORT = 8080
 _LONGEST_START_S = 3600
 _CACHE = "/cache"
 

@@ -26,7 +26,7 @@ _JSON = "application/json"
 
 
 class Unreachable(RelumeError):
-    """The API server does not answer, or its credentials are not taken."""
+    """The API server does not answer, or it does not accept the credentials."""
 
     reason = "unreachable"
     retryable = True
@@ -46,7 +46,7 @@ class ClientMissing(RelumeError):
 
 @dataclass(frozen=True, slots=True)
 class ApiAnswer:
-    """The status of an answer, and its JSON: the object, or a `Status` that says what is wrong."""
+    """The code of an answer, and its JSON: the object, or a `Status` that says what is wrong."""
 
     code: int
     body: Json = field(default_factory=dict)
@@ -62,7 +62,7 @@ class ApiAnswer:
 
 
 class ClusterApi(Protocol):
-    """Questions and changes; all raise Unreachable, and `get` and `list` Forbidden."""
+    """What is asked of a cluster. All raise Unreachable; `get` and `list` also raise Forbidden."""
 
     def get(self, path: str) -> Json | None:
         """The object at a path of the API; None where there is none."""
@@ -71,12 +71,12 @@ class ClusterApi(Protocol):
         """Every item of a collection; None where the API is not served."""
 
     def allowed(self, verb: str, group: str, resource: str, namespace: str) -> bool:
-        """Whether the user may do this ("" is the whole cluster)."""
+        """Whether the user may do this in a namespace ("": in the whole cluster)."""
 
     def change(
         self, method: str, path: str, body: Json, content_type: str = _JSON, **query: str
     ) -> ApiAnswer:
-        """POST, PATCH or DELETE; a refusal is an ApiAnswer too."""
+        """Send a POST, PATCH or DELETE. A refusal is an answer, too."""
 
 
 class KubernetesApi:
@@ -190,7 +190,7 @@ class KubernetesApi:
         except (ApiException, OpenApiException, HTTPError, OSError) as error:
             raise Unreachable(f"{path}: {error}") from error
         if method != "GET" and not content:
-            # A Broker behind the API server's proxy takes an event with 202 and no word.
+            # A Broker behind the API server's proxy answers an event with 202 and no body.
             return ApiAnswer(response.status)
         try:
             answer = json.loads(content)
@@ -202,7 +202,7 @@ class KubernetesApi:
 
 
 def _in_cluster() -> bool:
-    """Whether this is a pod that nobody gave a kubeconfig."""
+    """Whether this runs in a pod that was given no kubeconfig."""
     known = os.environ.get("KUBECONFIG") or (Path.home() / ".kube" / "config").exists()
     return not known and "KUBERNETES_SERVICE_HOST" in os.environ
 
@@ -239,7 +239,7 @@ def condition(value: object, kind: str) -> Json:
 
 
 def is_ready(value: object) -> bool:
-    """Whether the object is Ready, and what says so has seen its newest generation."""
+    """Whether the object is Ready, according to a status that is of its newest generation."""
     seen, wanted = (
         part(value, "status", "observedGeneration"),
         part(value, "metadata", "generation"),

@@ -28,7 +28,11 @@ from relume.cluster.render.runtimes import NO_IMAGE
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """`wait_s` 0 does not wait; `despite_settings` applies where the cluster lacks settings."""
+    """How to apply.
+
+    `wait_s` is how long to wait until all is ready (0: not at all). `despite_settings` applies even
+    where settings of the cluster are missing.
+    """
 
     wait_s: float = 600.0
     dry_run: bool = False
@@ -38,9 +42,9 @@ class Choices:
 def apply(
     source: Source, writer: ClusterWriter, choices: Choices, progress: ApplyProgress, pace: Pace
 ) -> tuple[ClusterManifest, ...]:
-    """Apply `source`, and return what is on the cluster now (with `dry_run`: would be).
+    """Apply `source`, and return what is on the cluster then (with `dry_run`: what would be).
 
-    Every document is tried as a server-side dry run first; where one is refused, none is applied.
+    Every document is tried as a server-side dry run first. If one is refused, none is applied.
     Raises InvalidInput for a runtime without an image, NotApplied, SettingsMissing,
     PolicyNotInForce, NotReady, ReadyWithoutDevice, Unreachable.
     """
@@ -70,7 +74,7 @@ def apply(
 
 
 def _check_images(manifests: Sequence[ClusterManifest]) -> None:
-    """A runtime is everybody's: the placeholder must not take the place of a real image."""
+    """Refuse a runtime without an image: it could replace one that has an image, for everybody."""
     for one in manifests:
         for container in objects(one.body, "spec", "containers"):
             if text(container, "image").startswith(NO_IMAGE):
@@ -100,7 +104,7 @@ def _check_settings(
 def _try_all(
     writer: ClusterWriter, manifests: Sequence[ClusterManifest]
 ) -> tuple[ClusterManifest, ...]:
-    """Dry-run everything; returns what can be tried only when its namespace is there."""
+    """Try everything as a dry run; return what can be tried only after its namespace is made."""
     made = {one.name for one in manifests if one.kind == "Namespace"}
     new = {name for name in made if writer.api.get(f"/api/v1/namespaces/{name}") is None}
     later = tuple(one for one in manifests if one.namespace in new)
@@ -121,7 +125,7 @@ def _try(
 
 
 def _told(writer: ClusterWriter, one: ClusterManifest, answer: ApiAnswer) -> ApiAnswer:
-    """A kind that is not served, with what to install."""
+    """The answer, or what to install where the cluster does not serve the kind."""
     if answer.code != 404 or writer.path(one) is not None:
         return answer
     product = {
@@ -156,7 +160,7 @@ def _apply_one(
 
 
 def _version(writer: ClusterWriter, one: ClusterManifest) -> str:
-    """The version that is there, "" where there is none or it may not be read."""
+    """The resource version on the cluster, "" where there is none or it may not be read."""
     try:
         return text(writer.read(one), "metadata", "resourceVersion")
     except Forbidden:
@@ -175,7 +179,7 @@ class NotDeleted(RelumeError):
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """One document: deleted, or kept and why."""
+    """What becomes of one document: it is deleted, or `kept` says why it is not."""
 
     manifest: ClusterManifest
     uid: str
@@ -183,10 +187,11 @@ class Fate:
 
 
 def plan_removal(source: Source, writer: ClusterWriter) -> list[Fate]:
-    """What would be deleted, first to last. Changes nothing.
+    """What would be deleted, first to last; nothing is changed.
 
-    What every service may share (DeviceClasses, runtimes, the policy) stays while the cluster has
-    another InferenceService that we applied; Namespaces stay, as they may hold what is not ours.
+    Documents that services share (DeviceClasses, runtimes, the policy) stay while the cluster has
+    another InferenceService that Relume applied. Namespaces stay, because they may hold other
+    objects.
     Raises Unreachable, and Forbidden for a document that may not be read.
     """
     manifests = tuple(map(writer.placed, source.manifests))
@@ -203,7 +208,7 @@ def plan_removal(source: Source, writer: ClusterWriter) -> list[Fate]:
 
 
 def _others(writer: ClusterWriter, named: set[tuple[str, str]]) -> list[str]:
-    """What may share the cluster-wide documents with the services that go."""
+    """Services that may use the cluster-wide documents, besides those that are deleted."""
     try:
         found = writer.api.list(_SERVICES) or ()
     except Forbidden:
@@ -230,8 +235,8 @@ def remove(
 ) -> None:
     """Delete what `fates` says, each object after what was applied later is gone.
 
-    Raises NotDeleted for what the server does not let go, NotReady for what is still there after
-    `wait_s` seconds: then what was to go after it was left alone.
+    Raises NotDeleted where the server refuses, and NotReady for an object that is still there after
+    `wait_s` seconds; the objects after it are not deleted then.
     """
     for fate in fates:
         title = fate.manifest.title

@@ -46,7 +46,7 @@ class Holding:
 
 
 def is_explicit(resource: str) -> bool:
-    """Whether a device plugin may serve the name: no DeviceClass is in it."""
+    """Whether a device plugin may serve the name, because it does not name a DeviceClass."""
     return not resource.startswith(IMPLICIT_PREFIX)
 
 
@@ -69,7 +69,7 @@ def need_of(service: Json) -> DeviceNeed:
 
 
 def claims_of(pod: Json) -> tuple[str, ...]:
-    """The names of a pod's ResourceClaims, that which the scheduler made included."""
+    """The names of a pod's ResourceClaims, including the one that the scheduler made."""
     named = [
         *(
             text(one, "resourceClaimName")
@@ -89,7 +89,7 @@ def is_up(pod: Json) -> bool:
 def holding(
     need: DeviceNeed, pod: Json, claims: Mapping[str, Json], nodes: Mapping[str, Json] | None
 ) -> Holding:
-    """What a pod has of what it needs.
+    """Which of the devices that it needs a pod holds.
 
     `claims` are those of its namespace, by name; `nodes` by name, None where they may not be read.
     """
@@ -141,7 +141,7 @@ def _by_plugin(pod: Json, names: list[str], nodes: Mapping[str, Json] | None) ->
 
 
 def classes_of(api: ClusterApi) -> frozenset[str]:
-    """The names of the cluster's DeviceClasses; none where they are not served or not readable."""
+    """The names of the cluster's DeviceClasses; none if they are not served or may not be read."""
     try:
         found = api.list("/apis/resource.k8s.io/v1/deviceclasses") or ()
     except Forbidden:
@@ -162,13 +162,13 @@ _ABOUT_DEVICES = re.compile(r"(?i)\bclaims?\b|device|\bCEL\b|insufficient \S+/")
 
 
 class NotExplained(RelumeError):
-    """The inventory may not be read, or is not what the API says it is."""
+    """The inventory may not be read, or does not have the shape that the API defines."""
 
     reason = "not-explained"
 
 
 def is_about_devices(why: str) -> bool:
-    """Whether what the scheduler says may be about devices."""
+    """Whether the scheduler's message may be about devices."""
     return _ABOUT_DEVICES.search(why) is not None
 
 
@@ -196,7 +196,7 @@ def explain_pod(api: ClusterApi, pod: Json) -> Sequence[Report]:
 
 
 def _here(report: Report, classes: set[str]) -> Report:
-    """The report, where a class that ships with us or a driver may not be on this cluster."""
+    """The report, or that the cluster lacks a class that Relume or a driver ships."""
     names = [one.class_name for claim in report.unit.claims for one in _asks(claim)]
     missing = [name for name in dict.fromkeys(names) if name not in classes]
     if not missing:
@@ -211,7 +211,7 @@ def _asks(claim: Claim) -> Iterator[Ask]:
 
 
 def _document(kind: str, body: Json) -> Document:
-    """An item of a list, which does not say its own kind; in errors it stands for its lines."""
+    """An item of a list, which does not name its own kind; errors show its name for a line."""
     version = "v1" if kind in ("Pod", "Node") else "resource.k8s.io/v1"
     file = Path(f"{kind} {text(body, 'metadata', 'name')}")
     no_line = Node(file, 0, "")

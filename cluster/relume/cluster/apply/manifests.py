@@ -22,7 +22,7 @@ from relume.config.loader import manifest_files
 
 _BUILD = ("Kustomization", "Component")
 
-# What others need comes before them; a policy is waited for before the services that rely on it.
+# Each kind comes after those that it needs.
 _ORDER = (
     ("Namespace",),
     ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"),
@@ -42,7 +42,7 @@ SERVICES = _RANKS["InferenceService"]
 
 @dataclass(frozen=True, slots=True)
 class ClusterManifest:
-    """One document. `document` knows its lines, where it was read from a file."""
+    """One document to apply. `document` knows its lines, if it was read from a file."""
 
     body: Mapping[str, object]
     file: str
@@ -62,12 +62,12 @@ class ClusterManifest:
 
     @property
     def namespace(self) -> str:
-        """The one that it names; empty where it names none."""
+        """The namespace that it names, "" where it names none."""
         return text(self.body, "metadata", "namespace")
 
     @property
     def rank(self) -> int:
-        """Its place in the order that works: see `in_order`."""
+        """Its place in the order of `in_order`."""
         return _RANKS.get(self.kind, len(_ORDER))
 
     @property
@@ -77,7 +77,7 @@ class ClusterManifest:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """All documents in the order that works, and the patches that are the administrator's."""
+    """All documents in the order of `in_order`, and the patches that are for the administrator."""
 
     manifests: tuple[ClusterManifest, ...]
     patches: tuple[ClusterManifest, ...] = ()
@@ -92,9 +92,9 @@ def in_order(manifests: Iterable[ClusterManifest]) -> tuple[ClusterManifest, ...
 def read_source(paths: Sequence[Path], options: Options, *, as_is: bool = False) -> Source:
     """What to apply for `paths`.
 
-    A folder that `relume render` made is taken as it stands, with the documents that somebody added
-    to its base; anything else is rendered first, unless `as_is`. Raises InvalidInput for what
-    cannot be read, or is no object.
+    A folder that `relume render` made is taken as it is, with the documents that somebody added to
+    its base. Anything else is rendered first, unless `as_is`. Raises InvalidInput for what cannot
+    be read, or is not an object.
     """
     folders = [path for path in paths if is_rendered(path)]
     if folders and len(folders) < len(paths):
@@ -161,7 +161,7 @@ class ServedKind:
 
 
 class ClusterWriter:
-    """Writes documents to one cluster. Those without a namespace go into `namespace`."""
+    """Writes documents to one cluster; those that name no namespace go into `namespace`."""
 
     def __init__(self, api: ClusterApi, namespace: str, *, force: bool = False) -> None:
         self.api = api
@@ -231,10 +231,10 @@ class ClusterWriter:
 
 
 def _traceable(body: Json) -> Json:
-    """The body, with a label where it has no field that could be ours.
+    """The body, with a label where it has no field that we could own.
 
-    managedFields list the owners of fields: a Broker of nothing but its name would have none, and
-    could not be told from somebody else's.
+    managedFields list the owners of fields. A Broker with nothing but a name would have no owner,
+    so that nobody could tell who applied it.
     """
     metadata = body.get("metadata")
     named = dict(metadata) if isinstance(metadata, Mapping) else {}
@@ -257,7 +257,7 @@ def ours(found: Json) -> bool:
     return bool(own_fields(found))
 
 
-# Where the words of a refusal have the field, first those of server-side apply itself.
+# How a refusal names the field, first in the words of server-side apply itself.
 _FIELDS = (
     re.compile(r"(?:^|: |, )\.([A-Za-z][^\s:]*): field not declared in schema"),
     re.compile(r'unknown field "([^"]+)"'),
@@ -271,7 +271,7 @@ _MOST = 600  # characters of a server's message
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One document that the server does not take. `field` is "" where the server names none."""
+    """A document that the server refuses; `field` is "" where the server names none."""
 
     manifest: ClusterManifest
     field: str
@@ -292,7 +292,7 @@ class Refusal:
 
 
 class NotApplied(RelumeError):
-    """Documents were refused. `applied` are those that are on the cluster all the same."""
+    """Documents were refused. `applied` are those that were applied before."""
 
     reason = "not-applied"
 

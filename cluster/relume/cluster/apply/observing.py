@@ -16,7 +16,7 @@ from relume.cluster.apply.api import ClusterApi, Forbidden, condition, objects, 
 from relume.cluster.apply.devices import Holding, holding, is_explicit, is_up, need_of
 from relume.cluster.apply.manifests import own_fields
 
-# How the runtime begins the line that says why it ends.
+# The runtime begins the line that says why it ends with this.
 _OURS = "relume: "
 
 
@@ -24,8 +24,8 @@ _OURS = "relume: "
 class PodView:
     """One pod of a service; `why` is what keeps it from running.
 
-    `older` than our last change of its service, a pod may be of what was there before; then it is
-    `outdated` for sure where its revision is not the newest (in Standard mode: in any case).
+    `older` means that the pod was made before our last change of its service. Such a pod is
+    `outdated` if its revision is not the newest; in Standard mode, which has no revisions, always.
     """
 
     pod: Json
@@ -50,7 +50,7 @@ class PodView:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One namespace; lists are empty for what the cluster does not serve."""
+    """What one namespace holds; lists are empty for what the cluster does not serve."""
 
     namespace: str
     services: Sequence[Json]
@@ -66,7 +66,7 @@ class View:
 
 
 def observe(api: ClusterApi, namespace: str) -> View:
-    """Read a namespace. Raises Unreachable; what may not be read counts as not there."""
+    """Read a namespace; what may not be read counts as not there. Raises Unreachable."""
 
     def listed(group: str, plural: str, **query: str) -> Sequence[Json]:
         path = f"{group}/namespaces/{namespace}/{plural}"
@@ -128,7 +128,7 @@ def _pod(
 
 
 def _changed(service: Json) -> str:
-    """When we last changed the service: RFC 3339 in UTC, so that texts compare as times."""
+    """When we last changed the service, in RFC 3339 and UTC, so that texts compare like times."""
     return max((text(one, "time") for one in own_fields(service)), default="")
 
 
@@ -162,9 +162,10 @@ def _why(api: ClusterApi, pod: Json) -> str:
 
 
 def _last_word(status: Json) -> str:
-    """What a container said when it ended last; its back-off says nothing of the cause.
+    """What a container said when it last ended; the state "back-off" does not name the cause.
 
-    With FallbackToLogsOnError that is the end of its log: the line of ours counts, or the last.
+    With FallbackToLogsOnError this is the end of its log: the first line of the runtime's own
+    there, or else the last line.
     """
     ended = table(status, "state", "terminated") or table(status, "lastState", "terminated")
     lines = [line.strip() for line in text(ended, "message").splitlines() if line.strip()]

@@ -1,9 +1,9 @@
-"""Seeing that the admission policy acts, before a pod depends on it.
+"""Waiting until the admission policy acts, before a pod depends on it.
 
-A MutatingAdmissionPolicy is in force only seconds after it was created, and `failurePolicy: Fail`
-does not help: a pod of these seconds is made unchanged (seen on Kubernetes 1.36). So a pod like a
-revision's is sent as a dry run until it comes back with its claim. API servers behind one address
-learn of a policy each by itself: several answers in a row must show it.
+A MutatingAdmissionPolicy takes effect some seconds after it was created. A pod that is made before
+that is not changed, even with `failurePolicy: Fail` (seen on Kubernetes 1.36). So a pod like a
+revision's is sent as a dry run until the answer has its claim. Several API servers may share one
+address, and each learns of the policy by itself; therefore several answers in a row must have it.
 """
 
 from relume.base.errors import RelumeError
@@ -20,7 +20,7 @@ _LONGEST_S = 120.0
 
 
 class PolicyNotInForce(RelumeError):
-    """Pods of a revision do not get their claim."""
+    """The policy does not give the pods of a revision their claim."""
 
     reason = "policy-not-in-force"
     retryable = True
@@ -85,7 +85,7 @@ def _acts(api: ClusterApi, namespace: str, template: str) -> bool:
 
 
 def probe(namespace: str, template: str) -> Json:
-    """A pod that looks to the policy like a revision's, small and harmless to every other."""
+    """A pod that the policy takes for a revision's, and that other policies accept."""
     little = {"cpu": "1m", "memory": "1Mi"}
     return {
         "apiVersion": "v1",

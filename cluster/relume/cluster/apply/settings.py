@@ -1,6 +1,6 @@
 """Settings of the cluster that a rendering needs, compared with what the cluster has.
 
-They are never applied here: they concern everybody on the cluster, so its administrator does it.
+They are never applied here: they concern everybody on the cluster, so its administrator does that.
 """
 
 import json
@@ -17,7 +17,7 @@ _GRACE = ("spec", "template", "spec", "terminationGracePeriodSeconds")
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """One object whose settings are not as they must be. `command` changes them."""
+    """An object whose settings must change, and the command that changes them."""
 
     name: str
     settings: tuple[str, ...]
@@ -33,7 +33,7 @@ class SettingsMissing(RelumeError):
 def missing_settings(
     api: ClusterApi, patches: Sequence[ClusterManifest]
 ) -> tuple[list[Missing], list[str]]:
-    """What is missing, and the names of what may not be read."""
+    """The objects that must change, and the names of those that may not be read."""
     missing: list[Missing] = []
     unread: list[str] = []
     for patch in patches:
@@ -64,7 +64,7 @@ def _compare(api: ClusterApi, patch: ClusterManifest) -> Iterator[Missing]:
 
 
 def _enough(has: object, wanted: object) -> bool:
-    """Whether a setting is as wanted: flags the same, limits at least as high."""
+    """Whether a flag is equal to what is wanted, or a limit at least as high."""
     here, least = str(has).lower(), str(wanted).lower()
     if here.isdecimal() and least.isdecimal():
         return int(here) >= int(least)

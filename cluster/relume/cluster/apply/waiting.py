@@ -23,7 +23,7 @@ from relume.cluster.claims.explain import Report
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds of a monotonic clock, and how to let some of them pass."""
+    """A monotonic clock in seconds, and how to wait; a test passes its own."""
 
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -33,10 +33,10 @@ Tone = Literal["", "good", "bad", "worth a look"]
 
 
 class ApplyProgress(Protocol):
-    """Shows how far it is. `now` is what is waited for, the others are said once."""
+    """Shows the progress: `now` replaces the line before it, everything else is shown once."""
 
     def now(self, doing: str) -> None:
-        """What is going on."""
+        """What is done or waited for at the moment."""
 
     def say(self, line: str, tone: Tone = "") -> None:
         """Something that happened."""
@@ -46,7 +46,7 @@ class ApplyProgress(Protocol):
 
 
 _EVERY_S = 2.0
-# By then KServe and Knative have made a Revision of a change, and older pods are known as such.
+# After this time KServe and Knative have made a Revision of a change, so that older pods are known.
 _SETTLED_S = 20.0
 _OVER = ("Terminating", "Succeeded", "Failed")
 _WAITED_FOR = ("InferenceService", "Broker", "Trigger")
@@ -60,14 +60,14 @@ class NotReady(RelumeError):
 
 
 class ReadyWithoutDevice(RelumeError):
-    """A pod takes requests and has no device: its request for one was dropped on the way."""
+    """A pod takes requests and has no device, because some layer dropped its request for one."""
 
     reason = "ready-without-device"
 
 
 @dataclass(slots=True)
 class Waiting:
-    """Polls the namespaces of `manifests`; says every change once."""
+    """Polls the namespaces of `manifests`, and reports every change once."""
 
     api: ClusterApi
     manifests: Sequence[ClusterManifest]
@@ -142,7 +142,7 @@ class Waiting:
                 yield f"{title} {words}"
 
     def _note_zero(self, view: View, service: str, seen: object) -> None:
-        """A service at zero has no pod yet that could hold a claim."""
+        """Report that a service at zero has no pod that could hold a claim."""
         if (
             is_ready(seen)
             and isinstance(seen, dict)
@@ -169,10 +169,11 @@ class Waiting:
 
 
 def why_not_ready(seen: object) -> str:
-    """The condition that says most, with its reason, and what KServe says of the model.
+    """The most useful condition with its reason, and what KServe reports about the model.
 
-    That is the first False one with a message: KServe lists, in the order of the alphabet, also
-    conditions that only say that another is not there (`PredictorConfigurationReady not ready`).
+    That is the first condition that is False and has a message. KServe lists conditions in
+    alphabetical order, and some only say that another one is not there
+    (`PredictorConfigurationReady not ready`).
     """
     if seen is None:
         return "not there"

@@ -14,7 +14,7 @@ _PLAIN = ("cpu", "memory", "ephemeral-storage", "storage", "hugepages-")
 
 @dataclass(frozen=True, slots=True)
 class ModelService:
-    """An InferenceService, or a Knative Service, as something that is asked and that starts."""
+    """An InferenceService or a Knative Service: something that must start before it answers."""
 
     number: int
     document: Table

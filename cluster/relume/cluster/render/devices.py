@@ -10,8 +10,6 @@ from relume.cluster.claims.presets import IMPLICIT_PREFIX, find
 from relume.cluster.render.originals import ANNOTATIONS, MODEL, Original
 from relume.config.nodes import Node, Scalar, Table
 
-#: `relume.dev/fallbacks: llm-gpu-40g=2, llm-gpu-24g=4`: what to take, in this order, where the
-#: device of `limits` is not free. A class alone means one device.
 MOST_ALTERNATIVES = 8  # of a firstAvailable list (resource.k8s.io/v1)
 
 # Resource names that stand for whole devices -> vendor and the DeviceClass of the vendor's driver.
@@ -50,7 +48,11 @@ class DeviceRequest:
 
 @dataclass(frozen=True, slots=True)
 class Devices:
-    """All that one service asks for."""
+    """All devices that one service asks for.
+
+    The annotation `relume.dev/fallbacks: llm-gpu-40g=2, llm-gpu-24g=4` says what to take, in this
+    order, if the device of `limits` is not free; a class without a number means one device.
+    """
 
     requests: tuple[DeviceRequest, ...] = ()
     fallbacks: tuple[Alternative, ...] = ()
@@ -63,7 +65,7 @@ class Devices:
 
     @property
     def least(self) -> int:
-        """How many devices the pod has at least, whichever alternative it gets."""
+        """The smallest number of devices that the pod can get."""
         asked = sum(request.count for request in self.requests)
         return min([asked, *(choice.count for choice in self.fallbacks)])
 

@@ -17,7 +17,7 @@ from relume.base.errors import InvalidInput
 from relume.base.vocabulary import EVENTING_NAMESPACE
 from relume.cluster.render.draft import JsonValue, Rendering, Setting
 
-#: Lists the files of the last rendering; says that the folder is ours.
+#: Lists the files of the last rendering; a folder that has it was made by `relume render`.
 MARKER = ".relume-render.json"
 
 
@@ -37,7 +37,7 @@ def cluster_files(folder: Path) -> list[Path]:
 
 
 def with_renderings(paths: Sequence[Path]) -> list[Path]:
-    """`paths`, with the files of a rendering, or of its base, in the place of the folder."""
+    """`paths`, in which a folder of a rendering, or its base, is replaced by the files in it."""
     found: list[Path] = []
     for path in paths:
         if is_rendered(path):
@@ -105,7 +105,7 @@ def _patch(namespace: str, name: str, settings: Sequence[Setting]) -> str:
 
 
 def activator_text(seconds: int) -> str:
-    """The patch of Knative's activator, whose pods must outlast the longest request."""
+    """The patch of Knative's activator, whose pods must last longer than the longest request."""
     return f"""{HEAD}\
 # The activator holds requests for as long as they may take, and a stopping one needs that long to
 # finish them. For the cluster's administrator to apply:
@@ -124,7 +124,7 @@ spec:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of the folder's files, relative to it."""
+    """What was done to the files, whose names are relative to the folder."""
 
     written: tuple[str, ...]
     unchanged: tuple[str, ...]
@@ -132,7 +132,7 @@ class Written:
 
 
 def write(rendering: Rendering, folder: Path, *, force: bool = False) -> Written:
-    """Write the files of `rendering`, and remove those of an earlier one that are no more.
+    """Write the files of `rendering`, and remove those of an earlier one that it no longer has.
 
     Files that somebody else put beside ours are left alone. Raises InvalidInput for a folder with
     files in it that no rendering made, unless `force`; then nothing was changed.
@@ -144,7 +144,7 @@ def write(rendering: Rendering, folder: Path, *, force: bool = False) -> Written
         _check_ours(folder, rendering.files)
     known = set(earlier or ())
     folder.mkdir(parents=True, exist_ok=True)
-    # First all names, old and new: whoever comes after a crash can still clean up.
+    # All names, old and new, come first, so that the run after a crash can still clean up.
     _mark(folder, known | rendering.files.keys())
     written: list[str] = []
     unchanged: list[str] = []

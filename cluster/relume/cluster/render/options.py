@@ -1,4 +1,4 @@
-"""What whoever renders can choose."""
+"""The choices that a user has when rendering."""
 
 import re
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ BrokerClass = Literal["kafka", "rabbitmq", "nats", "mt"]
 ROUTES: tuple[DeviceRoute, ...] = ("extended-resource", "admission", "standard")
 BROKERS: tuple[BrokerClass, ...] = ("kafka", "rabbitmq", "nats", "mt")
 
-#: Seconds from nothing to ready, where nobody says: with KServe's 300 s for the answer it makes
-#: 600 s, the longest timeout that Knative allows as it is shipped.
+#: Seconds from no replica to a ready one, where the user names no budget. With KServe's 300 s for
+#: the answer this makes 600 s, the longest timeout that an unchanged Knative allows.
 DEFAULT_COLD_START_S = 300
 LONGEST_COLD_START_S = 3600
 

@@ -1,4 +1,4 @@
-"""The documents as the user wrote them, every field included, with the places of their fields."""
+"""The documents as the user wrote them, with all fields and the line of each."""
 
 import re
 from collections.abc import Sequence

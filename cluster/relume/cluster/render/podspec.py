@@ -1,8 +1,8 @@
 """Which fields of a predictor Knative takes: always, with a feature flag, or never.
 
 Source: knative/serving pkg/apis/serving/fieldmask.go and pkg/apis/config/features.go. KServe copies
-the fields into the Knative Service; what is not taken there is refused when KServe's controller
-writes it, long after the InferenceService was admitted.
+the fields into the Knative Service, which Knative refuses if it does not take one of them. That
+happens when KServe's controller writes it, long after the InferenceService was admitted.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""An InferenceService for a cluster: the user's document with what the laptop did not need."""
+"""An InferenceService for a cluster: the user's document and what only a cluster needs."""
 
 from pathlib import Path
 from urllib.parse import urlsplit

@@ -21,7 +21,6 @@ from relume.cluster.claims.explain import Report, explain
 from relume.cluster.claims.presets import IMPLICIT_PREFIX
 from relume.config.nodes import Node
 
-_NATIVE = ("cpu", "memory", "ephemeral-storage")
 HoldingState = Literal["holds", "waits", "without", "unknown"]
 
 
@@ -59,7 +58,7 @@ def need_of(service: Json) -> DeviceNeed:
         for one in containers
         for kind in ("limits", "requests")
         for name in table(one, "resources", kind)
-        if "/" in name and name not in _NATIVE
+        if "/" in name
     }
     by_claim = bool(objects(predictor, "resourceClaims")) or any(
         objects(one, "resources", "claims") for one in containers

@@ -23,7 +23,7 @@ from relume.base.vocabulary import (
 )
 from relume.cluster.admission import Cluster
 from relume.cluster.admission.judge import child, content, fields
-from relume.cluster.apply.api import ClusterApi, Forbidden, objects, part
+from relume.cluster.apply.api import ClusterApi, Forbidden, objects, part, table, text
 from relume.cluster.apply.devices import classes_of
 from relume.cluster.doctor.files import read_files
 from relume.cluster.findings import Finding
@@ -82,7 +82,7 @@ def examine_cluster(
 
 
 def _careful(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
-    """What a check finds, until it meets what may not be read."""
+    """What a check finds, up to the first thing that may not be read."""
     found: list[Finding] = []
     try:
         found.extend(check())
@@ -106,12 +106,8 @@ def _number(version: str) -> tuple[int, int]:
 
 
 def _served(api: ClusterApi) -> set[str]:
-    groups = (api.get("/apis") or {}).get("groups")
-    return {
-        str(version.get("groupVersion"))
-        for group in objects(groups)
-        for version in objects(group.get("versions"))
-    }
+    groups = objects(api.get("/apis"), "groups")
+    return {text(one, "groupVersion") for group in groups for one in objects(group, "versions")}
 
 
 def _check_version(version: str) -> Iterator[Finding]:
@@ -135,8 +131,8 @@ def _check_apis(served: set[str]) -> Iterator[Finding]:
 
 
 def _data(api: ClusterApi, namespace: str, name: str) -> Mapping[str, str]:
-    found = part(api.get(f"/api/v1/namespaces/{namespace}/configmaps/{name}"), "data")
-    return {k: str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+    found = table(api.get(f"/api/v1/namespaces/{namespace}/configmaps/{name}"), "data")
+    return {key: str(value) for key, value in found.items()}
 
 
 def _check_settings(api: ClusterApi, settings: dict[str, str]) -> Iterator[Finding]:
@@ -170,8 +166,8 @@ def _check_devices(api: ClusterApi, served: set[str]) -> Iterator[Finding]:
     drivers: dict[str, int] = {}
     nodes: dict[str, set[str]] = {}
     for one in _newest(slices):
-        driver, node = str(part(one, "spec", "driver")), str(part(one, "spec", "nodeName") or "")
-        drivers[driver] = drivers.get(driver, 0) + len(objects(part(one, "spec", "devices")))
+        driver, node = text(one, "spec", "driver"), text(one, "spec", "nodeName")
+        drivers[driver] = drivers.get(driver, 0) + len(objects(one, "spec", "devices"))
         nodes.setdefault(node, set()).add(driver)
     if not any(drivers.values()):
         yield _say("no-slices", "resourceslices", "no ResourceSlice lists a device")
@@ -189,7 +185,7 @@ def _newest(slices: Sequence[Json]) -> Iterator[Json]:
 
 
 def _pool(one: Json) -> tuple[str, str]:
-    return str(part(one, "spec", "driver")), str(part(one, "spec", "pool", "name"))
+    return text(one, "spec", "driver"), text(one, "spec", "pool", "name")
 
 
 def _generation(one: Json) -> int:
@@ -201,14 +197,13 @@ def _check_plugins(api: ClusterApi, drivers: Mapping[str, set[str]]) -> Iterator
     """One resource name on one node both from a device plugin and through a DeviceClass."""
     names: dict[str, Json] = {}
     for one in api.list(f"/apis/{RESOURCE_V1}/deviceclasses") or ():
-        name = part(one, "spec", "extendedResourceName")
-        if isinstance(name, str):
+        if name := text(one, "spec", "extendedResourceName"):
             names[name] = one
     for node in api.list("/api/v1/nodes") or ():
-        node_name = str(part(node, "metadata", "name"))
-        capacity = part(node, "status", "capacity")
-        for name in sorted(names.keys() & set(capacity if isinstance(capacity, dict) else ())):
-            held = str(part(capacity, name))
+        node_name = text(node, "metadata", "name")
+        capacity = table(node, "status", "capacity")
+        for name in sorted(names.keys() & capacity.keys()):
+            held = str(capacity[name])
             selectors = json.dumps(part(names[name], "spec", "selectors") or [])
             here = drivers.get(node_name, set())
             meant = {driver for driver in here if driver in selectors} or here
@@ -217,7 +212,7 @@ def _check_plugins(api: ClusterApi, drivers: Mapping[str, set[str]]) -> Iterator
                     "plugin-beside-driver",
                     f"nodes/{node_name}",
                     f"{name}: {held} from a device plugin, and {', '.join(sorted(meant))} through "
-                    f"the DeviceClass {part(names[name], 'metadata', 'name')}",
+                    f"the DeviceClass {text(names[name], 'metadata', 'name')}",
                 )
 
 
@@ -227,7 +222,7 @@ def _check_brokers(api: ClusterApi, served: set[str], classes: Sequence[str]) ->
     default = _default_class(_data(api, EVENTING_NAMESPACE, "config-br-defaults"))
     yield _say("cluster-fact", "config-br-defaults", f"the default broker class is {default}")
     deployments = api.list(f"/apis/apps/v1/namespaces/{EVENTING_NAMESPACE}/deployments") or ()
-    running = [str(part(one, "metadata", "name")) for one in deployments]
+    running = [text(one, "metadata", "name") for one in deployments]
     for wanted in dict.fromkeys(name or default for name in (*classes, default)):
         controller = _CONTROLLERS.get(wanted)
         if controller is None or not any(controller in name for name in running):
@@ -240,8 +235,7 @@ def _default_class(data: Mapping[str, str]) -> str:
         found = yaml.safe_load(data.get("default-br-config", "")) or {}
     except yaml.YAMLError:
         found = {}
-    chosen = part(found, "clusterDefault", "brokerClass")
-    return chosen if isinstance(chosen, str) else "MTChannelBasedBroker"
+    return text(found, "clusterDefault", "brokerClass") or "MTChannelBasedBroker"
 
 
 def _check_permissions(api: ClusterApi, needs: Sequence[AccessNeed]) -> Iterator[Finding]:

@@ -7,19 +7,20 @@ happens when KServe's controller writes it, long after the InferenceService was 
 
 from collections.abc import Mapping
 
+from relume.cluster.admission.containers import CONTAINER_SECURITY
 from relume.cluster.admission.pods import FLAGS
 from relume.cluster.render.draft import Book, Setting
-from relume.cluster.render.originals import Original
+from relume.cluster.render.originals import MODEL, PREDICTOR, Original
 from relume.cluster.render.runtimes import PORT
 from relume.config.nodes import Node, Table
 
-FEATURES = "config-features"
+_FEATURES = "config-features"
 
 _CLAIMS = (
     "Knative has no field for claims: it would be pruned silently and the service would become "
     "ready without a device; ask in model.resources.limits, or write --dra standard"
 )
-NEVER: Mapping[str, str] = {
+_NEVER: Mapping[str, str] = {
     "resourceClaims": _CLAIMS,
     "terminationGracePeriodSeconds": "Knative sets the grace period to the timeout",
     **dict.fromkeys(
@@ -53,28 +54,17 @@ _NEVER_IN_CONTAINER = (
     "stdinOnce",
     "tty",
 )
-_SECURITY = frozenset(
-    {
-        "allowPrivilegeEscalation",
-        "capabilities",
-        "readOnlyRootFilesystem",
-        "runAsGroup",
-        "runAsNonRoot",
-        "runAsUser",
-        "seccompProfile",
-    }
-)
 
 
 def check_fields(original: Original, book: Book) -> None:
     """Refuse what Knative has no field for; ask for the flags of what it takes behind one."""
-    predictor = original.at("spec", "predictor").table()
+    predictor = original.at(*PREDICTOR).table()
     for name, node in predictor:
-        if name in NEVER:
-            raise node.wrong(f"cannot work in Knative mode: {NEVER[name]}")
+        if name in _NEVER:
+            raise node.wrong(f"cannot work in Knative mode: {_NEVER[name]}")
         if name in FLAGS:
             why = f"InferenceService {original.namespace}/{original.name} sets {node.path}"
-            book.need(Setting(FEATURES, FLAGS[name], "enabled", why))
+            book.need(Setting(_FEATURES, FLAGS[name], "enabled", why))
     _check_container(predictor.need("model", "").table(), original, book)
 
 
@@ -82,7 +72,7 @@ def _check_container(model: Table, original: Original, book: Book) -> None:
     for name in _NEVER_IN_CONTAINER:
         if (node := model.get(name)) is not None:
             raise node.wrong("cannot work in Knative mode: Knative has no such field")
-    claims = original.node("spec", "predictor", "model", "resources", "claims")
+    claims = original.node(*MODEL, "resources", "claims")
     if claims is not None:
         raise claims.wrong(f"cannot work in Knative mode: {_CLAIMS}")
     for item in ports.items() if (ports := model.get("ports")) is not None else ():
@@ -97,12 +87,12 @@ def _check_container(model: Table, original: Original, book: Book) -> None:
 
 def _check_security(context: Table, original: Original, book: Book) -> None:
     for name, node in context:
-        if name not in _SECURITY:
+        if name not in CONTAINER_SECURITY:
             raise node.wrong("cannot work in Knative mode: Knative has no such field")
     if _adds_capabilities(context.get("capabilities")):
         why = f"InferenceService {original.namespace}/{original.name} adds capabilities"
         key = "kubernetes.containerspec-addcapabilities"
-        book.need(Setting(FEATURES, key, "enabled", why))
+        book.need(Setting(_FEATURES, key, "enabled", why))
 
 
 def _adds_capabilities(node: Node | None) -> bool:

@@ -152,22 +152,19 @@ def _time(draft: Draft, service: InferenceService, budget: Budget, *, standard: 
         if draft.get(*PREDICTOR, "terminationGracePeriodSeconds") is None:
             path = (*PREDICTOR, "terminationGracePeriodSeconds")
             draft.set(path, budget.answer_s, rules.GRACE)
-    elif int(service.progress_deadline_s) != budget.progress_s or not _has_progress(draft):
+        return
+    # The predictor's annotations win over the service's.
+    inner = (*PREDICTOR, "annotations", PROGRESS_DEADLINE)
+    outer = (*ANNOTATIONS, PROGRESS_DEADLINE)
+    written = any(draft.get(*path) is not None for path in (inner, outer))
+    if int(service.progress_deadline_s) != budget.progress_s or not written:
         reason = f"a revision may take {budget.cold_start_s} s to start; Knative's default is 600 s"
-        # The predictor's annotations win over the service's.
-        inner = (*PREDICTOR, "annotations", PROGRESS_DEADLINE)
-        outer = (*ANNOTATIONS, PROGRESS_DEADLINE)
         draft.set(
             outer if draft.get(*inner) is None else inner,
             f"{budget.progress_s}s",
             rules.COLD_START,
             reason,
         )
-
-
-def _has_progress(draft: Draft) -> bool:
-    places = (ANNOTATIONS, (*PREDICTOR, "annotations"))
-    return any(draft.get(*place, PROGRESS_DEADLINE) is not None for place in places)
 
 
 def _keep_one(draft: Draft, original: Original, book: Book) -> None:

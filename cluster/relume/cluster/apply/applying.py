@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relume.base.errors import InvalidInput, RelumeError
-from relume.base.vocabulary import Json
+from relume.base.vocabulary import KSERVE_V1BETA1, Json
 from relume.cluster.apply.api import ApiAnswer, ClusterApi, Forbidden, objects, text
 from relume.cluster.apply.manifests import (
     SERVICES,
@@ -168,7 +168,7 @@ def _version(writer: ClusterWriter, one: ClusterManifest) -> str:
 
 
 _EVERY_S = 1.0
-_SERVICES = "/apis/serving.kserve.io/v1beta1/inferenceservices"
+_SERVICES = f"/apis/{KSERVE_V1BETA1}/inferenceservices"
 
 
 class NotDeleted(RelumeError):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from relume.base.errors import RelumeError
-from relume.base.vocabulary import CLAIM_TEMPLATE, Json
+from relume.base.vocabulary import CLAIM_TEMPLATE, RESOURCE_V1, Json
 from relume.cluster.apply.api import ClusterApi, Forbidden, condition, objects, part, table, text
 from relume.cluster.claims.claim_fields import Ask, Claim
 from relume.cluster.claims.documents import Document
@@ -142,18 +142,18 @@ def _by_plugin(pod: Json, names: list[str], nodes: Mapping[str, Json] | None) ->
 def classes_of(api: ClusterApi) -> frozenset[str]:
     """The names of the cluster's DeviceClasses; none if they are not served or may not be read."""
     try:
-        found = api.list("/apis/resource.k8s.io/v1/deviceclasses") or ()
+        found = api.list(f"{_DRA}/deviceclasses") or ()
     except Forbidden:
         found = ()
     return frozenset(text(one, "metadata", "name") for one in found)
 
 
-_DRA = "/apis/resource.k8s.io"
+_DRA = f"/apis/{RESOURCE_V1}"
 _INVENTORY = (
-    ("ResourceSlice", f"{_DRA}/v1/resourceslices"),
-    ("DeviceClass", f"{_DRA}/v1/deviceclasses"),
-    ("ResourceClaim", f"{_DRA}/v1/resourceclaims"),
-    ("DeviceTaintRule", f"{_DRA}/v1/devicetaintrules"),
+    ("ResourceSlice", f"{_DRA}/resourceslices"),
+    ("DeviceClass", f"{_DRA}/deviceclasses"),
+    ("ResourceClaim", f"{_DRA}/resourceclaims"),
+    ("DeviceTaintRule", f"{_DRA}/devicetaintrules"),
     ("Node", "/api/v1/nodes"),
 )
 # "Insufficient cpu" is not about devices; a resource with a domain may be.
@@ -174,7 +174,7 @@ def is_about_devices(why: str) -> bool:
 def explain_pod(api: ClusterApi, pod: Json) -> Sequence[Report]:
     """The reports on a pod's claims. Raises NotExplained, and Unreachable."""
     namespace = text(pod, "metadata", "namespace")
-    own = f"{_DRA}/v1/namespaces/{namespace}"
+    own = f"{_DRA}/namespaces/{namespace}"
     try:
         inventory = [
             _document(kind, one) for kind, path in _INVENTORY for one in api.list(path) or ()
@@ -211,7 +211,7 @@ def _asks(claim: Claim) -> Iterator[Ask]:
 
 def _document(kind: str, body: Json) -> Document:
     """An item of a list, which does not name its own kind; errors show its name for a line."""
-    version = "v1" if kind in ("Pod", "Node") else "resource.k8s.io/v1"
+    version = "v1" if kind in ("Pod", "Node") else RESOURCE_V1
     file = Path(f"{kind} {text(body, 'metadata', 'name')}")
     no_line = Node(file, 0, "")
     return Document(file, 0, {"apiVersion": version, "kind": kind, **body}, node=no_line)

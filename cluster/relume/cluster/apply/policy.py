@@ -9,10 +9,10 @@ address, and each learns of the policy by itself; therefore several answers in a
 from relume.base.errors import RelumeError
 from relume.base.vocabulary import CLAIM_TEMPLATE, REVISION_LABEL, Json
 from relume.cluster.apply.api import ClusterApi, objects, text
-from relume.cluster.apply.manifests import ClusterManifest
+from relume.cluster.apply.manifests import FIELD_MANAGER, ClusterManifest
 from relume.cluster.apply.waiting import ApplyProgress, Pace
 from relume.cluster.render.routes import CLAIM
-from relume.cluster.render.runtimes import CONTAINER
+from relume.cluster.render.runtimes import CONTAINER, NO_IMAGE
 
 _IN_A_ROW = 3
 _EVERY_S = 1.0
@@ -63,7 +63,7 @@ def _wait(
 
 
 def _acts(api: ClusterApi, namespace: str, template: str) -> bool:
-    query = {"dryRun": "All", "fieldManager": "relume"}
+    query = {"dryRun": "All", "fieldManager": FIELD_MANAGER}
     path = f"/api/v1/namespaces/{namespace}/pods"
     answer = api.change("POST", path, probe(namespace, template), **query)
     if not answer.ok:
@@ -102,7 +102,7 @@ def probe(namespace: str, template: str) -> Json:
             "containers": [
                 {
                     "name": CONTAINER,
-                    "image": "registry.invalid/relume/policy-probe",
+                    "image": NO_IMAGE + "relume/policy-probe",
                     "resources": {"requests": little, "limits": little},
                     "securityContext": {
                         "allowPrivilegeEscalation": False,

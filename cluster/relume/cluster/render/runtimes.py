@@ -11,7 +11,7 @@ from pathlib import Path
 
 from relume.base.errors import InvalidInput
 from relume.base.vocabulary import KSERVE_V1ALPHA1
-from relume.cluster.render.draft import JsonValue
+from relume.cluster.render.draft import LABELS, JsonValue
 from relume.cluster.render.options import ImageNotPinned, Images, check_image
 from relume.config.fields import did_you_mean
 from relume.config.yaml_source import documents
@@ -51,7 +51,7 @@ class Runtime:
             "kind": "ClusterServingRuntime",
             "metadata": {
                 "name": self.name,
-                "labels": {"app.kubernetes.io/managed-by": "relume"},
+                "labels": dict(LABELS),
             },
             "spec": {
                 "annotations": metrics,

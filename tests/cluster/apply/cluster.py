@@ -1,32 +1,24 @@
-"""A small API server with a memory, over HTTP on loopback, and a world that moves as time passes.
+"""The small API server with a memory, and a world that moves as time passes.
 
 It knows discovery, server-side apply (strict, dry run, conflicts), lists by label and deletion. A
 test scripts what controllers and the scheduler would do with `Cluster.at(seconds, what)`; time is
 `Cluster.pace`, which passes only when the code under test sleeps.
 """
 
-import json
-import socket
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import uvicorn
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
-from relume.cluster.apply.clock import Pace
-from relume.cluster.render.policy import CLAIM, POLICY, TEMPLATE
+from relume.base.vocabulary import CLAIM_TEMPLATE
+from relume.cluster.apply.waiting import Pace
+from relume.cluster.render.routes import CLAIM, POLICY
 from relume.cluster.schemas import known_kinds, schema
-from tests.cluster.doctor.api_server import write_kubeconfig
+from tests.cluster.api_server import ApiServer, Object, status
 
-Object = dict[str, Any]
 POLICY_PATH = f"/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies/{POLICY}"
 _IDENTITY = {"name", "namespace"}  # who applies no more than these owns no field
 _MORE = {
@@ -35,17 +27,12 @@ _MORE = {
 
 
 @dataclass
-class Cluster:
+class Cluster(ApiServer):
     """`refuse`: (kind, name) to (code, Status); `inactive`: dry-run pods before the policy acts."""
 
     missing: set[str] = field(default_factory=set)  # groupVersions that are not served
     refuse: dict[tuple[str, str], tuple[int, Object]] = field(default_factory=dict)
     inactive: int = 0
-    asked: list[str] = field(default_factory=list)
-    store: dict[str, Object] = field(default_factory=dict)
-    forbidden: set[str] = field(default_factory=set)
-    broken: int = 0  # requests that are answered with 503
-    panics: bool = False  # a webhook does, at every change
     clock: float = 0.0
     _script: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
     _count: int = 0
@@ -75,56 +62,42 @@ class Cluster:
         metadata.setdefault("name", path.rpartition("/")[2])
         metadata.setdefault("uid", f"uid-{self._count}")
         metadata["resourceVersion"] = str(self._count)
-        self.store[path] = body
+        self.objects[path] = body
         return body
 
-    def status(self, path: str, **status: Any) -> Callable[[], None]:
+    def set_status(self, path: str, **status: Any) -> Callable[[], None]:
         """What sets the status of an object, for `at`."""
-        return lambda: self.store[path].update(status=status)
+        return lambda: self.objects[path].update(status=status)
 
     def written(self) -> list[str]:
         """The paths that were changed for good, in order, without duplicates."""
         real = [one for one in self.asked if one.startswith("PATCH") and "dryRun" not in one]
         return [one.split()[1].partition("?")[0] for one in real]
 
-    async def answer(self, request: Request) -> Response:
-        path = request.url.path
-        self.asked.append(f"{request.method} {path}?{request.url.query}")
-        if request.headers.get("authorization") != "Bearer secret":
-            return _status(401, "Unauthorized")
-        if self.broken > 0:
-            self.broken -= 1
-            return _status(503, "starting")
-        if path in self.forbidden:
-            return _status(403, "forbidden")
-        if self.panics and request.method != "GET":
-            return _status(500, 'admission webhook "w" denied the request: panic: runtime error')
+    def change(self, path: str, request: Request, body: Object) -> Response:
         match request.method:
             case "PATCH":
-                return self._apply(path, request, json.loads(await request.body()))
+                return self._apply(path, request, body)
             case "POST" if "/proxy/" in path:
                 return Response(status_code=202)  # a Broker says no more
             case "POST":
-                return self._pod(json.loads(await request.body()), request)
-            case "DELETE":
-                return self._delete(path, json.loads(await request.body()))
-        return self._get(path, request)
+                return self._pod(body, request)
+        return self._delete(path, body)
 
-    def _get(self, path: str, request: Request) -> Response:
-        group_version = path.removeprefix("/apis/").removeprefix("/api/")
-        served = self._resources(group_version)
+    def get(self, path: str, request: Request) -> Response:
+        served = self._resources(path.removeprefix("/apis/").removeprefix("/api/"))
         if served:
             return JSONResponse({"kind": "APIResourceList", "resources": served})
-        if path in self.store:
-            return JSONResponse(self.store[path])
-        items = [body for known, body in self.store.items() if _is_in(known, path)]
+        if path in self.objects:
+            return JSONResponse(self.objects[path])
+        items = [body for known, body in self.objects.items() if _is_in(known, path)]
         selector = request.query_params.get("labelSelector")
         if selector:
             items = [one for one in items if selector in one["metadata"].get("labels", {})]
         plural = path.rpartition("/")[2]
         if items or any(plural == one["name"] for one in self._all_resources()):
-            return JSONResponse({"metadata": {}, "items": items})
-        return _status(404, f"{path} not found")
+            return JSONResponse(self.paged(items, request))
+        return status(404, f"{path} not found")
 
     def _resources(self, group_version: str) -> list[Object]:
         if group_version in self.missing:
@@ -147,9 +120,9 @@ class Cluster:
         if refused is not None and not (refused[0] == 409 and "force" in query):
             return JSONResponse({"kind": "Status", "code": refused[0], **refused[1]}, refused[0])
         namespace = body["metadata"].get("namespace")
-        if namespace and f"/api/v1/namespaces/{namespace}" not in self.store:
-            return _status(404, f'namespaces "{namespace}" not found')
-        before = self.store.get(path)
+        if namespace and f"/api/v1/namespaces/{namespace}" not in self.objects:
+            return status(404, f'namespaces "{namespace}" not found')
+        before = self.objects.get(path)
         if before is not None and before.get("applied") == body:
             return JSONResponse(before)
         made = deepcopy(body)
@@ -168,9 +141,9 @@ class Cluster:
         if ("Pod", body["metadata"]["name"]) in self.refuse:
             code, status = self.refuse["Pod", body["metadata"]["name"]]
             return JSONResponse({"code": code, **status}, code)
-        if POLICY_PATH in self.store:
+        if POLICY_PATH in self.objects:
             if self.inactive <= 0:
-                template = body["metadata"]["annotations"][TEMPLATE]
+                template = body["metadata"]["annotations"][CLAIM_TEMPLATE]
                 claim = {"name": CLAIM, "resourceClaimTemplateName": template}
                 body["spec"]["resourceClaims"] = [claim]
                 body["spec"]["containers"][0]["resources"]["claims"] = [{"name": CLAIM}]
@@ -178,36 +151,15 @@ class Cluster:
         return JSONResponse(body, 201)
 
     def _delete(self, path: str, options: Object) -> Response:
-        found = self.store.get(path)
+        found = self.objects.get(path)
         if found is None:
-            return _status(404, "not found")
+            return status(404, "not found")
         if options.get("preconditions", found["metadata"])["uid"] != found["metadata"]["uid"]:
-            return _status(409, "the UID does not match")
+            return status(409, "the UID does not match")
         if found["metadata"].get("finalizers"):
             return JSONResponse(found)
-        del self.store[path]
+        del self.objects[path]
         return JSONResponse({"kind": "Status", "status": "Success"})
-
-    @contextmanager
-    def running(self, folder: Path) -> Iterator[Path]:
-        """Serve, and write a kubeconfig whose context `test` leads here."""
-        listener = socket.create_server(("127.0.0.1", 0))
-        methods = ["GET", "POST", "PATCH", "DELETE"]
-        app = Starlette(routes=[Route("/{path:path}", self.answer, methods=methods)])
-        config = uvicorn.Config(app, log_level="error", lifespan="off")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        try:
-            yield write_kubeconfig(folder, listener.getsockname()[1])
-        finally:
-            server.should_exit = True
-            thread.join(timeout=10)
-            listener.close()
-
-
-def _status(code: int, message: str) -> Response:
-    return JSONResponse({"kind": "Status", "code": code, "message": message}, code)
 
 
 def _is_in(known: str, collection: str) -> bool:

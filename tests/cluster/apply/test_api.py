@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from relume.cluster.apply.api import KubernetesApi, Unreachable
-from tests.cluster.doctor.api_server import write_kubeconfig
+from tests.cluster.api_server import write_kubeconfig
 
 from .cluster import Cluster
 

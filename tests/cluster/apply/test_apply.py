@@ -10,12 +10,16 @@ import pytest
 from relume.base.errors import InvalidInput
 from relume.cluster.apply.api import KubernetesApi, Unreachable
 from relume.cluster.apply.applying import Choices, apply
-from relume.cluster.apply.manifests import Manifest, Source, read_source
+from relume.cluster.apply.devices import is_about_devices
+from relume.cluster.apply.manifests import (
+    ClusterManifest,
+    ClusterWriter,
+    NotApplied,
+    Source,
+    read_source,
+)
 from relume.cluster.apply.policy import PolicyNotInForce
-from relume.cluster.apply.refusals import NotApplied
-from relume.cluster.apply.unschedulable import is_about_devices
 from relume.cluster.apply.waiting import NotReady, ReadyWithoutDevice
-from relume.cluster.apply.writer import Writer
 from relume.cluster.render import Options
 
 from . import world
@@ -27,10 +31,10 @@ WAIT = Choices()
 
 
 @contextmanager
-def writer(cluster: Cluster, folder: Path, **options: bool) -> Iterator[Writer]:
+def writer(cluster: Cluster, folder: Path, **options: bool) -> Iterator[ClusterWriter]:
     with cluster.running(folder) as kubeconfig:
         api = KubernetesApi.of_context("test", kubeconfig)
-        yield Writer(api, "models", **options)
+        yield ClusterWriter(api, "models", **options)
 
 
 def applied(cluster: Cluster, folder: Path, source: Source, choices: Choices = WAIT) -> Told:
@@ -108,7 +112,7 @@ def test_a_conflict_names_the_owner_and_force_takes_the_field(tmp_path: Path) ->
         applied(cluster, tmp_path, world.source(tmp_path))
     with writer(cluster, tmp_path, force=True) as to:
         apply(world.source(tmp_path), to, Choices(wait_s=0), Told(), cluster.pace)
-    assert world.SERVICE in cluster.store
+    assert world.SERVICE in cluster.objects
 
 
 def test_a_kind_that_is_not_served_names_what_to_install(tmp_path: Path) -> None:
@@ -127,9 +131,9 @@ def test_a_dry_run_applies_nothing(tmp_path: Path) -> None:
 def test_documents_of_a_new_namespace_are_tried_when_it_is_there(tmp_path: Path) -> None:
     source = world.source(tmp_path)
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "models"}}
-    together = Source((Manifest(body, "ns.yaml"), *source.manifests))
+    together = Source((ClusterManifest(body, "ns.yaml"), *source.manifests))
     cluster = Cluster(refuse={("Trigger", "chat"): (400, {"message": "no"})})
-    del cluster.store["/api/v1/namespaces/models"]
+    del cluster.objects["/api/v1/namespaces/models"]
     with pytest.raises(NotApplied, match="applied before: Namespace models") as caught:
         applied(cluster, tmp_path, together)
     assert cluster.written() == ["/api/v1/namespaces/models"]
@@ -160,7 +164,7 @@ def test_a_policy_that_never_acts_keeps_the_services_away(tmp_path: Path) -> Non
     cluster = Cluster(inactive=10_000)
     with pytest.raises(PolicyNotInForce, match="no claim for 120 s"):
         applied(cluster, tmp_path, world.source(tmp_path, "admission"))
-    assert world.SERVICE not in cluster.store and POLICY_PATH in cluster.store
+    assert world.SERVICE not in cluster.objects and POLICY_PATH in cluster.objects
 
 
 def test_a_refused_probe_keeps_the_services_away(tmp_path: Path) -> None:
@@ -168,7 +172,7 @@ def test_a_refused_probe_keeps_the_services_away(tmp_path: Path) -> None:
     cluster = Cluster(refuse=refuse)
     with pytest.raises(PolicyNotInForce, match="exceeded quota"):
         applied(cluster, tmp_path, world.source(tmp_path, "admission"))
-    assert world.SERVICE not in cluster.store
+    assert world.SERVICE not in cluster.objects
 
 
 @pytest.mark.parametrize("route", ["extended-resource", "admission"])
@@ -196,10 +200,10 @@ def test_a_pod_of_the_revision_before_is_not_taken_for_one_without_its_device(
     cluster = Cluster()
     cluster.put(world.POD, earlier_pod())
     latest = {"components": {"predictor": {"latestCreatedRevision": "chat-00002"}}}
-    cluster.at(6, cluster.status(world.SERVICE, **latest))
-    cluster.at(60, cluster.status(world.SERVICE, conditions=world.conditions("True"), **latest))
+    cluster.at(6, cluster.set_status(world.SERVICE, **latest))
+    cluster.at(60, cluster.set_status(world.SERVICE, conditions=world.conditions("True"), **latest))
     for path in (world.BROKER, world.TRIGGER):
-        cluster.at(8, cluster.status(path, conditions=world.conditions("True")))
+        cluster.at(8, cluster.set_status(path, conditions=world.conditions("True")))
     told = applied(cluster, tmp_path, world.source(tmp_path))
     assert cluster.clock >= 60 and "InferenceService models/chat: ready" in told.lines
 
@@ -210,7 +214,7 @@ def test_a_pod_that_was_there_and_stays_the_newest_must_have_its_device(tmp_path
     cluster.put(world.POD, earlier_pod())
     latest = {"components": {"predictor": {"latestCreatedRevision": "chat-00001"}}}
     ready = world.conditions("True")
-    cluster.at(8, cluster.status(world.SERVICE, conditions=ready, **latest))
+    cluster.at(8, cluster.set_status(world.SERVICE, conditions=ready, **latest))
     with pytest.raises(ReadyWithoutDevice):
         applied(cluster, tmp_path, world.source(tmp_path))
     assert cluster.clock >= 20
@@ -262,7 +266,7 @@ def test_the_wait_ends_with_what_kserve_says(tmp_path: Path) -> None:
     cluster = Cluster()
     failure = {"lastFailureInfo": {"reason": "NoSupportingRuntime", "message": "no runtime found"}}
     failed = conditions_of_a_failed_service()
-    cluster.at(2, cluster.status(world.SERVICE, conditions=failed, modelStatus=failure))
+    cluster.at(2, cluster.set_status(world.SERVICE, conditions=failed, modelStatus=failure))
     with pytest.raises(NotReady) as caught:
         applied(cluster, tmp_path, world.source(tmp_path), Choices(wait_s=20))
     assert "not ready after 20 s" in str(caught.value)
@@ -297,7 +301,7 @@ def test_a_server_that_goes_away_before_the_first_look_is_what_is_waited_for(
     world.settle(cluster, 4)
     told = Restarting()
     with cluster.running(tmp_path) as kubeconfig:
-        writer = Writer(KubernetesApi.of_context("test", kubeconfig), "models")
+        writer = ClusterWriter(KubernetesApi.of_context("test", kubeconfig), "models")
         apply(world.source(tmp_path), writer, Choices(wait_s=60), told, cluster.pace)
     assert "waiting for the API server" in told.doing
 
@@ -333,8 +337,8 @@ def test_a_status_of_an_older_generation_is_not_ready(tmp_path: Path) -> None:
     world.settle(cluster, 8)
 
     def stale() -> None:
-        cluster.store[world.SERVICE]["metadata"]["generation"] = 2
-        cluster.store[world.SERVICE]["status"]["observedGeneration"] = 1
+        cluster.objects[world.SERVICE]["metadata"]["generation"] = 2
+        cluster.objects[world.SERVICE]["status"]["observedGeneration"] = 1
 
     cluster.at(8, stale)
     with pytest.raises(NotReady):

@@ -44,7 +44,7 @@ def test_it_tries_every_rendered_document_and_says_what_it_does_not_run(tmp_path
     assert "the cluster does not serve monitoring.coreos.com/v1" in text
     assert "nothing is run: RELUME_TEST_IMAGE names no image" in text
     assert all("/namespaces/relume-test-" in path for path in cluster.written())
-    assert not [path for path in cluster.store if "relume-test-" in path], "nothing is left"
+    assert not [path for path in cluster.objects if "relume-test-" in path], "nothing is left"
 
 
 def test_a_document_that_the_server_refuses_is_a_failure(tmp_path: Path) -> None:

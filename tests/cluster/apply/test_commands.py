@@ -41,7 +41,7 @@ def test_apply_shows_what_it_does_and_delete_takes_it_back(
         assert run(["delete", *words, "--yes", "-o", "json"]) == 0
         told = json.loads(capsys.readouterr().out)
         assert "InferenceService models/chat" in told["deleted"] and told["kept"] == []
-    assert world.SERVICE not in cluster.store
+    assert world.SERVICE not in cluster.objects
 
 
 def test_delete_asks_first(
@@ -54,7 +54,7 @@ def test_delete_asks_first(
         monkeypatch.setattr("click.confirm", _no)
         assert run(["delete", *words]) == 130
     assert "to be deleted, in this order" in capsys.readouterr().err
-    assert world.SERVICE in cluster.store
+    assert world.SERVICE in cluster.objects
 
 
 def _no(*_: object, **__: object) -> None:
@@ -111,7 +111,7 @@ def test_wrong_input_is_2_and_an_unknown_context_1(
 
 
 def _nowhere(folder: Path) -> list[str]:
-    from tests.cluster.doctor.api_server import write_kubeconfig
+    from tests.cluster.api_server import write_kubeconfig
 
     return ["--context", "test", "--kubeconfig", str(write_kubeconfig(folder, 9))]
 
@@ -130,8 +130,8 @@ def test_status_shows_services_pods_and_claims_of_a_cluster(
         words = [*common(kubeconfig), "--namespace", "models"]
         late = ["--wait", "0", "--despite-settings"]
         assert run(["apply", str(file), IMAGE, *common(kubeconfig), *late]) == 0
-        cluster.status(world.SERVICE, conditions=world.conditions("True"))()
-        cluster.status(world.TRIGGER, conditions=world.conditions("False", "BrokerMissing"))()
+        cluster.set_status(world.SERVICE, conditions=world.conditions("True"))()
+        cluster.set_status(world.TRIGGER, conditions=world.conditions("False", "BrokerMissing"))()
         capsys.readouterr()
         assert run(["status", *words]) == 0
         out = capsys.readouterr().out

@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 
 from relume.cluster.apply.api import KubernetesApi
-from relume.cluster.apply.applying import Choices, apply
-from relume.cluster.apply.manifests import Manifest, Source
-from relume.cluster.apply.removing import plan_removal, remove
+from relume.cluster.apply.applying import Choices, apply, plan_removal, remove
+from relume.cluster.apply.manifests import ClusterManifest, ClusterWriter, Source
 from relume.cluster.apply.waiting import NotReady
-from relume.cluster.apply.writer import Writer
 
 from . import world
 from .cluster import Cluster
@@ -21,14 +19,16 @@ pytest.importorskip("kubernetes")
 
 
 @contextmanager
-def after_apply(cluster: Cluster, folder: Path, source: Source) -> Iterator[Writer]:
+def after_apply(cluster: Cluster, folder: Path, source: Source) -> Iterator[ClusterWriter]:
     with cluster.running(folder) as kubeconfig:
-        writer = Writer(KubernetesApi.of_context("test", kubeconfig), "models")
+        writer = ClusterWriter(KubernetesApi.of_context("test", kubeconfig), "models")
         apply(source, writer, Choices(wait_s=0), Told(), cluster.pace)
         yield writer
 
 
-def deleted(cluster: Cluster, writer: Writer, source: Source, wait_s: float = 30) -> list[str]:
+def deleted(
+    cluster: Cluster, writer: ClusterWriter, source: Source, wait_s: float = 30
+) -> list[str]:
     cluster.asked.clear()
     remove(plan_removal(source, writer), writer, Told(), cluster.pace, wait_s)
     paths = [one.split()[1] for one in cluster.asked if one.startswith("DELETE")]
@@ -54,10 +54,10 @@ def test_all_that_was_applied_goes_last_first(tmp_path: Path) -> None:
 
 def test_what_somebody_else_made_and_namespaces_stay(tmp_path: Path) -> None:
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "models"}}
-    source = Source((Manifest(body, "ns.yaml"), *world.source(tmp_path).manifests))
+    source = Source((ClusterManifest(body, "ns.yaml"), *world.source(tmp_path).manifests))
     cluster = Cluster()
     with after_apply(cluster, tmp_path, source) as writer:
-        cluster.store[world.BROKER]["metadata"]["managedFields"] = [
+        cluster.objects[world.BROKER]["metadata"]["managedFields"] = [
             {"manager": "kubectl", "operation": "Apply"}
         ]
         kept = {f.manifest.title: f.kept for f in plan_removal(source, writer) if f.kept}
@@ -95,16 +95,16 @@ def test_what_is_shared_stays_where_others_may_not_be_seen(tmp_path: Path) -> No
 def test_a_service_that_does_not_go_keeps_its_policy(tmp_path: Path) -> None:
     cluster, source = Cluster(), world.source(tmp_path, "admission")
     with after_apply(cluster, tmp_path, source) as writer:
-        cluster.store[world.SERVICE]["metadata"]["finalizers"] = ["inferenceservice.finalizers"]
+        cluster.objects[world.SERVICE]["metadata"]["finalizers"] = ["inferenceservice.finalizers"]
         with pytest.raises(NotReady, match="InferenceService models/chat is still there"):
             deleted(cluster, writer, source)
-    assert any("mutatingadmissionpolicies" in path for path in cluster.store)
+    assert any("mutatingadmissionpolicies" in path for path in cluster.objects)
 
 
 def test_an_object_that_was_made_anew_in_the_meantime_stays(tmp_path: Path) -> None:
     cluster, source = Cluster(), world.source(tmp_path)
     with after_apply(cluster, tmp_path, source) as writer:
         fates = plan_removal(source, writer)
-        cluster.store[world.SERVICE]["metadata"]["uid"] = "another"
+        cluster.objects[world.SERVICE]["metadata"]["uid"] = "another"
         remove(fates, writer, Told(), cluster.pace, 30)
-    assert world.SERVICE in cluster.store
+    assert world.SERVICE in cluster.objects

@@ -2,8 +2,8 @@
 
 import pytest
 
-from relume.cluster.apply.devices import Need, holding, need_of
-from relume.cluster.render.policy import TEMPLATE
+from relume.base.vocabulary import CLAIM_TEMPLATE
+from relume.cluster.apply.devices import DeviceNeed, holding, need_of
 
 from . import world
 
@@ -11,29 +11,31 @@ NODES = {
     "node-1": {"status": {"capacity": {"cpu": "8", "nvidia.com/gpu": "1"}}},
     "node-2": {"status": {"capacity": {"cpu": "8", "nvidia.com/gpu": "0"}}},
 }
-PLUGIN = Need(resources=("nvidia.com/gpu",))
-CLASS = Need(resources=("deviceclass.resource.kubernetes.io/llm-gpu-24g",))
+PLUGIN = DeviceNeed(resources=("nvidia.com/gpu",))
+CLASS = DeviceNeed(resources=("deviceclass.resource.kubernetes.io/llm-gpu-24g",))
 
 
 @pytest.mark.parametrize(
     ("service", "need"),
     [
-        ({"spec": {"predictor": {"model": {"resources": {"limits": {"cpu": "1"}}}}}}, Need()),
+        ({"spec": {"predictor": {"model": {"resources": {"limits": {"cpu": "1"}}}}}}, DeviceNeed()),
         (
             {"spec": {"predictor": {"model": {"resources": {"limits": {"nvidia.com/gpu": 1}}}}}},
             PLUGIN,
         ),
-        ({"metadata": {"annotations": {TEMPLATE: "t"}}}, Need(claim=True)),
-        ({"spec": {"predictor": {"resourceClaims": [{"name": "d"}]}}}, Need(claim=True)),
+        ({"metadata": {"annotations": {CLAIM_TEMPLATE: "t"}}}, DeviceNeed(claim=True)),
+        ({"spec": {"predictor": {"resourceClaims": [{"name": "d"}]}}}, DeviceNeed(claim=True)),
         (
             {"spec": {"predictor": {"containers": [{"resources": {"claims": [{"name": "d"}]}}]}}},
-            Need(claim=True),
+            DeviceNeed(claim=True),
         ),
     ],
 )
-def test_what_a_pod_needs_is_read_from_its_service(service: dict[str, object], need: Need) -> None:
+def test_what_a_pod_needs_is_read_from_its_service(
+    service: dict[str, object], need: DeviceNeed
+) -> None:
     assert need_of(service) == need
-    assert bool(need) == (need != Need())
+    assert bool(need) == (need != DeviceNeed())
 
 
 def asking(node: str) -> dict[str, object]:
@@ -62,17 +64,17 @@ def test_a_class_gives_devices_by_claims_alone() -> None:
 
 def test_a_claim_must_be_allocated_and_reserved_for_the_pod() -> None:
     pod = world.pod(ready=True, claim="c", extended=False)
-    assert holding(Need(claim=True), pod, {}, {}).state == "waits"
-    other = holding(Need(claim=True), pod, {"c": world.claim("c", reserved="x")}, {})
+    assert holding(DeviceNeed(claim=True), pod, {}, {}).state == "waits"
+    other = holding(DeviceNeed(claim=True), pod, {"c": world.claim("c", reserved="x")}, {})
     assert other.state == "waits"
-    held = holding(Need(claim=True), pod, {"c": world.claim("c")}, {})
+    held = holding(DeviceNeed(claim=True), pod, {"c": world.claim("c")}, {})
     assert (held.state, held.detail, held.claims) == ("holds", "node-1/gpu-0", ("c",))
 
 
 def test_a_claim_that_is_not_made_yet_is_waited_for() -> None:
     pod = world.pod(ready=False, resourceClaims=[{"name": "d", "resourceClaimTemplateName": "t"}])
-    assert holding(Need(claim=True), pod, {}, {}).state == "waits"
+    assert holding(DeviceNeed(claim=True), pod, {}, {}).state == "waits"
 
 
 def test_a_pod_that_the_policy_missed_is_without_before_it_runs() -> None:
-    assert holding(Need(claim=True), world.pod(ready=False), {}, {}).state == "without"
+    assert holding(DeviceNeed(claim=True), world.pod(ready=False), {}, {}).state == "without"

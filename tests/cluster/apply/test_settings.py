@@ -8,9 +8,8 @@ import pytest
 
 from relume.cluster.apply.api import KubernetesApi
 from relume.cluster.apply.applying import Choices, apply
-from relume.cluster.apply.manifests import Manifest, Source
+from relume.cluster.apply.manifests import ClusterManifest, ClusterWriter, Source
 from relume.cluster.apply.settings import SettingsMissing, missing_settings
-from relume.cluster.apply.writer import Writer
 
 from . import world
 from .cluster import Cluster
@@ -21,9 +20,9 @@ FEATURES = "/api/v1/namespaces/knative-serving/configmaps/config-features"
 ACTIVATOR = "/apis/apps/v1/namespaces/knative-serving/deployments/activator"
 
 
-def patch(kind: str, name: str, **body: object) -> Manifest:
+def patch(kind: str, name: str, **body: object) -> ClusterManifest:
     metadata = {"name": name, "namespace": "knative-serving"}
-    return Manifest({"kind": kind, "metadata": metadata, **body}, f"cluster/{name}.yaml")
+    return ClusterManifest({"kind": kind, "metadata": metadata, **body}, f"cluster/{name}.yaml")
 
 
 def grace(seconds: int) -> dict[str, object]:
@@ -44,7 +43,7 @@ def test_missing_settings_stop_everything_and_come_with_their_command(tmp_path: 
     cluster.put(ACTIVATOR, {"spec": grace(600)})
     told = Told()
     with cluster.running(tmp_path) as kubeconfig:
-        writer = Writer(KubernetesApi.of_context("test", kubeconfig), "models")
+        writer = ClusterWriter(KubernetesApi.of_context("test", kubeconfig), "models")
         source = Source(world.source(tmp_path).manifests, PATCHES)
         with pytest.raises(SettingsMissing):
             apply(source, writer, Choices(), told, cluster.pace)

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from relume.base.vocabulary import SERVICE_LABEL
 from relume.cluster.apply.manifests import Source, read_source
-from relume.cluster.apply.observing import SERVICE_LABEL
 from relume.cluster.render import Images, Options
 
 from .cluster import Cluster, Object
@@ -60,7 +60,7 @@ def conditions(ready: str, reason: str = "", message: str = "") -> list[Object]:
 def settle(cluster: Cluster, seconds: float = 4) -> None:
     """Controllers make everything Ready after some seconds."""
     for path in (SERVICE, BROKER, TRIGGER):
-        cluster.at(seconds, cluster.status(path, conditions=conditions("True")))
+        cluster.at(seconds, cluster.set_status(path, conditions=conditions("True")))
 
 
 def pod(
@@ -109,7 +109,7 @@ def slice_(memory: str) -> Object:
 
 
 class Told:
-    """A Progress that remembers."""
+    """An ApplyProgress that remembers."""
 
     def __init__(self) -> None:
         self.doing: list[str] = []

@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 
 from relume.cluster.admission import SHIPPED, Cluster
-from relume.cluster.doctor.deliveries import RULES
-from relume.eventing.delivery.profiles import ALL as PROFILES
 from tests.config.manifests import broker, service, together, trigger
 
 from .test_doctor import ASK, ONLY_REQUESTS, SINK, diagnosed, found
@@ -41,15 +39,6 @@ def test_a_class_decides_what_a_trigger_takes_from_its_broker(
     asked = trigger(f"{ONLY_REQUESTS}\ndelivery: {{timeout: PT10M}}", ASK)
     reasons = {reason for reason, _ in found(tmp_path, together(given, service(), asked))}
     assert reasons - {"lease-shorter-than-answer"} == missing
-
-
-def test_the_rules_of_the_classes_are_those_that_are_played() -> None:
-    for name, profile in PROFILES.items():
-        rules = RULES[name]
-        assert rules.inherits == profile.inherits
-        assert rules.retries == profile.retry_unsaid
-        assert (rules.delay_s, rules.timeout_s) == (profile.delay_unsaid_s, profile.timeout_s)
-        assert rules.first_exponent == profile.first_exponent
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,9 @@ import pytest
 
 from relume.cli.main import run
 from relume.cluster.apply.api import KubernetesApi, Unreachable
-from relume.cluster.doctor.needs import needs_of
-from relume.cluster.doctor.online import ClusterReport, examine_cluster
+from relume.cluster.doctor.online import ClusterReport, examine_cluster, needs_of
+from tests.cluster.api_server import ApiServer, healthy, node, slice_, write_kubeconfig
 from tests.config.manifests import broker, service, together
-
-from .api_server import ApiServer, healthy, node, slice_, write_kubeconfig
 
 pytest.importorskip("kubernetes")
 

@@ -16,12 +16,10 @@ from pathlib import Path
 import pytest
 
 from relume.cluster.apply.api import ClusterApi, KubernetesApi
-from relume.cluster.apply.applying import Choices, apply
-from relume.cluster.apply.clock import Pace
-from relume.cluster.apply.manifests import Manifest, Source
-from relume.cluster.apply.removing import plan_removal, remove
+from relume.cluster.apply.applying import Choices, apply, plan_removal, remove
+from relume.cluster.apply.manifests import ClusterManifest, ClusterWriter, Source
 from relume.cluster.apply.settings import SettingsMissing
-from relume.cluster.apply.writer import Writer
+from relume.cluster.apply.waiting import Pace
 from relume.cluster.doctor.online import ClusterReport, examine_cluster
 from tests.cluster.apply.world import Told
 
@@ -58,8 +56,8 @@ def report(api: KubernetesApi) -> ClusterReport:
 def namespace(api: KubernetesApi) -> Iterator[str]:
     name = f"relume-test-{uuid.uuid4().hex[:8]}"
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-    writer = Writer(api, "default")
-    made = writer.apply(Manifest(body, "the tests"), dry_run=False)
+    writer = ClusterWriter(api, "default")
+    made = writer.apply(ClusterManifest(body, "the tests"), dry_run=False)
     assert made.ok, made.message
     yield name
     answer = api.change("DELETE", f"/api/v1/namespaces/{name}", {"propagationPolicy": "Background"})
@@ -67,8 +65,8 @@ def namespace(api: KubernetesApi) -> Iterator[str]:
 
 
 @pytest.fixture
-def writer(api: KubernetesApi, namespace: str) -> Writer:
-    return Writer(api, namespace, force=True)
+def writer(api: KubernetesApi, namespace: str) -> ClusterWriter:
+    return ClusterWriter(api, namespace, force=True)
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +99,7 @@ def until(what: str, true: Callable[[], bool], longest_s: float) -> None:
 
 
 @contextmanager
-def running(source: Source, writer: Writer) -> Iterator[Told]:
+def running(source: Source, writer: ClusterWriter) -> Iterator[Told]:
     """Apply, wait until it is ready, and take away again what was not there before.
 
     What is cluster-wide and there already is used as it is: the tests change nobody's runtimes.

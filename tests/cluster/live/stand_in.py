@@ -1,6 +1,6 @@
 """A server that takes a model's place, or an event's: it keeps what is posted, and shows it."""
 
-from relume.cluster.apply.api import Json
+from relume.base.vocabulary import Json
 
 # Runs in the image as it is: an empty 204 for events, so that no Broker takes it for a reply. It
 # ends itself: as a container's first process it would sleep through SIGTERM until the grace period

@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 
-from relume.cluster.apply.api import KubernetesApi
-from relume.cluster.apply.manifests import Manifest, Source, in_order
-from relume.cluster.apply.parts import objects, text
-from relume.cluster.apply.writer import Writer
-from relume.cluster.render.policy import POLICY, TEMPLATE
+from relume.base.vocabulary import CLAIM_TEMPLATE
+from relume.cluster.apply.api import KubernetesApi, objects, text
+from relume.cluster.apply.manifests import ClusterManifest, ClusterWriter, Source, in_order
+from relume.cluster.render.routes import POLICY
 from tests.cluster.render.cases import rendered
 
 from .conftest import Needs, count, running, until
@@ -46,7 +45,7 @@ def source(request: pytest.FixtureRequest, driver: str, image: str, namespace: s
     }
     limits: dict[str, Any] = {}
     if request.param == "admission":
-        annotations[TEMPLATE] = name
+        annotations[CLAIM_TEMPLATE] = name
         asked = {"name": "device", "exactly": {"deviceClassName": name}}
         template = {"apiVersion": DRA, "kind": "ResourceClaimTemplate", "metadata": {"name": name}}
         made.append(template | {"spec": {"spec": {"devices": {"requests": [asked]}}}})
@@ -60,7 +59,7 @@ def source(request: pytest.FixtureRequest, driver: str, image: str, namespace: s
     service = {"apiVersion": KSERVE[0], "kind": "InferenceService"}
     metadata = {"name": name, "annotations": annotations}
     made.append(service | {"metadata": metadata, "spec": {"predictor": predictor}})
-    return Source(in_order(Manifest(body, "the tests") for body in made))
+    return Source(in_order(ClusterManifest(body, "the tests") for body in made))
 
 
 def _policy() -> list[Any]:
@@ -70,7 +69,7 @@ def _policy() -> list[Any]:
 
 
 def test_a_pod_holds_its_claim_and_at_zero_the_claim_is_gone(
-    source: Source, writer: Writer, api: KubernetesApi, namespace: str
+    source: Source, writer: ClusterWriter, api: KubernetesApi, namespace: str
 ) -> None:
     claims = f"/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaims"
     pods = f"/api/v1/namespaces/{namespace}/pods"

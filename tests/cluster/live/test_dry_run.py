@@ -4,16 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from relume.cluster.apply.manifests import Manifest
-from relume.cluster.apply.writer import Writer
+from relume.cluster.apply.manifests import ClusterManifest, ClusterWriter
 from tests.cluster.render.cases import CASES, rendered
 
 
-def documents() -> list[tuple[str, Manifest]]:
+def documents() -> list[tuple[str, ClusterManifest]]:
     return [
         (
             f"{case.name}-{Path(file).stem}-{body['kind']}-{body['metadata']['name']}",
-            Manifest(body, file),
+            ClusterManifest(body, file),
         )  # type: ignore[call-overload,index]
         for case in CASES
         for file, bodies in rendered(case.name).documents.items()
@@ -23,7 +22,9 @@ def documents() -> list[tuple[str, Manifest]]:
 
 
 @pytest.mark.parametrize("manifest", [m for _, m in documents()], ids=[n for n, _ in documents()])
-def test_the_server_takes_it(manifest: Manifest, writer: Writer, namespace: str) -> None:
+def test_the_server_takes_it(
+    manifest: ClusterManifest, writer: ClusterWriter, namespace: str
+) -> None:
     resource = writer.resource(manifest.api_version, manifest.kind)
     if resource is None:
         pytest.skip(f"the cluster does not serve {manifest.api_version} {manifest.kind}")
@@ -31,9 +32,9 @@ def test_the_server_takes_it(manifest: Manifest, writer: Writer, namespace: str)
     assert answer.ok, answer.message
 
 
-def moved(manifest: Manifest, namespace: str) -> Manifest:
+def moved(manifest: ClusterManifest, namespace: str) -> ClusterManifest:
     """The document in the tests' namespace, where it names one."""
     metadata = dict(manifest.body["metadata"])  # type: ignore[call-overload]
     if "namespace" in metadata:
         metadata["namespace"] = namespace
-    return Manifest({**manifest.body, "metadata": metadata}, manifest.file)
+    return ClusterManifest({**manifest.body, "metadata": metadata}, manifest.file)

@@ -5,11 +5,15 @@ import uuid
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from relume.cluster.apply.api import ClusterApi, KubernetesApi
-from relume.cluster.apply.manifests import Manifest, Source, in_order, read_source
-from relume.cluster.apply.observing import SERVICE_LABEL
-from relume.cluster.apply.parts import objects, text
-from relume.cluster.apply.writer import Writer
+from relume.base.vocabulary import SERVICE_LABEL
+from relume.cluster.apply.api import ClusterApi, KubernetesApi, objects, text
+from relume.cluster.apply.manifests import (
+    ClusterManifest,
+    ClusterWriter,
+    Source,
+    in_order,
+    read_source,
+)
 from relume.cluster.render import Images, Options
 
 from .conftest import Needs, running, until
@@ -20,7 +24,7 @@ GROUPS = ("serving.kserve.io/v1beta1", "serving.knative.dev/v1", "eventing.knati
 
 
 def test_an_event_wakes_a_model_is_answered_and_the_model_sleeps_again(
-    api: KubernetesApi, writer: Writer, needs: Needs, image: str, namespace: str
+    api: KubernetesApi, writer: ClusterWriter, needs: Needs, image: str, namespace: str
 ) -> None:
     needs(*GROUPS)
     file = Path(os.environ.get("RELUME_TEST_MANIFEST", SAMPLE))
@@ -51,7 +55,7 @@ def _ask(api: KubernetesApi, namespace: str, broker: str) -> None:
     until("at zero", lambda: not api.list(pods, labelSelector=SERVICE_LABEL), 300)
 
 
-def _sink(image: str, namespace: str, broker: str) -> list[Manifest]:
+def _sink(image: str, namespace: str, broker: str) -> list[ClusterManifest]:
     """A pod that keeps the answers, and a Trigger that sends them there."""
     labels = {"app": "relume-answers"}
     metadata = {"name": "answers", "namespace": namespace}
@@ -66,7 +70,7 @@ def _sink(image: str, namespace: str, broker: str) -> list[Manifest]:
         | {"spec": {"selector": labels, "ports": [port]}},
         {"apiVersion": GROUPS[2], "kind": "Trigger", "metadata": metadata, "spec": trigger},
     ]
-    return [Manifest(body, "the tests") for body in bodies]
+    return [ClusterManifest(body, "the tests") for body in bodies]
 
 
 def _through_the_server(url: str) -> str:

@@ -6,8 +6,7 @@ import pytest
 import yaml
 
 from relume.cluster.apply.api import KubernetesApi
-from relume.cluster.apply.manifests import Manifest
-from relume.cluster.apply.writer import Writer
+from relume.cluster.apply.manifests import ClusterManifest, ClusterWriter
 
 ROOT = Path(__file__).parents[3]
 APPLIED = ("config/dra/deviceclasses", "runtimes/manifests")
@@ -19,9 +18,9 @@ _PATCH = {
 }
 
 
-def shipped(*folders: str) -> list[Manifest]:
+def shipped(*folders: str) -> list[ClusterManifest]:
     return [
-        Manifest(body, str(file.relative_to(ROOT)))
+        ClusterManifest(body, str(file.relative_to(ROOT)))
         for folder in folders
         for file in sorted((ROOT / folder).glob("*.yaml"))
         if file.name != "kustomization.yaml"
@@ -29,12 +28,12 @@ def shipped(*folders: str) -> list[Manifest]:
     ]
 
 
-def named(manifest: Manifest) -> str:
+def named(manifest: ClusterManifest) -> str:
     return f"{manifest.kind}-{manifest.name}"
 
 
 @pytest.mark.parametrize("manifest", shipped(*APPLIED), ids=named)
-def test_the_server_takes_what_is_applied(manifest: Manifest, writer: Writer) -> None:
+def test_the_server_takes_what_is_applied(manifest: ClusterManifest, writer: ClusterWriter) -> None:
     if writer.resource(manifest.api_version, manifest.kind) is None:
         pytest.skip(f"the cluster does not serve {manifest.api_version} {manifest.kind}")
     answer = writer.apply(manifest, dry_run=True)
@@ -43,7 +42,7 @@ def test_the_server_takes_what_is_applied(manifest: Manifest, writer: Writer) ->
 
 @pytest.mark.parametrize("manifest", shipped(SETTINGS), ids=named)
 def test_the_server_takes_the_settings(
-    manifest: Manifest, writer: Writer, api: KubernetesApi
+    manifest: ClusterManifest, writer: ClusterWriter, api: KubernetesApi
 ) -> None:
     path = writer.path(manifest)
     if path is None or writer.read(manifest) is None:

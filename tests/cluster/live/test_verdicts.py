@@ -9,7 +9,7 @@ import yaml
 
 from relume.cluster.admission import Cluster, admit
 from relume.cluster.apply.api import KubernetesApi
-from relume.cluster.apply.writer import Writer
+from relume.cluster.apply.manifests import ClusterWriter
 from relume.cluster.doctor.online import ClusterReport
 from relume.config.yaml_source import documents
 from tests.vectors import VECTORS
@@ -23,7 +23,7 @@ def test_the_verdict_is_the_servers(
     case: dict[str, Any],
     tmp_path: Path,
     api: KubernetesApi,
-    writer: Writer,
+    writer: ClusterWriter,
     report: ClusterReport,
     namespace: str,
 ) -> None:

@@ -9,8 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from relume.cluster.render import Images, Options, Rendering, render
-from relume.cluster.render.folder import write
-from relume.cluster.rendered import MARKER
+from relume.cluster.render.folder import MARKER, write
 
 ROOT = Path(__file__).parents[3]
 SAMPLES = ROOT / "config" / "samples"

@@ -8,9 +8,9 @@ import yaml
 
 from relume.base.vocabulary import DEPLOYMENT_MODE
 from relume.cluster.render import Options, render, rules
-from relume.cluster.render.draft import Draft, Json
+from relume.cluster.render.draft import Draft, JsonValue
 from relume.cluster.render.originals import originals
-from relume.cluster.render.rules import Rule
+from relume.cluster.render.rules import RenderRule
 from relume.config.loader import load_plan
 from tests.cluster.render.cases import CASES, Case, rendered
 from tests.cluster.render.rendering import (
@@ -27,7 +27,7 @@ HEAD = ("apiVersion", "kind", "metadata.name", "metadata.namespace")
 OURS = "metadata.labels.app.kubernetes.io/managed-by"
 
 
-def leaves(value: Json, path: str = "") -> Iterator[tuple[str, Json]]:
+def leaves(value: JsonValue, path: str = "") -> Iterator[tuple[str, JsonValue]]:
     if isinstance(value, dict) and value:
         for name, item in value.items():
             yield from leaves(item, f"{path}.{name}" if path else name)
@@ -38,7 +38,7 @@ def leaves(value: Json, path: str = "") -> Iterator[tuple[str, Json]]:
         yield path, value
 
 
-def label(document: dict[str, Json]) -> str:
+def label(document: dict[str, JsonValue]) -> str:
     return Draft("", document, []).label
 
 
@@ -81,7 +81,7 @@ def test_nothing_of_the_users_is_gone_without_a_rule(case: Case) -> None:
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_each_decision_says_what_it_decided(case: Case) -> None:
     rendering = rendered(case.name)
-    known = {rule.name for rule in vars(rules).values() if isinstance(rule, Rule)}
+    known = {rule.name for rule in vars(rules).values() if isinstance(rule, RenderRule)}
     assert {decision.rule for decision in rendering.decisions} <= known
     made = {label(d): d for group in rendering.documents.values() for d in group}
     for decision in rendering.decisions:

@@ -7,8 +7,7 @@ import pytest
 
 from relume.base.errors import InvalidInput
 from relume.cluster.render import Rendering
-from relume.cluster.render.folder import write
-from relume.cluster.rendered import MARKER
+from relume.cluster.render.folder import MARKER, write
 
 
 def rendering(**files: str) -> Rendering:

@@ -8,8 +8,7 @@ import pytest
 
 from relume.base.errors import InvalidInput, InvalidManifest
 from relume.cluster.render import Images, Options
-from relume.cluster.render.images import read_images
-from relume.cluster.render.runtimes import RUNTIMES
+from relume.cluster.render.runtimes import RUNTIMES, read_images
 from relume.config import load
 from relume.config.model import RUNTIMES as MODEL_RUNTIMES
 from tests.cluster.render.cases import GPU_SAMPLES

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from cel_expr_python import cel
 
-from relume.cluster.render.policy import REVISION, TEMPLATE
+from relume.base.vocabulary import CLAIM_TEMPLATE, REVISION_LABEL
 from tests.cluster.render.cases import rendered
 from tests.cluster.render.rendering import find
 
 RENDERING = rendered("samples-admission")
-LABELS = {REVISION: "chat-predictor-00001"}
-NOTES = {TEMPLATE: "chat-devices"}
+LABELS = {REVISION_LABEL: "chat-predictor-00001"}
+NOTES = {CLAIM_TEMPLATE: "chat-devices"}
 
 
 def evaluate(expression: str, pod: dict[str, Any]) -> Any:
@@ -68,7 +68,7 @@ def test_it_puts_the_claim_into_the_pod_and_the_predictors_container_alone() -> 
 def test_the_template_that_it_names_is_there() -> None:
     service = find(RENDERING, "InferenceService", "chat")
     template = find(RENDERING, "ResourceClaimTemplate")
-    assert service["metadata"]["annotations"][TEMPLATE] == template["metadata"]["name"]
+    assert service["metadata"]["annotations"][CLAIM_TEMPLATE] == template["metadata"]["name"]
     assert service["metadata"]["namespace"] == template["metadata"]["namespace"]
 
 

@@ -56,9 +56,8 @@ def command(
       relume apply out --context prod --dry-run
     """
     from relume.cluster.apply.applying import Choices, apply
-    from relume.cluster.apply.clock import Pace
-    from relume.cluster.apply.manifests import read_source
-    from relume.cluster.apply.writer import Writer
+    from relume.cluster.apply.manifests import ClusterWriter, read_source
+    from relume.cluster.apply.waiting import Pace
 
     choices = Choices(seconds("--wait", wait), dry_run, despite_settings)
     source = read_source(files, options(), as_is=as_is)
@@ -66,7 +65,7 @@ def command(
     for note in source.notes:
         screen.line(str(note), "yellow")
     api = target.api()
-    writer = Writer(api, target.namespace or api.namespace, force=force_conflicts)
+    writer = ClusterWriter(api, target.namespace or api.namespace, force=force_conflicts)
     with showing(screen) as progress:
         done = apply(source, writer, choices, progress, Pace())
     if output == "json":

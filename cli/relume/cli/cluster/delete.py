@@ -45,15 +45,14 @@ def command(
       relume delete service.yaml --context prod
       relume delete out --context prod --yes -o json | jq '.kept[]'
     """
-    from relume.cluster.apply.clock import Pace
-    from relume.cluster.apply.manifests import read_source
-    from relume.cluster.apply.removing import plan_removal, remove
-    from relume.cluster.apply.writer import Writer
+    from relume.cluster.apply.applying import plan_removal, remove
+    from relume.cluster.apply.manifests import ClusterWriter, read_source
+    from relume.cluster.apply.waiting import Pace
 
     longest = seconds("--wait", wait)
     source = read_source(files, options(), as_is=as_is)
     api = target.api()
-    writer = Writer(api, target.namespace or api.namespace)
+    writer = ClusterWriter(api, target.namespace or api.namespace)
     screen = Screen.stderr()
     fates = plan_removal(source, writer)
     going = [fate.manifest for fate in fates if not fate.kept]

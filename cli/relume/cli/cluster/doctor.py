@@ -148,8 +148,7 @@ def _show_cluster(
     Raises Unreachable where it does not answer, and InvalidInput for files that cannot be read.
     """
     from relume.cluster.apply.api import KubernetesApi
-    from relume.cluster.doctor.needs import needs_of
-    from relume.cluster.doctor.online import examine_cluster
+    from relume.cluster.doctor.online import examine_cluster, needs_of
 
     needs, classes = needs_of(files)
     report = examine_cluster(

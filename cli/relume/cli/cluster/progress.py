@@ -10,7 +10,7 @@ from rich.text import Text
 from relume.cli.screen import Screen, printable
 
 if TYPE_CHECKING:
-    from relume.cluster.apply.progress import Tone
+    from relume.cluster.apply.waiting import Tone
     from relume.cluster.claims.explain import Report
 
 _STYLES = {"": "", "good": "green", "bad": "bold red", "worth a look": "yellow"}

@@ -13,7 +13,7 @@ from relume.cli.screen import Screen
 from relume.cluster.render import Rendering, render
 
 if TYPE_CHECKING:
-    from relume.cluster.render.draft import Json
+    from relume.cluster.render.draft import JsonValue
 
 STDOUT = "-"
 
@@ -87,7 +87,7 @@ def _write(rendering: Rendering, folder: Path, *, force: bool) -> None:
 
 
 def _print_base(rendering: Rendering) -> None:
-    from relume.cluster.render.text import yaml_text
+    from relume.cluster.render.folder import yaml_text
 
     base = [
         document
@@ -117,7 +117,7 @@ def _explain(rendering: Rendering, *, as_json: bool) -> None:
         screen.line()
 
 
-def _short(value: "Json", most: int = 40) -> str:
+def _short(value: "JsonValue", most: int = 40) -> str:
     if value is None:
         return "removed"
     text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

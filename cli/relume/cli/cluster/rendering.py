@@ -11,7 +11,7 @@ from relume.cli.errors import BadUsage
 from relume.cluster.render import BROKERS, ROUTES, Options
 
 if TYPE_CHECKING:
-    from relume.cluster.render.options import BrokerClass, Route
+    from relume.cluster.render.options import BrokerClass, DeviceRoute
 
 R = TypeVar("R")
 RenderingOptions = Callable[[], Options]
@@ -64,7 +64,7 @@ def rendering_options(command: Callable[..., R]) -> Callable[..., R]:
     @functools.wraps(command)
     def with_options(
         *,
-        dra: "Route",
+        dra: "DeviceRoute",
         broker: "BrokerClass | None",
         cold_start: str,
         chosen: tuple[str, ...],
@@ -74,7 +74,7 @@ def rendering_options(command: Callable[..., R]) -> Callable[..., R]:
     ) -> R:
         def read() -> Options:
             from relume.cluster.render.budget import whole_budget
-            from relume.cluster.render.images import read_images
+            from relume.cluster.render.runtimes import read_images
 
             try:
                 seconds = whole_budget(cold_start)

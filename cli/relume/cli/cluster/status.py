@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from relume.base.vocabulary import Json
 from relume.cli.cluster.options import ClusterTarget
 from relume.cli.screen import Screen
-from relume.cluster.apply.api import Json
+from relume.cluster.apply.api import is_ready, objects, text
 from relume.cluster.apply.observing import PodView, View, observe
-from relume.cluster.apply.parts import is_ready, objects, text
 from relume.cluster.apply.waiting import why_not_ready
 
 _OK, _WRONG = 0, 1

@@ -40,7 +40,7 @@ _CONTAINER = frozenset(
         *_PROBES,
     }
 )
-_SECURITY = frozenset(
+CONTAINER_SECURITY = frozenset(
     {
         "capabilities",
         "readOnlyRootFilesystem",
@@ -198,7 +198,7 @@ def _judge_security(context: Node | None, judge: Judge) -> None:
         if name == "privileged":
             if truth(node):
                 judge.not_allowed(node, ": only false is allowed")
-        elif name not in _SECURITY:
+        elif name not in CONTAINER_SECURITY:
             judge.not_allowed(node)
         value = number(node)
         if name in ("runAsUser", "runAsGroup") and value is not None and not 0 <= value <= INT32:

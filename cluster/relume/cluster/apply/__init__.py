@@ -1,5 +1,5 @@
 """A Kubernetes cluster: apply what was rendered, wait for it, show it, remove it.
 
-`api` is the only module that talks to an API server; everything else takes a `ClusterApi`, and
-the clock as a `Pace`, so that the order, the waiting and the words are tested without either.
+Only `api` talks to an API server. Everything else takes a `ClusterApi`, and a `Pace` for the clock,
+so that the order, the waiting and the messages can be tested without either.
 """

@@ -1,19 +1,24 @@
-"""What is asked of an API server: JSON over the `kubernetes` client, every request bounded."""
+"""The API server: JSON over the `kubernetes` client, every request bounded in time.
+
+This is the only module that imports that client; everything else takes a `ClusterApi`. The
+functions at the end read the JSON of an object, any part of which may be missing.
+"""
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlencode
 
 from relume.base.errors import RelumeError
+from relume.base.vocabulary import Json
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
-Json = Mapping[str, object]
+
 _TIMEOUT_S = 15.0
 _WRITE_TIMEOUT_S = 45.0  # admission webhooks may take 30 s
 _PAGE = 500
@@ -21,7 +26,7 @@ _JSON = "application/json"
 
 
 class Unreachable(RelumeError):
-    """The API server does not answer, or its credentials are not taken."""
+    """The API server does not answer, or it does not accept the credentials."""
 
     reason = "unreachable"
     retryable = True
@@ -40,8 +45,8 @@ class ClientMissing(RelumeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The status of an answer, and its JSON: the object, or a `Status` that says what is wrong."""
+class ApiAnswer:
+    """The code of an answer, and its JSON: the object, or a `Status` that says what is wrong."""
 
     code: int
     body: Json = field(default_factory=dict)
@@ -57,7 +62,7 @@ class Answer:
 
 
 class ClusterApi(Protocol):
-    """Questions and changes; all raise Unreachable, and `get` and `list` Forbidden."""
+    """What is asked of a cluster. All raise Unreachable; `get` and `list` also raise Forbidden."""
 
     def get(self, path: str) -> Json | None:
         """The object at a path of the API; None where there is none."""
@@ -66,12 +71,12 @@ class ClusterApi(Protocol):
         """Every item of a collection; None where the API is not served."""
 
     def allowed(self, verb: str, group: str, resource: str, namespace: str) -> bool:
-        """Whether the user may do this ("" is the whole cluster)."""
+        """Whether the user may do this in a namespace ("": in the whole cluster)."""
 
     def change(
         self, method: str, path: str, body: Json, content_type: str = _JSON, **query: str
-    ) -> Answer:
-        """POST, PATCH or DELETE; a refusal is an Answer too."""
+    ) -> ApiAnswer:
+        """Send a POST, PATCH or DELETE. A refusal is an answer, too."""
 
 
 class KubernetesApi:
@@ -147,7 +152,7 @@ class KubernetesApi:
 
     def change(
         self, method: str, path: str, body: Json, content_type: str = _JSON, **query: str
-    ) -> Answer:
+    ) -> ApiAnswer:
         address = f"{path}?{urlencode(query)}" if query else path
         answer = self._ask(method, address, body, content_type, _WRITE_TIMEOUT_S)
         # A webhook that panics refuses with 500.
@@ -168,7 +173,7 @@ class KubernetesApi:
 
     def _ask(
         self, method: str, path: str, body: Json | None, content_type: str, timeout_s: float
-    ) -> Answer:
+    ) -> ApiAnswer:
         from kubernetes.client.exceptions import ApiException, OpenApiException
         from urllib3.exceptions import HTTPError
 
@@ -185,18 +190,59 @@ class KubernetesApi:
         except (ApiException, OpenApiException, HTTPError, OSError) as error:
             raise Unreachable(f"{path}: {error}") from error
         if method != "GET" and not content:
-            # A Broker behind the API server's proxy takes an event with 202 and no word.
-            return Answer(response.status)
+            # A Broker behind the API server's proxy answers an event with 202 and no body.
+            return ApiAnswer(response.status)
         try:
             answer = json.loads(content)
         except ValueError as error:
             if response.status < 400:
                 raise Unreachable(f"{path}: the answer is no JSON") from error
             answer = {}
-        return Answer(response.status, answer if isinstance(answer, dict) else {})
+        return ApiAnswer(response.status, answer if isinstance(answer, dict) else {})
 
 
 def _in_cluster() -> bool:
-    """Whether this is a pod that nobody gave a kubeconfig."""
+    """Whether this runs in a pod that was given no kubeconfig."""
     known = os.environ.get("KUBECONFIG") or (Path.home() / ".kube" / "config").exists()
     return not known and "KUBERNETES_SERVICE_HOST" in os.environ
+
+
+def part(value: object, *path: str) -> object:
+    """What is at a path of tables; None where there is nothing."""
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def text(value: object, *path: str) -> str:
+    """The value at a path as text, "" where there is none."""
+    found = part(value, *path)
+    return "" if found is None or isinstance(found, dict | list) else str(found)
+
+
+def table(value: object, *path: str) -> Json:
+    """The table at a path, empty where there is none."""
+    found = part(value, *path)
+    return found if isinstance(found, dict) else {}
+
+
+def objects(value: object, *path: str) -> list[Json]:
+    """The tables of the list at a path."""
+    found = part(value, *path)
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def condition(value: object, kind: str) -> Json:
+    """The condition of that type in an object's status, empty where there is none."""
+    found = objects(value, "status", "conditions")
+    return next((one for one in found if one.get("type") == kind), {})
+
+
+def is_ready(value: object) -> bool:
+    """Whether the object is Ready, according to a status that is of its newest generation."""
+    seen, wanted = (
+        part(value, "status", "observedGeneration"),
+        part(value, "metadata", "generation"),
+    )
+    stale = isinstance(seen, int) and isinstance(wanted, int) and seen < wanted
+    return not stale and text(condition(value, "Ready"), "status") == "True"

@@ -1,25 +1,38 @@
-"""`relume apply`: all documents or none, in an order that works."""
+"""`relume apply` and `relume delete`.
+
+Apply writes all documents or none, in an order that works. Delete removes, in the reverse order,
+what the same files name and Relume applied.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relume.base.errors import InvalidInput
-from relume.cluster.apply.api import Answer, ClusterApi, Forbidden
-from relume.cluster.apply.clock import Pace
-from relume.cluster.apply.manifests import SERVICES, Manifest, Source
-from relume.cluster.apply.parts import objects, text
+from relume.base.errors import InvalidInput, RelumeError
+from relume.base.vocabulary import KSERVE_V1BETA1, Json
+from relume.cluster.apply.api import ApiAnswer, ClusterApi, Forbidden, objects, text
+from relume.cluster.apply.manifests import (
+    SERVICES,
+    ClusterManifest,
+    ClusterWriter,
+    NotApplied,
+    Refusal,
+    Source,
+    ours,
+    refusal,
+)
 from relume.cluster.apply.policy import wait_for_policy
-from relume.cluster.apply.progress import Progress
-from relume.cluster.apply.refusals import NotApplied, Refusal, refusal
 from relume.cluster.apply.settings import SettingsMissing, missing_settings
-from relume.cluster.apply.waiting import Waiting
-from relume.cluster.apply.writer import Writer
+from relume.cluster.apply.waiting import ApplyProgress, NotReady, Pace, Waiting
 from relume.cluster.render.runtimes import NO_IMAGE
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """`wait_s` 0 does not wait; `despite_settings` applies where the cluster lacks settings."""
+    """How to apply.
+
+    `wait_s` is how long to wait until all is ready (0: not at all). `despite_settings` applies even
+    where settings of the cluster are missing.
+    """
 
     wait_s: float = 600.0
     dry_run: bool = False
@@ -27,11 +40,11 @@ class Choices:
 
 
 def apply(
-    source: Source, writer: Writer, choices: Choices, progress: Progress, pace: Pace
-) -> tuple[Manifest, ...]:
-    """Apply `source`, and return what is on the cluster now (with `dry_run`: would be).
+    source: Source, writer: ClusterWriter, choices: Choices, progress: ApplyProgress, pace: Pace
+) -> tuple[ClusterManifest, ...]:
+    """Apply `source`, and return what is on the cluster then (with `dry_run`: what would be).
 
-    Every document is tried as a server-side dry run first; where one is refused, none is applied.
+    Every document is tried as a server-side dry run first. If one is refused, none is applied.
     Raises InvalidInput for a runtime without an image, NotApplied, SettingsMissing,
     PolicyNotInForce, NotReady, ReadyWithoutDevice, Unreachable.
     """
@@ -46,7 +59,7 @@ def apply(
         for one in later:
             progress.say(f"{one.title}: not tried, its namespace is not there yet")
         return manifests
-    done: list[Manifest] = []
+    done: list[ClusterManifest] = []
     progress.now("applying them")
     for one in manifests:
         if one.kind != "Namespace" and later:
@@ -60,8 +73,8 @@ def apply(
     return manifests
 
 
-def _check_images(manifests: Sequence[Manifest]) -> None:
-    """A runtime is everybody's: the placeholder must not take the place of a real image."""
+def _check_images(manifests: Sequence[ClusterManifest]) -> None:
+    """Refuse a runtime without an image: it could replace one that has an image, for everybody."""
     for one in manifests:
         for container in objects(one.body, "spec", "containers"):
             if text(container, "image").startswith(NO_IMAGE):
@@ -73,7 +86,7 @@ def _check_images(manifests: Sequence[Manifest]) -> None:
 
 
 def _check_settings(
-    api: ClusterApi, patches: Sequence[Manifest], choices: Choices, progress: Progress
+    api: ClusterApi, patches: Sequence[ClusterManifest], choices: Choices, progress: ApplyProgress
 ) -> None:
     missing, unread = missing_settings(api, patches)
     for name in unread:
@@ -88,8 +101,10 @@ def _check_settings(
         )
 
 
-def _try_all(writer: Writer, manifests: Sequence[Manifest]) -> tuple[Manifest, ...]:
-    """Dry-run everything; returns what can be tried only when its namespace is there."""
+def _try_all(
+    writer: ClusterWriter, manifests: Sequence[ClusterManifest]
+) -> tuple[ClusterManifest, ...]:
+    """Try everything as a dry run; return what can be tried only after its namespace is made."""
     made = {one.name for one in manifests if one.kind == "Namespace"}
     new = {name for name in made if writer.api.get(f"/api/v1/namespaces/{name}") is None}
     later = tuple(one for one in manifests if one.namespace in new)
@@ -97,7 +112,9 @@ def _try_all(writer: Writer, manifests: Sequence[Manifest]) -> tuple[Manifest, .
     return later
 
 
-def _try(writer: Writer, manifests: Sequence[Manifest], done: tuple[Manifest, ...]) -> None:
+def _try(
+    writer: ClusterWriter, manifests: Sequence[ClusterManifest], done: tuple[ClusterManifest, ...]
+) -> None:
     refused: list[Refusal] = []
     for one in manifests:
         answer = writer.apply(one, dry_run=True)
@@ -107,8 +124,8 @@ def _try(writer: Writer, manifests: Sequence[Manifest], done: tuple[Manifest, ..
         raise NotApplied(tuple(refused), done)
 
 
-def _told(writer: Writer, one: Manifest, answer: Answer) -> Answer:
-    """A kind that is not served, with what to install."""
+def _told(writer: ClusterWriter, one: ClusterManifest, answer: ApiAnswer) -> ApiAnswer:
+    """The answer, or what to install where the cluster does not serve the kind."""
     if answer.code != 404 or writer.path(one) is not None:
         return answer
     product = {
@@ -119,14 +136,19 @@ def _told(writer: Writer, one: Manifest, answer: Answer) -> Answer:
         "admissionregistration.k8s.io": "Kubernetes 1.36 or later",
     }.get(one.api_version.partition("/")[0])
     hint = f": install {product}" if product else ""
-    return Answer(404, {"message": f"the cluster has no {one.kind} in {one.api_version}{hint}"})
+    return ApiAnswer(404, {"message": f"the cluster has no {one.kind} in {one.api_version}{hint}"})
 
 
-def _services(manifests: Sequence[Manifest]) -> list[Manifest]:
+def _services(manifests: Sequence[ClusterManifest]) -> list[ClusterManifest]:
     return [one for one in manifests if one.kind == "InferenceService"]
 
 
-def _apply_one(writer: Writer, one: Manifest, done: list[Manifest], progress: Progress) -> None:
+def _apply_one(
+    writer: ClusterWriter,
+    one: ClusterManifest,
+    done: list[ClusterManifest],
+    progress: ApplyProgress,
+) -> None:
     before = _version(writer, one)
     answer = writer.apply(one, dry_run=False)
     if not answer.ok:
@@ -137,9 +159,105 @@ def _apply_one(writer: Writer, one: Manifest, done: list[Manifest], progress: Pr
     progress.say(f"{one.title}: {what}", "good")
 
 
-def _version(writer: Writer, one: Manifest) -> str:
-    """The version that is there, "" where there is none or it may not be read."""
+def _version(writer: ClusterWriter, one: ClusterManifest) -> str:
+    """The resource version on the cluster, "" where there is none or it may not be read."""
     try:
         return text(writer.read(one), "metadata", "resourceVersion")
     except Forbidden:
         return ""
+
+
+_EVERY_S = 1.0
+_SERVICES = f"/apis/{KSERVE_V1BETA1}/inferenceservices"
+
+
+class NotDeleted(RelumeError):
+    """The cluster does not let an object go."""
+
+    reason = "not-deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What becomes of one document: it is deleted, or `kept` says why it is not."""
+
+    manifest: ClusterManifest
+    uid: str
+    kept: str = ""
+
+
+def plan_removal(source: Source, writer: ClusterWriter) -> list[Fate]:
+    """What would be deleted, first to last; nothing is changed.
+
+    Documents that services share (DeviceClasses, runtimes, the policy) stay while the cluster has
+    another InferenceService that Relume applied. Namespaces stay, because they may hold other
+    objects.
+    Raises Unreachable, and Forbidden for a document that may not be read.
+    """
+    manifests = tuple(map(writer.placed, source.manifests))
+    named = {(one.namespace, one.name) for one in manifests if one.kind == "InferenceService"}
+    others = _others(writer, named)
+    fates = []
+    for one in reversed(manifests):
+        found = writer.read(one)
+        if found is None:
+            fates.append(Fate(one, "", "it is not there"))
+        else:
+            fates.append(Fate(one, text(found, "metadata", "uid"), _why_kept(one, found, others)))
+    return fates
+
+
+def _others(writer: ClusterWriter, named: set[tuple[str, str]]) -> list[str]:
+    """Services that may use the cluster-wide documents, besides those that are deleted."""
+    try:
+        found = writer.api.list(_SERVICES) or ()
+    except Forbidden:
+        return ["that you may not see"]
+    return ["/".join(_key(one)) for one in found if ours(one) and _key(one) not in named]
+
+
+def _key(found: Json) -> tuple[str, str]:
+    return text(found, "metadata", "namespace"), text(found, "metadata", "name")
+
+
+def _why_kept(one: ClusterManifest, found: Json, others: Sequence[str]) -> str:
+    if not ours(found):
+        return "relume did not apply it"
+    if one.kind == "Namespace":
+        return "it may hold what these files do not name"
+    if not one.namespace and others:
+        return f"InferenceService {others[0]} may use it"
+    return ""
+
+
+def remove(
+    fates: Sequence[Fate], writer: ClusterWriter, progress: ApplyProgress, pace: Pace, wait_s: float
+) -> None:
+    """Delete what `fates` says, each object after what was applied later is gone.
+
+    Raises NotDeleted where the server refuses, and NotReady for an object that is still there after
+    `wait_s` seconds; the objects after it are not deleted then.
+    """
+    for fate in fates:
+        title = fate.manifest.title
+        if fate.kept:
+            progress.say(f"{title}: kept, {fate.kept}")
+            continue
+        progress.now(f"deleting {title}")
+        answer = writer.remove(fate.manifest, fate.uid)
+        if not answer.ok and answer.code not in (404, 409):  # gone, or another one since
+            raise NotDeleted(str(refusal(fate.manifest, answer)))
+        _until_gone(fate, writer, pace, wait_s)
+        progress.say(f"{title}: deleted", "good")
+
+
+def _until_gone(fate: Fate, writer: ClusterWriter, pace: Pace, wait_s: float) -> None:
+    deadline = pace.now() + wait_s
+    while True:
+        found = writer.read(fate.manifest)
+        if found is None or text(found, "metadata", "uid") != fate.uid:
+            return
+        if pace.now() >= deadline:
+            held = f"{fate.manifest.title} is still there after {wait_s:.0f} s"
+            raise NotReady(f"{held}; what was to go after it was left alone")
+        pace.sleep(_EVERY_S)

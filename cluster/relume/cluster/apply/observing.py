@@ -3,15 +3,20 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from relume.cluster.apply.api import ClusterApi, Forbidden, Json
+from relume.base.vocabulary import (
+    KNATIVE_EVENTING_V1,
+    KNATIVE_SERVING_V1,
+    KSERVE_V1BETA1,
+    RESOURCE_V1,
+    REVISION_LABEL,
+    SERVICE_LABEL,
+    Json,
+)
+from relume.cluster.apply.api import ClusterApi, Forbidden, condition, objects, table, text
 from relume.cluster.apply.devices import Holding, holding, is_explicit, is_up, need_of
-from relume.cluster.apply.parts import condition, objects, table, text
-from relume.cluster.apply.writer import own_fields
-from relume.cluster.render.policy import REVISION
+from relume.cluster.apply.manifests import own_fields
 
-SERVICE_LABEL = "serving.kserve.io/inferenceservice"
-_DRA = "/apis/resource.k8s.io/v1"
-# How the runtime begins the line that says why it ends.
+# The runtime begins the line that says why it ends with this.
 _OURS = "relume: "
 
 
@@ -19,8 +24,8 @@ _OURS = "relume: "
 class PodView:
     """One pod of a service; `why` is what keeps it from running.
 
-    `older` than our last change of its service, a pod may be of what was there before; then it is
-    `outdated` for sure where its revision is not the newest (in Standard mode: in any case).
+    `older` means that the pod was made before our last change of its service. Such a pod is
+    `outdated` if its revision is not the newest; in Standard mode, which has no revisions, always.
     """
 
     pod: Json
@@ -45,7 +50,7 @@ class PodView:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One namespace; lists are empty for what the cluster does not serve."""
+    """What one namespace holds; lists are empty for what the cluster does not serve."""
 
     namespace: str
     services: Sequence[Json]
@@ -61,17 +66,17 @@ class View:
 
 
 def observe(api: ClusterApi, namespace: str) -> View:
-    """Read a namespace. Raises Unreachable; what may not be read counts as not there."""
+    """Read a namespace; what may not be read counts as not there. Raises Unreachable."""
 
     def listed(group: str, plural: str, **query: str) -> Sequence[Json]:
         path = f"{group}/namespaces/{namespace}/{plural}"
         return _readable(lambda: api.list(path, **query)) or ()
 
-    services = listed("/apis/serving.kserve.io/v1beta1", "inferenceservices")
+    services = listed(f"/apis/{KSERVE_V1BETA1}", "inferenceservices")
     by_name = _by_name(services)
     plugins = [name for one in services for name in need_of(one).resources if is_explicit(name)]
     pods = listed("/api/v1", "pods", labelSelector=SERVICE_LABEL) if services else ()
-    claims = listed(_DRA, "resourceclaims")
+    claims = listed(f"/apis/{RESOURCE_V1}", "resourceclaims")
     nodes: Mapping[str, Json] | None = {}
     if plugins:
         found = _readable(lambda: api.list("/api/v1/nodes"))
@@ -79,11 +84,11 @@ def observe(api: ClusterApi, namespace: str) -> View:
     return View(
         namespace=namespace,
         services=services,
-        revisions=listed("/apis/serving.knative.dev/v1", "revisions", labelSelector=SERVICE_LABEL),
+        revisions=listed(f"/apis/{KNATIVE_SERVING_V1}", "revisions", labelSelector=SERVICE_LABEL),
         pods=[_pod(api, pod, by_name, _by_name(claims), nodes) for pod in pods],
         claims=claims,
-        brokers=listed("/apis/eventing.knative.dev/v1", "brokers"),
-        triggers=listed("/apis/eventing.knative.dev/v1", "triggers"),
+        brokers=listed(f"/apis/{KNATIVE_EVENTING_V1}", "brokers"),
+        triggers=listed(f"/apis/{KNATIVE_EVENTING_V1}", "triggers"),
     )
 
 
@@ -123,13 +128,13 @@ def _pod(
 
 
 def _changed(service: Json) -> str:
-    """When we last changed the service: RFC 3339 in UTC, so that texts compare as times."""
+    """When we last changed the service, in RFC 3339 and UTC, so that texts compare like times."""
     return max((text(one, "time") for one in own_fields(service)), default="")
 
 
 def _may_be_newest(pod: Json, service: Json) -> bool:
     """Whether the pod is of the newest revision, as far as KServe has said which that is."""
-    own = text(pod, "metadata", "labels", REVISION)
+    own = text(pod, "metadata", "labels", REVISION_LABEL)
     newest = text(service, "status", "components", "predictor", "latestCreatedRevision")
     return own != "" and newest in ("", own)
 
@@ -157,9 +162,10 @@ def _why(api: ClusterApi, pod: Json) -> str:
 
 
 def _last_word(status: Json) -> str:
-    """What a container said when it ended last; its back-off says nothing of the cause.
+    """What a container said when it last ended; the state "back-off" does not name the cause.
 
-    With FallbackToLogsOnError that is the end of its log: the line of ours counts, or the last.
+    With FallbackToLogsOnError this is the end of its log: the first line of the runtime's own
+    there, or else the last line.
     """
     ended = table(status, "state", "terminated") or table(status, "lastState", "terminated")
     lines = [line.strip() for line in text(ended, "message").splitlines() if line.strip()]

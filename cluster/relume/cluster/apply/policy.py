@@ -1,19 +1,18 @@
-"""Seeing that the admission policy acts, before a pod depends on it.
+"""Waiting until the admission policy acts, before a pod depends on it.
 
-A MutatingAdmissionPolicy is in force only seconds after it was created, and `failurePolicy: Fail`
-does not help: a pod of these seconds is made unchanged (seen on Kubernetes 1.36). So a pod like a
-revision's is sent as a dry run until it comes back with its claim. API servers behind one address
-learn of a policy each by itself: several answers in a row must show it.
+A MutatingAdmissionPolicy takes effect some seconds after it was created. A pod that is made before
+that is not changed, even with `failurePolicy: Fail` (seen on Kubernetes 1.36). So a pod like a
+revision's is sent as a dry run until the answer has its claim. Several API servers may share one
+address, and each learns of the policy by itself; therefore several answers in a row must have it.
 """
 
 from relume.base.errors import RelumeError
-from relume.cluster.apply.api import ClusterApi, Json
-from relume.cluster.apply.clock import Pace
-from relume.cluster.apply.manifests import Manifest
-from relume.cluster.apply.parts import objects, text
-from relume.cluster.apply.progress import Progress
-from relume.cluster.render.policy import CLAIM, REVISION, TEMPLATE
-from relume.cluster.render.runtimes import CONTAINER
+from relume.base.vocabulary import CLAIM_TEMPLATE, REVISION_LABEL, Json
+from relume.cluster.apply.api import ClusterApi, objects, text
+from relume.cluster.apply.manifests import FIELD_MANAGER, ClusterManifest
+from relume.cluster.apply.waiting import ApplyProgress, Pace
+from relume.cluster.render.routes import CLAIM
+from relume.cluster.render.runtimes import CONTAINER, NO_IMAGE
 
 _IN_A_ROW = 3
 _EVERY_S = 1.0
@@ -21,26 +20,28 @@ _LONGEST_S = 120.0
 
 
 class PolicyNotInForce(RelumeError):
-    """Pods of a revision do not get their claim."""
+    """The policy does not give the pods of a revision their claim."""
 
     reason = "policy-not-in-force"
     retryable = True
 
 
 def wait_for_policy(
-    api: ClusterApi, services: list[Manifest], progress: Progress, pace: Pace
+    api: ClusterApi, services: list[ClusterManifest], progress: ApplyProgress, pace: Pace
 ) -> None:
     """Wait until the policy acts for every service that relies on it.
 
     Raises PolicyNotInForce after two minutes, or where the cluster refuses such a pod.
     """
     for service in services:
-        template = text(service.body, "metadata", "annotations", TEMPLATE)
+        template = text(service.body, "metadata", "annotations", CLAIM_TEMPLATE)
         if template:
             _wait(api, service.namespace, template, progress, pace)
 
 
-def _wait(api: ClusterApi, namespace: str, template: str, progress: Progress, pace: Pace) -> None:
+def _wait(
+    api: ClusterApi, namespace: str, template: str, progress: ApplyProgress, pace: Pace
+) -> None:
     started = pace.now()
     row = asked = 0
     progress.now(f"waiting until the admission policy acts in {namespace}")
@@ -62,7 +63,7 @@ def _wait(api: ClusterApi, namespace: str, template: str, progress: Progress, pa
 
 
 def _acts(api: ClusterApi, namespace: str, template: str) -> bool:
-    query = {"dryRun": "All", "fieldManager": "relume"}
+    query = {"dryRun": "All", "fieldManager": FIELD_MANAGER}
     path = f"/api/v1/namespaces/{namespace}/pods"
     answer = api.change("POST", path, probe(namespace, template), **query)
     if not answer.ok:
@@ -84,7 +85,7 @@ def _acts(api: ClusterApi, namespace: str, template: str) -> bool:
 
 
 def probe(namespace: str, template: str) -> Json:
-    """A pod that looks to the policy like a revision's, small and harmless to every other."""
+    """A pod that the policy takes for a revision's, and that other policies accept."""
     little = {"cpu": "1m", "memory": "1Mi"}
     return {
         "apiVersion": "v1",
@@ -92,8 +93,8 @@ def probe(namespace: str, template: str) -> Json:
         "metadata": {
             "name": "relume-policy-probe",
             "namespace": namespace,
-            "labels": {REVISION: "relume-policy-probe"},
-            "annotations": {TEMPLATE: template},
+            "labels": {REVISION_LABEL: "relume-policy-probe"},
+            "annotations": {CLAIM_TEMPLATE: template},
         },
         "spec": {
             "automountServiceAccountToken": False,
@@ -101,7 +102,7 @@ def probe(namespace: str, template: str) -> Json:
             "containers": [
                 {
                     "name": CONTAINER,
-                    "image": "registry.invalid/relume/policy-probe",
+                    "image": NO_IMAGE + "relume/policy-probe",
                     "resources": {"requests": little, "limits": little},
                     "securityContext": {
                         "allowPrivilegeEscalation": False,

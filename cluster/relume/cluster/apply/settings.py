@@ -1,6 +1,6 @@
 """Settings of the cluster that a rendering needs, compared with what the cluster has.
 
-They are never applied here: they concern everybody on the cluster, so its administrator does it.
+They are never applied here: they concern everybody on the cluster, so its administrator does that.
 """
 
 import json
@@ -9,16 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from relume.base.errors import RelumeError
-from relume.cluster.apply.api import ClusterApi, Forbidden
-from relume.cluster.apply.manifests import Manifest
-from relume.cluster.apply.parts import part, table, text
+from relume.cluster.apply.api import ClusterApi, Forbidden, part, table, text
+from relume.cluster.apply.manifests import ClusterManifest
 
 _GRACE = ("spec", "template", "spec", "terminationGracePeriodSeconds")
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """One object whose settings are not as they must be. `command` changes them."""
+    """An object whose settings must change, and the command that changes them."""
 
     name: str
     settings: tuple[str, ...]
@@ -32,9 +31,9 @@ class SettingsMissing(RelumeError):
 
 
 def missing_settings(
-    api: ClusterApi, patches: Sequence[Manifest]
+    api: ClusterApi, patches: Sequence[ClusterManifest]
 ) -> tuple[list[Missing], list[str]]:
-    """What is missing, and the names of what may not be read."""
+    """The objects that must change, and the names of those that may not be read."""
     missing: list[Missing] = []
     unread: list[str] = []
     for patch in patches:
@@ -45,7 +44,7 @@ def missing_settings(
     return missing, unread
 
 
-def _compare(api: ClusterApi, patch: Manifest) -> Iterator[Missing]:
+def _compare(api: ClusterApi, patch: ClusterManifest) -> Iterator[Missing]:
     kind, name, namespace = patch.kind, patch.name, patch.namespace
     if kind == "ConfigMap":
         found = api.get(f"/api/v1/namespaces/{namespace}/configmaps/{name}")
@@ -65,14 +64,14 @@ def _compare(api: ClusterApi, patch: Manifest) -> Iterator[Missing]:
 
 
 def _enough(has: object, wanted: object) -> bool:
-    """Whether a setting is as wanted: flags the same, limits at least as high."""
+    """Whether a flag is equal to what is wanted, or a limit at least as high."""
     here, least = str(has).lower(), str(wanted).lower()
     if here.isdecimal() and least.isdecimal():
         return int(here) >= int(least)
     return here == least
 
 
-def _command(patch: Manifest, body: dict[str, object]) -> str:
+def _command(patch: ClusterManifest, body: dict[str, object]) -> str:
     kind = patch.kind.lower()
     words = ["kubectl", "patch", kind, patch.name, "-n", patch.namespace]
     return shlex.join([*words, "--type", "merge", "-p", json.dumps(body)])

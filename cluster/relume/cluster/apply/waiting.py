@@ -1,20 +1,52 @@
-"""Waiting until what was applied is ready, and telling what it waits for."""
+"""Waiting until what was applied is ready, and saying what is still waited for."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 from relume.base.errors import RelumeError
-from relume.cluster.apply.api import ClusterApi, Unreachable
-from relume.cluster.apply.clock import Pace
-from relume.cluster.apply.devices import need_of
-from relume.cluster.apply.manifests import Manifest
+from relume.cluster.apply.api import (
+    ClusterApi,
+    Unreachable,
+    condition,
+    is_ready,
+    objects,
+    table,
+    text,
+)
+from relume.cluster.apply.devices import NotExplained, explain_pod, is_about_devices, need_of
+from relume.cluster.apply.manifests import ClusterManifest
 from relume.cluster.apply.observing import PodView, View, observe
-from relume.cluster.apply.parts import condition, is_ready, objects, table, text
-from relume.cluster.apply.progress import Progress, Tone
-from relume.cluster.apply.unschedulable import NotExplained, explain_pod, is_about_devices
+from relume.cluster.claims.explain import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """A monotonic clock in seconds, and how to wait; a test passes its own."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+Tone = Literal["", "good", "bad", "worth a look"]
+
+
+class ApplyProgress(Protocol):
+    """Shows the progress: `now` replaces the line before it, everything else is shown once."""
+
+    def now(self, doing: str) -> None:
+        """What is done or waited for at the moment."""
+
+    def say(self, line: str, tone: Tone = "") -> None:
+        """Something that happened."""
+
+    def explain(self, reports: Sequence[Report]) -> None:
+        """Why a claim cannot be allocated."""
+
 
 _EVERY_S = 2.0
-# By then KServe and Knative have made a Revision of a change, and older pods are known as such.
+# After this time KServe and Knative have made a Revision of a change, so that older pods are known.
 _SETTLED_S = 20.0
 _OVER = ("Terminating", "Succeeded", "Failed")
 _WAITED_FOR = ("InferenceService", "Broker", "Trigger")
@@ -28,18 +60,18 @@ class NotReady(RelumeError):
 
 
 class ReadyWithoutDevice(RelumeError):
-    """A pod takes requests and has no device: its request for one was dropped on the way."""
+    """A pod takes requests and has no device, because some layer dropped its request for one."""
 
     reason = "ready-without-device"
 
 
 @dataclass(slots=True)
 class Waiting:
-    """Polls the namespaces of `manifests`; says every change once."""
+    """Polls the namespaces of `manifests`, and reports every change once."""
 
     api: ClusterApi
-    manifests: Sequence[Manifest]
-    progress: Progress
+    manifests: Sequence[ClusterManifest]
+    progress: ApplyProgress
     pace: Pace = field(default_factory=Pace)
     _started: float = 0.0
     _said: dict[str, str] = field(default_factory=dict)
@@ -67,7 +99,7 @@ class Waiting:
             self.progress.now("waiting for " + ", ".join(one.split(":")[0] for one in open_))
             self.pace.sleep(_EVERY_S)
 
-    def _look(self, wanted: Sequence[Manifest]) -> Iterator[str]:
+    def _look(self, wanted: Sequence[ClusterManifest]) -> Iterator[str]:
         """What is not ready yet, and why."""
         for namespace in sorted({one.namespace for one in wanted}):
             view = observe(self.api, namespace)
@@ -110,7 +142,7 @@ class Waiting:
                 yield f"{title} {words}"
 
     def _note_zero(self, view: View, service: str, seen: object) -> None:
-        """A service at zero has no pod yet that could hold a claim."""
+        """Report that a service at zero has no pod that could hold a claim."""
         if (
             is_ready(seen)
             and isinstance(seen, dict)
@@ -137,10 +169,11 @@ class Waiting:
 
 
 def why_not_ready(seen: object) -> str:
-    """The condition that says most, with its reason, and what KServe says of the model.
+    """The most useful condition with its reason, and what KServe reports about the model.
 
-    That is the first False one with a message: KServe lists, in the order of the alphabet, also
-    conditions that only say that another is not there (`PredictorConfigurationReady not ready`).
+    That is the first condition that is False and has a message. KServe lists conditions in
+    alphabetical order, and some only say that another one is not there
+    (`PredictorConfigurationReady not ready`).
     """
     if seen is None:
         return "not there"

@@ -5,20 +5,22 @@ to it afterwards, and where the times of one document do not go together with th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
 
 from relume.cluster.admission import SHIPPED, Cluster, admit
 from relume.cluster.admission.after import after_admission
 from relume.cluster.doctor.budgets import judge_budgets
-from relume.cluster.doctor.claims import judge_claims
 from relume.cluster.doctor.devices import judge_devices
-from relume.cluster.doctor.files import FileDocument, read_files
+from relume.cluster.doctor.files import (
+    DocumentHead,
+    FileDocument,
+    of_installed,
+    read_files,
+    with_settings_of,
+)
 from relume.cluster.doctor.filters import judge_filters
-from relume.cluster.doctor.loops import judge_loops
-from relume.cluster.doctor.parallel import judge_parallel
-from relume.cluster.doctor.settings import of_installed, with_settings_of
 from relume.cluster.findings import Finding, Verdict, verdict
 from relume.config.nodes import Table
 
@@ -28,16 +30,10 @@ DEFAULT_COLD_START_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Diagnosis:
+class Diagnosis(DocumentHead):
     """One document, by its number among all that were read, counted from 0."""
 
     document: int
-    file: Path
-    line: int
-    api_version: str
-    kind: str
-    namespace: str
-    name: str
     findings: tuple[Finding, ...]
 
     @property
@@ -47,7 +43,7 @@ class Diagnosis:
 
     @property
     def unreadable(self) -> bool:
-        """Whether it is no manifest at all."""
+        """Whether the text is not a manifest at all."""
         return any(f.reason in ("not-yaml", "not-a-manifest") for f in self.findings)
 
 
@@ -79,11 +75,8 @@ def examine(
             admitted.append((number, one.root))
     together = chain(
         judge_budgets(admitted, cluster, cold_start_s),
-        judge_loops(admitted),
         judge_filters(admitted),
         judge_devices(admitted, cluster),
-        judge_parallel(admitted),
-        judge_claims(admitted),
     )
     for number, finding in together:
         found[number].append(finding)
@@ -94,13 +87,5 @@ def _diagnosis(number: int, one: FileDocument, findings: Sequence[Finding]) -> D
     order = {"error": 0, "warning": 1, "info": 2}
     once = {(f.reason, f.field): f for f in findings}
     kept = sorted(once.values(), key=lambda f: (order[f.severity], f.line or 0))
-    return Diagnosis(
-        document=number,
-        file=one.file,
-        line=one.line,
-        api_version=one.api_version,
-        kind=one.kind,
-        namespace=one.namespace,
-        name=one.name,
-        findings=tuple(kept),
-    )
+    head = {field.name: getattr(one, field.name) for field in fields(DocumentHead)}
+    return Diagnosis(**head, document=number, findings=tuple(kept))

@@ -11,28 +11,26 @@ from relume.cluster.admission.annotations import PROGRESS_DEADLINE
 from relume.cluster.admission.cluster import Cluster
 from relume.cluster.admission.judge import child, content, number
 from relume.cluster.admission.scales import autoscaling
-from relume.cluster.doctor.deliveries import Delivery, class_of, delivery_of, nats_batch
+from relume.cluster.doctor.deliveries import TriggerDelivery, class_of, delivery_of, nats_batch
 from relume.cluster.doctor.graph import (
-    Model,
-    Numbered,
+    ModelService,
+    NumberedDocuments,
     key,
     models,
     named,
     subscriber,
 )
 from relume.cluster.findings import Finding, at
-from relume.config.broker_classes import profile_name
 from relume.config.durations import go_duration
 from relume.config.nodes import Node, Table
 
 _PROGRESS_DEADLINE_S = 600.0
 _WINDOW_S = 60.0
-_NATS_ACK_WAIT_S = 30.0
 
 Found = Iterator[tuple[int, Finding]]
 
 
-def judge_budgets(documents: Numbered, cluster: Cluster, cold_start_s: float) -> Found:
+def judge_budgets(documents: NumberedDocuments, cluster: Cluster, cold_start_s: float) -> Found:
     """What does not go together, with the number of the document that should change."""
     known = models(documents)
     for model in known.values():
@@ -47,7 +45,7 @@ def judge_budgets(documents: Numbered, cluster: Cluster, cold_start_s: float) ->
             yield number_, finding
 
 
-def _of_model(model: Model, cluster: Cluster, cold_start_s: float) -> Iterator[Finding]:
+def _of_model(model: ModelService, cluster: Cluster, cold_start_s: float) -> Iterator[Finding]:
     if not model.knative:
         return
     default = cluster.number("revision-timeout-seconds")
@@ -72,7 +70,7 @@ def _of_model(model: Model, cluster: Cluster, cold_start_s: float) -> Iterator[F
 
 
 def _first_byte(
-    model: Model, timeout: float, cluster: Cluster, cold_start_s: float
+    model: ModelService, timeout: float, cluster: Cluster, cold_start_s: float
 ) -> Iterator[Finding]:
     start = model.spec.get("responseStartTimeoutSeconds")
     default = cluster.number("revision-response-start-timeout-seconds")
@@ -91,7 +89,7 @@ def _first_byte(
         yield at(idle, "idle-timeout", message)
 
 
-def _progress(model: Model, cold_start_s: float) -> Iterator[Finding]:
+def _progress(model: ModelService, cold_start_s: float) -> Iterator[Finding]:
     node = model.annotations.get(PROGRESS_DEADLINE)
     deadline = _go(node, _PROGRESS_DEADLINE_S)
     if deadline <= cold_start_s:
@@ -110,20 +108,20 @@ def _go(node: Node | None, default: float) -> float:
 def _of_trigger(
     trigger: Table,
     broker: Table | None,
-    model: Model | None,
+    model: ModelService | None,
     cluster: Cluster,
     cold_start_s: float,
 ) -> Iterator[Finding]:
     spec = child(trigger, "spec")
     assert spec is not None, "a Trigger without a spec is refused"
     delivery = delivery_of(trigger, broker)
-    if delivery.sink is None:
+    if delivery.policy.dead_letter_sink is None:
         yield _no_sink(broker, spec)
     if model is None:
         return
     timeout = model.timeout_s(cluster.number("revision-timeout-seconds"))
     yield from _attempt(trigger, broker, delivery, timeout)
-    times, retry = delivery.retries, delivery.retry
+    times, retry = delivery.policy.retry, delivery.retry
     path = f"{spec.path}.delivery.retry"
     if not times:
         said = "retry: 0 gives" if retry else "a delivery without retry gives"
@@ -150,19 +148,19 @@ def _no_sink(broker: Table | None, spec: Node) -> Finding:
 
 
 def _attempt(
-    trigger: Table, broker: Table | None, delivery: Delivery, timeout: float
+    trigger: Table, broker: Table | None, delivery: TriggerDelivery, timeout: float
 ) -> Iterator[Finding]:
     """One attempt of the broker against one request of the service."""
-    limit = delivery.timeout_s
+    limit, lease = delivery.policy.timeout_s, delivery.policy.profile.ack_wait_s
     where, path = delivery.timeout or child(trigger, "spec") or trigger, "spec.delivery.timeout"
     if limit is not None and limit <= timeout:
         written = content(delivery.timeout) or f"the class's own {limit:g} s"
         message = f"{written} is not longer than the service's {timeout:g} s"
         fix = f"Write PT{timeout + 10:g}S or more."
         yield at(where, "delivery-timeout-short", message, fix, field=path)
-    if profile_name(class_of(broker)) != "nats":
+    if lease is None:
         return
-    lease, batch = _NATS_ACK_WAIT_S if limit is None else limit, nats_batch(broker)
+    lease, batch = lease if limit is None else limit, nats_batch(broker)
     if lease < batch * timeout:
         answers = "an answer" if batch == 1 else f"{batch} answers"
         message = f"the lease of {lease:g} s does not cover {answers} of {timeout:g} s"

@@ -1,99 +1,51 @@
 """The delivery of a Trigger as the class of its Broker finds it.
 
-What a Trigger takes from its Broker, and what a delivery means that leaves something out, differs
-by class. Sources: knative/eventing pkg/reconciler/broker/trigger and pkg/kncloudevents/retries.go,
-eventing-kafka-broker's MergeEgressConfig, eventing-rabbitmq pkg/reconciler/trigger/trigger.go,
-eventing-natss pkg/broker/{trigger,filter}/reconciler.go.
-`relume.eventing.delivery.profiles` plays the same.
+The rules of the classes, and what a Trigger takes from its Broker, are those that Relume plays on
+one machine (`relume.eventing.delivery`). Here a manifest is read for them that may hold what one
+machine refuses, such as a sink that is a Knative Service.
 """
 
 import json
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from relume.base.vocabulary import BROKER_CLASS, NATS_CONFIG
 from relume.cluster.admission.judge import child, content, fields, number
-from relume.config.broker_classes import profile_name
+from relume.config import Broker, Delivery, Destination, Trigger
 from relume.config.durations import iso8601_duration
 from relume.config.nodes import Node, Table
+from relume.eventing.delivery.decision import backoff_s
+from relume.eventing.delivery.policy import DeliveryPolicy, policy_for
+from relume.eventing.delivery.profiles import Profile, profile_for
 
-# config-br-defaults: what a Broker without delivery gets.
-_RETRIES, _DELAY_S = 10, 0.2
 _NATS_BATCH = 10
-_MOST_DOUBLINGS = 64
-Written = Mapping[str, Node]
+_MOST_RETRIES = 1000  # what is summed up; more than any start needs
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """One class of Broker; see `relume.eventing.delivery.profiles.Profile` for the words.
-
-    `retries` and `delay_s` (seconds) are those of a delivery that does not say them; a `delay_s` of
-    None: without policy and delay there is no wait.
-    """
-
-    inherits: Literal["sink", "nothing", "fields", "never"] = "sink"
-    retries: int = 0
-    delay_s: float | None = None
-    timeout_s: float | None = None
-    first_exponent: int = 0
-
-
-RULES: Mapping[str, Rules] = {
-    "strict": Rules(delay_s=0.2),
-    "mt": Rules(),
-    "kafka": Rules("fields", delay_s=1.0, timeout_s=600.0, first_exponent=1),
-    "rabbitmq": Rules("nothing", retries=5, delay_s=0.05, first_exponent=1),
-    "nats": Rules("never", first_exponent=1),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class TriggerDelivery:
     """What counts for one Trigger. The nodes are where it is written; None where it is not."""
 
-    sink: Node | None
+    policy: DeliveryPolicy
     timeout: Node | None
-    timeout_s: float | None
     retry: Node | None
-    retries: int
-    delay_s: float
-    linear: bool
-    first_exponent: int
 
     @property
     def waits_s(self) -> float:
-        """Seconds that lie between the attempts: delay x 2^n, or delay x n where linear."""
-        numbers = range(self.first_exponent, self.first_exponent + self.retries)
-        if self.linear:
-            return self.delay_s * sum(numbers)
-        return self.delay_s * float(sum(2 ** min(n, _MOST_DOUBLINGS) for n in numbers))
+        """Seconds that lie between the attempts."""
+        return sum(backoff_s(self.policy, attempt) for attempt in range(self.policy.retry))
 
 
-def delivery_of(trigger: Table, broker: Table | None) -> Delivery:
+def delivery_of(trigger: Table, broker: Table | None) -> TriggerDelivery:
     """The delivery of `trigger` on `broker`, None where the Broker is not known."""
-    rules = RULES[profile_name(class_of(broker))]
-    said, sink = _said(trigger, broker, rules)
-    policy, delay = said.get("backoffPolicy"), seconds(said.get("backoffDelay"))
-    unsaid = _unsaid(trigger, broker, rules)
-    if unsaid:
-        delay = _DELAY_S
-    elif rules.delay_s is None:  # policy and delay count together
-        delay = 0.0 if policy is None else delay
-    elif delay is None:
-        delay = rules.delay_s
-    retry, timeout = said.get("retry"), said.get("timeout")
-    retries = _RETRIES if unsaid else rules.retries
-    return Delivery(
-        sink=sink,
-        timeout=timeout,
-        timeout_s=rules.timeout_s if timeout is None else seconds(timeout),
-        retry=retry,
-        retries=retries if retry is None else min(number(retry) or 0, 1000),
-        delay_s=delay or 0.0,
-        linear=content(policy) == "linear",
-        first_exponent=rules.first_exponent,
+    own, brokers = (child(one, "spec", "delivery") for one in (trigger, broker))
+    there = Broker("", "", broker_class=class_of(broker), delivery=_read(brokers))
+    here = Trigger("", "", "", Destination(), delivery=_read(own))
+    profile = profile_for(there)
+    return TriggerDelivery(
+        policy_for(here, there, profile),
+        *(_written(name, own, brokers, profile) for name in ("timeout", "retry")),
     )
 
 
@@ -113,47 +65,35 @@ def nats_batch(broker: Table | None) -> int:
         return _NATS_BATCH
 
 
-def seconds(node: Node | None) -> float | None:
-    """An ISO 8601 duration in seconds; None where there is none."""
+def _read(node: Node | None) -> Delivery | None:
+    """A delivery that admission has accepted."""
+    if node is None:
+        return None
+    said = fields(node)
+    retry, policy = said.get("retry"), content(said.get("backoffPolicy"))
+    backoff: Literal["linear", "exponential"] = "linear" if policy == "linear" else "exponential"
+    return Delivery(
+        retry=None if retry is None else min(number(retry) or 0, _MOST_RETRIES),
+        backoff_policy=backoff if policy else None,
+        backoff_delay_s=_seconds(said.get("backoffDelay"), None),
+        # A timeout of months or years has no fixed length here, and is longer than every answer.
+        timeout_s=_seconds(said.get("timeout"), math.inf),
+        dead_letter_sink=Destination() if "deadLetterSink" in said else None,
+    )
+
+
+def _seconds(node: Node | None, unreadable: float | None) -> float | None:
     try:
         return None if node is None else iso8601_duration(content(node))
     except ValueError:
-        return None
+        return unreadable
 
 
-def _unsaid(trigger: Table, broker: Table | None, rules: Rules) -> bool:
-    """Whether the delivery that counts is the one of config-br-defaults."""
-    own, brokers = (child(one, "spec", "delivery") for one in (trigger, broker))
-    return brokers is None and rules.inherits != "never" and (own is None or _merges(own, rules))
-
-
-def _merges(own: Node, rules: Rules) -> bool:
-    return rules.inherits == "fields" and not number(fields(own).get("retry"))
-
-
-def _said(trigger: Table, broker: Table | None, rules: Rules) -> tuple[Written, Node | None]:
-    """The fields that count, and the dead letter sink."""
-    given = child(trigger, "spec", "delivery")
-    own, brokers = fields(given), fields(child(broker, "spec", "delivery"))
-    said = own if given is not None or rules.inherits == "never" else brokers
-    if rules.inherits == "fields" and given is not None:
-        said = _merged(own, brokers)
-    sink = said.get("deadLetterSink")
-    if sink is None and rules.inherits == "sink":
-        sink = brokers.get("deadLetterSink")
-    return said, sink
-
-
-def _merged(own: Written, brokers: Written) -> Written:
-    """Kafka: what a Trigger leaves out is the Broker's, and its 0 counts as left out."""
-    if not own.keys() & {"retry", "timeout", "deadLetterSink"}:
-        return brokers  # a backoff alone says nothing
-    kept = {name: node for name, node in own.items() if name != "retry" or number(node)}
-    merged = {**brokers, **kept}
-    # A backoff counts only beside a retry, and the policy is never the Broker's.
-    counts = own if "retry" in own else {k: v for k, v in brokers.items() if k == "backoffDelay"}
-    for name in ("backoffPolicy", "backoffDelay"):
-        merged.pop(name, None)
-        if name in counts:
-            merged[name] = counts[name]
-    return merged
+def _written(name: str, own: Node | None, brokers: Node | None, profile: Profile) -> Node | None:
+    """Where the value of a field that counts is written, as `policy_for` chooses it."""
+    found = fields(own).get(name)
+    by_field = profile.inherits == "fields"
+    if found is not None and not (by_field and name == "retry" and not number(found)):
+        return found
+    inherited = by_field or (own is None and profile.inherits != "never")
+    return fields(brokers).get(name) if inherited else None

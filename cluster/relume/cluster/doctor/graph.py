@@ -5,17 +5,16 @@ from dataclasses import dataclass
 
 from relume.cluster.admission.judge import child, content, entries, fields, number
 from relume.cluster.admission.kserve import OLD_FORMATS, containers_of, mode
+from relume.config.head import DEFAULT_NAMESPACE
 from relume.config.nodes import Node, Table
 
-Numbered = Sequence[tuple[int, Table]]
-DEFAULT_NAMESPACE = "default"
-_TIMEOUT_S = 300.0  # Knative's revision-timeout-seconds
+NumberedDocuments = Sequence[tuple[int, Table]]
 _PLAIN = ("cpu", "memory", "ephemeral-storage", "storage", "hugepages-")
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """An InferenceService, or a Knative Service, as something that is asked and that starts."""
+class ModelService:
+    """An InferenceService or a Knative Service: something that must start before it answers."""
 
     number: int
     document: Table
@@ -29,7 +28,7 @@ class Model:
         """Where the time for a request is written."""
         return self.spec.get("timeout" if self.kserve else "timeoutSeconds")
 
-    def timeout_s(self, default: float = _TIMEOUT_S) -> float:
+    def timeout_s(self, default: float) -> float:
         """The time for a request in seconds."""
         return float(number(self.timeout) or default)
 
@@ -44,7 +43,7 @@ class Model:
                     yield name, node
 
 
-def models(documents: Numbered) -> dict[tuple[str, str, str], Model]:
+def models(documents: NumberedDocuments) -> dict[tuple[str, str, str], ModelService]:
     """Every model of `documents` by kind, namespace and name."""
     found = {}
     for number_, document in documents:
@@ -63,12 +62,12 @@ def models(documents: Numbered) -> dict[tuple[str, str, str], Model]:
         else:
             continue
         if isinstance(spec, Table):
-            model = Model(number_, document, spec, knative, kserve, annotations)
+            model = ModelService(number_, document, spec, knative, kserve, annotations)
             found[key(document)] = model
     return found
 
 
-def named(documents: Numbered, kind: str) -> dict[tuple[str, str, str], tuple[int, Table]]:
+def named(documents: NumberedDocuments, kind: str) -> dict[tuple[str, str, str], tuple[int, Table]]:
     """The documents of one kind by kind, namespace and name."""
     return {
         key(document): (number_, document)
@@ -92,7 +91,7 @@ def subscriber(trigger: Table) -> tuple[str, str, str] | None:
     return content(child(reference, "kind")), namespace, content(child(reference, "name"))
 
 
-def model_formats(documents: Numbered) -> set[str]:
+def model_formats(documents: NumberedDocuments) -> set[str]:
     """The formats that runtimes among `documents` support."""
     return {
         content(child(one, "name"))

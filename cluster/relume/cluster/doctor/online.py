@@ -1,28 +1,41 @@
-"""What a cluster lacks for scale to zero, events and devices.
+"""What a cluster lacks for scale to zero, events and devices, and for a given set of files.
 
-Everything is read through a `ClusterApi`, so that the checks know no HTTP.
+Everything is read through a `ClusterApi`, so the checks know nothing of HTTP.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import yaml
 
+from relume.base.vocabulary import (
+    BROKER_CLASS,
+    EVENTING_NAMESPACE,
+    KNATIVE_EVENTING_V1,
+    KNATIVE_SERVING_V1,
+    KSERVE_V1BETA1,
+    RESOURCE_V1,
+    SERVING_NAMESPACE,
+    Json,
+)
 from relume.cluster.admission import Cluster
-from relume.cluster.apply.api import ClusterApi, Forbidden, Json
+from relume.cluster.admission.judge import child, content, fields
+from relume.cluster.apply.api import ClusterApi, Forbidden, objects, part, table, text
 from relume.cluster.apply.devices import classes_of
-from relume.cluster.apply.parts import objects, part
+from relume.cluster.doctor.files import read_files
 from relume.cluster.findings import Finding
 from relume.cluster.reasons import REASONS
+from relume.cluster.schemas import schema
+from relume.config.head import DEFAULT_NAMESPACE
 
-SERVING, EVENTING = "knative-serving", "knative-eventing"
 DRA_SINCE, ROUTES_SINCE = (1, 34), (1, 36)
 _APIS = {
-    "serving.knative.dev/v1": "Knative Serving",
-    "eventing.knative.dev/v1": "Knative Eventing",
-    "serving.kserve.io/v1beta1": "KServe",
+    KNATIVE_SERVING_V1: "Knative Serving",
+    KNATIVE_EVENTING_V1: "Knative Eventing",
+    KSERVE_V1BETA1: "KServe",
 }
 # What a model on a GPU usually asks for.
 _FLAGS = ("tolerations", "nodeselector", "affinity", "persistent-volume-claim", "init-containers")
@@ -34,7 +47,7 @@ _CONTROLLERS = {
     "RabbitMQBroker": "rabbitmq-broker-controller",
     "NatsJetStreamBroker": "jetstream",
 }
-Need = tuple[str, str, str]  # group, resource, namespace
+AccessNeed = tuple[str, str, str]  # group, resource, namespace
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +60,7 @@ class ClusterReport:
 
 
 def examine_cluster(
-    api: ClusterApi, *, needs: Sequence[Need] = (), broker_classes: Sequence[str] = ()
+    api: ClusterApi, *, needs: Sequence[AccessNeed] = (), broker_classes: Sequence[str] = ()
 ) -> ClusterReport:
     """Examine a cluster. `needs`: what will be applied; `broker_classes`: those of the manifests.
 
@@ -69,7 +82,7 @@ def examine_cluster(
 
 
 def _careful(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
-    """What a check finds, until it meets what may not be read."""
+    """What a check finds, up to the first thing that may not be read."""
     found: list[Finding] = []
     try:
         found.extend(check())
@@ -93,12 +106,8 @@ def _number(version: str) -> tuple[int, int]:
 
 
 def _served(api: ClusterApi) -> set[str]:
-    groups = (api.get("/apis") or {}).get("groups")
-    return {
-        str(version.get("groupVersion"))
-        for group in objects(groups)
-        for version in objects(group.get("versions"))
-    }
+    groups = objects(api.get("/apis"), "groups")
+    return {text(one, "groupVersion") for group in groups for one in objects(group, "versions")}
 
 
 def _check_version(version: str) -> Iterator[Finding]:
@@ -115,21 +124,21 @@ def _check_apis(served: set[str]) -> Iterator[Finding]:
     for group, name in _APIS.items():
         if group not in served:
             yield _say("not-installed", group, f"{name} is not there", f"Install {name}.")
-    if "resource.k8s.io/v1" not in served:
+    if RESOURCE_V1 not in served:
         older = sorted(one for one in served if one.startswith("resource.k8s.io/"))
         has = f"; it serves {', '.join(older)}" if older else ""
-        yield _say("no-dra", "resource.k8s.io/v1", f"the API of DRA is not served{has}")
+        yield _say("no-dra", RESOURCE_V1, f"the API of DRA is not served{has}")
 
 
 def _data(api: ClusterApi, namespace: str, name: str) -> Mapping[str, str]:
-    found = part(api.get(f"/api/v1/namespaces/{namespace}/configmaps/{name}"), "data")
-    return {k: str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+    found = table(api.get(f"/api/v1/namespaces/{namespace}/configmaps/{name}"), "data")
+    return {key: str(value) for key, value in found.items()}
 
 
 def _check_settings(api: ClusterApi, settings: dict[str, str]) -> Iterator[Finding]:
     for name in ("config-features", "config-defaults", "config-autoscaler"):
-        settings |= _data(api, SERVING, name)
-    settings |= _data(api, EVENTING, "config-features")
+        settings |= _data(api, SERVING_NAMESPACE, name)
+    settings |= _data(api, EVENTING_NAMESPACE, "config-features")
     settings.pop("_example", None)
     cluster = Cluster(settings)
     for flag in _FLAGS:
@@ -144,21 +153,21 @@ def _check_settings(api: ClusterApi, settings: dict[str, str]) -> Iterator[Findi
     most = cluster.number("max-revision-timeout-seconds")
     message = f"config-defaults: a request lasts at most {most} s"
     yield _say("cluster-fact", "max-revision-timeout-seconds", message)
-    deployment = _data(api, SERVING, "config-deployment")
+    deployment = _data(api, SERVING_NAMESPACE, "config-deployment")
     if deployment.get("pod-is-always-schedulable", "false").lower() != "true":
         message = "config-deployment: pod-is-always-schedulable is false"
         yield _say("not-schedulable", "pod-is-always-schedulable", message)
 
 
 def _check_devices(api: ClusterApi, served: set[str]) -> Iterator[Finding]:
-    if "resource.k8s.io/v1" not in served:
+    if RESOURCE_V1 not in served:
         return
-    slices = api.list("/apis/resource.k8s.io/v1/resourceslices") or ()
+    slices = api.list(f"/apis/{RESOURCE_V1}/resourceslices") or ()
     drivers: dict[str, int] = {}
     nodes: dict[str, set[str]] = {}
     for one in _newest(slices):
-        driver, node = str(part(one, "spec", "driver")), str(part(one, "spec", "nodeName") or "")
-        drivers[driver] = drivers.get(driver, 0) + len(objects(part(one, "spec", "devices")))
+        driver, node = text(one, "spec", "driver"), text(one, "spec", "nodeName")
+        drivers[driver] = drivers.get(driver, 0) + len(objects(one, "spec", "devices"))
         nodes.setdefault(node, set()).add(driver)
     if not any(drivers.values()):
         yield _say("no-slices", "resourceslices", "no ResourceSlice lists a device")
@@ -176,7 +185,7 @@ def _newest(slices: Sequence[Json]) -> Iterator[Json]:
 
 
 def _pool(one: Json) -> tuple[str, str]:
-    return str(part(one, "spec", "driver")), str(part(one, "spec", "pool", "name"))
+    return text(one, "spec", "driver"), text(one, "spec", "pool", "name")
 
 
 def _generation(one: Json) -> int:
@@ -187,15 +196,14 @@ def _generation(one: Json) -> int:
 def _check_plugins(api: ClusterApi, drivers: Mapping[str, set[str]]) -> Iterator[Finding]:
     """One resource name on one node both from a device plugin and through a DeviceClass."""
     names: dict[str, Json] = {}
-    for one in api.list("/apis/resource.k8s.io/v1/deviceclasses") or ():
-        name = part(one, "spec", "extendedResourceName")
-        if isinstance(name, str):
+    for one in api.list(f"/apis/{RESOURCE_V1}/deviceclasses") or ():
+        if name := text(one, "spec", "extendedResourceName"):
             names[name] = one
     for node in api.list("/api/v1/nodes") or ():
-        node_name = str(part(node, "metadata", "name"))
-        capacity = part(node, "status", "capacity")
-        for name in sorted(names.keys() & set(capacity if isinstance(capacity, dict) else ())):
-            held = str(part(capacity, name))
+        node_name = text(node, "metadata", "name")
+        capacity = table(node, "status", "capacity")
+        for name in sorted(names.keys() & capacity.keys()):
+            held = str(capacity[name])
             selectors = json.dumps(part(names[name], "spec", "selectors") or [])
             here = drivers.get(node_name, set())
             meant = {driver for driver in here if driver in selectors} or here
@@ -204,21 +212,21 @@ def _check_plugins(api: ClusterApi, drivers: Mapping[str, set[str]]) -> Iterator
                     "plugin-beside-driver",
                     f"nodes/{node_name}",
                     f"{name}: {held} from a device plugin, and {', '.join(sorted(meant))} through "
-                    f"the DeviceClass {part(names[name], 'metadata', 'name')}",
+                    f"the DeviceClass {text(names[name], 'metadata', 'name')}",
                 )
 
 
 def _check_brokers(api: ClusterApi, served: set[str], classes: Sequence[str]) -> Iterator[Finding]:
-    if "eventing.knative.dev/v1" not in served:
+    if KNATIVE_EVENTING_V1 not in served:
         return
-    default = _default_class(_data(api, EVENTING, "config-br-defaults"))
+    default = _default_class(_data(api, EVENTING_NAMESPACE, "config-br-defaults"))
     yield _say("cluster-fact", "config-br-defaults", f"the default broker class is {default}")
-    deployments = api.list(f"/apis/apps/v1/namespaces/{EVENTING}/deployments") or ()
-    running = [str(part(one, "metadata", "name")) for one in deployments]
+    deployments = api.list(f"/apis/apps/v1/namespaces/{EVENTING_NAMESPACE}/deployments") or ()
+    running = [text(one, "metadata", "name") for one in deployments]
     for wanted in dict.fromkeys(name or default for name in (*classes, default)):
         controller = _CONTROLLERS.get(wanted)
         if controller is None or not any(controller in name for name in running):
-            message = f"nothing in {EVENTING} answers for Brokers of class {wanted}"
+            message = f"nothing in {EVENTING_NAMESPACE} answers for Brokers of class {wanted}"
             yield _say("no-broker-class", wanted, message)
 
 
@@ -227,11 +235,10 @@ def _default_class(data: Mapping[str, str]) -> str:
         found = yaml.safe_load(data.get("default-br-config", "")) or {}
     except yaml.YAMLError:
         found = {}
-    chosen = part(found, "clusterDefault", "brokerClass")
-    return chosen if isinstance(chosen, str) else "MTChannelBasedBroker"
+    return text(found, "clusterDefault", "brokerClass") or "MTChannelBasedBroker"
 
 
-def _check_permissions(api: ClusterApi, needs: Sequence[Need]) -> Iterator[Finding]:
+def _check_permissions(api: ClusterApi, needs: Sequence[AccessNeed]) -> Iterator[Finding]:
     for group, resource, namespace in dict.fromkeys(needs):
         missing = [
             verb
@@ -243,3 +250,19 @@ def _check_permissions(api: ClusterApi, needs: Sequence[Need]) -> Iterator[Findi
             place = f" in {namespace}" if namespace else ""
             message = f"you may not {', '.join(missing)} {name}{place}"
             yield _say("not-permitted", name, message)
+
+
+def needs_of(files: Sequence[Path]) -> tuple[list[AccessNeed], list[str]]:
+    """The resources that will be written, and the classes of the Brokers ("" is the default)."""
+    needs: list[AccessNeed] = []
+    classes: list[str] = []
+    for one in read_files(files) if files else ():
+        known = schema(one.api_version, one.kind)
+        if known is None:
+            continue
+        namespace = (one.namespace or DEFAULT_NAMESPACE) if known.namespaced else ""
+        needs.append((one.api_version.rpartition("/")[0], known.plural, namespace))
+        if one.kind == "Broker":
+            annotations = fields(child(one.root, "metadata", "annotations"))
+            classes.append(content(annotations.get(BROKER_CLASS)))
+    return needs, classes

@@ -8,8 +8,8 @@ it: `Rendering.decisions` is what `relume render --explain` prints.
 from collections.abc import Sequence
 from pathlib import Path
 
+from relume.cluster.render.draft import Note, Rendering
 from relume.cluster.render.options import BROKERS, ROUTES, Images, Options
-from relume.cluster.render.rendering import Note, Rendering
 
 
 def render(paths: Sequence[Path], options: Options) -> Rendering:

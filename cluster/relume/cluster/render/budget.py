@@ -9,14 +9,15 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from relume.base.vocabulary import COLD_START_BUDGET
 from relume.cluster.render.options import LONGEST_COLD_START_S
-from relume.cluster.render.originals import Original
+from relume.cluster.render.originals import ANNOTATIONS, Original
 from relume.config import InferenceService
 from relume.config.durations import go_duration
 from relume.config.nodes import Node
+from relume.eventing.delivery.decision import backoff_s as wait_s
+from relume.eventing.delivery.policy import DeliveryPolicy
 
-#: A Go duration that wins over --cold-start-budget for one service.
-ANNOTATION = "relume.dev/cold-start-budget"
 SHIPPED_MAX_TIMEOUT_S = 600  # Knative's max-revision-timeout-seconds, and the activator's grace
 _BROKER_WAITS_LONGER_S = 10
 _PROGRESS_MARGIN_S = 60  # between the last moment to become ready and giving up
@@ -51,7 +52,7 @@ class Budget:
 
 def budget_of(service: InferenceService, original: Original, cold_start_s: int) -> Budget:
     """The budget of one service; raises InvalidManifest for an annotation that is no duration."""
-    node = original.node("metadata", "annotations", ANNOTATION)
+    node = original.node(*ANNOTATIONS, COLD_START_BUDGET)
     return Budget(
         cold_start_s=cold_start_s if node is None else _annotated(node),
         answer_s=int(service.timeout_s),
@@ -80,8 +81,10 @@ def backoff_s(
 ) -> int | None:
     """The least delay, in seconds, with which `retries` retries outlast a cold start.
 
-    Retry n waits delay x 2^n (exponential) or delay x n (linear), with n from 0. Kafka's Broker
-    counts from 1 and waits longer. None where no delay can do it.
+    The waits are those of Knative's own Brokers. Kafka's Broker waits longer, because it counts the
+    retries from 1. None where no delay is enough.
     """
-    units = sum(2**n if policy == "exponential" else n for n in range(retries))
+    unit = DeliveryPolicy(backoff=policy, backoff_delay_s=1.0)
+    # More retries than these outlast the longest cold start with a delay of one second.
+    units = sum(wait_s(unit, attempt) for attempt in range(min(retries, 1000)))
     return max(1, math.ceil(cold_start_s / units)) if units else None

@@ -1,27 +1,31 @@
-"""All parts of a rendering, in one place."""
+"""The whole rendering: services, Brokers and Triggers, then their files."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from relume.base.errors import InvalidInput
+from relume.base.vocabulary import KSERVE_V1ALPHA1
 from relume.cluster.render import rules
-from relume.cluster.render.book import Book
-from relume.cluster.render.brokers import class_of, render_broker
 from relume.cluster.render.budget import budget_of
-from relume.cluster.render.draft import Draft, Json
+from relume.cluster.render.draft import Book, Draft, JsonValue, Rendering
+from relume.cluster.render.eventing import (
+    Subscriber,
+    add_addressable,
+    class_of,
+    render_broker,
+    render_trigger,
+)
+from relume.cluster.render.folder import activator_text, settings_texts, yaml_text
 from relume.cluster.render.guards import MONITORING, add_guards, add_monitoring
 from relume.cluster.render.options import Images, Options
-from relume.cluster.render.originals import BASE, Original, originals
-from relume.cluster.render.rendering import Rendering
+from relume.cluster.render.originals import BASE, Original, originals, plain
 from relume.cluster.render.runtimes import Runtime
 from relume.cluster.render.service import render_service
-from relume.cluster.render.text import activator_text, settings_texts, yaml_text
-from relume.cluster.render.triggers import Subscriber, add_addressable, render_trigger
-from relume.config import Plan, Trigger
+from relume.config import Plan
 from relume.config.loader import load_plan
 
 _KUSTOMIZE = "kustomize.config.k8s.io"
-Key = tuple[str, str, str]  # kind, namespace, name
+ResourceKey = tuple[str, str, str]  # kind, namespace, name
 
 
 def compose(paths: Sequence[Path], options: Options) -> Rendering:
@@ -31,7 +35,9 @@ def compose(paths: Sequence[Path], options: Options) -> Rendering:
     book = Book()
     _services(plan, known, options, book)
     _eventing(plan, known, options, book)
-    documents = _documents(book.drafts)
+    documents: dict[str, list[dict[str, JsonValue]]] = {}
+    for draft in book.drafts:
+        documents.setdefault(draft.file, []).append(draft.body)
     for folder, kind in ((BASE, "Kustomization"), (MONITORING, "Component")):
         documents |= _kustomization(folder, kind, documents, book)
     files = {name: yaml_text(documents[name]) for name in sorted(documents)}
@@ -48,7 +54,7 @@ def compose(paths: Sequence[Path], options: Options) -> Rendering:
     )
 
 
-def _services(plan: Plan, known: dict[Key, Original], options: Options, book: Book) -> None:
+def _services(plan: Plan, known: dict[ResourceKey, Original], options: Options, book: Book) -> None:
     used: dict[str, Runtime] = {}
     for service in plan.services:
         original = known["InferenceService", service.namespace, service.name]
@@ -62,42 +68,51 @@ def _services(plan: Plan, known: dict[Key, Original], options: Options, book: Bo
         _add_runtime(used[name], options, book)
 
 
-def _add_runtime(runtime: Runtime, options: Options, book: Book) -> None:
-    image = options.images.image_of(runtime.name)
-    made = runtime.manifest(image)
-    draft = book.begin(
-        f"{BASE}/runtimes.yaml",
-        "serving.kserve.io/v1alpha1",
-        "ClusterServingRuntime",
-        runtime.name,
-        rules.RUNTIME,
-    )
-    draft.set(("spec",), made["spec"], rules.RUNTIME)
-    path = ("spec", "containers", 0, "image")
-    chosen = draft.get(*path)
-    draft.set(path, chosen, rules.IMAGE if image else rules.PLACEHOLDER)
-    if image is None:
-        book.note(
-            None,
-            f"ClusterServingRuntime {runtime.name} has no image yet: "
-            f"--image {runtime.name}=REPOSITORY@sha256:…",
+def _check_images(used: Iterable[str], images: Images) -> None:
+    """Refuse one image for several runtimes: an image runs on one kind of device."""
+    left = sorted(name for name in used if name not in images.by_runtime)
+    if images.every is not None and len(left) > 1:
+        raise InvalidInput(
+            f"--image {images.every}: for which runtime? Used are {' and '.join(left)}: "
+            "write --image RUNTIME=IMAGE",
+            reason="ambiguous-image",
         )
 
 
-def _eventing(plan: Plan, known: dict[Key, Original], options: Options, book: Book) -> None:
+def _add_runtime(runtime: Runtime, options: Options, book: Book) -> None:
+    name, image = runtime.name, options.images.image_of(runtime.name)
+    made = runtime.manifest(image)
+    file = f"{BASE}/runtimes.yaml"
+    draft = book.begin(file, KSERVE_V1ALPHA1, "ClusterServingRuntime", name, rules.RUNTIME)
+    draft.set(("spec",), made["spec"], rules.RUNTIME)
+    path = ("spec", "containers", 0, "image")
+    draft.set(path, draft.get(*path), rules.IMAGE if image else rules.PLACEHOLDER)
+    if image is None:
+        missing = f"ClusterServingRuntime {name} has no image yet"
+        book.note(None, f"{missing}: --image {name}=REPOSITORY@sha256:…")
+
+
+def _eventing(plan: Plan, known: dict[ResourceKey, Original], options: Options, book: Book) -> None:
     brokers = {(broker.namespace, broker.name): broker for broker in plan.brokers}
     for broker in plan.brokers:
         render_broker(broker, known["Broker", broker.namespace, broker.name], options.broker, book)
+    subscribers: dict[ResourceKey, Subscriber] = {}
+    for service in plan.services:
+        key = ("InferenceService", service.namespace, service.name)
+        budget = budget_of(service, known[key], options.cold_start_s)
+        subscribers[key] = Subscriber(service, budget)
     subscribed = False
     for trigger in plan.triggers:
         broker = brokers[trigger.namespace, trigger.broker]
-        subscriber = _subscriber(trigger, plan, known, options)
+        delivery = known["Broker", broker.namespace, broker.name].node("spec", "delivery")
+        ref = trigger.subscriber.ref
+        subscriber = subscribers.get((ref.kind, ref.namespace, ref.name)) if ref else None
         subscribed = subscribed or subscriber is not None
         render_trigger(
             trigger,
             known["Trigger", trigger.namespace, trigger.name],
             broker,
-            known["Broker", broker.namespace, broker.name],
+            None if delivery is None else plain(delivery),
             subscriber,
             class_of(broker, options.broker),
             book,
@@ -106,39 +121,16 @@ def _eventing(plan: Plan, known: dict[Key, Original], options: Options, book: Bo
         add_addressable(book)
 
 
-def _subscriber(
-    trigger: Trigger, plan: Plan, known: dict[Key, Original], options: Options
-) -> Subscriber | None:
-    ref = trigger.subscriber.ref
-    if ref is None or ref.kind != "InferenceService":
-        return None
-    for service in plan.services:
-        if (service.namespace, service.name) == (ref.namespace, ref.name):
-            original = known["InferenceService", service.namespace, service.name]
-            return Subscriber(service, budget_of(service, original, options.cold_start_s))
-    return None
-
-
-def _documents(drafts: Iterable[Draft]) -> dict[str, list[dict[str, Json]]]:
-    documents: dict[str, list[dict[str, Json]]] = {}
-    for draft in drafts:
-        documents.setdefault(draft.file, []).append(draft.body)
-    return documents
-
-
 def _kustomization(
     folder: str, kind: str, documents: Iterable[str], book: Book
-) -> dict[str, list[dict[str, Json]]]:
-    names: list[Json] = [
-        file.removeprefix(f"{folder}/")
-        for file in sorted(documents)
-        if file.startswith(f"{folder}/")
-    ]
-    if not names:
+) -> dict[str, list[dict[str, JsonValue]]]:
+    inside = [file for file in sorted(documents) if file.startswith(f"{folder}/")]
+    if not inside:
         return {}
     version = f"{_KUSTOMIZE}/{'v1beta1' if kind == 'Kustomization' else 'v1alpha1'}"
-    body: dict[str, Json] = {"apiVersion": version, "kind": kind}
+    body: dict[str, JsonValue] = {"apiVersion": version, "kind": kind}
     draft = Draft(f"{folder}/kustomization.yaml", body, book.decisions)
+    names: list[JsonValue] = [file.removeprefix(f"{folder}/") for file in inside]
     draft.set(("resources",), names, rules.KUSTOMIZE)
     return {draft.file: [body]}
 
@@ -147,14 +139,3 @@ def _longest_timeout_s(book: Book) -> int | None:
     """The longest request, where it is longer than a cluster allows as it is shipped."""
     key = "max-revision-timeout-seconds"
     return next((int(setting.value) for setting in book.settings if setting.key == key), None)
-
-
-def _check_images(used: Iterable[str], images: Images) -> None:
-    """One image runs on one kind of device."""
-    left = sorted(name for name in used if name not in images.by_runtime)
-    if images.every is not None and len(left) > 1:
-        raise InvalidInput(
-            f"--image {images.every}: for which runtime? Used are {' and '.join(left)}: "
-            "write --image RUNTIME=IMAGE",
-            reason="ambiguous-image",
-        )

@@ -5,13 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relume.base.errors import InvalidManifest
+from relume.base.vocabulary import FALLBACKS
 from relume.cluster.claims.presets import IMPLICIT_PREFIX, find
-from relume.cluster.render.originals import Original
+from relume.cluster.render.originals import ANNOTATIONS, MODEL, Original
 from relume.config.nodes import Node, Scalar, Table
 
-#: `relume.dev/fallbacks: llm-gpu-40g=2, llm-gpu-24g=4`: what to take, in this order, where the
-#: device of `limits` is not free. A class alone means one device.
-FALLBACKS = "relume.dev/fallbacks"
 MOST_ALTERNATIVES = 8  # of a firstAvailable list (resource.k8s.io/v1)
 
 # Resource names that stand for whole devices -> vendor and the DeviceClass of the vendor's driver.
@@ -30,15 +28,14 @@ _CHOICE = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?)(?:=([1-9][0-9]{0,3}))?")
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """So many devices of a class; `shipped` where the class is one of our presets."""
+    """So many devices of a class."""
 
     device_class: str
     count: int
-    shipped: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class DeviceRequest:
     """One device resource of `limits`; `device_class` None where only a device plugin knows it."""
 
     resource: str
@@ -46,15 +43,18 @@ class Request:
     node: Node
     vendor: str | None
     device_class: str | None
-    shipped: bool
     partition: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Devices:
-    """All that one service asks for."""
+    """All devices that one service asks for.
 
-    requests: tuple[Request, ...] = ()
+    The annotation `relume.dev/fallbacks: llm-gpu-40g=2, llm-gpu-24g=4` says what to take, in this
+    order, if the device of `limits` is not free; a class without a number means one device.
+    """
+
+    requests: tuple[DeviceRequest, ...] = ()
     fallbacks: tuple[Alternative, ...] = ()
     fallbacks_node: Node | None = None
 
@@ -65,15 +65,15 @@ class Devices:
 
     @property
     def least(self) -> int:
-        """How many devices the pod has at least, whichever alternative it gets."""
+        """The smallest number of devices that the pod can get."""
         asked = sum(request.count for request in self.requests)
         return min([asked, *(choice.count for choice in self.fallbacks)])
 
 
 def read_devices(original: Original) -> Devices:
     """The devices of an InferenceService; raises InvalidManifest for what no cluster takes."""
-    limits = original.node("spec", "predictor", "model", "resources", "limits")
-    asked = original.node("spec", "predictor", "model", "resources", "requests")
+    limits = original.node(*MODEL, "resources", "limits")
+    asked = original.node(*MODEL, "resources", "requests")
     requests = tuple(
         request
         for name, node in (limits.table() if isinstance(limits, Table) else ())
@@ -85,7 +85,7 @@ def read_devices(original: Original) -> Devices:
         last = list(vendors.values())[-1]
         raise last.node.wrong(f"a predictor runs on devices of one vendor, not of {len(vendors)}")
     _check_partitions(requests)
-    node = original.node("metadata", "annotations", FALLBACKS)
+    node = original.node(*ANNOTATIONS, FALLBACKS)
     if node is None:
         return Devices(requests)
     if len(requests) != 1:
@@ -93,18 +93,18 @@ def read_devices(original: Original) -> Devices:
     return Devices(requests, _fallbacks(node, requests[0]), node)
 
 
-def _request(name: str, node: Node) -> Request | None:
+def _request(name: str, node: Node) -> DeviceRequest | None:
     if name.startswith(IMPLICIT_PREFIX):
         class_name = name.removeprefix(IMPLICIT_PREFIX)
         preset = find(class_name)
         vendor = preset.vendor if preset else None
         part = preset is not None and preset.partition
-        return Request(name, _count(node), node, vendor, class_name, preset is not None, part)
+        return DeviceRequest(name, _count(node), node, vendor, class_name, part)
     if name in _WELL_KNOWN:
         vendor, class_name = _WELL_KNOWN[name]
-        return Request(name, _count(node), node, vendor, class_name, False)
+        return DeviceRequest(name, _count(node), node, vendor, class_name)
     if _MIG.fullmatch(name):
-        return Request(name, _count(node), node, "NVIDIA", None, False, partition=True)
+        return DeviceRequest(name, _count(node), node, "NVIDIA", None, partition=True)
     return None  # something else, such as a network card: not ours to count
 
 
@@ -124,7 +124,7 @@ def _check_requests(asked: Node | None, limits: dict[str, int]) -> None:
             raise node.wrong("must equal the limit: Kubernetes does not overcommit devices")
 
 
-def _check_partitions(requests: Sequence[Request]) -> None:
+def _check_partitions(requests: Sequence[DeviceRequest]) -> None:
     if sum(request.count for request in requests) < 2:
         return
     for request in requests:
@@ -132,7 +132,7 @@ def _check_partitions(requests: Sequence[Request]) -> None:
             raise request.node.wrong(_ONE_PARTITION)
 
 
-def _fallbacks(node: Node, first: Request) -> tuple[Alternative, ...]:
+def _fallbacks(node: Node, first: DeviceRequest) -> tuple[Alternative, ...]:
     found: list[Alternative] = []
     for part in node.text().split(","):
         match = _CHOICE.fullmatch(part.strip())
@@ -143,7 +143,7 @@ def _fallbacks(node: Node, first: Request) -> tuple[Alternative, ...]:
             raise node.wrong(f"{part.strip()}: {_ONE_PARTITION}")
         if preset is not None and first.vendor not in (None, preset.vendor):
             raise node.wrong(f"{match[1]} is {preset.vendor}'s, and limits ask for {first.vendor}")
-        found.append(Alternative(match[1], int(match[3] or 1), preset is not None))
+        found.append(Alternative(match[1], int(match[3] or 1)))
     if len(found) >= MOST_ALTERNATIVES:
         raise _too_many(node)
     return tuple(found)

@@ -1,13 +1,14 @@
 """What stands around a predictor: who may call it, how nodes drain, and who scrapes it."""
 
-from relume.cluster.render import rules
-from relume.cluster.render.book import SERVING, Book
-from relume.cluster.render.draft import Draft, Json
-from relume.cluster.render.options import Route
-from relume.cluster.render.originals import Original
-from relume.cluster.render.podspec import PORT
+from collections.abc import Mapping
 
-_SERVICE_LABEL = "serving.kserve.io/inferenceservice"
+from relume.base.vocabulary import EVENTING_NAMESPACE, SERVICE_LABEL, SERVING_NAMESPACE
+from relume.cluster.render import rules
+from relume.cluster.render.draft import Book, Draft, JsonValue
+from relume.cluster.render.options import DeviceRoute
+from relume.cluster.render.originals import Original
+from relume.cluster.render.runtimes import PORT
+
 _NETWORKING = "networking.k8s.io/v1"
 #: Where the proxies of the usual networking layers of Knative and KServe run.
 GATEWAYS = (
@@ -23,82 +24,89 @@ _USER_METRICS_PORT = 9091
 MONITORING = "monitoring"
 
 
-def add_guards(original: Original, route: Route, book: Book) -> None:
+def add_guards(original: Original, route: DeviceRoute, book: Book) -> None:
     """The NetworkPolicy and the PodDisruptionBudget of one service's pods, in every revision."""
-    policy = _begin(book, original.file, _NETWORKING, "NetworkPolicy", original)
-    policy.set(("spec", "podSelector"), _pods(original), rules.NETWORK)
-    reason = "not Egress: KServe downloads the model from inside the same pod"
-    policy.set(("spec", "policyTypes"), ["Ingress"], rules.NETWORK, reason)
-    policy.set(("spec", "ingress"), _ingress(route), rules.NETWORK)
-    budget = _begin(book, original.file, "policy/v1", "PodDisruptionBudget", original)
-    budget.set(("spec", "maxUnavailable"), 1, rules.DISRUPTION)
+    name, file, namespace = original.name, original.file, original.written_namespace
+    pods: JsonValue = {"matchLabels": {SERVICE_LABEL: name}}
+    book.begin(
+        file,
+        _NETWORKING,
+        "NetworkPolicy",
+        name,
+        rules.NETWORK,
+        {"podSelector": pods, "policyTypes": ["Ingress"], "ingress": _ingress(route)},
+        {"policyTypes": "not Egress: KServe downloads the model from inside the same pod"},
+        namespace=namespace,
+    )
     reason = "a replica that is still loading serves nobody, and must not hold up a drain"
-    budget.set(("spec", "unhealthyPodEvictionPolicy"), "AlwaysAllow", rules.DISRUPTION, reason)
-    budget.set(("spec", "selector"), _pods(original), rules.DISRUPTION)
+    book.begin(
+        file,
+        "policy/v1",
+        "PodDisruptionBudget",
+        name,
+        rules.DISRUPTION,
+        {"maxUnavailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow", "selector": pods},
+        {"unhealthyPodEvictionPolicy": reason},
+        namespace=namespace,
+    )
 
 
-def add_monitoring(original: Original, route: Route, book: Book) -> None:
+def add_monitoring(original: Original, route: DeviceRoute, book: Book) -> None:
     """A Service and ServiceMonitor for the metrics, and the way in for whoever scrapes."""
-    file = f"{MONITORING}/{original.namespace}/{original.name}.yaml"
-    ports: list[Json] = [{"name": "vllm", "port": PORT, "targetPort": PORT}]
-    endpoints: list[Json] = [{"port": "vllm", "path": "/metrics"}]
-    allowed = [PORT]
-    if route != "standard":
-        ports.append(
-            {"name": "queue", "port": _USER_METRICS_PORT, "targetPort": _USER_METRICS_PORT}
+    ports = {"vllm": PORT} if route == "standard" else {"vllm": PORT, "queue": _USER_METRICS_PORT}
+    labels: dict[str, JsonValue] = {SERVICE_LABEL: original.name}
+    pods: JsonValue = {"matchLabels": labels}
+
+    def begin(version: str, kind: str, spec: Mapping[str, JsonValue], **reasons: str) -> Draft:
+        return book.begin(
+            f"{MONITORING}/{original.namespace}/{original.name}.yaml",
+            version,
+            kind,
+            f"{original.name}-metrics",
+            rules.MONITORING,
+            spec,
+            reasons,
+            namespace=original.written_namespace,
         )
-        endpoints.append({"port": "queue", "path": "/metrics"})
-        allowed.append(_USER_METRICS_PORT)
-    name = f"{original.name}-metrics"
-    service = _begin(book, file, "v1", "Service", original, name)
-    label = ("metadata", "labels", _SERVICE_LABEL)
-    service.set(label, original.name, rules.MONITORING)
+
     reason = "a name for the pods' ports; nothing is balanced"
-    service.set(("spec", "clusterIP"), "None", rules.MONITORING, reason)
-    selector: Json = {_SERVICE_LABEL: original.name}
-    service.set(("spec", "selector"), selector, rules.MONITORING)
-    service.set(("spec", "ports"), ports, rules.MONITORING)
-    monitor = _begin(book, file, "monitoring.coreos.com/v1", "ServiceMonitor", original, name)
-    monitor.set(("spec", "selector"), {"matchLabels": selector}, rules.MONITORING)
-    monitor.set(("spec", "endpoints"), endpoints, rules.MONITORING)
-    policy = _begin(book, file, _NETWORKING, "NetworkPolicy", original, name)
-    policy.set(("spec", "podSelector"), _pods(original), rules.MONITORING)
-    policy.set(("spec", "policyTypes"), ["Ingress"], rules.MONITORING)
-    way: Json = {"from": [_namespaces(MONITORING)], "ports": _ports(*allowed)}
-    reason = "Prometheus in the namespace monitoring; NetworkPolicies add up"
-    policy.set(("spec", "ingress"), [way], rules.MONITORING, reason)
+    listed: list[JsonValue] = [{"name": n, "port": p, "targetPort": p} for n, p in ports.items()]
+    endpoints: list[JsonValue] = [{"port": n, "path": "/metrics"} for n in ports]
+    service = begin("v1", "Service", {})
+    service.set(("metadata", "labels", SERVICE_LABEL), original.name, rules.MONITORING)
+    spec: dict[str, JsonValue] = {"clusterIP": "None", "selector": labels, "ports": listed}
+    service.fill(spec, rules.MONITORING, {"clusterIP": reason})
+    monitor: dict[str, JsonValue] = {"selector": pods, "endpoints": endpoints}
+    begin("monitoring.coreos.com/v1", "ServiceMonitor", monitor)
+    way: JsonValue = {"from": [_namespaces(MONITORING)], "ports": _ports(*ports.values())}
+    begin(
+        _NETWORKING,
+        "NetworkPolicy",
+        {"podSelector": pods, "policyTypes": ["Ingress"], "ingress": [way]},
+        ingress="Prometheus in the namespace monitoring; NetworkPolicies add up",
+    )
 
 
-def _begin(
-    book: Book, file: str, version: str, kind: str, original: Original, name: str = ""
-) -> Draft:
-    rule = rules.DISRUPTION if kind == "PodDisruptionBudget" else rules.NETWORK
-    rule = rules.MONITORING if file.startswith(MONITORING) else rule
-    name = name or original.name
-    return book.begin(file, version, kind, name, rule, namespace=original.written_namespace)
-
-
-def _ingress(route: Route) -> list[Json]:
+def _ingress(route: DeviceRoute) -> list[JsonValue]:
     if route == "standard":
         # Without Knative a broker's dispatcher calls the pod itself; some run beside the Trigger.
-        callers: list[Json] = [_namespaces(*GATEWAYS, "knative-eventing"), {"podSelector": {}}]
+        callers: list[JsonValue] = [_namespaces(*GATEWAYS, EVENTING_NAMESPACE), {"podSelector": {}}]
         return [{"from": callers, "ports": _ports(PORT)}]
     return [
-        {"from": [_namespaces(SERVING)], "ports": _ports(*_PROXY_PORTS, _AUTOSCALER_PORT)},
+        {
+            "from": [_namespaces(SERVING_NAMESPACE)],
+            "ports": _ports(*_PROXY_PORTS, _AUTOSCALER_PORT),
+        },
         {"from": [_namespaces(*GATEWAYS)], "ports": _ports(*_PROXY_PORTS)},
     ]
 
 
-def _pods(original: Original) -> Json:
-    return {"matchLabels": {_SERVICE_LABEL: original.name}}
-
-
-def _namespaces(*names: str) -> dict[str, Json]:
+def _namespaces(*names: str) -> dict[str, JsonValue]:
     key = "kubernetes.io/metadata.name"
-    listed: Json = list(names)
-    one: Json = {"key": key, "operator": "In", "values": listed}
+    listed: JsonValue = list(names)
+    one: JsonValue = {"key": key, "operator": "In", "values": listed}
     return {"namespaceSelector": {"matchExpressions": [one]}}
 
 
-def _ports(*numbers: int) -> list[Json]:
+def _ports(*numbers: int) -> list[JsonValue]:
     return [{"port": number, "protocol": "TCP"} for number in numbers]

@@ -1,4 +1,4 @@
-"""What whoever renders can choose."""
+"""The choices that a user has when rendering."""
 
 import re
 from collections.abc import Mapping
@@ -7,13 +7,13 @@ from typing import Literal
 
 from relume.base.errors import InvalidInput
 
-Route = Literal["extended-resource", "admission", "standard"]
+DeviceRoute = Literal["extended-resource", "admission", "standard"]
 BrokerClass = Literal["kafka", "rabbitmq", "nats", "mt"]
-ROUTES: tuple[Route, ...] = ("extended-resource", "admission", "standard")
+ROUTES: tuple[DeviceRoute, ...] = ("extended-resource", "admission", "standard")
 BROKERS: tuple[BrokerClass, ...] = ("kafka", "rabbitmq", "nats", "mt")
 
-#: Seconds from nothing to ready, where nobody says: with KServe's 300 s for the answer it makes
-#: 600 s, the longest timeout that Knative allows as it is shipped.
+#: Seconds from no replica to a ready one, where the user names no budget. With KServe's 300 s for
+#: the answer this makes 600 s, the longest timeout that an unchanged Knative allows.
 DEFAULT_COLD_START_S = 300
 LONGEST_COLD_START_S = 3600
 
@@ -37,7 +37,7 @@ class Images:
 class Options:
     """`broker` None leaves each Broker the class that it names, or the cluster's default."""
 
-    route: Route = "extended-resource"
+    route: DeviceRoute = "extended-resource"
     broker: BrokerClass | None = None
     cold_start_s: int = DEFAULT_COLD_START_S
     images: Images = Images()

@@ -1,4 +1,4 @@
-"""The documents as the user wrote them, every field included, with the places of their fields."""
+"""The documents as the user wrote them, with all fields and the line of each."""
 
 import re
 from collections.abc import Sequence
@@ -7,13 +7,17 @@ from pathlib import Path
 
 import yaml
 
-from relume.cluster.render.draft import Json
+from relume.cluster.render.draft import JsonValue
 from relume.config.head import DEFAULT_NAMESPACE
 from relume.config.loader import manifest_files
 from relume.config.nodes import Items, Node, Scalar, Table
 from relume.config.yaml_source import documents
 
 BASE = "base"
+# Paths in a document.
+ANNOTATIONS = ("metadata", "annotations")
+PREDICTOR = ("spec", "predictor")
+MODEL = (*PREDICTOR, "model")
 
 _DECIMAL = re.compile(r"[+-]?(0|[1-9][0-9]*)")
 
@@ -38,7 +42,7 @@ class Original:
             return f"{BASE}/{self.namespace}/inferenceservice-{self.name}.yaml"
         return f"{BASE}/{self.namespace}/eventing.yaml"
 
-    def body(self) -> dict[str, Json]:
+    def body(self) -> dict[str, JsonValue]:
         """The document as plain values; a field that is null is absent, as for the API."""
         body = plain(self.table)
         assert isinstance(body, dict)
@@ -67,7 +71,7 @@ def originals(paths: Sequence[Path]) -> list[Original]:
     ]
 
 
-def plain(node: Node) -> Json:
+def plain(node: Node) -> JsonValue:
     """The value without its places."""
     if isinstance(node, Table):
         return {name: plain(value) for name, value in node}
@@ -80,7 +84,7 @@ def plain(node: Node) -> Json:
         return node.boolean()
     if node.kind == "integer" and _DECIMAL.fullmatch(node.content):
         return int(node.content)
-    value: Json = yaml.safe_load(node.content)
+    value: JsonValue = yaml.safe_load(node.content)
     return value
 
 

@@ -1,70 +1,50 @@
 """Which fields of a predictor Knative takes: always, with a feature flag, or never.
 
 Source: knative/serving pkg/apis/serving/fieldmask.go and pkg/apis/config/features.go. KServe copies
-the fields into the Knative Service; what is not taken there is refused when KServe's controller
-writes it, long after the InferenceService was admitted.
+the fields into the Knative Service, which Knative refuses if it does not take one of them. That
+happens when KServe's controller writes it, long after the InferenceService was admitted.
 """
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
-from relume.cluster.render.book import SERVING, Book, Setting
-from relume.cluster.render.originals import Original
+from relume.cluster.admission.containers import CONTAINER_SECURITY
+from relume.cluster.admission.pods import FLAGS
+from relume.cluster.render.draft import Book, Setting
+from relume.cluster.render.originals import MODEL, PREDICTOR, Original
+from relume.cluster.render.runtimes import PORT
 from relume.config.nodes import Node, Table
 
-FEATURES = "config-features"
+_FEATURES = "config-features"
 
-#: Fields of the pod that the flag `kubernetes.podspec-<value>` turns on.
-FLAGS: Mapping[str, str] = MappingProxyType(
-    {
-        "affinity": "affinity",
-        "dnsConfig": "dnsconfig",
-        "dnsPolicy": "dnspolicy",
-        "hostAliases": "hostaliases",
-        "hostIPC": "hostipc",
-        "hostNetwork": "hostnetwork",
-        "hostPID": "hostpid",
-        "nodeSelector": "nodeselector",
-        "priorityClassName": "priorityclassname",
-        "runtimeClassName": "runtimeclassname",
-        "schedulerName": "schedulername",
-        "securityContext": "securitycontext",
-        "shareProcessNamespace": "shareprocessnamespace",
-        "tolerations": "tolerations",
-        "topologySpreadConstraints": "topologyspreadconstraints",
-    }
-)
 _CLAIMS = (
     "Knative has no field for claims: it would be pruned silently and the service would become "
     "ready without a device; ask in model.resources.limits, or write --dra standard"
 )
-NEVER: Mapping[str, str] = MappingProxyType(
-    {
-        "resourceClaims": _CLAIMS,
-        "terminationGracePeriodSeconds": "Knative sets the grace period to the timeout",
-        **dict.fromkeys(
-            (
-                "activeDeadlineSeconds",
-                "hostUsers",
-                "hostname",
-                "hostnameOverride",
-                "nodeName",
-                "os",
-                "overhead",
-                "preemptionPolicy",
-                "priority",
-                "readinessGates",
-                "resources",
-                "restartPolicy",
-                "schedulingGates",
-                "serviceAccount",
-                "setHostnameAsFQDN",
-                "subdomain",
-            ),
-            "Knative has no such field: remove it, or write --dra standard",
+_NEVER: Mapping[str, str] = {
+    "resourceClaims": _CLAIMS,
+    "terminationGracePeriodSeconds": "Knative sets the grace period to the timeout",
+    **dict.fromkeys(
+        (
+            "activeDeadlineSeconds",
+            "hostUsers",
+            "hostname",
+            "hostnameOverride",
+            "nodeName",
+            "os",
+            "overhead",
+            "preemptionPolicy",
+            "priority",
+            "readinessGates",
+            "resources",
+            "restartPolicy",
+            "schedulingGates",
+            "serviceAccount",
+            "setHostnameAsFQDN",
+            "subdomain",
         ),
-    }
-)
+        "Knative has no such field: remove it, or write --dra standard",
+    ),
+}
 _NEVER_IN_CONTAINER = (
     "lifecycle",
     "resizePolicy",
@@ -74,30 +54,17 @@ _NEVER_IN_CONTAINER = (
     "stdinOnce",
     "tty",
 )
-_SECURITY = frozenset(
-    {
-        "allowPrivilegeEscalation",
-        "capabilities",
-        "readOnlyRootFilesystem",
-        "runAsGroup",
-        "runAsNonRoot",
-        "runAsUser",
-        "seccompProfile",
-    }
-)
-PORT = 8080
 
 
 def check_fields(original: Original, book: Book) -> None:
     """Refuse what Knative has no field for; ask for the flags of what it takes behind one."""
-    predictor = original.at("spec", "predictor").table()
+    predictor = original.at(*PREDICTOR).table()
     for name, node in predictor:
-        if name in NEVER:
-            raise node.wrong(f"cannot work in Knative mode: {NEVER[name]}")
+        if name in _NEVER:
+            raise node.wrong(f"cannot work in Knative mode: {_NEVER[name]}")
         if name in FLAGS:
-            key = f"kubernetes.podspec-{FLAGS[name]}"
             why = f"InferenceService {original.namespace}/{original.name} sets {node.path}"
-            book.need(Setting(SERVING, FEATURES, key, "enabled", why))
+            book.need(Setting(_FEATURES, FLAGS[name], "enabled", why))
     _check_container(predictor.need("model", "").table(), original, book)
 
 
@@ -105,7 +72,7 @@ def _check_container(model: Table, original: Original, book: Book) -> None:
     for name in _NEVER_IN_CONTAINER:
         if (node := model.get(name)) is not None:
             raise node.wrong("cannot work in Knative mode: Knative has no such field")
-    claims = original.node("spec", "predictor", "model", "resources", "claims")
+    claims = original.node(*MODEL, "resources", "claims")
     if claims is not None:
         raise claims.wrong(f"cannot work in Knative mode: {_CLAIMS}")
     for item in ports.items() if (ports := model.get("ports")) is not None else ():
@@ -120,12 +87,12 @@ def _check_container(model: Table, original: Original, book: Book) -> None:
 
 def _check_security(context: Table, original: Original, book: Book) -> None:
     for name, node in context:
-        if name not in _SECURITY:
+        if name not in CONTAINER_SECURITY:
             raise node.wrong("cannot work in Knative mode: Knative has no such field")
     if _adds_capabilities(context.get("capabilities")):
         why = f"InferenceService {original.namespace}/{original.name} adds capabilities"
         key = "kubernetes.containerspec-addcapabilities"
-        book.need(Setting(SERVING, FEATURES, key, "enabled", why))
+        book.need(Setting(_FEATURES, key, "enabled", why))
 
 
 def _adds_capabilities(node: Node | None) -> bool:

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from relume.cluster.render.draft import Json
+from relume.cluster.render.draft import JsonValue
+from relume.cluster.render.folder import yaml_text
 from relume.cluster.render.runtimes import RUNTIMES
-from relume.cluster.render.text import yaml_text
 
 COMMAND = "python -m relume.cluster.render.published runtimes/manifests"
 
@@ -19,8 +19,8 @@ COMMAND = "python -m relume.cluster.render.published runtimes/manifests"
 def files() -> Mapping[str, str]:
     """The text of every file, by name."""
     made = {f"{runtime.name}.yaml": _text(runtime.manifest()) for runtime in RUNTIMES}
-    names: list[Json] = [*sorted(made)]
-    kustomization: dict[str, Json] = {
+    names: list[JsonValue] = [*sorted(made)]
+    kustomization: dict[str, JsonValue] = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": names,
@@ -28,7 +28,7 @@ def files() -> Mapping[str, str]:
     return {**made, "kustomization.yaml": _text(kustomization)}
 
 
-def _text(document: dict[str, Json]) -> str:
+def _text(document: dict[str, JsonValue]) -> str:
     return yaml_text([document], head=f"# Generated: {COMMAND}\n")
 
 

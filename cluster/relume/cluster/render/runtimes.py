@@ -1,19 +1,26 @@
 """Relume's ClusterServingRuntimes: vLLM on NVIDIA, AMD and Intel GPUs and on a CPU.
 
 They differ in few fields, so they are built here, and runtimes/manifests holds what this makes
-(`python -m relume.cluster.render.published`). No `serving.kserve.io/server-type` annotation and
-none of KServe's own runtime names: by those KServe rewrites the image.
+(`python -m relume.cluster.render.published`). They have no `serving.kserve.io/server-type`
+annotation and none of KServe's own runtime names, because KServe rewrites the image by those.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from relume.cluster.render.draft import Json
-from relume.cluster.render.podspec import PORT
+from relume.base.errors import InvalidInput
+from relume.base.vocabulary import KSERVE_V1ALPHA1
+from relume.cluster.render.draft import LABELS, JsonValue
+from relume.cluster.render.options import ImageNotPinned, Images, check_image
+from relume.config.fields import did_you_mean
+from relume.config.yaml_source import documents
 
 #: Pulls nothing anywhere (RFC 2606), so that a forgotten --image is an error and not a surprise.
 NO_IMAGE = "registry.invalid/"
 PLACEHOLDER = NO_IMAGE + "relume/{name}@sha256:" + 64 * "0"
 CONTAINER = "kserve-container"
+PORT = 8080
 _LONGEST_START_S = 3600
 _CACHE = "/cache"
 
@@ -29,22 +36,22 @@ class Runtime:
     memory: str
     shared_memory: str
 
-    def manifest(self, image: str | None = None) -> dict[str, Json]:
+    def manifest(self, image: str | None = None) -> dict[str, JsonValue]:
         """The ClusterServingRuntime document (serving.kserve.io/v1alpha1)."""
-        formats: list[Json] = [
+        formats: list[JsonValue] = [
             {"name": name, "version": "1", "autoSelect": True, "priority": self.priority}
             for name in ("vLLM", "huggingface")
         ]
-        metrics: dict[str, Json] = {
+        metrics: dict[str, JsonValue] = {
             "prometheus.kserve.io/port": str(PORT),
             "prometheus.kserve.io/path": "/metrics",
         }
         return {
-            "apiVersion": "serving.kserve.io/v1alpha1",
+            "apiVersion": KSERVE_V1ALPHA1,
             "kind": "ClusterServingRuntime",
             "metadata": {
                 "name": self.name,
-                "labels": {"app.kubernetes.io/managed-by": "relume"},
+                "labels": dict(LABELS),
             },
             "spec": {
                 "annotations": metrics,
@@ -59,7 +66,7 @@ class Runtime:
             },
         }
 
-    def _container(self, image: str) -> dict[str, Json]:
+    def _container(self, image: str) -> dict[str, JsonValue]:
         return {
             "name": CONTAINER,
             "image": image,
@@ -89,7 +96,7 @@ class Runtime:
             ],
         }
 
-    def _environment(self) -> list[Json]:
+    def _environment(self) -> list[JsonValue]:
         variables = {
             "RELUME_NAMESPACE": "{{.Namespace}}",
             "HOME": _CACHE,
@@ -121,7 +128,7 @@ def runtime_for(vendor: str | None) -> Runtime | None:
     return next((runtime for runtime in RUNTIMES if runtime.vendor == vendor), None)
 
 
-def _probe(path: str, period_s: int, failures: int) -> dict[str, Json]:
+def _probe(path: str, period_s: int, failures: int) -> dict[str, JsonValue]:
     return {
         "httpGet": {"path": path, "port": PORT},
         "periodSeconds": period_s,
@@ -130,5 +137,38 @@ def _probe(path: str, period_s: int, failures: int) -> dict[str, Json]:
     }
 
 
-def _memory_volume(name: str, size: str) -> dict[str, Json]:
+def _memory_volume(name: str, size: str) -> dict[str, JsonValue]:
     return {"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": size}}
+
+
+_NAMES = tuple(runtime.name for runtime in RUNTIMES)
+
+
+def read_images(file: Path | None, chosen: Sequence[str], *, allow_tags: bool) -> Images:
+    """The images of a file of `RUNTIME: IMAGE` lines, then those of `[RUNTIME=]IMAGE` arguments.
+
+    Raises InvalidInput for a runtime that is not ours and an image without a digest.
+    """
+    by_runtime: dict[str, str] = {}
+    for document in documents(file) if file is not None else ():
+        for name, node in document.table():
+            if name not in _NAMES:
+                raise node.wrong(_unknown(name))
+            try:
+                by_runtime[name] = check_image(node.filled(), allow_tags=allow_tags)
+            except ImageNotPinned as error:
+                raise node.wrong(str(error)) from error
+    every: str | None = None
+    for argument in chosen:
+        name, equals, image = argument.partition("=")
+        if not equals:
+            every = check_image(argument, allow_tags=allow_tags)
+        elif name in _NAMES:
+            by_runtime[name] = check_image(image, allow_tags=allow_tags)
+        else:
+            raise InvalidInput(f"--image {argument}: {_unknown(name)}", reason="no-such-runtime")
+    return Images(by_runtime, every)
+
+
+def _unknown(name: str) -> str:
+    return f"no runtime has that name; ours are {', '.join(_NAMES)}{did_you_mean(name, _NAMES)}"

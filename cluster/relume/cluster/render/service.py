@@ -1,26 +1,25 @@
-"""An InferenceService for a cluster: the user's document with what the laptop did not need."""
+"""An InferenceService for a cluster: the user's document and what only a cluster needs."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from relume.base.vocabulary import DEPLOYMENT_MODE
+from relume.base.vocabulary import (
+    DEPLOYMENT_MODE,
+    INITIAL_SCALE,
+    PROGRESS_DEADLINE,
+)
 from relume.cluster.render import rules
-from relume.cluster.render.book import SERVING, Book, Setting
 from relume.cluster.render.budget import SHIPPED_MAX_TIMEOUT_S, Budget, budget_of
-from relume.cluster.render.devices import Devices, Request, read_devices
-from relume.cluster.render.draft import Draft
+from relume.cluster.render.devices import DeviceRequest, Devices, read_devices
+from relume.cluster.render.draft import Book, Draft, Setting
 from relume.cluster.render.options import Options
-from relume.cluster.render.originals import Original
+from relume.cluster.render.originals import ANNOTATIONS, MODEL, PREDICTOR, Original
 from relume.cluster.render.podspec import check_fields
-from relume.cluster.render.routes import MODEL, take_route
+from relume.cluster.render.routes import take_route
 from relume.cluster.render.runtimes import Runtime, runtime_for, runtime_named
 from relume.config import InferenceService
 from relume.config.nodes import Node
 
-PROGRESS = "serving.knative.dev/progress-deadline"
-INITIAL_SCALE = "autoscaling.knative.dev/initial-scale"
-PREDICTOR = ("spec", "predictor")
-_NOTES = ("metadata", "annotations")
 _DEPLOYMENT_PROGRESS_S = 600  # apps/v1 Deployment, progressDeadlineSeconds
 
 
@@ -57,15 +56,15 @@ def render_service(
 
 
 def _set_mode(draft: Draft, original: Original, mode: str, book: Book) -> None:
-    own = draft.get(*_NOTES, DEPLOYMENT_MODE)
+    own = draft.get(*ANNOTATIONS, DEPLOYMENT_MODE)
     if own == mode:
         return
     if own in ("Standard", "RawDeployment"):
         book.note(
-            original.at(*_NOTES, DEPLOYMENT_MODE),
+            original.at(*ANNOTATIONS, DEPLOYMENT_MODE),
             f"becomes {mode}: write --dra standard to keep it",
         )
-    draft.set((*_NOTES, DEPLOYMENT_MODE), mode, rules.ROUTE)
+    draft.set((*ANNOTATIONS, DEPLOYMENT_MODE), mode, rules.ROUTE)
 
 
 def _check_storage(service: InferenceService, original: Original) -> None:
@@ -119,7 +118,9 @@ def _choose_runtime(
     return chosen
 
 
-def _check_vendor(runtime: Runtime, node: Node, devices: Devices, nameless: Request | None) -> None:
+def _check_vendor(
+    runtime: Runtime, node: Node, devices: Devices, nameless: DeviceRequest | None
+) -> None:
     if runtime.vendor is not None and not devices.requests:
         raise node.wrong(
             f"{runtime.name} runs on {runtime.vendor} devices, and model.resources.limits ask for "
@@ -151,22 +152,19 @@ def _time(draft: Draft, service: InferenceService, budget: Budget, *, standard: 
         if draft.get(*PREDICTOR, "terminationGracePeriodSeconds") is None:
             path = (*PREDICTOR, "terminationGracePeriodSeconds")
             draft.set(path, budget.answer_s, rules.GRACE)
-    elif int(service.progress_deadline_s) != budget.progress_s or not _has_progress(draft):
+        return
+    # The predictor's annotations win over the service's.
+    inner = (*PREDICTOR, "annotations", PROGRESS_DEADLINE)
+    outer = (*ANNOTATIONS, PROGRESS_DEADLINE)
+    written = any(draft.get(*path) is not None for path in (inner, outer))
+    if int(service.progress_deadline_s) != budget.progress_s or not written:
         reason = f"a revision may take {budget.cold_start_s} s to start; Knative's default is 600 s"
-        # The predictor's annotations win over the service's.
-        inner = (*PREDICTOR, "annotations", PROGRESS)
-        outer = (*_NOTES, PROGRESS)
         draft.set(
             outer if draft.get(*inner) is None else inner,
             f"{budget.progress_s}s",
             rules.COLD_START,
             reason,
         )
-
-
-def _has_progress(draft: Draft) -> bool:
-    places = (_NOTES, (*PREDICTOR, "annotations"))
-    return any(draft.get(*place, PROGRESS) is not None for place in places)
 
 
 def _keep_one(draft: Draft, original: Original, book: Book) -> None:
@@ -202,19 +200,19 @@ def _ask_knative(
         longest = str(budget.timeout_s)
         why = f"{who} has a timeout of {longest} s; Knative refuses more than this"
         key = "max-revision-timeout-seconds"
-        book.need(Setting(SERVING, "config-defaults", key, longest, why))
+        book.need(Setting("config-defaults", key, longest, why))
     if not devices.requests:
         return
     why = (
         f"{who} may wait for a device or a node; without this its revision fails as soon as its "
         "pod cannot be scheduled"
     )
-    book.need(Setting(SERVING, "config-deployment", "pod-is-always-schedulable", "true", why))
+    book.need(Setting("config-deployment", "pod-is-always-schedulable", "true", why))
     if service.min_replicas == 0 and INITIAL_SCALE not in service.annotations:
-        draft.set((*_NOTES, INITIAL_SCALE), "0", rules.NO_DEVICE_AT_REST)
+        draft.set((*ANNOTATIONS, INITIAL_SCALE), "0", rules.NO_DEVICE_AT_REST)
         why = f"{who} starts at zero; without this KServe drops its {INITIAL_SCALE} annotation"
         key = "allow-zero-initial-scale"
-        book.need(Setting(SERVING, "config-autoscaler", key, "true", why))
+        book.need(Setting("config-autoscaler", key, "true", why))
 
 
 def _environment(draft: Draft, devices: Devices, budget: Budget, *, standard: bool) -> None:

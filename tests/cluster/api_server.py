@@ -1,5 +1,6 @@
 """A small API server on loopback, so that the real `kubernetes` client talks to it over HTTP."""
 
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -26,6 +27,9 @@ GROUPS = (
 BR_DEFAULTS = "clusterDefault:\n  brokerClass: MTChannelBasedBroker\n  kind: ConfigMap\n"
 
 
+Object = dict[str, Any]
+
+
 @dataclass
 class ApiServer:
     """What the server answers. `objects`: path to an object, or to the list of a collection."""
@@ -35,6 +39,8 @@ class ApiServer:
     objects: dict[str, Any] = field(default_factory=dict)
     forbidden: set[str] = field(default_factory=set)  # paths
     denied: set[str] = field(default_factory=set)  # "verb resource"
+    broken: int = 0  # requests that are answered with 503
+    panics: bool = False  # a webhook does, at every change
     asked: list[str] = field(default_factory=list)
     page: int = 2  # items in one page of a list
 
@@ -44,30 +50,43 @@ class ApiServer:
 
     async def answer(self, request: Request) -> Response:
         path = request.url.path
-        self.asked.append(f"{request.method} {path}")
+        self.asked.append(f"{request.method} {path}?{request.url.query}".rstrip("?"))
         if request.headers.get("authorization") != "Bearer secret":
-            return JSONResponse({"kind": "Status", "code": 401}, 401)
+            return status(401, "Unauthorized")
+        if self.broken > 0:
+            self.broken -= 1
+            return status(503, "starting")
         if path in self.forbidden:
-            return JSONResponse({"kind": "Status", "code": 403}, 403)
+            return status(403, "forbidden")
+        if request.method == "GET":
+            return self.get(path, request)
+        if self.panics:
+            return status(500, 'admission webhook "w" denied the request: panic: runtime error')
+        return self.change(path, request, json.loads(await request.body()))
+
+    def get(self, path: str, request: Request) -> Response:
         if path == "/version":
             return JSONResponse({"major": self.version[0], "minor": self.version[1]})
         if path == "/apis":
             return JSONResponse({"kind": "APIGroupList", "groups": self._groups()})
-        if path.endswith("/selfsubjectaccessreviews"):
-            wanted = (await request.json())["spec"]["resourceAttributes"]
-            denied = f"{wanted['verb']} {wanted['resource']}" in self.denied
-            return JSONResponse({"status": {"allowed": not denied}}, 201)
         found = self.objects.get(path)
         if found is None:
-            return JSONResponse({"kind": "Status", "code": 404}, 404)
-        return JSONResponse(self._page(found, request) if isinstance(found, list) else found)
+            return status(404, f"{path} not found")
+        return JSONResponse(self.paged(found, request) if isinstance(found, list) else found)
 
-    def _groups(self) -> list[dict[str, Any]]:
+    def change(self, path: str, request: Request, body: Object) -> Response:
+        if not path.endswith("/selfsubjectaccessreviews"):
+            return status(404, f"{path} not found")
+        wanted = body["spec"]["resourceAttributes"]
+        denied = f"{wanted['verb']} {wanted['resource']}" in self.denied
+        return JSONResponse({"status": {"allowed": not denied}}, 201)
+
+    def _groups(self) -> list[Object]:
         return [
             {"name": one.split("/")[0], "versions": [{"groupVersion": one}]} for one in self.groups
         ]
 
-    def _page(self, items: list[Any], request: Request) -> dict[str, Any]:
+    def paged(self, items: list[Any], request: Request) -> Object:
         start = int(request.query_params.get("continue", 0))
         end = start + self.page
         more = {"continue": str(end)} if end < len(items) else {}
@@ -78,7 +97,7 @@ class ApiServer:
         """Serve, and write a kubeconfig whose context `test` leads here."""
         listener = socket.create_server(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-        routes = [Route("/{path:path}", self.answer, methods=["GET", "POST"])]
+        routes = [Route("/{path:path}", self.answer, methods=["GET", "POST", "PATCH", "DELETE"])]
         config = uvicorn.Config(Starlette(routes=routes), log_level="error", lifespan="off")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
@@ -89,6 +108,10 @@ class ApiServer:
             server.should_exit = True
             thread.join(timeout=10)
             listener.close()
+
+
+def status(code: int, message: str) -> Response:
+    return JSONResponse({"kind": "Status", "code": code, "message": message}, code)
 
 
 def write_kubeconfig(folder: Path, port: int) -> Path:
@@ -147,7 +170,7 @@ def healthy() -> ApiServer:
     return server
 
 
-def slice_(on: str, *, generation: int, devices: int) -> dict[str, Any]:
+def slice_(on: str, *, generation: int, devices: int) -> Object:
     return {
         "metadata": {"name": f"{on}-{generation}"},
         "spec": {
@@ -159,5 +182,5 @@ def slice_(on: str, *, generation: int, devices: int) -> dict[str, Any]:
     }
 
 
-def node(name: str, **capacity: str) -> dict[str, Any]:
+def node(name: str, **capacity: str) -> Object:
     return {"metadata": {"name": name}, "status": {"capacity": {"cpu": "8", **capacity}}}

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from relume.cluster.apply.api import Forbidden
-from relume.cluster.apply.unschedulable import NotExplained, explain_pod
+from relume.cluster.apply.devices import NotExplained, explain_pod
 
 from . import world
 

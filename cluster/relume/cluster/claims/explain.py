@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
-
 from relume.cluster.claims.claim_fields import Ask
 from relume.cluster.claims.classes import Classes
 from relume.cluster.claims.contention import beside_each_other
@@ -16,6 +15,14 @@ from relume.cluster.claims.inventory import Inventory, build
 from relume.cluster.claims.matching import ClauseVerdict, Decision, Matcher, tolerated
 from relume.cluster.claims.problem import Numbered, Problem
 from relume.cluster.claims.workloads import Unit, units
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from relume.cluster.claims.inventory import Ident, Inventory
+from relume.cluster.claims.workloads import Unit
+if TYPE_CHECKING:
+    from relume.cluster.claims.explain import Report
+
 
 _SAID = 100  # the rank from which a reason is no lack
 
@@ -263,3 +270,33 @@ def title(device: Device) -> str:
             break
     profile = own.get(f"{driver}/profile")
     return f"{name} {profile.value}" if profile else name
+
+
+def beside_each_other(
+    reports: Sequence["Report"],
+    inventory: Inventory,
+    shared: Collection[str],
+    judge: Callable[[Unit, Inventory], "Report"],
+) -> Iterator["Report"]:
+    """The reports, with what is lacking for those that fit alone, but not beside the others.
+
+    `shared` are the names of ResourceClaims: several workloads may use the devices of one.
+    """
+    used = dict(inventory.used)
+    for report in reports:
+        found = report
+        if report.answer == "satisfiable" and len(used) > len(inventory.used):
+            found = judge(report.unit, replace(inventory, used=used))
+            if found.answer == "unsatisfiable":
+                yield replace(report, beside=f"alone, but not beside the others: {found.sentence}")
+                continue
+        yield report
+        used |= dict.fromkeys(_held(found, shared), report.unit.title)
+
+
+def _held(report: "Report", shared: Collection[str]) -> Iterator[Ident]:
+    """The devices of the witness that nobody else can have."""
+    watching = {(one.claim, one.request) for one in report.asks if one.ask.admin_access}
+    for claim, request, device in report.witness.devices if report.witness else ():
+        if not device.shareable and claim not in shared and (claim, request) not in watching:
+            yield device.ident

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass, field
 from typing import Literal
-
 from relume.cluster.claims.claim_fields import Ask, DeviceClass, Selector
 from relume.cluster.claims.devices import Capacity, Device, Taint
 from relume.cluster.claims.expressions import CelError, Outcome, Program, Reads, compile_expression
 from relume.cluster.claims.quantity import Quantity
 from relume.cluster.claims.reasons import conjuncts, why_not
+import re
+from relume.cluster.claims import quantity
+from relume.cluster.claims.devices import Attribute, Device
+
 
 ClauseVerdict = Literal["match", "no match", "error", "not reached"]
 
@@ -152,3 +155,85 @@ def _part(text: str) -> Program | None:
         return compile_expression(text)
     except CelError:
         return None
+
+
+_KEY = r"device\.(attributes|capacity)\[\s*['\"]([^'\"]+)['\"]\s*\]\.([A-Za-z_]\w*)"
+_QUOTED = r"['\"]([^'\"]*)['\"]"
+_COMPARED = re.compile(
+    rf"{_KEY}\.compareTo\((?:quantity|semver)\({_QUOTED}\)\)\s*(>=|<=|==|!=|<|>)\s*(-?\d+)"
+)
+_ORDERED = re.compile(rf"{_KEY}\.(isGreaterThan|isLessThan)\((?:quantity|semver)\({_QUOTED}\)\)")
+_EQUALS = re.compile(rf"{_KEY}\s*==\s*(?:{_QUOTED}|(-?\d+|true|false))")
+_DRIVER = re.compile(rf"device\.driver\s*==\s*{_QUOTED}")
+_HAS = re.compile(rf"has\({_KEY}\)")
+_READ = re.compile(_KEY)
+_OPPOSITE = {">=": "<", ">": "<=", "<=": ">", "<": ">=", "==": "!=", "!=": "="}
+
+
+def conjuncts(expression: str) -> list[str]:
+    """The parts of an expression between its outermost `&&`."""
+    parts, depth, start, quote, at = [], 0, 0, "", 0
+    while at < len(expression):
+        letter = expression[at]
+        if quote:
+            if letter == "\\":
+                at += 1
+            elif letter == quote:
+                quote = ""
+        elif letter in "'\"":
+            quote = letter
+        elif letter in "([{":
+            depth += 1
+        elif letter in ")]}":
+            depth -= 1
+        elif depth == 0 and letter in "|?" and expression[at - 1] != ".":
+            return [expression.strip()]  # `a && b || c` is no conjunction
+        elif depth == 0 and expression.startswith("&&", at):
+            parts.append(expression[start:at].strip())
+            start, at = at + 2, at + 1
+        at += 1
+    parts.append(expression[start:].strip())
+    return [part for part in parts if part]
+
+
+def why_not(clause: str, device: Device) -> str:
+    """What the device has instead of what the clause wants."""
+    if found := _DRIVER.fullmatch(clause):
+        return f"driver is {device.driver}, not {found[1]}"
+    if found := _HAS.fullmatch(clause):
+        return f"has no {_short(found[2], found[3], device)}"
+    if found := _COMPARED.fullmatch(clause):
+        sign = _OPPOSITE[found[5]] if found[6] == "0" else f"does not compare {found[5]} to"
+        return f"{found[3]} {_value(found, device)} {sign} {found[4]}"
+    if found := _ORDERED.fullmatch(clause):
+        sign = "<=" if found[4] == "isGreaterThan" else ">="
+        return f"{found[3]} {_value(found, device)} {sign} {found[5]}"
+    if found := _EQUALS.fullmatch(clause):
+        return f"{found[3]} is {_value(found, device)}, not {found[4] or found[5]}"
+    return values_read(clause, device) or "is false"
+
+
+def values_read(clause: str, device: Device) -> str:
+    """The values that the clause reads, `type=gpu, memory=79.6Gi`; empty when none is plain."""
+    pairs = dict.fromkeys((found[3], _value(found, device)) for found in _READ.finditer(clause))
+    return ", ".join(f"{name}={value}" for name, value in pairs)
+
+
+def show(attribute: Attribute) -> str:
+    """An attribute's value for people."""
+    values = attribute.value if isinstance(attribute.value, tuple) else (attribute.value,)
+    words = [str(v).lower() if isinstance(v, bool) else str(v) for v in values]
+    return words[0] if not isinstance(attribute.value, tuple) else f"[{', '.join(words)}]"
+
+
+def _value(found: "re.Match[str]", device: Device) -> str:
+    key = f"{found[2]}/{found[3]}"
+    if found[1] == "capacity":
+        held = device.capacity.get(key)
+        return quantity.write(held.value) if held else "(none)"
+    attribute = device.attributes.get(key)
+    return show(attribute) if attribute else "(none)"
+
+
+def _short(domain: str, ident: str, device: Device) -> str:
+    return ident if domain == device.driver else f"{domain}/{ident}"

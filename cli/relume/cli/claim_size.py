@@ -10,7 +10,7 @@ from relume.cli.errors import BadUsage
 from relume.cli.screen import Screen
 
 if TYPE_CHECKING:
-    from relume.cluster.claims.sizing import Sizing
+    from relume.cluster.claims.sizing.account import Sizing
 
 _OPTIONS = (
     ("--context", "context", "TOKENS", "Longest sequence. Default: the model's own limit."),
@@ -65,8 +65,8 @@ def size(
       relume claims size config/samples/summarize.yaml
       relume claims size ./config.json --kv-dtype fp8 --class llm-gpu-40g -o json
     """
-    from relume.cluster.claims import size_wording
-    from relume.cluster.claims.size_request import SizeRequest
+    from relume.cluster.claims.sizing import wording as size_wording
+    from relume.cluster.claims.sizing.request import SizeRequest
 
     path, flags = _resolve(model)
     chosen = {name: value for name, value in options.items() if value is not None}
@@ -88,7 +88,7 @@ def _resolve(model: str) -> tuple[Path, dict[str, str]]:
         return path, {}
     if path.is_file():
         from relume.cluster.claims import documents
-        from relume.cluster.claims.serving_flags import served
+        from relume.cluster.claims.sizing.request import served
 
         service = served(documents.read(path))
         if service is None:
@@ -108,7 +108,7 @@ def _stored(uri: str) -> Path:
 def _show(screen: Screen, sizing: "Sizing") -> None:
     import yaml
 
-    from relume.cluster.claims import size_wording
+    from relume.cluster.claims.sizing import wording as size_wording
 
     advised = sizing.advised
     devices = advised.need.devices

@@ -11,7 +11,7 @@ from relume.cli.claim_size import size
 from relume.cli.screen import Screen
 
 if TYPE_CHECKING:
-    from relume.cluster.claims.explain import Report
+    from relume.cluster.claims.explain import ClaimReport
     from relume.cluster.claims.findings import Finding
 
 _COLOURS = {"satisfiable": "green", "undecided": "yellow"}
@@ -87,7 +87,7 @@ def explain(*, files: tuple[Path, ...], inventories: tuple[Path, ...], output: s
     return 0 if wording.answered(reports) else 1
 
 
-def _show(screen: Screen, reports: Sequence["Report"], findings: Sequence["Finding"]) -> None:
+def _show(screen: Screen, reports: Sequence["ClaimReport"], findings: Sequence["Finding"]) -> None:
     if not reports:
         screen.line("nothing in these files asks for a device")
     for report in reports:
@@ -99,7 +99,7 @@ def _show(screen: Screen, reports: Sequence["Report"], findings: Sequence["Findi
             screen.line(f"  {finding}", "yellow")
 
 
-def show_report(screen: Screen, report: "Report") -> None:
+def show_report(screen: Screen, report: "ClaimReport") -> None:
     """One claim: the answer, then request by request the devices and the clauses."""
     from relume.cluster.claims import wording
 

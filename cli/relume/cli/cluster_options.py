@@ -16,7 +16,7 @@ from relume.cli.screen import Screen, printable
 if TYPE_CHECKING:
     from relume.cluster.apply.api import KubernetesApi
     from relume.cluster.apply.progress import Tone
-    from relume.cluster.claims.explain import Report
+    from relume.cluster.claims.explain import ClaimReport
 
 R = TypeVar("R")
 _STYLES = {"": "", "good": "green", "bad": "bold red", "worth a look": "yellow"}
@@ -95,7 +95,7 @@ class ScreenProgress:
     def say(self, line: str, tone: "Tone" = "") -> None:
         self._screen.line(line, _STYLES[tone])
 
-    def explain(self, reports: Sequence["Report"]) -> None:
+    def explain(self, reports: Sequence["ClaimReport"]) -> None:
         from relume.cli.claims import show_report
 
         for report in reports:

@@ -14,7 +14,7 @@ from relume.base.errors import InvalidInput
 from relume.cluster.claims import documents
 from relume.cluster.claims.explain import explain
 from relume.cluster.claims.lints import lint
-from relume.cluster.claims.size_request import SizeRequest
+from relume.cluster.claims.sizing.request import SizeRequest
 from tests.cluster.claims.building import INVENTORIES, document
 
 ROOT = Path(__file__).parents[3]

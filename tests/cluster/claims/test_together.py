@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from relume.cluster.claims import documents
-from relume.cluster.claims.explain import Report, explain
+from relume.cluster.claims.explain import ClaimReport, explain
 from tests.cluster.claims.building import (
     INVENTORIES,
     Json,
@@ -27,7 +27,7 @@ def template(name: str, *requests: Json) -> Json:
     return {**made, "kind": "ResourceClaimTemplate", "spec": {"spec": spec}}
 
 
-def reports(asked: list[Json], inventory: list[Json] | Path) -> list[Report]:
+def reports(asked: list[Json], inventory: list[Json] | Path) -> list[ClaimReport]:
     if isinstance(inventory, Path):
         there = list(documents.read(inventory))
     else:

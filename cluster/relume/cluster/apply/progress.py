@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-from relume.cluster.claims.explain import Report
+from relume.cluster.claims.explain import ClaimReport
 
 Tone = Literal["", "good", "bad", "worth a look"]
 
@@ -17,5 +17,5 @@ class Progress(Protocol):
     def say(self, line: str, tone: Tone = "") -> None:
         """Something that happened."""
 
-    def explain(self, reports: Sequence[Report]) -> None:
+    def explain(self, reports: Sequence[ClaimReport]) -> None:
         """Why a claim cannot be allocated."""

@@ -12,9 +12,9 @@ from relume.base.errors import RelumeError
 from relume.cluster.apply.api import ClusterApi, Forbidden, Json
 from relume.cluster.apply.devices import claims_of
 from relume.cluster.apply.parts import text
-from relume.cluster.claims.claim_fields import Ask, Claim
+from relume.cluster.claims.claim import Ask, Claim
 from relume.cluster.claims.documents import Document
-from relume.cluster.claims.explain import Report, explain
+from relume.cluster.claims.explain import ClaimReport, explain
 from relume.config.nodes import Node
 
 _DRA = "/apis/resource.k8s.io"
@@ -40,7 +40,7 @@ def is_about_devices(why: str) -> bool:
     return _ABOUT_DEVICES.search(why) is not None
 
 
-def explain_pod(api: ClusterApi, pod: Json) -> Sequence[Report]:
+def explain_pod(api: ClusterApi, pod: Json) -> Sequence[ClaimReport]:
     """The reports on a pod's claims. Raises NotExplained, and Unreachable."""
     namespace = text(pod, "metadata", "namespace")
     own = f"{_DRA}/v1/namespaces/{namespace}"
@@ -63,7 +63,7 @@ def explain_pod(api: ClusterApi, pod: Json) -> Sequence[Report]:
     return [_here(one, there) for one in reports if one.unit.document.kind == "Pod"]
 
 
-def _here(report: Report, classes: set[str]) -> Report:
+def _here(report: ClaimReport, classes: set[str]) -> ClaimReport:
     """The report, where a class that ships with us or a driver may not be on this cluster."""
     names = [one.class_name for claim in report.unit.claims for one in _asks(claim)]
     missing = [name for name in dict.fromkeys(names) if name not in classes]

@@ -1,41 +1,43 @@
-"""A quick reader for the block YAML that kubectl prints, and the loader for everything else.
+"""The values of a YAML or JSON file, and the line on which a value stands.
 
-`kubectl get resourceslices -o yaml` of 8,000 GPUs is 10 MB, for which libyaml under PyYAML takes
-some 10 s. That text uses little of YAML: block tables and lists, one value per line. `load_all`
-reads exactly this and gives None for anything more, which the full loader then reads.
+`kubectl get resourceslices -o yaml` of 8,000 GPUs is 6 MB, for which PyYAML's loader takes some
+10 s, nearly all of it in building its node objects. So the values are built from the parser's
+events, in 1 s. What is rare in manifests (aliases, tags, merge keys, keys that are not strings) is
+left to the loader.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TypeAlias
 
+import orjson
 import yaml
 
-Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | None"
+from relume.base.errors import InvalidInput, InvalidManifest
+
+FieldPath: TypeAlias = tuple[str | int, ...]
+"""The way from the root of a document to a value: names of fields and positions in lists."""
 
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?[0-9]+\.[0-9]*(?:[eE][-+][0-9]+)?|\.[0-9]+(?:[eE][-+][0-9]+)?")
-_WORDS: dict[str, Value] = {
+_WORDS: Mapping[str, object] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"), True),
     **dict.fromkeys(("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"), False),
 }
-_LINE = re.compile(r"( *)((?:- +)*)(?:([A-Za-z0-9_./-]+):(?: +|$))?(.*)")
-_PLAIN = re.compile(r"[A-Za-z0-9_./+(~-](?:[^#:\\]|:(?=\S)|(?<=\S)#)*")
-_DOUBLE = re.compile(r'"([^"\\]*)"')
-_SINGLE = re.compile(r"'([^']*)'")
+_DEEPEST = 500  # libyaml's composer is recursive: deeper nesting could end the process
+_DEEPEST_ALIASED = 64
+_MOST_VALUES = 1_000_000  # of one document that has aliases, with the aliases written out
 
 
-class _NotQuick(Exception):
-    """The text needs the full loader."""
+KubernetesLoader: type[yaml.SafeLoader] = type(
+    "KubernetesLoader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {}
+)
+"""Reads all of YAML; unquoted values mean what `scalar` says."""
 
 
-_DEEPEST = 500
-_BRACKETS = re.compile(r"[\[\]{}]")
-_NESTED_MARKS = re.compile(r"(?:[-?:][ \t]+){500}")
-
-
-def scalar(text: str) -> Value:
+def scalar(text: str) -> object:
     """An unquoted value as Kubernetes reads it: no octal, no base 60, no time."""
     if text in _WORDS:
         return _WORDS[text]
@@ -44,169 +46,137 @@ def scalar(text: str) -> Value:
     return float(text) if _FLOAT.fullmatch(text) else text
 
 
-def load_all(text: str) -> "list[Value] | None":
-    """Every document of `text`, or None when it holds more of YAML than is read here."""
-    try:
-        return [_Reader(chunk).document() for chunk in _documents(text)]
-    except _NotQuick:
-        return None
-
-
-def loader() -> type[yaml.SafeLoader]:
-    """A full YAML loader that reads values as `scalar` does."""
-    return _LOADER
-
-
-def too_deep(text: str) -> bool:
-    """Whether the text may be nested so deeply that libyaml's recursion ends the process.
-
-    Brackets in strings count, too: a text that seems to be, without being it, has 500 of them more
-    open than closed.
-    """
-    if _NESTED_MARKS.search(text):
-        return True
-    depth = 0
-    for found in _BRACKETS.finditer(text):
-        depth = depth + 1 if found[0] in "[{" else max(depth - 1, 0)
-        if depth > _DEEPEST:
-            return True
-    return False
-
-
-def _documents(text: str) -> Iterator[list[str]]:
-    chunk: list[str] = []
-    marked = False
-    for line in text.split("\n"):
-        if not line.startswith(("---", "...", "%")):
-            chunk.append(line)
-        elif line.rstrip() != "---":
-            raise _NotQuick
-        else:
-            if marked or _holds_something(chunk):
-                yield chunk
-            chunk, marked = [], True
-    if marked or _holds_something(chunk):
-        yield chunk
-
-
-def _holds_something(lines: list[str]) -> bool:
-    return any(line.strip() and not line.lstrip().startswith("#") for line in lines)
-
-
-Token: TypeAlias = "tuple[int, tuple[int, ...], str | None, Value, bool]"
-"""Column of the first mark, columns of its dashes, key, value, and whether a value is there."""
-
-
-class _Reader:
-    """One document by recursive descent over its lines."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self.tokens = _tokens(lines)
-        self.at = 0
-
-    def document(self) -> Value:
-        if not self.tokens:
-            return None
-        value = self._block(self.tokens[0][0])
-        if self.at != len(self.tokens):
-            raise _NotQuick
-        return value
-
-    def _block(self, column: int) -> Value:
-        """The value that starts at the present token, whose marks are all at `column`."""
-        first = self.tokens[self.at]
-        if first[1] and first[1][0] == column:
-            return self._items(column)
-        if first[2] is None:
-            self.at += 1
-            return first[3]
-        return self._table(column)
-
-    def _items(self, column: int) -> Value:
-        found: list[Value] = []
-        tokens = self.tokens
-        while self.at < len(tokens):
-            start, dashes, key, value, filled = tokens[self.at]
-            if start != column or not dashes:
-                break
-            inner = dashes[1] if len(dashes) > 2 else dashes[-1]
-            # Take the dash off this line and read what follows as a block of its own.
-            if len(dashes) > 2 or key is not None or filled:
-                rest = dashes[1:] if len(dashes) > 2 else ()
-                tokens[self.at] = (inner, rest, key, value, filled)
-                found.append(self._block(inner))
-            else:
-                raise _NotQuick  # a lone dash
-        if self.at < len(tokens) and tokens[self.at][0] > column:
-            raise _NotQuick
-        return found
-
-    def _table(self, column: int) -> Value:
-        found: dict[str, Value] = {}
-        tokens, end = self.tokens, len(self.tokens)
-        while self.at < end:
-            start, dashes, key, value, filled = tokens[self.at]
-            if start != column or dashes:
-                break
-            if key is None or key in found:
-                raise _NotQuick
-            self.at += 1
-            if not filled and self.at < end:
-                below = tokens[self.at]
-                if below[0] > column or (below[0] == column and below[1]):
-                    value = self._block(below[0])
-            found[key] = value
-        if self.at < end and tokens[self.at][0] > column:
-            raise _NotQuick
-        return found
-
-
-def _tokens(lines: list[str]) -> list[Token]:
-    known: dict[str, Token] = {}
-    found: list[Token] = []
-    for line in lines:
-        token = known.get(line)
-        if token is None:
-            if not line.strip() or line.lstrip().startswith("#"):
-                continue
-            token = known[line] = _token(line)
-        found.append(token)
-    return found
-
-
-def _token(line: str) -> Token:
-    parts = _LINE.fullmatch(line)
-    if parts is None or "\t" in line:
-        raise _NotQuick
-    spaces, dashes, key, rest = parts[1], parts[2], parts[3], parts[4].rstrip()
-    if rest == "-" or rest.startswith("- "):
-        raise _NotQuick
-    column = len(spaces)
-    if key is not None and (key in _WORDS or _INTEGER.fullmatch(key) or _FLOAT.fullmatch(key)):
-        raise _NotQuick  # a key that YAML does not read as a string
-    columns = [column + i for i, mark in enumerate(dashes) if mark == "-"]
-    marks = (*columns, column + len(dashes)) if columns else ()
-    return column, marks, key, _value(rest), rest != ""
-
-
-def _value(rest: str) -> Value:
-    if rest == "":
-        return None
-    if rest in ("{}", "[]"):
-        return {} if rest == "{}" else []
-    if quoted := _DOUBLE.fullmatch(rest) or _SINGLE.fullmatch(rest):
-        return quoted[1]
-    if not _PLAIN.fullmatch(rest) or rest.endswith(":"):
-        raise _NotQuick
-    return scalar(rest)
-
-
 def _construct(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> object:
     return scalar(str(loader.construct_scalar(node)))
 
 
-_LOADER: type[yaml.SafeLoader] = type(
-    "KubernetesLoader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {}
-)
 for _tag in ("int", "float", "timestamp", "null", "bool"):
-    _LOADER.add_constructor(f"tag:yaml.org,2002:{_tag}", _construct)
+    KubernetesLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", _construct)
+
+
+def values(file: Path) -> Iterator[object]:
+    """The value of each document of a file.
+
+    Raises InvalidInput for a file that cannot be read, InvalidManifest for what is not YAML.
+    """
+    text = _text(file)
+    if text.lstrip().startswith("{"):
+        try:
+            yield orjson.loads(text)
+            return
+        except orjson.JSONDecodeError:
+            pass  # a flow mapping of YAML, or several documents
+    try:
+        quick = from_events(text)
+        if quick is not None:
+            yield from quick
+            return
+        for root in yaml.load_all(text, Loader=KubernetesLoader):
+            if "*" in text and not _is_small_tree(root, _DEEPEST_ALIASED, [_MOST_VALUES]):
+                raise _not_yaml(file, 1, "not YAML: aliases make it endless")
+            yield root
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise _not_yaml(file, line, error.problem or error.context or "not YAML") from error
+    except _TooDeep as error:
+        raise _not_yaml(file, 1, "it is nested too deeply") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise _not_yaml(file, 1, f"not YAML: {error}") from error
+
+
+def line_of(file: Path, index: int, path: FieldPath) -> int:
+    """The line of the value at `path` of document `index`, or of the nearest value above it.
+
+    The file is read a second time (seconds for tens of MB), so ask only when something is wrong.
+    """
+    try:
+        roots = list(yaml.compose_all(_text(file), Loader=KubernetesLoader))
+    except (yaml.YAMLError, InvalidInput):
+        return 1
+    if index >= len(roots) or roots[index] is None:
+        return 1
+    node: yaml.Node = roots[index]
+    line = node.start_mark.line
+    for step in path:
+        if isinstance(node, yaml.MappingNode):
+            pair = next((p for p in node.value if p[0].value == step), None)
+            if pair is None:
+                break
+            line, node = pair[0].start_mark.line, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            if step >= len(node.value):
+                break
+            node = node.value[step]
+            line = node.start_mark.line
+        else:
+            break
+    return int(line) + 1
+
+
+class _TooDeep(Exception):
+    """The text is nested so deeply that reading it in full could end the process."""
+
+
+def from_events(text: str) -> list[object] | None:
+    """The value of each document, or None where only the loader can tell.
+
+    Raises yaml.YAMLError for what is not YAML, also where the loader is needed for the values.
+    """
+    known: dict[str, object] = {}
+    here: list[object] = []  # the children of the innermost open table or list; keys are children
+    outer: list[list[object]] = []
+    rare = False
+    for event in yaml.parse(text, Loader=KubernetesLoader):
+        if isinstance(event, yaml.ScalarEvent):
+            value = event.value
+            rare = rare or event.tag is not None or value in ("<<", "=")
+            if event.implicit[0]:  # unquoted
+                if value not in known:
+                    known[value] = scalar(value)
+                value = known[value]
+            here.append(value)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            rare = rare or event.tag is not None
+            outer.append(here)
+            here = []
+            if len(outer) > _DEEPEST:
+                raise _TooDeep
+        elif isinstance(event, yaml.SequenceEndEvent):
+            outer[-1].append(here)
+            here = outer.pop()
+        elif isinstance(event, yaml.MappingEndEvent):
+            table = dict(zip(map(str, here[::2]), here[1::2], strict=True))
+            rare = rare or any(type(key) is not str for key in here[::2])
+            outer[-1].append(table)
+            here = outer.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            rare = True
+            here.append(None)
+    return None if rare else here
+
+
+def _text(file: Path) -> str:
+    try:
+        content = file.read_bytes()
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise InvalidInput(f"{file}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise _not_yaml(file, line, "not UTF-8 text") from error
+
+
+def _not_yaml(file: Path, line: int, message: str) -> InvalidManifest:
+    return InvalidManifest(message, file=file, line=line, field="YAML")
+
+
+def _is_small_tree(value: object, depth: int, left: list[int]) -> bool:
+    """Whether the value can be walked: an alias may hold itself, or make a few lines billions."""
+    left[0] -= 1
+    if depth < 0 or left[0] < 0:
+        return False
+    below = value.values() if isinstance(value, Mapping) else value
+    if isinstance(below, str) or not isinstance(below, Iterable):
+        return True
+    return all(_is_small_tree(one, depth - 1, left) for one in below)

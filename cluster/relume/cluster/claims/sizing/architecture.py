@@ -1,19 +1,10 @@
-"""A transformer's shape, read from the `config.json` that Hugging Face models carry."""
+"""A transformer's shape, on which its weights and its KV cache depend, read from `config.json`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
-from relume.cluster.claims.documents import Document
-from relume.cluster.claims.fields import Field
-from relume.cluster.claims.model_shape import (
-    ENCODERS,
-    Architecture,
-    Experts,
-    Latent,
-    LayerKind,
-    Linear,
-)
 
+from relume.cluster.claims.documents import Document, Field
 
 LayerKind = Literal["full", "sliding", "linear"]
 
@@ -29,7 +20,33 @@ DTYPE_BYTES: Mapping[str, int] = {
     "fp8_e5m2": 1,
     "int8": 1,
 }
-ENCODERS = {"bert", "roberta", "xlm-roberta", "mpnet", "nomic_bert", "modernbert"}
+
+# Families whose sizes have other names, or are fixed by the code of the model.
+_ALIASES: Mapping[str, tuple[str, ...]] = {
+    "hidden_size": ("hidden_size", "n_embd", "d_model", "dim"),
+    "num_hidden_layers": ("num_hidden_layers", "n_layer", "num_layers", "n_layers"),
+    "num_attention_heads": ("num_attention_heads", "n_head", "n_heads", "num_heads"),
+    "intermediate_size": ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"),
+    "max_position_embeddings": (
+        "max_position_embeddings",
+        "n_positions",
+        "max_seq_len",
+        "seq_length",
+    ),
+    "experts": ("num_local_experts", "num_experts", "n_routed_experts"),
+    "moe_intermediate_size": ("moe_intermediate_size", "intermediate_size"),
+}
+_ENCODERS = {"bert", "roberta", "xlm-roberta", "mpnet", "nomic_bert", "modernbert"}
+_UNGATED = {"bert", "roberta", "xlm-roberta", "gpt2", "gpt_neox", "opt", "phi", "falcon", "bloom"}
+_QKV_BIAS = {"qwen2", "qwen2_moe", "bert", "roberta", "xlm-roberta", "gpt2", "phi", "gpt_neox"}
+_TIED = {"gemma", "gemma2", "gemma3", "gemma3_text", "gpt2", *_ENCODERS}
+_RECURRENT = {"mamba", "mamba2", "jamba", "bamba", "rwkv", "falcon_mamba", "zamba2", "nemotron_h"}
+_LAYER_KINDS: Mapping[str, LayerKind] = {
+    "sliding_attention": "sliding",
+    "chunked_attention": "sliding",
+    "linear_attention": "linear",
+    "mamba": "linear",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +96,15 @@ class Architecture:
     positions: int
     dtype: str
     kinds: tuple[LayerKind, ...]
-    window: int | None = None
-    tied: bool = False
-    gated: bool = True
-    biased: bool = False
-    latent: Latent | None = None
-    experts: Experts | None = None
-    linear: Linear | None = None
-    extra_embeddings: int = 0
-    notes: tuple[str, ...] = ()
+    window: int | None
+    tied: bool
+    gated: bool
+    biased: bool
+    latent: Latent | None
+    experts: Experts | None
+    linear: Linear | None
+    extra_embeddings: int
+    notes: tuple[str, ...]
 
     @property
     def layers(self) -> int:
@@ -96,34 +113,13 @@ class Architecture:
     @property
     def encoder(self) -> bool:
         """Whether it keeps no KV cache."""
-        return self.family in ENCODERS
-
-
-# Families whose sizes have other names, or are fixed by the code of the model.
-_ALIASES: Mapping[str, tuple[str, ...]] = {
-    "hidden_size": ("hidden_size", "n_embd", "d_model", "dim"),
-    "num_hidden_layers": ("num_hidden_layers", "n_layer", "num_layers", "n_layers"),
-    "num_attention_heads": ("num_attention_heads", "n_head", "n_heads", "num_heads"),
-    "intermediate_size": ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"),
-    "max_position_embeddings": (
-        "max_position_embeddings",
-        "n_positions",
-        "max_seq_len",
-        "seq_length",
-    ),
-    "experts": ("num_local_experts", "num_experts", "n_routed_experts"),
-    "moe_intermediate_size": ("moe_intermediate_size", "intermediate_size"),
-}
-_UNGATED = {"bert", "roberta", "xlm-roberta", "gpt2", "gpt_neox", "opt", "phi", "falcon", "bloom"}
-_QKV_BIAS = {"qwen2", "qwen2_moe", "bert", "roberta", "xlm-roberta", "gpt2", "phi", "gpt_neox"}
-_TIED = {"gemma", "gemma2", "gemma3", "gemma3_text", "gpt2", *ENCODERS}
-_RECURRENT = {"mamba", "mamba2", "jamba", "bamba", "rwkv", "falcon_mamba", "zamba2", "nemotron_h"}
+        return self.family in _ENCODERS
 
 
 def architecture(document: Document) -> Architecture:
     """Read a config.json. Raises InvalidManifest naming the field that is missing or wrong.
 
-    Of a multimodal model only the language part (`text_config`) is read; that is said in `notes`.
+    Of a multimodal model only the language part (`text_config`) is read, and `notes` says so.
     """
     root = Field.root(document)
     notes: list[str] = []
@@ -137,36 +133,36 @@ def architecture(document: Document) -> Architecture:
     hidden = _need(config, "hidden_size")
     heads = _need(config, "num_attention_heads")
     layers = _need(config, "num_hidden_layers")
-    latent = _latent(config)
-    gpt = family == "gpt2"
+    tied = _first(config, root, "tie_word_embeddings")
+    dtype = _first(config, root, "dtype", "torch_dtype")
+    one_kv_head = config.get("multi_query").value is True
     return Architecture(
-        family,
-        hidden,
-        4 * hidden if gpt else _need(config, "intermediate_size"),
-        heads,
-        _kv_heads(config, heads),
-        config.get("head_dim").integer() or hidden // heads,
-        config.need("vocab_size").integer(least=1),
-        _find(config, "max_position_embeddings") or 2048,
-        _dtype(config, root),
-        _kinds(config, family, layers),
-        config.get("sliding_window").integer() or None,
-        _tied(config, root, family),
-        family not in _UNGATED,
-        family in _QKV_BIAS or config.get("attention_bias").value is True,
-        latent,
-        _experts(config, layers),
-        _linear(config),
-        _extra_embeddings(config, family, hidden),
-        tuple(notes),
+        family=family,
+        hidden=hidden,
+        intermediate=4 * hidden if family == "gpt2" else _need(config, "intermediate_size"),
+        heads=heads,
+        kv_heads=1 if one_kv_head else config.get("num_key_value_heads").integer() or heads,
+        head_size=config.get("head_dim").integer() or hidden // heads,
+        vocabulary=config.need("vocab_size").integer(least=1),
+        positions=_find(config, "max_position_embeddings") or 2048,
+        dtype=dtype.text().removeprefix("torch.") if dtype else "float32",
+        kinds=_kinds(config, family, layers),
+        window=config.get("sliding_window").integer() or None,
+        tied=tied.boolean() if tied else family in _TIED,
+        gated=family not in _UNGATED,
+        biased=family in _QKV_BIAS or config.get("attention_bias").value is True,
+        latent=_latent(config),
+        experts=_experts(config, layers),
+        linear=_linear(config),
+        extra_embeddings=_extra_embeddings(config, family, hidden),
+        notes=tuple(notes),
     )
 
 
 def _find(config: Field, name: str) -> int | None:
-    for alias in _ALIASES[name]:
-        if config.get(alias).there:
-            return config.get(alias).integer()
-    return None
+    """The number that is known under this name and its aliases; None where none is there."""
+    found = (config.get(alias) for alias in _ALIASES[name])
+    return next((field.integer() for field in found if field.there), None)
 
 
 def _need(config: Field, name: str) -> int:
@@ -176,49 +172,30 @@ def _need(config: Field, name: str) -> int:
     return found
 
 
-def _kv_heads(config: Field, heads: int) -> int:
-    if config.get("multi_query").value is True:
-        return 1
-    return config.get("num_key_value_heads").integer() or heads
-
-
-def _dtype(config: Field, root: Field) -> str:
-    for owner in (config, root):
-        for name in ("dtype", "torch_dtype"):
-            if owner.get(name).there:
-                return owner.get(name).text().removeprefix("torch.")
-    return "float32"
-
-
-def _tied(config: Field, root: Field, family: str) -> bool:
-    for owner in (config, root):
-        if owner.get("tie_word_embeddings").there:
-            return owner.get("tie_word_embeddings").boolean()
-    return family in _TIED
+def _first(config: Field, root: Field, *names: str) -> Field | None:
+    """The first of the fields that is there, those of the language part before those of root."""
+    fields = (owner.get(name) for owner in (config, root) for name in names)
+    return next((field for field in fields if field.there), None)
 
 
 def _kinds(config: Field, family: str, layers: int) -> tuple[LayerKind, ...]:
     named = config.get("layer_types").items()
     if named:
-        return tuple(_kind(item.text()) for item in named)
-    full: LayerKind = "full"
-    sliding: LayerKind = "sliding"
+        return tuple(_LAYER_KINDS.get(item.text(), "full") for item in named)
     window = config.get("sliding_window").integer()
     if not window or config.get("use_sliding_window").value is False:
-        return (full,) * layers
+        return ("full",) * layers
     pattern = config.get("sliding_window_pattern").integer()
     if family == "gemma2":
         pattern = 2
     if pattern:  # every pattern-th layer is full
-        return tuple(full if (i + 1) % pattern == 0 else sliding for i in range(layers))
+        return tuple(_attention((i + 1) % pattern == 0) for i in range(layers))
     wide = window >= (_find(config, "max_position_embeddings") or 0)
-    return (full if wide else sliding,) * layers
+    return (_attention(wide),) * layers
 
 
-def _kind(name: str) -> LayerKind:
-    if name in ("sliding_attention", "chunked_attention"):
-        return "sliding"
-    return "linear" if name in ("linear_attention", "mamba") else "full"
+def _attention(full: bool) -> LayerKind:
+    return "full" if full else "sliding"
 
 
 def _latent(config: Field) -> Latent | None:
@@ -226,11 +203,11 @@ def _latent(config: Field) -> Latent | None:
     if not rank:
         return None
     return Latent(
-        rank,
-        config.get("q_lora_rank").integer(),
-        config.need("qk_nope_head_dim").integer(),
-        config.need("qk_rope_head_dim").integer(),
-        config.need("v_head_dim").integer(),
+        kv_rank=rank,
+        query_rank=config.get("q_lora_rank").integer(),
+        nope=config.need("qk_nope_head_dim").integer(),
+        rope=config.need("qk_rope_head_dim").integer(),
+        value=config.need("v_head_dim").integer(),
     )
 
 
@@ -241,15 +218,14 @@ def _experts(config: Field, layers: int) -> Experts | None:
     dense = config.get("first_k_dense_replace").integer() + len(
         config.get("mlp_only_layers").items()
     )
-    step = config.get("decoder_sparse_step").integer(1, least=1)
     each = _need(config, "moe_intermediate_size")
     shared = config.get("shared_expert_intermediate_size").integer()
     return Experts(
-        count,
-        config.get("num_experts_per_tok").integer(2),
-        each,
-        shared or each * config.get("n_shared_experts").integer(),
-        (layers - dense) // step,
+        count=count,
+        active=config.get("num_experts_per_tok").integer(2),
+        intermediate=each,
+        shared=shared or each * config.get("n_shared_experts").integer(),
+        layers=(layers - dense) // config.get("decoder_sparse_step").integer(1, least=1),
     )
 
 
@@ -257,17 +233,17 @@ def _linear(config: Field) -> Linear | None:
     if not config.get("linear_num_value_heads").there:
         return None
     return Linear(
-        config.need("linear_num_key_heads").integer(),
-        config.need("linear_num_value_heads").integer(),
-        config.need("linear_key_head_dim").integer(),
-        config.need("linear_value_head_dim").integer(),
-        config.get("linear_conv_kernel_dim").integer(4),
+        key_heads=config.need("linear_num_key_heads").integer(),
+        value_heads=config.need("linear_num_value_heads").integer(),
+        key_size=config.need("linear_key_head_dim").integer(),
+        value_size=config.need("linear_value_head_dim").integer(),
+        kernel=config.get("linear_conv_kernel_dim").integer(4),
     )
 
 
 def _extra_embeddings(config: Field, family: str, hidden: int) -> int:
     """Parameters of learned positions, token types and the pooler."""
-    if family not in ENCODERS and family not in ("gpt2", "opt"):
+    if family not in _ENCODERS and family not in ("gpt2", "opt"):
         return 0
     rows = (_find(config, "max_position_embeddings") or 0) + config.get("type_vocab_size").integer()
     pooler = hidden * hidden + hidden if family in ("bert", "roberta", "xlm-roberta") else 0

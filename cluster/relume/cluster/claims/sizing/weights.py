@@ -6,17 +6,16 @@ does not load the layers of multi-token prediction unless asked to, nor a second
 embeddings.
 """
 
-from dataclasses import dataclass
-from relume.cluster.claims.model_shape import Architecture
 import json
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
 from relume.base.errors import InvalidInput
-from relume.cluster.claims.fields import Field
-from relume.cluster.claims.model_shape import DTYPE_BYTES, Architecture
-from relume.cluster.claims.parameters import count
+from relume.cluster.claims.documents import Field
+from relume.cluster.claims.sizing.architecture import DTYPE_BYTES, Architecture
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,27 +80,19 @@ class Reads:
         return Reads(self.names | other.names)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class SelectorProgram:
-    """One compiled expression; remembers its outcome for each distinct device shape.
+    """One compiled expression, and what it can read of a device.
 
-    `domains` are the strings in the expression: a domain that a device lacks is an empty table.
+    `_domains` are the strings in it: a domain that a device lacks is an empty table to it.
     """
 
     reads: Reads
     _code: "Expression"
     _domains: tuple[str, ...]
-    _known: dict[object, SelectorOutcome] = field(default_factory=dict)
 
     def evaluate(self, device: Device) -> SelectorOutcome:
         """The outcome for a device. A missing key is an error, as it is for the scheduler."""
-        shape = self.reads.shape(device)
-        outcome = self._known.get(shape)
-        if outcome is None:
-            outcome = self._known[shape] = self._run(device)
-        return outcome
-
-    def _run(self, device: Device) -> SelectorOutcome:
         domains = (*self._domains, device.driver)
         attributes: dict[str, dict[str, object]] = {domain: {} for domain in domains}
         capacity: dict[str, dict[str, object]] = {domain: {} for domain in domains}

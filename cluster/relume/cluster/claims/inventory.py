@@ -20,6 +20,9 @@ from relume.cluster.claims.devices import (
 from relume.cluster.claims.documents import Document, Field
 from relume.cluster.claims.quantity import Quantity
 
+_TaintRule = tuple[tuple[str, ...], Taint]
+"""Driver, pool and device that a DeviceTaintRule selects, "" for any (KEP-5055), and its taint."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pool:
@@ -80,14 +83,14 @@ def build(documents: Iterable[Document]) -> Inventory:
     reader = SliceReader()
     slices = [reader.read(document) for document in by_kind.get("ResourceSlice", ())]
     used, consumed = _allocations(by_kind.get("ResourceClaim", ()))
-    rules = [_TaintRule.read(document) for document in by_kind.get("DeviceTaintRule", ())]
+    rules = [_taint_rule(document) for document in by_kind.get("DeviceTaintRule", ())]
     pools = tuple(_pools(slices, rules))
     nodes = tuple(_nodes(by_kind.get("Node", ()), pools))
     classes = tuple(device_class(document) for document in by_kind.get("DeviceClass", ()))
     return Inventory(pools, nodes, used, consumed, classes)
 
 
-def _pools(slices: Iterable[Slice], rules: "Sequence[_TaintRule]") -> Iterator[Pool]:
+def _pools(slices: Iterable[Slice], rules: Sequence[_TaintRule]) -> Iterator[Pool]:
     members: dict[tuple[str, str], list[Slice]] = {}
     for one in slices:
         members.setdefault((one.driver, one.pool), []).append(one)
@@ -154,25 +157,17 @@ def _allocations(
     return used, consumed
 
 
-@dataclass(frozen=True, slots=True)
-class _TaintRule:
-    """A DeviceTaintRule: an empty selector field selects everything (KEP-5055)."""
-
-    wanted: DeviceId
-    taint: Taint
-
-    @classmethod
-    def read(cls, document: Document) -> "_TaintRule":
-        spec = Field.root(document).need("spec")
-        driver, pool, device = (
-            spec.get("deviceSelector", key).text() for key in ("driver", "pool", "device")
-        )
-        return cls((driver, pool, device), Taint.read(spec.need("taint")))
-
-    def selects(self, device: Device) -> bool:
-        return all(not w or w == h for w, h in zip(self.wanted, device.ident, strict=True))
+def _taint_rule(document: Document) -> _TaintRule:
+    spec = Field.root(document).need("spec")
+    keys = ("driver", "pool", "device")
+    selector = tuple(spec.get("deviceSelector", key).text() for key in keys)
+    return selector, Taint.read(spec.need("taint"))
 
 
 def _tainted(device: Device, rules: Sequence[_TaintRule]) -> Device:
-    added = tuple(rule.taint for rule in rules if rule.selects(device))
+    added = tuple(
+        taint
+        for selector, taint in rules
+        if all(not want or want == has for want, has in zip(selector, device.ident, strict=True))
+    )
     return replace(device, taints=(*device.taints, *added)) if added else device

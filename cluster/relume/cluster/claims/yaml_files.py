@@ -1,8 +1,8 @@
 """The values of a YAML or JSON file, and the line on which a value stands.
 
 `kubectl get resourceslices -o yaml` of 8,000 GPUs is 6 MB, for which PyYAML's loader takes some
-10 s, nearly all of it in building its node objects. So the values are built from the parser's
-events, in 1 s. What is rare in manifests (aliases, tags, merge keys, keys that are not strings) is
+10 s, most of it for building a tree of nodes. Building the values from the parser's events takes
+1 s. What is rare in manifests (aliases, tags, merge keys, keys that are not strings) is
 left to the loader.
 """
 
@@ -123,18 +123,18 @@ def from_events(text: str) -> list[object] | None:
 
     Raises yaml.YAMLError for what is not YAML, also where the loader is needed for the values.
     """
-    known: dict[str, object] = {}
+    known: dict[object, object] = {}
     here: list[object] = []  # the children of the innermost open table or list; keys are children
     outer: list[list[object]] = []
     rare = False
     for event in yaml.parse(text, Loader=KubernetesLoader):
         if isinstance(event, yaml.ScalarEvent):
-            value = event.value
+            value: object = event.value
             rare = rare or event.tag is not None or value in ("<<", "=")
             if event.implicit[0]:  # unquoted
                 if value not in known:
-                    known[value] = scalar(value)
-                value = known[value]
+                    known[event.value] = scalar(event.value)
+                value = known[event.value]
             here.append(value)
         elif isinstance(event, yaml.CollectionStartEvent):
             rare = rare or event.tag is not None

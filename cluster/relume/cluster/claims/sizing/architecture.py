@@ -184,7 +184,7 @@ def _kinds(config: Field, family: str, layers: int) -> tuple[LayerKind, ...]:
         return tuple(_LAYER_KINDS.get(item.text(), "full") for item in named)
     window = config.get("sliding_window").integer()
     if not window or config.get("use_sliding_window").value is False:
-        return ("full",) * layers
+        return (_attention(True),) * layers
     pattern = config.get("sliding_window_pattern").integer()
     if family == "gemma2":
         pattern = 2

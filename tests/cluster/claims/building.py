@@ -7,6 +7,7 @@ from relume.cluster.claims.documents import Document
 from relume.cluster.claims.explain import ClaimReport, explain
 
 INVENTORIES = Path(__file__).parent / "inventories"
+EXAMPLES = Path(__file__).parent / "examples"
 DRIVER = "gpu.example.com"
 Json = dict[str, object]
 

@@ -174,6 +174,23 @@ def claim_with(change: Callable[[dict[str, object]], object]) -> Json:
         (claim(request(), request()), "spec.devices.requests[0].name", "is there twice"),
         (claim({"name": "gpu"}), "spec.devices.requests[0]", "needs exactly or firstAvailable"),
     ],
+    ids=[
+        "an attribute that is not a number",
+        "an attribute of two kinds",
+        "an attribute of an unknown kind",
+        "a capacity that is not a quantity",
+        "a taint without effect",
+        "taints that are no list",
+        "a device without name",
+        "a slice without pool",
+        "a count of 0",
+        "an unknown allocation mode",
+        "a selector that does not compile",
+        "a constraint without domain",
+        "a constraint on a request that is not there",
+        "two requests of one name",
+        "a request that asks for nothing",
+    ],
 )
 def test_a_wrong_document_is_refused_with_file_line_and_field(
     wrong: Json, field: str, message: str, tmp_path: Path
@@ -204,6 +221,13 @@ def test_a_wrong_document_is_refused_with_file_line_and_field(
             "aliases make it endless",
         ),
     ],
+    ids=[
+        "a list that does not end",
+        "a text",
+        "a List whose items are a table",
+        "an alias that holds itself",
+        "aliases of aliases",
+    ],
 )
 def test_what_is_no_manifest_is_refused(text: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "wrong.yaml"
@@ -212,7 +236,11 @@ def test_what_is_no_manifest_is_refused(text: str, message: str, tmp_path: Path)
         explain(documents.read(file), [])
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "a: " + '{"x": ' * 100_000, "- " * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, "a: " + '{"x": ' * 100_000, "- " * 100_000],
+    ids=["brackets", "braces", "dashes"],
+)
 def test_what_is_nested_without_end_is_refused(text: str, tmp_path: Path) -> None:
     """libyaml's own recursion would end the process."""
     (tmp_path / "deep.yaml").write_text(text)

@@ -37,7 +37,9 @@ def reports(asked: list[Json], inventory: list[Json] | Path) -> list[ClaimReport
     return found
 
 
-@pytest.mark.parametrize(("inventory", "waits"), [(ONE, True), (TWO, False)])
+@pytest.mark.parametrize(
+    ("inventory", "waits"), [(ONE, True), (TWO, False)], ids=["one device", "two devices"]
+)
 def test_two_that_fit_alone_may_not_fit_at_once(inventory: list[Json], waits: bool) -> None:
     first, second = reports([template("a", request()), template("b", request())], inventory)
     assert first.beside == ""

@@ -102,7 +102,7 @@ def environment() -> "Env":
     add("isLessThan", (kind.BOOL, two, lambda a, b: _compare(a, b) < 0))
     add("isGreaterThan", (kind.BOOL, two, lambda a, b: _compare(a, b) > 0))
     add("sign", (kind.INT, [numbers], lambda a: _compare(a, [0, 0, 0])))
-    add("isInteger", (kind.BOOL, [numbers], lambda a: _quantity(a)[2] == 0))
+    add("isInteger", (kind.BOOL, [numbers], lambda a: _checked(a, 0)[2] == 0))
     add("asInteger", (kind.INT, [numbers], _as_integer))
     add("asApproximateFloat", (kind.DOUBLE, [numbers], _as_float))
     for name, sign in (("add", 1), ("sub", -1)):
@@ -112,7 +112,7 @@ def environment() -> "Env":
             (numbers, [numbers, kind.INT], lambda a, i, sign=sign: _sum(a, [0, i, 0], sign)),
         )
     for place, name in enumerate(("major", "minor", "patch"), 1):
-        add(name, (kind.INT, [numbers], lambda a, place=place: _version(a)[place]))
+        add(name, (kind.INT, [numbers], lambda a, place=place: _checked(a, 1)[place]))
     scalars = (text, kind.INT, kind.BOOL)
     add(
         "includes",
@@ -161,34 +161,28 @@ def _compare(one: Sequence[int], other: Sequence[int]) -> int:
     return (a > b) - (a < b)
 
 
-def _quantity(value: Sequence[int]) -> list[int]:
+def _checked(value: Sequence[int], form: int) -> list[int]:
+    """The list as it is, if it is a quantity (form 0) or a version (form 1)."""
     numbers = list(value)
-    if not numbers or numbers[0] != 0:
-        raise ValueError("not a quantity")
-    return numbers
-
-
-def _version(value: Sequence[int]) -> list[int]:
-    numbers = list(value)
-    if not numbers or numbers[0] != 1:
-        raise ValueError("not a version")
+    if not numbers or numbers[0] != form:
+        raise ValueError("not a version" if form else "not a quantity")
     return numbers
 
 
 def _as_integer(value: Sequence[int]) -> int:
-    _, whole, nanos = _quantity(value)
+    _, whole, nanos = _checked(value, 0)
     if nanos:
         raise ValueError("the quantity is not an integer")
     return whole
 
 
 def _as_float(value: Sequence[int]) -> float:
-    _, whole, nanos = _quantity(value)
+    _, whole, nanos = _checked(value, 0)
     return whole + nanos / _NANO
 
 
 def _sum(one: Sequence[int], other: Sequence[int], sign: int) -> list[int]:
-    a, b = _quantity(one), _quantity(other)
+    a, b = _checked(one, 0), _checked(other, 0)
     nanos = (a[1] + sign * b[1]) * _NANO + a[2] + sign * b[2]
     return [0, nanos // _NANO, nanos % _NANO]
 

@@ -28,6 +28,10 @@ class Release:
     capacity: frozenset[str]
     types: frozenset[str]
 
+    def names(self, section: str) -> frozenset[str]:
+        """The names in a section of its devices: "attributes" or "capacity"."""
+        return self.capacity if section == "capacity" else self.attributes | self.optional
+
 
 @dataclass(frozen=True, slots=True)
 class Driver:
@@ -49,7 +53,7 @@ class Driver:
     def publishes(self, ident: str) -> bool:
         """Whether any known release has an attribute or capacity of that name."""
         return ident.startswith("memorySlice") or any(
-            ident in (r.attributes | r.optional | r.capacity) for r in self.releases
+            ident in r.names("attributes") | r.capacity for r in self.releases
         )
 
     def has(self, ident: str, device_type: str | None) -> bool:

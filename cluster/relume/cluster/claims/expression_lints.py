@@ -76,40 +76,35 @@ def _unknown(form: str, domain: str, ident: str, published: Published) -> Mistak
     """The mistake that no device of the domain has the name in this section."""
     if ident in published.get(domain, ()):
         return None
-    if domain == STANDARD_DOMAIN:
-        if ident in STANDARD:
-            return None
-        return _no_such(ident, "Kubernetes defines", None, STANDARD)
     driver = DRIVERS.get(domain)
     if driver is None:
-        return None
+        if domain != STANDARD_DOMAIN or ident in STANDARD:
+            return None
+        fix = _instead(None, ident, STANDARD)
+        return Mistake("unknown-attribute", f"Kubernetes defines no {ident}", fix, fatal=True)
     newest = driver.newest
-    own = newest.capacity if form == "capacity" else newest.attributes | newest.optional
-    other = newest.attributes | newest.optional if form == "capacity" else newest.capacity
+    own = newest.names(form)
     if ident in own or ident.startswith("memorySlice"):
         return None
-    if ident in other:
-        right = "attributes" if form == "capacity" else "capacity"
+    right = "attributes" if form == "capacity" else "capacity"
+    if ident in newest.names(right):
         return Mistake(
             "unknown-attribute",
             f"{ident} of {domain} is not in device.{form}",
             f"read device.{right}['{domain}'].{ident}",
             fatal=True,
         )
-    if driver.publishes(ident):
-        last = [r.version for r in driver.releases if ident in (r.attributes | r.optional)]
-        return Mistake(
-            "unknown-attribute",
-            f"{domain} published {ident} up to {last[-1] if last else 'an older version'}, and "
-            f"no more in {newest.version}",
-            _instead(driver, ident, own),
-        )
-    return _no_such(ident, f"{domain} {newest.version} publishes", driver, own)
-
-
-def _no_such(ident: str, who: str, driver: Driver | None, names: Iterable[str]) -> Mistake:
-    fix = _instead(driver, ident, names)
-    return Mistake("unknown-attribute", f"{who} no {ident}", fix, fatal=True)
+    fix = _instead(driver, ident, own)
+    if not driver.publishes(ident):
+        message = f"{domain} {newest.version} publishes no {ident}"
+        return Mistake("unknown-attribute", message, fix, fatal=True)
+    last = [r.version for r in driver.releases if ident in r.names("attributes")]
+    return Mistake(
+        "unknown-attribute",
+        f"{domain} published {ident} up to {last[-1] if last else 'an older version'}, and "
+        f"no more in {newest.version}",
+        fix,
+    )
 
 
 def _instead(driver: Driver | None, ident: str, names: Iterable[str]) -> str:

@@ -26,6 +26,9 @@ from relume.cluster.claims.quantity import Quantity
 
 ClauseVerdict = Literal[SelectorVerdict, "not reached"]
 
+# What matters for the structure of an expression: strings, so that nothing in them counts, `.?`,
+# brackets and operators.
+_TOKEN = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\.\?|&&|[()\[\]{}|?]""")
 _KEY = rf"{SECTION}\.([A-Za-z_]\w*)"
 _COMPARED = re.compile(
     rf"{_KEY}\.compareTo\((?:quantity|semver)\({QUOTED}\)\)\s*(>=|<=|==|!=|<|>)\s*(-?\d+)"
@@ -187,28 +190,19 @@ def _part(text: str) -> SelectorProgram | None:
 
 def conjuncts(expression: str) -> list[str]:
     """The parts of an expression between its outermost `&&`."""
-    parts, depth, start, quote, at = [], 0, 0, "", 0
-    while at < len(expression):
-        letter = expression[at]
-        if quote:
-            if letter == "\\":
-                at += 1
-            elif letter == quote:
-                quote = ""
-        elif letter in "'\"":
-            quote = letter
-        elif letter in "([{":
+    parts, depth, start = [], 0, 0
+    for token in _TOKEN.finditer(expression):
+        if token[0] in ("(", "[", "{"):
             depth += 1
-        elif letter in ")]}":
+        elif token[0] in (")", "]", "}"):
             depth -= 1
-        elif depth == 0 and letter in "|?" and expression[at - 1] != ".":
+        elif depth == 0 and token[0] in ("|", "?"):
             return [expression.strip()]  # `a && b || c` is no conjunction
-        elif depth == 0 and expression.startswith("&&", at):
-            parts.append(expression[start:at].strip())
-            start, at = at + 2, at + 1
-        at += 1
-    parts.append(expression[start:].strip())
-    return [part for part in parts if part]
+        elif depth == 0 and token[0] == "&&":
+            parts.append(expression[start : token.start()])
+            start = token.end()
+    parts.append(expression[start:])
+    return [part.strip() for part in parts if part.strip()]
 
 
 def why_not(clause: str, device: Device) -> str:

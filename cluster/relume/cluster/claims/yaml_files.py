@@ -99,18 +99,14 @@ def line_of(file: Path, index: int, path: FieldPath) -> int:
     node: yaml.Node = roots[index]
     line = node.start_mark.line
     for step in path:
+        below = None
         if isinstance(node, yaml.MappingNode):
-            pair = next((p for p in node.value if p[0].value == step), None)
-            if pair is None:
-                break
-            line, node = pair[0].start_mark.line, pair[1]
+            below = next((pair for pair in node.value if pair[0].value == step), None)
         elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
-            if step >= len(node.value):
-                break
-            node = node.value[step]
-            line = node.start_mark.line
-        else:
+            below = next(((item, item) for item in node.value[step : step + 1]), None)
+        if below is None:
             break
+        line, node = below[0].start_mark.line, below[1]
     return int(line) + 1
 
 

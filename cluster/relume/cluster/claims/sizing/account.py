@@ -118,12 +118,12 @@ def size(
     # The fewest devices of a usual size; where these are not enough, the fewest of any.
     usual = [o for o in found if (o.preset.floor or 0) <= _USUAL[o.preset.vendor]]
     best = min(usual or found, key=lambda option: option.need.devices)
+    options = [replace(option, advised=option is best) for option in found]
     first = found[0].need
-    partition = None
     if vendor == "NVIDIA" and not class_name and first.devices == 1:
         partition = _least(first, (p for p in PRESETS.values() if p.partition))
-    options = [replace(option, advised=option is best) for option in found]
-    return Sizing(model, weights, demand, (*([partition] if partition else []), *options))
+        options = [partition, *options] if partition else options
+    return Sizing(model, weights, demand, tuple(options))
 
 
 def splits(model: Architecture, devices: int) -> bool:

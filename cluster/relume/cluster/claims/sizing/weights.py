@@ -17,6 +17,13 @@ from relume.base.errors import InvalidInput
 from relume.cluster.claims.documents import Field
 from relume.cluster.claims.sizing.architecture import DTYPE_BYTES, Architecture
 
+_FLOATS = {"F64", "F32", "F16", "BF16"}
+_STORED = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2}
+_LARGEST_HEADER = 100 << 20  # bytes; the format's own limit
+_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+_SKIPPED = ("position_ids", "rotary_emb.inv_freq")
+_BITS = {"awq": 4, "gptq": 4, "fp8": 8, "bitsandbytes": 4, "mxfp4": 4, "int8": 8}
+
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
@@ -90,14 +97,6 @@ def _feed_forward(model: Architecture) -> int:
     routed = experts.count * (each + model.hidden)
     shared = matrices * model.hidden * experts.shared
     return experts.layers * (routed + shared) + (model.layers - experts.layers) * dense
-
-
-_FLOATS = {"F64", "F32", "F16", "BF16"}
-_STORED = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2}
-_LARGEST_HEADER = 100 << 20  # bytes; the format's own limit
-_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
-_SKIPPED = ("position_ids", "rotary_emb.inv_freq")
-_BITS = {"awq": 4, "gptq": 4, "fp8": 8, "bitsandbytes": 4, "mxfp4": 4, "int8": 8}
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,11 +84,15 @@ class Classes:
 
 
 def _known() -> Iterator[DeviceClass]:
-    charts = (entry for driver in DRIVERS.values() for entry in driver.classes.items())
-    for name, expressions, resource in (
-        *((preset.name, preset.selectors, None) for preset in PRESETS.values()),
-        *((name, (expression,), resource) for name, (expression, resource) in charts),
-    ):
-        found = enumerate(expressions)
-        made = tuple(Selector(text, f"class {name} selector {i}") for i, text in found)
-        yield DeviceClass(name, made, resource)
+    for preset in PRESETS.values():
+        yield _class(preset.name, preset.selectors, None)
+    for name, driver in DRIVERS.items():
+        classes = driver.classes or {name: (f"device.driver == '{name}'", None)}
+        for class_name, (expression, resource) in classes.items():
+            yield _class(class_name, (expression,), resource)
+
+
+def _class(name: str, expressions: Iterable[str], resource: str | None) -> DeviceClass:
+    texts = enumerate(expressions)
+    made = tuple(Selector(text, f"class {name} selector {i}") for i, text in texts)
+    return DeviceClass(name, made, resource)

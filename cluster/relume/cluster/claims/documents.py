@@ -193,6 +193,10 @@ class Field:
             raise self._not("a string")
         return self.value
 
+    def texts(self, *names: str) -> tuple[str, ...]:
+        """The strings below with these names, "" for each that is absent."""
+        return tuple(self.get(name).text() for name in names)
+
     def integer(self, default: int = 0, least: int = 0) -> int:
         """A whole number, `default` where it is absent."""
         if self.value is None:

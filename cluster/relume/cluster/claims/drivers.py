@@ -37,12 +37,13 @@ class Release:
 class Driver:
     """One driver with its releases, oldest first, and the classes that its chart installs.
 
-    `classes` maps a class name to its expression and its extendedResourceName, `by_type` a type to
-    what all its devices have, `instead` a name that people write to the one that is there.
+    `classes` maps a class name to its expression and its extendedResourceName; where it is empty,
+    the class has the driver's name and selects all its devices. `by_type` maps a type to what all
+    its devices have, `instead` a name that people write to the one that is there.
     """
 
     releases: tuple[Release, ...]
-    classes: Mapping[str, tuple[str, str | None]]
+    classes: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
     by_type: Mapping[str, frozenset[str]] = field(default_factory=dict)
     instead: Mapping[str, str] = field(default_factory=dict)
 
@@ -83,11 +84,6 @@ def _typed(kind: str) -> str:
     )
 
 
-def _only_class(driver: str) -> Mapping[str, tuple[str, str | None]]:
-    """The class of a chart that installs one for all its devices, with the driver's name."""
-    return {driver: (f"device.driver == '{driver}'", None)}
-
-
 _NVIDIA_SOME = (
     "uuid brand architecture cudaComputeCapability driverVersion cudaDriverVersion profile "
     "parentUUID "
@@ -120,12 +116,12 @@ DRIVERS: Mapping[str, Driver] = {
                 "gpu mig vfio",
             ),
         ),
-        {
+        classes={
             "gpu.nvidia.com": (_typed("gpu"), "nvidia.com/gpu"),
             "mig.nvidia.com": (_typed("mig"), None),
             "vfio.gpu.nvidia.com": (_typed("vfio"), None),
         },
-        {
+        by_type={
             "gpu": _words(
                 "uuid brand architecture cudaComputeCapability driverVersion cudaDriverVersion "
                 "memory"
@@ -136,7 +132,7 @@ DRIVERS: Mapping[str, Driver] = {
             ),
             "vfio": _words("deviceID vendorID addressableMemory"),
         },
-        {
+        instead={
             "index": "uuid",
             "minor": "uuid",
             "pcieBusID": "resource.kubernetes.io/pciBusID",
@@ -155,14 +151,13 @@ DRIVERS: Mapping[str, Driver] = {
                 "amdgpu amdgpu-partition",
             ),
         ),
-        _only_class("gpu.amd.com"),
-        {
+        by_type={
             "amdgpu": _words("pciAddr deviceID memory computeUnits simdUnits"),
             "amdgpu-partition": _words(
                 "parentPciAddr parentDeviceID memory computeUnits simdUnits"
             ),
         },
-        {"model": "productName", "uuid": "deviceID", "pciBusID": "pciAddr"},
+        instead={"model": "productName", "uuid": "deviceID", "pciBusID": "pciAddr"},
     ),
     "gpu.intel.com": Driver(
         (
@@ -175,7 +170,6 @@ DRIVERS: Mapping[str, Driver] = {
                 "gpu vf",
             ),
         ),
-        _only_class("gpu.intel.com"),
         instead={"productName": "model", "pciBusID": "pciAddress"},
     ),
     "tpu.google.com": Driver(
@@ -183,7 +177,6 @@ DRIVERS: Mapping[str, Driver] = {
             _release("v0.1", "index uuid tpuGen", ""),
             _release("v0.2", "index uuid tpuGen brand accelerator chipCount", "topology health"),
         ),
-        _only_class("tpu.google.com"),
         instead={"memory": "tpuGen", "model": "accelerator", "type": "accelerator"},
     ),
     "gpu.example.com": Driver(
@@ -195,6 +188,5 @@ DRIVERS: Mapping[str, Driver] = {
                 "memory compute",
             ),
         ),
-        _only_class("gpu.example.com"),
     ),
 }

@@ -159,8 +159,7 @@ def _allocations(
 
 def _taint_rule(document: Document) -> _TaintRule:
     spec = Field.root(document).need("spec")
-    keys = ("driver", "pool", "device")
-    selector = tuple(spec.get("deviceSelector", key).text() for key in keys)
+    selector = spec.get("deviceSelector").texts("driver", "pool", "device")
     return selector, Taint.read(spec.need("taint"))
 
 

@@ -79,36 +79,42 @@ _TIERS: Mapping[str, Mapping[int, tuple[int, str]]] = {
     },
 }
 
-# profile -> (floor in MiB, cards). NVIDIA MIG User Guide, "Supported MIG Profiles"; the usable
+# cards -> profile -> floor in MiB. NVIDIA MIG User Guide, "Supported MIG Profiles"; the usable
 # memory of an instance lies under the number in its name (1g.5gb: 4864Mi).
-_MIG: Mapping[str, tuple[int, str]] = {
-    "1g.5gb": (4750, "A100 40 GB"),
-    "2g.10gb": (9728, "A100 40 GB"),
-    "3g.20gb": (19456, "A100 40 GB"),
-    "4g.20gb": (19456, "A100 40 GB"),
-    "7g.40gb": (39 << 10, "A100 40 GB"),
-    "1g.6gb": (5632, "A30"),
-    "2g.12gb": (11520, "A30"),
-    "4g.24gb": (23 << 10, "A30"),
-    "1g.10gb": (9472, "A100 80 GB, H100 80 GB"),
-    "1g.20gb": (19200, "A100 80 GB, H100 80 GB"),
-    "2g.20gb": (19200, "A100 80 GB, H100 80 GB"),
-    "3g.40gb": (39 << 10, "A100 80 GB, H100 80 GB"),
-    "4g.40gb": (39 << 10, "A100 80 GB, H100 80 GB"),
-    "7g.80gb": (79 << 10, "A100 80 GB, H100 80 GB"),
-    "1g.12gb": (10752, "H100 NVL, H100 96 GB"),
-    "1g.18gb": (16128, "H200"),
-    "1g.35gb": (32768, "H200"),
-    "2g.35gb": (32768, "H200"),
-    "3g.71gb": (69 << 10, "H200"),
-    "4g.71gb": (69 << 10, "H200"),
-    "7g.141gb": (139 << 10, "H200"),
-    "1g.23gb": (21504, "B200"),
-    "1g.45gb": (43008, "B200"),
-    "2g.45gb": (43008, "B200"),
-    "3g.90gb": (87 << 10, "B200"),
-    "4g.90gb": (87 << 10, "B200"),
-    "7g.180gb": (177 << 10, "B200"),
+_MIG: Mapping[str, Mapping[str, int]] = {
+    "A100 40 GB": {
+        "1g.5gb": 4750,
+        "2g.10gb": 9728,
+        "3g.20gb": 19456,
+        "4g.20gb": 19456,
+        "7g.40gb": 39 << 10,
+    },
+    "A30": {"1g.6gb": 5632, "2g.12gb": 11520, "4g.24gb": 23 << 10},
+    "A100 80 GB, H100 80 GB": {
+        "1g.10gb": 9472,
+        "1g.20gb": 19200,
+        "2g.20gb": 19200,
+        "3g.40gb": 39 << 10,
+        "4g.40gb": 39 << 10,
+        "7g.80gb": 79 << 10,
+    },
+    "H100 NVL, H100 96 GB": {"1g.12gb": 10752},
+    "H200": {
+        "1g.18gb": 16128,
+        "1g.35gb": 32768,
+        "2g.35gb": 32768,
+        "3g.71gb": 69 << 10,
+        "4g.71gb": 69 << 10,
+        "7g.141gb": 139 << 10,
+    },
+    "B200": {
+        "1g.23gb": 21504,
+        "1g.45gb": 43008,
+        "2g.45gb": 43008,
+        "3g.90gb": 87 << 10,
+        "4g.90gb": 87 << 10,
+        "7g.180gb": 177 << 10,
+    },
 }
 # generation -> GB of HBM of one chip (Google Cloud, "TPU versions"), tpuGen as the driver says it.
 _TPU: Mapping[str, tuple[int, tuple[str, ...]]] = {
@@ -163,7 +169,8 @@ def _tiers(prefix: str, vendor: str, kind: str | None) -> Iterator[Preset]:
 
 def _mig_profiles() -> Iterator[Preset]:
     driver = "gpu.nvidia.com"
-    for profile, (floor, cards) in _MIG.items():
+    profiles = ((cards, *entry) for cards, found in _MIG.items() for entry in found.items())
+    for cards, profile, floor in profiles:
         selectors = _selectors(
             driver,
             _guarded(driver, "attributes.type", " == 'mig'"),

@@ -5,9 +5,12 @@ those of Kubernetes, KServe and Knative, except for those under `relume.dev/`.
 """
 
 from collections.abc import Mapping
+from typing import Union
 
 #: A JSON object.
 Json = Mapping[str, object]
+#: Any value of JSON.
+JsonValue = Union[None, bool, int, float, str, "list[JsonValue]", "dict[str, JsonValue]"]
 
 # Event types that a predictor answers with.
 RESPONSE = "relume.inference.response"

@@ -7,11 +7,13 @@ from pathlib import Path
 import yaml
 
 from relume.base.errors import InvalidInput, InvalidManifest
+from relume.base.vocabulary import JsonValue
 from relume.config.nodes import Items, Kind, Node, Scalar, Table
 
 _LARGEST = 3 << 20  # bytes; the API server takes no larger request either
 _MOST_NODES = 100_000  # in one document with its aliases written out
 _DEEPEST = 64
+_MOST_DIGITS = 1000
 _TAG = "tag:yaml.org,2002:"
 _KINDS: dict[str, Kind] = {
     _TAG + "str": "string",
@@ -59,6 +61,23 @@ def documents(file: Path, repeated: Repeated = _refuse) -> Iterator[Node]:
         raise _not_yaml(file, line, f"character U+{code:04X} is not allowed") from error
     except RecursionError as error:
         raise _not_yaml(file, 1, "it is nested too deeply") from error
+
+
+def plain(node: Node) -> JsonValue:
+    """The value of `node` without its places; a field that is null is absent, as for the API."""
+    if isinstance(node, Table):
+        return {name: plain(value) for name, value in node}
+    if isinstance(node, Items):
+        return [plain(item) for item in node.nodes]
+    assert isinstance(node, Scalar)
+    if node.kind == "string":
+        return node.content
+    if node.kind == "boolean":
+        return node.boolean()
+    if node.kind == "integer" and len(node.content) > _MOST_DIGITS:
+        return float("inf")  # int() refuses very long digit strings
+    value: JsonValue = yaml.safe_load(node.content)
+    return value
 
 
 def _by_name(node: yaml.Node) -> dict[str, yaml.Node]:

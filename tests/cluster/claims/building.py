@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from relume.cluster.claims.documents import Document
-from relume.cluster.claims.explain import Report, explain
+from relume.cluster.claims.explain import ClaimReport, explain
 
 INVENTORIES = Path(__file__).parent / "inventories"
+EXAMPLES = Path(__file__).parent / "examples"
 DRIVER = "gpu.example.com"
 Json = dict[str, object]
 
@@ -70,13 +71,13 @@ def device_class(name: str = "any", *expressions: str, **spec: object) -> Json:
     }
 
 
-def explained(asked: Json, *inventory: Json) -> Report:
+def explained(asked: Json, *inventory: Json) -> ClaimReport:
     """The report on the only unit of `asked`."""
     [report] = explain([document(asked)], [document(d) for d in (*inventory, device_class())])
     return report
 
 
-def held(report: Report) -> list[str]:
+def held(report: ClaimReport) -> list[str]:
     """The names of the devices of the witness, in the order of the requests."""
     assert report.witness is not None, report.sentence
     return [device.name for _, _, device in report.witness.devices]
@@ -90,7 +91,7 @@ def used_by_another() -> Json:
     return used
 
 
-def unsatisfiable(report: Report, words: str) -> None:
+def unsatisfiable(report: ClaimReport, words: str) -> None:
     """Check the answer, and that its sentence has the words."""
     assert report.answer == "unsatisfiable"
     assert words in report.sentence

@@ -1,6 +1,6 @@
 """Which devices a claim gets: the rules of the structured-parameters allocator, one by one."""
 
-from relume.cluster.claims.explain import Report
+from relume.cluster.claims.explain import ClaimReport
 from tests.cluster.claims.building import (
     DRIVER,
     Json,
@@ -102,7 +102,7 @@ class TestConstraints:
         for name, root in (("a", "r1"), ("b", "r2"), ("c", "r2"), ("d", "r1"))
     )
 
-    def constrained(self, kind: str, attribute: str, **fields: object) -> Report:
+    def constrained(self, kind: str, attribute: str, **fields: object) -> ClaimReport:
         constraint = {kind: f"{DRIVER}/{attribute}", **fields}
         asked = claim(request(count=2), constraints=[constraint])
         return explained(asked, resource_slice("node", self.devices))

@@ -14,14 +14,12 @@ from relume.base.errors import InvalidInput
 from relume.cluster.claims import documents
 from relume.cluster.claims.explain import explain
 from relume.cluster.claims.lints import lint
-from relume.cluster.claims.size_request import SizeRequest
-from tests.cluster.claims.building import INVENTORIES, document
+from relume.cluster.claims.sizing.request import SizeRequest
+from relume.cluster.claims.yaml_files import FieldPath
+from tests.cluster.claims.building import EXAMPLES, INVENTORIES, document
 
 ROOT = Path(__file__).parents[3]
-EXAMPLES = Path(__file__).parent / "examples"
 VALUES = (None, "", "x", "-1", 0, -1, 1.5, True, [], {}, [None], {"x": None}, ["x"], {"a/b": {}})
-
-Steps = tuple[str | int, ...]
 
 
 def loaded(*files: Path) -> list[object]:
@@ -35,7 +33,7 @@ THERE = [
 MODELS = [json.loads((EXAMPLES / "qwen2.5-7b.json").read_text())]
 
 
-def paths(value: object, here: Steps = ()) -> Iterator[Steps]:
+def paths(value: object, here: FieldPath = ()) -> Iterator[FieldPath]:
     """The path of every value inside."""
     below = (
         value.items()
@@ -47,7 +45,7 @@ def paths(value: object, here: Steps = ()) -> Iterator[Steps]:
         yield from paths(inner, (*here, step))
 
 
-def mutated(whole: list[object], where: Steps, how: str, value: object) -> list[object]:
+def mutated(whole: list[object], where: FieldPath, how: str, value: object) -> list[object]:
     """The documents with one change."""
     changed = copy.deepcopy(whole)
     owner: object = changed  # narrowed by the steps
@@ -73,7 +71,7 @@ changes = st.tuples(
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from(list(paths([ASKED, THERE]))).filter(lambda p: len(p) > 2), changes)
 def test_a_mutated_document_is_answered_or_refused(
-    where: Steps, change: tuple[str, object]
+    where: FieldPath, change: tuple[str, object]
 ) -> None:
     asked, there = mutated([ASKED, THERE], where, *change)
     assert isinstance(asked, list)
@@ -93,7 +91,7 @@ def test_a_mutated_document_is_answered_or_refused(
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(list(paths(MODELS))).filter(lambda p: len(p) > 1), changes)
 def test_a_mutated_config_json_is_sized_or_refused(
-    tmp_path_factory: pytest.TempPathFactory, where: Steps, change: tuple[str, object]
+    tmp_path_factory: pytest.TempPathFactory, where: FieldPath, change: tuple[str, object]
 ) -> None:
     [config] = mutated(MODELS, where, *change)
     file = tmp_path_factory.getbasetemp() / "config.json"

@@ -7,9 +7,7 @@ import pytest
 
 from relume.cli.main import run
 from relume.cluster.claims.wording import names
-from tests.cluster.claims.building import INVENTORIES
-
-EXAMPLES = Path(__file__).parent / "examples"
+from tests.cluster.claims.building import EXAMPLES, INVENTORIES
 
 
 def explain(name: str, inventory: str, *more: str) -> int:

@@ -1,19 +1,21 @@
 """DRA's CEL, case by case: what matches, what does not, what is an error, what does not compile."""
 
+from dataclasses import replace
+
 import pytest
 
 from relume.cluster.claims import quantity
-from relume.cluster.claims.devices import Attribute, Capacity, Device, Placement
-from relume.cluster.claims.expressions import CelError, Outcome, compile_expression
-from relume.cluster.claims.reasons import conjuncts, why_not
+from relume.cluster.claims.devices import Device, DeviceAttribute, DeviceCapacity, Placement
+from relume.cluster.claims.expressions import CelError, SelectorOutcome, compile_expression
+from relume.cluster.claims.matching import conjuncts, why_not
 
 DOMAIN = "dra.example.com"
 A = f"device.attributes['{DOMAIN}']"
 C = f"device.capacity['{DOMAIN}']"
 
 
-def capacity(text: str) -> Capacity:
-    return Capacity(quantity.parse(text), text)
+def capacity(text: str) -> DeviceCapacity:
+    return DeviceCapacity(quantity.parse(text))
 
 
 DEVICE = Device(
@@ -21,14 +23,14 @@ DEVICE = Device(
     pool="pool",
     name="device",
     attributes={
-        f"{DOMAIN}/type": Attribute("string", "gpu"),
-        f"{DOMAIN}/index": Attribute("int", 3),
-        f"{DOMAIN}/ready": Attribute("bool", True),
-        f"{DOMAIN}/version": Attribute("version", "1.10.0-rc.1"),
-        f"{DOMAIN}/names": Attribute("string", ("a", "b")),
-        f"{DOMAIN}/numbers": Attribute("int", (1, 2)),
-        f"{DOMAIN}/versions": Attribute("version", ("1.0.0", "2.0.0")),
-        "other.example.com/type": Attribute("string", "nic"),
+        f"{DOMAIN}/type": DeviceAttribute("string", "gpu"),
+        f"{DOMAIN}/index": DeviceAttribute("int", 3),
+        f"{DOMAIN}/ready": DeviceAttribute("bool", True),
+        f"{DOMAIN}/version": DeviceAttribute("version", "1.10.0-rc.1"),
+        f"{DOMAIN}/names": DeviceAttribute("string", ("a", "b")),
+        f"{DOMAIN}/numbers": DeviceAttribute("int", (1, 2)),
+        f"{DOMAIN}/versions": DeviceAttribute("version", ("1.0.0", "2.0.0")),
+        "other.example.com/type": DeviceAttribute("string", "nic"),
     },
     capacity={
         f"{DOMAIN}/memory": capacity("81559Mi"),
@@ -41,7 +43,7 @@ DEVICE = Device(
 )
 
 
-def outcome(expression: str, device: Device = DEVICE) -> Outcome:
+def outcome(expression: str, device: Device = DEVICE) -> SelectorOutcome:
     return compile_expression(expression).evaluate(device)
 
 
@@ -94,7 +96,7 @@ def outcome(expression: str, device: Device = DEVICE) -> Outcome:
     ],
 )
 def test_it_matches(expression: str) -> None:
-    assert outcome(expression) == Outcome("match")
+    assert outcome(expression) == SelectorOutcome("match")
     negated = outcome(f"!({expression})").verdict
     assert negated == "no match"
 
@@ -142,14 +144,9 @@ def test_a_device_that_differs_only_in_what_is_not_read_is_evaluated_once() -> N
     uuids = (f"GPU-{i}" for i in range(3))
     shapes = {
         program.reads.shape(
-            Device(
-                **{
-                    **{name: getattr(DEVICE, name) for name in Device.__slots__},
-                    "attributes": {
-                        **DEVICE.attributes,
-                        f"{DOMAIN}/uuid": Attribute("string", uuid),
-                    },
-                }
+            replace(
+                DEVICE,
+                attributes={**DEVICE.attributes, f"{DOMAIN}/uuid": DeviceAttribute("string", uuid)},
             )
         )
         for uuid in uuids

@@ -6,7 +6,7 @@ import pytest
 
 from relume.cluster.claims import documents
 from relume.cluster.claims.explain import explain
-from relume.cluster.claims.presets import names
+from relume.cluster.claims.presets import PRESETS
 from tests.cluster.claims import written
 from tests.cluster.claims.building import INVENTORIES, claim, document
 
@@ -39,7 +39,7 @@ def test_a_card_serves_the_tier_of_its_label_and_no_larger_one(inventory: str) -
     assert answers(next_tier, inventory) == "unsatisfiable"
 
 
-@pytest.mark.parametrize("class_name", names())
+@pytest.mark.parametrize("class_name", PRESETS)
 def test_a_class_is_never_an_error_on_any_device(class_name: str) -> None:
     assert all(hits for hits in written.matched(class_name))
 

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from relume.cluster.claims import documents, presets
+from relume.cluster.claims import documents
+from relume.cluster.claims.devices import SliceReader
 from relume.cluster.claims.drivers import DRIVERS
 from relume.cluster.claims.findings import Finding
 from relume.cluster.claims.lints import lint, lint_nodes
-from relume.cluster.claims.slices import SliceReader
+from relume.cluster.claims.presets import PRESETS
 from relume.config.yaml_source import documents as nodes_of
 from tests.cluster.claims.building import INVENTORIES, Json, claim, device_class, document
 
@@ -141,8 +142,7 @@ class TestGuards:
         assert found(claim({"name": "gpu", "exactly": exactly})) == []
 
     def test_the_shipped_classes_have_no_mistake(self) -> None:
-        manifests = [presets.device_class(name) for name in presets.names()]
-        assert found(*(m for m in manifests if m is not None)) == []
+        assert found(*(preset.manifest() for preset in PRESETS.values())) == []
 
 
 class TestNames:

@@ -7,21 +7,14 @@ import pytest
 import yaml
 
 from relume.cluster.claims import published
-from relume.cluster.claims.presets import (
-    Preset,
-    device_class,
-    extended_resource,
-    find,
-    names,
-    presets,
-)
+from relume.cluster.claims.presets import PRESETS, Preset, extended_resource, find
 
 DRA = Path(__file__).parents[3] / "config" / "dra"
 QUALIFIED_PART = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 READ = re.compile(r"device\.(?:attributes|capacity)\['[^']+'\]\.\w+")
 
 
-each = [pytest.param(preset, id=preset.name) for preset in presets()]
+each = [pytest.param(preset, id=preset.name) for preset in PRESETS.values()]
 
 
 @pytest.mark.parametrize("preset", each)
@@ -49,13 +42,12 @@ def test_a_name_that_is_too_long_is_no_extended_resource() -> None:
 
 
 def test_an_unknown_name_has_no_class() -> None:
-    assert device_class("llm-gpu-1g") is None
     assert find("llm-gpu-1g") is None
 
 
 def test_every_vendor_has_presets() -> None:
-    assert {preset.vendor for preset in presets()} == {"NVIDIA", "AMD", "Intel", "Google"}
-    assert {"llm-gpu-24g", "llm-gpu-40g", "llm-gpu-80g", "llm-gpu-141g"} <= set(names())
+    assert {preset.vendor for preset in PRESETS.values()} == {"NVIDIA", "AMD", "Intel", "Google"}
+    assert {"llm-gpu-24g", "llm-gpu-40g", "llm-gpu-80g", "llm-gpu-141g"} <= set(PRESETS)
 
 
 def test_the_published_files_are_current() -> None:
@@ -71,7 +63,7 @@ def test_the_published_files_hold_every_preset() -> None:
         if document["kind"] == "DeviceClass"
     ]
     assert {d["metadata"]["name"]: d for d in documents} == {
-        name: device_class(name) for name in names()
+        name: preset.manifest() for name, preset in PRESETS.items()
     }
 
 

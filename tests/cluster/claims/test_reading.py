@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relume.base.errors import InvalidInput, InvalidManifest
-from relume.cluster.claims import documents, kubectl_yaml, quantity
+from relume.cluster.claims import documents, quantity
 from relume.cluster.claims.explain import explain
+from relume.cluster.claims.yaml_files import KubernetesLoader, from_events
 from tests.cluster.claims.building import (
     INVENTORIES,
     Json,
@@ -43,21 +44,26 @@ values = st.recursive(
 @given(st.dictionaries(names, values, max_size=4), st.booleans())
 def test_the_quick_reader_reads_what_pyyaml_reads_or_nothing(value: Json, flow: bool) -> None:
     text = yaml.safe_dump(value, default_flow_style=flow or None, sort_keys=False)
-    quick = kubectl_yaml.load_all(text)
-    assert quick in (None, list(yaml.load_all(text, Loader=kubectl_yaml.loader())))
+    quick = from_events(text)
+    assert quick in (None, list(yaml.load_all(text, Loader=KubernetesLoader)))
 
 
 @given(st.text(st.sampled_from("ab:- \n#'\"{}[]|>&*!%1.0?,"), max_size=40))
 def test_on_any_text_the_quick_reader_agrees_or_gives_up(text: str) -> None:
-    quick = kubectl_yaml.load_all(text)
+    try:
+        quick = from_events(text)
+    except yaml.YAMLError:
+        with pytest.raises((yaml.YAMLError, ValueError)):
+            list(yaml.load_all(text, Loader=KubernetesLoader))
+        return
     if quick is not None:
-        assert quick == list(yaml.load_all(text, Loader=kubectl_yaml.loader()))
+        assert quick == list(yaml.load_all(text, Loader=KubernetesLoader))
 
 
 @pytest.mark.parametrize("file", sorted(INVENTORIES.glob("*.yaml")), ids=lambda f: f.stem)
 def test_every_inventory_is_read_quickly_and_rightly(file: Path) -> None:
     text = file.read_text()
-    quick = kubectl_yaml.load_all(text)
+    quick = from_events(text)
     assert quick == list(yaml.safe_load_all(text))
 
 
@@ -168,6 +174,23 @@ def claim_with(change: Callable[[dict[str, object]], object]) -> Json:
         (claim(request(), request()), "spec.devices.requests[0].name", "is there twice"),
         (claim({"name": "gpu"}), "spec.devices.requests[0]", "needs exactly or firstAvailable"),
     ],
+    ids=[
+        "an attribute that is not a number",
+        "an attribute of two kinds",
+        "an attribute of an unknown kind",
+        "a capacity that is not a quantity",
+        "a taint without effect",
+        "taints that are no list",
+        "a device without name",
+        "a slice without pool",
+        "a count of 0",
+        "an unknown allocation mode",
+        "a selector that does not compile",
+        "a constraint without domain",
+        "a constraint on a request that is not there",
+        "two requests of one name",
+        "a request that asks for nothing",
+    ],
 )
 def test_a_wrong_document_is_refused_with_file_line_and_field(
     wrong: Json, field: str, message: str, tmp_path: Path
@@ -198,6 +221,13 @@ def test_a_wrong_document_is_refused_with_file_line_and_field(
             "aliases make it endless",
         ),
     ],
+    ids=[
+        "a list that does not end",
+        "a text",
+        "a List whose items are a table",
+        "an alias that holds itself",
+        "aliases of aliases",
+    ],
 )
 def test_what_is_no_manifest_is_refused(text: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "wrong.yaml"
@@ -206,7 +236,11 @@ def test_what_is_no_manifest_is_refused(text: str, message: str, tmp_path: Path)
         explain(documents.read(file), [])
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "a: " + '{"x": ' * 100_000, "- " * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, "a: " + '{"x": ' * 100_000, "- " * 100_000],
+    ids=["brackets", "braces", "dashes"],
+)
 def test_what_is_nested_without_end_is_refused(text: str, tmp_path: Path) -> None:
     """libyaml's own recursion would end the process."""
     (tmp_path / "deep.yaml").write_text(text)

@@ -133,6 +133,14 @@ class TestTaints:
             ({"key": "hot", "operator": "Exists", "effect": "NoExecute"}, False),
             ({"key": "cold", "operator": "Exists"}, False),
         ],
+        ids=[
+            "key exists",
+            "key and value are equal",
+            "another value",
+            "anything is tolerated",
+            "another effect",
+            "another key",
+        ],
     )
     def test_a_tainted_device_needs_a_toleration(self, toleration: Json, fits: bool) -> None:
         asked = claim(request(tolerations=[toleration]))

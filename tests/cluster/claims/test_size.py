@@ -7,15 +7,13 @@ from pathlib import Path
 import pytest
 
 from relume.base.errors import InvalidInput, InvalidManifest
-from relume.cluster.claims import size_wording
-from relume.cluster.claims.architecture import architecture
 from relume.cluster.claims.documents import Document
-from relume.cluster.claims.kv_cache import kv_cache
-from relume.cluster.claims.model_shape import Architecture
-from relume.cluster.claims.parameters import count
-from relume.cluster.claims.serving_flags import flags, whole
-from relume.cluster.claims.size_request import SizeRequest
-from relume.cluster.claims.sizing import Sizing, splits
+from relume.cluster.claims.sizing import wording as size_wording
+from relume.cluster.claims.sizing.account import Sizing, splits
+from relume.cluster.claims.sizing.architecture import Architecture, architecture
+from relume.cluster.claims.sizing.kv_cache import kv_cache
+from relume.cluster.claims.sizing.request import SizeRequest, flags, whole
+from relume.cluster.claims.sizing.weights import count
 from tests.cluster.claims.building import Json
 from tests.cluster.claims.published_models import MODELS, Published, shape
 

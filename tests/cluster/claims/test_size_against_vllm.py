@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from relume.cluster.claims.model_shape import DTYPE_BYTES
-from relume.cluster.claims.size_request import SizeRequest
+from relume.cluster.claims.sizing.architecture import DTYPE_BYTES
+from relume.cluster.claims.sizing.request import SizeRequest
 from relume.runtimes.models.store import ModelStore, default_root
 
 CACHE = 64 << 20  # bytes

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from relume.cluster.claims import documents
-from relume.cluster.claims.explain import Report, explain
+from relume.cluster.claims.explain import ClaimReport, explain
 from tests.cluster.claims.building import (
     INVENTORIES,
     Json,
@@ -27,7 +27,7 @@ def template(name: str, *requests: Json) -> Json:
     return {**made, "kind": "ResourceClaimTemplate", "spec": {"spec": spec}}
 
 
-def reports(asked: list[Json], inventory: list[Json] | Path) -> list[Report]:
+def reports(asked: list[Json], inventory: list[Json] | Path) -> list[ClaimReport]:
     if isinstance(inventory, Path):
         there = list(documents.read(inventory))
     else:
@@ -37,7 +37,9 @@ def reports(asked: list[Json], inventory: list[Json] | Path) -> list[Report]:
     return found
 
 
-@pytest.mark.parametrize(("inventory", "waits"), [(ONE, True), (TWO, False)])
+@pytest.mark.parametrize(
+    ("inventory", "waits"), [(ONE, True), (TWO, False)], ids=["one device", "two devices"]
+)
 def test_two_that_fit_alone_may_not_fit_at_once(inventory: list[Json], waits: bool) -> None:
     first, second = reports([template("a", request()), template("b", request())], inventory)
     assert first.beside == ""

@@ -3,9 +3,9 @@
 import pytest
 
 from relume.base.errors import InvalidManifest
-from relume.cluster.claims.claim_fields import Claim
-from relume.cluster.claims.claim_fields import device_class as read_class
+from relume.cluster.claims.claim import Claim
 from relume.cluster.claims.classes import Classes
+from relume.cluster.claims.classes import device_class as read_class
 from relume.cluster.claims.workloads import Unit, units
 from tests.cluster.claims.building import Json, claim, device_class, document, request
 

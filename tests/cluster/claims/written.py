@@ -12,11 +12,11 @@ from click.testing import CliRunner
 
 from relume.cli.main import group
 from relume.cluster.claims import documents
-from relume.cluster.claims.claim_fields import Ask, DeviceClass
+from relume.cluster.claims.claim import Ask
 from relume.cluster.claims.classes import Classes
 from relume.cluster.claims.inventory import build
 from relume.cluster.claims.matching import Matcher
-from relume.cluster.claims.presets import presets
+from relume.cluster.claims.presets import PRESETS
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "cluster" / "CLAIMS.md"
@@ -41,7 +41,7 @@ def run(command: str) -> str:
 def table() -> str:
     """Which presets match which devices of the test inventories."""
     lines = ["| class | least memory | devices that match |", "|---|---|---|"]
-    for preset in presets():
+    for preset in PRESETS.values():
         memory = f"{preset.floor} MiB" if preset.floor else "not published"
         lines.append(f"| `{preset.name}` | {memory} | {', '.join(matched(preset.name))} |")
     return "\n".join(lines) + "\n"
@@ -49,19 +49,16 @@ def table() -> str:
 
 def matched(name: str) -> Iterator[str]:
     """The inventories with the number of their devices that the preset matches."""
-    matcher = Matcher.of(Ask("gpu", name), _classes()[name])
+    matcher = Matcher.of(Ask("gpu", name), Classes.of([]).by_name[name])
     for file in INVENTORIES:
         if file.stem == "mixed":
             continue
-        devices = list(build(documents.read(file)).devices)
+        pools = build(documents.read(file)).pools
+        devices = [device for pool in pools for device in pool.devices]
         verdicts = [matcher.decide(device).verdict for device in devices]
         assert "error" not in verdicts, (name, file)
         if hits := verdicts.count("match"):
             yield f"{file.stem} {hits}/{len(devices)}"
-
-
-def _classes() -> dict[str, DeviceClass]:
-    return Classes.of([]).by_name
 
 
 def _rooted(word: str) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from relume.base.vocabulary import DEPLOYMENT_MODE
+from relume.base.vocabulary import DEPLOYMENT_MODE, JsonValue
 from relume.cluster.render import Options, render, rules
-from relume.cluster.render.draft import Draft, JsonValue
+from relume.cluster.render.draft import Draft
 from relume.cluster.render.originals import originals
 from relume.cluster.render.rules import RenderRule
 from relume.config.loader import load_plan

@@ -12,9 +12,9 @@ from relume.cli.options import output_option
 from relume.cli.screen import Screen
 
 if TYPE_CHECKING:
-    from relume.cluster.claims.explain import Report
+    from relume.cluster.claims.explain import ClaimReport
     from relume.cluster.claims.findings import Finding
-    from relume.cluster.claims.sizing import Sizing
+    from relume.cluster.claims.sizing.account import Sizing
 
 
 @click.group("claims", short_help="Size a GPU claim; say which devices it gets, and why not.")
@@ -85,7 +85,7 @@ def explain(*, files: tuple[Path, ...], inventories: tuple[Path, ...], output: s
 
 
 def _show_reports(
-    screen: Screen, reports: Sequence["Report"], findings: Sequence["Finding"]
+    screen: Screen, reports: Sequence["ClaimReport"], findings: Sequence["Finding"]
 ) -> None:
     if not reports:
         screen.line("nothing in these files asks for a device")
@@ -151,8 +151,8 @@ def size(
       relume claims size config/samples/summarize.yaml
       relume claims size ./config.json --kv-dtype fp8 --class llm-gpu-40g -o json
     """
-    from relume.cluster.claims import size_wording
-    from relume.cluster.claims.size_request import SizeRequest
+    from relume.cluster.claims.sizing import wording as size_wording
+    from relume.cluster.claims.sizing.request import SizeRequest
 
     path, flags = _resolve(model)
     chosen = {name: value for name, value in options.items() if value is not None}
@@ -172,7 +172,7 @@ def _resolve(model: str) -> tuple[Path, dict[str, str]]:
         return path, {}
     if path.is_file():
         from relume.cluster.claims import documents
-        from relume.cluster.claims.serving_flags import served
+        from relume.cluster.claims.sizing.request import served
 
         service = served(documents.read(path))
         if service is None:
@@ -192,7 +192,7 @@ def _stored(uri: str) -> Path:
 def _show_sizing(screen: Screen, sizing: "Sizing") -> None:
     import yaml
 
-    from relume.cluster.claims import size_wording
+    from relume.cluster.claims.sizing import wording as size_wording
 
     advised = sizing.advised
     devices = advised.need.devices

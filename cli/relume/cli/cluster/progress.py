@@ -11,7 +11,7 @@ from relume.cli.screen import Screen, printable
 
 if TYPE_CHECKING:
     from relume.cluster.apply.waiting import Tone
-    from relume.cluster.claims.explain import Report
+    from relume.cluster.claims.explain import ClaimReport
 
 _STYLES = {"": "", "good": "green", "bad": "bold red", "worth a look": "yellow"}
 _ANSWERS = {"satisfiable": "green", "undecided": "yellow"}
@@ -44,13 +44,13 @@ class ScreenProgress:
     def say(self, line: str, tone: "Tone" = "") -> None:
         self._screen.line(line, _STYLES[tone])
 
-    def explain(self, reports: Sequence["Report"]) -> None:
+    def explain(self, reports: Sequence["ClaimReport"]) -> None:
         for report in reports:
             show_report(self._screen, report)
             self._screen.line()
 
 
-def show_report(screen: Screen, report: "Report") -> None:
+def show_report(screen: Screen, report: "ClaimReport") -> None:
     """One claim: the answer, then request by request the devices and the clauses."""
     from relume.cluster.claims import wording
 

@@ -13,7 +13,7 @@ from relume.cli.screen import Screen
 from relume.cluster.render import Rendering, render
 
 if TYPE_CHECKING:
-    from relume.cluster.render.draft import JsonValue
+    from relume.base.vocabulary import JsonValue
 
 STDOUT = "-"
 

@@ -15,9 +15,9 @@ from typing import Literal
 from relume.base.errors import RelumeError
 from relume.base.vocabulary import CLAIM_TEMPLATE, RESOURCE_V1, Json
 from relume.cluster.apply.api import ClusterApi, Forbidden, condition, objects, part, table, text
-from relume.cluster.claims.claim_fields import Ask, Claim
+from relume.cluster.claims.claim import Ask, Claim
 from relume.cluster.claims.documents import Document
-from relume.cluster.claims.explain import Report, explain
+from relume.cluster.claims.explain import ClaimReport, explain
 from relume.cluster.claims.presets import IMPLICIT_PREFIX
 from relume.config.nodes import Node
 
@@ -171,7 +171,7 @@ def is_about_devices(why: str) -> bool:
     return _ABOUT_DEVICES.search(why) is not None
 
 
-def explain_pod(api: ClusterApi, pod: Json) -> Sequence[Report]:
+def explain_pod(api: ClusterApi, pod: Json) -> Sequence[ClaimReport]:
     """The reports on a pod's claims. Raises NotExplained, and Unreachable."""
     namespace = text(pod, "metadata", "namespace")
     own = f"{_DRA}/namespaces/{namespace}"
@@ -194,7 +194,7 @@ def explain_pod(api: ClusterApi, pod: Json) -> Sequence[Report]:
     return [_here(one, there) for one in reports if one.unit.document.kind == "Pod"]
 
 
-def _here(report: Report, classes: set[str]) -> Report:
+def _here(report: ClaimReport, classes: set[str]) -> ClaimReport:
     """The report, or that the cluster lacks a class that Relume or a driver ships."""
     names = [one.class_name for claim in report.unit.claims for one in _asks(claim)]
     missing = [name for name in dict.fromkeys(names) if name not in classes]

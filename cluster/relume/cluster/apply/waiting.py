@@ -18,7 +18,7 @@ from relume.cluster.apply.api import (
 from relume.cluster.apply.devices import NotExplained, explain_pod, is_about_devices, need_of
 from relume.cluster.apply.manifests import ClusterManifest
 from relume.cluster.apply.observing import PodView, View, observe
-from relume.cluster.claims.explain import Report
+from relume.cluster.claims.explain import ClaimReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class ApplyProgress(Protocol):
     def say(self, line: str, tone: Tone = "") -> None:
         """Something that happened."""
 
-    def explain(self, reports: Sequence[Report]) -> None:
+    def explain(self, reports: Sequence[ClaimReport]) -> None:
         """Why a claim cannot be allocated."""
 
 
@@ -142,7 +142,7 @@ class Waiting:
                 yield f"{title} {words}"
 
     def _note_zero(self, view: View, service: str, seen: object) -> None:
-        """Report that a service at zero has no pod that could hold a claim."""
+        """ClaimReport that a service at zero has no pod that could hold a claim."""
         if (
             is_ready(seen)
             and isinstance(seen, dict)

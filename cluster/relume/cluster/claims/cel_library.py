@@ -4,18 +4,24 @@ A quantity is the list [0, whole, nanos], a version [1, major, minor, patch, …
 overloads by the kind of a value, and lists are the kind that no selector uses by itself.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from relume.base.errors import RelumeError
-from relume.cluster.claims import quantity, versions
+from relume.cluster.claims import quantity
 from relume.cluster.claims.quantity import Quantity
 
 if TYPE_CHECKING:
     from cel_expr_python.cel import Env
 
 _NANO = 10**9
+_SEMVER = re.compile(
+    r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)"
+    r"(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
+)
+_LOOSE = re.compile(r"v?([0-9]+)(?:\.([0-9]+))?(?:\.([0-9]+))?(.*)")
 
 
 class CelMissing(RelumeError):
@@ -31,8 +37,32 @@ def of_quantity(value: Quantity) -> list[int]:
 
 
 def of_version(text: str) -> list[int]:
-    """A version as CEL sees it. Raises ValueError for what is not one."""
-    return [1, *versions.encode(text)]
+    """A semantic version (semver 2.0.0) as CEL sees it: such lists compare as versions do.
+
+    After the core comes 1 for a release, or 0 and each pre-release identifier. Raises ValueError
+    for what is not a semantic version.
+    """
+    found = _SEMVER.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not a semantic version (write major.minor.patch)")
+    encoded = [1, *(int(part) for part in found.groups()[:3]), int(found[4] is None)]
+    for identifier in found[4].split(".") if found[4] else ():
+        if identifier.isdigit():
+            if len(identifier) > 1 and identifier.startswith("0"):
+                raise ValueError(f"{text!r}: a number must not start with 0")
+            encoded += [1, int(identifier)]
+        else:
+            # After every number, letter by letter; 0 ends the identifier, so a prefix sorts first.
+            encoded += [2, *(ord(letter) for letter in identifier), 0]
+    return encoded
+
+
+def _of_loose_version(text: str, normalise: bool) -> list[int]:
+    """What semver(text, true) reads: a leading v, leading zeros and missing parts are allowed."""
+    found = _LOOSE.fullmatch(text) if normalise else None
+    if found is not None:
+        text = ".".join(str(int(part or 0)) for part in found.groups()[:3]) + found[4]
+    return of_version(text)
 
 
 @lru_cache(maxsize=1)
@@ -58,39 +88,31 @@ def environment() -> "Env":
         ]
         functions.append(cel.FunctionDecl(name, made))
 
-    add("quantity", (numbers, [text], lambda s: of_quantity(quantity.parse(s))))
-    add("isQuantity", (kind.BOOL, [text], lambda s: _reads(quantity.parse, s)))
-    add(
-        "semver",
-        (numbers, [text], of_version),
-        (numbers, [text, kind.BOOL], lambda s, n: of_version(versions.normalised(s) if n else s)),
-    )
+    flagged = [text, kind.BOOL]
+    add("quantity", (numbers, [text], _parsed))
+    add("isQuantity", (kind.BOOL, [text], _reads(_parsed)))
+    add("semver", (numbers, [text], of_version), (numbers, flagged, _of_loose_version))
     add(
         "isSemver",
-        (kind.BOOL, [text], lambda s: _reads(versions.encode, s)),
-        (
-            kind.BOOL,
-            [text, kind.BOOL],
-            lambda s, n: _reads(versions.encode, versions.normalised(s) if n else s),
-        ),
+        (kind.BOOL, [text], _reads(of_version)),
+        (kind.BOOL, flagged, _reads(_of_loose_version)),
     )
-    add("compareTo", (kind.INT, [numbers, numbers], _compare))
-    add("isLessThan", (kind.BOOL, [numbers, numbers], lambda a, b: _compare(a, b) < 0))
-    add("isGreaterThan", (kind.BOOL, [numbers, numbers], lambda a, b: _compare(a, b) > 0))
+    two = [numbers, numbers]
+    add("compareTo", (kind.INT, two, _compare))
+    add("isLessThan", (kind.BOOL, two, lambda a, b: _compare(a, b) < 0))
+    add("isGreaterThan", (kind.BOOL, two, lambda a, b: _compare(a, b) > 0))
     add("sign", (kind.INT, [numbers], lambda a: _compare(a, [0, 0, 0])))
-    add("isInteger", (kind.BOOL, [numbers], lambda a: _whole(a)[2] == 0))
+    add("isInteger", (kind.BOOL, [numbers], lambda a: _checked(a, 0)[2] == 0))
     add("asInteger", (kind.INT, [numbers], _as_integer))
-    add(
-        "asApproximateFloat",
-        (kind.DOUBLE, [numbers], lambda a: _whole(a)[1] + _whole(a)[2] / _NANO),
-    )
-    plus = [(numbers, [numbers, numbers], lambda a, b: _sum(a, b, 1))]
-    minus = [(numbers, [numbers, numbers], lambda a, b: _sum(a, b, -1))]
-    with_integers = (numbers, [numbers, kind.INT])
-    add("add", *plus, (*with_integers, lambda a, i: _sum(a, [0, i, 0], 1)))
-    add("sub", *minus, (*with_integers, lambda a, i: _sum(a, [0, i, 0], -1)))
-    for place, name in enumerate(("major", "minor", "patch")):
-        add(name, (kind.INT, [numbers], lambda a, place=place: _version(a)[1 + place]))
+    add("asApproximateFloat", (kind.DOUBLE, [numbers], _as_float))
+    for name, sign in (("add", 1), ("sub", -1)):
+        add(
+            name,
+            (numbers, two, lambda a, b, sign=sign: _sum(a, b, sign)),
+            (numbers, [numbers, kind.INT], lambda a, i, sign=sign: _sum(a, [0, i, 0], sign)),
+        )
+    for place, name in enumerate(("major", "minor", "patch"), 1):
+        add(name, (kind.INT, [numbers], lambda a, place=place: _checked(a, 1)[place]))
     scalars = (text, kind.INT, kind.BOOL)
     add(
         "includes",
@@ -115,12 +137,21 @@ def environment() -> "Env":
     )
 
 
-def _reads(parse: Callable[[str], object], text: str) -> bool:
-    try:
-        parse(text)
-    except ValueError:
-        return False
-    return True
+def _parsed(text: str) -> list[int]:
+    return of_quantity(quantity.parse(text))
+
+
+def _reads(parse: Callable[..., object]) -> Callable[..., bool]:
+    """Whether `parse` reads its arguments."""
+
+    def reads(*given: object) -> bool:
+        try:
+            parse(*given)
+        except ValueError:
+            return False
+        return True
+
+    return reads
 
 
 def _compare(one: Sequence[int], other: Sequence[int]) -> int:
@@ -130,29 +161,28 @@ def _compare(one: Sequence[int], other: Sequence[int]) -> int:
     return (a > b) - (a < b)
 
 
-def _whole(value: Sequence[int]) -> list[int]:
+def _checked(value: Sequence[int], form: int) -> list[int]:
+    """The list as it is, if it is a quantity (form 0) or a version (form 1)."""
     numbers = list(value)
-    if not numbers or numbers[0] != 0:
-        raise ValueError("not a quantity")
-    return numbers
-
-
-def _version(value: Sequence[int]) -> list[int]:
-    numbers = list(value)
-    if not numbers or numbers[0] != 1:
-        raise ValueError("not a version")
+    if not numbers or numbers[0] != form:
+        raise ValueError("not a version" if form else "not a quantity")
     return numbers
 
 
 def _as_integer(value: Sequence[int]) -> int:
-    numbers = _whole(value)
-    if numbers[2]:
+    _, whole, nanos = _checked(value, 0)
+    if nanos:
         raise ValueError("the quantity is not an integer")
-    return numbers[1]
+    return whole
+
+
+def _as_float(value: Sequence[int]) -> float:
+    _, whole, nanos = _checked(value, 0)
+    return whole + nanos / _NANO
 
 
 def _sum(one: Sequence[int], other: Sequence[int], sign: int) -> list[int]:
-    a, b = _whole(one), _whole(other)
+    a, b = _checked(one, 0), _checked(other, 0)
     nanos = (a[1] + sign * b[1]) * _NANO + a[2] + sign * b[2]
     return [0, nanos // _NANO, nanos % _NANO]
 

@@ -4,27 +4,29 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from relume.cluster.claims.claim_fields import Ask
-from relume.cluster.claims.devices import Attribute, Device
+from relume.cluster.claims.claim import Ask
+from relume.cluster.claims.devices import Device, DeviceAttribute
 from relume.cluster.claims.inventory import Inventory, Pool
-from relume.cluster.claims.matching import Matcher, consumed, tolerated
-from relume.cluster.claims.problem import (
+from relume.cluster.claims.matching import Matcher, consumed, untolerated
+from relume.cluster.claims.quantity import Quantity
+from relume.cluster.claims.search import (
+    STEPS,
     Aborted,
     Candidate,
     CounterKey,
-    Numbered,
+    NumberedAsk,
     Problem,
+    Search,
     Taken,
     Undecided,
     Values,
+    drawn,
 )
-from relume.cluster.claims.quantity import Quantity
-from relume.cluster.claims.search import STEPS, Search
 
 _ALL_STEPS = 300_000  # devices tried on all nodes together; once they are used up,
 _FEW_STEPS = 500  # so many on each node that is left
 
-Kind = Literal["fits", "does not fit", "aborts", "undecided"]
+GroupKind = Literal["fits", "does not fit", "aborts", "undecided"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,50 +43,50 @@ class Place:
 class NodeGroup:
     """Nodes that are alike for this problem, with one solution or one reason for all of them.
 
-    `place` is the first of them; `taken` are its devices; `aborted` the device whose selector
-    fails, with the number of the ask.
+    `place` is the first of them; `taken` are its devices; `aborted` says on which device the
+    selector of which ask fails.
     """
 
-    kind: Kind
+    kind: GroupKind
     nodes: tuple[str, ...]
     place: Place
     taken: tuple[Taken, ...] = ()
-    aborted: tuple[Candidate, int] | None = None
+    aborted: Aborted | None = None
 
 
 @dataclass(slots=True)
 class Engine:
-    """The matchers of one problem over one inventory."""
+    """The matchers of one problem over one inventory, by number of the ask."""
 
     problem: Problem
     inventory: Inventory
     matchers: Mapping[int, Matcher]
-    _asks: tuple[Numbered, ...] = ()
     _steps: int = _ALL_STEPS
     _counters: dict[tuple[str, str], dict[CounterKey, Quantity]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._asks = tuple(numbered for _, _, numbered in self.problem.each_ask())
 
     def solve(self) -> tuple[NodeGroup, ...]:
         """Every node in exactly one group; groups in the order of their first node."""
         places: dict[object, list[Place]] = {}
         for node, members in self.inventory.by_node():
-            place = self.place(node.name, members)
+            place = self._place(node.name, members)
             places.setdefault(_signature(place), []).append(place)
         return tuple(self._group(alike) for alike in places.values())
 
+    @property
+    def wants_all(self) -> bool:
+        """Whether an ask is for all devices that match, which needs every pool to be complete."""
+        return any(one.ask.mode == "All" for one in self.problem.asks)
+
     def _group(self, alike: Sequence[Place]) -> NodeGroup:
         place, nodes = alike[0], tuple(one.node for one in alike)
-        everything = [n for _, _, n in self.problem.each_ask() if n.ask.mode == "All"]
-        if everything and place.incomplete:
+        if place.incomplete and self.wants_all:
             return NodeGroup("does not fit", nodes, place)
         search = self.search(place)
         allowed = search.steps
         try:
             taken = search.run()
         except Aborted as error:
-            return NodeGroup("aborts", nodes, place, aborted=(error.candidate, error.number))
+            return NodeGroup("aborts", nodes, place, aborted=error)
         except Undecided:
             return NodeGroup("undecided", nodes, place)
         finally:
@@ -92,18 +94,17 @@ class Engine:
         return NodeGroup("fits" if taken is not None else "does not fit", nodes, place, taken or ())
 
     def search(self, place: Place, *ignore: object) -> Search:
-        """A fresh search on one place."""
-        consumed_already = {} if "capacity" in ignore else self.inventory.consumed
+        """A fresh search on one place; `ignore` as in Search."""
         return Search(
             self.problem,
             place.candidates,
             place.counters,
-            consumed_already,
+            {} if "capacity" in ignore else self.inventory.consumed,
             frozenset(ignore),
             max(_FEW_STEPS, min(STEPS, self._steps)),
         )
 
-    def place(self, node: str, members: Iterable[tuple[Pool, Device]]) -> Place:
+    def _place(self, node: str, members: Iterable[tuple[Pool, Device]]) -> Place:
         """The node as the search sees it; pools that are in trouble offer nothing."""
         candidates: list[Candidate] = []
         counters: dict[CounterKey, Quantity] = {}
@@ -114,28 +115,28 @@ class Engine:
                 continue
             if pool.counters:
                 counters.update(self._available(pool))
-            candidates.append(self.candidate(device))
+            candidates.append(self._candidate(device))
         return Place(node, tuple(candidates), counters, tuple(troubled.values()))
 
-    def candidate(self, device: Device) -> Candidate:
+    def _candidate(self, device: Device) -> Candidate:
         """All that the search asks of a device, worked out once."""
-        asks = self._asks
+        asks = self.problem.asks
         held = device.ident in self.inventory.used
         verdicts = tuple(self._verdict(one, device, held) for one in asks)
         takes = tuple(_takes(one.ask, device) for one in asks)
         usable = tuple(
             take is not None
             and (one.ask.admin_access or not held)
-            and tolerated(one.ask, device) is None
+            and untolerated(one.ask, device) is None
             for one, take in zip(asks, takes, strict=True)
         )
         values = tuple(
             _values(device.attributes.get(constraint.attribute))
             for constraint in self.problem.constraints
         )
-        drawn = tuple(sorted(device.counters.items()))
+        counted = tuple(sorted(device.counters.items()))
         own_pool = (device.driver, device.pool) if device.counters else None
-        kind = (verdicts, usable, values, own_pool, drawn, self._share(device, takes))
+        kind = (verdicts, usable, values, own_pool, counted, self._share(device, takes))
         return Candidate(device, verdicts, usable, takes, values, kind)
 
     def _share(self, device: Device, takes: Iterable[Mapping[str, Quantity] | None]) -> object:
@@ -146,7 +147,7 @@ class Engine:
         gone = _frozen(self.inventory.consumed.get(device.ident))
         return there, gone, tuple(_frozen(take) for take in takes)
 
-    def _verdict(self, one: Numbered, device: Device, held: bool) -> str:
+    def _verdict(self, one: NumberedAsk, device: Device, held: bool) -> str:
         # The scheduler looks at a device's selectors only when the device is free, except to count
         # what "all" is.
         if held and one.ask.mode != "All" and not one.ask.admin_access:
@@ -161,8 +162,8 @@ class Engine:
         left = {(pool.driver, pool.name, *key): amount for key, amount in pool.counters.items()}
         for device in pool.devices:
             if device.ident in self.inventory.used or device.ident in self.inventory.consumed:
-                for (counter_set, counter), amount in device.counters.items():
-                    left[pool.driver, pool.name, counter_set, counter] -= amount
+                for key, amount in drawn(device):
+                    left[key] -= amount
         self._counters[pool.driver, pool.name] = left
         return left
 
@@ -174,7 +175,7 @@ def _takes(ask: Ask, device: Device) -> Mapping[str, Quantity] | None:
     return consumed(ask, device)
 
 
-def _values(attribute: Attribute | None) -> Values | None:
+def _values(attribute: DeviceAttribute | None) -> Values | None:
     if attribute is None:
         return None
     many = attribute.value if isinstance(attribute.value, tuple) else (attribute.value,)
@@ -204,9 +205,9 @@ def _signature(place: Place) -> object:
         )
         device = candidate.device
         pool = pools.setdefault((device.driver, device.pool), len(pools))
-        drawn = (pool, *sorted(device.counters.items())) if device.counters else None
+        counted = (pool, *sorted(device.counters.items())) if device.counters else None
         share = candidate.kind[-1]
-        devices.append((candidate.verdicts, candidate.usable, values, drawn, share))
+        devices.append((candidate.verdicts, candidate.usable, values, counted, share))
     left = tuple(
         sorted(
             (pools.get((driver, pool), -1), counter_set, counter, amount)

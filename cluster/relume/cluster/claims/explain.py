@@ -1,30 +1,29 @@
 """What an inventory can do for each claim: satisfiable or not, on which devices, and why not."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from relume.cluster.claims.claim_fields import Ask
+from relume.cluster.claims.claim import Ask
 from relume.cluster.claims.classes import Classes
-from relume.cluster.claims.contention import beside_each_other
-from relume.cluster.claims.devices import Device
-from relume.cluster.claims.diagnosis import NOTHING, Reason, blame
+from relume.cluster.claims.devices import Device, DeviceId
+from relume.cluster.claims.diagnosis import NO_MATCH, NOTHING, Lack, lack_of
 from relume.cluster.claims.documents import Document
 from relume.cluster.claims.engine import Engine, NodeGroup
 from relume.cluster.claims.inventory import Inventory, build
-from relume.cluster.claims.matching import ClauseVerdict, Decision, Matcher, tolerated
-from relume.cluster.claims.problem import Numbered, Problem
+from relume.cluster.claims.matching import ClauseVerdict, Matcher, SelectorDecision, untolerated
+from relume.cluster.claims.search import NumberedAsk, Problem
 from relume.cluster.claims.workloads import Unit, units
 
-_SAID = 100  # the rank from which a reason is no lack
+_NO_LACK = 100  # ranks from here on say how a node does instead of what it lacks
 
-Answer = Literal["satisfiable", "unsatisfiable", "aborts", "undecided"]
+ClaimAnswer = Literal["satisfiable", "unsatisfiable", "aborts", "undecided"]
 
 
 @dataclass(frozen=True, slots=True)
 class Alike:
-    """Devices of which one ask says the same. `clause` is the number of the deciding clause."""
+    """Devices that are alike for one ask. `clause` is the number of the deciding clause."""
 
     title: str
     count: int
@@ -37,7 +36,7 @@ class Alike:
 
 @dataclass(frozen=True, slots=True)
 class ClauseCount:
-    """One clause of the selectors, where it was written, and how many devices it says what of."""
+    """One clause of the selectors, where it was written, and its number of devices by verdict."""
 
     text: str
     source: str
@@ -64,14 +63,14 @@ class Witness:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """The answer for one unit. `nodes` says of every group of nodes why it fits or not.
+class ClaimReport:
+    """The answer for one unit. `nodes` has for every kind of node why it fits or not.
 
-    `beside` says what is lacking once the other units of the files have their devices.
+    `beside` is what is lacking once the other units of the files have their devices.
     """
 
     unit: Unit
-    answer: Answer
+    answer: ClaimAnswer
     sentence: str
     witness: Witness | None = None
     nodes: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -79,81 +78,105 @@ class Report:
     beside: str = ""
 
 
-def explain(documents: Sequence[Document], slices: Sequence[Document]) -> list[Report]:
+def explain(documents: Sequence[Document], slices: Sequence[Document]) -> list[ClaimReport]:
     """Explain every claim in `documents` against the inventory in `slices`.
 
     DeviceClasses are taken from both, then from the presets and the drivers' charts. Raises
     InvalidManifest for a document that is wrong, a selector that does not compile included.
     """
     inventory = build([*slices, *(d for d in documents if d.kind == "DeviceClass")])
-    classes = Classes.of(inventory.classes.values())
-    reports = [report(unit, inventory, classes) for unit in units(documents, slices, classes)]
+    classes = Classes.of(inventory.classes)
+    reports = [_report(unit, inventory, classes) for unit in units(documents, slices, classes)]
     shared = {d.name for d in (*documents, *slices) if d.kind == "ResourceClaim"}
-    return list(
-        beside_each_other(
-            reports, inventory, shared, lambda unit, left: report(unit, left, classes)
-        )
-    )
+    return list(_beside_each_other(reports, inventory, classes, shared))
 
 
-def report(unit: Unit, inventory: Inventory, classes: Classes) -> Report:
-    """Explain one unit."""
-    problem = Problem.of(unit.claims)
+def _beside_each_other(
+    reports: Sequence[ClaimReport],
+    inventory: Inventory,
+    classes: Classes,
+    shared: Collection[str],
+) -> Iterator[ClaimReport]:
+    """The reports, with `beside` for each unit that fits alone, but not beside the others.
+
+    Each unit takes the devices of its witness, in the order of the files. The scheduler may take
+    others, so this says that somebody may have to wait, not who. `shared` are the names of
+    ResourceClaims: several units may use the devices of one.
+    """
+    used = dict(inventory.used)
+    for report in reports:
+        found = report
+        if report.answer == "satisfiable" and len(used) > len(inventory.used):
+            found = _report(report.unit, replace(inventory, used=used), classes)
+            if found.answer == "unsatisfiable":
+                yield replace(report, beside=f"alone, but not beside the others: {found.sentence}")
+                continue
+        yield report
+        used |= dict.fromkeys(_exclusive(found, shared), report.unit.title)
+
+
+def _exclusive(report: ClaimReport, shared: Collection[str]) -> Iterator[DeviceId]:
+    """The devices of the witness that nobody else can have."""
+    watching = {(one.claim, one.request) for one in report.asks if one.ask.admin_access}
+    for claim, request, device in report.witness.devices if report.witness else ():
+        if not device.shareable and claim not in shared and (claim, request) not in watching:
+            yield device.ident
+
+
+def _report(unit: Unit, inventory: Inventory, classes: Classes) -> ClaimReport:
+    """Explain one unit as if it came alone."""
     if not unit.claims:
-        return Report(unit, "satisfiable", "it asks DRA for no device")
+        return ClaimReport(unit, "satisfiable", "it asks DRA for no device")
+    problem = Problem.of(unit.claims)
     made: dict[object, Matcher] = {}
     matchers: dict[int, Matcher] = {}
-    for _, _, one in problem.each_ask():
+    for one in problem.asks:
         found = classes.by_name.get(one.ask.class_name)
         if found is None:
             sentence = f"the DeviceClass {one.ask.class_name} is not in the files read, nor shipped"
-            return Report(unit, "unsatisfiable", sentence)
+            return ClaimReport(unit, "unsatisfiable", sentence)
         texts = tuple((s.expression, s.source) for s in (*found.selectors, *one.ask.selectors))
         if texts not in made:
             made[texts] = Matcher.of(one.ask, found)
         matchers[one.number] = made[texts]
     engine = Engine(problem, inventory, matchers)
     groups = engine.solve()
-    reasons = [_node_reason(engine, group) for group in groups]
-    asks = tuple(_asks(engine))
-    answer, sentence, witness = _answer(engine, groups, reasons, asks)
-    return Report(unit, answer, sentence, witness, tuple(_nodes(groups, reasons)), asks)
+    lacks = [_lack(engine, group) for group in groups]
+    asks = tuple(_ask_report(engine, one) for one in problem.asks)
+    answer, sentence = _answer(engine, groups, lacks, asks)
+    fitting = next((group for group in groups if group.kind == "fits"), None)
+    witness = _witness(problem, fitting) if fitting else None
+    return ClaimReport(unit, answer, sentence, witness, tuple(_nodes(groups, lacks)), asks)
 
 
 def _answer(
-    engine: Engine,
-    groups: Sequence[NodeGroup],
-    reasons: Sequence[Reason],
-    asks: Sequence[AskReport],
-) -> tuple[Answer, str, Witness | None]:
-    fitting = [group for group in groups if group.kind == "fits"]
-    witness = _witness(engine, fitting[0]) if fitting else None
-    aborting = [group for group in groups if group.kind == "aborts"]
-    if aborting and aborting[0].aborted is not None:
-        candidate, number = aborting[0].aborted
-        matcher = engine.matchers[number]
-        decision = matcher.decide(candidate.device)
+    engine: Engine, groups: Sequence[NodeGroup], lacks: Sequence[Lack], asks: Sequence[AskReport]
+) -> tuple[ClaimAnswer, str]:
+    aborted = next((group.aborted for group in groups if group.aborted is not None), None)
+    if aborted is not None:
+        matcher, device = engine.matchers[aborted.number], aborted.candidate.device
+        decision = matcher.decide(device)
         assert decision.clause is not None
-        source = matcher.selectors[matcher.clauses[decision.clause].selector].source
-        sentence = (
-            f"the scheduler stops with an error: {source} on device {candidate.device.title}: "
-            f"{decision.why}. Guard the key with has() or .?…orValue()"
+        return "aborts", (
+            f"the scheduler stops with an error: {matcher.source(decision.clause)} on device "
+            f"{device.title}: {decision.why}. Guard the key with has() or .?…orValue()"
         )
-        return "aborts", sentence, witness
-    if witness is not None:
-        count = sum(len(group.nodes) for group in fitting)
-        return "satisfiable", f"{count} of {_total(groups)} nodes can serve it", witness
+    fitting = sum(len(group.nodes) for group in groups if group.kind == "fits")
+    if fitting:
+        total = sum(len(group.nodes) for group in groups)
+        return "satisfiable", f"{fitting} of {total} nodes can serve it"
     if any(group.kind == "undecided" for group in groups):
-        return "undecided", "the search was given up: too many combinations of devices", None
-    return "unsatisfiable", _sentence(reasons, asks), None
+        return "undecided", "the search was given up: too many combinations of devices"
+    return "unsatisfiable", _sentence(lacks, asks)
 
 
-def _sentence(reasons: Sequence[Reason], asks: Sequence[AskReport]) -> str:
-    if not reasons:
+def _sentence(lacks: Sequence[Lack], asks: Sequence[AskReport]) -> str:
+    """What the nearest node lacks, and where too few devices match, the usual reasons why."""
+    if not lacks:
         return "the inventory has no node with devices"
-    nearest = max(reasons, key=lambda reason: reason.order)
-    sentence = f"no node has {nearest.lacks}"
-    if nearest.rank > 2:
+    nearest = max(lacks, key=lambda lack: lack.order)
+    sentence = f"no node has {nearest.what}"
+    if nearest.rank > NO_MATCH:
         return sentence
     causes = Counter[str]()
     for one in asks:
@@ -164,56 +187,45 @@ def _sentence(reasons: Sequence[Reason], asks: Sequence[AskReport]) -> str:
     return sentence + (": " + "; ".join(words) if words else "")
 
 
-def _witness(engine: Engine, group: NodeGroup) -> Witness:
-    devices = []
-    for taken in group.taken:
-        claim = engine.problem.claims[taken.claim]
-        request = claim.requests[taken.request]
-        own = taken.ask.ask.name
-        name = f"{request.name}/{own}" if request.prioritized else request.name
-        devices.append((claim.name, name, taken.candidate.device))
+def _witness(problem: Problem, group: NodeGroup) -> Witness:
+    devices = (
+        (
+            problem.claims[taken.ask.claim].name,
+            problem.request_of(taken.ask).title(taken.ask.ask),
+            taken.candidate.device,
+        )
+        for taken in group.taken
+    )
     return Witness(group.place.node, tuple(devices))
 
 
+def _lack(engine: Engine, group: NodeGroup) -> Lack:
+    """What the nodes of a group lack, or in its place how they do."""
+    if group.kind == "fits":
+        return Lack(_NO_LACK + 2, "fits")
+    if group.aborted is not None:
+        device = group.aborted.candidate.device
+        return Lack(_NO_LACK + 1, f"the scheduler stops at {device.name}")
+    if group.kind == "undecided":
+        return Lack(_NO_LACK, "given up")
+    return lack_of(engine, group.place)
+
+
 def _nodes(
-    groups: Sequence[NodeGroup], reasons: Sequence[Reason]
+    groups: Sequence[NodeGroup], lacks: Sequence[Lack]
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Why, and the nodes of which it holds; the nearest first."""
-    said: dict[Reason, list[str]] = {}
-    for group, reason in zip(groups, reasons, strict=True):
-        said.setdefault(reason, []).extend(group.nodes)
-    for reason in sorted(said, key=lambda reason: reason.order, reverse=True):
-        lacks = "no devices" if reason == NOTHING else f"lacks {reason.lacks}"
-        yield (reason.lacks if reason.rank >= _SAID else lacks), tuple(said[reason])
+    """Each reason with the nodes for which it holds, the nearest nodes first."""
+    nodes: dict[Lack, list[str]] = {}
+    for group, lack in zip(groups, lacks, strict=True):
+        nodes.setdefault(lack, []).extend(group.nodes)
+    for lack in sorted(nodes, key=lambda lack: lack.order, reverse=True):
+        words = "no devices" if lack == NOTHING else f"lacks {lack.what}"
+        yield (lack.what if lack.rank >= _NO_LACK else words), tuple(nodes[lack])
 
 
-def _node_reason(engine: Engine, group: NodeGroup) -> Reason:
-    match group.kind:
-        case "fits":
-            return Reason(_SAID + 2, "fits")
-        case "aborts":
-            assert group.aborted is not None
-            return Reason(_SAID + 1, f"the scheduler stops at {group.aborted[0].device.name}")
-        case "undecided":
-            return Reason(_SAID, "given up")
-    return blame(engine, group.place)
-
-
-def _total(groups: Iterable[NodeGroup]) -> int:
-    return sum(len(group.nodes) for group in groups)
-
-
-def _asks(engine: Engine) -> Iterator[AskReport]:
-    for claim, number, one in engine.problem.each_ask():
-        request = claim.requests[number]
-        name = f"{request.name}/{one.ask.name}" if request.prioritized else request.name
-        clauses, groups = _devices(engine, one)
-        yield AskReport(claim.name, name, one.ask, clauses, groups)
-
-
-def _devices(engine: Engine, one: Numbered) -> tuple[tuple[ClauseCount, ...], tuple[Alike, ...]]:
+def _ask_report(engine: Engine, one: NumberedAsk) -> AskReport:
     matcher = engine.matchers[one.number]
-    decisions: Counter[Decision] = Counter()
+    decisions: Counter[SelectorDecision] = Counter()
     alike: dict[tuple[str, str, int | None, str, str], list[str]] = {}
     for pool in engine.inventory.pools:
         for device in pool.devices:
@@ -233,33 +245,31 @@ def _devices(engine: Engine, one: Numbered) -> tuple[tuple[ClauseCount, ...], tu
     ]
     order = {"match": 0, "error": 1, "no match": 2}
     groups.sort(key=lambda group: (order[group.verdict], -group.count))
-    written = tuple(
-        ClauseCount(clause.text, matcher.selectors[clause.selector].source, dict(counter))
-        for clause, counter in zip(matcher.clauses, counts, strict=True)
+    clauses = tuple(
+        ClauseCount(clause.text, matcher.source(number), dict(counts[number]))
+        for number, clause in enumerate(matcher.clauses)
     )
-    return written, tuple(groups)
+    request = engine.problem.request_of(one).title(one.ask)
+    return AskReport(
+        engine.problem.claims[one.claim].name, request, one.ask, clauses, tuple(groups)
+    )
 
 
-def _state(engine: Engine, one: Numbered, device: Device, trouble: str | None) -> str:
+def _state(engine: Engine, one: NumberedAsk, device: Device, trouble: str | None) -> str:
+    """Whether the device is free, or what keeps it from the ask."""
     if trouble is not None:
         return f"pool: {trouble}"
     holder = engine.inventory.used.get(device.ident)
     if holder is not None:
         return f"in use by {holder}"
-    taint = tolerated(one.ask, device)
-    if taint is not None:
-        return f"tainted {taint.key}={taint.value}:{taint.effect}"
-    return "free"
+    taint = untolerated(one.ask, device)
+    return "free" if taint is None else f"tainted {taint}"
 
 
 def title(device: Device) -> str:
     """What the device is, for people: its product, model or accelerator, with its partition."""
     own, driver = device.attributes, device.driver
-    name = driver
-    for key in ("productName", "model", "accelerator", "tpuGen"):
-        held = own.get(f"{driver}/{key}")
-        if held is not None and held.value:
-            name = str(held.value)
-            break
+    named = (own.get(f"{driver}/{k}") for k in ("productName", "model", "accelerator", "tpuGen"))
+    name = next((str(held.value) for held in named if held and held.value), driver)
     profile = own.get(f"{driver}/profile")
     return f"{name} {profile.value}" if profile else name

@@ -1,26 +1,26 @@
-"""Likely mistakes in one CEL selector, found in its text with the drivers' catalogue beside it."""
+"""Likely mistakes in one CEL selector, found in its text with the table of drivers beside it."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from relume.cluster.claims import quantity
-from relume.cluster.claims.drivers import DRIVERS, STANDARD, Driver
+from relume.cluster.claims.drivers import DRIVERS, STANDARD, STANDARD_DOMAIN, Driver
+from relume.cluster.claims.expressions import QUOTED, SECTION
 from relume.cluster.claims.presets import label_floors
 
-_READ = re.compile(
-    r"(has\(\s*)?device\.(attributes|capacity)\[\s*['\"]([^'\"]+)['\"]\s*\]\.(\??)([A-Za-z_]\w*)"
-)
-_DRIVER = re.compile(r"device\.driver\s*==\s*['\"]([^'\"]+)['\"]")
-_TYPE = re.compile(
-    r"device\.attributes\[\s*['\"]([^'\"]+)['\"]\s*\]\.type\s*==\s*['\"]([^'\"]*)['\"]"
-)
+_READ = re.compile(rf"(has\(\s*)?{SECTION}\.(\??)([A-Za-z_]\w*)")
+_DRIVER = re.compile(rf"device\.driver\s*==\s*{QUOTED}")
+_TYPE = re.compile(rf"{SECTION}\.type\s*==\s*{QUOTED}")
 _AT_LEAST = re.compile(
-    r"device\.capacity\[\s*['\"]([^'\"]+)['\"]\s*\]\.memory\s*\.\s*"
-    r"(?:compareTo\(\s*quantity\(\s*['\"]([^'\"]+)['\"]\s*\)\s*\)\s*>=?\s*0"
-    r"|isGreaterThan\(\s*quantity\(\s*['\"]([^'\"]+)['\"]\s*\)\s*\))"
+    rf"{SECTION}\.memory\s*\.\s*(?:compareTo\(\s*quantity\(\s*{QUOTED}\s*\)\s*\)\s*>=?\s*0"
+    rf"|isGreaterThan\(\s*quantity\(\s*{QUOTED}\s*\)\s*\))"
 )
+_ERROR = "an error that stops the whole allocation, not a device that does not match"
+
+Published = Mapping[str, frozenset[str]]
+"""The names of attributes and capacities that an inventory's devices have, by domain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,142 +43,125 @@ class Guards:
     def add(self, expression: str) -> None:
         """Take in what an expression tests."""
         self.drivers.update(_DRIVER.findall(expression))
-        self.types.update(dict(_TYPE.findall(expression)))
+        self.types.update(_types(expression))
 
 
-def mistakes(
-    expression: str, guards: Guards, published: Mapping[str, frozenset[str]]
-) -> Iterator[Mistake]:
+def mistakes(expression: str, guards: Guards, published: Published) -> Iterator[Mistake]:
     """The mistakes in an expression.
 
-    `guards` are those of the selectors before it, and are added to; `published` are the names that
-    an inventory's devices have, by domain: these are never unknown.
+    `guards` are those of the selectors before it, and are added to. Names in `published` are never
+    unknown.
     """
     guards.add(expression)
-    guarded = {
-        (form, domain, ident)
-        for has, form, domain, optional, ident in _READ.findall(expression)
-        if has or optional
-    }
-    seen = set(guarded)
-    yield from _types(expression)
-    for has, form, domain, optional, ident in _READ.findall(expression):
+    reads = _READ.findall(expression)
+    guarded = {(*at, ident) for has, *at, optional, ident in reads if has or optional}
+    yield from _unknown_types(expression)
+    for _, form, domain, _, ident in reads:
         wrong = _unknown(form, domain, ident, published)
+        if wrong is None and (form, domain, ident) not in guarded:
+            wrong = _unguarded(form, domain, ident, guards)
+            guarded.add((form, domain, ident))
         if wrong is not None:
             yield wrong
-        elif (form, domain, ident) not in seen and not has and not optional:
-            yield from _unguarded(form, domain, ident, guards)
-        seen.add((form, domain, ident))
-    yield from _labels(expression)
+    yield from _label_sizes(expression)
 
 
-def unknown_attribute(name: str, published: Mapping[str, frozenset[str]]) -> Mistake | None:
+def unknown_attribute(name: str, published: Published) -> Mistake | None:
     """The mistake in a qualified attribute name of a constraint, if there is one."""
     domain, _, ident = name.partition("/")
     return _unknown("attributes", domain, ident, published)
 
 
-def _unknown(
-    form: str, domain: str, ident: str, published: Mapping[str, frozenset[str]]
-) -> Mistake | None:
+def _unknown(form: str, domain: str, ident: str, published: Published) -> Mistake | None:
+    """The mistake that no device of the domain has the name in this section."""
     if ident in published.get(domain, ()):
         return None
-    if domain == "resource.kubernetes.io":
-        if f"{domain}/{ident}" in STANDARD:
-            return None
-        return _no_such(ident, "Kubernetes defines", [s.partition("/")[2] for s in STANDARD], "")
     driver = DRIVERS.get(domain)
     if driver is None:
-        return None
+        if domain != STANDARD_DOMAIN or ident in STANDARD:
+            return None
+        fix = _instead(None, ident, STANDARD)
+        return Mistake("unknown-attribute", f"Kubernetes defines no {ident}", fix, fatal=True)
     newest = driver.newest
-    own = newest.capacity if form == "capacity" else newest.attributes | newest.optional
-    other = newest.attributes | newest.optional if form == "capacity" else newest.capacity
+    own = newest.names(form)
     if ident in own or ident.startswith("memorySlice"):
         return None
-    if ident in other:
-        right = "attributes" if form == "capacity" else "capacity"
+    right = "attributes" if form == "capacity" else "capacity"
+    if ident in newest.names(right):
         return Mistake(
             "unknown-attribute",
             f"{ident} of {domain} is not in device.{form}",
             f"read device.{right}['{domain}'].{ident}",
             fatal=True,
         )
-    if driver.publishes(ident):
-        last = [r.version for r in driver.releases if ident in (r.attributes | r.optional)]
-        return Mistake(
-            "unknown-attribute",
-            f"{domain} published {ident} up to {last[-1] if last else 'an older version'}, and "
-            f"no more in {newest.version}",
-            _instead(driver, ident, sorted(own)),
-        )
-    return _no_such(ident, f"{domain} {newest.version} publishes", sorted(own), domain)
+    fix = _instead(driver, ident, own)
+    if not driver.publishes(ident):
+        message = f"{domain} {newest.version} publishes no {ident}"
+        return Mistake("unknown-attribute", message, fix, fatal=True)
+    last = [r.version for r in driver.releases if ident in r.names("attributes")]
+    return Mistake(
+        "unknown-attribute",
+        f"{domain} published {ident} up to {last[-1] if last else 'an older version'}, and "
+        f"no more in {newest.version}",
+        fix,
+    )
 
 
-def _no_such(ident: str, who: str, names: list[str], domain: str) -> Mistake:
-    driver = DRIVERS.get(domain)
-    fix = _instead(driver, ident, names)
-    return Mistake("unknown-attribute", f"{who} no {ident}", fix, fatal=True)
-
-
-def _instead(driver: Driver | None, ident: str, names: list[str]) -> str:
+def _instead(driver: Driver | None, ident: str, names: Iterable[str]) -> str:
+    """What to write in the place of a name, out of the names that there are."""
     known = driver.instead.get(ident) if driver else None
-    lowered = {name.lower(): name for name in names}
+    lowered = {name.lower(): name for name in sorted(names)}
     close = get_close_matches(ident.lower(), list(lowered), n=1, cutoff=0.6)
     if known or close:
         return f"did you mean {known or lowered[close[0]]}?"
-    return f"there is {', '.join(names)}"
+    return f"there is {', '.join(lowered.values())}"
 
 
-def _types(expression: str) -> Iterator[Mistake]:
-    for domain, value in _TYPE.findall(expression):
+def _types(expression: str) -> Iterator[tuple[str, str]]:
+    """Each driver whose attribute `type` is compared, with the value that it is compared with."""
+    for form, domain, value in _TYPE.findall(expression):
+        if form == "attributes":
+            yield domain, value
+
+
+def _unknown_types(expression: str) -> Iterator[Mistake]:
+    for domain, value in _types(expression):
         driver = DRIVERS.get(domain)
         if driver and driver.newest.types and value not in driver.newest.types:
-            there = " or ".join(sorted(driver.newest.types))
+            product = (k for k in ("productName", "model") if driver.publishes(k))
             yield Mistake(
                 "unknown-type",
-                f"the type of a device of {domain} is {there}, never {value}",
-                f"for a product read {_product(driver)}",
+                f"the type of a device of {domain} is {' or '.join(sorted(driver.newest.types))}, "
+                f"never {value}",
+                f"for a product read {next(product, 'accelerator')}",
                 fatal=True,
             )
 
 
-def _product(driver: Driver) -> str:
-    return next((k for k in ("productName", "model") if driver.publishes(k)), "accelerator")
-
-
-def _unguarded(form: str, domain: str, ident: str, guards: Guards) -> Iterator[Mistake]:
-    read = f"device.{form}['{domain}'].{ident}"
+def _unguarded(form: str, domain: str, ident: str, guards: Guards) -> Mistake | None:
+    """The mistake that a key is read of devices that may not have it."""
     driver = DRIVERS.get(domain)
-    error = "an error that stops the whole allocation, not a device that does not match"
-    if domain not in guards.drivers and domain != "resource.kubernetes.io":
-        yield Mistake(
-            "unguarded-key",
-            f"{ident} is read of devices of other drivers too, which is {error}",
-            f"write device.driver == '{domain}' && first",
-        )
-    elif driver is not None and not driver.has(ident, guards.types.get(domain)):
-        yield Mistake(
-            "unguarded-key",
-            f"not every device of {domain} has {ident}; reading it of one without is {error}",
-            f"write has({read}) && first",
-        )
-    elif domain == "resource.kubernetes.io":
-        yield Mistake(
-            "unguarded-key",
-            f"not every device has {domain}/{ident}; reading it of one without is {error}",
-            f"write has({read}) && first",
-        )
+    message = f"not every device of {domain} has {ident}; reading it of one without is {_ERROR}"
+    fix = f"write has(device.{form}['{domain}'].{ident}) && first"
+    if domain == STANDARD_DOMAIN:
+        message = f"not every device has {domain}/{ident}; reading it of one without is {_ERROR}"
+    elif domain not in guards.drivers:
+        message = f"{ident} is read of devices of other drivers too, which is {_ERROR}"
+        fix = f"write device.driver == '{domain}' && first"
+    elif driver is None or driver.has(ident, guards.types.get(domain)):
+        return None
+    return Mistake("unguarded-key", message, fix)
 
 
-def _labels(expression: str) -> Iterator[Mistake]:
-    """KEP-4381 capacities are what the driver measures: less than the number on the box."""
-    for domain, compared, greater in _AT_LEAST.findall(expression):
+def _label_sizes(expression: str) -> Iterator[Mistake]:
+    """Sizes that are on the box: drivers publish what they measure, which is less (KEP-4381)."""
+    for form, domain, compared, greater in _AT_LEAST.findall(expression):
         text = compared or greater
         try:
             wanted = quantity.parse(text)
         except ValueError:
             continue
-        for label, (floor, cards) in label_floors(domain).items():
+        for label, (floor, cards) in label_floors(domain).items() if form == "capacity" else ():
             if wanted == label << 30 and floor < label << 10:
                 yield Mistake(
                     "label-size-quantity",

@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING, Literal
 
 from relume.base.errors import InvalidInput
 from relume.cluster.claims.cel_library import environment, of_quantity, of_version
-from relume.cluster.claims.devices import Attribute, Device, split
+from relume.cluster.claims.devices import Device, DeviceAttribute, split
 
 if TYPE_CHECKING:
     from cel_expr_python.cel import Expression
 
-Verdict = Literal["match", "no match", "error"]
+SelectorVerdict = Literal["match", "no match", "error"]
 
+SECTION = r"device\.(attributes|capacity)\[\s*['\"]([^'\"]+)['\"]\s*\]"
+"""A pattern for what a selector reads of a device: the section, and the domain in it."""
+QUOTED = r"['\"]([^'\"]*)['\"]"
 _STRING = re.compile(r"\"((?:[^\"\\]|\\.)*)\"|'((?:[^'\\]|\\.)*)'")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Code that may reach a key without writing its name: then every key counts as read.
@@ -38,10 +41,10 @@ class CelError(InvalidInput):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SelectorOutcome:
     """What one expression says of one device; `message` only for an error."""
 
-    verdict: Verdict
+    verdict: SelectorVerdict
     message: str = ""
 
 
@@ -77,34 +80,28 @@ class Reads:
         return Reads(self.names | other.names)
 
 
-@dataclass(slots=True)
-class Program:
-    """One compiled expression; remembers its outcome for each distinct device shape."""
+@dataclass(frozen=True, slots=True)
+class SelectorProgram:
+    """One compiled expression, and what it can read of a device.
 
-    text: str
+    `_domains` are the strings in it: a domain that a device lacks is an empty table to it.
+    """
+
+    reads: Reads
     _code: "Expression"
     _domains: tuple[str, ...]
-    reads: "Reads"
-    _known: dict[object, Outcome] = field(default_factory=dict)
 
-    def evaluate(self, device: Device) -> Outcome:
+    def evaluate(self, device: Device) -> SelectorOutcome:
         """The outcome for a device. A missing key is an error, as it is for the scheduler."""
-        shape = self.reads.shape(device)
-        outcome = self._known.get(shape)
-        if outcome is None:
-            outcome = self._known[shape] = self._run(device)
-        return outcome
-
-    def _run(self, device: Device) -> Outcome:
-        seeds = dict.fromkeys((*self._domains, device.driver))
-        attributes: dict[str, dict[str, object]] = {domain: {} for domain in seeds}
-        capacity: dict[str, dict[str, object]] = {domain: {} for domain in seeds}
-        try:
-            for key, attribute in device.attributes.items():
-                domain, ident = split(key)
+        domains = (*self._domains, device.driver)
+        attributes: dict[str, dict[str, object]] = {domain: {} for domain in domains}
+        capacity: dict[str, dict[str, object]] = {domain: {} for domain in domains}
+        for key, attribute in device.attributes.items():
+            domain, ident = split(key)
+            try:
                 attributes.setdefault(domain, {})[ident] = _native(attribute)
-        except ValueError as error:
-            return Outcome("error", f"attribute {key}: {error}")
+            except ValueError as error:
+                return SelectorOutcome("error", f"attribute {key}: {error}")
         for key, held in device.capacity.items():
             domain, ident = split(key)
             capacity.setdefault(domain, {})[ident] = of_quantity(held.value)
@@ -115,16 +112,16 @@ class Program:
             "device.allowMultipleAllocations": device.shareable,
         }
         result = self._code.eval(data=data)
-        if result.type().name() == "ERROR":
-            return Outcome("error", _in_kubernetes_words(str(result.value())))
-        if result.type().name() != "BOOL":
-            kind = result.type().name().lower()
-            return Outcome("error", f"the result is of type {kind}, not bool")
-        return Outcome("match" if result.value() else "no match")
+        kind = result.type().name()
+        if kind == "ERROR":
+            return SelectorOutcome("error", _in_kubernetes_words(str(result.value())))
+        if kind != "BOOL":
+            return SelectorOutcome("error", f"the result is of type {kind.lower()}, not bool")
+        return SelectorOutcome("match" if result.value() else "no match")
 
 
 @lru_cache(maxsize=4096)
-def compile_expression(text: str) -> Program:
+def compile_expression(text: str) -> SelectorProgram:
     """Compile a selector. Raises CelError with the position of the first mistake."""
     try:
         code = environment().compile(text)
@@ -132,17 +129,21 @@ def compile_expression(text: str) -> Program:
         raise CelError(_compile_message(str(error))) from None
     kind = code.return_type().name()
     if kind not in ("BOOL", "DYN"):
-        raise CelError(f"must evaluate to bool, not to {_type_name(kind)}")
-    literals = [a or b for a, b in _STRING.findall(text)]
-    words = frozenset((*_WORD.findall(text), *literals))
-    return Program(text, code, tuple(literals), Reads(None if _WHOLE.search(text) else words))
+        named = "a quantity or version" if kind.startswith("LIST") else kind.lower()
+        raise CelError(f"must evaluate to bool, not to {named}")
+    literals = tuple(a or b for a, b in _STRING.findall(text))
+    reads = None if _WHOLE.search(text) else frozenset((*_WORD.findall(text), *literals))
+    return SelectorProgram(Reads(reads), code, literals)
 
 
-def _native(attribute: Attribute) -> object:
+def _native(attribute: DeviceAttribute) -> object:
+    """The attribute's value as CEL sees it. Raises ValueError for a wrong version."""
     value = attribute.value
-    if isinstance(value, tuple):
-        return [of_version(str(v)) if attribute.kind == "version" else v for v in value]
-    return of_version(str(value)) if attribute.kind == "version" else value
+    if attribute.kind != "version":
+        return list(value) if isinstance(value, tuple) else value
+    return (
+        [of_version(str(v)) for v in value] if isinstance(value, tuple) else of_version(str(value))
+    )
 
 
 def _in_kubernetes_words(message: str) -> str:
@@ -162,7 +163,3 @@ def _compile_message(message: str) -> str:
     what = what.removesuffix(" (in container '')").strip()
     what = what.replace("list(int)", "quantity or semver")
     return f"line {line}, column {column}: {what}"
-
-
-def _type_name(kind: str) -> str:
-    return "a quantity or version" if kind.startswith("LIST") else kind.lower()

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from relume.cluster.claims.documents import Document, Steps, written
+from relume.cluster.claims.documents import Document, written
+from relume.cluster.claims.yaml_files import FieldPath
 
 Severity = Literal["error", "warning"]
 
@@ -15,7 +16,7 @@ class Finding:
     severity: Severity
     reason: str
     document: Document
-    path: Steps
+    path: FieldPath
     message: str
     fix: str
 

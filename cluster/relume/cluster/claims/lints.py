@@ -6,18 +6,29 @@ lint_nodes(nodes)      the same for `relume.config.yaml_source.documents`
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from relume.cluster.claims import documents as sources
-from relume.cluster.claims.claim_fields import Ask, DeviceClass, Selector, device_class
-from relume.cluster.claims.classes import Classes
-from relume.cluster.claims.documents import Document
-from relume.cluster.claims.expression_lints import Guards, Mistake, mistakes, unknown_attribute
-from relume.cluster.claims.findings import Finding
-from relume.cluster.claims.inventory_lints import published_names, served_twice
+from relume.cluster.claims.claim import Ask, claim_of
+from relume.cluster.claims.classes import Classes, DeviceClass, Selector, device_class
+from relume.cluster.claims.documents import Document, Field, of_nodes
+from relume.cluster.claims.expression_lints import (
+    Guards,
+    Mistake,
+    Published,
+    mistakes,
+    unknown_attribute,
+)
+from relume.cluster.claims.findings import Finding, Severity
 from relume.cluster.claims.presets import IMPLICIT_PREFIX, LONGEST_NAME
-from relume.cluster.claims.workloads import claim_of
+from relume.cluster.claims.workloads import CLAIM_KINDS
+from relume.cluster.claims.yaml_files import FieldPath
 from relume.config.nodes import Node
 
-_CLAIMS = ("ResourceClaim", "ResourceClaimTemplate")
+# Resources that device plugins offer, and the DRA driver of the same hardware.
+_PLUGINS: Mapping[str, str] = {
+    "nvidia.com/": "gpu.nvidia.com",
+    "amd.com/": "gpu.amd.com",
+    "gpu.intel.com/": "gpu.intel.com",
+    "google.com/tpu": "tpu.google.com",
+}
 
 
 def lint(documents: Iterable[Document]) -> list[Finding]:
@@ -25,27 +36,23 @@ def lint(documents: Iterable[Document]) -> list[Finding]:
     read = list(documents)
     own = [(d, device_class(d)) for d in read if d.kind == "DeviceClass"]
     classes = Classes.of(found for _, found in own)
-    names = published_names(read)
-    found: list[Finding] = []
-    for document, one in own:
-        found += _class(document, one, names)
-    found += _one_resource_twice([found_class for _, found_class in own], [d for d, _ in own])
+    names = _published_names(read)
+    found = [finding for one in own for finding in _class(*one, names)]
+    found += _one_resource_twice(own)
     for document in read:
-        if document.kind in _CLAIMS:
+        if document.kind in CLAIM_KINDS:
             found += _claim(document, classes, names)
         found += _long_resource(document)
-    found += served_twice(read)
+    found += _served_twice(read)
     return found
 
 
 def lint_nodes(nodes: Iterable[Node]) -> list[Finding]:
     """`lint` for documents that were read with their places."""
-    return lint(sources.of_nodes(nodes))
+    return lint(of_nodes(nodes))
 
 
-def _class(
-    document: Document, one: DeviceClass, names: Mapping[str, frozenset[str]]
-) -> Iterator[Finding]:
+def _class(document: Document, one: DeviceClass, names: Published) -> Iterator[Finding]:
     yield from _selectors(document, one.selectors, Guards(), names)
     if len(one.name) > LONGEST_NAME:
         yield Finding(
@@ -58,9 +65,7 @@ def _class(
         )
 
 
-def _claim(
-    document: Document, classes: Classes, names: Mapping[str, frozenset[str]]
-) -> Iterator[Finding]:
+def _claim(document: Document, classes: Classes, names: Published) -> Iterator[Finding]:
     found = claim_of(document)
     for request in found.requests:
         for ask in request.asks:
@@ -69,8 +74,7 @@ def _claim(
     for number, constraint in enumerate(found.constraints):
         wrong = unknown_attribute(constraint.attribute, names)
         if wrong is not None:
-            kind = "distinctAttribute" if constraint.distinct else "matchAttribute"
-            path = (*inside, "devices", "constraints", number, kind)
+            path = (*inside, "devices", "constraints", number, constraint.kind)
             yield _finding(wrong, document, path)
 
 
@@ -84,10 +88,7 @@ def _guards_of(ask: Ask, classes: Classes) -> Guards:
 
 
 def _selectors(
-    document: Document,
-    selectors: Iterable[Selector],
-    guards: Guards,
-    names: Mapping[str, frozenset[str]],
+    document: Document, selectors: Iterable[Selector], guards: Guards, names: Published
 ) -> Iterator[Finding]:
     for selector in selectors:
         assert selector.field is not None
@@ -95,23 +96,14 @@ def _selectors(
             yield _finding(mistake, document, selector.field.path)
 
 
-def _finding(mistake: Mistake, document: Document, path: sources.Steps) -> Finding:
-    severity = "error" if mistake.fatal else "warning"
-    return Finding(
-        "error" if severity == "error" else "warning",
-        mistake.reason,
-        document,
-        path,
-        mistake.message,
-        mistake.fix,
-    )
+def _finding(mistake: Mistake, document: Document, path: FieldPath) -> Finding:
+    severity: Severity = "error" if mistake.fatal else "warning"
+    return Finding(severity, mistake.reason, document, path, mistake.message, mistake.fix)
 
 
-def _one_resource_twice(
-    classes: Sequence[DeviceClass], documents: Sequence[Document]
-) -> Iterator[Finding]:
+def _one_resource_twice(classes: Iterable[tuple[Document, DeviceClass]]) -> Iterator[Finding]:
     first: dict[str, str] = {}
-    for one, document in zip(classes, documents, strict=True):
+    for document, one in classes:
         resource = one.extended_resource
         if resource is None:
             continue
@@ -129,11 +121,9 @@ def _one_resource_twice(
 
 def _long_resource(document: Document) -> Iterator[Finding]:
     """Implicit resource names in `limits` that no API server accepts."""
-    for path, name in _keys(document.data, ()):
-        if not name.startswith(IMPLICIT_PREFIX):
-            continue
+    for path, name in _resources(document.data, ()):
         part = name.removeprefix(IMPLICIT_PREFIX)
-        if len(part) > LONGEST_NAME:
+        if part != name and len(part) > LONGEST_NAME:
             yield Finding(
                 "error",
                 "class-name-too-long",
@@ -144,15 +134,64 @@ def _long_resource(document: Document) -> Iterator[Finding]:
             )
 
 
-def _keys(value: object, path: sources.Steps) -> Iterator[tuple[sources.Steps, str]]:
-    """The names under every `limits` and `requests` of a workload."""
+def _resources(value: object, path: FieldPath) -> Iterator[tuple[FieldPath, str]]:
+    """The names under every `limits` and `requests` of a workload, with their places."""
     if isinstance(value, Mapping):
         for name, below in value.items():
             here = (*path, str(name))
             if name in ("limits", "requests") and isinstance(below, Mapping):
                 yield from (((*here, str(key)), str(key)) for key in below)
             elif name != "devices":
-                yield from _keys(below, here)
+                yield from _resources(below, here)
     elif isinstance(value, Sequence) and not isinstance(value, str):
         for i, below in enumerate(value):
-            yield from _keys(below, (*path, i))
+            yield from _resources(below, (*path, i))
+
+
+def _served_twice(documents: Sequence[Document]) -> Iterator[Finding]:
+    """Nodes on which a device plugin and a DRA driver both hand out the same hardware."""
+    drivers: dict[str, set[str]] = {}
+    for spec in _slice_specs(documents):
+        node = spec.get("nodeName")
+        if isinstance(node, str) and spec.get("devices"):
+            drivers.setdefault(node, set()).add(str(spec.get("driver", "")))
+    for document in documents:
+        if document.kind != "Node":
+            continue
+        allocatable = Field.root(document).get("status", "allocatable")
+        for resource, amount in allocatable.entries():
+            driver = next((d for p, d in _PLUGINS.items() if resource.startswith(p)), None)
+            if driver not in drivers.get(document.name, ()) or not amount.quantity():
+                continue
+            yield Finding(
+                "error",
+                "served-twice",
+                document,
+                ("status", "allocatable", resource),
+                f"a device plugin offers {amount.value} {resource} of node {document.name}, and "
+                f"{driver} publishes its devices there too: a device can be given out twice",
+                "turn the device plugin off on this node, or the DRA driver",
+            )
+
+
+def _published_names(documents: Iterable[Document]) -> Published:
+    """The attributes and capacities that the slices' devices have, by domain."""
+    found: dict[str, set[str]] = {}
+    for spec in _slice_specs(documents):
+        devices = spec.get("devices")
+        driver = str(spec.get("driver", ""))
+        for device in devices if isinstance(devices, list) else ():
+            body = device.get("basic", device) if isinstance(device, Mapping) else None
+            for section in ("attributes", "capacity"):
+                held = body.get(section) if isinstance(body, Mapping) else None
+                for name in held if isinstance(held, Mapping) else ():
+                    domain, slash, ident = str(name).rpartition("/")
+                    found.setdefault(domain if slash else driver, set()).add(ident)
+    return {domain: frozenset(names) for domain, names in found.items()}
+
+
+def _slice_specs(documents: Iterable[Document]) -> Iterator[Mapping[str, object]]:
+    for document in documents:
+        spec = document.data.get("spec")
+        if document.kind == "ResourceSlice" and isinstance(spec, Mapping):
+            yield spec

@@ -8,7 +8,7 @@ Every attribute is read behind `has()`: in DRA an attribute that a device lacks 
 and one such device stops the whole allocation (KEP-4381).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 IMPLICIT_PREFIX = "deviceclass.resource.kubernetes.io/"
@@ -16,8 +16,6 @@ IMPLICIT_PREFIX = "deviceclass.resource.kubernetes.io/"
 
 LONGEST_NAME = 63
 """Characters of a class name that can still follow IMPLICIT_PREFIX (a qualified name's part)."""
-
-Manifest = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,12 @@ class Preset:
     floor: int | None = None
     partition: bool = False
 
-    def manifest(self) -> Manifest:
+    @property
+    def memory(self) -> int:
+        """Bytes of usable memory that every device has, 0 where it is not published."""
+        return (self.floor or 0) << 20
+
+    def manifest(self) -> dict[str, object]:
         """The DeviceClass document (resource.k8s.io/v1)."""
         return {
             "apiVersion": "resource.k8s.io/v1",
@@ -48,65 +51,73 @@ class Preset:
         }
 
 
-# label in GB -> floor in MiB, and the cards that meet it (NVML's total memory in MiB).
-_NVIDIA_TIERS: dict[int, tuple[int, str]] = {
-    16: (14 << 10, "T4 (15109-15360), V100 16 GB, RTX A4000"),
-    24: (22 << 10, "L4 (23034), A10, A10G, A30 (24576), RTX 4090"),
-    32: (31 << 10, "V100 32 GB (32510), RTX 5090 (32607)"),
-    40: (39 << 10, "A100 40 GB (40536-40960)"),
-    48: (44 << 10, "L40, L40S, A40 (46068), RTX A6000 (49140)"),
-    80: (79 << 10, "H100 80 GB (81559), A100 80 GB (81251-81920)"),
-    96: (93 << 10, "H100 NVL (95830), H20, GH200 96 GB (97871)"),
-    141: (139 << 10, "H200 (143771)"),
-    180: (177 << 10, "B200 (183359), GB200 (189471)"),
-    288: (266 << 10, "B300, GB300 (275040)"),
-}
-_AMD_TIERS: dict[int, tuple[int, str]] = {
-    64: (63 << 10, "MI210, one die of MI250X (65520)"),
-    192: (191 << 10, "MI300X (196592)"),
-    256: (255 << 10, "MI325X (262128)"),
-    288: (286 << 10, "MI350X, MI355X (294896)"),
-}
-_INTEL_TIERS: dict[int, tuple[int, str]] = {
-    16: (15 << 10, "Arc A770, Flex 170 (16288)"),
-    24: (23 << 10, "Arc Pro B60 (24480)"),
-    48: (47 << 10, "Data Center GPU Max 1100 (49152)"),
-    128: (120 << 10, "Data Center GPU Max 1550 (131072)"),
+# driver -> label in GB -> floor in MiB, and the cards that meet it (NVML's total memory in MiB).
+_TIERS: Mapping[str, Mapping[int, tuple[int, str]]] = {
+    "gpu.nvidia.com": {
+        16: (14 << 10, "T4 (15109-15360), V100 16 GB, RTX A4000"),
+        24: (22 << 10, "L4 (23034), A10, A10G, A30 (24576), RTX 4090"),
+        32: (31 << 10, "V100 32 GB (32510), RTX 5090 (32607)"),
+        40: (39 << 10, "A100 40 GB (40536-40960)"),
+        48: (44 << 10, "L40, L40S, A40 (46068), RTX A6000 (49140)"),
+        80: (79 << 10, "H100 80 GB (81559), A100 80 GB (81251-81920)"),
+        96: (93 << 10, "H100 NVL (95830), H20, GH200 96 GB (97871)"),
+        141: (139 << 10, "H200 (143771)"),
+        180: (177 << 10, "B200 (183359), GB200 (189471)"),
+        288: (266 << 10, "B300, GB300 (275040)"),
+    },
+    "gpu.amd.com": {
+        64: (63 << 10, "MI210, one die of MI250X (65520)"),
+        192: (191 << 10, "MI300X (196592)"),
+        256: (255 << 10, "MI325X (262128)"),
+        288: (286 << 10, "MI350X, MI355X (294896)"),
+    },
+    "gpu.intel.com": {
+        16: (15 << 10, "Arc A770, Flex 170 (16288)"),
+        24: (23 << 10, "Arc Pro B60 (24480)"),
+        48: (47 << 10, "Data Center GPU Max 1100 (49152)"),
+        128: (120 << 10, "Data Center GPU Max 1550 (131072)"),
+    },
 }
 
-# profile -> (floor in MiB, cards). NVIDIA MIG User Guide, "Supported MIG Profiles"; the usable
+# cards -> profile -> floor in MiB. NVIDIA MIG User Guide, "Supported MIG Profiles"; the usable
 # memory of an instance lies under the number in its name (1g.5gb: 4864Mi).
-_MIG: dict[str, tuple[int, str]] = {
-    "1g.5gb": (4750, "A100 40 GB"),
-    "2g.10gb": (9728, "A100 40 GB"),
-    "3g.20gb": (19456, "A100 40 GB"),
-    "4g.20gb": (19456, "A100 40 GB"),
-    "7g.40gb": (39 << 10, "A100 40 GB"),
-    "1g.6gb": (5632, "A30"),
-    "2g.12gb": (11520, "A30"),
-    "4g.24gb": (23 << 10, "A30"),
-    "1g.10gb": (9472, "A100 80 GB, H100 80 GB"),
-    "1g.20gb": (19200, "A100 80 GB, H100 80 GB"),
-    "2g.20gb": (19200, "A100 80 GB, H100 80 GB"),
-    "3g.40gb": (39 << 10, "A100 80 GB, H100 80 GB"),
-    "4g.40gb": (39 << 10, "A100 80 GB, H100 80 GB"),
-    "7g.80gb": (79 << 10, "A100 80 GB, H100 80 GB"),
-    "1g.12gb": (10752, "H100 NVL, H100 96 GB"),
-    "1g.18gb": (16128, "H200"),
-    "1g.35gb": (32768, "H200"),
-    "2g.35gb": (32768, "H200"),
-    "3g.71gb": (69 << 10, "H200"),
-    "4g.71gb": (69 << 10, "H200"),
-    "7g.141gb": (139 << 10, "H200"),
-    "1g.23gb": (21504, "B200"),
-    "1g.45gb": (43008, "B200"),
-    "2g.45gb": (43008, "B200"),
-    "3g.90gb": (87 << 10, "B200"),
-    "4g.90gb": (87 << 10, "B200"),
-    "7g.180gb": (177 << 10, "B200"),
+_MIG: Mapping[str, Mapping[str, int]] = {
+    "A100 40 GB": {
+        "1g.5gb": 4750,
+        "2g.10gb": 9728,
+        "3g.20gb": 19456,
+        "4g.20gb": 19456,
+        "7g.40gb": 39 << 10,
+    },
+    "A30": {"1g.6gb": 5632, "2g.12gb": 11520, "4g.24gb": 23 << 10},
+    "A100 80 GB, H100 80 GB": {
+        "1g.10gb": 9472,
+        "1g.20gb": 19200,
+        "2g.20gb": 19200,
+        "3g.40gb": 39 << 10,
+        "4g.40gb": 39 << 10,
+        "7g.80gb": 79 << 10,
+    },
+    "H100 NVL, H100 96 GB": {"1g.12gb": 10752},
+    "H200": {
+        "1g.18gb": 16128,
+        "1g.35gb": 32768,
+        "2g.35gb": 32768,
+        "3g.71gb": 69 << 10,
+        "4g.71gb": 69 << 10,
+        "7g.141gb": 139 << 10,
+    },
+    "B200": {
+        "1g.23gb": 21504,
+        "1g.45gb": 43008,
+        "2g.45gb": 43008,
+        "3g.90gb": 87 << 10,
+        "4g.90gb": 87 << 10,
+        "7g.180gb": 177 << 10,
+    },
 }
 # generation -> GB of HBM of one chip (Google Cloud, "TPU versions"), tpuGen as the driver says it.
-_TPU: dict[str, tuple[int, tuple[str, ...]]] = {
+_TPU: Mapping[str, tuple[int, tuple[str, ...]]] = {
     "v4": (32, ("v4", "v4lite")),
     "v5e": (16, ("v5lite", "v5litepod")),
     "v5p": (95, ("v5p",)),
@@ -114,25 +125,9 @@ _TPU: dict[str, tuple[int, tuple[str, ...]]] = {
 }
 
 
-def names() -> tuple[str, ...]:
-    """Every class name, by vendor and size."""
-    return tuple(_PRESETS)
-
-
-def presets() -> tuple[Preset, ...]:
-    """Every preset, in the order of `names`."""
-    return tuple(_PRESETS.values())
-
-
 def find(name: str) -> Preset | None:
     """The preset of that name."""
-    return _PRESETS.get(name)
-
-
-def device_class(name: str) -> Manifest | None:
-    """The manifest of a shipped DeviceClass, or None when none has that name."""
-    preset = _PRESETS.get(name)
-    return preset.manifest() if preset else None
+    return PRESETS.get(name)
 
 
 def extended_resource(name: str) -> str:
@@ -147,73 +142,62 @@ def extended_resource(name: str) -> str:
 
 def label_floors(driver: str) -> Mapping[int, tuple[int, str]]:
     """For each label in GB: the usable MiB of the smallest such card, and the cards."""
-    tiers = {
-        "gpu.nvidia.com": _NVIDIA_TIERS,
-        "gpu.amd.com": _AMD_TIERS,
-        "gpu.intel.com": _INTEL_TIERS,
-    }
-    return tiers.get(driver, {})
+    return _TIERS.get(driver, {})
 
 
-def _equals(domain: str, attribute: str, value: str) -> str:
-    read = f"device.attributes['{domain}'].{attribute}"
-    return f"has({read}) && {read} == '{value}'"
+def _guarded(driver: str, read: str, test: str) -> str:
+    """A test of `attributes.NAME` or `capacity.NAME` of the driver, behind has()."""
+    section, _, name = read.partition(".")
+    key = f"device.{section}['{driver}'].{name}"
+    return f"has({key}) && {key}{test}"
 
 
-def _one_of(domain: str, attribute: str, values: tuple[str, ...]) -> str:
-    read = f"device.attributes['{domain}'].{attribute}"
-    return f"has({read}) && {read} in [{', '.join(repr(value) for value in values)}]"
+def _selectors(driver: str, *tests: str) -> tuple[str, ...]:
+    return (f"device.driver == '{driver}'", *tests)
 
 
-def _at_least(domain: str, floor: int) -> str:
-    read = f"device.capacity['{domain}'].memory"
-    size = f"{floor >> 10}Gi" if floor % 1024 == 0 else f"{floor}Mi"
-    return f"has({read}) && {read}.compareTo(quantity('{size}')) >= 0"
-
-
-def _of_driver(driver: str) -> str:
-    return f"device.driver == '{driver}'"
-
-
-def _tiers(
-    prefix: str, vendor: str, driver: str, kind: str | None, tiers: dict[int, tuple[int, str]]
-) -> Iterable[Preset]:
-    for label, (floor, cards) in tiers.items():
-        whole = (_equals(driver, "type", kind),) if kind else ()
-        selectors = (_of_driver(driver), *whole, _at_least(driver, floor))
+def _tiers(prefix: str, vendor: str, kind: str | None) -> Iterator[Preset]:
+    driver = f"gpu.{vendor.lower()}.com"
+    whole = (_guarded(driver, "attributes.type", f" == '{kind}'"),) if kind else ()
+    for label, (floor, cards) in _TIERS[driver].items():
+        size = f"{floor >> 10}Gi" if floor % 1024 == 0 else f"{floor}Mi"
+        memory = _guarded(driver, "capacity.memory", f".compareTo(quantity('{size}')) >= 0")
         what = f"{vendor}, at least {floor} MiB of usable memory: {cards}, and larger"
+        selectors = _selectors(driver, *whole, memory)
         yield Preset(f"{prefix}-{label}g", vendor, driver, what, selectors, floor)
 
 
-def _mig_profiles() -> Iterable[Preset]:
+def _mig_profiles() -> Iterator[Preset]:
     driver = "gpu.nvidia.com"
-    for profile, (floor, cards) in _MIG.items():
-        selectors = (
-            _of_driver(driver),
-            _equals(driver, "type", "mig"),
-            _equals(driver, "profile", profile),
+    profiles = ((cards, *entry) for cards, found in _MIG.items() for entry in found.items())
+    for cards, profile, floor in profiles:
+        selectors = _selectors(
+            driver,
+            _guarded(driver, "attributes.type", " == 'mig'"),
+            _guarded(driver, "attributes.profile", f" == '{profile}'"),
         )
         name = f"llm-mig-{profile.replace('.', '-')}"
         what = f"NVIDIA MIG {profile}: {cards}"
         yield Preset(name, "NVIDIA", driver, what, selectors, floor, partition=True)
 
 
-def _tpu_chips() -> Iterable[Preset]:
+def _tpu_chips() -> Iterator[Preset]:
     driver = "tpu.google.com"
     for generation, (size, spellings) in _TPU.items():
-        selectors = (_of_driver(driver), _one_of(driver, "tpuGen", spellings))
+        test = f" in [{', '.join(map(repr, spellings))}]"
+        selectors = _selectors(driver, _guarded(driver, "attributes.tpuGen", test))
         what = f"Google TPU {generation}, one chip with {size} GB of HBM"
         yield Preset(f"llm-tpu-{generation}", "Google", driver, what, selectors)
 
 
-_PRESETS: dict[str, Preset] = {
+PRESETS: Mapping[str, Preset] = {
     preset.name: preset
-    for presets_of_a_vendor in (
-        _tiers("llm-gpu", "NVIDIA", "gpu.nvidia.com", "gpu", _NVIDIA_TIERS),
-        _mig_profiles(),
-        _tiers("llm-amd", "AMD", "gpu.amd.com", "amdgpu", _AMD_TIERS),
-        _tiers("llm-intel", "Intel", "gpu.intel.com", None, _INTEL_TIERS),
-        _tpu_chips(),
+    for preset in (
+        *_tiers("llm-gpu", "NVIDIA", "gpu"),
+        *_mig_profiles(),
+        *_tiers("llm-amd", "AMD", "amdgpu"),
+        *_tiers("llm-intel", "Intel", None),
+        *_tpu_chips(),
     )
-    for preset in presets_of_a_vendor
 }
+"""Every preset by name, by vendor and size."""

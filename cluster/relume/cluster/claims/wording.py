@@ -2,10 +2,14 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 
-from relume.cluster.claims.explain import AskReport, Report
+from relume.cluster.claims.explain import AskReport, ClaimReport
+from relume.cluster.claims.matching import ClauseVerdict
 
 HEADERS = ("devices", "on", "verdict", "why", "state")
+_VERDICTS: tuple[ClauseVerdict, ...] = ("match", "no match", "error", "not reached")
+CLAUSE_HEADERS = ("", *_VERDICTS, "clause", "of")
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 _MOST = 4  # names, or spans of names, before the rest becomes a number
 
@@ -31,12 +35,12 @@ def names(nodes: Iterable[str]) -> str:
     return ", ".join(words[:_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
-def headline(report: Report) -> str:
+def headline(report: ClaimReport) -> str:
     """The answer in one sentence."""
     return f"{report.unit.title}: {report.answer}: {report.sentence}"
 
 
-def witness(report: Report) -> Iterator[tuple[str, str]]:
+def witness(report: ClaimReport) -> Iterator[tuple[str, str]]:
     """Each request with the devices of the witness."""
     if report.witness is None:
         return
@@ -61,18 +65,11 @@ def rows(one: AskReport) -> list[tuple[str, ...]]:
             f"{group.count}× {group.title}",
             names(group.nodes),
             group.verdict,
-            _why(one, group.clause, group.why),
+            group.why if group.clause is None else f"{group.why}  [{group.clause + 1}]",
             group.state,
         )
         for group in one.groups
     ]
-
-
-def _why(one: AskReport, clause: int | None, why: str) -> str:
-    return why if clause is None else f"{why}  [{clause + 1}]"
-
-
-CLAUSE_HEADERS = ("", "match", "no match", "error", "not reached", "clause", "of")
 
 
 def clause_rows(one: AskReport) -> list[tuple[str, ...]]:
@@ -80,7 +77,7 @@ def clause_rows(one: AskReport) -> list[tuple[str, ...]]:
     return [
         (
             f"[{number}]",
-            *(str(clause.counts.get(v, 0)) for v in ("match", "no match", "error", "not reached")),
+            *(str(clause.counts.get(verdict, 0)) for verdict in _VERDICTS),
             clause.text,
             clause.source,
         )
@@ -88,7 +85,7 @@ def clause_rows(one: AskReport) -> list[tuple[str, ...]]:
     ]
 
 
-def as_json(report: Report) -> dict[str, object]:
+def as_json(report: ClaimReport) -> dict[str, object]:
     """The whole report as JSON values."""
     found = report.witness
     return {
@@ -129,20 +126,13 @@ def _ask_json(one: AskReport) -> dict[str, object]:
             {"clause": c.text, "source": c.source, "devices": c.counts} for c in one.clauses
         ],
         "devices": [
-            {
-                "title": group.title,
-                "count": group.count,
-                "nodes": list(group.nodes),
-                "verdict": group.verdict,
-                "clause": None if group.clause is None else one.clauses[group.clause].text,
-                "why": group.why,
-                "state": group.state,
-            }
+            asdict(group)
+            | {"clause": None if group.clause is None else one.clauses[group.clause].text}
             for group in one.groups
         ],
     }
 
 
-def answered(reports: Sequence[Report]) -> bool:
+def answered(reports: Sequence[ClaimReport]) -> bool:
     """Whether every claim is satisfiable."""
     return all(report.answer == "satisfiable" for report in reports)

@@ -10,24 +10,25 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from relume.base.vocabulary import DEPLOYMENT_MODE
-from relume.cluster.claims.claim_fields import Ask, Claim, Request, claim
+from relume.cluster.claims.claim import Ask, Claim, ClaimRequest, claim_of
 from relume.cluster.claims.classes import Classes
-from relume.cluster.claims.documents import Document
-from relume.cluster.claims.fields import Field
+from relume.cluster.claims.documents import Document, Field
 from relume.cluster.claims.presets import IMPLICIT_PREFIX
 
-_PODS = {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job"}
+CLAIM_KINDS = ("ResourceClaim", "ResourceClaimTemplate")
+_POD_MAKERS = {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job"}
 _COMPONENTS = ("predictor", "transformer", "explainer")
 _STANDARD = ("Standard", "RawDeployment")
-_NATIVE = ("cpu", "memory", "ephemeral-storage", "pods", "storage")
-_CLAIM_KINDS = ("ResourceClaim", "ResourceClaimTemplate")
-
-Key = tuple[str, str, str]
+_NATIVE = ("hugepages-", "cpu", "memory", "ephemeral-storage", "pods", "storage")
+_KNATIVE_DROPS = (
+    "Knative mode drops spec.resourceClaims without a word: the pod gets no device from it (use "
+    "extended resources, or Standard mode)"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One problem: the claims of one Pod, or one claim. `notes` are said beside the answer."""
+    """One problem: the claims of one Pod, or one claim. `notes` are shown beside the answer."""
 
     title: str
     document: Document
@@ -38,59 +39,40 @@ class Unit:
 def units(documents: Iterable[Document], known: Iterable[Document], classes: Classes) -> list[Unit]:
     """The problems in `documents`; `known` are further documents that may hold claims by name."""
     own = list(documents)
-    claims = {
-        (document.kind, document.namespace, document.name): document
-        for document in (*known, *own)
-        if document.kind in _CLAIM_KINDS
-    }
-    named: set[Key] = set()
+    claims = {d.title: d for d in (*known, *own) if d.kind in CLAIM_KINDS}
+    named: set[str] = set()
     found = [unit for one in own for unit in _workload(one, claims, classes, named)]
-    for document in own:
-        key = (document.kind, document.namespace, document.name)
-        if document.kind in _CLAIM_KINDS and key not in named:
-            title = f"{document.kind} {document.namespace}/{document.name}"
-            found.append(Unit(title, document, (claim_of(document),)))
-    return found
-
-
-def claim_of(document: Document) -> Claim:
-    """The claim that a ResourceClaim is, or that a template makes."""
-    spec = Field.root(document).need("spec")
-    if document.kind == "ResourceClaimTemplate":
-        spec = spec.need("spec")
-    return claim(spec, document.name)
+    return found + [
+        Unit(document.title, document, (claim_of(document),))
+        for document in own
+        if document.kind in CLAIM_KINDS and document.title not in named
+    ]
 
 
 def _workload(
-    document: Document, claims: Mapping[Key, Document], classes: Classes, named: set[Key]
+    document: Document, claims: Mapping[str, Document], classes: Classes, named: set[str]
 ) -> Iterator[Unit]:
+    """The problem of each Pod of a document; the titles of its claims are added to `named`."""
     for title, pod, honoured in _pods(document):
         notes: list[str] = []
-        made: list[Claim] = []
-        extended = _extended(pod, classes, notes)
-        if extended is not None:
-            made.append(extended)
-        for entry in pod.get("resourceClaims").items():
-            if not honoured:
-                notes.append(
-                    "Knative mode drops spec.resourceClaims without a word: the pod gets no "
-                    "device from it (use extended resources, or Standard mode)"
-                )
-                break
-            found = _named(entry, document, claims, named, notes)
-            if found is not None:
-                made.append(found)
-        if made or notes:
-            yield Unit(title, document, tuple(made), tuple(notes))
+        made = [_extended(pod, classes, notes)]
+        entries = pod.get("resourceClaims").items()
+        if entries and not honoured:
+            notes.append(_KNATIVE_DROPS)
+        elif entries:
+            made += [_named(entry, document.namespace, claims, named, notes) for entry in entries]
+        found = tuple(one for one in made if one is not None)
+        if found or notes:
+            yield Unit(title, document, found, tuple(notes))
 
 
 def _pods(document: Document) -> Iterator[tuple[str, Field, bool]]:
     """Each Pod spec with a title, and whether its `resourceClaims` reach the Pod."""
     root = Field.root(document)
-    title = f"{document.kind} {document.namespace}/{document.name}"
+    title = document.title
     if document.kind == "Pod":
         yield title, root.get("spec"), True
-    elif document.kind in _PODS and document.group in ("apps", "batch"):
+    elif document.kind in _POD_MAKERS and document.group in ("apps", "batch"):
         yield title, root.get("spec", "template", "spec"), True
     elif document.kind == "CronJob":
         yield title, root.get("spec", "jobTemplate", "spec", "template", "spec"), True
@@ -108,14 +90,15 @@ def _containers(pod: Field) -> list[Field]:
     """The containers in order; the model of a KServe predictor is one of them."""
     models = [
         field
-        for name, field in pod.entries()
+        for _, field in pod.entries()
         if isinstance(field.value, Mapping) and "resources" in field.value
     ]
     return [*models, *pod.get("containers").items()]
 
 
 def _extended(pod: Field, classes: Classes, notes: list[str]) -> Claim | None:
-    requests: list[Request] = []
+    """The claim that the scheduler makes for the extended resources of all containers."""
+    requests: list[ClaimRequest] = []
     for i, container in enumerate(_containers(pod)):
         for j, (resource, field) in enumerate(_asked(container)):
             found = classes.serving(resource)
@@ -131,8 +114,7 @@ def _extended(pod: Field, classes: Classes, notes: list[str]) -> Claim | None:
             name = resource.removeprefix(IMPLICIT_PREFIX) if found is None else found.name
             request = f"container-{i}-request-{j}"
             if amount:
-                ask = Ask(request, name, count=int(amount), place=field)
-                requests.append(Request(request, (ask,)))
+                requests.append(ClaimRequest(request, (Ask(request, name, count=int(amount)),)))
     return Claim("extended-resources", tuple(requests)) if requests else None
 
 
@@ -143,32 +125,30 @@ def _asked(container: Field) -> list[tuple[str, Field]]:
     return sorted(
         (name, field)
         for name, field in asked.items()
-        if "/" in name and not name.startswith(("hugepages-", *_NATIVE))
+        if "/" in name and not name.startswith(_NATIVE)
     )
 
 
 def _named(
     entry: Field,
-    document: Document,
-    claims: Mapping[Key, Document],
-    named: set[Key],
+    namespace: str,
+    claims: Mapping[str, Document],
+    named: set[str],
     notes: list[str],
 ) -> Claim | None:
-    for form, kind in (
-        ("resourceClaimName", "ResourceClaim"),
-        ("resourceClaimTemplateName", "ResourceClaimTemplate"),
-    ):
-        name = entry.get(form).text()
+    """The claim that an entry of `resourceClaims` names; None, with a note, where there is none."""
+    for kind in CLAIM_KINDS:
+        name = entry.get(f"{kind[0].lower()}{kind[1:]}Name").text()
         if not name:
             continue
-        key = (kind, document.namespace, name)
-        found = claims.get(key)
+        title = f"{kind} {namespace}/{name}"
+        found = claims.get(title)
         if found is None:
-            notes.append(f"{kind} {document.namespace}/{name} is not in the files read")
+            notes.append(f"{title} is not in the files read")
             return None
-        named.add(key)
+        named.add(title)
         if Field.root(found).get("status", "allocation").there:
-            notes.append(f"{kind} {document.namespace}/{name} is allocated already")
+            notes.append(f"{title} is allocated already")
             return None
         return claim_of(found)
     raise entry.wrong("needs resourceClaimName or resourceClaimTemplateName")

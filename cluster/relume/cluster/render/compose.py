@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from relume.base.errors import InvalidInput
-from relume.base.vocabulary import KSERVE_V1ALPHA1
+from relume.base.vocabulary import KSERVE_V1ALPHA1, JsonValue
 from relume.cluster.render import rules
 from relume.cluster.render.budget import budget_of
-from relume.cluster.render.draft import Book, Draft, JsonValue, Rendering
+from relume.cluster.render.draft import Book, Draft, Rendering
 from relume.cluster.render.eventing import (
     Subscriber,
     add_addressable,
@@ -18,11 +18,12 @@ from relume.cluster.render.eventing import (
 from relume.cluster.render.folder import activator_text, settings_texts, yaml_text
 from relume.cluster.render.guards import MONITORING, add_guards, add_monitoring
 from relume.cluster.render.options import Images, Options
-from relume.cluster.render.originals import BASE, Original, originals, plain
+from relume.cluster.render.originals import BASE, Original, originals
 from relume.cluster.render.runtimes import Runtime
 from relume.cluster.render.service import render_service
 from relume.config import Plan
 from relume.config.loader import load_plan
+from relume.config.yaml_source import plain
 
 _KUSTOMIZE = "kustomize.config.k8s.io"
 ResourceKey = tuple[str, str, str]  # kind, namespace, name

@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
-from relume.base.vocabulary import SERVING_NAMESPACE
+from relume.base.vocabulary import SERVING_NAMESPACE, JsonValue
 from relume.cluster.render.rules import CLUSTER_SETTING, NOT_YOURS, RenderRule
 from relume.config.head import METADATA
 from relume.config.nodes import Node
 
-JsonValue = Union[None, bool, int, float, str, "list[JsonValue]", "dict[str, JsonValue]"]
 PathStep = str | int
 
 LABELS: dict[str, JsonValue] = {"app.kubernetes.io/managed-by": "relume"}

@@ -15,10 +15,11 @@ from relume.base.vocabulary import (
     EVENTING_NAMESPACE,
     NATS_CONFIG,
     PARALLELISM,
+    JsonValue,
 )
 from relume.cluster.render import rules
 from relume.cluster.render.budget import Budget, backoff_s
-from relume.cluster.render.draft import Book, Draft, JsonValue, Setting
+from relume.cluster.render.draft import Book, Draft, Setting
 from relume.cluster.render.options import BROKERS, BrokerClass
 from relume.cluster.render.originals import ANNOTATIONS, BASE, Original
 from relume.config import Broker, Delivery, InferenceService, Trigger

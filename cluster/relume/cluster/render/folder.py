@@ -14,8 +14,8 @@ from textwrap import wrap
 import yaml
 
 from relume.base.errors import InvalidInput
-from relume.base.vocabulary import EVENTING_NAMESPACE
-from relume.cluster.render.draft import JsonValue, Rendering, Setting
+from relume.base.vocabulary import EVENTING_NAMESPACE, JsonValue
+from relume.cluster.render.draft import Rendering, Setting
 
 #: Lists the files of the last rendering; a folder that has it was made by `relume render`.
 MARKER = ".relume-render.json"

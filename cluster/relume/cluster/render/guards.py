@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from relume.base.vocabulary import EVENTING_NAMESPACE, SERVICE_LABEL, SERVING_NAMESPACE
+from relume.base.vocabulary import EVENTING_NAMESPACE, SERVICE_LABEL, SERVING_NAMESPACE, JsonValue
 from relume.cluster.render import rules
-from relume.cluster.render.draft import Book, Draft, JsonValue
+from relume.cluster.render.draft import Book, Draft
 from relume.cluster.render.options import DeviceRoute
 from relume.cluster.render.originals import Original
 from relume.cluster.render.runtimes import PORT

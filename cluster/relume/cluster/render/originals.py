@@ -1,25 +1,20 @@
 """The documents as the user wrote them, with all fields and the line of each."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from relume.cluster.render.draft import JsonValue
+from relume.base.vocabulary import JsonValue
 from relume.config.head import DEFAULT_NAMESPACE
 from relume.config.loader import manifest_files
-from relume.config.nodes import Items, Node, Scalar, Table
-from relume.config.yaml_source import documents
+from relume.config.nodes import Node, Table
+from relume.config.yaml_source import documents, plain
 
 BASE = "base"
 # Paths in a document.
 ANNOTATIONS = ("metadata", "annotations")
 PREDICTOR = ("spec", "predictor")
 MODEL = (*PREDICTOR, "model")
-
-_DECIMAL = re.compile(r"[+-]?(0|[1-9][0-9]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +64,6 @@ def originals(paths: Sequence[Path]) -> list[Original]:
         for file in manifest_files(paths)
         for document in documents(file)
     ]
-
-
-def plain(node: Node) -> JsonValue:
-    """The value without its places."""
-    if isinstance(node, Table):
-        return {name: plain(value) for name, value in node}
-    if isinstance(node, Items):
-        return [plain(item) for item in node.nodes]
-    assert isinstance(node, Scalar)
-    if node.kind == "string":
-        return node.content
-    if node.kind == "boolean":
-        return node.boolean()
-    if node.kind == "integer" and _DECIMAL.fullmatch(node.content):
-        return int(node.content)
-    value: JsonValue = yaml.safe_load(node.content)
-    return value
 
 
 def _original(table: Table) -> Original:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relume.base.errors import InvalidInput
-from relume.base.vocabulary import KSERVE_V1ALPHA1
-from relume.cluster.render.draft import LABELS, JsonValue
+from relume.base.vocabulary import KSERVE_V1ALPHA1, JsonValue
+from relume.cluster.render.draft import LABELS
 from relume.cluster.render.options import ImageNotPinned, Images, check_image
 from relume.config.fields import did_you_mean
 from relume.config.yaml_source import documents

@@ -1,24 +1,23 @@
 """What a model needs on each device, part by part, and which DeviceClass has that much."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from relume.base.errors import InvalidInput
-from relume.cluster.claims.kv_cache import BLOCK, KvCache, kv_cache
-from relume.cluster.claims.model_shape import DTYPE_BYTES, Architecture
-from relume.cluster.claims.parameters import per_layer_io
-from relume.cluster.claims.presets import Preset, presets
-from relume.cluster.claims.weights import Weights
+from relume.cluster.claims.presets import PRESETS, Preset
+from relume.cluster.claims.sizing.architecture import DTYPE_BYTES, Architecture
+from relume.cluster.claims.sizing.kv_cache import KvCache, kv_cache
+from relume.cluster.claims.sizing.weights import Weights, per_layer_io
 
 UTILIZATION = 0.92
 """vLLM's default share of a device's memory (`--gpu-memory-utilization`)."""
 
-MIB = 1 << 20
+_MIB = 1 << 20
 _DEVICES = (1, 2, 4, 8)  # of one node
 # MiB: larger cards are advised only where no number of these is enough.
 _USUAL = {"NVIDIA": 80 << 10, "AMD": 192 << 10, "Intel": 128 << 10}
-_CONTEXT = 1024 * MIB  # CUDA context, kernels' workspaces and CUDA graphs
-_COLLECTIVES = 512 * MIB  # NCCL's buffers and the custom all-reduce
+_CONTEXT = 1024 * _MIB  # CUDA context, kernels' workspaces and CUDA graphs
+_COLLECTIVES = 512 * _MIB  # NCCL's buffers and the custom all-reduce
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +28,11 @@ class Demand:
     concurrency: int
     dtype: str
     kv_dtype: str
-    batched: int = 2048
-    block: int = BLOCK
-    utilization: float = UTILIZATION
-    lora_rank: int = 0
-    loras: int = 0
+    batched: int
+    block: int
+    utilization: float
+    lora_rank: int
+    loras: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class MemoryNeed:
     """The account of one device out of `devices`."""
 
     devices: int
@@ -69,7 +68,7 @@ class Need:
 class Option:
     """A number of devices of a class that is enough."""
 
-    need: Need
+    need: MemoryNeed
     preset: Preset
     advised: bool = False
 
@@ -93,14 +92,14 @@ def size(
     weights: Weights,
     demand: Demand,
     *,
-    vendor: str = "NVIDIA",
-    devices: int | None = None,
-    class_name: str | None = None,
+    vendor: str,
+    devices: int | None,
+    class_name: str | None,
 ) -> Sizing:
     """Find the smallest class for every possible number of devices.
 
     `devices` and `class_name` fix one or the other. Raises InvalidInput when nothing is enough, or
-    the heads cannot be split so.
+    the heads cannot be split over so many devices.
     """
     if devices is not None and not splits(model, devices):
         raise InvalidInput(
@@ -108,21 +107,23 @@ def size(
             f"{model.kv_heads} key-value heads"
         )
     numbers = [devices] if devices else [n for n in _DEVICES if splits(model, n)]
-    found = [
-        option
-        for number in numbers
-        if (option := _smallest(need(model, weights, demand, number), vendor, class_name))
-    ]
+    needs = [_need(model, weights, demand, number) for number in numbers]
+    found = [option for need in needs if (option := _smallest(need, vendor, class_name))]
     if not found:
-        least = need(model, weights, demand, numbers[-1])
         raise InvalidInput(
             f"{numbers[-1]} devices of {class_name or f'the largest {vendor} class'} are not "
-            f"enough: each needs {least.memory / 2**30:,.1f} GiB; lower --context or --concurrency"
+            f"enough: each needs {needs[-1].memory / 2**30:,.1f} GiB; lower --context or "
+            "--concurrency"
         )
-    best = _advised(found)
-    options = [Option(option.need, option.preset, option is best) for option in found]
-    partition = _partition(found[0].need) if vendor == "NVIDIA" and not class_name else None
-    return Sizing(model, weights, demand, (*([partition] if partition else []), *options))
+    # The fewest devices of a usual size; where these are not enough, the fewest of any.
+    usual = [o for o in found if (o.preset.floor or 0) <= _USUAL[o.preset.vendor]]
+    best = min(usual or found, key=lambda option: option.need.devices)
+    options = [replace(option, advised=option is best) for option in found]
+    first = found[0].need
+    if vendor == "NVIDIA" and not class_name and first.devices == 1:
+        partition = _least(first, (p for p in PRESETS.values() if p.partition))
+        options = [partition, *options] if partition else options
+    return Sizing(model, weights, demand, tuple(options))
 
 
 def splits(model: Architecture, devices: int) -> bool:
@@ -132,7 +133,7 @@ def splits(model: Architecture, devices: int) -> bool:
     return even and (shared % devices == 0 or devices % shared == 0)
 
 
-def need(model: Architecture, weights: Weights, demand: Demand, devices: int) -> Need:
+def _need(model: Architecture, weights: Weights, demand: Demand, devices: int) -> MemoryNeed:
     """The account of each of `devices` devices."""
     cache = kv_cache(
         model,
@@ -142,9 +143,8 @@ def need(model: Architecture, weights: Weights, demand: Demand, devices: int) ->
         tensor_parallel=devices,
         block=demand.block,
     )
-    return Need(
-        devices, tuple(_parts(model, weights, demand, cache, devices)), demand.utilization, cache
-    )
+    parts = tuple(_parts(model, weights, demand, cache, devices))
+    return MemoryNeed(devices, parts, demand.utilization, cache)
 
 
 def _parts(
@@ -153,9 +153,8 @@ def _parts(
     share = f", split over {devices}" if devices > 1 else ""
     yield Part("weights", -(-weights.bytes // devices), weights.how + share)
     if not model.encoder:
-        yield Part(
-            "KV cache", demand.concurrency * cache.sequence_bytes, _cache_words(demand, cache)
-        )
+        size = demand.concurrency * cache.sequence_bytes
+        yield Part("KV cache", size, _cache_words(demand, cache))
     if demand.loras:
         adapters = demand.loras * demand.lora_rank * per_layer_io(model) * model.layers
         text = f"{demand.loras} adapters of rank {demand.lora_rank} on every projection{share}"
@@ -193,32 +192,16 @@ def _activations(model: Architecture, demand: Demand, devices: int) -> Part:
     return Part("activations", batch + logits, how)
 
 
-def _smallest(need: Need, vendor: str, class_name: str | None) -> Option | None:
-    for preset in sorted(_candidates(vendor, class_name), key=lambda p: p.floor or 0):
-        if (preset.floor or 0) * MIB >= need.memory:
-            return Option(need, preset)
-    return None
+def _smallest(need: MemoryNeed, vendor: str, class_name: str | None) -> Option | None:
+    """The named class, or the smallest one of the vendor's whole cards, where it is enough."""
+    if class_name is not None:
+        return _least(need, (p for p in PRESETS.values() if p.name == class_name))
+    whole = (p for p in PRESETS.values() if p.vendor == vendor and not p.partition)
+    return _least(need, whole)
 
 
-def _candidates(vendor: str, class_name: str | None) -> Iterator[Preset]:
-    for preset in presets():
-        if class_name is not None:
-            if preset.name == class_name and preset.floor:
-                yield preset
-        elif preset.vendor == vendor and preset.floor and not preset.partition:
-            yield preset
-
-
-def _advised(found: Sequence[Option]) -> Option:
-    """The fewest devices of a usual size; where these are not enough, the fewest of any."""
-    usual = [o for o in found if (o.preset.floor or 0) <= _USUAL[o.preset.vendor]]
-    return min(usual or found, key=lambda option: option.need.devices)
-
-
-def _partition(need: Need) -> Option | None:
-    """The smallest MIG profile that is enough for one device, unless a card is as small."""
-    if need.devices != 1:
-        return None
-    slices = [p for p in presets() if p.partition and (p.floor or 0) * MIB >= need.memory]
-    best = min(slices, key=lambda p: p.floor or 0, default=None)
+def _least(need: MemoryNeed, presets: Iterable[Preset]) -> Option | None:
+    """The smallest of the presets that is enough."""
+    enough = (preset for preset in presets if preset.memory >= need.memory)
+    best = min(enough, key=lambda preset: preset.memory, default=None)
     return Option(need, best) if best else None

@@ -1,4 +1,4 @@
-"""ResourceClaims, their templates and DeviceClasses (resource.k8s.io/v1) as frozen values.
+"""ResourceClaims and their templates (resource.k8s.io/v1) as frozen values.
 
 Reads v1, v1beta2, and v1beta1, which puts the fields of `exactly` on the request itself.
 """
@@ -7,34 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from relume.cluster.claims.classes import Selector, selectors
 from relume.cluster.claims.devices import Taint
-from relume.cluster.claims.documents import Document
-from relume.cluster.claims.fields import Field
+from relume.cluster.claims.documents import Document, Field
 from relume.cluster.claims.quantity import Quantity
 
-Mode = Literal["ExactCount", "All"]
+AllocationMode = Literal["ExactCount", "All"]
 MOST_DEVICES = 32
 """Devices that one claim can hold (`AllocationResultsMaxSize`)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Selector:
-    """One CEL expression and where it was written, in words and as a place."""
-
-    expression: str
-    source: str
-    field: Field | None = field(default=None, compare=False, hash=False)
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceClass:
-    """One DeviceClass. `shipped` marks one that is not in any document read."""
-
-    name: str
-    selectors: tuple[Selector, ...]
-    extended_resource: str | None = None
-    created: str = ""
-    shipped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +42,24 @@ class Ask:
     name: str
     class_name: str
     selectors: tuple[Selector, ...] = ()
-    mode: Mode = "ExactCount"
+    mode: AllocationMode = "ExactCount"
     count: int = 1
     admin_access: bool = False
     tolerations: tuple[Toleration, ...] = ()
     capacity: Mapping[str, Quantity] = field(default_factory=dict)
-    place: Field | None = field(default=None, compare=False, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ClaimRequest:
     """One request: `asks` has one entry for `exactly`, several for `firstAvailable`."""
 
     name: str
     asks: tuple[Ask, ...]
     prioritized: bool = False
+
+    def title(self, ask: Ask) -> str:
+        """How one of its asks is named: `request`, or `request/alternative`."""
+        return f"{self.name}/{ask.name}" if self.prioritized else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +70,14 @@ class Constraint:
     distinct: bool
     requests: tuple[str, ...] = ()
 
-    def concerns(self, request: Request, ask: Ask) -> bool:
+    def concerns(self, request: ClaimRequest, ask: Ask) -> bool:
         """Whether the devices of this ask are held to the constraint."""
-        own = (request.name, f"{request.name}/{ask.name}") if request.prioritized else (ask.name,)
-        return not self.requests or any(name in self.requests for name in own)
+        return not self.requests or bool({request.name, request.title(ask)} & {*self.requests})
 
-    def __str__(self) -> str:
-        kind = "distinctAttribute" if self.distinct else "matchAttribute"
-        return f"{kind} {self.attribute}"
+    @property
+    def kind(self) -> str:
+        """The field in which it is written."""
+        return "distinctAttribute" if self.distinct else "matchAttribute"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,81 +85,63 @@ class Claim:
     """The devices that are allocated together as one claim."""
 
     name: str
-    requests: tuple[Request, ...]
+    requests: tuple[ClaimRequest, ...]
     constraints: tuple[Constraint, ...] = ()
 
 
-def device_class(document: Document, *, shipped: bool = False) -> DeviceClass:
-    """Read a DeviceClass."""
-    root = Field.root(document)
-    spec = root.get("spec")
-    return DeviceClass(
-        document.name,
-        selectors(spec, f"class {document.name}"),
-        spec.get("extendedResourceName").text() or None,
-        str(root.get("metadata", "creationTimestamp").value or ""),
-        shipped,
-    )
+def claim_of(document: Document) -> Claim:
+    """The claim that a ResourceClaim is, or that a template makes.
 
-
-def claim(spec: Field, name: str) -> Claim:
-    """Read the spec of a claim. Raises InvalidManifest naming the field."""
+    Raises InvalidManifest naming the field that is wrong.
+    """
+    spec = Field.root(document).need("spec")
+    if document.kind == "ResourceClaimTemplate":
+        spec = spec.need("spec")
     devices = spec.get("devices")
-    requests = tuple(_request(item) for item in devices.get("requests").items())
+    items = devices.get("requests").items()
+    requests = tuple(_request(item) for item in items)
     names = [request.name for request in requests]
-    for item, request in zip(devices.get("requests").items(), requests, strict=True):
+    for item, request in zip(items, requests, strict=True):
         if names.count(request.name) > 1:
             raise item.get("name").wrong(f"the name {request.name} is there twice")
-    known = {*names, *(f"{r.name}/{a.name}" for r in requests if r.prioritized for a in r.asks)}
+    known = {*names, *(r.title(ask) for r in requests for ask in r.asks)}
     constraints = tuple(_constraint(item, known) for item in devices.get("constraints").items())
-    return Claim(name, requests, constraints)
+    return Claim(document.name, requests, constraints)
 
 
-def selectors(owner: Field, source: str) -> tuple[Selector, ...]:
-    """The CEL selectors of a class or a request."""
-    found = []
-    for number, item in enumerate(owner.get("selectors").items()):
-        expression = item.need("cel").need("expression")
-        found.append(Selector(expression.text(), f"{source} selector {number}", expression))
-    return tuple(found)
-
-
-def _request(item: Field) -> Request:
+def _request(item: Field) -> ClaimRequest:
     name = item.need("name").text()
     alternatives = item.get("firstAvailable")
+    exactly = item.get("exactly")
     if alternatives.there:
-        if item.get("exactly").there:
+        if exactly.there:
             raise item.wrong("has both exactly and firstAvailable: write one of them")
-        asks = tuple(_ask(one, one.need("name").text(), name) for one in alternatives.items())
+        asks = tuple(
+            _ask(one, alternative := one.need("name").text(), f"request {name}/{alternative}")
+            for one in alternatives.items()
+        )
         if not asks:
             raise alternatives.wrong("must have at least one alternative")
-        return Request(name, asks, prioritized=True)
-    exactly = item.get("exactly")
+        return ClaimRequest(name, asks, prioritized=True)
     if not exactly.there and not item.get("deviceClassName").there:
         raise item.wrong("needs exactly or firstAvailable")
-    return Request(name, (_ask(exactly if exactly.there else item, name, None),))
+    return ClaimRequest(name, (_ask(exactly if exactly.there else item, name, f"request {name}"),))
 
 
-def _ask(body: Field, name: str, parent: str | None) -> Ask:
-    title = f"request {parent}/{name}" if parent else f"request {name}"
-    mode: Mode = "All" if _mode(body) == "All" else "ExactCount"
+def _ask(body: Field, name: str, source: str) -> Ask:
+    mode = body.get("allocationMode").one_of("ExactCount", "All")
     if mode == "All" and body.get("count").there:
         raise body.get("count").wrong("must not be set together with allocationMode All")
     return Ask(
         name,
         body.need("deviceClassName").text(),
-        selectors(body, title),
-        mode,
+        selectors(body, source),
+        "All" if mode == "All" else "ExactCount",
         body.get("count").integer(1, least=1),
         body.get("adminAccess").boolean(),
         tuple(_toleration(item) for item in body.get("tolerations").items()),
-        {key: value.quantity() for key, value in body.get("capacity", "requests").entries()},
-        body,
+        body.get("capacity", "requests").quantities(),
     )
-
-
-def _mode(body: Field) -> str:
-    return body.get("allocationMode").one_of("ExactCount", "All")
 
 
 def _toleration(item: Field) -> Toleration:
@@ -189,14 +154,14 @@ def _toleration(item: Field) -> Toleration:
 
 
 def _constraint(item: Field, known: Iterable[str]) -> Constraint:
-    requests = tuple(name.text() for name in item.get("requests").items())
-    for place, name in zip(item.get("requests").items(), requests, strict=True):
-        if name not in known:
-            raise place.wrong(f"no request is named {name}")
+    names = item.get("requests").items()
+    for name in names:
+        if name.text() not in known:
+            raise name.wrong(f"no request is named {name.text()}")
     match, distinct = item.get("matchAttribute"), item.get("distinctAttribute")
     if match.there == distinct.there:
         raise item.wrong("must have exactly one of matchAttribute and distinctAttribute")
     attribute = match if match.there else distinct
     if "/" not in attribute.text():
         raise attribute.wrong("must be qualified with a domain, as in gpu.nvidia.com/model")
-    return Constraint(attribute.text(), distinct.there, requests)
+    return Constraint(attribute.text(), distinct.there, tuple(name.text() for name in names))

@@ -1,9 +1,10 @@
 """A sizing in words, rows and documents."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
-from relume.cluster.claims.presets import Manifest, extended_resource
-from relume.cluster.claims.sizing import Option, Part, Sizing
+from relume.cluster.claims.presets import extended_resource
+from relume.cluster.claims.sizing.account import Option, Sizing
 
 HEADERS = ("part", "GiB", "how")
 OPTION_HEADERS = ("", "devices", "class", "GiB needed of each", "GiB that each has")
@@ -30,7 +31,7 @@ def option_rows(sizing: Sizing) -> list[tuple[str, ...]]:
             str(option.need.devices),
             option.preset.name,
             gib(option.need.memory),
-            gib((option.preset.floor or 0) << 20),
+            gib(option.preset.memory),
         )
         for option in sizing.options
     ]
@@ -41,9 +42,9 @@ def limits(option: Option) -> tuple[str, str]:
     return extended_resource(option.preset.name), str(option.need.devices)
 
 
-def claim_template(option: Option) -> Manifest:
+def claim_template(option: Option) -> dict[str, object]:
     """A ResourceClaimTemplate that asks for the same devices."""
-    exactly: Manifest = {"deviceClassName": option.preset.name, "count": option.need.devices}
+    exactly = {"deviceClassName": option.preset.name, "count": option.need.devices}
     return {
         "apiVersion": "resource.k8s.io/v1",
         "kind": "ResourceClaimTemplate",
@@ -66,7 +67,7 @@ def as_json(sizing: Sizing) -> dict[str, object]:
         "kv_cache_bytes_per_block": cache.block_bytes,
         "devices": advised.need.devices,
         "class": advised.preset.name,
-        "parts": [_part(part) for part in advised.need.parts],
+        "parts": [asdict(part) for part in advised.need.parts],
         "used_bytes": advised.need.used,
         "device_bytes": advised.need.memory,
         "limits": {name: amount},
@@ -87,7 +88,3 @@ def as_json(sizing: Sizing) -> dict[str, object]:
 def gib(amount: int) -> str:
     """Bytes in GiB."""
     return f"{amount / 2**30:,.2f}"
-
-
-def _part(part: Part) -> dict[str, object]:
-    return {"name": part.name, "bytes": part.bytes, "how": part.how}

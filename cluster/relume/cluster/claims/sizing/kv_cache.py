@@ -6,7 +6,7 @@ MLAAttentionSpec and SlidingWindowSpec, `max_memory_usage_bytes`, MambaSpec).
 
 from dataclasses import dataclass
 
-from relume.cluster.claims.model_shape import DTYPE_BYTES, Architecture
+from relume.cluster.claims.sizing.architecture import DTYPE_BYTES, Architecture
 
 BLOCK = 16
 """Tokens of a block, vLLM's default on GPUs."""

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from relume.base.errors import RelumeError
-from relume.serving.predictor import Origin, Predictor, PredictorSpec
+from relume.serving.predictor import Predictor, PredictorSpec, StartedFrom
 
 PROGRAM = Path(__file__).with_name("fake_predictor.py")
 
@@ -15,7 +15,7 @@ PROGRAM = Path(__file__).with_name("fake_predictor.py")
 class Process:
     """A Predictor around an asyncio subprocess."""
 
-    started: Origin = "fresh"
+    started: StartedFrom = "fresh"
 
     def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
         self._process = process

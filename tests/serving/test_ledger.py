@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relume.serving.ledger import ColdStart, Ledger
-from relume.serving.logs import LogFiles, tail
+from relume.serving.ledger import ColdStart, Ledger, LogFiles, tail
 from relume.serving.replica import describe_exit
 
 START = ColdStart(

@@ -2,7 +2,10 @@
 
 import pytest
 
-from relume.serving.routing import Models, ServiceKey, by_host, by_path, openai_path, served_names
+from relume.serving.errors import ModelUnknown
+from relume.serving.openai import ModelNames, openai_path, served_names
+from relume.serving.routing import by_host, by_path
+from relume.serving.service import ServiceKey
 
 SUMMARIZE = ServiceKey("default", "summarize")
 EMBED = ServiceKey("prod", "embed")
@@ -67,25 +70,27 @@ def test_openai_s_prefix_is_taken_off(path: bytes, inner: bytes | None) -> None:
 
 
 def test_a_service_is_a_model_by_its_name_and_by_its_namespace_and_name() -> None:
-    models = Models([(SUMMARIZE, ()), (EMBED, ())])
+    models = ModelNames([(SUMMARIZE, ()), (EMBED, ())])
     assert [m.id for m in models.listed] == ["summarize", "embed"]
     named = models.find("default/summarize")
-    assert named is not None
     assert (named.service, named.served_as) == (SUMMARIZE, "summarize")
-    assert models.find("nosuch") is None
+    with pytest.raises(ModelUnknown):
+        models.find("nosuch")
 
 
 def test_the_same_name_in_two_namespaces_is_listed_with_the_namespace() -> None:
     other = ServiceKey("prod", "summarize")
-    models = Models([(SUMMARIZE, ()), (other, ())])
+    models = ModelNames([(SUMMARIZE, ()), (other, ())])
     assert [m.id for m in models.listed] == ["default/summarize", "prod/summarize"]
-    assert models.find("summarize") is None
+    with pytest.raises(ModelUnknown):
+        models.find("summarize")
 
 
 def test_a_model_is_also_found_by_the_name_that_its_server_gives_it() -> None:
-    models = Models([(SUMMARIZE, ("--served-model-name", "smol", "small", "--max-model-len=512"))])
+    models = ModelNames(
+        [(SUMMARIZE, ("--served-model-name", "smol", "small", "--max-model-len=512"))]
+    )
     named, alias, service = models.find("smol"), models.find("small"), models.find("summarize")
-    assert named and alias and service
     assert (named.served_as, alias.served_as, service.served_as) == ("smol", "small", "smol")
 
 

@@ -1,7 +1,7 @@
 """What of a manifest reaches the plane, and every default of the plane's own."""
 
 from relume.config import Autoscaling
-from relume.serving import spec
+from relume.serving import settings as spec
 from relume.serving.kpa import KpaSpec
 from relume.serving.revision import Backoff
 from relume.serving.scale_to_zero import ScaleSpec

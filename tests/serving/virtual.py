@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from relume.base.errors import RelumeError
-from relume.serving.predictor import Origin, Predictor, PredictorSpec
+from relume.serving.predictor import Predictor, PredictorSpec, StartedFrom
 
 
 async def eventually(holds: Callable[[], bool], what: str = "the condition") -> None:
@@ -28,7 +28,7 @@ async def hello(request: web.Request) -> web.StreamResponse:
 class InProcessPredictor:
     """A Predictor whose readiness, answers and death a test decides."""
 
-    started: Origin = "template"
+    started: StartedFrom = "template"
 
     def __init__(self, pid: int, handler: Handler) -> None:
         self.pid = pid

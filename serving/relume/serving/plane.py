@@ -8,12 +8,12 @@ from typing import Any
 
 from relume.base.clock import Clock, SystemClock
 from relume.config import InferenceService
-from relume.serving.app import App
+from relume.serving.activator import Activator
 from relume.serving.ledger import Ledger
 from relume.serving.predictor import PredictorLauncher
 from relume.serving.proxy import client_session
 from relume.serving.replica import Surroundings
-from relume.serving.router import Router
+from relume.serving.routing import Router
 from relume.serving.service import Service
 from relume.serving.settings import ServingSettings
 
@@ -49,7 +49,7 @@ class ServingPlane:
         self._ledger = Ledger(ledger_path or log_dir.parent / "coldstarts.jsonl")
         self._base_url = base_url
         self._rng = rng or random.Random()
-        self.app = App(self._clock, self._settings.body_high_water)
+        self.app = Activator(self._clock, self._settings.body_high_water)
         """The ASGI application."""
         self._services: list[Service] = []
         self._runner: asyncio.Task[None] | None = None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-Origin = Literal["template", "fresh"]
+StartedFrom = Literal["template", "fresh"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Predictor(Protocol):
         ...
 
     @property
-    def started(self) -> Origin:
+    def started(self) -> StartedFrom:
         """Whether it was forked from the warm template or started from nothing."""
         ...
 

@@ -2,18 +2,18 @@
 
 import asyncio
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import aiohttp
+import orjson
 
 from relume.base.clock import Clock
 from relume.base.errors import RelumeError
-from relume.serving.ledger import ColdStart, Ledger, Outcome
+from relume.serving.holding import Backend
+from relume.serving.ledger import ColdStart, Ledger, StartOutcome
 from relume.serving.predictor import Predictor, PredictorLauncher, PredictorSpec
-from relume.serving.probe import Probe
 from relume.serving.settings import ServingSettings
-from relume.serving.throttler import Backend
 
 TIMED_OUT = "timed-out"
 PHASE_EVERY = 10  # probes between two looks at the phase
@@ -38,6 +38,53 @@ class Reports:
     exited: Callable[["Replica", str], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Startup:
+    """What GET /startup said."""
+
+    phase: str = ""
+    phases_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+class Probe:
+    """The two questions to one predictor. Neither raises: no answer means no."""
+
+    def __init__(self, session: aiohttp.ClientSession, base_url: str, timeout_s: float) -> None:
+        self._session = session
+        self._base_url = base_url
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+
+    async def healthy(self) -> bool:
+        """Return whether GET /health answers 200."""
+        status, _ = await self._get("/health")
+        return status == 200
+
+    async def startup(self) -> Startup:
+        """Return the answer of GET /startup, empty if there is none that can be read."""
+        _, body = await self._get("/startup")
+        try:
+            answer = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return Startup()
+        if not isinstance(answer, dict):
+            return Startup()
+        phases = answer.get("phases_ms")
+        numbers = phases.items() if isinstance(phases, dict) else ()
+        return Startup(
+            phase=str(answer.get("phase", "")),
+            phases_ms={k: float(v) for k, v in numbers if isinstance(v, int | float)},
+        )
+
+    async def _get(self, path: str) -> tuple[int, bytes]:
+        """Status and body; 0 and nothing where there is no answer."""
+        try:
+            url = f"{self._base_url}{path}"
+            async with self._session.get(url, timeout=self._timeout) as response:
+                return response.status, await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return 0, b""
+
+
 class Replica:
     """Owns one process: nobody else starts, stops or waits for it."""
 
@@ -57,7 +104,6 @@ class Replica:
         self.phase = ""
         self.pid: int | None = None
         self.backend: Backend | None = None
-        self.ready_at: float | None = None
         self._around = around
         self._reports = reports
         self._changed = asyncio.Event()
@@ -77,19 +123,6 @@ class Replica:
         self._changed.set()
         if self._launching is not None:
             self._launching.cancel()
-
-    def answered(self, since_release_ms: float) -> None:
-        """A request got its first byte; the first one completes the ledger's entry."""
-        if self._first_answer_ms is None:
-            self._first_answer_ms = since_release_ms
-            if self._triggered:
-                self.cold = replace(self.cold, total=self.cold.queue + self._since_asked_ms())
-            self._changed.set()
-
-    def idle(self) -> None:
-        """A request was given back; a drain may be over."""
-        if self._why is not None:
-            self._changed.set()
 
     async def live(self) -> None:
         """Run the process to its end. Cancelled, it kills the process first."""
@@ -114,7 +147,7 @@ class Replica:
         self._finish(reason)
 
     def _finish(self, reason: str) -> None:
-        """Record and tell the end."""
+        """Record the end and report it."""
         self._record("failed" if self._why in (None, TIMED_OUT) else "cancelled", reason)
         self._reports.exited(self, reason)
 
@@ -163,8 +196,14 @@ class Replica:
     async def _become_ready(self, predictor: Predictor, probe: Probe) -> None:
         ready_ms = self._since_asked_ms()
         self.cold = replace(self.cold, ready=ready_ms, total=self.cold.queue + ready_ms)
-        self.ready_at = self._around.clock.monotonic()
-        self.backend = Backend(self.number, predictor.base_url)
+        self.backend = Backend(
+            self.number,
+            predictor.base_url,
+            ready_at=self._around.clock.monotonic(),
+            cold_start_ms=ready_ms,
+            on_answer=self._answered,
+            on_release=self._released,
+        )
         self._reports.ready(self)
         self.cold = self.cold.with_phases((await probe.startup()).phases_ms)
         if not self._triggered:
@@ -196,6 +235,19 @@ class Replica:
                 return
             await self._pause(left)
 
+    def _answered(self, since_granted_ms: float) -> None:
+        """A request got its first byte; the first one completes the ledger's entry."""
+        if self._first_answer_ms is None:
+            self._first_answer_ms = since_granted_ms
+            if self._triggered:
+                self.cold = replace(self.cold, total=self.cold.queue + self._since_asked_ms())
+            self._changed.set()
+
+    def _released(self) -> None:
+        """A request was given back; a drain may be over."""
+        if self._why is not None:
+            self._changed.set()
+
     def _in_flight(self) -> int:
         return 0 if self.backend is None else self.backend.in_flight
 
@@ -226,7 +278,7 @@ class Replica:
     def _since_asked_ms(self) -> float:
         return (self._around.clock.monotonic() - self._asked_at) * 1000
 
-    def _record(self, outcome: Outcome, reason: str | None) -> None:
+    def _record(self, outcome: StartOutcome, reason: str | None) -> None:
         """Write the ledger's entry, once; what ended after it was ready had a good start."""
         if self._recorded:
             return
@@ -243,7 +295,7 @@ def _kill_if_started(launching: asyncio.Future[Predictor]) -> None:
 
 
 def describe_exit(code: int) -> str:
-    """Return a sentence about an exit code; negative is a signal."""
+    """Return a sentence about an exit code; a negative one is a signal."""
     if code >= 0:
         return f"the predictor exited with code {code}"
     try:

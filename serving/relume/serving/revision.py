@@ -65,7 +65,7 @@ class Stopping:
     """The plane shuts down; nothing is started from here on."""
 
 
-Event = ScaleTo | BecameReady | Exited | Abandoned | Woke | Stopping
+RevisionEvent = ScaleTo | BecameReady | Exited | Abandoned | Woke | Stopping
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class WakeAt:
     at: float
 
 
-Effect = Start | Drain | Cancel | FailHeld | Forget | WakeAt
+RevisionEffect = Start | Drain | Cancel | FailHeld | Forget | WakeAt
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ class Revision:
         """Return how many replicas are in this state."""
         return sum(r.state is state for r in self._replicas.values())
 
-    def on(self, event: Event, now: float) -> list[Effect]:
+    def on(self, event: RevisionEvent, now: float) -> list[RevisionEffect]:
         """Take in what happened at `now` (monotonic seconds) and return what to do about it."""
         match event:
             case ScaleTo():
@@ -199,7 +199,7 @@ class Revision:
                 if r.state in (State.STARTING, State.READY)]  # fmt: skip
         return [i for _, i in sorted(live)]
 
-    def _scale(self, event: ScaleTo, now: float) -> Iterator[Effect]:
+    def _scale(self, event: ScaleTo, now: float) -> Iterator[RevisionEffect]:
         self._target = event.replicas
         self._on_demand = event.on_demand
         live = self._live()
@@ -215,7 +215,7 @@ class Revision:
         entry.state = State.DRAINING
         return Cancel(replica, why) if loading else Drain(replica, why)
 
-    def _reconcile(self, now: float) -> Iterator[Effect]:
+    def _reconcile(self, now: float) -> Iterator[RevisionEffect]:
         missing = self._target - len(self._live())
         if missing <= 0 or self._stopping:
             return
@@ -234,7 +234,7 @@ class Revision:
             entry.ready_at = now
             self._failure = None
 
-    def _exited(self, event: Exited, now: float) -> Iterator[Effect]:
+    def _exited(self, event: Exited, now: float) -> Iterator[RevisionEffect]:
         entry = self._replicas.pop(event.replica)
         if entry.ready_at is not None and now - entry.ready_at >= self._backoff.stable_s:
             self._failures = 0
@@ -251,7 +251,9 @@ class Revision:
         else:
             yield from self._nothing_left(event, loading=entry.state is State.STARTING, now=now)
 
-    def _nothing_left(self, event: Exited, *, loading: bool, now: float) -> Iterator[Effect]:
+    def _nothing_left(
+        self, event: Exited, *, loading: bool, now: float
+    ) -> Iterator[RevisionEffect]:
         held = event.held
         if loading and held:
             yield FailHeld(event.reason, max(self._retry_at - now, 0.0))
@@ -262,7 +264,7 @@ class Revision:
         else:
             yield from self._reconcile(now)
 
-    def _abandoned(self) -> Iterator[Effect]:
+    def _abandoned(self) -> Iterator[RevisionEffect]:
         live = [self._replicas[i] for i in self._live()]
         on_demand = all(r.state is State.STARTING and r.on_demand for r in live)
         if not on_demand or self._min_scale > 0 or self._target == 0:

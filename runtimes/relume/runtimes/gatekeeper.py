@@ -100,8 +100,19 @@ class _Server(ThreadingHTTPServer):
 class Gatekeeper:
     """The child process that says "loading" on a listening socket."""
 
+    #: What the launcher started for the server of this process. None where plain `vllm serve`
+    #: loaded our plugin, and after `dismiss_on_duty`.
+    on_duty: ClassVar["Gatekeeper | None"] = None
+
     def __init__(self, pid: int) -> None:
         self.pid = pid
+
+    @classmethod
+    def dismiss_on_duty(cls) -> None:
+        """Hand the port to vLLM's server, which is about to accept."""
+        if cls.on_duty is not None:
+            cls.on_duty.dismiss()
+            cls.on_duty = None
 
     @classmethod
     def start(cls, listening: socket.socket, phases: Phases) -> "Gatekeeper":

@@ -15,34 +15,20 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from relume.base.vocabulary import COPIED_ATTRIBUTES, ERROR, RESPONSE
 from relume.cloudevents.event import CloudEvent
-
-RESPONSE = "relume.inference.response"
-ERROR = "relume.inference.error"
-CHUNK = "relume.inference.chunk"
-#: What this runtime emits, and therefore never answers: the guard against a Trigger without filter.
-OWN_TYPES = frozenset({RESPONSE, ERROR, CHUNK})
-
-_COPIED = ("subject", "traceparent", "tracestate", "partitionkey", "correlationid")
+from relume.runtimes.calls import RouteAnswer
+from relume.runtimes.failures import AnswerFailure, refusal
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a request was not answered. `status` is what a plain HTTP caller gets."""
-
-    status: int
-    reason: str
-    message: str
-    retryable: bool = False
-
-    def to_json(self) -> dict[str, object]:
-        """OpenAI's error shape with our `reason` and `retryable`."""
-        kind = "service_unavailable" if self.retryable else "invalid_request_error"
-        error = {"message": self.message, "type": kind, "param": None, "code": self.status}
-        return {"error": error, "reason": self.reason, "retryable": self.retryable}
+def body_of(answer: RouteAnswer, path: str) -> Mapping[str, object]:
+    """The JSON object of a good answer; for a bad one, raise the Unanswerable that it means."""
+    body = answer.json()
+    if answer.status < 300 and isinstance(body, dict):
+        return body
+    raise refusal(answer.status, body, path)
 
 
 def source_of_service(environment: Mapping[str, str] = os.environ) -> str:
@@ -77,7 +63,7 @@ def response_event(
 
 
 def error_event(
-    request: CloudEvent, failure: Failure, *, source: str, time: str, extra: Mapping[str, int]
+    request: CloudEvent, failure: AnswerFailure, *, source: str, time: str, extra: Mapping[str, int]
 ) -> CloudEvent:
     """The event that says that `request` can never succeed, and why."""
     return _reply(request, ERROR, failure.to_json(), source, time, extra)
@@ -100,7 +86,7 @@ def _reply(
         "datacontenttype": "application/json",
         "causationid": request.id,
     }
-    for name in _COPIED:
+    for name in COPIED_ATTRIBUTES:
         if name in request.attributes:
             attributes[name] = request.attributes[name]
     if "correlationid" in request.attributes:

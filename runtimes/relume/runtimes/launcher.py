@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from relume.runtimes.template import serve_template
 
         apply_environment()
-        serve_template(Path(arguments[1]), *map(int, arguments[2:]))
+        serve_template(serve, Path(arguments[1]), *map(int, arguments[2:]))
     else:
         PROCESS.record("fork", _since_process_start_ms())
         serve(arguments)

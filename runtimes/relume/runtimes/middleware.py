@@ -17,7 +17,9 @@ Never 404, which brokers retry, and never 2xx with a body that is no event, whic
 
 import logging
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -30,7 +32,7 @@ from relume.runtimes.calls import INNER, RouteAnswer, RouteCall, call_for, post_
 from relume.runtimes.drain import IN_FLIGHT, is_draining
 from relume.runtimes.failures import DRAINING, ENGINE_FAILED, AnswerFailure, Unanswerable
 from relume.runtimes.phases import first_answer_recorder
-from relume.runtimes.replies import body_of, error_event, response_event, source_of_service
+from relume.runtimes.replies import body_of, reply_event, source_of_service
 
 logger = logging.getLogger("relume.runtimes")
 
@@ -111,19 +113,20 @@ class CloudEvents:
     async def _reply(
         self, event: CloudEvent, mode: Mode, scope: Scope, receive: Receive
     ) -> Response:
-        extra = _timings(scope)
         status = 200
+        answer: Mapping[str, Any] | AnswerFailure
         try:
             model = scope["app"].state.relume_model
             call = call_for(event, scope["path"], model=model, now=datetime.now(UTC))
-            body = body_of(await self._ask(call, scope, receive), call.path)
-            reply = response_event(event, body, source=self._source, time=_rfc3339(), extra=extra)
+            answer = body_of(await self._ask(call, scope, receive), call.path)
         except Unanswerable as error:
             if error.failure.retryable:
                 raise
-            failure = error.failure
-            reply = error_event(event, failure, source=self._source, time=_rfc3339(), extra=extra)
-            status = 200 if _prefers_reply(scope) else failure.status
+            answer = error.failure
+            status = 200 if _prefers_reply(scope) else answer.status
+        time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        waited_ms = _waited_ms(scope)
+        reply = reply_event(event, answer, source=self._source, time=time, waited_ms=waited_ms)
         headers, content = encode(reply, mode)
         return Response(content, status, dict(headers))
 
@@ -137,7 +140,7 @@ class CloudEvents:
             raise Unanswerable(503, ENGINE_FAILED, text, retryable=True) from error
 
 
-def _timings(scope: Scope) -> dict[str, int]:
+def _waited_ms(scope: Scope) -> dict[str, int]:
     """`queuems` and `coldstartms`, where an activator measured them."""
     found = {}
     for name, value in scope["headers"]:
@@ -151,7 +154,3 @@ def _prefers_reply(scope: Scope) -> bool:
     values = (v.decode("latin-1") for k, v in scope["headers"] if k == b"prefer")
     tokens = (token.partition(";")[0] for value in values for token in value.split(","))
     return any(token.strip().lower() == "reply" for token in tokens)
-
-
-def _rfc3339() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -43,45 +43,32 @@ def reply_id(request: CloudEvent) -> str:
     return hashlib.sha256(f"{request.source}\0{request.id}".encode()).hexdigest()[:32]
 
 
-def response_event(
+def reply_event(
     request: CloudEvent,
-    answer: Mapping[str, Any],
+    answer: Mapping[str, Any] | AnswerFailure,
     *,
     source: str,
     time: str,
-    extra: Mapping[str, int],
+    waited_ms: Mapping[str, int],
 ) -> CloudEvent:
-    """The event that carries `answer`, the JSON body of the route."""
-    usage = answer.get("usage")
+    """The event that carries the JSON body of the route, or says why there can never be one."""
+    data: Mapping[str, Any]
+    usage: object
+    if isinstance(answer, AnswerFailure):
+        kind, data, usage = ERROR, answer.to_json(), None
+    else:
+        kind, data, usage = RESPONSE, answer, answer.get("usage")
     tokens = usage if isinstance(usage, Mapping) else {}
     counts = {
         "prompttokens": tokens.get("prompt_tokens"),
         "completiontokens": tokens.get("completion_tokens"),
-        **extra,
+        **waited_ms,
     }
-    return _reply(request, RESPONSE, answer, source, time, counts)
-
-
-def error_event(
-    request: CloudEvent, failure: AnswerFailure, *, source: str, time: str, extra: Mapping[str, int]
-) -> CloudEvent:
-    """The event that says that `request` can never succeed, and why."""
-    return _reply(request, ERROR, failure.to_json(), source, time, extra)
-
-
-def _reply(
-    request: CloudEvent,
-    type: str,
-    data: Mapping[str, Any],
-    source: str,
-    time: str,
-    counts: Mapping[str, Any],
-) -> CloudEvent:
     attributes: dict[str, object] = {
         "specversion": "1.0",
         "id": reply_id(request),
         "source": source,
-        "type": type,
+        "type": kind,
         "time": time,
         "datacontenttype": "application/json",
         "causationid": request.id,

@@ -18,6 +18,7 @@ import selectors
 import signal
 import socket
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,10 +29,13 @@ from relume.runtimes.phases import PROCESS, monotonic_ms
 _MAX_REQUEST = 1 << 20
 
 
-def serve_template(path: Path, ready: int | None = None) -> None:
+Serve = Callable[[Sequence[str]], None]  # `launcher.serve`
+
+
+def serve_template(serve: Serve, path: Path, ready: int | None = None) -> None:
     """Import the engine, then fork a predictor for each request on the socket `path`.
 
-    One byte is written to the descriptor `ready`, if given, when the socket takes requests.
+    A fork calls `serve` with its flags. One byte is written to the descriptor `ready`, if given, when the socket takes requests.
     """
     internals.import_engine(late=True)
     if (threads := len(list(Path("/proc/self/task").iterdir()))) != 1:
@@ -45,14 +49,15 @@ def serve_template(path: Path, ready: int | None = None) -> None:
         if ready is not None:
             os.write(ready, b"1")
             os.close(ready)
-        _Template(listening).run()
+        _Template(listening, serve).run()
 
 
 class _Template:
     """The loop: requests in, forks and exit statuses out."""
 
-    def __init__(self, listening: socket.socket) -> None:
+    def __init__(self, listening: socket.socket, serve: Serve) -> None:
         self._listening = listening
+        self._serve = serve
         self._selector = selectors.DefaultSelector()
         self._connections: dict[int, socket.socket] = {}  # by pid of the predictor
         self._unread: dict[socket.socket, bytes] = {}
@@ -92,7 +97,8 @@ class _Template:
         template = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _become_predictor(template, request, (*self._connections.values(), connection))
+            connections = (*self._connections.values(), connection)
+            _become_predictor(self._serve, template, request, connections)
         with suppress(OSError):  # the child does the same: whoever is first
             os.setpgid(pid, pid)
         self._connections[pid] = connection
@@ -127,11 +133,12 @@ class _Template:
 
 
 def _become_predictor(
-    template: int, request: dict[str, object], connections: tuple[socket.socket, ...]
+    serve: Serve,
+    template: int,
+    request: dict[str, object],
+    connections: tuple[socket.socket, ...],
 ) -> None:
     """Turn this fork into the predictor that `request` describes; does not return."""
-    from relume.runtimes.launcher import serve
-
     status = 1
     try:
         die_with_parent(template)

@@ -70,10 +70,10 @@ class Activator:
         try:
             async with _pumping(body):
                 with held.cutoff:
-                    to = await router.route(scope, body)
+                    service, path = await router.route(scope, body)
                     event_id = header(scope, b"ce-id")
-                    async with held.replica(to.service, to.service.timeouts, event_id) as lease:
-                        await forward(session, scope, lease, to.raw_path, body, writer)
+                    async with held.replica(service, service.timeouts, event_id) as lease:
+                        await forward(session, scope, lease, path, body, writer)
         except ServingError as error:
             await error.answer(scope, receive, send)
             return

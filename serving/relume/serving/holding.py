@@ -10,7 +10,7 @@ import asyncio
 import math
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -29,7 +29,7 @@ class Backend:
     in_flight: int = 0
     ready_at: float = -math.inf
     """Monotonic seconds."""
-    cold_start_ms: float | None = None
+    cold_start_ms: float = 0.0
     """From the request for the process until it was ready."""
     gone: bool = False
     """The process has ended."""
@@ -176,18 +176,8 @@ class Lease:
 
     backend: Backend
     granted_at: float
-    held_ms: float
-    """From the arrival until a replica was free for it."""
-    cold_start_ms: float | None
-    """How long the replica took to start, if the request waited for that."""
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """What the predictor is told about the wait; whole ms."""
-        told = {QUEUE_HEADER: str(round(self.held_ms))}
-        if self.cold_start_ms is not None:
-            told[COLD_START_HEADER] = str(round(self.cold_start_ms))
-        return told
+    headers: Mapping[str, str]
+    """What the predictor is told about the wait; whole ms."""
 
 
 class Scaled(Protocol):
@@ -263,9 +253,10 @@ class HeldRequest:
                 break
             # It died in the turn of the loop in which it was granted; nothing was sent yet.
         now = self._clock.monotonic()
-        waited_for_start = free is None and backend.ready_at >= arrived
-        cold_start_ms = backend.cold_start_ms if waited_for_start else None
-        return Lease(backend, now, (now - arrived) * 1000, cold_start_ms)
+        told = {QUEUE_HEADER: str(round((now - arrived) * 1000))}
+        if free is None and backend.ready_at >= arrived:
+            told[COLD_START_HEADER] = str(round(backend.cold_start_ms))
+        return Lease(backend, now, told)
 
     def wrote(self, *, good_body: bool) -> None:
         """A part of the answer goes out: headers, or a part of a body that is no error."""

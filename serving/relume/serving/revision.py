@@ -142,18 +142,14 @@ class Revision:
         self._min_scale = min_scale
         self._backoff = backoff
         self._replicas: dict[int, _Replica] = {}
-        self._target = 0
+        self.target = 0
+        """How many replicas there should be."""
         self._on_demand = True
         self._last_id = 0
         self._failures = 0
         self._failure: str | None = None
         self._retry_at = 0.0
         self._stopping = False
-
-    @property
-    def target(self) -> int:
-        """How many replicas there should be."""
-        return self._target
 
     @property
     def state(self) -> State:
@@ -195,12 +191,11 @@ class Revision:
 
     def _live(self) -> list[int]:
         """Return the replicas that answer or will, the ones to stop first at the end."""
-        live = [(r.state is State.STARTING, i) for i, r in self._replicas.items()
-                if r.state in (State.STARTING, State.READY)]  # fmt: skip
-        return [i for _, i in sorted(live)]
+        live = [i for i, r in self._replicas.items() if r.state in (State.STARTING, State.READY)]
+        return sorted(live, key=lambda i: (self._replicas[i].state is State.STARTING, i))
 
     def _scale(self, event: ScaleTo, now: float) -> Iterator[RevisionEffect]:
-        self._target = event.replicas
+        self.target = event.replicas
         self._on_demand = event.on_demand
         live = self._live()
         for replica in reversed(live[event.replicas :]):
@@ -216,7 +211,7 @@ class Revision:
         return Cancel(replica, why) if loading else Drain(replica, why)
 
     def _reconcile(self, now: float) -> Iterator[RevisionEffect]:
-        missing = self._target - len(self._live())
+        missing = self.target - len(self._live())
         if missing <= 0 or self._stopping:
             return
         if now < self._retry_at:
@@ -259,18 +254,18 @@ class Revision:
             yield FailHeld(event.reason, max(self._retry_at - now, 0.0))
             held = 0
         if held == 0 and self._min_scale == 0:
-            self._target = 0
+            self.target = 0
             yield Forget()
         else:
             yield from self._reconcile(now)
 
     def _abandoned(self) -> Iterator[RevisionEffect]:
-        live = [self._replicas[i] for i in self._live()]
-        on_demand = all(r.state is State.STARTING and r.on_demand for r in live)
-        if not on_demand or self._min_scale > 0 or self._target == 0:
+        live = self._live()
+        entries = [self._replicas[i] for i in live]
+        on_demand = all(r.state is State.STARTING and r.on_demand for r in entries)
+        if not on_demand or self._min_scale > 0 or self.target == 0:
             return
-        self._target = 0
-        for replica in reversed(self._live()):
-            yield Cancel(replica, "abandoned")
-            self._replicas[replica].state = State.DRAINING
+        self.target = 0
+        for replica in reversed(live):
+            yield self._stop(replica, "abandoned")
         yield Forget()

@@ -5,7 +5,6 @@ KServe's `pathTemplate`; the prefix is taken off, as its ingress rewrite does.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from starlette.types import Scope
 
@@ -45,14 +44,6 @@ def by_path(raw_path: bytes) -> tuple[ServiceKey, bytes] | None:
     return (key, b"/" + rest) if key.namespace and key.name else None
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """Where a request goes: a service, and the path there, still percent-encoded."""
-
-    service: Service
-    raw_path: bytes
-
-
 class Router:
     """Knows every service of the plane."""
 
@@ -66,19 +57,20 @@ class Router:
         """Return the service that the Host header names."""
         return by_host(header(scope, b"host") or "", self._services)
 
-    async def route(self, scope: Scope, body: RequestBody | None) -> Destination:
-        """Return the service and the path for it; `body` is None for a WebSocket's handshake.
+    async def route(self, scope: Scope, body: RequestBody | None) -> tuple[Service, bytes]:
+        """Return the service and the path there, still percent-encoded.
 
-        Raises ServiceUnknown, and on /openai/v1 BadRequest and ModelUnknown.
+        `body` is None for a WebSocket's handshake. Raises ServiceUnknown, and on /openai/v1
+        BadRequest and ModelUnknown.
         """
         raw_path = raw_path_of(scope)
         key = self.named_by_host(scope)
         if key is not None:
-            return Destination(self._services[key], raw_path)
+            return self._services[key], raw_path
         if (found := by_path(raw_path)) is not None:
             if (service := self._services.get(found[0])) is None:
                 raise ServiceUnknown(f"no InferenceService {found[0]} on this plane")
-            return Destination(service, found[1])
+            return service, found[1]
         path = openai_path(raw_path)
         if path is None:
             raise ServiceUnknown("no InferenceService of this plane has this address")
@@ -87,4 +79,4 @@ class Router:
             if body is None:
                 raise BadRequest("the request names no model; add ?model=NAME")
             model = await self.models.in_body(body, self._body_limit)
-        return Destination(self._services[model.service], path)
+        return self._services[model.service], path

@@ -55,7 +55,7 @@ class Service:
         self._logs = LogFiles(log_dir, config.namespace, config.name)
         self._bounds = settings.scale_spec(config, around.settings)
         self._reporter = Reporter(now)
-        self._autoscaler = Autoscaler(settings.kpa_spec(config))
+        self._autoscaler = Autoscaler(config.autoscaling, config.container_concurrency)
         self._scaler = Scaler(self._bounds, now)
         self._revision = rev.Revision(self._bounds.min_scale, around.settings.backoff)
         self.throttler = Throttler(config.container_concurrency, rng)
@@ -76,7 +76,7 @@ class Service:
             self._abandon.cancel()
         first = self._reporter.arrive(now)
         if first is not None:
-            self._autoscaler.record(now, first.value(self._autoscaler.spec.metric))
+            self._autoscaler.record(now, first.value(self._autoscaler.metric))
 
     def waits(self) -> None:
         """Start a replica for the first request at zero, without waiting for a tick.
@@ -111,7 +111,7 @@ class Service:
     def report(self) -> None:
         """Record the load of the last second; silence at zero is no sample."""
         now = self._around.clock.monotonic()
-        value = self._reporter.cut(now).value(self._autoscaler.spec.metric)
+        value = self._reporter.cut(now).value(self._autoscaler.metric)
         if value > 0 or self._reporter.current > 0 or self._revision.count(rev.State.READY) > 0:
             self._autoscaler.record(now, value)
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from relume.base.vocabulary import INITIAL_SCALE
 from relume.config import InferenceService
-from relume.serving.kpa import KpaSpec, total_capacity
 from relume.serving.predictor import PredictorSpec
 from relume.serving.revision import Backoff
 from relume.serving.scale_to_zero import ScaleSpec
@@ -43,24 +42,6 @@ class ServingSettings:
     log_tail_lines: int = 20
     """How much of a failed predictor's log the status shows."""
     backoff: Backoff = field(default_factory=Backoff)
-
-
-def kpa_spec(service: InferenceService) -> KpaSpec:
-    """Return what the autoscaler decides by."""
-    scaling = service.autoscaling
-    return KpaSpec(
-        metric=scaling.metric,
-        total=total_capacity(scaling.metric, service.container_concurrency, scaling.target),
-        utilization=scaling.target_utilization,
-        window_s=scaling.window_s,
-        panic_window_percentage=scaling.panic_window_percentage,
-        panic_threshold=scaling.panic_threshold_percentage / 100,
-        max_scale_up_rate=scaling.max_scale_up_rate,
-        max_scale_down_rate=scaling.max_scale_down_rate,
-        activation_scale=scaling.activation_scale,
-        scale_down_delay_s=scaling.scale_down_delay_s,
-        target_burst_capacity=scaling.target_burst_capacity,
-    )
 
 
 def scale_spec(service: InferenceService, settings: ServingSettings) -> ScaleSpec:

@@ -9,7 +9,7 @@ from relume.base.clock import Clock
 from relume.serving.errors import GOING_AWAY, PredictorUnreachable, RequestTimedOut, ServingError
 from relume.serving.holding import HeldRequest, Lease
 from relume.serving.proxy import forwarded_headers, upstream_url
-from relume.serving.routing import Destination, Router
+from relume.serving.routing import Router
 from relume.serving.timeouts import Cut, Timeouts
 
 
@@ -28,16 +28,16 @@ async def tunnel(
     """
     held = HeldRequest(clock)
     try:
-        to = await router.route(scope, None)
+        service, path = await router.route(scope, None)
         gone = asyncio.create_task(_watch_client(receive, held))
-        limit = Timeouts(total_s=to.service.timeouts.total_s)
+        limit = Timeouts(total_s=service.timeouts.total_s)
         try:
             with held.cutoff:
-                async with held.replica(to.service, limit) as lease:
+                async with held.replica(service, limit) as lease:
                     assert held.clocks is not None
                     held.clocks.cancel()
                     gone.cancel()
-                    await _connect(session, to, lease, scope, receive, send)
+                    await _connect(session, path, lease, scope, receive, send)
         finally:
             gone.cancel()
             await asyncio.gather(gone, return_exceptions=True)
@@ -55,7 +55,7 @@ async def _watch_client(receive: Receive, held: HeldRequest) -> None:
 
 async def _connect(
     session: aiohttp.ClientSession,
-    to: Destination,
+    path: bytes,
     lease: Lease,
     scope: Scope,
     receive: Receive,
@@ -66,7 +66,7 @@ async def _connect(
     )
     try:
         upstream = await session.ws_connect(
-            upstream_url(lease.backend.base_url, scope, to.raw_path),
+            upstream_url(lease.backend.base_url, scope, path),
             headers=headers,
             protocols=scope.get("subprotocols", ()),
             max_msg_size=0,

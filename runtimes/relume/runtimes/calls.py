@@ -37,7 +37,7 @@ _BY_FIELD = {
 }
 _PROMPTED = frozenset({CHAT, COMPLETIONS, "/v1/responses", "/v1/messages"})
 _TEXT_FIELD = {COMPLETIONS: "prompt", EMBEDDINGS: "input"}
-# About the outer message, not about the inner one.
+# Headers that describe the outer message, not the inner one.
 _DROPPED = frozenset(
     {
         b"content-encoding",
@@ -87,7 +87,7 @@ def call_for(event: CloudEvent, path: str, *, model: str, now: datetime) -> Rout
         raise Unanswerable(400, "invalid-data", "data: messages or prompt is empty")
     if not is_kserve_route(path):
         payload["model"] = _model_of(payload, model)
-        # A reply is one event: tokens that stream would have to be put together again.
+        # A reply is one event: streamed tokens would have to be put together again.
         payload.pop("stream_options", None)
         if "stream" in payload:
             payload["stream"] = False
@@ -151,7 +151,7 @@ def _route_for(payload: Mapping[str, Any]) -> str:
 
 
 def _check_expiry(event: CloudEvent, now: datetime) -> None:
-    """The `expirytime` extension: nothing is generated for a caller who has stopped waiting."""
+    """Raise Unanswerable after the event's `expirytime`: its caller has stopped waiting."""
     expiry = event.attributes.get("expirytime")
     if expiry is None:
         return
@@ -168,8 +168,8 @@ def _check_expiry(event: CloudEvent, now: datetime) -> None:
 def json_bytes(payload: object) -> bytes:
     """`payload` as JSON in UTF-8.
 
-    Raises ValueError for what Python reads and JSON cannot say: NaN, lone surrogates, nesting
-    without end.
+    Raises ValueError for what Python reads and JSON cannot express: NaN, lone surrogates, nesting
+    that is too deep.
     """
     try:
         return json.dumps(payload, ensure_ascii=False, allow_nan=False).encode()

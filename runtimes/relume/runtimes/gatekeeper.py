@@ -81,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: a probe every 50 ms would bury the engine's log."""
+        """Print nothing: a probe every 50 ms would bury the engine's log."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -94,7 +94,7 @@ class _Server(ThreadingHTTPServer):
         self.socket = listening
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that goes away is no event."""
+        """Print nothing for a client that goes away."""
 
 
 class Gatekeeper:

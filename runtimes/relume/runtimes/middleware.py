@@ -12,7 +12,8 @@ route, and the answer wrapped as an event in the same mode. Everything else pass
 | our own reply type comes back in | 200, empty | the same |
 | a malformed event | 400 with a reason | the same |
 
-Never 404, which brokers retry, and never 2xx with a body that is no event, which they fail.
+An event is never answered with 404, which brokers retry, nor with 2xx and a body that is no event,
+which they count as a failure.
 """
 
 import logging

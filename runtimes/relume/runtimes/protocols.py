@@ -124,7 +124,7 @@ def _decode(body: bytes, json_length: str | None, model: str) -> "InferRequest":
         return InferRequest.from_bytes(body, length, model)
     except KeyError as error:
         raise TaskFailed(400, f"the request has no field {error}") from error
-    except Exception as error:  # the codec takes the body as it comes and fails in any way
+    except Exception as error:  # the codec does not check the body first and may raise anything
         raise TaskFailed(400, f"not a V2 inference request: {error}") from error
 
 
@@ -198,7 +198,7 @@ async def live(_request: Request) -> Response:
 
 
 async def ready(_request: Request) -> Response:
-    """The engine answers: before that, the gatekeeper says 503 here."""
+    """The engine answers. Before it does, the gatekeeper answers 503 here."""
     return JSONResponse({"ready": True})
 
 

@@ -263,7 +263,7 @@ class _Forked:
                 send(self.pid, signal_number)
 
     async def _read_exit(self, reader: asyncio.StreamReader) -> int:
-        """The status that the template tells; a template that died took the predictor with it."""
+        """The exit status from the template; a template that died had its predictors killed."""
         try:
             return int(json.loads(await reader.readuntil(b"\n"))["exit"])
         except (OSError, EOFError, asyncio.IncompleteReadError):

@@ -6,10 +6,10 @@ Protocol, over a Unix stream socket, one connection per predictor, JSON lines:
     ← {"pid": 4711}
     ← {"exit": 0}                  when it ended; a negative number is the signal that ended it
 
-The connection is the predictor's lease: who closes it, or ends, ends the predictor. The template's
-own end takes its predictors with it. The template has one thread and no event loop, because a fork
-copies only the calling thread, and a lock that another thread held would stay locked in the child
-for ever.
+The connection is the predictor's lease: when the client closes it or ends, the predictor is killed.
+When the template ends, its predictors end too. The template has one thread and no event loop,
+because a fork copies only the calling thread, and a lock that another thread held would stay locked
+in the child for ever.
 """
 
 import json
@@ -26,16 +26,16 @@ from relume.base.parent import die_with_parent
 from relume.runtimes import internals
 from relume.runtimes.phases import PROCESS, monotonic_ms
 
-_MAX_REQUEST = 1 << 20
-
-
 Serve = Callable[[Sequence[str]], None]  # `launcher.serve`
+
+_MAX_REQUEST = 1 << 20
 
 
 def serve_template(serve: Serve, path: Path, ready: int | None = None) -> None:
     """Import the engine, then fork a predictor for each request on the socket `path`.
 
-    A fork calls `serve` with its flags. One byte is written to the descriptor `ready`, if given, when the socket takes requests.
+    A fork calls `serve` with its flags. One byte is written to the descriptor `ready`, if given,
+    when the socket takes requests.
     """
     internals.import_engine(late=True)
     if (threads := len(list(Path("/proc/self/task").iterdir()))) != 1:
@@ -99,7 +99,7 @@ class _Template:
         if pid == 0:
             connections = (*self._connections.values(), connection)
             _become_predictor(self._serve, template, request, connections)
-        with suppress(OSError):  # the child does the same: whoever is first
+        with suppress(OSError):  # the child does the same, and either may be first
             os.setpgid(pid, pid)
         self._connections[pid] = connection
         self._send(connection, {"pid": pid})
@@ -120,7 +120,7 @@ class _Template:
         try:
             connection.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
-            return  # whoever asked is gone, and asked for nothing else
+            return  # the client is gone, and nobody else reads this
 
     def _forget(self, connection: socket.socket) -> None:
         for pid in [p for p, c in self._connections.items() if c is connection]:

@@ -91,7 +91,7 @@ class Activator:
 
 @asynccontextmanager
 async def _pumping(body: RequestBody) -> AsyncIterator[None]:
-    """Read the request beside the block."""
+    """Read the request's body while the block runs."""
     pump = asyncio.create_task(body.pump())
     await asyncio.sleep(0)  # what has arrived with the headers is taken at once
     try:

@@ -74,7 +74,7 @@ class Throttler:
     def try_acquire(self) -> Backend | None:
         """Return a replica with room, counted as used; None if there is none.
 
-        Nobody is overtaken: whoever waits was given all the room there was.
+        This overtakes nobody: the requests that wait were given all the room there was.
         """
         return self._pick()
 

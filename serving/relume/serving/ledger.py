@@ -85,7 +85,7 @@ class Ledger:
         return tuple(self._entries)
 
     def append(self, entry: ColdStart) -> None:
-        """Keep an entry whose outcome is known; a full disk costs the line, not the plane."""
+        """Keep an entry whose outcome is known. If the file cannot be written, its line is lost."""
         self._entries.append(entry)
         if self._path is None:
             return

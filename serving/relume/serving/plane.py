@@ -66,7 +66,7 @@ class ServingPlane:
             await self._runner
 
     async def stop(self, grace_s: float = 30.0) -> None:
-        """Fail what is held, let what runs finish for `grace_s`, end every predictor.
+        """Fail held requests, let running ones finish for `grace_s`, end every predictor.
 
         Afterwards no process is left. Raises what the plane itself failed with, if it did.
         """

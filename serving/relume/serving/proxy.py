@@ -147,7 +147,7 @@ class ResponseWriter:
 
 
 def client_session(keepalive_s: float) -> aiohttp.ClientSession:
-    """Return the session that all requests to predictors share; it changes nothing in passing."""
+    """Return the session that all requests to predictors share; it adds and changes nothing."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=keepalive_s),
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -162,7 +162,7 @@ def client_session(keepalive_s: float) -> aiohttp.ClientSession:
 def forwarded_headers(
     headers: Iterable[tuple[bytes, bytes]], extra: Mapping[str, str]
 ) -> CIMultiDict[str]:
-    """Return a request's headers for the predictor: ours added, theirs of our names taken off."""
+    """Return a request's headers for the predictor: with ours instead of the client's own."""
     result: CIMultiDict[str] = CIMultiDict()
     for raw, value in headers:
         name = raw.lower()

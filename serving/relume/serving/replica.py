@@ -279,7 +279,7 @@ class Replica:
         return (self._around.clock.monotonic() - self._asked_at) * 1000
 
     def _record(self, outcome: StartOutcome, reason: str | None) -> None:
-        """Write the ledger's entry, once; what ended after it was ready had a good start."""
+        """Write the ledger's entry once. A process that ended after it was ready started well."""
         if self._recorded:
             return
         self._recorded = True

@@ -5,9 +5,9 @@
                          └──Exited──▶ failed(reason) ──ScaleTo, after the back-off──▶ starting
 
 The caller tells what happened and carries out the returned effects in their order; it never reads
-a state and then acts on it. Invariants: no replica is started twice or stopped twice; held
-requests are failed only when nothing is left that could answer them; a load is cancelled only when
-it was begun for requests and none waits any more.
+a state to act on it. Invariants: no replica is started twice or stopped twice; held
+requests are failed only when nothing is left that could answer them; a load is cancelled only
+when it was begun for requests and none waits any more.
 """
 
 from collections.abc import Iterator
@@ -236,7 +236,7 @@ class Revision:
         if entry.state is State.DRAINING:
             yield from self._reconcile(now)
             return
-        # A replica that had been ready is replaced at once the first time; one that never was, not.
+        # The first failure of a replica that had been ready is repaired at once, without a wait.
         wait = self._backoff.after(self._failures + (entry.state is State.STARTING))
         self._failures += 1
         self._failure = event.reason

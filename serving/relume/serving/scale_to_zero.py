@@ -52,11 +52,11 @@ class Scaler:
         self._initialised = spec.initial_scale == 0 and spec.min_scale == 0
         self.activity = Activity.INACTIVE if self._initialised else Activity.ACTIVATING
         self._since = now
-        # Born behind the activator: there is no network to reprogram before the first zero.
+        # A revision begins behind the activator: its first zero waits for no change of the network.
         self._proxied_since: float | None = -math.inf
 
     def forget(self, now: float) -> None:
-        """The revision is at zero for a reason that no metric knows (a crash, a cancelled load)."""
+        """The revision is at zero for a reason that no metric shows: a crash, a cancelled load."""
         self._initialised = True
         self._become(Activity.INACTIVE, now)
         if self._proxied_since is None:

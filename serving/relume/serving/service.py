@@ -126,9 +126,11 @@ class Service:
         burst = -1 if decision is None else decision.excess_burst_capacity
         at_zero = self._revision.target == 0
         if self.throttler.held > 0 or (self._reporter.current > 0 and not at_zero):
-            wish = max(wish or 0, 1)  # a request that waits or runs is demand, whatever the means
+            wish = max(
+                wish or 0, 1
+            )  # a request that waits or runs is demand, whatever the averages
         elif at_zero:
-            wish = None  # only a request that waits starts a load, not what is left of others
+            wish = None  # at zero only a request that waits starts a load, not one that still runs
         scale = self._scaler.step(now, wish, burst, ready)
         if scale is not None and scale != self._revision.target:
             why = "timed-out" if self._scaler.timed_out else "scaled-down"

@@ -114,7 +114,7 @@ async def _to_predictor(
         left.set()
         await upstream.close(code=_sendable(message.get("code")))
     except (aiohttp.ClientError, OSError):
-        return  # the predictor broke off, which the other direction notices and tells
+        return  # the other direction notices that the predictor broke off, and closes
 
 
 def _sendable(code: int | None) -> int:

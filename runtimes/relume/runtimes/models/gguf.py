@@ -1,7 +1,7 @@
 """Turn a GGUF file of a Llama model into a Hugging Face folder that vLLM serves.
 
 vLLM reads no GGUF on a CPU. The weights are dequantised to bfloat16, so they are not equal to the
-ones that were quantised: whoever lists the model says so. GGUF keeps the vocabulary, the merges and
+published ones; the list of known models says so. GGUF keeps the vocabulary, the merges and
 the name of the pre-tokenizer; the program that reads the file must bring the pre-tokenizer itself.
 Known here: "smollm", byte-level BPE after each digit is split off.
 """

@@ -44,7 +44,7 @@ def default_root() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """A model that a predictor can load: `bytes` is its size on disk, `note` what to know of it."""
+    """A model that a predictor can load; `bytes` is its size on disk, `note` is for the user."""
 
     uri: str
     path: Path
@@ -179,7 +179,7 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 @contextmanager
 def exclusive(lock: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold `lock` (an flock, so a killed holder frees it); `waiting` is told before a wait."""
+    """Hold `lock` (an flock, so a killed holder frees it); `waiting` is called before a wait."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a") as handle:
         try:
@@ -217,7 +217,7 @@ def staged(target: Path) -> Iterator[Path]:
 
 
 def sweep(root: Path, lock_of: Callable[[str], Path]) -> None:
-    """Remove every folder that a killed run left in `root`; one that somebody still makes stays."""
+    """Remove every folder that a killed run left in `root`, but none that is still being made."""
     for folder in [*root.glob(f"{PARTIAL}/*"), *root.glob(f"{OLD}/*")]:
         lock = lock_of(folder.name)
         lock.parent.mkdir(parents=True, exist_ok=True)

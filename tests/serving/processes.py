@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from relume.base.errors import RelumeError
-from relume.serving.predictor import Predictor, PredictorSpec, StartedFrom
+from relume.config import InferenceService
+from relume.serving.predictor import Predictor, StartedFrom
 
 PROGRAM = Path(__file__).with_name("fake_predictor.py")
 
@@ -39,22 +40,20 @@ class ProcessLauncher:
 
     def __init__(self) -> None:
         self.started: list[Process] = []
-        self.specs: list[PredictorSpec] = []
         self.refuse: str | None = None
 
-    async def start(self, spec: PredictorSpec) -> Predictor:
-        self.specs.append(spec)
+    async def start(self, service: InferenceService, log_path: Path) -> Predictor:
         if self.refuse is not None:
             raise RelumeError(self.refuse, reason="refused")
         port = free_port()
-        with spec.log_path.open("wb") as log:
+        with log_path.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 str(PROGRAM),
                 str(port),
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **spec.env},
+                env={**os.environ, **service.env},
             )
         self.started.append(Process(process, port))
         return self.started[-1]

@@ -55,7 +55,7 @@ def test_an_entry_is_one_flat_line_in_milliseconds(tmp_path: Path) -> None:
 
 
 def test_the_last_hundred_are_remembered(tmp_path: Path) -> None:
-    ledger = Ledger(None)
+    ledger = Ledger(tmp_path / "coldstarts.jsonl")
     for _ in range(120):
         ledger.append(START)
     assert len(ledger.entries) == 100

@@ -7,11 +7,12 @@ import errno
 import random
 import socket
 from collections.abc import Mapping, MutableMapping
+from pathlib import Path
 from typing import Literal
 
+from relume.config import InferenceService
 from relume.runtimes.models.store import ModelStore
 from relume.runtimes.spawn import Launcher, Process
-from relume.serving.predictor import PredictorSpec
 
 HOST = "127.0.0.1"
 # Below Linux's and macOS's ephemeral ports, so that no outgoing connection takes a port between
@@ -47,26 +48,26 @@ class LocalLauncher:
         self._store = store
         self._launcher = launcher
 
-    async def start(self, spec: PredictorSpec) -> LocalPredictor:
+    async def start(self, service: InferenceService, log_path: Path) -> LocalPredictor:
         """Raises ModelMissing when the model left the store, LaunchFailed when nothing starts."""
-        model = self._store.resolve(spec.storage_uri)
+        model = self._store.resolve(service.storage_uri)
         port = free_port()
         process = await self._launcher.start(
             argv=[
                 *("--model", str(model)),
-                *("--served-model-name", spec.service),
-                *spec.args,
+                *("--served-model-name", service.name),
+                *service.args,
                 # Last, so that they win: the plane must find the predictor.
                 *("--host", HOST),
                 *("--port", str(port)),
             ],
-            env=environment(spec, port),
-            log_path=spec.log_path,
+            env=environment(service, port),
+            log_path=log_path,
         )
         return LocalPredictor(process, port)
 
 
-def environment(spec: PredictorSpec, port: int) -> Mapping[str, str]:
+def environment(service: InferenceService, port: int) -> Mapping[str, str]:
     """What Knative and KServe set in a predictor's container; the manifest's own values win.
 
     Nothing here begins with a prefix that libraries read when they are imported: the template has
@@ -74,13 +75,13 @@ def environment(spec: PredictorSpec, port: int) -> Mapping[str, str]:
     """
     return {
         "PORT": str(port),
-        "K_SERVICE": f"{spec.service}-predictor",
-        "K_CONFIGURATION": f"{spec.service}-predictor",
-        "K_REVISION": spec.revision,
-        "INFERENCE_SERVICE_NAME": spec.service,
-        "RELUME_NAMESPACE": spec.namespace,
-        "RELUME_GRACE_S": f"{spec.timeout_s:g}",
-        **spec.env,
+        "K_SERVICE": f"{service.name}-predictor",
+        "K_CONFIGURATION": f"{service.name}-predictor",
+        "K_REVISION": service.revision,
+        "INFERENCE_SERVICE_NAME": service.name,
+        "RELUME_NAMESPACE": service.namespace,
+        "RELUME_GRACE_S": f"{service.timeout_s:g}",
+        **service.env,
     }
 
 

@@ -84,7 +84,7 @@ def call_for(event: CloudEvent, path: str, *, model: str, now: datetime) -> Rout
     if path in _PROMPTED and not payload.get(
         "messages", payload.get("prompt", payload.get("input", True))
     ):
-        raise Unanswerable(400, "invalid-data", "data: messages or prompt is empty")
+        raise _invalid("data: messages or prompt is empty")
     if not is_kserve_route(path):
         payload["model"] = _model_of(payload, model)
         # A reply is one event: streamed tokens would have to be put together again.
@@ -94,7 +94,7 @@ def call_for(event: CloudEvent, path: str, *, model: str, now: datetime) -> Rout
     try:
         return RouteCall(path, json_bytes(payload))
     except ValueError as error:
-        raise Unanswerable(400, "invalid-json", f"data is not JSON: {error}") from error
+        raise _invalid(f"data is not JSON: {error}", "invalid-json") from error
 
 
 def _payload(event: CloudEvent, path: str) -> dict[str, Any]:
@@ -107,21 +107,25 @@ def _payload(event: CloudEvent, path: str) -> dict[str, Any]:
         return {"messages": [{"role": "user", "content": text}]}
     if not is_json(event.datacontenttype):
         problem = f"datacontenttype {content_type!r}: send application/json or text/plain"
-        raise Unanswerable(400, "invalid-data", problem)
+        raise _invalid(problem)
     try:
         payload = json.loads(_text(event))
     except (ValueError, RecursionError) as error:
-        raise Unanswerable(400, "invalid-json", f"data is not JSON: {error}") from error
+        raise _invalid(f"data is not JSON: {error}", "invalid-json") from error
     if not isinstance(payload, dict):
         kind = type(payload).__name__
-        raise Unanswerable(400, "invalid-data", f"data must be an object, got {kind}")
+        raise _invalid(f"data must be an object, got {kind}")
     return payload
+
+
+def _invalid(problem: str, reason: str = "invalid-data") -> Unanswerable:
+    return Unanswerable(400, reason, problem)
 
 
 def _text(event: CloudEvent) -> str:
     """The event's data in the character set that it names, else UTF-8."""
     if event.data is None:
-        raise Unanswerable(400, "invalid-data", "the event has no data")
+        raise _invalid("the event has no data")
     charset = charset_of(event.datacontenttype) or "utf-8"
     try:
         return decoded(event.data, charset)
@@ -129,7 +133,7 @@ def _text(event: CloudEvent) -> str:
         problem = f"datacontenttype: {error}"
     except UnicodeDecodeError as error:
         problem = f"data is not {charset}: {error.reason} at byte {error.start}"
-    raise Unanswerable(400, "invalid-data", problem)
+    raise _invalid(problem)
 
 
 def _model_of(payload: Mapping[str, Any], served: str) -> str:
@@ -138,7 +142,7 @@ def _model_of(payload: Mapping[str, Any], served: str) -> str:
     if model is None:
         return served
     if not isinstance(model, str):
-        raise Unanswerable(400, "invalid-data", "data: model must be a text")
+        raise _invalid("data: model must be a text")
     return model
 
 
@@ -147,7 +151,7 @@ def _route_for(payload: Mapping[str, Any]) -> str:
         if field in payload:
             return route
     fields = ", ".join(_BY_FIELD)
-    raise Unanswerable(400, "invalid-data", f"data has none of the fields {fields}")
+    raise _invalid(f"data has none of the fields {fields}")
 
 
 def _check_expiry(event: CloudEvent, now: datetime) -> None:
@@ -160,9 +164,9 @@ def _check_expiry(event: CloudEvent, now: datetime) -> None:
         expired = now >= expires
     except (ValueError, TypeError) as error:
         problem = f"expirytime {str(expiry)!r} is not an RFC 3339 time"
-        raise Unanswerable(400, "invalid-data", problem) from error
+        raise _invalid(problem) from error
     if expired:
-        raise Unanswerable(400, "expired", f"the event expired at {expiry}")
+        raise _invalid(f"the event expired at {expiry}", "expired")
 
 
 def json_bytes(payload: object) -> bytes:

@@ -75,7 +75,7 @@ class ColdStart:
 class Ledger:
     """The last cold starts, and the file that keeps them all."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._entries: deque[ColdStart] = deque(maxlen=KEPT_ENTRIES)
 
@@ -87,8 +87,6 @@ class Ledger:
     def append(self, entry: ColdStart) -> None:
         """Keep an entry whose outcome is known. If the file cannot be written, its line is lost."""
         self._entries.append(entry)
-        if self._path is None:
-            return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as file:

@@ -2,17 +2,20 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
 
 import aiohttp
 import orjson
 
 from relume.base.clock import Clock
 from relume.base.errors import RelumeError
+from relume.config import InferenceService
 from relume.serving.holding import Backend
 from relume.serving.ledger import ColdStart, Ledger, StartOutcome
-from relume.serving.predictor import Predictor, PredictorLauncher, PredictorSpec
+from relume.serving.predictor import Predictor, PredictorLauncher
 from relume.serving.settings import ServingSettings
 
 TIMED_OUT = "timed-out"
@@ -30,12 +33,11 @@ class Surroundings:
     ledger: Ledger
 
 
-@dataclass(frozen=True, slots=True)
-class Reports:
-    """Where a replica tells what happened to it."""
+class ReplicaOwner(Protocol):
+    """Whom a replica tells what happened to it."""
 
-    ready: Callable[["Replica"], None]
-    exited: Callable[["Replica", str], None]
+    def became_ready(self, replica: "Replica") -> None: ...
+    def exited(self, replica: "Replica", reason: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +93,23 @@ class Replica:
     def __init__(
         self,
         number: int,
-        spec: PredictorSpec,
+        service: InferenceService,
+        log_path: Path,
         around: Surroundings,
-        reports: Reports,
+        owner: ReplicaOwner,
         cold: ColdStart,
         *,
         triggered: bool,
     ) -> None:
         self.number = number
-        self.spec = spec
+        self.log_path = log_path
+        self._service = service
         self.cold = cold
         self.phase = ""
         self.pid: int | None = None
         self.backend: Backend | None = None
         self._around = around
-        self._reports = reports
+        self._owner = owner
         self._changed = asyncio.Event()
         self._launching: asyncio.Future[Predictor] | None = None
         self._why: str | None = None
@@ -149,14 +153,16 @@ class Replica:
     def _finish(self, reason: str) -> None:
         """Record the end and report it."""
         self._record("failed" if self._why in (None, TIMED_OUT) else "cancelled", reason)
-        self._reports.exited(self, reason)
+        self._owner.exited(self, reason)
 
     async def _launch(self) -> Predictor | None:
         """Start the process; None if that failed (`_refused`) or is not wanted any more.
 
         Starting may take as long as a template takes to load, so `stop` cancels it.
         """
-        self._launching = asyncio.ensure_future(self._around.launcher.start(self.spec))
+        self._launching = asyncio.ensure_future(
+            self._around.launcher.start(self._service, self.log_path)
+        )
         try:
             return await self._launching
         except (RelumeError, OSError) as error:
@@ -204,7 +210,7 @@ class Replica:
             on_answer=self._answered,
             on_release=self._released,
         )
-        self._reports.ready(self)
+        self._owner.became_ready(self)
         self.cold = self.cold.with_phases((await probe.startup()).phases_ms)
         if not self._triggered:
             self._record("ready", None)
@@ -228,7 +234,7 @@ class Replica:
     async def _drain(self, exit_code: asyncio.Task[int]) -> None:
         """Wait until no request is left, as long as a request may take."""
         clock = self._around.clock
-        until = clock.monotonic() + self.spec.timeout_s
+        until = clock.monotonic() + self._service.timeout_s
         while not exit_code.done() and not self._hurry and self._in_flight():
             left = until - clock.monotonic()
             if left <= 0:

@@ -19,7 +19,7 @@ from relume.serving.errors import PlaneStopping, PredictorFailed
 from relume.serving.holding import Throttler
 from relume.serving.kpa import Autoscaler
 from relume.serving.ledger import ColdStart, LogFiles, tail
-from relume.serving.replica import Replica, Reports, Surroundings
+from relume.serving.replica import Replica, Surroundings
 from relume.serving.reporter import Reporter
 from relume.serving.scale_to_zero import Scaler
 
@@ -44,7 +44,6 @@ class Service:
         around: Surroundings,
         group: asyncio.TaskGroup,
         log_dir: Path,
-        rng: random.Random,
     ) -> None:
         now = around.clock.monotonic()
         self.config = config
@@ -58,7 +57,7 @@ class Service:
         self._autoscaler = Autoscaler(config.autoscaling, config.container_concurrency)
         self._scaler = Scaler(self._bounds, now)
         self._revision = rev.Revision(self._bounds.min_scale, around.settings.backoff)
-        self.throttler = Throttler(config.container_concurrency, rng)
+        self.throttler = Throttler(config.container_concurrency, random.Random())
         self._replicas: dict[int, Replica] = {}
         self._wake: Timer | None = None
         self._abandon: Timer | None = None
@@ -152,17 +151,19 @@ class Service:
 
     # Replicas.
 
-    def _became_ready(self, replica: Replica) -> None:
+    def became_ready(self, replica: Replica) -> None:
+        """A replica answers; from here on it gets requests."""
         self._apply(rev.BecameReady(replica.number))
         if replica.backend is not None:
             self.throttler.add(replica.backend)
 
-    def _exited(self, replica: Replica, reason: str) -> None:
+    def exited(self, replica: Replica, reason: str) -> None:
+        """A replica is gone, or could not be started."""
         del self._replicas[replica.number]
         if replica.backend is not None:
             replica.backend.gone = True
         self.throttler.remove(replica.number)
-        self._log_tail = tail(replica.spec.log_path, self._around.settings.log_tail_lines)
+        self._log_tail = tail(replica.log_path, self._around.settings.log_tail_lines)
         self._apply(rev.Exited(replica.number, reason, self.throttler.held))
 
     def _apply(self, event: rev.RevisionEvent) -> None:
@@ -193,9 +194,9 @@ class Service:
             queue=0.0 if first is None else (now - first.since) * 1000,
             triggered_by=None if first is None else first.event_id,
         )
-        process = settings.predictor_spec(self.config, self._logs.path(number))
-        reports = Reports(ready=self._became_ready, exited=self._exited)
-        replica = Replica(number, process, around, reports, cold, triggered=first is not None)
+        log_path = self._logs.path(number)
+        triggered = first is not None
+        replica = Replica(number, self.config, log_path, around, self, cold, triggered=triggered)
         self._replicas[number] = replica
         self._last = replica
         self._started += 1

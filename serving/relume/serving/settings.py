@@ -1,11 +1,9 @@
 """The numbers that the serving plane runs on: its own knobs, and what an InferenceService says."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from relume.base.vocabulary import INITIAL_SCALE
 from relume.config import InferenceService
-from relume.serving.predictor import PredictorSpec
 from relume.serving.revision import Backoff
 from relume.serving.scale_to_zero import ScaleSpec
 from relume.serving.timeouts import Timeouts
@@ -73,18 +71,4 @@ def timeouts(service: InferenceService) -> Timeouts:
         total_s=service.timeout_s,
         response_start_s=service.response_start_timeout_s,
         idle_s=service.idle_timeout_s,
-    )
-
-
-def predictor_spec(service: InferenceService, log_path: Path) -> PredictorSpec:
-    """Return what one process is started from."""
-    return PredictorSpec(
-        namespace=service.namespace,
-        service=service.name,
-        revision=service.revision,
-        storage_uri=service.storage_uri,
-        args=service.args,
-        env=service.env,
-        log_path=log_path,
-        timeout_s=service.timeout_s,
     )

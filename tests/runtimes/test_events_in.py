@@ -157,6 +157,21 @@ async def test_sampling_parameters_reach_the_route_as_they_were_sent(
         ({"content-type": "application/json"}, b'{"messages": []}'),
         ({}, b""),
     ],
+    ids=[
+        "an id and nothing else",
+        "no id",
+        "an unknown specversion",
+        "a time that is no time",
+        "a percent sign that escapes nothing",
+        "JSON that is cut short",
+        "bytes that are no UTF-8",
+        "a structured event with an id and nothing else",
+        "an unknown character set",
+        "the XML format",
+        "an empty batch",
+        "plain JSON on the root",
+        "nothing at all on the root",
+    ],
 )
 @pytest.mark.parametrize("prefer", [{}, {"prefer": "reply"}])
 async def test_a_malformed_event_is_400_with_a_reason(

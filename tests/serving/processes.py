@@ -2,12 +2,12 @@
 
 import asyncio
 import os
-import socket
 import sys
 from pathlib import Path
 
 from relume.base.errors import RelumeError
 from relume.config import InferenceService
+from relume.plane.launch import free_port
 from relume.serving.predictor import Predictor, StartedFrom
 
 PROGRAM = Path(__file__).with_name("fake_predictor.py")
@@ -62,10 +62,3 @@ class ProcessLauncher:
     def alive(self) -> list[int]:
         """The pids that still run."""
         return [p.pid for p in self.started if Path(f"/proc/{p.pid}").exists()]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

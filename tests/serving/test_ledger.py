@@ -97,6 +97,7 @@ def test_the_tail_is_the_last_lines_that_say_something(tmp_path: Path) -> None:
         (-9, "the predictor was killed by SIGKILL"),
         (-200, "the predictor was killed by signal 200"),
     ],
+    ids=["an exit code", "a signal with a name", "a signal without a name"],
 )
 def test_an_exit_code_is_told_in_words(code: int, words: str) -> None:
     assert describe_exit(code) == words

@@ -28,6 +28,20 @@ KNOWN = [SUMMARIZE, EMBED]
         ("summarize", None),
         ("", None),
     ],
+    ids=[
+        "a service and a domain",
+        "a port after it",
+        "a cluster's own domain",
+        "capital letters",
+        "the predictor's own host",
+        "no domain at all",
+        "another namespace",
+        "localhost",
+        "an IPv4 address",
+        "an IPv6 address",
+        "a single label",
+        "an empty host",
+    ],
 )
 def test_a_host_names_a_service_and_its_namespace(host: str, key: ServiceKey | None) -> None:
     assert by_host(host, KNOWN) == key

@@ -72,44 +72,40 @@ class CloudEvents:
         if scope["method"] != "POST" or (mode_of(headers) is None and scope["path"] != "/"):
             await self.app(scope, receive, send)
             return
-        failure = None
         try:
             message = decode(headers, await read_body(receive, MAX_EVENT_BYTES))
             if message.mode is Mode.BATCH:
                 raise InvalidEvent("batched mode is not accepted here: send one event a request")
-            answer = await self._answer(message.event, message.mode, scope, receive)
+            await self._answer(message.event, message.mode, scope, receive, send)
+            return
         except InvalidEvent as error:
             failure = AnswerFailure(400, error.reason, str(error))
         except BodyTooLarge:
             text = f"the event is larger than {MAX_EVENT_BYTES} bytes"
             failure = AnswerFailure(413, "too-large", text)
-        except Unanswerable as error:
-            failure = error.failure
         except ClientGone:
             return
-        if failure is not None:
-            answer = failure.response(scope["path"])
-        await answer(scope, receive, send)
+        await failure.response(scope["path"])(scope, receive, send)
 
     async def _answer(
-        self, event: CloudEvent, mode: Mode, scope: Scope, receive: Receive
-    ) -> Response:
-        """Answer one event, at most once at a time for the same (source, id).
-
-        Raises Unanswerable where the caller should try again later.
-        """
+        self, event: CloudEvent, mode: Mode, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer one event, at most once at a time for the same (source, id)."""
+        key = (event.source, event.id)
         if event.type in OWN_TYPES:
             self.ignored += 1
-            return Response(b"", 200, {})
-        key = (event.source, event.id)
-        if key in self._running:
+            await Response(b"", 200, {})(scope, receive, send)
+        elif key in self._running:
             text = f"the event {event.id!r} from {event.source!r} is being answered now"
-            raise Unanswerable(409, "in-progress", text, retryable=True)
-        self._running.add(key)
-        try:
-            return await self._reply(event, mode, scope, receive)
-        finally:
-            self._running.discard(key)
+            failure = AnswerFailure(409, "in-progress", text, retryable=True)
+            await failure.response(scope["path"])(scope, receive, send)
+        else:
+            self._running.add(key)
+            try:
+                response = await self._reply(event, mode, scope, receive)
+                await response(scope, receive, send)
+            finally:
+                self._running.discard(key)
 
     async def _reply(
         self, event: CloudEvent, mode: Mode, scope: Scope, receive: Receive
@@ -121,9 +117,9 @@ class CloudEvents:
             call = call_for(event, scope["path"], model=model, now=datetime.now(UTC))
             answer = body_of(await self._ask(call, scope, receive), call.path)
         except Unanswerable as error:
-            if error.failure.retryable:
-                raise
             answer = error.failure
+            if answer.retryable:
+                return answer.response(scope["path"])
             status = 200 if _prefers_reply(scope) else answer.status
         time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         waited_ms = _waited_ms(scope)

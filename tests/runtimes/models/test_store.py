@@ -156,8 +156,6 @@ def test_a_killed_run_leaves_no_model_and_the_next_run_clears_its_leftovers(
 def test_everything_is_flushed_before_the_rename(
     store: ModelStore, fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from relume.runtimes.models import store as staging
-
     target = store.root / "hf--HuggingFaceTB--SmolLM2-135M-Instruct"
     flushed: list[str] = []
 
@@ -165,7 +163,7 @@ def test_everything_is_flushed_before_the_rename(
         flushed.append(path.name)
         assert target.exists() == (path == store.root), "flushed on the wrong side of the rename"
 
-    monkeypatch.setattr(staging, "sync", record)
+    monkeypatch.setattr(store_module, "sync", record)
     store.prepare("smollm2")
     assert flushed.count("config.json") == flushed.count("relume.json") == 1
     assert flushed[-2:] == [target.name, store.root.name]

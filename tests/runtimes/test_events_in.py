@@ -23,6 +23,7 @@ V2_DATA = {"inputs": [{"name": "q", "datatype": "BYTES", "shape": [1], "data": [
         (V2_DATA, f"/v2/models/{MODEL}/infer"),
         ({"instances": ["hi"]}, f"/v1/models/{MODEL}:predict"),
     ],
+    ids=["a chat", "a prompt", "an input to embed", "a V2 request", "a V1 request"],
 )
 async def test_data_posted_to_the_root_chooses_its_route(
     producer: Producer, data: dict[str, Any], route: str

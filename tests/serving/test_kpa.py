@@ -49,6 +49,15 @@ def test_every_default_is_config_autoscaler_s() -> None:
         ("rps", 4, None, 200.0),
         ("rps", 4, 50.0, 50.0),
     ],
+    ids=[
+        "neither a limit nor a target",
+        "a limit alone",
+        "a target above the limit",
+        "a target below the limit",
+        "a target alone",
+        "requests per second without a target",
+        "requests per second, which no limit bounds",
+    ],
 )
 def test_a_replica_s_capacity_is_the_annotation_held_below_container_concurrency(
     metric: str, limit: int, target: float | None, total: float
@@ -178,6 +187,7 @@ def test_requests_per_second_scale_on_their_own_target() -> None:
 @pytest.mark.parametrize(
     ("burst", "ready", "excess"),
     [(0, 3, 0), (-1, 3, -1), (211, 1, -121), (211, 4, 179), (211, 0, -221)],
+    ids=["never in the path", "always in the path", "too few replicas", "enough", "none ready"],
 )
 def test_excess_burst_capacity_says_whether_the_activator_stays(
     burst: float, ready: int, excess: int

@@ -63,6 +63,15 @@ def test_a_service_whose_name_ends_like_a_predictor_s_is_found_by_its_own_name()
         (b"/serving//summarize/x", None),
         (b"/v1/models", None),
     ],
+    ids=[
+        "a path below the service",
+        "a slash after the service",
+        "the service alone",
+        "an encoded slash and an empty segment",
+        "a namespace alone",
+        "an empty namespace",
+        "another path",
+    ],
 )
 def test_kserve_s_path_template_names_a_service_and_is_taken_off(
     path: bytes, found: tuple[ServiceKey, bytes] | None
@@ -78,6 +87,7 @@ def test_kserve_s_path_template_names_a_service_and_is_taken_off(
         (b"/openai/v10/x", None),
         (b"/v1/models", None),
     ],
+    ids=["a path below it", "the prefix alone", "a longer word", "another path"],
 )
 def test_openai_s_prefix_is_taken_off(path: bytes, inner: bytes | None) -> None:
     assert openai_path(path) == inner
@@ -117,6 +127,14 @@ def test_a_model_is_also_found_by_the_name_that_its_server_gives_it() -> None:
         (("--served-model-name a --dtype bfloat16",), ["a"]),
         (("--served-model-name",), []),
         (("--dtype", "bfloat16"), []),
+    ],
+    ids=[
+        "one name after an equals sign",
+        "two names as arguments of their own",
+        "KServe's spelling of the flag",
+        "a flag and its name in one argument",
+        "a flag without a name",
+        "no such flag",
     ],
 )
 def test_served_names_are_read_as_vllm_reads_them(args: tuple[str, ...], names: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Which devices the pod got: fewer than were asked for is an error, several share out the model.
+"""Which devices the pod got: too few are an error, and over several the model is split.
 
 A claim that some layer dropped leaves a pod that starts, and a server that would become ready
 without its device (seen with KServe on Knative). `relume render` therefore sets
@@ -39,7 +39,7 @@ def expected(environment: Mapping[str, str] = os.environ) -> int:
     """How many devices were asked for, 0 by default. Raises InvalidInput for what is no number."""
     text = environment.get(EXPECTED, "0")
     if not text.isdecimal():
-        raise InvalidInput(f"{EXPECTED}={text}: not a number of devices")
+        raise InvalidInput(f"{EXPECTED}={text} is not a number of devices; write a whole number")
     return int(text)
 
 

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         die_with_parent(int(parent))
     if arguments[:1] == ["--template"]:
         if len(arguments) not in (2, 3):
-            raise SystemExit("--template takes a socket, and a descriptor to tell ready")
+            raise SystemExit("--template takes a socket's path and, optionally, a descriptor")
         from relume.runtimes.template import serve_template
 
         apply_environment()

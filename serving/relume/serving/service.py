@@ -90,7 +90,7 @@ class Service:
         self._reporter.leave(self._around.clock.monotonic())
 
     def client_left(self) -> None:
-        """A client went away. What loads for it alone goes on for a while, should it come back."""
+        """A client went away. A load that only it waited for goes on for a while: it may return."""
         if self.throttler.held == 0 and not self._stopping:
             delay = self._around.settings.abandon_after_s
             self._abandon = self._around.clock.call_later(delay, self._abandoned)

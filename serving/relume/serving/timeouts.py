@@ -7,12 +7,13 @@ pkg/http/handler/timeout.go.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
-from relume.base.clock import Clock, Timer
+from relume.base.clock import Clock
 
 
 class Cut(StrEnum):
@@ -78,14 +79,12 @@ class RequestClocks:
         self._clock = clock
         self._cutoff = cutoff
         self._wrote_at: float | None = None
-        self._timers: list[Timer] = []
-        self._idle_timer: Timer | None = None
-        if timeouts.total_s > 0:
-            self._timers.append(clock.call_later(timeouts.total_s, self._expire))
-        if timeouts.response_start_s > 0:
-            self._timers.append(clock.call_later(timeouts.response_start_s, self._check_start))
-        if timeouts.idle_s > 0:
-            self._idle_timer = clock.call_later(timeouts.idle_s, self._check_idle)
+        limits: dict[Callable[[], None], float] = {
+            self._expire: timeouts.total_s,
+            self._check_start: timeouts.response_start_s,
+            self._check_idle: timeouts.idle_s,
+        }
+        self._timers = {act: clock.call_later(s, act) for act, s in limits.items() if s > 0}
 
     def wrote(self) -> None:
         """A part of the answer went out."""
@@ -93,10 +92,9 @@ class RequestClocks:
 
     def cancel(self) -> None:
         """Stop the clocks."""
-        for timer in self._timers:
+        for timer in self._timers.values():
             timer.cancel()
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        self._timers.clear()  # its keys refer to this object: no cycle is left to be collected
 
     def _expire(self) -> None:
         self._cutoff.trip(Cut.TIMED_OUT)
@@ -112,4 +110,5 @@ class RequestClocks:
         if quiet >= self._idle_s:
             self._expire()
         else:
-            self._idle_timer = self._clock.call_later(self._idle_s - quiet, self._check_idle)
+            again = self._clock.call_later(self._idle_s - quiet, self._check_idle)
+            self._timers[self._check_idle] = again

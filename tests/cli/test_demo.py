@@ -4,7 +4,7 @@ import json
 
 from relume.cli.machine.demo import EVENT_TYPE, MODEL, _event, sample
 from relume.config import Exact, load
-from relume.runtimes.models.known import known_model
+from relume.runtimes.models.sources import known_model
 
 
 def test_the_sample_of_the_demo_takes_its_event_and_runs_its_model() -> None:

@@ -48,7 +48,7 @@ def test_resources_are_listed_as_not_honoured() -> None:
 
 
 def test_the_models_of_the_samples_are_those_that_the_store_can_make() -> None:
-    from relume.runtimes.models.known import known_model
+    from relume.runtimes.models.sources import known_model
 
     for service in load([SAMPLES]).services:
         assert known_model(service.storage_uri) is not None

@@ -39,7 +39,6 @@ from relume.plane.launch import (
 from relume.plane.subscribers import Destinations, SubscriberCapacity
 from relume.runtimes.models.errors import ModelMissing
 from relume.runtimes.models.store import ModelStore
-from relume.serving.predictor import PredictorSpec
 
 SERVICE = InferenceService(
     namespace="ns", name="it", model_format="vLLM", storage_uri="hf://org/it", max_replicas=2
@@ -155,15 +154,14 @@ class Recorder:
         return Started()
 
 
-def spec(tmp_path: Path, **changes: object) -> PredictorSpec:
-    base = PredictorSpec(
+def service(tmp_path: Path, **changes: object) -> InferenceService:
+    base = InferenceService(
         namespace="ns",
-        service="it",
-        revision="it-predictor-00001",
+        name="it",
+        model_format="vLLM",
         storage_uri=str(tmp_path),
         args=("--max-model-len=2048", "--port=1"),
         env={"OWN": "1", "K_SERVICE": "mine"},
-        log_path=tmp_path / "log",
         timeout_s=120,
     )
     return replace(base, **changes)  # type: ignore[arg-type]
@@ -174,7 +172,7 @@ async def test_a_predictor_gets_its_model_its_name_and_a_port_that_the_plane_kno
 ) -> None:
     recorder = Recorder()
     launcher = LocalLauncher(ModelStore(tmp_path / "store"), recorder)
-    predictor = await launcher.start(spec(tmp_path))
+    predictor = await launcher.start(service(tmp_path), tmp_path / "log")
     port = predictor.base_url.rpartition(":")[2]
     assert predictor.base_url == f"http://127.0.0.1:{port}"
     assert (predictor.pid, predictor.started, await predictor.wait()) == (4711, "template", 0)
@@ -199,7 +197,7 @@ async def test_a_model_that_left_the_store_starts_nothing(tmp_path: Path) -> Non
     recorder = Recorder()
     launcher = LocalLauncher(ModelStore(tmp_path), recorder)
     with pytest.raises(ModelMissing, match="relume models prepare hf://org/gone"):
-        await launcher.start(spec(tmp_path, storage_uri="hf://org/gone"))
+        await launcher.start(service(tmp_path, storage_uri="hf://org/gone"), tmp_path / "log")
     assert recorder.argv == []
 
 

@@ -1,7 +1,6 @@
 """Real predictors of the demo model, for the tests that need vLLM."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,19 +8,13 @@ from pathlib import Path
 
 import httpx
 
+from relume.plane.launch import free_port
 from relume.runtimes.models.store import ModelStore, default_root
 from relume.runtimes.spawn import Launcher, Process
 
 SMOLLM2 = "hf://HuggingFaceTB/SmolLM2-135M-Instruct"
 NAME = "smollm2"
 LIMITS = ["--max-model-len", "1024", "--kv-cache-memory-bytes", "67108864", "--max-num-seqs", "4"]
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -19,8 +19,7 @@ from starlette.websockets import WebSocket
 
 from relume.runtimes.middleware import CloudEvents
 from relume.runtimes.plugin import startup
-from relume.runtimes.v1 import routes as v1_routes
-from relume.runtimes.v2 import routes as v2_routes
+from relume.runtimes.protocols import routes
 
 MODEL = "smollm2"
 CHUNKS = 3
@@ -62,8 +61,7 @@ class Stub:
                 Route("/running", lambda _: Response(status_code=200 if self.asked else 425)),
                 WebSocketRoute("/v1/realtime", self.realtime),
                 Route("/startup", startup),
-                *v1_routes(),
-                *v2_routes(),
+                *routes(),
             ],
             exception_handlers={HTTPException: _as_fastapi_does},
         )

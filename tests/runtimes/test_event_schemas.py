@@ -10,10 +10,10 @@ from jsonschema import Draft202012Validator, FormatChecker
 from stub_vllm import MODEL, Stub
 from test_events_out import hopeless
 
+from relume.base.vocabulary import ERROR, RESPONSE
 from relume.eventing.registry import events as registry
 from relume.eventing.registry.asyncapi import asyncapi, headers_schema
 from relume.eventing.registry.events import ERROR_KIND, RESPONSE_KIND, Kind
-from relume.runtimes.replies import ERROR, RESPONSE
 
 DOCUMENT: dict[str, Any] = json.loads(json.dumps(asyncapi()))
 EVERYTHING = {
@@ -38,7 +38,7 @@ def known(attributes: Mapping[str, object], kind: Kind) -> None:
 
 
 def test_the_types_are_those_that_the_runtime_emits() -> None:
-    assert (registry.RESPONSE, registry.ERROR) == (RESPONSE, ERROR)
+    assert (RESPONSE_KIND.type, ERROR_KIND.type) == (RESPONSE, ERROR)
 
 
 @pytest.mark.parametrize(

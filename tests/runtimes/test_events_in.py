@@ -23,6 +23,7 @@ V2_DATA = {"inputs": [{"name": "q", "datatype": "BYTES", "shape": [1], "data": [
         (V2_DATA, f"/v2/models/{MODEL}/infer"),
         ({"instances": ["hi"]}, f"/v1/models/{MODEL}:predict"),
     ],
+    ids=["a chat", "a prompt", "an input to embed", "a V2 request", "a V1 request"],
 )
 async def test_data_posted_to_the_root_chooses_its_route(
     producer: Producer, data: dict[str, Any], route: str
@@ -156,6 +157,21 @@ async def test_sampling_parameters_reach_the_route_as_they_were_sent(
         ({"content-type": "application/cloudevents-batch+json"}, b"[]"),
         ({"content-type": "application/json"}, b'{"messages": []}'),
         ({}, b""),
+    ],
+    ids=[
+        "an id and nothing else",
+        "no id",
+        "an unknown specversion",
+        "a time that is no time",
+        "a percent sign that escapes nothing",
+        "JSON that is cut short",
+        "bytes that are no UTF-8",
+        "a structured event with an id and nothing else",
+        "an unknown character set",
+        "the XML format",
+        "an empty batch",
+        "plain JSON on the root",
+        "nothing at all on the root",
     ],
 )
 @pytest.mark.parametrize("prefer", [{}, {"prefer": "reply"}])

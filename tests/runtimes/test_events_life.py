@@ -178,6 +178,23 @@ async def test_a_stream_ends_the_last_phase_at_its_first_chunk(stub: Stub) -> No
     task.cancel()
 
 
+async def test_an_event_is_in_progress_until_its_reply_has_been_sent(
+    producer: Producer, stub: Stub
+) -> None:
+    slow: asyncio.Queue[Any] = asyncio.Queue(maxsize=1)  # the body waits until the head is taken
+    headers = {f"ce-{name}": value for name, value in EVENT.items()}
+    headers["content-type"] = "application/json"
+    body = json.dumps(chat_data()).encode()
+    first = asyncio.create_task(call(stub, "/", body, slow, headers=headers))
+    async with asyncio.timeout(10):
+        while not slow.full():
+            await asyncio.sleep(0)
+    assert (await producer.binary(chat_data())).status_code == 409
+    assert (await slow.get())["status"] == 200
+    await first
+    assert (await producer.binary(chat_data())).status_code == 200
+
+
 async def call(stub: Stub, path: str, body: bytes, sent: asyncio.Queue[Any], **more: Any) -> None:
     """Call the app as a server would; `more`: headers, and `whole`, before which no body comes."""
     headers = [(k.encode(), v.encode()) for k, v in more.get("headers", {}).items()]

@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from relume.runtimes.phases import PHASES, STATES, Phases
+from relume.base.vocabulary import PREDICTOR_PHASES as PHASES
+from relume.runtimes.phases import STATES, Phases
 
 
 def in_a_fork(act: object) -> None:

@@ -3,13 +3,13 @@
 import asyncio
 from typing import Any
 
-from relume.serving.app import App
+from relume.serving.activator import Activator
 
 
 class Conversation:
     """One request under way."""
 
-    def __init__(self, app: App, scope: dict[str, Any], body: bytes) -> None:
+    def __init__(self, app: Activator, scope: dict[str, Any], body: bytes) -> None:
         self.status: int | None = None
         self.headers: dict[str, str] = {}
         self.chunks: list[bytes] = []
@@ -51,7 +51,7 @@ class Conversation:
 
 
 def ask(
-    app: App,
+    app: Activator,
     path: str = "/serving/default/summarize/v1/chat/completions",
     *,
     method: str = "POST",

@@ -2,12 +2,13 @@
 
 import asyncio
 import os
-import socket
 import sys
 from pathlib import Path
 
 from relume.base.errors import RelumeError
-from relume.serving.predictor import Origin, Predictor, PredictorSpec
+from relume.config import InferenceService
+from relume.plane.launch import free_port
+from relume.serving.predictor import Predictor, StartedFrom
 
 PROGRAM = Path(__file__).with_name("fake_predictor.py")
 
@@ -15,7 +16,7 @@ PROGRAM = Path(__file__).with_name("fake_predictor.py")
 class Process:
     """A Predictor around an asyncio subprocess."""
 
-    started: Origin = "fresh"
+    started: StartedFrom = "fresh"
 
     def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
         self._process = process
@@ -39,22 +40,20 @@ class ProcessLauncher:
 
     def __init__(self) -> None:
         self.started: list[Process] = []
-        self.specs: list[PredictorSpec] = []
         self.refuse: str | None = None
 
-    async def start(self, spec: PredictorSpec) -> Predictor:
-        self.specs.append(spec)
+    async def start(self, service: InferenceService, log_path: Path) -> Predictor:
         if self.refuse is not None:
             raise RelumeError(self.refuse, reason="refused")
         port = free_port()
-        with spec.log_path.open("wb") as log:
+        with log_path.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 str(PROGRAM),
                 str(port),
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **spec.env},
+                env={**os.environ, **service.env},
             )
         self.started.append(Process(process, port))
         return self.started[-1]
@@ -63,10 +62,3 @@ class ProcessLauncher:
     def alive(self) -> list[int]:
         """The pids that still run."""
         return [p.pid for p in self.started if Path(f"/proc/{p.pid}").exists()]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from relume.base.testing import settle
-from relume.serving.body import RequestBody
-from relume.serving.errors import BodyTooLarge
+from relume.serving.errors import RequestTooLarge
+from relume.serving.proxy import RequestBody
 
 
 class Client:
@@ -71,6 +71,6 @@ async def test_a_gathered_body_can_be_read_again() -> None:
 
 async def test_a_body_above_the_limit_is_not_gathered() -> None:
     body, pump = body_of(Client(b"a" * 90, b"b" * 90))
-    with pytest.raises(BodyTooLarge):
+    with pytest.raises(RequestTooLarge):
         await body.gather(100)
     pump.cancel()

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from relume.serving.cutoff import Cut, Cutoff
+from relume.serving.timeouts import Cut, Cutoff
 
 
 async def test_a_block_is_left_with_its_reason() -> None:

@@ -7,29 +7,17 @@ from pathlib import Path
 import httpx
 import pytest
 
-from relume.serving.predictor import Predictor, PredictorLauncher, PredictorSpec
+from relume.serving.predictor import Predictor, PredictorLauncher
 
+from .conftest import service
 from .processes import ProcessLauncher
 from .virtual import InProcessLauncher, InProcessPredictor, eventually
-
-
-def spec(folder: Path) -> PredictorSpec:
-    return PredictorSpec(
-        namespace="default",
-        service="summarize",
-        revision="summarize-predictor-00001",
-        storage_uri="hf://org/model",
-        args=(),
-        env={},
-        log_path=folder / "predictor.log",
-        timeout_s=300,
-    )
 
 
 @pytest.fixture(params=[ProcessLauncher, InProcessLauncher])
 async def predictor(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Predictor]:
     launcher: PredictorLauncher = request.param()
-    started = await launcher.start(spec(tmp_path))
+    started = await launcher.start(service(), tmp_path / "predictor.log")
     if isinstance(started, InProcessPredictor):
         started.ready = True
     yield started

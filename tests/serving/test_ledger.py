@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relume.serving.ledger import ColdStart, Ledger
-from relume.serving.logs import LogFiles, tail
+from relume.serving.ledger import ColdStart, Ledger, LogFiles, tail
 from relume.serving.replica import describe_exit
 
 START = ColdStart(
@@ -56,7 +55,7 @@ def test_an_entry_is_one_flat_line_in_milliseconds(tmp_path: Path) -> None:
 
 
 def test_the_last_hundred_are_remembered(tmp_path: Path) -> None:
-    ledger = Ledger(None)
+    ledger = Ledger(tmp_path / "coldstarts.jsonl")
     for _ in range(120):
         ledger.append(START)
     assert len(ledger.entries) == 100
@@ -98,6 +97,7 @@ def test_the_tail_is_the_last_lines_that_say_something(tmp_path: Path) -> None:
         (-9, "the predictor was killed by SIGKILL"),
         (-200, "the predictor was killed by signal 200"),
     ],
+    ids=["an exit code", "a signal with a name", "a signal without a name"],
 )
 def test_an_exit_code_is_told_in_words(code: int, words: str) -> None:
     assert describe_exit(code) == words

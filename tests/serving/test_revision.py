@@ -10,12 +10,12 @@ from relume.serving.revision import (
     BecameReady,
     Cancel,
     Drain,
-    Effect,
-    Event,
     Exited,
     FailHeld,
     Forget,
     Revision,
+    RevisionEffect,
+    RevisionEvent,
     ScaleTo,
     Start,
     State,
@@ -32,9 +32,9 @@ class Life:
         self.revision = Revision(min_scale, Backoff())
         self.now = 100.0
 
-    def on(self, *events: Event) -> list[Effect]:
+    def on(self, *events: RevisionEvent) -> list[RevisionEffect]:
         """Send events; return the effects of the last."""
-        effects: list[Effect] = []
+        effects: list[RevisionEffect] = []
         for event in events:
             effects = self.revision.on(event, self.now)
         return effects
@@ -237,7 +237,7 @@ def test_whatever_happens_no_replica_is_started_or_stopped_twice(
     running: dict[int, bool] = {}  # replica: told to stop
     for word, value in script:
         alive = list(running)
-        event: Event = Woke()
+        event: RevisionEvent = Woke()
         if word == "scale":
             event = ScaleTo(max(value, min_scale))
         elif word == "ready" and alive:

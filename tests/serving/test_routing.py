@@ -2,7 +2,10 @@
 
 import pytest
 
-from relume.serving.routing import Models, ServiceKey, by_host, by_path, openai_path, served_names
+from relume.serving.errors import ModelUnknown
+from relume.serving.openai import ModelNames, openai_path, served_names
+from relume.serving.routing import by_host, by_path
+from relume.serving.service import ServiceKey
 
 SUMMARIZE = ServiceKey("default", "summarize")
 EMBED = ServiceKey("prod", "embed")
@@ -25,6 +28,20 @@ KNOWN = [SUMMARIZE, EMBED]
         ("summarize", None),
         ("", None),
     ],
+    ids=[
+        "a service and a domain",
+        "a port after it",
+        "a cluster's own domain",
+        "capital letters",
+        "the predictor's own host",
+        "no domain at all",
+        "another namespace",
+        "localhost",
+        "an IPv4 address",
+        "an IPv6 address",
+        "a single label",
+        "an empty host",
+    ],
 )
 def test_a_host_names_a_service_and_its_namespace(host: str, key: ServiceKey | None) -> None:
     assert by_host(host, KNOWN) == key
@@ -46,6 +63,15 @@ def test_a_service_whose_name_ends_like_a_predictor_s_is_found_by_its_own_name()
         (b"/serving//summarize/x", None),
         (b"/v1/models", None),
     ],
+    ids=[
+        "a path below the service",
+        "a slash after the service",
+        "the service alone",
+        "an encoded slash and an empty segment",
+        "a namespace alone",
+        "an empty namespace",
+        "another path",
+    ],
 )
 def test_kserve_s_path_template_names_a_service_and_is_taken_off(
     path: bytes, found: tuple[ServiceKey, bytes] | None
@@ -61,31 +87,34 @@ def test_kserve_s_path_template_names_a_service_and_is_taken_off(
         (b"/openai/v10/x", None),
         (b"/v1/models", None),
     ],
+    ids=["a path below it", "the prefix alone", "a longer word", "another path"],
 )
 def test_openai_s_prefix_is_taken_off(path: bytes, inner: bytes | None) -> None:
     assert openai_path(path) == inner
 
 
 def test_a_service_is_a_model_by_its_name_and_by_its_namespace_and_name() -> None:
-    models = Models([(SUMMARIZE, ()), (EMBED, ())])
+    models = ModelNames([(SUMMARIZE, ()), (EMBED, ())])
     assert [m.id for m in models.listed] == ["summarize", "embed"]
     named = models.find("default/summarize")
-    assert named is not None
     assert (named.service, named.served_as) == (SUMMARIZE, "summarize")
-    assert models.find("nosuch") is None
+    with pytest.raises(ModelUnknown):
+        models.find("nosuch")
 
 
 def test_the_same_name_in_two_namespaces_is_listed_with_the_namespace() -> None:
     other = ServiceKey("prod", "summarize")
-    models = Models([(SUMMARIZE, ()), (other, ())])
+    models = ModelNames([(SUMMARIZE, ()), (other, ())])
     assert [m.id for m in models.listed] == ["default/summarize", "prod/summarize"]
-    assert models.find("summarize") is None
+    with pytest.raises(ModelUnknown):
+        models.find("summarize")
 
 
 def test_a_model_is_also_found_by_the_name_that_its_server_gives_it() -> None:
-    models = Models([(SUMMARIZE, ("--served-model-name", "smol", "small", "--max-model-len=512"))])
+    models = ModelNames(
+        [(SUMMARIZE, ("--served-model-name", "smol", "small", "--max-model-len=512"))]
+    )
     named, alias, service = models.find("smol"), models.find("small"), models.find("summarize")
-    assert named and alias and service
     assert (named.served_as, alias.served_as, service.served_as) == ("smol", "small", "smol")
 
 
@@ -98,6 +127,14 @@ def test_a_model_is_also_found_by_the_name_that_its_server_gives_it() -> None:
         (("--served-model-name a --dtype bfloat16",), ["a"]),
         (("--served-model-name",), []),
         (("--dtype", "bfloat16"), []),
+    ],
+    ids=[
+        "one name after an equals sign",
+        "two names as arguments of their own",
+        "KServe's spelling of the flag",
+        "a flag and its name in one argument",
+        "a flag without a name",
+        "no such flag",
     ],
 )
 def test_served_names_are_read_as_vllm_reads_them(args: tuple[str, ...], names: list[str]) -> None:

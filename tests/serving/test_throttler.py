@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from relume.serving.throttler import Backend, Throttler, Waiter
+from relume.serving.holding import Backend, Throttler, Waiter
 
 
 def throttler(limit: int, replicas: int = 0) -> Throttler:
@@ -23,9 +23,10 @@ async def test_without_a_limit_the_first_ready_replica_releases_everyone_at_once
     gate = throttler(0)
     waiters = [gate.enqueue(0, None) for _ in range(100)]
     assert gate.held == 100
-    gate.add(Backend(7, "http://replica"))
+    backend = Backend(7, "http://replica")
+    gate.add(backend)
     assert granted(waiters) == [7] * 100
-    assert (gate.held, gate.in_flight) == (0, 100)
+    assert (gate.held, backend.in_flight) == (0, 100)
 
 
 async def test_a_limit_releases_that_many_per_replica_and_the_rest_waits_its_turn() -> None:

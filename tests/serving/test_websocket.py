@@ -7,7 +7,7 @@ import pytest
 from aiohttp import WSMsgType, web
 
 from relume.base.testing import settle
-from relume.serving.app import App
+from relume.serving.activator import Activator
 from relume.serving.errors import PredictorFailed
 
 from .conftest import Staging, service
@@ -17,7 +17,7 @@ from .virtual import eventually
 class Socket:
     """A client that speaks ASGI to the plane."""
 
-    def __init__(self, app: App, *, can_refuse: bool = True) -> None:
+    def __init__(self, app: Activator, *, can_refuse: bool = True) -> None:
         self.sent: list[dict[str, Any]] = []
         self._inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._inbox.put_nowait({"type": "websocket.connect"})
@@ -122,4 +122,5 @@ async def test_a_predictor_that_breaks_off_closes_with_a_code_that_may_be_sent(
 
 @pytest.mark.parametrize(("seconds", "value"), [(0.0, b"1"), (1.0, b"1"), (1.2, b"2")])
 def test_retry_after_is_whole_seconds_and_at_least_one(seconds: float, value: bytes) -> None:
-    assert (b"retry-after", value) in PredictorFailed("no", retry_after_s=seconds).headers
+    answer = PredictorFailed("no", retry_after_s=seconds).response()
+    assert (b"retry-after", value) in answer.raw_headers

@@ -3,11 +3,13 @@
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from aiohttp import web
 
 from relume.base.errors import RelumeError
-from relume.serving.predictor import Origin, Predictor, PredictorSpec
+from relume.config import InferenceService
+from relume.serving.predictor import Predictor, StartedFrom
 
 
 async def eventually(holds: Callable[[], bool], what: str = "the condition") -> None:
@@ -28,7 +30,7 @@ async def hello(request: web.Request) -> web.StreamResponse:
 class InProcessPredictor:
     """A Predictor whose readiness, answers and death a test decides."""
 
-    started: Origin = "template"
+    started: StartedFrom = "template"
 
     def __init__(self, pid: int, handler: Handler) -> None:
         self.pid = pid
@@ -108,7 +110,7 @@ class InProcessLauncher:
         self.template_loaded = asyncio.Event()
         self.template_loaded.set()
 
-    async def start(self, spec: PredictorSpec) -> Predictor:
+    async def start(self, service: InferenceService, log_path: Path) -> Predictor:
         await self.template_loaded.wait()
         if self.refuse is not None:
             raise RelumeError(self.refuse)

@@ -13,12 +13,11 @@ from typing import Literal
 
 from relume.base.errors import InvalidManifest, RelumeError
 from relume.base.vocabulary import Json
-from relume.config import Plan
+from relume.config import InferenceService, Plan
 from relume.plane.addresses import HOST
 from relume.runtimes.models.errors import ModelMissing
 from relume.runtimes.models.store import ModelStore
 from relume.runtimes.spawn import Launcher, Process, Template
-from relume.serving.predictor import PredictorSpec
 
 # Below the ephemeral ports of Linux and macOS, so that no outgoing connection takes a port between
 # `free_port` and the predictor's bind.
@@ -71,29 +70,29 @@ class LocalLauncher:
         self._store = store
         self._launcher = launcher
 
-    async def start(self, spec: PredictorSpec) -> LocalPredictor:
-        """Start a predictor for `spec`.
+    async def start(self, service: InferenceService, log_path: Path) -> LocalPredictor:
+        """Start a predictor for `service`, which writes its log to `log_path`.
 
         Raises ModelMissing when the model left the store, LaunchFailed when nothing starts.
         """
-        model = self._store.resolve(spec.storage_uri)
+        model = self._store.resolve(service.storage_uri)
         port = free_port()
         process = await self._launcher.start(
             argv=[
                 *("--model", str(model)),
-                *("--served-model-name", spec.service),
-                *spec.args,
+                *("--served-model-name", service.name),
+                *service.args,
                 # Last, so that they win: the plane must find the predictor.
                 *("--host", HOST),
                 *("--port", str(port)),
             ],
-            env=environment(spec, port),
-            log_path=spec.log_path,
+            env=environment(service, port),
+            log_path=log_path,
         )
         return LocalPredictor(process, port)
 
 
-def environment(spec: PredictorSpec, port: int) -> Mapping[str, str]:
+def environment(service: InferenceService, port: int) -> Mapping[str, str]:
     """What Knative and KServe set in a predictor's container; the manifest's own values win.
 
     Nothing here begins with a prefix that libraries read when they are imported: the template has
@@ -101,13 +100,13 @@ def environment(spec: PredictorSpec, port: int) -> Mapping[str, str]:
     """
     return {
         "PORT": str(port),
-        "K_SERVICE": f"{spec.service}-predictor",
-        "K_CONFIGURATION": f"{spec.service}-predictor",
-        "K_REVISION": spec.revision,
-        "INFERENCE_SERVICE_NAME": spec.service,
-        "RELUME_NAMESPACE": spec.namespace,
-        "RELUME_GRACE_S": f"{spec.timeout_s:g}",
-        **spec.env,
+        "K_SERVICE": f"{service.name}-predictor",
+        "K_CONFIGURATION": f"{service.name}-predictor",
+        "K_REVISION": service.revision,
+        "INFERENCE_SERVICE_NAME": service.name,
+        "RELUME_NAMESPACE": service.namespace,
+        "RELUME_GRACE_S": f"{service.timeout_s:g}",
+        **service.env,
     }
 
 

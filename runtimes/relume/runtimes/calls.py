@@ -1,8 +1,11 @@
-"""From an event to the route that answers it and the JSON body for that route. Pure.
+"""Which route answers an event, and asking that route in process for its whole answer.
 
 An event that is posted to a route goes to that route; one that is posted to `/` goes where its
 data points: `messages` → chat, `prompt` → completions, `input` → embeddings, `inputs` → V2,
 `instances` → V1, `text/plain` → chat with one user message.
+
+The caller's own `receive` is handed on after the body, so that a caller who hangs up cancels the
+generation that was started for it.
 """
 
 import json
@@ -10,12 +13,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
+
+from starlette.types import ASGIApp, Message, Receive, Scope
 
 from relume.base.error_body import is_kserve_route
 from relume.cloudevents.event import CloudEvent
 from relume.cloudevents.media_type import charset_of, decoded, is_json
-from relume.runtimes.replies import Failure
-from relume.runtimes.subrequest import json_bytes
+from relume.runtimes.failures import Unanswerable
+
+#: Marks a scope as one of ours: the middleware counted and admitted the outer request already.
+INNER = "relume.inner"
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -29,25 +37,45 @@ _BY_FIELD = {
 }
 _PROMPTED = frozenset({CHAT, COMPLETIONS, "/v1/responses", "/v1/messages"})
 _TEXT_FIELD = {COMPLETIONS: "prompt", EMBEDDINGS: "input"}
-
-
-class Unanswerable(Exception):
-    """The event can never succeed; carries the Failure that says why."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
+# Headers that describe the outer message, not the inner one.
+_DROPPED = frozenset(
+    {
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"expect",
+        b"inference-header-content-length",
+        b"prefer",
+        b"transfer-encoding",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class RouteCall:
     """A POST of `body`, which is JSON, to `path`."""
 
     path: str
     body: bytes
 
 
-def call_for(event: CloudEvent, path: str, *, model: str, now: datetime) -> Call:
+@dataclass(frozen=True, slots=True)
+class RouteAnswer:
+    """What a route answered."""
+
+    status: int
+    body: bytes
+
+    def json(self) -> object:
+        """The body as a JSON value; None where it is not JSON."""
+        try:
+            value: object = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+        return value
+
+
+def call_for(event: CloudEvent, path: str, *, model: str, now: datetime) -> RouteCall:
     """The call that answers `event`, posted to `path`. Raises Unanswerable."""
     _check_expiry(event, now)
     payload = _payload(event, path)
@@ -56,17 +84,17 @@ def call_for(event: CloudEvent, path: str, *, model: str, now: datetime) -> Call
     if path in _PROMPTED and not payload.get(
         "messages", payload.get("prompt", payload.get("input", True))
     ):
-        raise Unanswerable(Failure(400, "invalid-data", "data: messages or prompt is empty"))
+        raise _invalid("data: messages or prompt is empty")
     if not is_kserve_route(path):
         payload["model"] = _model_of(payload, model)
-        # A reply is one event: tokens that stream would have to be put together again.
+        # A reply is one event: streamed tokens would have to be put together again.
         payload.pop("stream_options", None)
         if "stream" in payload:
             payload["stream"] = False
     try:
-        return Call(path, json_bytes(payload))
+        return RouteCall(path, json_bytes(payload))
     except ValueError as error:
-        raise Unanswerable(Failure(400, "invalid-json", f"data is not JSON: {error}")) from error
+        raise _invalid(f"data is not JSON: {error}", "invalid-json") from error
 
 
 def _payload(event: CloudEvent, path: str) -> dict[str, Any]:
@@ -79,21 +107,25 @@ def _payload(event: CloudEvent, path: str) -> dict[str, Any]:
         return {"messages": [{"role": "user", "content": text}]}
     if not is_json(event.datacontenttype):
         problem = f"datacontenttype {content_type!r}: send application/json or text/plain"
-        raise Unanswerable(Failure(400, "invalid-data", problem))
+        raise _invalid(problem)
     try:
         payload = json.loads(_text(event))
     except (ValueError, RecursionError) as error:
-        raise Unanswerable(Failure(400, "invalid-json", f"data is not JSON: {error}")) from error
+        raise _invalid(f"data is not JSON: {error}", "invalid-json") from error
     if not isinstance(payload, dict):
         kind = type(payload).__name__
-        raise Unanswerable(Failure(400, "invalid-data", f"data must be an object, got {kind}"))
+        raise _invalid(f"data must be an object, got {kind}")
     return payload
+
+
+def _invalid(problem: str, reason: str = "invalid-data") -> Unanswerable:
+    return Unanswerable(400, reason, problem)
 
 
 def _text(event: CloudEvent) -> str:
     """The event's data in the character set that it names, else UTF-8."""
     if event.data is None:
-        raise Unanswerable(Failure(400, "invalid-data", "the event has no data"))
+        raise _invalid("the event has no data")
     charset = charset_of(event.datacontenttype) or "utf-8"
     try:
         return decoded(event.data, charset)
@@ -101,7 +133,7 @@ def _text(event: CloudEvent) -> str:
         problem = f"datacontenttype: {error}"
     except UnicodeDecodeError as error:
         problem = f"data is not {charset}: {error.reason} at byte {error.start}"
-    raise Unanswerable(Failure(400, "invalid-data", problem))
+    raise _invalid(problem)
 
 
 def _model_of(payload: Mapping[str, Any], served: str) -> str:
@@ -110,7 +142,7 @@ def _model_of(payload: Mapping[str, Any], served: str) -> str:
     if model is None:
         return served
     if not isinstance(model, str):
-        raise Unanswerable(Failure(400, "invalid-data", "data: model must be a text"))
+        raise _invalid("data: model must be a text")
     return model
 
 
@@ -119,11 +151,11 @@ def _route_for(payload: Mapping[str, Any]) -> str:
         if field in payload:
             return route
     fields = ", ".join(_BY_FIELD)
-    raise Unanswerable(Failure(400, "invalid-data", f"data has none of the fields {fields}"))
+    raise _invalid(f"data has none of the fields {fields}")
 
 
 def _check_expiry(event: CloudEvent, now: datetime) -> None:
-    """The `expirytime` extension: nothing is generated for a caller who has stopped waiting."""
+    """Raise Unanswerable after the event's `expirytime`: its caller has stopped waiting."""
     expiry = event.attributes.get("expirytime")
     if expiry is None:
         return
@@ -132,6 +164,59 @@ def _check_expiry(event: CloudEvent, now: datetime) -> None:
         expired = now >= expires
     except (ValueError, TypeError) as error:
         problem = f"expirytime {str(expiry)!r} is not an RFC 3339 time"
-        raise Unanswerable(Failure(400, "invalid-data", problem)) from error
+        raise _invalid(problem) from error
     if expired:
-        raise Unanswerable(Failure(400, "expired", f"the event expired at {expiry}"))
+        raise _invalid(f"the event expired at {expiry}", "expired")
+
+
+def json_bytes(payload: object) -> bytes:
+    """`payload` as JSON in UTF-8.
+
+    Raises ValueError for what Python reads and JSON cannot express: NaN, lone surrogates, nesting
+    that is too deep.
+    """
+    try:
+        return json.dumps(payload, ensure_ascii=False, allow_nan=False).encode()
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+async def post_json(app: ASGIApp, scope: Scope, receive: Receive, call: RouteCall) -> RouteAnswer:
+    """Make the call to a route of `app`, with the headers of `scope` less its event's."""
+    headers = [
+        (name, value)
+        for name, value in scope["headers"]
+        if name not in _DROPPED and not name.startswith(b"ce-")
+    ]
+    headers += [(b"content-type", b"application/json")]
+    headers += [(b"content-length", str(len(call.body)).encode())]
+    inner = {**scope, "path": call.path, "raw_path": quote(call.path).encode(), "query_string": b""}
+    inner |= {"headers": headers, "method": "POST", "state": dict(scope.get("state", {}))}
+    for key in ("route", "endpoint", "path_params", "router"):
+        inner.pop(key, None)
+    inner["root_path"] = ""
+    inner[INNER] = True
+    return await _collect(app, inner, call.body, receive)
+
+
+async def _collect(app: ASGIApp, scope: Scope, body: bytes, receive: Receive) -> RouteAnswer:
+    sent = False
+    status = 500
+    chunks: list[bytes] = []
+
+    async def inner_receive() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def inner_send(message: Message) -> None:
+        nonlocal status
+        if message["type"] == "http.response.start":
+            status = message["status"]
+        elif message["type"] == "http.response.body":
+            chunks.append(message.get("body", b""))
+
+    await app(scope, inner_receive, inner_send)
+    return RouteAnswer(status, b"".join(chunks))

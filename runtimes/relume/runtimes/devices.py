@@ -1,4 +1,4 @@
-"""Which devices the pod got: none of those that were asked for is an error, several are shared out.
+"""Which devices the pod got: too few are an error, and over several the model is split.
 
 A claim that some layer dropped leaves a pod that starts, and a server that would become ready
 without its device (seen with KServe on Knative). `relume render` therefore sets
@@ -36,15 +36,15 @@ class DeviceMissing(RelumeError):
 
 
 def expected(environment: Mapping[str, str] = os.environ) -> int:
-    """How many devices were asked for; 0 where nobody said. Raises InvalidInput for no number."""
+    """How many devices were asked for, 0 by default. Raises InvalidInput for what is no number."""
     text = environment.get(EXPECTED, "0")
     if not text.isdecimal():
-        raise InvalidInput(f"{EXPECTED}={text}: not a number of devices")
+        raise InvalidInput(f"{EXPECTED}={text} is not a number of devices; write a whole number")
     return int(text)
 
 
 def require(wanted: int, visible: int | None) -> None:
-    """Raise DeviceMissing where fewer devices are visible than `wanted`; None is not known yet."""
+    """Raise DeviceMissing where fewer devices are visible than `wanted`; None means not known."""
     if visible is None or visible >= wanted:
         return
     many = "device" if wanted == 1 else "devices"
@@ -55,7 +55,7 @@ def require(wanted: int, visible: int | None) -> None:
 
 
 def told(environment: Mapping[str, str] = os.environ, metadata: Path = METADATA) -> int | None:
-    """The number of devices by what the container was told; None where nothing was said.
+    """The number of devices that the container was told about; None where it was told nothing.
 
     First a DRA driver's metadata, then the variables that device plugins and users set. It needs no
     driver library, so it answers before anything is imported.

@@ -56,7 +56,7 @@ class DrainingLoop(uvloop.Loop):  # type: ignore[misc]
 
     def _drain(self, grace: float, callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
         if is_draining():
-            return  # the second signal changes nothing: SIGKILL is what hurries a drain
+            return  # a second signal changes nothing; only SIGKILL ends a drain early
         PROCESS.state = "draining"
         self._wait(self.time() + max(0.0, grace - _LEFT_FOR_EXIT_S), callback, args)
 

@@ -32,4 +32,4 @@ class FirstToken(StatLoggerBase):  # type: ignore[misc]
             PROCESS.record("first_token", times[0] * 1000)
 
     def log_engine_initialized(self) -> None:
-        """Nothing to say."""
+        """Do nothing; the interface asks for this method."""

@@ -81,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: a probe every 50 ms would bury the engine's log."""
+        """Print nothing: a probe every 50 ms would bury the engine's log."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -94,14 +94,25 @@ class _Server(ThreadingHTTPServer):
         self.socket = listening
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that goes away is no event."""
+        """Print nothing for a client that goes away."""
 
 
 class Gatekeeper:
     """The child process that says "loading" on a listening socket."""
 
+    #: What the launcher started for the server of this process. None where plain `vllm serve`
+    #: loaded our plugin, and after `dismiss_on_duty`.
+    on_duty: ClassVar["Gatekeeper | None"] = None
+
     def __init__(self, pid: int) -> None:
         self.pid = pid
+
+    @classmethod
+    def dismiss_on_duty(cls) -> None:
+        """Hand the port to vLLM's server, which is about to accept."""
+        if cls.on_duty is not None:
+            cls.on_duty.dismiss()
+            cls.on_duty = None
 
     @classmethod
     def start(cls, listening: socket.socket, phases: Phases) -> "Gatekeeper":

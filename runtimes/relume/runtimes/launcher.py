@@ -24,9 +24,9 @@ from pathlib import Path
 
 from relume.base.errors import RelumeError
 from relume.base.parent import die_with_parent
-from relume.runtimes import devices, handover, internals
+from relume.runtimes import devices, internals
 from relume.runtimes.gatekeeper import Gatekeeper
-from relume.runtimes.phases import PROCESS, monotonic_ms
+from relume.runtimes.phases import PROCESS
 from relume.runtimes.settings import apply_environment, with_defaults
 
 
@@ -37,11 +37,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         die_with_parent(int(parent))
     if arguments[:1] == ["--template"]:
         if len(arguments) not in (2, 3):
-            raise SystemExit("--template takes a socket, and a descriptor to tell ready")
+            raise SystemExit("--template takes a socket's path and, optionally, a descriptor")
         from relume.runtimes.template import serve_template
 
         apply_environment()
-        serve_template(Path(arguments[1]), *map(int, arguments[2:]))
+        serve_template(serve, Path(arguments[1]), *map(int, arguments[2:]))
     else:
         PROCESS.record("fork", _since_process_start_ms())
         serve(arguments)
@@ -65,7 +65,7 @@ def _serve(argv: Sequence[str]) -> None:
     wanted = devices.expected()
     devices.require(wanted, devices.told())  # before the seconds that the import takes
     listening = open_port(argv)
-    handover.gatekeeper = Gatekeeper.start(listening, PROCESS)
+    Gatekeeper.on_duty = Gatekeeper.start(listening, PROCESS)
     os.register_at_fork(after_in_child=die_with_parent)  # no engine without its server
     with PROCESS.measure("import"):
         apply_environment()
@@ -112,7 +112,7 @@ def _run_vllm(argv: Sequence[str], listening: socket.socket) -> None:
     if cpu:
         internals.stay_in_process_on_cpu()
     internals.time_phases(PROCESS)
-    handover.engine_started_ms = monotonic_ms()
+    PROCESS.engine_starts()
     with asyncio.Runner(loop_factory=DrainingLoop) as runner:
         runner.run(internals.run_server(listening, args))
 

@@ -12,44 +12,34 @@ route, and the answer wrapped as an event in the same mode. Everything else pass
 | our own reply type comes back in | 200, empty | the same |
 | a malformed event | 400 with a reason | the same |
 
-Never 404, which brokers retry, and never 2xx with a body that is no event, which they fail.
+An event is never answered with 404, which brokers retry, nor with 2xx and a body that is no event,
+which they count as a failure.
 """
 
-import json
 import logging
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from relume.base.error_body import RETRY_AFTER_S, error_body
+from relume.base.vocabulary import COLD_START_HEADER, OWN_TYPES, QUEUE_HEADER
+from relume.cloudevents.asgi import BodyTooLarge, ClientGone, headers_of, read_body
 from relume.cloudevents.event import CloudEvent, InvalidEvent
 from relume.cloudevents.http import Mode, decode, encode, mode_of
-from relume.runtimes.calls import Call, Unanswerable, call_for
+from relume.runtimes.calls import INNER, RouteAnswer, RouteCall, call_for, post_json
 from relume.runtimes.drain import IN_FLIGHT, is_draining
-from relume.runtimes.outcomes import ENGINE_FAILED, body_of
-from relume.runtimes.phases import PROCESS, monotonic_ms
-from relume.runtimes.replies import (
-    OWN_TYPES,
-    Failure,
-    error_event,
-    response_event,
-    source_of_service,
-)
-from relume.runtimes.subrequest import (
-    INNER,
-    Answer,
-    BodyTooLarge,
-    Disconnected,
-    post_json,
-    read_body,
-)
+from relume.runtimes.failures import DRAINING, ENGINE_FAILED, AnswerFailure, Unanswerable
+from relume.runtimes.phases import first_answer_recorder
+from relume.runtimes.replies import body_of, reply_event, source_of_service
 
 logger = logging.getLogger("relume.runtimes")
 
 MAX_EVENT_BYTES = int(os.environ.get("RELUME_MAX_EVENT_BYTES", 8 << 20))
 #: Extensions of a reply, from headers that the activator sets.
-_FROM_ACTIVATOR = {"relume-queue-ms": "queuems", "relume-cold-start-ms": "coldstartms"}
+_FROM_ACTIVATOR = {QUEUE_HEADER: "queuems", COLD_START_HEADER: "coldstartms"}
 # Answered while draining too: probes and metrics say that we drain.
 _ALWAYS_SERVED = frozenset({"/startup", "/metrics", "/livez", "/v2/health/live"})
 
@@ -70,18 +60,16 @@ class CloudEvents:
             with IN_FLIGHT:
                 await self.app(scope, receive, send)
         elif is_draining() and scope["path"] not in _ALWAYS_SERVED:
-            message = "this replica is shutting down; try again"
-            await _send_failure(scope, send, Failure(503, "draining", message, retryable=True))
+            text = "this replica is shutting down; try again"
+            refused = AnswerFailure(503, DRAINING, text, retryable=True)
+            await refused.response(scope["path"])(scope, receive, send)
         else:
             with IN_FLIGHT:
-                await self._serve(scope, receive, _first_answer_recorder(send, scope))
+                await self._serve(scope, receive, first_answer_recorder(send, scope))
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] != "POST":
-            await self.app(scope, receive, send)
-            return
-        headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]]
-        if mode_of(headers) is None and scope["path"] != "/":
+        headers = headers_of(scope) if scope["method"] == "POST" else []
+        if scope["method"] != "POST" or (mode_of(headers) is None and scope["path"] != "/"):
             await self.app(scope, receive, send)
             return
         try:
@@ -89,13 +77,15 @@ class CloudEvents:
             if message.mode is Mode.BATCH:
                 raise InvalidEvent("batched mode is not accepted here: send one event a request")
             await self._answer(message.event, message.mode, scope, receive, send)
+            return
         except InvalidEvent as error:
-            await _send_failure(scope, send, Failure(400, error.reason, str(error)))
+            failure = AnswerFailure(400, error.reason, str(error))
         except BodyTooLarge:
             text = f"the event is larger than {MAX_EVENT_BYTES} bytes"
-            await _send_failure(scope, send, Failure(413, "too-large", text))
-        except Disconnected:
+            failure = AnswerFailure(413, "too-large", text)
+        except ClientGone:
             return
+        await failure.response(scope["path"])(scope, receive, send)
 
     async def _answer(
         self, event: CloudEvent, mode: Mode, scope: Scope, receive: Receive, send: Send
@@ -104,50 +94,50 @@ class CloudEvents:
         key = (event.source, event.id)
         if event.type in OWN_TYPES:
             self.ignored += 1
-            await _send(send, 200, [], b"")
+            await Response(b"", 200, {})(scope, receive, send)
         elif key in self._running:
             text = f"the event {event.id!r} from {event.source!r} is being answered now"
-            await _send_failure(scope, send, Failure(409, "in-progress", text, retryable=True))
+            failure = AnswerFailure(409, "in-progress", text, retryable=True)
+            await failure.response(scope["path"])(scope, receive, send)
         else:
             self._running.add(key)
             try:
-                await self._run(event, mode, scope, receive, send)
+                response = await self._reply(event, mode, scope, receive)
+                await response(scope, receive, send)
             finally:
                 self._running.discard(key)
 
-    async def _run(
-        self, event: CloudEvent, mode: Mode, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        extra = _timings(scope)
-        now = datetime.now(UTC)
+    async def _reply(
+        self, event: CloudEvent, mode: Mode, scope: Scope, receive: Receive
+    ) -> Response:
+        status = 200
+        answer: Mapping[str, Any] | AnswerFailure
         try:
             model = scope["app"].state.relume_model
-            call = call_for(event, scope["path"], model=model, now=now)
-            body = body_of(await self._ask(call, scope, receive), call.path)
+            call = call_for(event, scope["path"], model=model, now=datetime.now(UTC))
+            answer = body_of(await self._ask(call, scope, receive), call.path)
         except Unanswerable as error:
-            if error.failure.retryable:
-                await _send_failure(scope, send, error.failure)
-                return
-            reply = error_event(
-                event, error.failure, source=self._source, time=_rfc3339(), extra=extra
-            )
-            status = 200 if _prefers_reply(scope) else error.failure.status
-        else:
-            reply = response_event(event, body, source=self._source, time=_rfc3339(), extra=extra)
-            status = 200
-        await _send(send, status, *encode(reply, mode))
+            answer = error.failure
+            if answer.retryable:
+                return answer.response(scope["path"])
+            status = 200 if _prefers_reply(scope) else answer.status
+        time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        waited_ms = _waited_ms(scope)
+        reply = reply_event(event, answer, source=self._source, time=time, waited_ms=waited_ms)
+        headers, content = encode(reply, mode)
+        return Response(content, status, dict(headers))
 
-    async def _ask(self, call: Call, scope: Scope, receive: Receive) -> Answer:
+    async def _ask(self, call: RouteCall, scope: Scope, receive: Receive) -> RouteAnswer:
         """The route's answer. A route that raises is an engine that failed, not a bad event."""
         try:
-            return await post_json(self.app, scope, receive, call.path, call.body)
+            return await post_json(self.app, scope, receive, call)
         except Exception as error:
             logger.exception("POST %s raised while it answered an event", call.path)
             text = f"the route failed: {type(error).__name__}"
-            raise Unanswerable(Failure(503, ENGINE_FAILED, text, retryable=True)) from error
+            raise Unanswerable(503, ENGINE_FAILED, text, retryable=True) from error
 
 
-def _timings(scope: Scope) -> dict[str, int]:
+def _waited_ms(scope: Scope) -> dict[str, int]:
     """`queuems` and `coldstartms`, where an activator measured them."""
     found = {}
     for name, value in scope["headers"]:
@@ -161,51 +151,3 @@ def _prefers_reply(scope: Scope) -> bool:
     values = (v.decode("latin-1") for k, v in scope["headers"] if k == b"prefer")
     tokens = (token.partition(";")[0] for value in values for token in value.split(","))
     return any(token.strip().lower() == "reply" for token in tokens)
-
-
-def _rfc3339() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _first_answer_recorder(send: Send, scope: Scope) -> Send:
-    """Until the first token is known, watch answers: models that embed have no first token.
-
-    The first bytes of a body count, not the status: a stream sends that before it has a token.
-    """
-    if PROCESS.get("first_token") is not None or scope["method"] != "POST":
-        return send
-    started = monotonic_ms()
-    good = False
-
-    async def watching(message: Message) -> None:
-        nonlocal good
-        if message["type"] == "http.response.start":
-            good = message["status"] < 300
-        elif good and message.get("body") and PROCESS.get("first_token") is None:
-            PROCESS.record("first_token", monotonic_ms() - started)
-        await send(message)
-
-    return watching
-
-
-async def _send_failure(scope: Scope, send: Send, failure: Failure) -> None:
-    body = error_body(
-        scope["path"],
-        status=failure.status,
-        message=failure.message,
-        reason=failure.reason,
-        retryable=failure.retryable,
-    )
-    headers = [("content-type", "application/json")]
-    if failure.status in (429, 503):
-        headers.append(("retry-after", RETRY_AFTER_S))
-    if failure.reason == "draining":
-        headers.append(("connection", "close"))  # the next try belongs to another replica
-    await _send(send, failure.status, headers, json.dumps(body).encode())
-
-
-async def _send(send: Send, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
-    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-    raw.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": raw})
-    await send({"type": "http.response.body", "body": body})

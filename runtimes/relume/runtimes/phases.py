@@ -12,9 +12,13 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-#: In the order in which they happen; `queue` comes before them and is the activator's to measure.
-PHASES = ("fork", "import", "config", "weights", "engine", "warmup", "first_token")
+from relume.base.vocabulary import PREDICTOR_PHASES
+
+if TYPE_CHECKING:  # the gatekeeper is to answer before anything like it is imported
+    from starlette.types import Message, Scope, Send
+
 STATES = ("loading", "ready", "draining")
 
 _SLOT = struct.Struct("=d")
@@ -33,16 +37,18 @@ class Phases:
 
     def __init__(self) -> None:
         self.renew()
+        # Of the process that runs vLLM's server; nobody else needs to see them.
+        self._engine_started = self._engine_answered = 0.0
 
     def renew(self) -> None:
         """Start over on a page of our own: a fork that is another predictor shares nothing."""
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
-        for name in PHASES:
+        for name in PREDICTOR_PHASES:
             self._write(name, -1.0)
 
     def enter(self, phase: str) -> None:
         """Say which phase runs now (for people who watch a long load)."""
-        _INDEX.pack_into(self._memory, _PHASE_AT, PHASES.index(phase))
+        _INDEX.pack_into(self._memory, _PHASE_AT, PREDICTOR_PHASES.index(phase))
 
     def record(self, phase: str, milliseconds: float) -> None:
         """Set how long `phase` took, in ms."""
@@ -55,6 +61,27 @@ class Phases:
         started = monotonic_ms()
         yield
         self.record(phase, monotonic_ms() - started)
+
+    def engine_starts(self) -> None:
+        """vLLM's server begins to build its engine."""
+        self._engine_started = monotonic_ms()
+
+    def engine_answers(self) -> None:
+        """The engine core is up, and vLLM builds its routes now.
+
+        The phase `engine` is what of this time was neither config, weights nor warm-up.
+        """
+        self._engine_answered = monotonic_ms()
+        known = sum(self.get(phase) or 0.0 for phase in ("config", "weights", "warmup"))
+        self.record("engine", self._engine_answered - self._engine_started - known)
+        self.enter("warmup")
+
+    def server_answers(self) -> None:
+        """vLLM's server is about to accept; the rest of its start counts as warm-up."""
+        routes_ms = monotonic_ms() - self._engine_answered
+        self.record("warmup", (self.get("warmup") or 0.0) + routes_ms)
+        self.enter("first_token")
+        self.state = "ready"
 
     def get(self, phase: str) -> float | None:
         """How long `phase` took in ms, or None while it has not ended."""
@@ -72,8 +99,10 @@ class Phases:
 
     def snapshot(self) -> dict[str, object]:
         """The body of `GET /startup`: state, current phase, and ms of every phase that ended."""
-        known = {name: round(ms, 1) for name in PHASES if (ms := self.get(name)) is not None}
-        phase = PHASES[self._index(_PHASE_AT)]
+        known = {
+            name: round(ms, 1) for name in PREDICTOR_PHASES if (ms := self.get(name)) is not None
+        }
+        phase = PREDICTOR_PHASES[self._index(_PHASE_AT)]
         return {"state": self.state, "phase": phase, "phases_ms": known}
 
     def to_json(self) -> bytes:
@@ -87,8 +116,29 @@ class Phases:
         _SLOT.pack_into(self._memory, self._offset(phase), value)
 
     def _offset(self, phase: str) -> int:
-        return 64 + PHASES.index(phase) * _SLOT.size
+        return 64 + PREDICTOR_PHASES.index(phase) * _SLOT.size
 
 
 #: The clock of this process and of everything that it forks.
 PROCESS = Phases()
+
+
+def first_answer_recorder(send: "Send", scope: "Scope") -> "Send":
+    """Until the first token is known, watch answers: models that embed have no first token.
+
+    The first bytes of a body count, not the status: a stream sends that before it has a token.
+    """
+    if PROCESS.get("first_token") is not None or scope["method"] != "POST":
+        return send
+    started = monotonic_ms()
+    good = False
+
+    async def watching(message: "Message") -> None:
+        nonlocal good
+        if message["type"] == "http.response.start":
+            good = message["status"] < 300
+        elif good and message.get("body") and PROCESS.get("first_token") is None:
+            PROCESS.record("first_token", monotonic_ms() - started)
+        await send(message)
+
+    return watching

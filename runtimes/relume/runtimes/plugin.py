@@ -7,7 +7,7 @@
 | `POST /v2/models/{model}/infer`, `GET /v2…` | the Open Inference Protocol |
 
 vLLM calls `attach_router` when the engine answers and `init_state` right before it accepts; these
-two calls are also how the cold-start clock knows (`relume.runtimes.handover`).
+two calls are also how the cold-start clock knows, and what ends the gatekeeper.
 """
 
 from argparse import Namespace
@@ -19,11 +19,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from relume.runtimes import handover
+from relume.runtimes.gatekeeper import Gatekeeper
 from relume.runtimes.phases import PROCESS
-from relume.runtimes.v1 import routes as v1_routes
-from relume.runtimes.v2 import live
-from relume.runtimes.v2 import routes as v2_routes
+from relume.runtimes.protocols import live, routes
 
 if TYPE_CHECKING:
     from vllm.engine.protocol import EngineClient
@@ -37,10 +35,8 @@ class RelumeEndpoints:
 
     def attach_router(self, app: FastAPI) -> None:
         """Add our routes; vLLM has built its own by now, so the engine answers."""
-        handover.engine_answers()
-        app.router.routes.extend(
-            [Route("/startup", startup), Route("/livez", live), *v1_routes(), *v2_routes()]
-        )
+        PROCESS.engine_answers()
+        app.router.routes.extend([Route("/startup", startup), Route("/livez", live), *routes()])
 
     async def init_state(
         self, engine_client: "EngineClient | None", state: State, args: Namespace
@@ -50,7 +46,8 @@ class RelumeEndpoints:
         state.relume_tasks = (
             frozenset(await engine_client.get_supported_tasks()) if engine_client else frozenset()
         )
-        handover.server_answers()
+        PROCESS.server_answers()
+        Gatekeeper.dismiss_on_duty()
 
 
 async def startup(_request: Request) -> Response:

@@ -15,34 +15,20 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from relume.base.vocabulary import COPIED_ATTRIBUTES, ERROR, RESPONSE
 from relume.cloudevents.event import CloudEvent
-
-RESPONSE = "relume.inference.response"
-ERROR = "relume.inference.error"
-CHUNK = "relume.inference.chunk"
-#: What this runtime emits, and therefore never answers: the guard against a Trigger without filter.
-OWN_TYPES = frozenset({RESPONSE, ERROR, CHUNK})
-
-_COPIED = ("subject", "traceparent", "tracestate", "partitionkey", "correlationid")
+from relume.runtimes.calls import RouteAnswer
+from relume.runtimes.failures import AnswerFailure, refusal
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a request was not answered. `status` is what a plain HTTP caller gets."""
-
-    status: int
-    reason: str
-    message: str
-    retryable: bool = False
-
-    def to_json(self) -> dict[str, object]:
-        """OpenAI's error shape with our `reason` and `retryable`."""
-        kind = "service_unavailable" if self.retryable else "invalid_request_error"
-        error = {"message": self.message, "type": kind, "param": None, "code": self.status}
-        return {"error": error, "reason": self.reason, "retryable": self.retryable}
+def body_of(answer: RouteAnswer, path: str) -> Mapping[str, object]:
+    """The JSON object of a good answer; for a bad one, raise the Unanswerable that it means."""
+    body = answer.json()
+    if answer.status < 300 and isinstance(body, dict):
+        return body
+    raise refusal(answer.status, body, path)
 
 
 def source_of_service(environment: Mapping[str, str] = os.environ) -> str:
@@ -57,50 +43,37 @@ def reply_id(request: CloudEvent) -> str:
     return hashlib.sha256(f"{request.source}\0{request.id}".encode()).hexdigest()[:32]
 
 
-def response_event(
+def reply_event(
     request: CloudEvent,
-    answer: Mapping[str, Any],
+    answer: Mapping[str, Any] | AnswerFailure,
     *,
     source: str,
     time: str,
-    extra: Mapping[str, int],
+    waited_ms: Mapping[str, int],
 ) -> CloudEvent:
-    """The event that carries `answer`, the JSON body of the route."""
-    usage = answer.get("usage")
+    """The event that carries the JSON body of the route, or says why there can never be one."""
+    data: Mapping[str, Any]
+    usage: object
+    if isinstance(answer, AnswerFailure):
+        kind, data, usage = ERROR, answer.to_json(), None
+    else:
+        kind, data, usage = RESPONSE, answer, answer.get("usage")
     tokens = usage if isinstance(usage, Mapping) else {}
     counts = {
         "prompttokens": tokens.get("prompt_tokens"),
         "completiontokens": tokens.get("completion_tokens"),
-        **extra,
+        **waited_ms,
     }
-    return _reply(request, RESPONSE, answer, source, time, counts)
-
-
-def error_event(
-    request: CloudEvent, failure: Failure, *, source: str, time: str, extra: Mapping[str, int]
-) -> CloudEvent:
-    """The event that says that `request` can never succeed, and why."""
-    return _reply(request, ERROR, failure.to_json(), source, time, extra)
-
-
-def _reply(
-    request: CloudEvent,
-    type: str,
-    data: Mapping[str, Any],
-    source: str,
-    time: str,
-    counts: Mapping[str, Any],
-) -> CloudEvent:
     attributes: dict[str, object] = {
         "specversion": "1.0",
         "id": reply_id(request),
         "source": source,
-        "type": type,
+        "type": kind,
         "time": time,
         "datacontenttype": "application/json",
         "causationid": request.id,
     }
-    for name in _COPIED:
+    for name in COPIED_ATTRIBUTES:
         if name in request.attributes:
             attributes[name] = request.attributes[name]
     if "correlationid" in request.attributes:

@@ -47,7 +47,7 @@ def apply_environment() -> None:
 
 
 def _allowed_plugins(chosen: str | None) -> list[str]:
-    """The plugins that vLLM may load: the user's choice, or all but others' routes; and ours.
+    """The plugins that vLLM may load: the user's choice, or what vLLM loads by itself; and ours.
 
     Endpoint plugins load only when named, and naming any plugin turns the others off, so all that
     vLLM would have loaded by itself are named too (`vllm/plugins/__init__.py`).

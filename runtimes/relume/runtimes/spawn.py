@@ -25,8 +25,6 @@ from relume.runtimes.phases import monotonic_ms
 
 log = logging.getLogger(__name__)
 
-__all__ = ["FreshLauncher", "LaunchFailed", "Process", "Template", "TemplateLauncher"]
-
 _MODULE = "relume.runtimes.launcher"
 # Read when vLLM and its libraries are imported, which the template did before it knew the service.
 _READ_AT_IMPORT = ("VLLM_", "HF_", "TRANSFORMERS_", "TORCH", "OMP_", "KMP_", "MKL_", "LD_")
@@ -72,19 +70,26 @@ class FreshLauncher:
         self, *, argv: Sequence[str], env: Mapping[str, str], log_path: Path
     ) -> Process:
         """See `Launcher.start`."""
-        with log_path.open("ab") as log:
-            try:
-                child = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", _MODULE, *argv),
-                    env={**os.environ, **env, "RELUME_PARENT_PID": str(os.getpid())},
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise LaunchFailed(f"cannot start {sys.executable}: {error}") from error
-        return _Fresh(child)
+        try:
+            return _Fresh(await _interpreter(argv, env, log_path))
+        except OSError as error:
+            raise LaunchFailed(f"cannot start {sys.executable}: {error}") from error
+
+
+async def _interpreter(
+    argv: Sequence[str], env: Mapping[str, str], log: Path, pass_fds: Sequence[int] = ()
+) -> asyncio.subprocess.Process:
+    """Start the runtime's launcher with `argv`, in a session of its own; `env` is added to ours."""
+    with log.open("ab") as output:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", _MODULE, *argv),
+            env={**os.environ, **env, "RELUME_PARENT_PID": str(os.getpid())},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=pass_fds,
+            start_new_session=True,
+        )
 
 
 class _Fresh:
@@ -156,22 +161,14 @@ class Template:
         """One life of the template process."""
         await self._set("loading")
         read, write = os.pipe()
-        with self.log.open("ab") as log:
-            try:
-                child = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", _MODULE, "--template", str(self.socket), str(write)),
-                    env={**os.environ, "RELUME_PARENT_PID": str(os.getpid())},
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=(write,),
-                    start_new_session=True,
-                )
-            except BaseException:
-                os.close(read)
-                raise
-            finally:
-                os.close(write)
+        try:
+            argv = ("--template", str(self.socket), str(write))
+            child = await _interpreter(argv, {}, self.log, pass_fds=(write,))
+        except BaseException:
+            os.close(read)
+            raise
+        finally:
+            os.close(write)
         self.pid = child.pid
         try:
             if await _first_byte(read):
@@ -266,7 +263,7 @@ class _Forked:
                 send(self.pid, signal_number)
 
     async def _read_exit(self, reader: asyncio.StreamReader) -> int:
-        """The status that the template tells; a template that died took the predictor with it."""
+        """The exit status from the template; a template that died had its predictors killed."""
         try:
             return int(json.loads(await reader.readuntil(b"\n"))["exit"])
         except (OSError, EOFError, asyncio.IncompleteReadError):

@@ -14,8 +14,15 @@ from typing import Any
 
 from starlette.requests import Request
 
-from relume.runtimes.calls import CHAT, COMPLETIONS, EMBEDDINGS
-from relume.runtimes.subrequest import Answer, json_bytes, post_json
+from relume.runtimes.calls import (
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    RouteAnswer,
+    RouteCall,
+    json_bytes,
+    post_json,
+)
 
 
 class TaskFailed(Exception):
@@ -26,13 +33,18 @@ class TaskFailed(Exception):
         self.status = status
 
 
+def require_model(request: Request, model: str) -> None:
+    """Raise TaskFailed 404 for another model than the one that is served."""
+    if model != request.app.state.relume_model:
+        raise TaskFailed(404, f"model {model!r} is not served here")
+
+
 async def run_task(
     request: Request, model: str, inputs: Sequence[Any], parameters: object
 ) -> list[Any]:
     """One output per input, in order. `parameters` are the route's own. Raises TaskFailed."""
     tasks: Collection[str] = request.app.state.relume_tasks
-    if model != request.app.state.relume_model:
-        raise TaskFailed(404, f"model {model!r} is not served here")
+    require_model(request, model)
     if not isinstance(parameters, Mapping | None):
         raise TaskFailed(400, "parameters must be an object")
     base = {**(parameters or {}), "model": model}
@@ -84,17 +96,15 @@ async def _ask(request: Request, path: str, payload: Mapping[str, Any]) -> dict[
         asked = json_bytes(payload)
     except ValueError as error:
         raise TaskFailed(400, f"the body is not JSON: {error}") from error
-    answer = await post_json(request.app, request.scope, request.receive, path, asked)
-    try:
-        body = answer.json()
-    except ValueError:
-        body = None
+    call = RouteCall(path, asked)
+    answer = await post_json(request.app, request.scope, request.receive, call)
+    body = answer.json()
     if answer.status < 300 and isinstance(body, dict):
         return body
     raise TaskFailed(answer.status if answer.status >= 400 else 500, _message(answer, body))
 
 
-def _message(answer: Answer, body: object) -> str:
+def _message(answer: RouteAnswer, body: object) -> str:
     error = body.get("error") if isinstance(body, dict) else None
     if isinstance(error, dict):
         error = error.get("message")

@@ -6,10 +6,10 @@ Protocol, over a Unix stream socket, one connection per predictor, JSON lines:
     ← {"pid": 4711}
     ← {"exit": 0}                  when it ended; a negative number is the signal that ended it
 
-The connection is the predictor's lease: who closes it, or ends, ends the predictor. The template's
-own end takes its predictors with it. The template has one thread and no event loop, because a fork
-copies only the calling thread, and a lock that another thread held would stay locked in the child
-for ever.
+The connection is the predictor's lease: when the client closes it or ends, the predictor is killed.
+When the template ends, its predictors end too. The template has one thread and no event loop,
+because a fork copies only the calling thread, and a lock that another thread held would stay locked
+in the child for ever.
 """
 
 import json
@@ -18,6 +18,7 @@ import selectors
 import signal
 import socket
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,13 +26,16 @@ from relume.base.parent import die_with_parent
 from relume.runtimes import internals
 from relume.runtimes.phases import PROCESS, monotonic_ms
 
+Serve = Callable[[Sequence[str]], None]  # `launcher.serve`
+
 _MAX_REQUEST = 1 << 20
 
 
-def serve_template(path: Path, ready: int | None = None) -> None:
+def serve_template(serve: Serve, path: Path, ready: int | None = None) -> None:
     """Import the engine, then fork a predictor for each request on the socket `path`.
 
-    One byte is written to the descriptor `ready`, if given, when the socket takes requests.
+    A fork calls `serve` with its flags. One byte is written to the descriptor `ready`, if given,
+    when the socket takes requests.
     """
     internals.import_engine(late=True)
     if (threads := len(list(Path("/proc/self/task").iterdir()))) != 1:
@@ -45,14 +49,15 @@ def serve_template(path: Path, ready: int | None = None) -> None:
         if ready is not None:
             os.write(ready, b"1")
             os.close(ready)
-        _Template(listening).run()
+        _Template(listening, serve).run()
 
 
 class _Template:
     """The loop: requests in, forks and exit statuses out."""
 
-    def __init__(self, listening: socket.socket) -> None:
+    def __init__(self, listening: socket.socket, serve: Serve) -> None:
         self._listening = listening
+        self._serve = serve
         self._selector = selectors.DefaultSelector()
         self._connections: dict[int, socket.socket] = {}  # by pid of the predictor
         self._unread: dict[socket.socket, bytes] = {}
@@ -92,8 +97,9 @@ class _Template:
         template = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _become_predictor(template, request, (*self._connections.values(), connection))
-        with suppress(OSError):  # the child does the same: whoever is first
+            connections = (*self._connections.values(), connection)
+            _become_predictor(self._serve, template, request, connections)
+        with suppress(OSError):  # the child does the same, and either may be first
             os.setpgid(pid, pid)
         self._connections[pid] = connection
         self._send(connection, {"pid": pid})
@@ -114,7 +120,7 @@ class _Template:
         try:
             connection.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
-            return  # whoever asked is gone, and asked for nothing else
+            return  # the client is gone, and nobody else reads this
 
     def _forget(self, connection: socket.socket) -> None:
         for pid in [p for p, c in self._connections.items() if c is connection]:
@@ -127,11 +133,12 @@ class _Template:
 
 
 def _become_predictor(
-    template: int, request: dict[str, object], connections: tuple[socket.socket, ...]
+    serve: Serve,
+    template: int,
+    request: dict[str, object],
+    connections: tuple[socket.socket, ...],
 ) -> None:
     """Turn this fork into the predictor that `request` describes; does not return."""
-    from relume.runtimes.launcher import serve
-
     status = 1
     try:
         die_with_parent(template)

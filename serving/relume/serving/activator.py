@@ -1,122 +1,97 @@
-"""One HTTP request through the plane: routed, held, forwarded, answered."""
+"""The plane as an ASGI application; one HTTP request is routed, held, forwarded and answered."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
+from starlette.types import Receive, Scope, Send
 
 from relume.base.clock import Clock
-from relume.serving.asgi import RawHeaders, Receive, Scope, Send, header, respond
-from relume.serving.body import RequestBody
-from relume.serving.cutoff import Cut, Cutoff
-from relume.serving.errors import RequestTimedOut, ServingError
-from relume.serving.proxy import (
-    Forwarded,
-    Truncated,
-    Writer,
-    forward,
-    forwarded_headers,
-    upstream_url,
-)
-from relume.serving.router import Router, Target
-from relume.serving.service import Lease, Service
-from relume.serving.timeouts import Watch
+from relume.serving.errors import PlaneStopping, RequestTimedOut, ServingError
+from relume.serving.holding import HeldRequest
+from relume.serving.proxy import RequestBody, ResponseWriter, Truncated, forward, raw_path_of
+from relume.serving.routing import Router, header
+from relume.serving.timeouts import Cut
+from relume.serving.websocket import tunnel
 
 
-class Answer(Writer):
-    """The response, watched: its clocks are fed and its first byte is timed."""
+class Activator:
+    """Answers 503 until it is opened and after it is closed.
 
-    def __init__(self, send: Send, clock: Clock) -> None:
-        super().__init__(send)
+    An object, not a method: uvicorn takes a bound method for an ASGI 2 application.
+    """
+
+    def __init__(self, clock: Clock, high_water: int) -> None:
+        """high_water: how many bytes of a held request's body are read ahead."""
         self._clock = clock
-        self.watch: Watch | None = None
-        self.lease: Lease | None = None
-        self._status = 0
+        self._high_water = high_water
+        self._open: tuple[Router, aiohttp.ClientSession] | None = None
 
-    async def start(self, status: int, headers: RawHeaders) -> None:
-        self._status = status
-        self._wrote()
-        await super().start(status, headers)
+    def open(self, router: Router, session: aiohttp.ClientSession) -> None:
+        """Begin to serve."""
+        self._open = (router, session)
 
-    async def write(self, chunk: bytes) -> None:
-        self._wrote()
-        if self.lease is not None and self._status < 400:
-            since_granted = self._clock.monotonic() - self.lease.granted_at
-            self.lease.replica.answered(since_granted * 1000)
-            self.lease = None
-        await super().write(chunk)
+    def close(self) -> None:
+        """Refuse from here on."""
+        self._open = None
 
-    def _wrote(self) -> None:
-        if self.watch is not None:
-            self.watch.wrote()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["type"] == "websocket":
+            await receive()  # websocket.connect
+        if self._open is None:
+            await PlaneStopping("the serving plane is not running").answer(scope, receive, send)
+            return
+        router, session = self._open
+        if scope["type"] == "websocket":
+            await tunnel(router, session, self._clock, scope, receive, send)
+            return
+        listed = router.models.answer(scope["method"], raw_path_of(scope))
+        if listed is not None and router.named_by_host(scope) is None:
+            await listed(scope, receive, send)
+        else:
+            await self._exchange(router, session, scope, receive, send)
 
-
-class Exchange:
-    """Everything about one request that outlives a single step of it."""
-
-    def __init__(self, router: Router, session: aiohttp.ClientSession, clock: Clock) -> None:
-        self._router = router
-        self._session = session
-        self._clock = clock
-        self._cutoff = Cutoff()
-        self._service: Service | None = None
-
-    async def run(self, scope: Scope, receive: Receive, send: Send, high_water: int) -> None:
+    async def _exchange(
+        self,
+        router: Router,
+        session: aiohttp.ClientSession,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
         """Answer the request, or let it go with its client."""
-        body = RequestBody(receive, high_water, lambda: self._cutoff.trip(Cut.DISCONNECTED))
-        answer = Answer(send, self._clock)
+        held = HeldRequest(self._clock)
+        body = RequestBody(receive, self._high_water, held.disconnect)
+        writer = ResponseWriter(send, held)
         try:
             async with _pumping(body):
-                with self._cutoff:
-                    await self._serve(scope, body, answer)
+                with held.cutoff:
+                    service, path = await router.route(scope, body)
+                    event_id = header(scope, b"ce-id")
+                    async with held.replica(service, service.timeouts, event_id) as lease:
+                        await forward(session, scope, lease, path, body, writer)
         except ServingError as error:
-            await respond(send, error.status, error.headers, error.body)
+            await error.answer(scope, receive, send)
             return
         except Truncated:
             return  # the server closes the connection: the client must not take it for complete
-        if self._cutoff.cut is Cut.DISCONNECTED and self._service is not None:
-            self._service.client_left()
-        elif self._cutoff.cut is Cut.TIMED_OUT:
-            await _time_out(answer, send)
-
-    async def _serve(self, scope: Scope, body: RequestBody, answer: Answer) -> None:
-        target = await self._router.route(scope, body)
-        self._service = service = target.service
-        with service.request():
-            answer.watch = Watch(service.timeouts, self._clock, self._cutoff)
-            try:
-                lease = await service.acquire(header(scope["headers"], b"ce-id"))
-                try:
-                    answer.lease = lease
-                    await forward(self._session, _forwarded(scope, target, lease), body, answer)
-                finally:
-                    service.release(lease)
-            finally:
-                answer.watch.cancel()
-
-
-def _forwarded(scope: Scope, target: Target, lease: Lease) -> Forwarded:
-    headers = forwarded_headers(scope["headers"], lease.headers)
-    if target.rewritten is not None:
-        headers["content-length"] = str(target.rewritten)
-    return Forwarded(
-        scope["method"], upstream_url(lease.backend.base_url, scope, target.raw_path), headers
-    )
-
-
-async def _time_out(answer: Answer, send: Send) -> None:
-    """Say so: as a 504, or as Knative does in the middle of a stream, at its end (A2, A5)."""
-    error = RequestTimedOut()
-    if not answer.started:
-        await respond(send, error.status, error.headers, error.body)
-    elif not answer.sized and not answer.finished:
-        await answer.finish(error.body)
+        if held.close() is not Cut.TIMED_OUT:
+            return
+        # A 504, or as Knative does in the middle of a stream, the text at its end (A2, A5).
+        late = RequestTimedOut()
+        if not writer.started:
+            await late.answer(scope, receive, send)
+        elif not writer.sized and not writer.finished:
+            await writer.finish(late.body)
 
 
 @asynccontextmanager
 async def _pumping(body: RequestBody) -> AsyncIterator[None]:
-    """Read the request beside the block."""
+    """Read the request's body while the block runs."""
     pump = asyncio.create_task(body.pump())
     await asyncio.sleep(0)  # what has arrived with the headers is taken at once
     try:
@@ -124,3 +99,11 @@ async def _pumping(body: RequestBody) -> AsyncIterator[None]:
     finally:
         pump.cancel()
         await asyncio.gather(pump, return_exceptions=True)
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

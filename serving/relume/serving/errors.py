@@ -5,7 +5,7 @@ RelumeError
     ├── ServiceUnknown        404: no such InferenceService
     ├── ModelUnknown          404, OpenAI's error shape: no service serves that model
     ├── BadRequest            400, OpenAI's error shape: no model can be read from the request
-    │   └── BodyTooLarge      413: no model is looked for in so much
+    │   └── RequestTooLarge   413: the body is larger than what is read to find the model
     ├── PredictorFailed       503 + Retry-After: it died, or could not be started, while held
     ├── PlaneStopping         503 + Retry-After: the plane is shutting down
     ├── PredictorUnreachable  502: connect refused or reset (A13)
@@ -15,11 +15,15 @@ RelumeError
 import json
 import math
 
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from relume.base.error_body import openai_error
 from relume.base.errors import RelumeError
 
-Header = tuple[bytes, bytes]
-JSON: Header = (b"content-type", b"application/json")
-TEXT: Header = (b"content-type", b"text/plain; charset=utf-8")
+JSON_TYPE = "application/json"
+GOING_AWAY = 1001  # RFC 6455 §7.4.1
+_TEXT_TYPE = "text/plain; charset=utf-8"
 
 
 class ServingError(RelumeError):
@@ -30,24 +34,35 @@ class ServingError(RelumeError):
     retry_after_s: float | None = None
     param: str | None = None
     code: str | int | None = None
-
-    @property
-    def headers(self) -> list[Header]:
-        """The answer's headers, without its length."""
-        if self.retry_after_s is None:
-            return [JSON]
-        return [JSON, (b"retry-after", str(max(1, math.ceil(self.retry_after_s))).encode())]
+    is_text = False
+    """The answer is the message as plain text, not JSON."""
 
     @property
     def body(self) -> bytes:
-        """The answer's body: OpenAI's error shape with our `reason` beside it."""
-        error = {
-            "message": str(self),
-            "type": self.kind,
-            "param": self.param,
-            "code": self.status if self.code is None else self.code,
-        }
-        return json.dumps({"error": error, "reason": self.reason}).encode()
+        """The message as it is, or in OpenAI's error shape with our `reason` beside it."""
+        if self.is_text:
+            return str(self).encode()
+        code = self.status if self.code is None else self.code
+        error = openai_error(str(self), self.kind, code, self.param, reason=self.reason)
+        return json.dumps(error).encode()
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse a WebSocket's handshake.
+
+        A handshake is answered only where the server can do that; elsewhere it is closed.
+        """
+        extensions = scope.get("extensions") or {}
+        if scope["type"] == "websocket" and "websocket.http.response" not in extensions:
+            await send({"type": "websocket.close", "code": GOING_AWAY})
+        else:
+            await self.response()(scope, receive, send)
+
+    def response(self) -> Response:
+        """The complete answer."""
+        headers = {"content-type": _TEXT_TYPE if self.is_text else JSON_TYPE}
+        if self.retry_after_s is not None:
+            headers["retry-after"] = str(max(1, math.ceil(self.retry_after_s)))
+        return Response(self.body, self.status, headers)
 
 
 class ServiceUnknown(ServingError):
@@ -55,14 +70,11 @@ class ServiceUnknown(ServingError):
 
     reason = "service-unknown"
     status = 404
-
-    @property
-    def headers(self) -> list[Header]:
-        return [TEXT]
+    is_text = True
 
     @property
     def body(self) -> bytes:
-        return f"{self}\n".encode()
+        return super().body + b"\n"
 
 
 class ModelUnknown(ServingError):
@@ -74,6 +86,9 @@ class ModelUnknown(ServingError):
     param = "model"
     code = "model_not_found"
 
+    def __init__(self, model: str) -> None:
+        super().__init__(f"The model `{model}` does not exist.")
+
 
 class BadRequest(ServingError):
     """The request names no model in a form that can be read."""
@@ -83,7 +98,7 @@ class BadRequest(ServingError):
     kind = "BadRequestError"
 
 
-class BodyTooLarge(BadRequest):
+class RequestTooLarge(BadRequest):
     """The body is larger than what is read to find the model."""
 
     reason = "body-too-large"
@@ -121,6 +136,9 @@ class PredictorUnreachable(ServingError):
     status = 502
     kind = "BadGatewayError"
 
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(f"the predictor gave no answer: {cause}")
+
 
 class RequestTimedOut(ServingError):
     """Waiting and answering took longer than the service's timeout (checklist A2, A3)."""
@@ -128,14 +146,7 @@ class RequestTimedOut(ServingError):
     reason = "timed-out"
     retryable = True
     status = 504
+    is_text = True
 
     def __init__(self) -> None:
         super().__init__("activator request timeout")
-
-    @property
-    def headers(self) -> list[Header]:
-        return [TEXT]
-
-    @property
-    def body(self) -> bytes:
-        return str(self).encode()

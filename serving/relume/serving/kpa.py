@@ -8,6 +8,7 @@ pkg/reconciler/autoscaling/resources/target.go; the defaults are config-autoscal
 import math
 from dataclasses import dataclass
 
+from relume.config import Autoscaling
 from relume.serving.windows import AverageWindow, MaxWindow
 
 CONCURRENCY_TARGET_DEFAULT = 100.0
@@ -15,39 +16,11 @@ RPS_TARGET_DEFAULT = 200.0
 MIN_TARGET = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class KpaSpec:
-    """One revision's autoscaling knobs. Durations in seconds, rates and thresholds as ratios."""
-
-    metric: str = "concurrency"
-    total: float = CONCURRENCY_TARGET_DEFAULT
-    """The most that one replica is meant to bear, in units of the metric."""
-    utilization: float = 0.7
-    """The share of `total` that is aimed for."""
-    window_s: float = 60.0
-    panic_window_percentage: float = 10.0
-    panic_threshold: float = 2.0
-    """Panic begins when the panic window asks for this many times the ready replicas."""
-    max_scale_up_rate: float = 1000.0
-    max_scale_down_rate: float = 2.0
-    activation_scale: int = 1
-    scale_down_delay_s: float = 0.0
-    target_burst_capacity: float = 211.0
-    reachable: bool = True
-
-    @property
-    def target(self) -> float:
-        """What one replica should carry on average."""
-        return max(MIN_TARGET, self.total * self.utilization)
-
-    @property
-    def panic_window_s(self) -> float:
-        """The short window, in whole seconds and at least one."""
-        return max(1.0, math.floor(self.window_s * self.panic_window_percentage / 100 + 0.5))
-
-
 def total_capacity(metric: str, container_concurrency: int, target: float | None) -> float:
-    """Return KpaSpec.total: the annotation's target, held below containerConcurrency."""
+    """Return what one replica is meant to bear, in units of the metric.
+
+    That is the annotation's target, held below containerConcurrency.
+    """
     if metric == "rps":
         return RPS_TARGET_DEFAULT if target is None else target
     if target is None:
@@ -68,15 +41,22 @@ class Decision:
 class Autoscaler:
     """One revision's metrics and panic state."""
 
-    def __init__(self, spec: KpaSpec) -> None:
-        self.spec = spec
+    def __init__(self, knobs: Autoscaling, container_concurrency: int = 0) -> None:
+        self.metric = knobs.metric
+        self._knobs = knobs
+        self._total = total_capacity(knobs.metric, container_concurrency, knobs.target)
+        self.target = max(MIN_TARGET, self._total * knobs.target_utilization)
+        """What one replica should carry on average."""
+        panic_s = knobs.window_s * knobs.panic_window_percentage / 100
+        self.panic_window_s = max(1.0, math.floor(panic_s + 0.5))
+        """The short window, in whole seconds and at least one."""
         self.forget()
 
     def forget(self) -> None:
         """Start over as for a new revision: no samples, no panic."""
-        self._stable = AverageWindow(self.spec.window_s)
-        self._panic = AverageWindow(self.spec.panic_window_s)
-        delay = self.spec.scale_down_delay_s
+        self._stable = AverageWindow(self._knobs.window_s)
+        self._panic = AverageWindow(self.panic_window_s)
+        delay = self._knobs.scale_down_delay_s
         self._delay = MaxWindow(delay) if delay > 0 else None
         self._panic_since: float | None = None
         self._panic_floor = 0
@@ -90,40 +70,41 @@ class Autoscaler:
         """Return the wish at `now` with `ready` replicas, or None without data to decide on."""
         if self._stable.is_empty(now):
             return None
-        spec = self.spec
         ready1 = max(1, ready)
         panic_value = self._panic.average(now)
-        stable_asks = math.ceil(self._stable.average(now) / spec.target)
-        panic_asks = math.ceil(panic_value / spec.target)
-        self._update_panic(now, over=panic_asks / ready1 >= spec.panic_threshold)
+        stable_asks = math.ceil(self._stable.average(now) / self.target)
+        panic_asks = math.ceil(panic_value / self.target)
+        self._update_panic(
+            now, over=panic_asks / ready1 >= self._knobs.panic_threshold_percentage / 100
+        )
         desired = self._bounded(stable_asks, ready1)
         if self._panic_since is not None:
             desired = max(desired, self._bounded(panic_asks, ready1), self._panic_floor)
             self._panic_floor = desired
-        if self._delay is not None and spec.reachable:
+        if self._delay is not None:
             desired = self._delay.record(now, desired)
         burst = self._excess_burst_capacity(ready, panic_value)
         return Decision(desired, burst, self._panic_since is not None)
 
     def _bounded(self, asks: int, ready1: int) -> int:
         """Return `asks` within the scale rates, lifted to activation-scale unless it is zero."""
-        spec = self.spec
-        most = math.ceil(spec.max_scale_up_rate * ready1)
-        least = math.floor(ready1 / spec.max_scale_down_rate) if spec.reachable else 0
+        knobs = self._knobs
+        most = math.ceil(knobs.max_scale_up_rate * ready1)
+        least = math.floor(ready1 / knobs.max_scale_down_rate)
         bounded = min(max(asks, least), most)
-        return max(bounded, spec.activation_scale) if asks > 0 else bounded
+        return max(bounded, knobs.activation_scale) if asks > 0 else bounded
 
     def _update_panic(self, now: float, *, over: bool) -> None:
         if over:
             self._panic_since = now
-        elif self._panic_since is not None and self._panic_since + self.spec.window_s < now:
+        elif self._panic_since is not None and self._panic_since + self._knobs.window_s < now:
             self._panic_since = None
             self._panic_floor = 0
 
     def _excess_burst_capacity(self, ready: int, panic_value: float) -> int:
-        burst = self.spec.target_burst_capacity
+        burst = self._knobs.target_burst_capacity
         if burst == 0:
             return 0
         if burst < 0:
             return -1
-        return math.floor(ready * self.spec.total - burst - panic_value)
+        return math.floor(ready * self._total - burst - panic_value)

@@ -1,7 +1,8 @@
-"""What every cold start cost, phase by phase.
+"""What predictors leave behind: the ledger of what every cold start cost, and their log files.
 
-Kept in memory for `relume status` and appended as one JSON line each, once it is known how the
-start ended. A line torn by a power cut is the reader's to skip.
+The ledger's entries are kept in memory for `relume status`, and each is appended to a file as one
+JSON line once it is known how the start ended. Whoever reads the file must skip a line that a power
+cut has torn.
 """
 
 import logging
@@ -14,12 +15,15 @@ from typing import Any, Literal
 
 import orjson
 
+from relume.base.vocabulary import PREDICTOR_PHASES
+
 log = logging.getLogger(__name__)
 
-PHASES = ("fork", "import", "config", "weights", "engine", "warmup", "first_token")
-KEPT = 100
+KEPT_ENTRIES = 100
+KEPT_LOGS = 5  # for each service
+TAIL_BYTES = 16384
 
-Outcome = Literal["loading", "ready", "failed", "cancelled"]
+StartOutcome = Literal["loading", "ready", "failed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,12 @@ class ColdStart:
     triggered_by: str | None = None
     """The id of the CloudEvent in the first held request, if it was one."""
     phases: Mapping[str, float] = field(default_factory=dict)
-    """What the process reported, by the names in PHASES."""
+    """What the process reported, by the names in PREDICTOR_PHASES."""
     ready: float | None = None
     """From `at` until the process could answer."""
     total: float | None = None
     """From the arrival of the first held request to its first byte back; without one, to ready."""
-    outcome: Outcome = "loading"
+    outcome: StartOutcome = "loading"
     reason: str | None = None
 
     def with_phases(self, phases: Mapping[str, float]) -> "ColdStart":
@@ -60,7 +64,7 @@ class ColdStart:
             "started": self.started,
             "triggered_by": self.triggered_by,
             "queue": round(self.queue, 1),
-            **{name: _rounded(self.phases.get(name)) for name in PHASES},
+            **{name: _rounded(self.phases.get(name)) for name in PREDICTOR_PHASES},
             "ready": _rounded(self.ready),
             "total": _rounded(self.total),
             "outcome": self.outcome,
@@ -71,9 +75,9 @@ class ColdStart:
 class Ledger:
     """The last cold starts, and the file that keeps them all."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._entries: deque[ColdStart] = deque(maxlen=KEPT)
+        self._entries: deque[ColdStart] = deque(maxlen=KEPT_ENTRIES)
 
     @property
     def entries(self) -> tuple[ColdStart, ...]:
@@ -81,10 +85,8 @@ class Ledger:
         return tuple(self._entries)
 
     def append(self, entry: ColdStart) -> None:
-        """Keep an entry whose outcome is known; a full disk costs the line, not the plane."""
+        """Keep an entry whose outcome is known. If the file cannot be written, its line is lost."""
         self._entries.append(entry)
-        if self._path is None:
-            return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as file:
@@ -95,3 +97,34 @@ class Ledger:
 
 def _rounded(ms: float | None) -> float | None:
     return None if ms is None else round(ms, 1)
+
+
+class LogFiles:
+    """Names the log files of one service's predictors, one per process; keeps the last five."""
+
+    def __init__(self, folder: Path, namespace: str, name: str) -> None:
+        self._folder = folder
+        self._stem = f"{namespace}.{name}"
+
+    def path(self, number: int) -> Path:
+        """Return the file for the n-th process, which does not exist yet."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._path(number).unlink(missing_ok=True)
+        self._path(number - KEPT_LOGS).unlink(missing_ok=True)
+        return self._path(number)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{self._stem}.{number}.log"
+
+
+def tail(path: Path, lines: int) -> tuple[str, ...]:
+    """Return the last lines that are not empty; none if the file cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(file.tell() - TAIL_BYTES, 0))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ()
+    found = [line.rstrip() for line in text.splitlines() if line.strip()]
+    return tuple(found[-lines:])

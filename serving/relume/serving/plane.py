@@ -1,19 +1,18 @@
 """The serving plane: every service of a plan behind one ASGI application."""
 
 import asyncio
-import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from relume.base.clock import Clock, SystemClock
 from relume.config import InferenceService
-from relume.serving.app import App
+from relume.serving.activator import Activator
 from relume.serving.ledger import Ledger
 from relume.serving.predictor import PredictorLauncher
 from relume.serving.proxy import client_session
 from relume.serving.replica import Surroundings
-from relume.serving.router import Router
+from relume.serving.routing import Router
 from relume.serving.service import Service
 from relume.serving.settings import ServingSettings
 
@@ -33,11 +32,9 @@ class ServingPlane:
         log_dir: Path,
         clock: Clock | None = None,
         settings: ServingSettings | None = None,
-        ledger_path: Path | None = None,
         base_url: str = "",
-        rng: random.Random | None = None,
     ) -> None:
-        """log_dir: where predictors log. ledger_path: JSON lines, by default next to log_dir.
+        """log_dir: where predictors log; the ledger, coldstarts.jsonl, is next to it.
 
         base_url: what `url` in the status begins with.
         """
@@ -46,10 +43,9 @@ class ServingPlane:
         self._clock = clock or SystemClock()
         self._settings = settings or ServingSettings()
         self._log_dir = log_dir
-        self._ledger = Ledger(ledger_path or log_dir.parent / "coldstarts.jsonl")
+        self._ledger = Ledger(log_dir.parent / "coldstarts.jsonl")
         self._base_url = base_url
-        self._rng = rng or random.Random()
-        self.app = App(self._clock, self._settings.body_high_water)
+        self.app = Activator(self._clock, self._settings.body_high_water)
         """The ASGI application."""
         self._services: list[Service] = []
         self._runner: asyncio.Task[None] | None = None
@@ -66,7 +62,7 @@ class ServingPlane:
             await self._runner
 
     async def stop(self, grace_s: float = 30.0) -> None:
-        """Fail what is held, let what runs finish for `grace_s`, end every predictor.
+        """Fail held requests, let running ones finish for `grace_s`, end every predictor.
 
         Afterwards no process is left. Raises what the plane itself failed with, if it did.
         """
@@ -101,8 +97,7 @@ class ServingPlane:
         try:
             async with asyncio.TaskGroup() as replicas:
                 self._services = [
-                    Service(config, around, replicas, self._log_dir, self._rng)
-                    for config in self._configs
+                    Service(config, around, replicas, self._log_dir) for config in self._configs
                 ]
                 self.app.open(Router(self._services, self._settings.body_limit), session)
                 for service in self._services:

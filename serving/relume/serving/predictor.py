@@ -5,28 +5,12 @@ A predictor answers GET /health with 200 once it can infer and 503 before, and G
 SIGTERM lets it finish what it has accepted and exit 0.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-Origin = Literal["template", "fresh"]
+from relume.config import InferenceService
 
-
-@dataclass(frozen=True, slots=True)
-class PredictorSpec:
-    """Everything that one predictor process is started from."""
-
-    namespace: str
-    service: str
-    revision: str
-    storage_uri: str
-    args: tuple[str, ...]
-    env: Mapping[str, str]
-    log_path: Path
-    """Where the launcher sends the process's stdout and stderr."""
-    timeout_s: float
-    """spec.predictor.timeout: the longest a request may take, and so the longest drain."""
+StartedFrom = Literal["template", "fresh"]
 
 
 class Predictor(Protocol):
@@ -41,7 +25,7 @@ class Predictor(Protocol):
         ...
 
     @property
-    def started(self) -> Origin:
+    def started(self) -> StartedFrom:
         """Whether it was forked from the warm template or started from nothing."""
         ...
 
@@ -61,8 +45,11 @@ class Predictor(Protocol):
 class PredictorLauncher(Protocol):
     """Starts predictor processes."""
 
-    async def start(self, spec: PredictorSpec) -> Predictor:
+    async def start(self, service: InferenceService, log_path: Path) -> Predictor:
         """Start a process and return at once, before it is ready.
+
+        Its stdout and stderr go to `log_path`. `service.timeout_s` is the longest that a request
+        may take, and so the longest drain.
 
         Raises RelumeError when it cannot be started. Cancelled, it leaves no process behind.
         """

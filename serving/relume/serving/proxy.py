@@ -1,21 +1,24 @@
 """One HTTP exchange with a predictor: bytes in, bytes out, as they come.
 
-Nothing is gathered on the way back: what the predictor writes is sent on in the same turn of the
-event loop, so server-sent events arrive unbuffered (checklist A13). A request that may have an
+The request's body is read ahead a little, and gathered only where the model's name must be found in
+it. Nothing is gathered on the way back: what the predictor writes is sent on in the same turn of
+the event loop, so server-sent events arrive unbuffered (checklist A13). A request that may have an
 effect is never sent twice.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 import aiohttp
 from multidict import CIMultiDict
+from starlette.types import Receive, Scope, Send
 from yarl import URL
 
-from relume.serving.asgi import RawHeaders, Scope, Send
-from relume.serving.body import RequestBody
-from relume.serving.errors import PredictorUnreachable
+from relume.serving.errors import PredictorUnreachable, RequestTooLarge
+from relume.serving.holding import HeldRequest, Lease
+
+RawHeaders = list[tuple[bytes, bytes]]
 
 HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
@@ -35,20 +38,90 @@ class Truncated(Exception):
     """The predictor broke off in the middle of its answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forwarded:
-    """What is sent to the predictor."""
+class RequestBody:
+    """Reads an ASGI request so that a disconnect is noticed while the request is held.
 
-    method: str
-    url: URL
-    headers: CIMultiDict[str]
+    `pump` runs beside the request. It reads ahead up to `high_water` bytes and then waits until
+    some are taken: a client that goes away during such a pause is noticed only afterwards.
+    """
+
+    def __init__(
+        self, receive: Receive, high_water: int, on_disconnect: Callable[[], None]
+    ) -> None:
+        self._receive = receive
+        self._high_water = high_water
+        self._on_disconnect = on_disconnect
+        self._chunks: deque[bytes] = deque()
+        self._buffered = 0
+        self._complete = False
+        self.replaced = False
+        """The body is another one than the client sent, and of another length."""
+        self._changed = asyncio.Event()
+
+    async def pump(self) -> None:
+        """Read until the client goes away; cancel it when the response is sent."""
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._on_disconnect()
+                return
+            chunk: bytes = message.get("body", b"")
+            if chunk:
+                self._chunks.append(chunk)
+                self._buffered += len(chunk)
+            self._complete = not message.get("more_body", False)
+            self._changed.set()
+            while self._buffered >= self._high_water and not self._complete:
+                self._changed.clear()
+                await self._changed.wait()
+
+    def whole(self) -> bytes | None:
+        """Return the body if all of it has arrived and none was taken, else None."""
+        return b"".join(self._chunks) if self._complete else None
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives."""
+        while True:
+            while self._chunks:
+                chunk = self._chunks.popleft()
+                self._buffered -= len(chunk)
+                self._changed.set()
+                yield chunk
+            if self._complete:
+                return
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def gather(self, limit: int) -> bytes:
+        """Return the whole body and keep it for `chunks`. Raises RequestTooLarge above `limit`."""
+        parts = []
+        size = 0
+        async for chunk in self.chunks():
+            parts.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                raise RequestTooLarge(f"the request body is larger than {limit} bytes")
+        body = b"".join(parts)
+        self._put_back(body)
+        return body
+
+    def replace(self, body: bytes) -> None:
+        """Send `body` instead of the one that was gathered."""
+        self.replaced = True
+        self._put_back(body)
+
+    def _put_back(self, body: bytes) -> None:
+        self._chunks = deque([body] if body else [])
+        self._buffered = len(body)
 
 
-class Writer:
+class ResponseWriter:
     """The response to the client, and what is known about it."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, held: HeldRequest) -> None:
         self._send = send
+        self._held = held
+        self._good = False
         self.started = False
         self.finished = False
         self.sized = False
@@ -57,11 +130,14 @@ class Writer:
     async def start(self, status: int, headers: RawHeaders) -> None:
         """Send status and headers."""
         self.started = True
+        self._good = status < 400
         self.sized = any(name.lower() == b"content-length" for name, _ in headers)
+        self._held.wrote(good_body=False)
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, chunk: bytes) -> None:
         """Send a part of the body."""
+        self._held.wrote(good_body=self._good)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def finish(self, chunk: bytes = b"") -> None:
@@ -70,16 +146,8 @@ class Writer:
         await self._send({"type": "http.response.body", "body": chunk})
 
 
-class Sink(Protocol):
-    """Where an answer goes: Writer, or something around it that watches."""
-
-    async def start(self, status: int, headers: RawHeaders) -> None: ...
-    async def write(self, chunk: bytes) -> None: ...
-    async def finish(self, chunk: bytes = b"") -> None: ...
-
-
 def client_session(keepalive_s: float) -> aiohttp.ClientSession:
-    """Return the session that all requests to predictors share; it changes nothing in passing."""
+    """Return the session that all requests to predictors share; it adds and changes nothing."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=keepalive_s),
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -94,7 +162,7 @@ def client_session(keepalive_s: float) -> aiohttp.ClientSession:
 def forwarded_headers(
     headers: Iterable[tuple[bytes, bytes]], extra: Mapping[str, str]
 ) -> CIMultiDict[str]:
-    """Return a request's headers for the predictor: ours added, theirs of our names taken off."""
+    """Return a request's headers for the predictor: with ours instead of the client's own."""
     result: CIMultiDict[str] = CIMultiDict()
     for raw, value in headers:
         name = raw.lower()
@@ -102,6 +170,12 @@ def forwarded_headers(
             result.add(raw.decode("latin-1"), _text(value))
     result.update(extra)
     return result
+
+
+def raw_path_of(scope: Scope) -> bytes:
+    """Return the path as the client sent it, still percent-encoded, without the query."""
+    raw: bytes | None = scope.get("raw_path")
+    return scope["path"].encode() if raw is None else raw.partition(b"?")[0]
 
 
 def upstream_url(base_url: str, scope: Scope, raw_path: bytes) -> URL:
@@ -119,30 +193,36 @@ def _text(raw: bytes) -> str:
 
 
 async def forward(
-    session: aiohttp.ClientSession, request: Forwarded, body: RequestBody, sink: Sink
+    session: aiohttp.ClientSession,
+    scope: Scope,
+    lease: Lease,
+    raw_path: bytes,
+    body: RequestBody,
+    writer: ResponseWriter,
 ) -> None:
-    """Send the request and pass the answer on.
+    """Send the request to the leased replica and pass the answer on.
 
     Raises PredictorUnreachable when there is no answer, Truncated when it breaks off. Cancelled, it
     closes the connection, and so cancels the request in the predictor.
     """
-    started = False
+    headers = forwarded_headers(scope["headers"], lease.headers)
     whole = body.whole()
+    if body.replaced and whole is not None:
+        headers["content-length"] = str(len(whole))
     try:
         async with session.request(
-            request.method,
-            request.url,
-            headers=request.headers,
+            scope["method"],
+            upstream_url(lease.backend.base_url, scope, raw_path),
+            headers=headers,
             data=body.chunks() if whole is None else whole or None,
             allow_redirects=False,
         ) as response:
-            headers = [(k.lower(), v) for k, v in response.raw_headers]
-            started = True
-            await sink.start(response.status, [h for h in headers if h[0] not in NOT_RETURNED])
+            returned = [(name.lower(), value) for name, value in response.raw_headers]
+            await writer.start(response.status, [h for h in returned if h[0] not in NOT_RETURNED])
             async for chunk in response.content.iter_any():
-                await sink.write(chunk)
-        await sink.finish()
+                await writer.write(chunk)
+        await writer.finish()
     except (aiohttp.ClientError, OSError) as error:
-        if started:
+        if writer.started:
             raise Truncated(str(error)) from error
-        raise PredictorUnreachable(f"the predictor gave no answer: {error}") from error
+        raise PredictorUnreachable(error) from error

@@ -2,18 +2,21 @@
 
 import asyncio
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
 
 import aiohttp
+import orjson
 
 from relume.base.clock import Clock
 from relume.base.errors import RelumeError
-from relume.serving.ledger import ColdStart, Ledger, Outcome
-from relume.serving.predictor import Predictor, PredictorLauncher, PredictorSpec
-from relume.serving.probe import Probe
+from relume.config import InferenceService
+from relume.serving.holding import Backend
+from relume.serving.ledger import ColdStart, Ledger, StartOutcome
+from relume.serving.predictor import Predictor, PredictorLauncher
 from relume.serving.settings import ServingSettings
-from relume.serving.throttler import Backend
 
 TIMED_OUT = "timed-out"
 PHASE_EVERY = 10  # probes between two looks at the phase
@@ -30,12 +33,58 @@ class Surroundings:
     ledger: Ledger
 
 
-@dataclass(frozen=True, slots=True)
-class Reports:
-    """Where a replica tells what happened to it."""
+class ReplicaOwner(Protocol):
+    """Whom a replica tells what happened to it."""
 
-    ready: Callable[["Replica"], None]
-    exited: Callable[["Replica", str], None]
+    def became_ready(self, replica: "Replica") -> None: ...
+    def exited(self, replica: "Replica", reason: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Startup:
+    """What GET /startup said."""
+
+    phase: str = ""
+    phases_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+class Probe:
+    """The two questions to one predictor. Neither raises: no answer means no."""
+
+    def __init__(self, session: aiohttp.ClientSession, base_url: str, timeout_s: float) -> None:
+        self._session = session
+        self._base_url = base_url
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+
+    async def healthy(self) -> bool:
+        """Return whether GET /health answers 200."""
+        status, _ = await self._get("/health")
+        return status == 200
+
+    async def startup(self) -> Startup:
+        """Return the answer of GET /startup, empty if there is none that can be read."""
+        _, body = await self._get("/startup")
+        try:
+            answer = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return Startup()
+        if not isinstance(answer, dict):
+            return Startup()
+        phases = answer.get("phases_ms")
+        numbers = phases.items() if isinstance(phases, dict) else ()
+        return Startup(
+            phase=str(answer.get("phase", "")),
+            phases_ms={k: float(v) for k, v in numbers if isinstance(v, int | float)},
+        )
+
+    async def _get(self, path: str) -> tuple[int, bytes]:
+        """Status and body; 0 and nothing where there is no answer."""
+        try:
+            url = f"{self._base_url}{path}"
+            async with self._session.get(url, timeout=self._timeout) as response:
+                return response.status, await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return 0, b""
 
 
 class Replica:
@@ -44,22 +93,23 @@ class Replica:
     def __init__(
         self,
         number: int,
-        spec: PredictorSpec,
+        service: InferenceService,
+        log_path: Path,
         around: Surroundings,
-        reports: Reports,
+        owner: ReplicaOwner,
         cold: ColdStart,
         *,
         triggered: bool,
     ) -> None:
         self.number = number
-        self.spec = spec
+        self.log_path = log_path
+        self._service = service
         self.cold = cold
         self.phase = ""
         self.pid: int | None = None
         self.backend: Backend | None = None
-        self.ready_at: float | None = None
         self._around = around
-        self._reports = reports
+        self._owner = owner
         self._changed = asyncio.Event()
         self._launching: asyncio.Future[Predictor] | None = None
         self._why: str | None = None
@@ -77,19 +127,6 @@ class Replica:
         self._changed.set()
         if self._launching is not None:
             self._launching.cancel()
-
-    def answered(self, since_release_ms: float) -> None:
-        """A request got its first byte; the first one completes the ledger's entry."""
-        if self._first_answer_ms is None:
-            self._first_answer_ms = since_release_ms
-            if self._triggered:
-                self.cold = replace(self.cold, total=self.cold.queue + self._since_asked_ms())
-            self._changed.set()
-
-    def idle(self) -> None:
-        """A request was given back; a drain may be over."""
-        if self._why is not None:
-            self._changed.set()
 
     async def live(self) -> None:
         """Run the process to its end. Cancelled, it kills the process first."""
@@ -114,16 +151,18 @@ class Replica:
         self._finish(reason)
 
     def _finish(self, reason: str) -> None:
-        """Record and tell the end."""
+        """Record the end and report it."""
         self._record("failed" if self._why in (None, TIMED_OUT) else "cancelled", reason)
-        self._reports.exited(self, reason)
+        self._owner.exited(self, reason)
 
     async def _launch(self) -> Predictor | None:
         """Start the process; None if that failed (`_refused`) or is not wanted any more.
 
         Starting may take as long as a template takes to load, so `stop` cancels it.
         """
-        self._launching = asyncio.ensure_future(self._around.launcher.start(self.spec))
+        self._launching = asyncio.ensure_future(
+            self._around.launcher.start(self._service, self.log_path)
+        )
         try:
             return await self._launching
         except (RelumeError, OSError) as error:
@@ -163,9 +202,15 @@ class Replica:
     async def _become_ready(self, predictor: Predictor, probe: Probe) -> None:
         ready_ms = self._since_asked_ms()
         self.cold = replace(self.cold, ready=ready_ms, total=self.cold.queue + ready_ms)
-        self.ready_at = self._around.clock.monotonic()
-        self.backend = Backend(self.number, predictor.base_url)
-        self._reports.ready(self)
+        self.backend = Backend(
+            self.number,
+            predictor.base_url,
+            ready_at=self._around.clock.monotonic(),
+            cold_start_ms=ready_ms,
+            on_answer=self._answered,
+            on_release=self._released,
+        )
+        self._owner.became_ready(self)
         self.cold = self.cold.with_phases((await probe.startup()).phases_ms)
         if not self._triggered:
             self._record("ready", None)
@@ -189,12 +234,25 @@ class Replica:
     async def _drain(self, exit_code: asyncio.Task[int]) -> None:
         """Wait until no request is left, as long as a request may take."""
         clock = self._around.clock
-        until = clock.monotonic() + self.spec.timeout_s
+        until = clock.monotonic() + self._service.timeout_s
         while not exit_code.done() and not self._hurry and self._in_flight():
             left = until - clock.monotonic()
             if left <= 0:
                 return
             await self._pause(left)
+
+    def _answered(self, since_granted_ms: float) -> None:
+        """A request got its first byte; the first one completes the ledger's entry."""
+        if self._first_answer_ms is None:
+            self._first_answer_ms = since_granted_ms
+            if self._triggered:
+                self.cold = replace(self.cold, total=self.cold.queue + self._since_asked_ms())
+            self._changed.set()
+
+    def _released(self) -> None:
+        """A request was given back; a drain may be over."""
+        if self._why is not None:
+            self._changed.set()
 
     def _in_flight(self) -> int:
         return 0 if self.backend is None else self.backend.in_flight
@@ -226,8 +284,8 @@ class Replica:
     def _since_asked_ms(self) -> float:
         return (self._around.clock.monotonic() - self._asked_at) * 1000
 
-    def _record(self, outcome: Outcome, reason: str | None) -> None:
-        """Write the ledger's entry, once; what ended after it was ready had a good start."""
+    def _record(self, outcome: StartOutcome, reason: str | None) -> None:
+        """Write the ledger's entry once. A process that ended after it was ready started well."""
         if self._recorded:
             return
         self._recorded = True
@@ -243,7 +301,7 @@ def _kill_if_started(launching: asyncio.Future[Predictor]) -> None:
 
 
 def describe_exit(code: int) -> str:
-    """Return a sentence about an exit code; negative is a signal."""
+    """Return a sentence about an exit code; a negative one is a signal."""
     if code >= 0:
         return f"the predictor exited with code {code}"
     try:

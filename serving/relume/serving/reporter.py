@@ -34,19 +34,15 @@ class Reporter:
         self._start = now
         self._area = 0.0
         self._arrived = 0
-        self._current = 0
+        self.current = 0
+        """How many requests are in the system now, held ones included."""
         self._silent = True
         self._told = 0.0
-
-    @property
-    def current(self) -> int:
-        """How many requests are in the system now, held ones included."""
-        return self._current
 
     def arrive(self, now: float) -> Report | None:
         """Count a request in; the first after silence returns the report to record at once."""
         self._advance(now)
-        self._current += 1
+        self.current += 1
         self._arrived += 1
         if not self._silent:
             return None
@@ -57,15 +53,15 @@ class Reporter:
     def leave(self, now: float) -> None:
         """Count a request out."""
         self._advance(now)
-        self._current -= 1
+        self.current -= 1
 
     def cut(self, now: float) -> Report:
         """Return the report since the last cut and begin the next."""
         self._advance(now)
         elapsed = now - self._start
-        mean = self._area / elapsed if elapsed > 0 else float(self._current)
+        mean = self._area / elapsed if elapsed > 0 else float(self.current)
         report = Report(max(mean - self._told, 0.0), self._arrived - self._told)
-        self._silent = mean == 0.0 and self._current == 0
+        self._silent = mean == 0.0 and self.current == 0
         self._start, self._area, self._arrived, self._told = now, 0.0, 0, 0.0
         return report
 
@@ -74,5 +70,5 @@ class Reporter:
         self._silent = True
 
     def _advance(self, now: float) -> None:
-        self._area += self._current * (now - self._now)
+        self._area += self.current * (now - self._now)
         self._now = now

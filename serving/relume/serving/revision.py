@@ -5,9 +5,9 @@
                          └──Exited──▶ failed(reason) ──ScaleTo, after the back-off──▶ starting
 
 The caller tells what happened and carries out the returned effects in their order; it never reads
-a state and then acts on it. Invariants: no replica is started twice or stopped twice; held
-requests are failed only when nothing is left that could answer them; a load is cancelled only when
-it was begun for requests and none waits any more.
+a state to act on it. Invariants: no replica is started twice or stopped twice; held
+requests are failed only when nothing is left that could answer them; a load is cancelled only
+when it was begun for requests and none waits any more.
 """
 
 from collections.abc import Iterator
@@ -65,7 +65,7 @@ class Stopping:
     """The plane shuts down; nothing is started from here on."""
 
 
-Event = ScaleTo | BecameReady | Exited | Abandoned | Woke | Stopping
+RevisionEvent = ScaleTo | BecameReady | Exited | Abandoned | Woke | Stopping
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class WakeAt:
     at: float
 
 
-Effect = Start | Drain | Cancel | FailHeld | Forget | WakeAt
+RevisionEffect = Start | Drain | Cancel | FailHeld | Forget | WakeAt
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,18 +142,14 @@ class Revision:
         self._min_scale = min_scale
         self._backoff = backoff
         self._replicas: dict[int, _Replica] = {}
-        self._target = 0
+        self.target = 0
+        """How many replicas there should be."""
         self._on_demand = True
         self._last_id = 0
         self._failures = 0
         self._failure: str | None = None
         self._retry_at = 0.0
         self._stopping = False
-
-    @property
-    def target(self) -> int:
-        """How many replicas there should be."""
-        return self._target
 
     @property
     def state(self) -> State:
@@ -175,7 +171,7 @@ class Revision:
         """Return how many replicas are in this state."""
         return sum(r.state is state for r in self._replicas.values())
 
-    def on(self, event: Event, now: float) -> list[Effect]:
+    def on(self, event: RevisionEvent, now: float) -> list[RevisionEffect]:
         """Take in what happened at `now` (monotonic seconds) and return what to do about it."""
         match event:
             case ScaleTo():
@@ -195,12 +191,11 @@ class Revision:
 
     def _live(self) -> list[int]:
         """Return the replicas that answer or will, the ones to stop first at the end."""
-        live = [(r.state is State.STARTING, i) for i, r in self._replicas.items()
-                if r.state in (State.STARTING, State.READY)]  # fmt: skip
-        return [i for _, i in sorted(live)]
+        live = [i for i, r in self._replicas.items() if r.state in (State.STARTING, State.READY)]
+        return sorted(live, key=lambda i: (self._replicas[i].state is State.STARTING, i))
 
-    def _scale(self, event: ScaleTo, now: float) -> Iterator[Effect]:
-        self._target = event.replicas
+    def _scale(self, event: ScaleTo, now: float) -> Iterator[RevisionEffect]:
+        self.target = event.replicas
         self._on_demand = event.on_demand
         live = self._live()
         for replica in reversed(live[event.replicas :]):
@@ -215,8 +210,8 @@ class Revision:
         entry.state = State.DRAINING
         return Cancel(replica, why) if loading else Drain(replica, why)
 
-    def _reconcile(self, now: float) -> Iterator[Effect]:
-        missing = self._target - len(self._live())
+    def _reconcile(self, now: float) -> Iterator[RevisionEffect]:
+        missing = self.target - len(self._live())
         if missing <= 0 or self._stopping:
             return
         if now < self._retry_at:
@@ -234,14 +229,14 @@ class Revision:
             entry.ready_at = now
             self._failure = None
 
-    def _exited(self, event: Exited, now: float) -> Iterator[Effect]:
+    def _exited(self, event: Exited, now: float) -> Iterator[RevisionEffect]:
         entry = self._replicas.pop(event.replica)
         if entry.ready_at is not None and now - entry.ready_at >= self._backoff.stable_s:
             self._failures = 0
         if entry.state is State.DRAINING:
             yield from self._reconcile(now)
             return
-        # A replica that had been ready is replaced at once the first time; one that never was, not.
+        # The first failure of a replica that had been ready is repaired at once, without a wait.
         wait = self._backoff.after(self._failures + (entry.state is State.STARTING))
         self._failures += 1
         self._failure = event.reason
@@ -251,24 +246,26 @@ class Revision:
         else:
             yield from self._nothing_left(event, loading=entry.state is State.STARTING, now=now)
 
-    def _nothing_left(self, event: Exited, *, loading: bool, now: float) -> Iterator[Effect]:
+    def _nothing_left(
+        self, event: Exited, *, loading: bool, now: float
+    ) -> Iterator[RevisionEffect]:
         held = event.held
         if loading and held:
             yield FailHeld(event.reason, max(self._retry_at - now, 0.0))
             held = 0
         if held == 0 and self._min_scale == 0:
-            self._target = 0
+            self.target = 0
             yield Forget()
         else:
             yield from self._reconcile(now)
 
-    def _abandoned(self) -> Iterator[Effect]:
-        live = [self._replicas[i] for i in self._live()]
-        on_demand = all(r.state is State.STARTING and r.on_demand for r in live)
-        if not on_demand or self._min_scale > 0 or self._target == 0:
+    def _abandoned(self) -> Iterator[RevisionEffect]:
+        live = self._live()
+        entries = [self._replicas[i] for i in live]
+        on_demand = all(r.state is State.STARTING and r.on_demand for r in entries)
+        if not on_demand or self._min_scale > 0 or self.target == 0:
             return
-        self._target = 0
-        for replica in reversed(self._live()):
-            yield Cancel(replica, "abandoned")
-            self._replicas[replica].state = State.DRAINING
+        self.target = 0
+        for replica in reversed(live):
+            yield self._stop(replica, "abandoned")
         yield Forget()

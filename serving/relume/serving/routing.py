@@ -1,27 +1,24 @@
 """Which service a request is for: by Host, by KServe's path template, or by OpenAI's `model`.
 
-Pure. `Host: <isvc>.<ns>[.<anything>]` is Knative's domain template, and `/serving/<ns>/<isvc>/…`
+`Host: <isvc>.<ns>[.<anything>]` is Knative's domain template, and `/serving/<ns>/<isvc>/…`
 KServe's `pathTemplate`; the prefix is taken off, as its ingress rewrite does.
 """
 
-import shlex
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
-SERVING = b"/serving/"
-OPENAI = b"/openai/v1"
-MODEL_FLAGS = ("--served-model-name", "--served_model_name", "--model-name", "--model_name")
+from starlette.types import Scope
+
+from relume.serving.errors import BadRequest, ServiceUnknown
+from relume.serving.openai import ModelNames, openai_path
+from relume.serving.proxy import RequestBody, raw_path_of
+from relume.serving.service import Service, ServiceKey
+
+_SERVING = b"/serving/"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ServiceKey:
-    """The name of an InferenceService."""
-
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
+def header(scope: Scope, name: bytes) -> str | None:
+    """Return the first value of a header; `name` in lower case."""
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
 
 
 def by_host(host: str, known: Iterable[ServiceKey]) -> ServiceKey | None:
@@ -39,71 +36,47 @@ def by_host(host: str, known: Iterable[ServiceKey]) -> ServiceKey | None:
 
 def by_path(raw_path: bytes) -> tuple[ServiceKey, bytes] | None:
     """Split `/serving/<ns>/<isvc>/rest` into the service and `/rest`, both still encoded."""
-    if not raw_path.startswith(SERVING):
+    if not raw_path.startswith(_SERVING):
         return None
-    namespace, _, rest = raw_path.removeprefix(SERVING).partition(b"/")
+    namespace, _, rest = raw_path.removeprefix(_SERVING).partition(b"/")
     name, _, rest = rest.partition(b"/")
     key = ServiceKey(namespace.decode("latin-1"), name.decode("latin-1"))
     return (key, b"/" + rest) if key.namespace and key.name else None
 
 
-def openai_path(raw_path: bytes) -> bytes | None:
-    """Return `/v1/…` for `/openai/v1/…`, else None."""
-    if raw_path == OPENAI or raw_path.startswith(OPENAI + b"/"):
-        return raw_path.removeprefix(b"/openai")
-    return None
+class Router:
+    """Knows every service of the plane."""
 
+    def __init__(self, services: Sequence[Service], body_limit: int) -> None:
+        """body_limit: the largest body, in bytes, in which a model's name is looked for."""
+        self._services: Mapping[ServiceKey, Service] = {s.key: s for s in services}
+        self._body_limit = body_limit
+        self.models = ModelNames([(s.key, s.config.args) for s in services])
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """One name under which /openai/v1 reaches a service."""
+    def named_by_host(self, scope: Scope) -> ServiceKey | None:
+        """Return the service that the Host header names."""
+        return by_host(header(scope, b"host") or "", self._services)
 
-    id: str
-    service: ServiceKey
-    served_as: str
-    """What the predictor itself calls it."""
+    async def route(self, scope: Scope, body: RequestBody | None) -> tuple[Service, bytes]:
+        """Return the service and the path there, still percent-encoded.
 
-
-class Models:
-    """Every model name of the plane.
-
-    A service is listed by its name, or as `<ns>/<name>` where two namespaces use the same name. It
-    is also found by `<ns>/<name>` always, and by the names in its `--served-model-name`.
-    """
-
-    def __init__(self, services: Sequence[tuple[ServiceKey, tuple[str, ...]]]) -> None:
-        self.listed: list[Model] = []
-        self._found: dict[str, Model] = {}
-        bare = [key.name for key, _ in services]
-        for key, args in services:
-            served = served_names(args)
-            served_as = served[0] if served else key.name
-            unique = bare.count(key.name) == 1
-            listed = Model(key.name if unique else str(key), key, served_as)
-            self.listed.append(listed)
-            self._found[listed.id] = listed
-            self._found[str(key)] = Model(str(key), key, served_as)
-            for name in served:
-                self._found.setdefault(name, Model(name, key, name))
-
-    def find(self, name: str) -> Model | None:
-        """Return the model of this name."""
-        return self._found.get(name)
-
-
-def served_names(args: Iterable[str]) -> list[str]:
-    """Return the names that the predictor's own arguments give its model."""
-    words = [word for arg in args for word in (shlex.split(arg) if " " in arg else [arg])]
-    names: list[str] = []
-    for i, word in enumerate(words):
-        flag, equals, value = word.partition("=")
-        if flag not in MODEL_FLAGS:
-            continue
-        if equals:
-            names.append(value)
-            continue
-        for following in words[i + 1 :]:
-            if following.startswith("--"):
-                break
-            names.append(following)
-    return names
+        `body` is None for a WebSocket's handshake. Raises ServiceUnknown, and on /openai/v1
+        BadRequest and ModelUnknown.
+        """
+        raw_path = raw_path_of(scope)
+        key = self.named_by_host(scope)
+        if key is not None:
+            return self._services[key], raw_path
+        if (found := by_path(raw_path)) is not None:
+            if (service := self._services.get(found[0])) is None:
+                raise ServiceUnknown(f"no InferenceService {found[0]} on this plane")
+            return service, found[1]
+        path = openai_path(raw_path)
+        if path is None:
+            raise ServiceUnknown("no InferenceService of this plane has this address")
+        model = self.models.in_query(scope)
+        if model is None:
+            if body is None:
+                raise BadRequest("the request names no model; add ?model=NAME")
+            model = await self.models.in_body(body, self._body_limit)
+        return self._services[model.service], path

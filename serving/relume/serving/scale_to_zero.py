@@ -50,18 +50,13 @@ class Scaler:
         self.timed_out = False
         """The last way to zero was a load that missed the progress deadline (A9)."""
         self._initialised = spec.initial_scale == 0 and spec.min_scale == 0
-        self._activity = Activity.INACTIVE if self._initialised else Activity.ACTIVATING
+        self.activity = Activity.INACTIVE if self._initialised else Activity.ACTIVATING
         self._since = now
-        # Born behind the activator: there is no network to reprogram before the first zero.
+        # A revision begins behind the activator: its first zero waits for no change of the network.
         self._proxied_since: float | None = -math.inf
 
-    @property
-    def activity(self) -> Activity:
-        """The Active condition after the last step."""
-        return self._activity
-
     def forget(self, now: float) -> None:
-        """The revision is at zero for a reason that no metric knows (a crash, a cancelled load)."""
+        """The revision is at zero for a reason that no metric shows: a crash, a cancelled load."""
         self._initialised = True
         self._become(Activity.INACTIVE, now)
         if self._proxied_since is None:
@@ -79,7 +74,7 @@ class Scaler:
 
     def _want(self, now: float, wish: int) -> tuple[int, bool]:
         spec = self.spec
-        if wish == UNKNOWN and self._activity is not Activity.ACTIVATING:
+        if wish == UNKNOWN and self.activity is not Activity.ACTIVATING:
             return UNKNOWN, False
         least = spec.min_scale
         if spec.initial_scale > 1 and not self._initialised:
@@ -92,10 +87,10 @@ class Scaler:
     def _want_zero(self, now: float) -> tuple[int, bool]:
         spec = self.spec
         elapsed = now - self._since
-        if self._activity is Activity.ACTIVATING:
+        if self.activity is Activity.ACTIVATING:
             late = elapsed >= spec.progress_deadline_s + ACTIVATION_BUFFER_S
             return (0, True) if late else (UNKNOWN, False)
-        if self._activity is Activity.ACTIVE:
+        if self.activity is Activity.ACTIVE:
             # First marked inactive; the next step may remove the last replica.
             return (0, False) if elapsed >= spec.window_s else (1, True)
         if elapsed >= max(spec.grace_s, spec.retention_s):
@@ -117,13 +112,13 @@ class Scaler:
         if ready >= enough:
             self._initialised = True
         if want == 0:
-            self.timed_out = self._activity is Activity.ACTIVATING
+            self.timed_out = self.activity is Activity.ACTIVATING
             self._become(Activity.INACTIVE, now)
-        elif want > 0 or self._activity is not Activity.INACTIVE:
+        elif want > 0 or self.activity is not Activity.INACTIVE:
             self.timed_out = False
             self._become(Activity.ACTIVE if ready >= enough else Activity.ACTIVATING, now)
 
     def _become(self, activity: Activity, now: float) -> None:
-        if self._activity is not activity:
-            self._activity = activity
+        if self.activity is not activity:
+            self.activity = activity
             self._since = now

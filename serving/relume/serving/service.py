@@ -1,13 +1,12 @@
-"""One InferenceService: the pure parts wired to real replicas.
+"""One InferenceService: the pure scaler core wired to real replicas.
 
 Everything changes through few doors, and none of them awaits: a request arrives, waits, leaves; a
 replica reports; a tick or a report of the load is due; a timer fires. So the parts always agree.
+`SCALING.md` tells the whole.
 """
 
 import asyncio
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,41 +14,29 @@ from typing import Any
 from relume.base.clock import Timer
 from relume.config import InferenceService
 from relume.serving import revision as rev
-from relume.serving import spec
+from relume.serving import settings
 from relume.serving.errors import PlaneStopping, PredictorFailed
+from relume.serving.holding import Throttler
 from relume.serving.kpa import Autoscaler
-from relume.serving.ledger import ColdStart
-from relume.serving.logs import LogFiles, tail
-from relume.serving.replica import Replica, Reports, Surroundings
+from relume.serving.ledger import ColdStart, LogFiles, tail
+from relume.serving.replica import Replica, Surroundings
 from relume.serving.reporter import Reporter
-from relume.serving.routing import ServiceKey
 from relume.serving.scale_to_zero import Scaler
-from relume.serving.throttler import Backend, Throttler
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """One request's use of a replica."""
+@dataclass(frozen=True, slots=True, order=True)
+class ServiceKey:
+    """The name of an InferenceService."""
 
-    backend: Backend
-    replica: Replica
-    granted_at: float
-    held_ms: float
-    """From the arrival until a replica was free for it."""
-    cold_start_ms: float | None
-    """How long the replica took to start, if the request waited for that."""
+    namespace: str
+    name: str
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """What the predictor is told about the wait; whole ms."""
-        told = {"relume-queue-ms": str(round(self.held_ms))}
-        if self.cold_start_ms is not None:
-            told["relume-cold-start-ms"] = str(round(self.cold_start_ms))
-        return told
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
 
 
 class Service:
-    """Holds, scales and accounts for one revision."""
+    """Scales and accounts for one revision."""
 
     def __init__(
         self,
@@ -57,21 +44,20 @@ class Service:
         around: Surroundings,
         group: asyncio.TaskGroup,
         log_dir: Path,
-        rng: random.Random,
     ) -> None:
         now = around.clock.monotonic()
         self.config = config
         self.key = ServiceKey(config.namespace, config.name)
-        self.timeouts = spec.timeouts(config)
+        self.timeouts = settings.timeouts(config)
         self._around = around
         self._group = group
         self._logs = LogFiles(log_dir, config.namespace, config.name)
-        self._bounds = spec.scale_spec(config, around.settings)
+        self._bounds = settings.scale_spec(config, around.settings)
         self._reporter = Reporter(now)
-        self._autoscaler = Autoscaler(spec.kpa_spec(config))
+        self._autoscaler = Autoscaler(config.autoscaling, config.container_concurrency)
         self._scaler = Scaler(self._bounds, now)
         self._revision = rev.Revision(self._bounds.min_scale, around.settings.backoff)
-        self._throttler = Throttler(config.container_concurrency, rng)
+        self.throttler = Throttler(config.container_concurrency, random.Random())
         self._replicas: dict[int, Replica] = {}
         self._wake: Timer | None = None
         self._abandon: Timer | None = None
@@ -80,63 +66,37 @@ class Service:
         self._last: Replica | None = None
         self._log_tail: tuple[str, ...] = ()
 
-    # Requests.
+    # Requests, by `holding.HeldRequest`.
 
-    @contextmanager
-    def request(self) -> Iterator[None]:
-        """Count one request in and out; from its first instant it is demand."""
-        clock = self._around.clock
-        now = clock.monotonic()
+    def arrived(self) -> None:
+        """A request is here; from its first instant it is demand."""
+        now = self._around.clock.monotonic()
         if self._abandon is not None:
             self._abandon.cancel()
         first = self._reporter.arrive(now)
         if first is not None:
-            self._autoscaler.record(now, first.value(self._autoscaler.spec.metric))
-        try:
-            yield
-        finally:
-            self._reporter.leave(clock.monotonic())
+            self._autoscaler.record(now, first.value(self._autoscaler.metric))
 
-    async def acquire(self, event_id: str | None) -> Lease:
-        """Return a replica with room, starting one if there is none; pair with `release`.
+    def waits(self) -> None:
+        """Start a replica for the first request at zero, without waiting for a tick.
 
-        Raises PredictorFailed when the load that it waited for failed, PlaneStopping.
+        This is Knative's poke (checklist A1).
         """
-        arrived = self._around.clock.monotonic()
-        while True:
-            free = self._throttler.try_acquire()
-            backend = free or await self._wait(arrived, event_id)
-            replica = self._replicas.get(backend.replica)
-            if replica is not None:
-                break
-            # It died in the turn of the loop in which it was granted; nothing was sent yet.
-        now = self._around.clock.monotonic()
-        cold = free is None and replica.ready_at is not None and replica.ready_at >= arrived
-        held_ms = (now - arrived) * 1000
-        return Lease(backend, replica, now, held_ms, replica.cold.ready if cold else None)
-
-    async def _wait(self, arrived: float, event_id: str | None) -> Backend:
-        if self._stopping:
-            raise PlaneStopping("the plane is shutting down")
-        waiter = self._throttler.enqueue(arrived, event_id)
         if self._revision.target == 0:
-            # Knative's poke: the first request at zero does not wait for the next tick (A1).
             self.tick()
-        return await self._throttler.granted(waiter)
 
-    def release(self, lease: Lease) -> None:
-        """Give a replica back."""
-        self._throttler.release(lease.backend)
-        lease.replica.idle()
+    def left(self) -> None:
+        """A request was answered, failed or given up."""
+        self._reporter.leave(self._around.clock.monotonic())
 
     def client_left(self) -> None:
-        """A client went away. What only it waited for loads on a little, should it come back."""
-        if self._throttler.held == 0 and not self._stopping:
+        """A client went away. A load that only it waited for goes on for a while: it may return."""
+        if self.throttler.held == 0 and not self._stopping:
             delay = self._around.settings.abandon_after_s
             self._abandon = self._around.clock.call_later(delay, self._abandoned)
 
     def _abandoned(self) -> None:
-        if self._throttler.held == 0:
+        if self.throttler.held == 0:
             self._apply(rev.Abandoned())
 
     # The autoscaler.
@@ -150,7 +110,7 @@ class Service:
     def report(self) -> None:
         """Record the load of the last second; silence at zero is no sample."""
         now = self._around.clock.monotonic()
-        value = self._reporter.cut(now).value(self._autoscaler.spec.metric)
+        value = self._reporter.cut(now).value(self._autoscaler.metric)
         if value > 0 or self._reporter.current > 0 or self._revision.count(rev.State.READY) > 0:
             self._autoscaler.record(now, value)
 
@@ -164,10 +124,12 @@ class Service:
         wish = None if decision is None else decision.desired
         burst = -1 if decision is None else decision.excess_burst_capacity
         at_zero = self._revision.target == 0
-        if self._throttler.held > 0 or (self._reporter.current > 0 and not at_zero):
-            wish = max(wish or 0, 1)  # a request that waits or runs is demand, whatever the means
+        if self.throttler.held > 0 or (self._reporter.current > 0 and not at_zero):
+            wish = max(
+                wish or 0, 1
+            )  # a request that waits or runs is demand, whatever the averages
         elif at_zero:
-            wish = None  # only a request that waits starts a load, not what is left of others
+            wish = None  # at zero only a request that waits starts a load, not one that still runs
         scale = self._scaler.step(now, wish, burst, ready)
         if scale is not None and scale != self._revision.target:
             why = "timed-out" if self._scaler.timed_out else "scaled-down"
@@ -179,7 +141,7 @@ class Service:
         for timer in (self._wake, self._abandon):
             if timer is not None:
                 timer.cancel()
-        self._throttler.fail(PlaneStopping("the plane is shutting down"))
+        self.throttler.close(PlaneStopping("the plane is shutting down"))
         self._apply(rev.Stopping())
 
     def hurry(self) -> None:
@@ -189,28 +151,32 @@ class Service:
 
     # Replicas.
 
-    def _became_ready(self, replica: Replica) -> None:
+    def became_ready(self, replica: Replica) -> None:
+        """A replica answers; from here on it gets requests."""
         self._apply(rev.BecameReady(replica.number))
         if replica.backend is not None:
-            self._throttler.add(replica.backend)
+            self.throttler.add(replica.backend)
 
-    def _exited(self, replica: Replica, reason: str) -> None:
+    def exited(self, replica: Replica, reason: str) -> None:
+        """A replica is gone, or could not be started."""
         del self._replicas[replica.number]
-        self._throttler.remove(replica.number)
-        self._log_tail = tail(replica.spec.log_path, self._around.settings.log_tail_lines)
-        self._apply(rev.Exited(replica.number, reason, self._throttler.held))
+        if replica.backend is not None:
+            replica.backend.gone = True
+        self.throttler.remove(replica.number)
+        self._log_tail = tail(replica.log_path, self._around.settings.log_tail_lines)
+        self._apply(rev.Exited(replica.number, reason, self.throttler.held))
 
-    def _apply(self, event: rev.Event) -> None:
+    def _apply(self, event: rev.RevisionEvent) -> None:
         """Tell the state machine and do what it says."""
         for effect in self._revision.on(event, self._around.clock.monotonic()):
             match effect:
                 case rev.Start(number):
                     self._start(number)
                 case rev.Drain(number, why) | rev.Cancel(number, why):
-                    self._throttler.remove(number)
+                    self.throttler.remove(number)
                     self._replicas[number].stop(why)
                 case rev.FailHeld(reason, retry_after_s):
-                    self._throttler.fail(self._failure(reason, retry_after_s))
+                    self.throttler.fail(self._failure(reason, retry_after_s))
                 case rev.Forget():
                     self._forget()
                 case rev.WakeAt(at):
@@ -219,7 +185,7 @@ class Service:
     def _start(self, number: int) -> None:
         around = self._around
         now = around.clock.monotonic()
-        first = self._throttler.first
+        first = self.throttler.first
         cold = ColdStart(
             namespace=self.key.namespace,
             service=self.key.name,
@@ -228,9 +194,9 @@ class Service:
             queue=0.0 if first is None else (now - first.since) * 1000,
             triggered_by=None if first is None else first.event_id,
         )
-        process = spec.predictor_spec(self.config, self._logs.path(number))
-        reports = Reports(ready=self._became_ready, exited=self._exited)
-        replica = Replica(number, process, around, reports, cold, triggered=first is not None)
+        log_path = self._logs.path(number)
+        triggered = first is not None
+        replica = Replica(number, self.config, log_path, around, self, cold, triggered=triggered)
         self._replicas[number] = replica
         self._last = replica
         self._started += 1
@@ -259,7 +225,7 @@ class Service:
         """Return the service's entry in the plane's status; JSON types only."""
         machine = self._revision
         failed = machine.state is rev.State.FAILED
-        held = self._throttler.held
+        held = self.throttler.held
         last = self._last
         return {
             "namespace": self.key.namespace,
@@ -278,8 +244,3 @@ class Service:
             "last_cold_start": last.cold.to_json() if last else None,
             "log_tail": list(self._log_tail) if failed else [],
         }
-
-    @property
-    def empty(self) -> bool:
-        """Whether no process is left."""
-        return not self._replicas

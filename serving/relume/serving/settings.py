@@ -1,13 +1,17 @@
-"""The plane's own knobs. What a manifest can say is not here."""
+"""The numbers that the serving plane runs on: its own knobs, and what an InferenceService says."""
 
 from dataclasses import dataclass, field
 
+from relume.base.vocabulary import INITIAL_SCALE
+from relume.config import InferenceService
 from relume.serving.revision import Backoff
+from relume.serving.scale_to_zero import ScaleSpec
+from relume.serving.timeouts import Timeouts
 
 
 @dataclass(frozen=True, slots=True)
 class ServingSettings:
-    """All durations in seconds."""
+    """What no manifest can say. All durations in seconds."""
 
     tick_s: float = 2.0
     """How often the autoscaler decides (Knative: 2 s)."""
@@ -36,3 +40,35 @@ class ServingSettings:
     log_tail_lines: int = 20
     """How much of a failed predictor's log the status shows."""
     backoff: Backoff = field(default_factory=Backoff)
+
+
+def scale_spec(service: InferenceService, settings: ServingSettings) -> ScaleSpec:
+    """Return the bounds and periods.
+
+    Knative would start one replica at deployment and take it away after a window; here a service
+    with minReplicas 0 starts at zero, as with `allow-zero-initial-scale` and initial-scale 0,
+    unless its own annotation asks for more.
+    """
+    scaling = service.autoscaling
+    asked = service.annotations.get(INITIAL_SCALE)
+    initial = scaling.initial_scale if asked is not None else min(service.min_replicas, 1)
+    most = service.max_replicas or max(settings.unlimited_replicas, service.min_replicas, initial)
+    return ScaleSpec(
+        min_scale=service.min_replicas,
+        max_scale=most,
+        initial_scale=min(initial, most),
+        window_s=scaling.window_s,
+        grace_s=scaling.scale_to_zero_grace_s,
+        retention_s=scaling.scale_to_zero_pod_retention_s,
+        progress_deadline_s=service.progress_deadline_s,
+        always_proxied=scaling.target_burst_capacity == -1,
+    )
+
+
+def timeouts(service: InferenceService) -> Timeouts:
+    """Return the clocks on one request."""
+    return Timeouts(
+        total_s=service.timeout_s,
+        response_start_s=service.response_start_timeout_s,
+        idle_s=service.idle_timeout_s,
+    )

@@ -1,14 +1,65 @@
-"""A service's three clocks on one request, as Knative's activator runs them.
+"""What ends a request from outside: its client went away, or its time is up.
 
-total: from arrival, held time included (checklist A2, A5). response start: until the first byte of
-the answer (A3). idle: since the last byte, and before the first one since arrival (A4). Source:
-knative/serving pkg/http/handler/timeout.go.
+A service has three clocks on one request, as Knative's activator runs them. total: from arrival,
+held time included (checklist A2, A5). response start: until the first byte of the answer (A3).
+idle: since the last byte, and before the first one since arrival (A4). Source: knative/serving
+pkg/http/handler/timeout.go.
 """
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import Self
 
-from relume.base.clock import Clock, Timer
-from relume.serving.cutoff import Cut, Cutoff
+from relume.base.clock import Clock
+
+
+class Cut(StrEnum):
+    """Why a request was ended before it was done."""
+
+    DISCONNECTED = "disconnected"
+    TIMED_OUT = "timed-out"
+
+
+class Cutoff:
+    """A block that another callback can leave, once, with a reason.
+
+    This is what asyncio.timeout() does for the loop's clock, for any cause: `trip` cancels the task
+    that is inside the block, and the block swallows exactly that cancellation. A cancellation from
+    anywhere else passes through.
+    """
+
+    def __init__(self) -> None:
+        self.cut: Cut | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
+
+    def trip(self, cut: Cut) -> None:
+        """Leave the block; does nothing if it was left already."""
+        if self._task is not None and self.cut is None:
+            self.cut = cut
+            self._task.cancel()
+
+    def __enter__(self) -> Self:
+        self._task = asyncio.current_task()
+        assert self._task is not None
+        self._cancelling = self._task.cancelling()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        task, self._task = self._task, None
+        assert task is not None
+        if self.cut is None:
+            return False
+        mine = task.uncancel() <= self._cancelling
+        return mine and (kind is None or issubclass(kind, asyncio.CancelledError))
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +71,7 @@ class Timeouts:
     idle_s: float = 0.0
 
 
-class Watch:
+class RequestClocks:
     """Runs the clocks of one request and trips its cutoff."""
 
     def __init__(self, timeouts: Timeouts, clock: Clock, cutoff: Cutoff) -> None:
@@ -28,14 +79,12 @@ class Watch:
         self._clock = clock
         self._cutoff = cutoff
         self._wrote_at: float | None = None
-        self._timers: list[Timer] = []
-        self._idle_timer: Timer | None = None
-        if timeouts.total_s > 0:
-            self._timers.append(clock.call_later(timeouts.total_s, self._expire))
-        if timeouts.response_start_s > 0:
-            self._timers.append(clock.call_later(timeouts.response_start_s, self._check_start))
-        if timeouts.idle_s > 0:
-            self._idle_timer = clock.call_later(timeouts.idle_s, self._check_idle)
+        limits: dict[Callable[[], None], float] = {
+            self._expire: timeouts.total_s,
+            self._check_start: timeouts.response_start_s,
+            self._check_idle: timeouts.idle_s,
+        }
+        self._timers = {act: clock.call_later(s, act) for act, s in limits.items() if s > 0}
 
     def wrote(self) -> None:
         """A part of the answer went out."""
@@ -43,10 +92,9 @@ class Watch:
 
     def cancel(self) -> None:
         """Stop the clocks."""
-        for timer in self._timers:
+        for timer in self._timers.values():
             timer.cancel()
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        self._timers.clear()  # its keys refer to this object: no cycle is left to be collected
 
     def _expire(self) -> None:
         self._cutoff.trip(Cut.TIMED_OUT)
@@ -62,4 +110,5 @@ class Watch:
         if quiet >= self._idle_s:
             self._expire()
         else:
-            self._idle_timer = self._clock.call_later(self._idle_s - quiet, self._check_idle)
+            again = self._clock.call_later(self._idle_s - quiet, self._check_idle)
+            self._timers[self._check_idle] = again

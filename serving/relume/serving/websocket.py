@@ -3,93 +3,80 @@
 import asyncio
 
 import aiohttp
+from starlette.types import Receive, Scope, Send
 
 from relume.base.clock import Clock
-from relume.serving.asgi import Receive, Scope, Send
-from relume.serving.cutoff import Cut, Cutoff
-from relume.serving.errors import (
-    PredictorUnreachable,
-    RequestTimedOut,
-    ServingError,
-)
+from relume.serving.errors import GOING_AWAY, PredictorUnreachable, RequestTimedOut, ServingError
+from relume.serving.holding import HeldRequest, Lease
 from relume.serving.proxy import forwarded_headers, upstream_url
-from relume.serving.router import Router, Target
-from relume.serving.service import Lease, Service
-from relume.serving.timeouts import Timeouts, Watch
-
-GOING_AWAY = 1001
+from relume.serving.routing import Router
+from relume.serving.timeouts import Cut, Timeouts
 
 
-class Tunnel:
-    """One WebSocket from its handshake to its close.
+async def tunnel(
+    router: Router,
+    session: aiohttp.ClientSession,
+    clock: Clock,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+) -> None:
+    """Connect both ends of one WebSocket until one of them closes, or refuse the handshake.
 
     The service's timeout bounds the wait and the handshake; an open WebSocket has no limit, as in
     Knative, whose timeout ends with the hijack of the connection.
     """
-
-    def __init__(self, router: Router, session: aiohttp.ClientSession, clock: Clock) -> None:
-        self._router = router
-        self._session = session
-        self._clock = clock
-        self._cutoff = Cutoff()
-        self._service: Service | None = None
-
-    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Connect both ends, or refuse the handshake."""
-        try:
-            target = self._router.route_head(scope)
-            with target.service.request():
-                await self._held(target, scope, receive, send)
-        except ServingError as error:
-            await refuse(scope, send, error)
-        if self._cutoff.cut is Cut.TIMED_OUT:
-            await refuse(scope, send, RequestTimedOut())
-        elif self._cutoff.cut is not None and self._service is not None:
-            self._service.client_left()
-
-    async def _held(self, target: Target, scope: Scope, receive: Receive, send: Send) -> None:
-        self._service = service = target.service
-        gone = asyncio.create_task(self._watch_client(receive))
+    held = HeldRequest(clock)
+    try:
+        service, path = await router.route(scope, None)
+        gone = asyncio.create_task(_watch_client(receive, held))
         limit = Timeouts(total_s=service.timeouts.total_s)
-        watch = Watch(limit, self._clock, self._cutoff)
         try:
-            with self._cutoff:
-                lease = await service.acquire(None)
-                watch.cancel()
-                gone.cancel()
-                try:
-                    await self._connected(target, scope, receive, send, lease)
-                finally:
-                    service.release(lease)
+            with held.cutoff:
+                async with held.replica(service, limit) as lease:
+                    assert held.clocks is not None
+                    held.clocks.cancel()
+                    gone.cancel()
+                    await _connect(session, path, lease, scope, receive, send)
         finally:
-            watch.cancel()
             gone.cancel()
             await asyncio.gather(gone, return_exceptions=True)
+    except ServingError as error:
+        await error.answer(scope, receive, send)
+    if held.close() is Cut.TIMED_OUT:
+        await RequestTimedOut().answer(scope, receive, send)
 
-    async def _watch_client(self, receive: Receive) -> None:
-        """Until accepted, a client can only go away."""
-        await receive()
-        self._cutoff.trip(Cut.DISCONNECTED)
 
-    async def _connected(
-        self, target: Target, scope: Scope, receive: Receive, send: Send, lease: Lease
-    ) -> None:
-        headers = forwarded_headers(
-            [h for h in scope["headers"] if not h[0].startswith(b"sec-websocket-")], lease.headers
+async def _watch_client(receive: Receive, held: HeldRequest) -> None:
+    """Until accepted, a client can only go away."""
+    await receive()
+    held.disconnect()
+
+
+async def _connect(
+    session: aiohttp.ClientSession,
+    path: bytes,
+    lease: Lease,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+) -> None:
+    headers = forwarded_headers(
+        [h for h in scope["headers"] if not h[0].startswith(b"sec-websocket-")], lease.headers
+    )
+    try:
+        upstream = await session.ws_connect(
+            upstream_url(lease.backend.base_url, scope, path),
+            headers=headers,
+            protocols=scope.get("subprotocols", ()),
+            max_msg_size=0,
+            compress=0,
         )
-        try:
-            upstream = await self._session.ws_connect(
-                upstream_url(lease.backend.base_url, scope, target.raw_path),
-                headers=headers,
-                protocols=scope.get("subprotocols", ()),
-                max_msg_size=0,
-                compress=0,
-            )
-        except (aiohttp.ClientError, OSError) as error:
-            raise PredictorUnreachable(f"the predictor gave no answer: {error}") from error
-        async with upstream:
-            await send({"type": "websocket.accept", "subprotocol": upstream.protocol})
-            await _pass_both_ways(upstream, receive, send)
+    except (aiohttp.ClientError, OSError) as error:
+        raise PredictorUnreachable(error) from error
+    async with upstream:
+        await send({"type": "websocket.accept", "subprotocol": upstream.protocol})
+        await _pass_both_ways(upstream, receive, send)
 
 
 async def _pass_both_ways(
@@ -127,19 +114,9 @@ async def _to_predictor(
         left.set()
         await upstream.close(code=_sendable(message.get("code")))
     except (aiohttp.ClientError, OSError):
-        return  # the predictor broke off, which the other direction notices and tells
+        return  # the other direction notices that the predictor broke off, and closes
 
 
 def _sendable(code: int | None) -> int:
     """Return a close code; 1005 and 1006 are what a closed socket reports, and are never sent."""
     return GOING_AWAY if code in (None, 1005, 1006) else code
-
-
-async def refuse(scope: Scope, send: Send, error: ServingError) -> None:
-    """Answer the handshake with the error, or close it where the server cannot do that."""
-    if "websocket.http.response" not in (scope.get("extensions") or {}):
-        await send({"type": "websocket.close", "code": GOING_AWAY})
-        return
-    kind = "websocket.http.response"
-    await send({"type": f"{kind}.start", "status": error.status, "headers": error.headers})
-    await send({"type": f"{kind}.body", "body": error.body})

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from relume.runtimes.models import Silent
 from relume.runtimes.models.check import EXACT_SAMPLES, check_model
 from relume.runtimes.models.errors import UnusableModel
-from relume.runtimes.models.gguf import convert
-from relume.runtimes.models.progress import Silent
+from relume.runtimes.models.gguf import bfloat16, convert
 
 from . import tiny_llama
 
@@ -53,28 +53,27 @@ def test_rows_of_query_and_key_are_put_back_in_order_exactly(converted: Path) ->
     assert np.abs(stored - wrong).max() > 0.5, "the test could not tell the two orders apart"
 
 
-def test_bfloat16_is_rounded_to_nearest_even_as_torch_rounds(tmp_path: Path) -> None:
+def test_bfloat16_is_rounded_to_nearest_even() -> None:
     import torch
-    from safetensors import safe_open
-
-    from relume.runtimes.models.safetensors_file import PlannedTensor, write_bfloat16
 
     random = np.random.default_rng(1)
     bits = random.integers(0, 2**32, size=(64, 64), dtype=np.uint32)
     values = bits.view(np.float32)
     values = np.where(np.isfinite(values), values, np.float32(1.00390625))  # a tie
-    path = tmp_path / "t.safetensors"
-    write_bfloat16(path, [PlannedTensor("t", (64, 64), lambda: values)], lambda _: None)
-    with safe_open(path, framework="pt") as file:
-        assert torch.equal(file.get_tensor("t"), torch.from_numpy(values).to(torch.bfloat16))
+    bits = values.view(np.uint32)  # no finite value overflows 32 bits when rounded up
+    nearest = ((bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    rounded = bfloat16("t", (64, 64), values)
+    assert np.array_equal(rounded.view(torch.uint16).numpy(), nearest)
 
 
-def test_a_value_that_is_not_finite_is_refused(tmp_path: Path) -> None:
-    from relume.runtimes.models.safetensors_file import PlannedTensor, write_bfloat16
-
-    values = np.array([1.0, np.inf], dtype=np.float32)
+def test_a_value_that_is_not_finite_is_refused() -> None:
     with pytest.raises(ValueError, match="not finite"):
-        write_bfloat16(tmp_path / "t", [PlannedTensor("t", (2,), lambda: values)], lambda _: None)
+        bfloat16("t", (2,), np.array([1.0, np.inf], dtype=np.float32))
+
+
+def test_a_tensor_of_another_shape_than_the_file_says_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"t has shape \(2,\), expected \(1, 2\)"):
+        bfloat16("t", (1, 2), np.zeros(2, dtype=np.float32))
 
 
 def test_the_config_says_what_the_metadata_says(converted: Path) -> None:

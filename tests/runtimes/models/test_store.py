@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from relume.base.errors import InvalidInput
+from relume.runtimes.models import Silent, StoreProgress
 from relume.runtimes.models import store as store_module
 from relume.runtimes.models.errors import ModelMissing, ModelNotPrepared
-from relume.runtimes.models.known import KNOWN_MODELS, KnownModel, known_model
-from relume.runtimes.models.progress import Progress, Silent
+from relume.runtimes.models.sources import KNOWN_MODELS, KnownModel, known_model
 from relume.runtimes.models.store import ModelStore, default_root
 
 SMOLLM2 = "hf://HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -35,7 +35,7 @@ class Fetcher:
         self.calls = 0
         self.then = then
 
-    def __call__(self, _: KnownModel, folder: Path, progress: Progress) -> str:
+    def __call__(self, _: KnownModel, folder: Path, progress: StoreProgress) -> str:
         self.calls += 1
         (folder / "config.json").write_text("{}")
         (folder / "sub").mkdir()
@@ -125,14 +125,14 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from relume.runtimes.models import store
-from relume.runtimes.models import staging
+
 def die(*_): os.kill(os.getpid(), signal.SIGKILL)
 def fetch(model, folder, progress):
     (folder / "half").write_text("half")
     if sys.argv[2] == "fetch": die()
     return "killed"
 store.fetch_known = fetch
-if sys.argv[2] == "flush": staging.sync = die
+if sys.argv[2] == "flush": store.sync = die
 store.ModelStore(Path(sys.argv[1])).prepare("smollm2")
 """
 
@@ -156,8 +156,6 @@ def test_a_killed_run_leaves_no_model_and_the_next_run_clears_its_leftovers(
 def test_everything_is_flushed_before_the_rename(
     store: ModelStore, fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from relume.runtimes.models import staging
-
     target = store.root / "hf--HuggingFaceTB--SmolLM2-135M-Instruct"
     flushed: list[str] = []
 
@@ -165,7 +163,7 @@ def test_everything_is_flushed_before_the_rename(
         flushed.append(path.name)
         assert target.exists() == (path == store.root), "flushed on the wrong side of the rename"
 
-    monkeypatch.setattr(staging, "sync", record)
+    monkeypatch.setattr(store_module, "sync", record)
     store.prepare("smollm2")
     assert flushed.count("config.json") == flushed.count("relume.json") == 1
     assert flushed[-2:] == [target.name, store.root.name]

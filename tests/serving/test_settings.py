@@ -1,8 +1,8 @@
 """What of a manifest reaches the plane, and every default of the plane's own."""
 
 from relume.config import Autoscaling
-from relume.serving import spec
-from relume.serving.kpa import KpaSpec
+from relume.serving import settings as spec
+from relume.serving.kpa import Autoscaler
 from relume.serving.revision import Backoff
 from relume.serving.scale_to_zero import ScaleSpec
 from relume.serving.settings import ServingSettings
@@ -34,37 +34,20 @@ def test_every_default_of_the_plane() -> None:
 
 
 def test_a_service_without_annotations_has_knative_s_defaults() -> None:
-    assert spec.kpa_spec(service()) == KpaSpec()
     assert spec.timeouts(service()) == Timeouts(300, 300, 0)
 
 
-def test_every_annotation_of_the_autoscaler_arrives() -> None:
+def test_the_annotations_of_the_autoscaler_and_the_limit_make_its_target() -> None:
     scaling = Autoscaling(
         metric="rps",
         target=50,
         target_utilization=0.5,
         window_s=30,
         panic_window_percentage=20,
-        panic_threshold_percentage=300,
-        activation_scale=3,
-        scale_down_delay_s=15,
-        target_burst_capacity=0,
-        max_scale_up_rate=10,
-        max_scale_down_rate=3,
     )
-    assert spec.kpa_spec(service(autoscaling=scaling)) == KpaSpec(
-        metric="rps",
-        total=50,
-        utilization=0.5,
-        window_s=30,
-        panic_window_percentage=20,
-        panic_threshold=3,
-        max_scale_up_rate=10,
-        max_scale_down_rate=3,
-        activation_scale=3,
-        scale_down_delay_s=15,
-        target_burst_capacity=0,
-    )
+    scaler = Autoscaler(scaling, 4)
+    assert (scaler.metric, scaler.target, scaler.panic_window_s) == ("rps", 25, 6)
+    assert Autoscaler(Autoscaling(target=50, target_utilization=0.5), 4).target == 2
 
 
 def test_the_periods_around_zero_arrive() -> None:

@@ -1,11 +1,19 @@
-"""The Open Inference Protocol (V2) over REST; `kserve` supplies the codec, binary tensors included.
+"""KServe's protocols on vLLM's server: V1 (`:predict`) and V2, the Open Inference Protocol.
 
-`POST /v2/models/{model}/infer`: the first BYTES tensor holds the texts, whatever its name; request
-`parameters` go to the model's route. The output tensor is `text_output` (BYTES) for a model that
-generates, `embedding` (FP32, [n, d]) for one that embeds, `label` and `score` for one that
-classifies or scores. `kserve` is imported at the first V2 request: it costs over a second.
+V1's `POST /v1/models/{model}:predict` takes `{"instances": […]}` and gives `{"predictions": […]}`;
+`parameters` beside `instances` go to the model's route (`max_tokens`, `temperature`, …).
+`GET /v1/models/{model}` is both V1's readiness (`name`, `ready`) and OpenAI's model object.
+
+V2's `POST /v2/models/{model}/infer` is its REST form; `kserve` supplies the codec, binary tensors
+included. The first BYTES tensor holds the texts, whatever its name; request `parameters` go to the
+model's route. The output tensor is `text_output` (BYTES) for a model that generates, `embedding`
+(FP32, [n, d]) for one that embeds, `label` and `score` for one that classifies or scores. `kserve`
+is imported at the first V2 request, because the import takes over a second.
 """
 
+import json
+from collections.abc import Awaitable, Callable
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
@@ -13,19 +21,24 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from relume.base.error_body import RETRY_AFTER_S, error_body
 from relume.base.version import version
-from relume.runtimes.tasks import TaskFailed, run_task
-from relume.runtimes.v1 import failed
+from relume.runtimes.tasks import TaskFailed, require_model, run_task
 
 if TYPE_CHECKING:
     from kserve.protocol.infer_type import InferOutput, InferRequest
 
+_Endpoint = Callable[[Request], Awaitable[Response]]
+
 _JSON_LENGTH = "inference-header-content-length"
+_REASONS = {404: "unknown-model", 429: "overloaded", 501: "unsupported", 503: "overloaded"}
 
 
 def routes() -> list[Route]:
-    """The routes of this protocol."""
+    """The routes of both protocols."""
     return [
+        Route("/v1/models/{model:path}:predict", predict, methods=["POST"]),
+        Route("/v1/models/{model:path}", v1_ready, methods=["GET"]),
         Route("/v2", server_metadata),
         Route("/v2/health/live", live),
         Route("/v2/health/ready", ready),
@@ -35,18 +48,67 @@ def routes() -> list[Route]:
     ]
 
 
+def _failures_told(endpoint: _Endpoint) -> _Endpoint:
+    """Answer a TaskFailed of `endpoint` in the error shape of its route."""
+
+    @wraps(endpoint)
+    async def telling(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except TaskFailed as error:
+            return _failed(request, error.status, str(error))
+
+    return telling
+
+
+def _failed(request: Request, status: int, message: str) -> Response:
+    retryable = status == 429 or (status >= 500 and status != 501)
+    reason = _REASONS.get(status, "engine-failed" if retryable else "invalid-data")
+    body = error_body(
+        request.url.path, status=status, message=message, reason=reason, retryable=retryable
+    )
+    headers = {"retry-after": RETRY_AFTER_S} if status in (429, 503) else None
+    return JSONResponse(body, status, headers)
+
+
+def _served(request: Request) -> str:
+    """The model in the path. Raises TaskFailed 404 for one that is not served here."""
+    name: str = request.path_params["model"]
+    require_model(request, name)
+    return name
+
+
+@_failures_told
+async def predict(request: Request) -> Response:
+    """200 with `predictions`; 400 wrong body, 404 unknown model, else what the route answered."""
+    try:
+        body = json.loads(await request.body())
+        instances = body["instances"]
+        if not isinstance(instances, list) or not instances:
+            raise TypeError
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise TaskFailed(400, 'the body must be {"instances": [one or more inputs]}') from error
+    model = request.path_params["model"]
+    outputs = await run_task(request, model, instances, body.get("parameters"))
+    return JSONResponse({"predictions": outputs})
+
+
+@_failures_told
+async def v1_ready(request: Request) -> Response:
+    """200 for the model that is served, else 404."""
+    name = _served(request)
+    return JSONResponse({"id": name, "object": "model", "name": name, "ready": True})
+
+
+@_failures_told
 async def infer(request: Request) -> Response:
     """200 with `outputs`; 400 wrong body, 404 unknown model, else what the route answered."""
     model = request.path_params["model"]
     body = await request.body()
-    try:
-        await run_in_threadpool(_import_codec)
-        asked = _decode(body, request.headers.get(_JSON_LENGTH), model)
-        texts = _texts(asked)
-        outputs = await run_task(request, model, texts, asked.parameters)
-        return _encode(asked, model, _tensors(outputs))
-    except TaskFailed as error:
-        return failed(request, error.status, str(error))
+    await run_in_threadpool(_import_codec)
+    asked = _decode(body, request.headers.get(_JSON_LENGTH), model)
+    outputs = await run_task(request, model, _texts(asked), asked.parameters)
+    return _encode(asked, model, _tensors(outputs))
 
 
 def _import_codec() -> None:
@@ -62,7 +124,7 @@ def _decode(body: bytes, json_length: str | None, model: str) -> "InferRequest":
         return InferRequest.from_bytes(body, length, model)
     except KeyError as error:
         raise TaskFailed(400, f"the request has no field {error}") from error
-    except Exception as error:  # the codec takes the body as it comes and fails in any way
+    except Exception as error:  # the codec does not check the body first and may raise anything
         raise TaskFailed(400, f"not a V2 inference request: {error}") from error
 
 
@@ -136,38 +198,24 @@ async def live(_request: Request) -> Response:
 
 
 async def ready(_request: Request) -> Response:
-    """The engine answers: before that, the gatekeeper says 503 here."""
+    """The engine answers. Before it does, the gatekeeper answers 503 here."""
     return JSONResponse({"ready": True})
 
 
+@_failures_told
 async def model_ready(request: Request) -> Response:
     """200 for the model that is served, else 404."""
-    if (missing := _unknown(request)) is not None:
-        return missing
-    return JSONResponse({"name": request.path_params["model"], "ready": True})
+    return JSONResponse({"name": _served(request), "ready": True})
 
 
+@_failures_told
 async def model_metadata(request: Request) -> Response:
     """The tensors that `infer` takes and gives."""
-    if (missing := _unknown(request)) is not None:
-        return missing
-    tasks = request.app.state.relume_tasks
-    text_in = {"name": "text_input", "datatype": "BYTES", "shape": [-1]}
+    name = _served(request)
     output = {"name": "embedding", "datatype": "FP32", "shape": [-1, -1]}
-    if "generate" in tasks:
+    if "generate" in request.app.state.relume_tasks:
         output = {"name": "text_output", "datatype": "BYTES", "shape": [-1]}
+    text_in = {"name": "text_input", "datatype": "BYTES", "shape": [-1]}
     return JSONResponse(
-        {
-            "name": request.path_params["model"],
-            "platform": "vllm",
-            "inputs": [text_in],
-            "outputs": [output],
-        }
+        {"name": name, "platform": "vllm", "inputs": [text_in], "outputs": [output]}
     )
-
-
-def _unknown(request: Request) -> Response | None:
-    name = request.path_params["model"]
-    if name == request.app.state.relume_model:
-        return None
-    return failed(request, 404, f"model {name!r} is not served here")

@@ -12,7 +12,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 $(shell test -x $(BIN)/python || rm -f $(STAMP))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv models demo test check fuzz unit crash bench schemas manifests lock images clean
+.PHONY: help venv models demo test fresh check fuzz unit crash bench schemas manifests lock images clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,12 @@ unit: venv ## the tests that need no model and take no minutes
 # Not `cluster`: where KUBECONFIG is set, those tests write to somebody's cluster.
 test: check models ## every check and test, the real vLLM and model included
 	$(BIN)/python -m pytest -m 'not cluster'
+
+# For each of PYTHONS, as on a machine where nothing is configured; minutes and 10 GB of disk each.
+fresh: ## make demo in a new clone of HEAD, with plain pip: make fresh PYTHONS='python3.12 …'
+	@for python in $(or $(PYTHONS),$(PYTHON)); do \
+		bash tests/fresh.sh "$$python" '$(TORCH_CPU_INDEX)' || exit 1; \
+	done
 
 bench: models ## cold start, throughput, the Broker, filters and claims, as ratios
 	$(BIN)/python loadtests/coldstart.py

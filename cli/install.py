@@ -86,7 +86,7 @@ def choose(
     if cpu_index:
         why = f"{cpu_index} does not answer"
         if reach(cpu_index):
-            why = f"{cpu_index} has none for this Python"
+            why = f"{cpu_index} has none"
             other = ask(["--no-deps", "--index-url", cpu_index, torch])
             if other is not None and not asks_for_gpu(other):
                 return Choice(CPU, cpu_index, (), f"{torch}: the CPU build from {cpu_index}.")
@@ -242,7 +242,7 @@ def main() -> int:
         return _refuse(problems)
     stamp: Path = arguments.stamp
     try:
-        lock, waited = _take_lock()
+        lock, waited = take_lock(ROOT, print)
         if waited and is_current(stamp):
             return 0
         return install(Environment(stamp, lock), arguments.torch_cpu_index)
@@ -260,18 +260,18 @@ def is_current(stamp: Path) -> bool:
     return stamp.exists() and stamp.stat().st_mtime >= newest
 
 
-def _take_lock() -> "tuple[int, bool]":
+def take_lock(folder: Path, say: "Callable[[str], None]") -> "tuple[int, bool]":
     """Return the lock's descriptor, and whether another set-up had to be waited for.
 
     The folder itself is locked, so that no file is left behind.
     """
     import fcntl  # Windows has none, and was refused before
 
-    lock = os.open(str(ROOT), os.O_RDONLY)
+    lock = os.open(str(folder), os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        print(f"Waiting for another set-up in {ROOT}.", flush=True)
+        say(f"Waiting for another set-up in {folder}.")
         fcntl.flock(lock, fcntl.LOCK_EX)
         return lock, True
     return lock, False

@@ -127,7 +127,10 @@ def reaches(index: str, within_s: float = PROBE_S) -> bool:
 
 
 class Environment:
-    """The virtual environment in the stamp's folder. `lock` is the descriptor of the held lock."""
+    """The virtual environment in the stamp's folder. `lock` is the descriptor of the held lock.
+
+    `pip_said` is the last line of pip's latest refusal to report.
+    """
 
     def __init__(self, stamp: Path, lock: int) -> None:
         self.stamp, self.venv, self._lock = stamp, stamp.parent, lock
@@ -165,7 +168,8 @@ class Environment:
         try:
             self._run(command, stderr=subprocess.PIPE)
         except subprocess.CalledProcessError as error:
-            self.pip_said = error.stderr.decode(errors="replace").strip()
+            said = error.stderr.decode(errors="replace").strip()
+            self.pip_said = said.rpartition("\n")[2]
             return None
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return found

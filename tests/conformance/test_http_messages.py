@@ -146,7 +146,7 @@ REFUSED = {
     "a percent sign stands alone (HTTP 3.1.3.2)": BINARY + "ce-subject: 20%\n\n",
     "an attribute comes twice (HTTP 3.1.3)": BINARY + "ce-id: job-10\n\n",
     "a name has an underscore (CloudEvents, naming)": BINARY + "ce-trace_id: 1\n\n",
-    "the format is none that we read (HTTP 3.2.1)": "Content-Type: application/cloudevents+cbor\n\nx",
+    "the format is unknown (HTTP 3.2.1)": "Content-Type: application/cloudevents+cbor\n\nx",
     "the body is no JSON (HTTP 3.2.2)": "Content-Type: application/cloudevents+json\n\n{",
     "data is there twice (JSON 3.1)": "Content-Type: application/cloudevents+json\n\n"
     + STRUCTURED % ',"data":1,"data_base64":"AA=="',

@@ -12,6 +12,8 @@ from tests.cesql.clauses import Row, check, rows
     Row("3.7", "INT of a word", "INT('fast')", 0, "cast"),
     Row("3.7", "INT of a fraction", "INT('1.5')", 0, "cast"),
     Row("3.7", "INT of no characters", "INT(empty)", 0, "cast"),
+    Row("3.7", "INT of the least integer", "INT('-2147483648')", -2147483648),
+    Row("3.7", "INT of the largest integer", "INT('+2147483647')", 2147483647),
     Row("3.7", "INT of more than 32 bits", "INT('3000000000')", 0, "cast"),
     Row("3.7", "BOOL of a word in any case", "BOOL('tRUE')", True),
     Row("3.7", "BOOL of the other word", 'BOOL("False")', False),

@@ -67,8 +67,8 @@ bench: models ## cold start, throughput, the Broker, filters and claims, as rati
 	$(BIN)/python loadtests/claims.py
 	$(BIN)/python loadtests/eventing.py
 
-schemas: venv ## make the field tables again from the published CRDs, and cluster/DOCTOR.md
-	$(BIN)/python cluster/schemas.py ../shared/vectors/crds cluster/relume/cluster/schemas/data
+schemas: venv ## make the field tables again from the CRDs in $RELUME_VECTORS, and cluster/DOCTOR.md
+	$(BIN)/python cluster/schemas.py "$${RELUME_VECTORS:?set it to the folder that has crds/}/crds" cluster/relume/cluster/schemas/data
 	$(BIN)/python cluster/doctor_page.py > cluster/DOCTOR.md
 
 manifests: venv ## write eventing/manifests/ from the event registry

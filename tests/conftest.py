@@ -3,6 +3,8 @@
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.vectors import VARIABLE, folder, missing
+
 # Speed is not asserted in tests: an example may take as long as a busy machine makes it.
 settings.register_profile(
     "relume",
@@ -19,3 +21,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="tests/crash: kill before, during and after each await, whoever can be killed",
     )
+
+
+_LEFT_OUT = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Stop the run where the published suites are asked for and are not there."""
+    config.stash[_LEFT_OUT] = 0
+    if (root := folder()) is not None and (lacking := missing(root)):
+        raise pytest.UsageError(f"{VARIABLE}={root} does not hold {', '.join(lacking)}")
+
+
+# After pytest's own selection by mark and name, so that only what would have run is counted.
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the published suites out where nobody says where they are."""
+    if folder() is not None:
+        return
+    left_out = [item for item in items if item.get_closest_marker("published")]
+    if left_out:
+        items[:] = [item for item in items if not item.get_closest_marker("published")]
+        config.hook.pytest_deselected(items=left_out)
+    config.stash[_LEFT_OUT] = len(left_out)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if terminalreporter.config.stash[_LEFT_OUT]:
+        terminalreporter.line(
+            f"published suites not run: set {VARIABLE} to the folder that holds them"
+        )

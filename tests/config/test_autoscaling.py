@@ -1,14 +1,12 @@
 """Autoscaling annotations have Knative's ranges, messages and defaults."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 
 from relume.config import Autoscaling
-from tests.vectors import vector
+from tests.knative_settings import SHIPPED
 
 from .manifests import HERE, annotated, load_text, refused, service
 
@@ -118,9 +116,7 @@ def test_replica_fields_win_over_scale_annotations_which_kserve_drops(tmp_path: 
 
 
 def test_the_defaults_are_those_that_knative_ships() -> None:
-    file = vector("knative-config/autoscaler.yaml")
-    example = yaml.safe_load(file.read_text())["data"]["_example"]
-    shipped = dict(re.findall(r'^([a-z-]+): "([^"]*)"$', example, re.MULTILINE))
+    shipped = SHIPPED["autoscaler"]
     ours = Autoscaling()
     assert (
         float(shipped["container-concurrency-target-percentage"]) == ours.target_utilization * 100

@@ -8,10 +8,11 @@ import yaml
 from relume.cesql.parser import ParseError
 from relume.cesql.program import compile
 from relume.cloudevents.event import CloudEvent
-from tests.vectors import VECTORS, vector
+from tests.vectors import folder, published
 
 from .conftest import Count
 
+pytestmark = published
 CASES_OF_THE_KIT = 275
 # Every required attribute, for the cases that take "any valid event".
 ANY_EVENT = {"id": "1", "source": "/any", "type": "com.example.any"}
@@ -29,7 +30,8 @@ _Loader.yaml_implicit_resolvers = {
 
 def cases() -> list[Any]:
     found = []
-    for file in sorted((VECTORS / "cesql-tck").glob("*.yaml")):
+    root = folder()
+    for file in sorted(root.glob("cesql-tck/*.yaml")) if root else ():
         text = file.read_text(encoding="utf-8")
         read, written = (yaml.load(text, loader)["tests"] for loader in (_Loader, yaml.BaseLoader))
         for case, as_written in zip(read, written, strict=True):
@@ -53,7 +55,6 @@ def outcome(case: dict[str, Any]) -> tuple[object, str | None]:
 
 
 def test_the_whole_kit_is_there() -> None:
-    vector("cesql-tck")
     assert len(CASES) == CASES_OF_THE_KIT
 
 

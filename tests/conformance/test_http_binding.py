@@ -7,10 +7,12 @@ import pytest
 
 from relume.cloudevents.event import CloudEvent, InvalidEvent
 from relume.cloudevents.http import decode
-from tests.vectors import vector
+from tests.vectors import published, vector
 
 from .conftest import Count
 from .gherkin import Scenario, Step, scenarios
+
+pytestmark = published
 
 
 class World:

@@ -7,6 +7,7 @@ every phase of every point for every victim.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,14 +27,20 @@ ELSEWHERE = ("testing.memory", "testing.memory_dead_letters", "observer", "regis
 
 async def _reached(folder: Path) -> dict[str, tuple[str, int]]:
     """For each point the first scenario that gets there, and how often it does."""
-    found: dict[str, tuple[str, int]] = {}
-    for scenario in SCENARIOS:
+
+    async def reached(scenario: str) -> Counter[str]:
         place = folder / scenario
         place.mkdir()
         trial = Trial(place, scenario)
         books = await trial.run()
         assert not books.lost() and not books.settled_twice() and books.conserved()
-        for point, times in trial.reached().items():
+        return trial.reached()
+
+    async with asyncio.TaskGroup() as group:
+        every = {each: group.create_task(reached(each)) for each in SCENARIOS}
+    found: dict[str, tuple[str, int]] = {}
+    for scenario, points in every.items():
+        for point, times in points.result().items():
             found.setdefault(point, (scenario, times))
     return found
 

@@ -1,9 +1,10 @@
-"""kill -9 at the worst moment: every accepted event is still answered, once."""
+"""kill -9 at the worst moment, and SIGTERM: every accepted event is still answered, once."""
 
 from pathlib import Path
 
+import psutil
 import pytest
-from planes import Plane, kill
+from planes import SAMPLES, Plane, kill
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(300)]
 
@@ -67,3 +68,16 @@ def test_a_predictor_that_cannot_load_fails_what_is_held_and_says_why(tmp_path: 
         assert "max_model_len" in "\n".join(service["log_tail"])
         assert plane.client.post(url, json=plane.chat("Hello")).status_code == 503
         assert plane.cold_starts("broken") == 2
+
+
+# The last test of the package: it ends the plane that all of them share.
+def test_sigterm_drains_and_leaves_nothing_running(plane: Plane) -> None:
+    plane.until(lambda s: s["template"]["state"] == "ready", 120)
+    event_id = plane.post("summarize", plane.chat("Hello"))
+    plane.until(lambda _: plane.attempts(event_id) == 1, 30)
+    family = [p.pid for p in psutil.Process(plane.process.pid).children(recursive=True)]
+    assert plane.stop() == 0
+    assert not any(psutil.pid_exists(pid) for pid in family)
+    if not plane.answers(event_id):  # given back when the drain began: the next plane answers it
+        with Plane.up(SAMPLES / "summarize.yaml", state=plane.state) as another:
+            another.answers_to(event_id)

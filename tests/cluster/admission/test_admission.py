@@ -1,9 +1,8 @@
 """What a real cluster refuses is refused here too, and what it takes is taken.
 
-The cluster's answers were recorded; see the vectors' own README. Where we differ, it is listed.
+The cluster's answers were recorded; `verdicts/README.md` says where. Where we differ, it is listed.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ import yaml
 
 from relume.base.errors import InvalidManifest
 from relume.config import load
+from tests.cluster.admission.recorded import RECORDED
 from tests.config.manifests import broker, service, together
-from tests.vectors import VECTORS, vector
 
 # Case → why our answer differs from the cluster's.
 STRICTER = {
@@ -23,12 +22,6 @@ LAXER = {
     "Trigger: retryAfterMax PT1M": "honoured here; a cluster has a feature flag for it, off",
     "Service: annotation initial-scale 0": "starts at zero here; a cluster has a flag for it, off",
 }
-
-
-def cases() -> list[dict[str, Any]]:
-    file = VECTORS / "admission.json"
-    rows: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
-    return rows
 
 
 def manifest(case: dict[str, Any]) -> dict[str, Any] | None:
@@ -59,11 +52,10 @@ def manifest(case: dict[str, Any]) -> dict[str, Any] | None:
     return base
 
 
-CASES = [(case, found) for case in cases() if (found := manifest(case)) is not None]
+CASES = [(case, found) for case in RECORDED if (found := manifest(case)) is not None]
 
 
 def test_the_recorded_answers_are_there() -> None:
-    vector("admission.json")
     assert len(CASES) > 30
 
 

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from .cluster import Cluster
 
 pytest.importorskip("kubernetes")
+pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).parents[3]
 
 
@@ -36,10 +39,43 @@ def outcome(kubeconfig: Path, *names: str, image: str | None = None) -> str:
     return done.stdout + done.stderr
 
 
-def test_it_tries_every_rendered_document_and_says_what_it_does_not_run(tmp_path: Path) -> None:
-    cluster = Cluster(missing={"monitoring.coreos.com/v1"})
-    with cluster.running(tmp_path) as kubeconfig:
-        text = outcome(kubeconfig, "dry_run", "shipped", "devices", "event")
+@dataclass(frozen=True)
+class Run:
+    """The suite against one small API server: which of its files, and an image to run."""
+
+    cluster: Cluster
+    names: tuple[str, ...]
+    image: str | None = None
+
+
+RUNS = {
+    "without monitoring": Run(
+        Cluster(missing={"monitoring.coreos.com/v1"}), ("dry_run", "shipped", "devices", "event")
+    ),
+    "refusing": Run(
+        Cluster(refuse={("InferenceService", "chat"): (400, {"message": "not this one"})}),
+        ("dry_run",),
+    ),
+    "without devices": Run(Cluster(), ("devices",), image="i@sha256:1"),
+}
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What each run prints. They run together: each is a process that starts slowly."""
+
+    def play(run: Run) -> str:
+        with run.cluster.running(tmp_path_factory.mktemp("cluster")) as kubeconfig:
+            return outcome(kubeconfig, *run.names, image=run.image)
+
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(RUNS, pool.map(play, RUNS.values()), strict=True))
+
+
+def test_it_tries_every_rendered_document_and_says_what_it_does_not_run(
+    printed: dict[str, str],
+) -> None:
+    text, cluster = printed["without monitoring"], RUNS["without monitoring"].cluster
     assert " passed" in text and "failed" not in text and "error" not in text, text
     assert "the cluster does not serve monitoring.coreos.com/v1" in text
     assert "nothing is run: RELUME_TEST_IMAGE names no image" in text
@@ -47,14 +83,11 @@ def test_it_tries_every_rendered_document_and_says_what_it_does_not_run(tmp_path
     assert not [path for path in cluster.objects if "relume-test-" in path], "nothing is left"
 
 
-def test_a_document_that_the_server_refuses_is_a_failure(tmp_path: Path) -> None:
-    cluster = Cluster(refuse={("InferenceService", "chat"): (400, {"message": "not this one"})})
-    with cluster.running(tmp_path) as kubeconfig:
-        text = outcome(kubeconfig, "dry_run")
+def test_a_document_that_the_server_refuses_is_a_failure(printed: dict[str, str]) -> None:
+    text = printed["refusing"]
     assert "not this one" in text and "7 failed" in text
 
 
-def test_it_says_that_no_driver_publishes_a_device(tmp_path: Path) -> None:
-    with Cluster().running(tmp_path) as kubeconfig:
-        text = outcome(kubeconfig, "devices", image="i@sha256:1")
+def test_it_says_that_no_driver_publishes_a_device(printed: dict[str, str]) -> None:
+    text = printed["without devices"]
     assert "no DRA driver publishes a device" in text and "2 skipped" in text

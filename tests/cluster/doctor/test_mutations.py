@@ -4,7 +4,6 @@ Dropping, repeating, retyping or misnaming any field ends as accepted, as accept
 or as refused; never in a traceback, and never with a field that is dropped without a word.
 """
 
-import json
 import random
 from collections.abc import Iterator
 from itertools import islice
@@ -22,8 +21,8 @@ from relume.cluster.schemas import schema
 from relume.cluster.schemas.prune import pruned
 from relume.config.nodes import Items, Node, Table
 from relume.config.yaml_source import documents
+from tests.cluster.admission.recorded import RECORDED
 from tests.mutations import changed, places
-from tests.vectors import VECTORS, vector
 
 SAMPLES = sorted((Path(__file__).parents[3] / "config" / "samples").glob("*.yaml"))
 OTHERS = (None, True, -1, 2**40, 0.5, "", "x", " ", "é\u2028", [], {}, [1], {"a": 1}, [[]])
@@ -34,8 +33,7 @@ OWN |= {"nodeSelector", "parameters", "matchLabels"}
 
 def manifests() -> dict[str, list[Any]]:
     found = {file.stem: list(yaml.safe_load_all(file.read_text())) for file in SAMPLES}
-    recorded = VECTORS / "admission.json"
-    for case in json.loads(recorded.read_text()) if recorded.exists() else []:
+    for case in RECORDED:
         found[case["case"]] = [case["manifest"]]
     return found
 
@@ -92,7 +90,6 @@ def paths(node: Node) -> Iterator[str]:
 
 
 def test_the_recorded_manifests_are_there() -> None:
-    vector("admission.json")
     assert len(MANIFESTS) >= 59
 
 

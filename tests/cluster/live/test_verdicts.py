@@ -1,6 +1,6 @@
 """The doctor's verdict, with the cluster's own settings, is the server's answer."""
 
-import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,10 @@ from relume.cluster.apply.api import KubernetesApi
 from relume.cluster.apply.manifests import ClusterWriter
 from relume.cluster.doctor.online import ClusterReport
 from relume.config.yaml_source import documents
-from tests.vectors import VECTORS
-
-_FILE = VECTORS / "admission.json"
-CASES: list[dict[str, Any]] = json.loads(_FILE.read_text()) if _FILE.exists() else []
+from tests.cluster.admission.recorded import RECORDED
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case["case"] for case in CASES])
+@pytest.mark.parametrize("case", RECORDED, ids=[case["case"] for case in RECORDED])
 def test_the_verdict_is_the_servers(
     case: dict[str, Any],
     tmp_path: Path,
@@ -27,7 +24,7 @@ def test_the_verdict_is_the_servers(
     report: ClusterReport,
     namespace: str,
 ) -> None:
-    manifest = case["manifest"]
+    manifest = deepcopy(case["manifest"])  # other tests read it too
     resource = writer.resource(manifest["apiVersion"], manifest["kind"])
     if resource is None:
         pytest.skip(f"the cluster does not serve {manifest['apiVersion']} {manifest['kind']}")

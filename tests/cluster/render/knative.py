@@ -8,10 +8,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-import yaml
-
 from relume.cluster.admission.pods import FLAGS
-from tests.vectors import vector
 
 Table = dict[str, Any]
 _KEYS = {"env": "name", "volumeMounts": "mountPath", "ports": "containerPort", "volumes": "name"}
@@ -65,17 +62,6 @@ SECURITY = {
 }
 MOUNT = {"mountPath", "name", "readOnly", "subPath"}
 VOLUMES = {"configMap": None, "projected": None, "secret": None, "emptyDir": "volumes-emptydir"}
-
-
-def shipped_features() -> dict[str, str]:
-    """config-features as Knative ships it."""
-    return shipped("features")
-
-
-def shipped(name: str) -> dict[str, str]:
-    """The example of a shipped config map, which shows every default."""
-    config = yaml.safe_load(vector(f"knative-config/{name}.yaml").read_text())
-    return dict(yaml.safe_load(config["data"]["_example"]))
 
 
 def knative_service(service: Table, runtime: Table) -> Table:

@@ -9,8 +9,10 @@ import yaml
 from relume.cluster.render.runtimes import RUNTIMES
 from relume.config.durations import go_duration, iso8601_duration
 from tests.cluster.render.cases import CASES, rendered
-from tests.cluster.render.knative import knative_service, mask, shipped, shipped_features
+from tests.cluster.render.knative import knative_service, mask
 from tests.cluster.render.schemas import problems
+from tests.custom_kinds import ORIGINS
+from tests.knative_settings import SHIPPED
 
 NAMES = [case.name for case in CASES]
 KNATIVE = [case.name for case in CASES if case.options.route != "standard"]
@@ -43,23 +45,28 @@ def pod_of(revision: Table) -> Table:
     return spec
 
 
+@pytest.mark.parametrize("origin", ORIGINS)
 @pytest.mark.parametrize("name", NAMES)
-def test_every_document_is_what_its_published_schema_says(name: str) -> None:
-    assert [p for document in documents(name) for p in problems(document)] == []
+def test_every_document_is_what_its_schema_says(name: str, origin: str) -> None:
+    assert [p for document in documents(name) for p in problems(document, origin)] == []
 
 
+@pytest.mark.parametrize("origin", ORIGINS)
 @pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda runtime: runtime.name)
-def test_every_runtime_is_what_the_schema_says(runtime: Any) -> None:
-    assert problems(runtime.manifest()) == []
+def test_every_runtime_is_what_the_schema_says(runtime: Any, origin: str) -> None:
+    assert problems(runtime.manifest(), origin) == []
 
 
-def test_the_schema_check_finds_an_unknown_field_a_wrong_type_and_a_missing_one() -> None:
+@pytest.mark.parametrize("origin", ORIGINS)
+def test_the_schema_check_finds_an_unknown_field_a_wrong_type_and_a_missing_one(
+    origin: str,
+) -> None:
     (service,) = documents("gpu-kafka", "InferenceService")
     wrong = deepcopy(service)
     wrong["spec"]["predictor"]["gpu"] = 1
     wrong["spec"]["predictor"]["minReplicas"] = "0"
     del wrong["spec"]["predictor"]["model"]["env"][0]["name"]
-    assert len(problems(wrong)) == 3
+    assert len(problems(wrong, origin)) == 3
     (template,) = documents("samples-admission", "ResourceClaimTemplate")
     wrong = deepcopy(template)
     wrong["spec"]["spec"]["devices"]["requests"][0]["firstAvailable"][1]["count"] = "2"
@@ -70,18 +77,23 @@ def test_the_schema_check_finds_an_unknown_field_a_wrong_type_and_a_missing_one(
 
 @pytest.mark.parametrize("name", KNATIVE)
 def test_knatives_mask_takes_nothing_from_the_pod(name: str) -> None:
-    """knative.md §1.1: with the shipped flags and those that the emitted patch turns on."""
-    features = shipped_features() | settings(name, "config-features")
+    """With the shipped flags and those that the emitted patch turns on (fieldmask.go)."""
+    features = {**SHIPPED["features"], **settings(name, "config-features")}
     for revision in revisions(name):
         assert mask(pod_of(revision), features) == pod_of(revision)
-        assert problems(revision) == []
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
+@pytest.mark.parametrize("name", KNATIVE)
+def test_every_revision_is_what_the_schema_says(name: str, origin: str) -> None:
+    assert [p for revision in revisions(name) for p in problems(revision, origin)] == []
 
 
 @pytest.mark.parametrize("name", KNATIVE)
 def test_no_flag_is_asked_for_that_nothing_needs(name: str) -> None:
     asked = settings(name, "config-features")
     for key in asked:
-        features = shipped_features() | {k: v for k, v in asked.items() if k != key}
+        features = {**SHIPPED["features"], **{k: v for k, v in asked.items() if k != key}}
         assert any(mask(pod_of(r), features) != pod_of(r) for r in revisions(name)), key
 
 
@@ -90,7 +102,7 @@ def test_the_mask_would_take_claims() -> None:
     pod = pod_of(revision)
     pod["resourceClaims"] = [{"name": "device", "resourceClaimTemplateName": "t"}]
     pod["containers"][0]["resources"]["claims"] = [{"name": "device"}]
-    kept = mask(pod, dict.fromkeys(shipped_features(), "enabled"))
+    kept = mask(pod, dict.fromkeys(SHIPPED["features"], "enabled"))
     assert "resourceClaims" not in kept
     assert "claims" not in kept["containers"][0]["resources"]
 
@@ -98,7 +110,7 @@ def test_the_mask_would_take_claims() -> None:
 @pytest.mark.parametrize("name", KNATIVE)
 def test_timeouts_fit_into_each_other(name: str) -> None:
     """activator and queue-proxy < delivery; Knative's maximum covers them all."""
-    most = int((shipped("defaults") | settings(name, "config-defaults"))[MAX_TIMEOUT])
+    most = int({**SHIPPED["defaults"], **settings(name, "config-defaults")}[MAX_TIMEOUT])
     for revision in revisions(name):
         spec = revision["spec"]["template"]["spec"]
         notes = revision["spec"]["template"]["metadata"]["annotations"]
@@ -106,7 +118,7 @@ def test_timeouts_fit_into_each_other(name: str) -> None:
         progress = go_duration(notes["serving.knative.dev/progress-deadline"])
         assert progress.is_integer() and progress >= 600
     slowest = max(r["spec"]["template"]["spec"]["timeoutSeconds"] for r in revisions(name))
-    if most > int(shipped("defaults")[MAX_TIMEOUT]):
+    if most > int(SHIPPED["defaults"][MAX_TIMEOUT]):
         activator = yaml.safe_load(rendered(name).files["cluster/activator.yaml"])
         assert activator["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == slowest
     for trigger in documents(name, "Trigger"):

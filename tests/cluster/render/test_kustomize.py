@@ -10,8 +10,8 @@ import yaml
 
 from relume.cluster.render.folder import write
 from tests.cluster.render.cases import CASES, ROOT, rendered
-from tests.cluster.render.knative import shipped
 from tests.cluster.render.schemas import problems
+from tests.knative_settings import SHIPPED
 
 KUBECTL = shutil.which("kubectl")
 needs_kubectl = pytest.mark.skipif(KUBECTL is None, reason="kubectl is not installed")
@@ -64,7 +64,7 @@ def test_the_example_overlay_builds_on_a_rendering(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["autoscaler", "defaults", "deployment", "features"])
 def test_the_knative_patches_change_what_is_shipped(name: str) -> None:
     patch = yaml.safe_load((KNATIVE / f"config-{name}.yaml").read_text())
-    defaults = shipped(name)
+    defaults = SHIPPED[name]
     for setting, value in patch["data"].items():
         assert setting in defaults
         assert defaults[setting] != value

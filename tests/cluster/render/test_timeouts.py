@@ -98,7 +98,7 @@ def test_longer_times_of_the_users_stay(tmp_path: Path) -> None:
 
 
 def test_a_triggers_delivery_says_what_it_hides_of_its_brokers(tmp_path: Path) -> None:
-    """knative.md §2.1: the Trigger's, else the Broker's; the dead letter sink by itself."""
+    """The Trigger's delivery, else the Broker's; the dead letter sink falls back by itself."""
     inherited = "timeout: P20D, retry: 9, backoffPolicy: linear, backoffDelay: PT5M, format: binary"
     rendering = render_text(tmp_path, service(), broker(f"delivery: {{{inherited}}}"), trigger())
     assert delivery(rendering) == {

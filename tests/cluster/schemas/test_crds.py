@@ -1,18 +1,11 @@
 """Every field that we know is in the API's own schema, and none of the schema is unknown to us."""
 
-from collections.abc import Mapping
-from functools import cache
-
 import pytest
-import yaml
 
 from relume.config import eventing, model, service_fields
 from relume.config.fields import Fields
-from tests.vectors import vector
+from tests.custom_kinds import BROKER, INFERENCE_SERVICE, ORIGINS, TRIGGER, CustomKind
 
-SERVICE = ("kserve/serving.kserve.io_inferenceservices.yaml", "v1beta1")
-TRIGGER = ("knative-eventing/trigger.yaml", "v1")
-BROKER = ("knative-eventing/broker.yaml", "v1")
 MODEL = ("spec", "predictor", "model")
 
 # Fields that the API's types have and the CRDs leave to x-kubernetes-preserve-unknown-fields
@@ -23,12 +16,12 @@ BEYOND_THE_CRD = {
 }
 
 TABLES = [
-    ("SPEC", service_fields.SPEC, SERVICE, ("spec",)),
-    ("PREDICTOR", service_fields.PREDICTOR, SERVICE, ("spec", "predictor")),
-    ("MODEL", service_fields.MODEL, SERVICE, MODEL),
-    ("MODEL_FORMAT", service_fields.MODEL_FORMAT, SERVICE, (*MODEL, "modelFormat")),
-    ("RESOURCES", service_fields.RESOURCES, SERVICE, (*MODEL, "resources")),
-    ("ENVIRONMENT", model.ENVIRONMENT, SERVICE, (*MODEL, "env", "[]")),
+    ("SPEC", service_fields.SPEC, INFERENCE_SERVICE, ("spec",)),
+    ("PREDICTOR", service_fields.PREDICTOR, INFERENCE_SERVICE, ("spec", "predictor")),
+    ("MODEL", service_fields.MODEL, INFERENCE_SERVICE, MODEL),
+    ("MODEL_FORMAT", service_fields.MODEL_FORMAT, INFERENCE_SERVICE, (*MODEL, "modelFormat")),
+    ("RESOURCES", service_fields.RESOURCES, INFERENCE_SERVICE, (*MODEL, "resources")),
+    ("ENVIRONMENT", model.ENVIRONMENT, INFERENCE_SERVICE, (*MODEL, "env", "[]")),
     ("BROKER_SPEC", eventing.BROKER_SPEC, BROKER, ("spec",)),
     ("DELIVERY", eventing.DELIVERY, BROKER, ("spec", "delivery")),
     ("DELIVERY", eventing.DELIVERY, TRIGGER, ("spec", "delivery")),
@@ -39,37 +32,23 @@ TABLES = [
     ("REF", eventing.REF, TRIGGER, ("spec", "subscriber", "ref")),
     ("DESTINATION", eventing.DESTINATION, TRIGGER, ("spec", "delivery", "deadLetterSink")),
 ]
-IDS = [f"{name}-{crd[0].split('/')[-1]}" for name, _, crd, _ in TABLES]
+IDS = [f"{name} of {kind.kind}" for name, _, kind, _ in TABLES]
 
 
-@cache
-def schema(file: str, version: str) -> Mapping[str, object]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    crd = yaml.load(vector(f"crds/{file}").read_text(), Loader=loader)
-    (served,) = [v for v in crd["spec"]["versions"] if v["name"] == version]
-    found: Mapping[str, object] = served["schema"]["openAPIV3Schema"]
-    return found
-
-
-def properties(crd: tuple[str, str], path: tuple[str, ...]) -> set[str]:
-    at = schema(*crd)
-    for name in path:
-        at = at["items"] if name == "[]" else at["properties"][name]  # type: ignore[index,assignment]
-    return set(at["properties"])  # type: ignore[call-overload]
-
-
-@pytest.mark.parametrize(("name", "fields", "crd", "path"), TABLES, ids=IDS)
+@pytest.mark.parametrize("origin", ORIGINS)
+@pytest.mark.parametrize(("name", "fields", "kind", "path"), TABLES, ids=IDS)
 def test_every_field_that_we_know_is_in_the_crd(
-    name: str, fields: Fields, crd: tuple[str, str], path: tuple[str, ...]
+    name: str, fields: Fields, kind: CustomKind, path: tuple[str, ...], origin: str
 ) -> None:
-    assert fields.known - properties(crd, path) <= BEYOND_THE_CRD.get(name, set())
+    assert fields.known - kind.properties(origin, path) <= BEYOND_THE_CRD.get(name, set())
 
 
-@pytest.mark.parametrize(("name", "fields", "crd", "path"), TABLES, ids=IDS)
+@pytest.mark.parametrize("origin", ORIGINS)
+@pytest.mark.parametrize(("name", "fields", "kind", "path"), TABLES, ids=IDS)
 def test_every_field_of_the_crd_is_honoured_left_out_or_refused_by_name(
-    name: str, fields: Fields, crd: tuple[str, str], path: tuple[str, ...]
+    name: str, fields: Fields, kind: CustomKind, path: tuple[str, ...], origin: str
 ) -> None:
-    assert properties(crd, path) - fields.known == set()
+    assert kind.properties(origin, path) - fields.known == set()
 
 
 @pytest.mark.parametrize("fields", [table[1] for table in TABLES], ids=IDS)

@@ -1,4 +1,4 @@
-"""The field tables are what the script makes of the published CRDs, and what they say holds."""
+"""What the field tables say of a document, and that the script makes them of the CRDs."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from relume.cluster.findings import Finding
 from relume.cluster.schemas import known_kinds, schema, validate
 from relume.config.nodes import Node
 from relume.config.yaml_source import documents
-from tests.vectors import vector
+from tests.vectors import published, vector
 
 ROOT = Path(__file__).parents[3]
 TABLES = ROOT / "cluster/relume/cluster/schemas/data"
@@ -27,6 +27,7 @@ def judged(folder: Path, text: str) -> tuple[Finding, ...]:
     return validate(document)
 
 
+@published
 def test_the_tables_are_what_the_script_makes_of_the_published_crds(tmp_path: Path) -> None:
     crds = vector("crds/knative-serving/service.yaml").parents[1]
     script = ROOT / "cluster" / "schemas.py"
@@ -75,49 +76,91 @@ spec:
 """
 
 
+POD = "spec.template.spec"
+BOX = f"{POD}.containers[0]"
+
+# id → what is wrong with the pod's spec, its container or the metadata; the reason and the field.
+WRONG: dict[str, tuple[str, str, str, str, str]] = {
+    "a field that the pod does not have": (
+        "tmeoutSeconds: 5",
+        "",
+        "",
+        "unknown-field",
+        f"{POD}.tmeoutSeconds",
+    ),
+    "a string for a whole number": (
+        "timeoutSeconds: '5'",
+        "",
+        "",
+        "wrong-type",
+        f"{POD}.timeoutSeconds",
+    ),
+    "a fraction for a whole number": (
+        "timeoutSeconds: 5.5",
+        "",
+        "",
+        "wrong-type",
+        f"{POD}.timeoutSeconds",
+    ),
+    "a number that 64 bits do not hold": (
+        f"timeoutSeconds: {2**70}",
+        "",
+        "",
+        "out-of-range",
+        f"{POD}.timeoutSeconds",
+    ),
+    "a word for true or false": ("hostIPC: 'yes'", "", "", "wrong-type", f"{POD}.hostIPC"),
+    "a number for a table": ("affinity: 5", "", "", "wrong-type", f"{POD}.affinity"),
+    "a number in a map of strings": (
+        "nodeSelector: {a: 1}",
+        "",
+        "",
+        "wrong-type",
+        f"{POD}.nodeSelector.a",
+    ),
+    "a string for a list": ("", ", args: x", "", "wrong-type", f"{BOX}.args"),
+    "null in a list of strings": ("", ", args: [null]", "", "wrong-type", f"{BOX}.args[0]"),
+    "a variable without its name": (
+        "",
+        ", env: [{value: x}]",
+        "",
+        "missing-field",
+        f"{BOX}.env[0].name",
+    ),
+    "a word for a quantity": (
+        "",
+        ", resources: {limits: {cpu: much}}",
+        "",
+        "invalid-value",
+        f"{BOX}.resources.limits.cpu",
+    ),
+    "a number for a label": ("", "", ", labels: {a: 1}", "wrong-type", "metadata.labels.a"),
+    "a misspelled field of the metadata": (
+        "",
+        "",
+        ", lables: {}",
+        "unknown-field",
+        "metadata.lables",
+    ),
+    "a misspelled field where the CRD leaves the place open": (
+        "tolerations: [{key: a, oprator: Exists}]",
+        "",
+        "",
+        "unknown-field",
+        f"{POD}.tolerations[0].oprator",
+    ),
+    "two volumes of one name": (
+        "volumes: [{name: a, emptyDir: {}}, {name: a, emptyDir: {}}]",
+        "",
+        "",
+        "duplicate-item",
+        f"{POD}.volumes[1]",
+    ),
+}
+
+
 @pytest.mark.parametrize(
-    ("spec", "container", "metadata", "reason", "field"),
-    [
-        ("tmeoutSeconds: 5", "", "", "unknown-field", "spec.template.spec.tmeoutSeconds"),
-        ("timeoutSeconds: '5'", "", "", "wrong-type", "spec.template.spec.timeoutSeconds"),
-        ("timeoutSeconds: 5.5", "", "", "wrong-type", "spec.template.spec.timeoutSeconds"),
-        ("hostIPC: 'yes'", "", "", "wrong-type", "spec.template.spec.hostIPC"),
-        ("affinity: 5", "", "", "wrong-type", "spec.template.spec.affinity"),
-        ("nodeSelector: {a: 1}", "", "", "wrong-type", "spec.template.spec.nodeSelector.a"),
-        ("", ", args: x", "", "wrong-type", "spec.template.spec.containers[0].args"),
-        ("", ", args: [null]", "", "wrong-type", "spec.template.spec.containers[0].args[0]"),
-        (
-            "",
-            ", env: [{value: x}]",
-            "",
-            "missing-field",
-            "spec.template.spec.containers[0].env[0].name",
-        ),
-        (
-            "",
-            ", resources: {limits: {cpu: much}}",
-            "",
-            "invalid-value",
-            "spec.template.spec.containers[0].resources.limits.cpu",
-        ),
-        ("", "", ", labels: {a: 1}", "wrong-type", "metadata.labels.a"),
-        ("", "", ", lables: {}", "unknown-field", "metadata.lables"),
-        (
-            "tolerations: [{key: a, oprator: Exists}]",
-            "",
-            "",
-            "unknown-field",
-            "spec.template.spec.tolerations[0].oprator",
-        ),
-        (
-            "volumes: [{name: a, emptyDir: {}}, {name: a, emptyDir: {}}]",
-            "",
-            "",
-            "duplicate-item",
-            "spec.template.spec.volumes[1]",
-        ),
-        (f"timeoutSeconds: {2**70}", "", "", "out-of-range", "spec.template.spec.timeoutSeconds"),
-    ],
+    ("spec", "container", "metadata", "reason", "field"), WRONG.values(), ids=WRONG
 )
 def test_a_field_that_is_not_as_the_api_has_it_is_found_at_its_place(
     tmp_path: Path, spec: str, container: str, metadata: str, reason: str, field: str

@@ -4,7 +4,6 @@ The rules come from the schemas and from the documented validation; the recorded
 judge them.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import yaml
 
 from relume.cluster.admission import Admission, admit
 from relume.config.yaml_source import documents
-from tests.vectors import VECTORS, vector
+from tests.cluster.admission.recorded import RECORDED, verdict_of
 
 # What the cluster said without naming a place: the place that we name.
 UNNAMED = {
@@ -23,18 +22,7 @@ UNNAMED = {
     "InferenceService: name with a dot": "metadata.name",
     "Trigger: two dialects in one filter": "spec.filters[0]",
 }
-
-
-def cases() -> list[dict[str, Any]]:
-    file = VECTORS / "admission.json"
-    rows: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
-    return rows
-
-
-def expected(case: dict[str, Any]) -> str:
-    if case["strict"] == "accepted":
-        return "accepted"
-    return "pruned" if "pruned" in case["lenient"] else "refused"
+NOT_ACCEPTED = [case for case in RECORDED if verdict_of(case) != "accepted"]
 
 
 def judged(folder: Path, manifest: dict[str, Any]) -> Admission:
@@ -50,26 +38,21 @@ def named(message: str) -> set[str]:
 
 
 def test_the_recorded_answers_are_there() -> None:
-    vector("admission.json")
-    assert len(cases()) == 57
+    assert len(RECORDED) == 57
 
 
-@pytest.mark.parametrize("case", cases(), ids=[case["case"] for case in cases()])
+@pytest.mark.parametrize("case", RECORDED, ids=[case["case"] for case in RECORDED])
 def test_our_answer_is_the_clusters(tmp_path: Path, case: dict[str, Any]) -> None:
     answer = judged(tmp_path, case["manifest"])
     said = [(finding.reason, finding.field, finding.message) for finding in answer.findings]
-    assert answer.verdict == expected(case), (case["message"], said)
+    assert answer.verdict == verdict_of(case), (case["message"], said)
     assert (answer.kind, answer.name) == (
         case["manifest"]["kind"],
         case["manifest"]["metadata"]["name"],
     )
 
 
-@pytest.mark.parametrize(
-    "case",
-    [case for case in cases() if expected(case) != "accepted"],
-    ids=[case["case"] for case in cases() if expected(case) != "accepted"],
-)
+@pytest.mark.parametrize("case", NOT_ACCEPTED, ids=[case["case"] for case in NOT_ACCEPTED])
 def test_the_same_field_is_named(tmp_path: Path, case: dict[str, Any]) -> None:
     answer = judged(tmp_path, case["manifest"])
     ours = {f.field for f in answer.findings if f.effect != "none"}
@@ -79,7 +62,7 @@ def test_the_same_field_is_named(tmp_path: Path, case: dict[str, Any]) -> None:
     assert all(place in messages for place in theirs)
 
 
-@pytest.mark.parametrize("case", cases(), ids=[case["case"] for case in cases()])
+@pytest.mark.parametrize("case", RECORDED, ids=[case["case"] for case in RECORDED])
 def test_every_finding_has_a_line_a_reason_and_a_way_out(
     tmp_path: Path, case: dict[str, Any]
 ) -> None:

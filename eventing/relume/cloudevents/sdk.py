@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol, cast
 
-from relume.cloudevents.event import CloudEvent, InvalidEvent
+from relume.cloudevents.event import CloudEvent, InvalidEvent, encoded, is_json
 from relume.cloudevents.json_format import upgraded
-from relume.cloudevents.media_type import encoded, is_json
 
 
 class SdkEvent(Protocol):

@@ -12,8 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from relume.base.error_body import is_kserve_route
-from relume.cloudevents.event import CloudEvent
-from relume.cloudevents.media_type import charset_of, decoded, is_json
+from relume.cloudevents.event import CloudEvent, charset_of, decoded, is_json
 from relume.runtimes.replies import Failure
 from relume.runtimes.subrequest import json_bytes
 

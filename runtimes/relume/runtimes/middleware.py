@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relume.base.error_body import RETRY_AFTER_S, error_body
-from relume.cloudevents.event import CloudEvent, InvalidEvent
+from relume.cloudevents.event import CloudEvent, InvalidEvent, rfc3339
 from relume.cloudevents.http import Mode, decode, encode, mode_of
 from relume.runtimes.calls import Call, Unanswerable, call_for
 from relume.runtimes.drain import IN_FLIGHT, is_draining
@@ -129,11 +129,17 @@ class CloudEvents:
                 await _send_failure(scope, send, error.failure)
                 return
             reply = error_event(
-                event, error.failure, source=self._source, time=_rfc3339(), extra=extra
+                event,
+                error.failure,
+                source=self._source,
+                time=rfc3339(datetime.now(UTC)),
+                extra=extra,
             )
             status = 200 if _prefers_reply(scope) else error.failure.status
         else:
-            reply = response_event(event, body, source=self._source, time=_rfc3339(), extra=extra)
+            reply = response_event(
+                event, body, source=self._source, time=rfc3339(datetime.now(UTC)), extra=extra
+            )
             status = 200
         await _send(send, status, *encode(reply, mode))
 
@@ -161,10 +167,6 @@ def _prefers_reply(scope: Scope) -> bool:
     values = (v.decode("latin-1") for k, v in scope["headers"] if k == b"prefer")
     tokens = (token.partition(";")[0] for value in values for token in value.split(","))
     return any(token.strip().lower() == "reply" for token in tokens)
-
-
-def _rfc3339() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _first_answer_recorder(send: Send, scope: Scope) -> Send:

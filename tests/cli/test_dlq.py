@@ -21,7 +21,7 @@ from relume.eventing.event_log import BrokerKey, ClosableLog, DiskFull
 from relume.eventing.observer import Observer
 from relume.eventing.plane import EventingPlane
 from relume.eventing.settings import EventingSettings
-from relume.eventing.testing.memory import MemoryLog
+from relume.eventing.testing import MemoryLog
 from relume.plane.control import Control
 from relume.plane.ports import listen, url_of
 from relume.plane.server import HttpServer

@@ -16,7 +16,7 @@ from relume.eventing.event_log import BrokerKey, ClosableLog, StoreUnavailable
 from relume.eventing.jetstream.log import JetStreamLog
 from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.settings import EventingSettings
-from relume.eventing.testing.memory import MemoryLog
+from relume.eventing.testing import MemoryLog
 
 BROKER = BrokerKey("default", "a.b")
 OTHER = BrokerKey("default", "other")

@@ -19,7 +19,7 @@ from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.observer import Observer, Record, Subscription
 from relume.eventing.plane import EventingPlane
 from relume.eventing.settings import EventingSettings
-from relume.eventing.testing.memory import MemoryLog
+from relume.eventing.testing import MemoryLog
 
 BROKER = BrokerKey("default", "b")
 

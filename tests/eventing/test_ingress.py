@@ -10,7 +10,7 @@ from relume.cloudevents.http import Mode, encode
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import BrokerKey, StoreUnavailable
 from relume.eventing.settings import EventingSettings
-from relume.eventing.testing.memory import MemoryLog
+from relume.eventing.testing import MemoryLog
 
 from .stage import BROKER, Stage, event, trigger
 

@@ -11,7 +11,7 @@ from relume.cloudevents.http import encode_batch
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import BrokerFull, BrokerKey, DiskFull, StoreUnavailable
 from relume.eventing.settings import EventingSettings
-from relume.eventing.testing.memory import MemoryLog
+from relume.eventing.testing import MemoryLog
 
 from .stage import BROKER, Stage, event
 

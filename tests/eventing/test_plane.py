@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from relume.eventing.delivery.dispatcher import Dispatcher
-from relume.eventing.testing.memory import MemoryLog
+from relume.eventing.testing import MemoryLog
 
 from .stage import Stage, Subscriber, event, trigger
 

@@ -68,7 +68,7 @@ def _show_played(screen: Screen, brokers: Sequence[Broker]) -> None:
     """What each Broker that is not the specification's stands for, in one line."""
     for broker in brokers:
         profile = profile_for(broker)
-        if not profile.strict:
+        if profile.plays is not None:
             screen.line(f"  {broker.namespace}/{broker.name} plays {profile.plays}", "dim")
 
 

@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from relume.base.errors import RelumeError
 from relume.cloudevents import json_format
+from relume.cloudevents.event import rfc3339
 from relume.eventing.dead_letters import (
     DeadLetters,
     Letter,
@@ -26,8 +27,8 @@ from relume.eventing.dead_letters import (
     UnknownBroker,
     UnknownTrigger,
 )
+from relume.eventing.envelope import going_out
 from relume.eventing.event_log import BrokerKey, StoreUnavailable
-from relume.eventing.time_to_live import going_out, rfc3339
 
 PAGE = 200
 _NUMBER = re.compile(r"[0-9]{1,18}")  # fits the 64 bits that nats-server counts with

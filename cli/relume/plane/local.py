@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING
 
 from relume.base.version import version
 from relume.config import Broker, InferenceService, Plan
-from relume.eventing.jetstream.child import Fsync
-from relume.eventing.jetstream.server import NatsServer
+from relume.eventing.jetstream.server import Fsync, NatsServer
 from relume.eventing.observer import Observer
 from relume.eventing.settings import EventingSettings
 from relume.plane.capacity import Capacity
@@ -172,7 +171,7 @@ class LocalPlane:
         nats: NatsServer,
     ) -> None:
         from relume.eventing.plane import EventingPlane
-        from relume.eventing.registry.catalogue import Catalogue
+        from relume.eventing.registry.documents import Catalogue
         from relume.plane.server import HttpServer, finished
 
         eventing = EventingPlane(
@@ -210,7 +209,7 @@ class LocalPlane:
 def _import_the_servers() -> None:
     import relume.eventing.jetstream.log
     import relume.eventing.plane
-    import relume.eventing.registry.catalogue
+    import relume.eventing.registry.documents
     import relume.plane.control
     import relume.plane.server
     import relume.serving.plane  # noqa: F401

@@ -4,6 +4,11 @@ Event types and extensions are Relume's event contract. Annotations, labels and 
 Kubernetes', KServe's and Knative's, but for those under `relume.dev/`.
 """
 
+from collections.abc import Mapping
+
+#: A JSON object.
+Json = Mapping[str, object]
+
 # Event types that a predictor answers with.
 RESPONSE = "relume.inference.response"
 ERROR = "relume.inference.error"
@@ -19,6 +24,8 @@ COPIED_ATTRIBUTES = ("subject", "traceparent", "tracestate", "partitionkey", "co
 BROKER_TTL = "knativebrokerttl"
 ARRIVAL_TIME = "knativearrivaltime"
 ERROR_DESTINATION = "knativeerrordest"
+ERROR_CODE = "knativeerrorcode"
+ERROR_DATA = "knativeerrordata"
 DEAD_LETTER_REASON = "deadletterreason"
 
 #: The phases of a cold start that the predictor measures, in the order in which they happen.

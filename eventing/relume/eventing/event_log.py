@@ -1,4 +1,4 @@
-"""What the eventing plane needs of a durable event log; JetStream is one, `memory` another.
+"""What the eventing plane needs of a durable event log. JetStream is one, `testing` has another.
 
 One log per Broker, one cursor per Trigger. An event that was appended stays until every cursor has
 settled it, whatever happens to this process or to the log's own.
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from relume.base.errors import RelumeError
 from relume.eventing.envelope import Envelope
+from relume.eventing.settings import MAX_STORED_BYTES
 
 if TYPE_CHECKING:
     from relume.eventing.dead_letters import DeadLetterStore
@@ -42,6 +43,14 @@ class EventTooLarge(RelumeError):
     reason = "event-too-large"
 
 
+def packed(envelope: Envelope) -> bytes:
+    """The stored form of an event. Raises EventTooLarge when it does not fit one message."""
+    payload = envelope.pack()
+    if len(payload) > MAX_STORED_BYTES:
+        raise EventTooLarge(f"{len(payload)} bytes do not fit one message")
+    return payload
+
+
 @dataclass(frozen=True, slots=True)
 class BrokerKey:
     """Names a Broker."""
@@ -53,7 +62,7 @@ class BrokerKey:
         return f"{self.namespace}/{self.name}"
 
 
-class Held(Protocol):
+class LeasedEvent(Protocol):
     """An event on lease to this process: settle it, give it back, or keep the lease alive.
 
     All three are one-way: a lost message is made up for by redelivery, never by an error.
@@ -98,7 +107,7 @@ class Cursor(Protocol):
         """
         ...
 
-    async def fetch(self, limit: int) -> Sequence[Held]:
+    async def fetch(self, limit: int) -> Sequence[LeasedEvent]:
         """One to `limit` events, as soon as there is one; survives a restart of the log.
 
         The same event comes again after its lease ran out, after it was given back, and when a

@@ -6,15 +6,14 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from relume.base.clock import Clock, SystemClock
+from relume.base.vocabulary import KNATIVE_EVENTING_V1
 from relume.config import Broker, Destination, Plan, Ref, Trigger
 from relume.eventing.dead_letters import DeadLetters
-from relume.eventing.delivery.courier import Courier
+from relume.eventing.delivery.courier import Courier, Subscribers
 from relume.eventing.delivery.dispatcher import Dispatcher
-from relume.eventing.delivery.policy import policy_for
 from relume.eventing.delivery.profiles import profile_for
-from relume.eventing.delivery.route import Route
-from relume.eventing.delivery.slots import Slots
-from relume.eventing.delivery.subscriber import Subscribers
+from relume.eventing.delivery.route import Journal, Route, policy_for
+from relume.eventing.delivery.turns import Slots
 from relume.eventing.event_log import BrokerKey, ClosableLog
 from relume.eventing.filters import wanted_by
 from relume.eventing.ingress import Ingress
@@ -28,8 +27,6 @@ Resolve = Callable[[Destination, str], str]
 # How many events a Trigger's subscriber can take at once; None: not known.
 Concurrency = Callable[[Trigger], int | None]
 OpenLog = Callable[[EventingSettings, Clock], Awaitable[ClosableLog]]
-
-_API_VERSION = "eventing.knative.dev/v1"
 
 
 class EventingPlane:
@@ -162,7 +159,8 @@ class EventingPlane:
     def _dispatcher(self, trigger: Trigger, subscribers: Subscribers) -> Dispatcher:
         route = self._route(trigger, self._brokers[_broker_of(trigger)])
         slots = Slots(lambda: self._at_once(trigger, route), self._clock.monotonic)
-        courier = Courier(route, self._log, subscribers, slots, self._observer, self._clock)
+        journal = Journal(route, self._observer, self._clock)
+        courier = Courier(route, self._log, subscribers, slots, journal, self._clock)
         cursor = self._log.cursor(route.broker, trigger.name)
         return Dispatcher(route, cursor, courier, slots, self._clock, self._settings)
 
@@ -193,7 +191,7 @@ class EventingPlane:
         rules, asked = route.policy.profile, trigger.parallelism
         if route.ordered and rules.partitions is not None:
             return rules.partitions
-        if rules.strict:
+        if rules.asks_subscriber:
             room = self._concurrency(trigger) or self._settings.in_flight
             return room if asked is None else min(asked, room)
         if rules.parallel and asked is not None:
@@ -201,7 +199,7 @@ class EventingPlane:
         return rules.at_once or self._settings.held
 
     def _broker_status(self, key: BrokerKey) -> dict[str, object]:
-        ref = Ref("Broker", key.namespace, key.name, _API_VERSION)
+        ref = Ref("Broker", key.namespace, key.name, KNATIVE_EVENTING_V1)
         started = self._runner is not None
         tallies = [d.courier.tally for d in self._dispatchers if d.route.broker == key]
         return {

@@ -47,8 +47,8 @@ def test_the_rules_of_the_classes_are_those_that_are_played() -> None:
     for name, profile in PROFILES.items():
         rules = RULES[name]
         assert rules.inherits == profile.inherits
-        assert rules.retries == profile.retry_unsaid
-        assert (rules.delay_s, rules.timeout_s) == (profile.delay_unsaid_s, profile.timeout_s)
+        assert rules.retries == profile.default_retry
+        assert (rules.delay_s, rules.timeout_s) == (profile.default_delay_s, profile.timeout_s)
         assert rules.first_exponent == profile.first_exponent
 
 

@@ -19,7 +19,7 @@ from relume.eventing.delivery.decision import (
     pause_s,
     retry_after_s,
 )
-from relume.eventing.delivery.policy import DeliveryPolicy
+from relume.eventing.delivery.route import DeliveryPolicy
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 POLICY = DeliveryPolicy()

@@ -8,7 +8,7 @@ from aiohttp import web
 from relume.config import Delivery
 from relume.eventing.envelope import Envelope
 from relume.eventing.settings import EventingSettings
-from relume.eventing.testing.memory import MemoryHeld, MemoryLog
+from relume.eventing.testing import MemoryLeasedEvent, MemoryLog
 from tests.eventing.stage import BROKER, Call, Stage, Subscriber, answer, event, trigger
 
 
@@ -102,14 +102,14 @@ async def test_a_lost_settlement_is_repeated_without_another_delivery(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settled: list[int] = []
-    really = MemoryHeld.settle
+    really = MemoryLeasedEvent.settle
 
-    async def lost_once(held: MemoryHeld) -> None:
+    async def lost_once(held: MemoryLeasedEvent) -> None:
         settled.append(held.sequence)
         if len(settled) > 1:
             await really(held)
 
-    monkeypatch.setattr(MemoryHeld, "settle", lost_once)
+    monkeypatch.setattr(MemoryLeasedEvent, "settle", lost_once)
     async with Subscriber() as subscriber, Stage([trigger("t", subscriber.url)]) as stage:
         await stage.post(event("1"))
         await stage.until("delivered")
@@ -123,10 +123,10 @@ async def test_a_lost_settlement_is_repeated_without_another_delivery(
 async def test_an_event_whose_lease_ran_out_is_not_delivered_twice_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def lost(held: MemoryHeld) -> None:
+    async def lost(held: MemoryLeasedEvent) -> None:
         return None
 
-    monkeypatch.setattr(MemoryHeld, "extend", lost)
+    monkeypatch.setattr(MemoryLeasedEvent, "extend", lost)
     gate = Gate()
     async with Subscriber(gate) as subscriber, Stage([trigger("t", subscriber.url)]) as stage:
         await stage.post(event("1"))

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relume.config import Delivery, Exact
-from relume.eventing.delivery.ordering import Turn, Turns, lane_of, partition_of
-from relume.eventing.testing.memory import MemoryHeld
+from relume.eventing.delivery.turns import Turn, Turns, lane_of, partition_of
+from relume.eventing.testing import MemoryLeasedEvent
 from tests.eventing.stage import BROKER, Call, Stage, Subscriber, answer, event, trigger
 
 
@@ -205,7 +205,7 @@ async def test_what_a_process_held_that_died_comes_before_what_is_new(
         await asyncio.Event().wait()
         raise AssertionError
 
-    async def lost(held: MemoryHeld) -> None:
+    async def lost(held: MemoryLeasedEvent) -> None:
         return None
 
     async with Subscriber(hangs, answer()) as asked:
@@ -216,7 +216,7 @@ async def test_what_a_process_held_that_died_comes_before_what_is_new(
             await stage.post(event(str(number), partitionkey="k"))
         await reached.wait()
         with monkeypatch.context() as patch:
-            patch.setattr(MemoryHeld, "give_back", lost)
+            patch.setattr(MemoryLeasedEvent, "give_back", lost)
             await stage.plane.stop(0)
         async with Stage([t], log=stage.log, clock=stage.clock) as again:
             await again.post(event("3", partitionkey="k"))

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from relume.config import Delivery, Destination, Exact
 from relume.eventing.envelope import Envelope, identity
-from relume.eventing.testing.memory import MemoryHeld
+from relume.eventing.testing import MemoryLeasedEvent
 from tests.eventing.stage import BROKER, Call, Stage, Subscriber, answer, event, trigger
 
 ASK = (Exact({"type": "ask"}),)
@@ -42,13 +42,13 @@ async def test_the_answer_to_a_repeated_delivery_is_no_second_one(
         ask = trigger("ask", service.url, filters=ASK)
         log = trigger("log", told.url, filters=(Exact({"type": "reply"}),))
 
-        async def lost(held: MemoryHeld) -> None:
+        async def lost(held: MemoryLeasedEvent) -> None:
             return None
 
         stage = Stage([ask, log])
         await stage.__aenter__()
         with monkeypatch.context() as patch:
-            patch.setattr(MemoryHeld, "settle", lost)  # the process dies after it answered
+            patch.setattr(MemoryLeasedEvent, "settle", lost)  # the process dies after it answered
             await stage.post(event("1"))
             await stage.until("delivered")
             await stage.plane.stop(0)

@@ -5,10 +5,8 @@ import pytest
 import yaml
 from starlette.responses import PlainTextResponse
 
-from relume.eventing.registry.asyncapi import asyncapi
-from relume.eventing.registry.catalogue import Catalogue
-from relume.eventing.registry.documents import schema_file
-from relume.eventing.registry.schemas import SCHEMAS
+from relume.eventing.registry.documents import Catalogue, asyncapi, schema_file
+from relume.eventing.registry.events import SCHEMAS
 from tests.eventing.stage import Stage
 
 

@@ -13,10 +13,15 @@ from referencing import Registry, Resource
 from relume.cloudevents.event import CloudEvent
 from relume.cloudevents.http import decode
 from relume.eventing.delivery.decision import DeadLetter
-from relume.eventing.registry.asyncapi import asyncapi
-from relume.eventing.registry.documents import event_types, files, schema_file
-from relume.eventing.registry.events import ANSWERS, DEAD_LETTER_REASONS, KINDS, REQUESTS, Kind
-from relume.eventing.registry.schemas import SCHEMAS
+from relume.eventing.registry.documents import asyncapi, event_types, files, schema_file
+from relume.eventing.registry.events import (
+    ANSWERS,
+    DEAD_LETTER_REASONS,
+    KINDS,
+    REQUESTS,
+    SCHEMAS,
+    EventKind,
+)
 from tests.vectors import vector
 
 MANIFESTS = Path(__file__).parents[3] / "eventing" / "manifests"
@@ -112,7 +117,7 @@ def test_every_schema_of_the_document_is_one() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.key)
-def test_the_example_of_a_kind_is_an_event_and_fits_its_schemas(kind: Kind) -> None:
+def test_the_example_of_a_kind_is_an_event_and_fits_its_schemas(kind: EventKind) -> None:
     message = DOCUMENT["components"]["messages"][kind.key]
     [example] = message["examples"]
     of_document(message["headers"]).validate(example["headers"])

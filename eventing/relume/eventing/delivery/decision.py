@@ -4,7 +4,6 @@ The rules are those of the policy's profile: the Knative Eventing data plane con
 what the Brokers of a cluster do instead (`profiles`).
 """
 
-import base64
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,8 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import Literal
 
 from relume.cloudevents.event import CloudEvent
-from relume.eventing.delivery.policy import DeliveryPolicy
-from relume.eventing.delivery.profiles import Profile
+from relume.eventing.delivery.route import DeliveryPolicy
 
 _HEEDS_RETRY_AFTER = frozenset({429, 503})
 # What a timer can hold; the specification sets no bound.
@@ -136,28 +134,6 @@ def retry_after_s(value: str | None, now: datetime) -> float | None:
     return max(0.0, (at - now).total_seconds())
 
 
-def dead_letter_event(
-    event: CloudEvent, letter: DeadLetter, destination: str, profile: Profile
-) -> CloudEvent:
-    """The event as it was, with the error extensions that the profile's Broker would add.
-
-    The specification's Broker adds all, and our one-word reason.
-    """
-    if letter.reason == "not-an-event":
-        fields = profile.garbage_fields
-    elif letter.code == NO_RESPONSE:
-        fields = profile.unanswered_fields
-    else:
-        fields = profile.error_fields
-    code = profile.unanswered_code if letter.code == NO_RESPONSE else letter.code
-    data = base64.b64encode(letter.data[: profile.error_data_bytes]).decode("ascii")
-    told: dict[str, str | int | None] = {"dest": destination, "code": code, "data": data or None}
-    attributes = {f"knativeerror{field}": told[field] for field in fields}
-    if profile.strict:
-        attributes["deadletterreason"] = letter.reason
-    return event.with_attributes(**attributes)
-
-
 def _asked_s(outcome: Outcome, now: datetime) -> float:
     if not isinstance(outcome, Answered) or outcome.status not in _HEEDS_RETRY_AFTER:
         return 0.0
@@ -171,10 +147,10 @@ def _accepted(outcome: Answered, attempt: int, policy: DeliveryPolicy, now: date
         return Done()
     if outcome.reply is not None:
         return Reply(outcome.reply)
-    if outcome.malformed is None or rules.garbage == "delivered":
+    if outcome.malformed is None or rules.malformed_reply == "delivered":
         return Done()
     data = outcome.malformed.encode()
-    if rules.garbage == "retry":
+    if rules.malformed_reply == "retry":
         return _again(outcome, attempt, policy, now, 502, data, outcome.malformed)
     return DeadLetter("not-an-event", outcome.status, data)
 
@@ -200,5 +176,5 @@ def _again(
     if attempt < policy.retry:
         heeded = min(_asked_s(outcome, now), policy.retry_after_max_s or 0.0)
         return Retry(max(backoff_s(policy, attempt), heeded), why)
-    garbage = isinstance(outcome, Answered) and outcome.malformed is not None
-    return DeadLetter("not-an-event" if garbage else "retries-exhausted", code, data)
+    malformed = isinstance(outcome, Answered) and outcome.malformed is not None
+    return DeadLetter("not-an-event" if malformed else "retries-exhausted", code, data)

@@ -19,11 +19,10 @@ from relume.base.clock import Clock
 from relume.cloudevents.event import InvalidEvent
 from relume.eventing.delivery.courier import Courier
 from relume.eventing.delivery.decision import DeadLetter
-from relume.eventing.delivery.ordering import Turn, Turns, lane_of
 from relume.eventing.delivery.route import Route
-from relume.eventing.delivery.slots import Slots
+from relume.eventing.delivery.turns import Slots, Turn, Turns, lane_of
 from relume.eventing.envelope import Envelope
-from relume.eventing.event_log import Cursor, Held, StoreUnavailable
+from relume.eventing.event_log import Cursor, LeasedEvent, StoreUnavailable
 from relume.eventing.settings import EventingSettings
 
 log = logging.getLogger(__name__)
@@ -38,9 +37,9 @@ class _Stopping(Exception):
 
 @dataclass(slots=True)
 class _Flight:
-    """One event between its fetch and its end. A newer lease replaces `held`."""
+    """One event between its fetch and its end. A newer lease replaces `leased`."""
 
-    held: Held
+    leased: LeasedEvent
     envelope: Envelope
     turn: Turn | None = None  # in an ordered Trigger
     idle: bool = False
@@ -90,7 +89,7 @@ class Dispatcher:
         return self._courier
 
     async def run(self) -> None:
-        """Work until stopped. Cancelling gives back whatever is held."""
+        """Work until stopped. Cancelling gives back whatever is leased."""
         try:
             async with asyncio.TaskGroup() as group:
                 self._breathing = group.create_task(self._keep_leases())
@@ -98,7 +97,7 @@ class Dispatcher:
         finally:
             # Only those whose task was cancelled before its first step are still here.
             for flight in self._flights.values():
-                await flight.held.give_back()
+                await flight.leased.give_back()
             self._flights.clear()
             await self._cursor.stop()
 
@@ -139,57 +138,57 @@ class Dispatcher:
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def _take_all(self, fetched: Sequence[Held], group: asyncio.TaskGroup) -> None:
+    async def _take_all(self, fetched: Sequence[LeasedEvent], group: asyncio.TaskGroup) -> None:
         left = deque(fetched)
         try:
             while left:
                 await self._take(left.popleft(), group)
         finally:
-            for held in left:  # cancelled half-way
-                await held.give_back()
+            for leased in left:  # cancelled half-way
+                await leased.give_back()
 
-    async def _take(self, held: Held, group: asyncio.TaskGroup) -> None:
-        if held.sequence in self._settled:
-            return await held.settle()  # the first time it got lost
-        if flight := self._flights.get(held.sequence):
-            flight.held = held  # the lease ran out while we were working, or the log restarted
+    async def _take(self, leased: LeasedEvent, group: asyncio.TaskGroup) -> None:
+        if leased.sequence in self._settled:
+            return await leased.settle()  # the first time it got lost
+        if flight := self._flights.get(leased.sequence):
+            flight.leased = leased  # the lease ran out while we were working, or the log restarted
             return
         try:
-            envelope = Envelope.unpack(held.payload)
+            envelope = Envelope.unpack(leased.payload)
         except InvalidEvent as error:
-            log.error("%s/%d: %s", self.route.broker, held.sequence, error)
-            return await self._skip(held)
+            log.error("%s/%d: %s", self.route.broker, leased.sequence, error)
+            return await self._skip(leased)
         if envelope.trigger is not None:
             # Put back for one Trigger, which wanted it before: its filter is not asked again.
             if envelope.trigger != self.route.trigger:
-                return await self._skip(held)
+                return await self._skip(leased)
         elif not self.route.wanted(envelope.event):
             self._courier.tally.filtered += 1
-            return await self._skip(held)
-        flight = _Flight(held, envelope)
-        self._flights[held.sequence] = flight
+            return await self._skip(leased)
+        flight = _Flight(leased, envelope)
+        self._flights[leased.sequence] = flight
         if self._turns is not None:
             partitions = self.route.policy.profile.partitions
-            lane = lane_of(envelope.event, held.sequence, partitions)
-            flight.turn = self._turns.join(held.sequence, lane)
+            lane = lane_of(envelope.event, leased.sequence, partitions)
+            flight.turn = self._turns.join(leased.sequence, lane)
         flight.task = group.create_task(self._fly(flight))
 
-    async def _skip(self, held: Held) -> None:
+    async def _skip(self, leased: LeasedEvent) -> None:
         if self._turns is not None:
-            self._turns.skip(held.sequence)
-        await held.settle()
+            self._turns.skip(leased.sequence)
+        await leased.settle()
 
     async def _fly(self, flight: _Flight) -> None:
-        sequence = flight.held.sequence
+        sequence = flight.leased.sequence
         try:
             await self._carry(flight)
             self._remember(sequence)
-            await flight.held.settle()
+            await flight.leased.settle()
         except (_Stopping, StoreUnavailable):
-            await flight.held.give_back()
+            await flight.leased.give_back()
         except asyncio.CancelledError:
-            held = flight.held
-            await (held.settle() if sequence in self._settled else held.give_back())
+            leased = flight.leased
+            await (leased.settle() if sequence in self._settled else leased.give_back())
             raise
         finally:
             del self._flights[sequence]
@@ -202,7 +201,7 @@ class Dispatcher:
             if flight.turn is not None and not flight.turn.granted.is_set():
                 with self._idle(flight):
                     await flight.turn.granted.wait()
-            sequence = flight.held.sequence
+            sequence = flight.leased.sequence
             await self._courier.carry(flight.envelope, sequence, lambda: self._idle(flight))
         except (_Stopping, StoreUnavailable):
             raise
@@ -230,7 +229,7 @@ class Dispatcher:
             del self._settled[next(iter(self._settled))]
 
     def _miss(self) -> None:
-        """After two leases what has not come again never will."""
+        """An event that was not redelivered within two leases will not be redelivered."""
         if self._turns is None or not self._turns.waiting:
             self._missed = 0
             return
@@ -243,7 +242,7 @@ class Dispatcher:
         while True:
             await self._clock.sleep(self._settings.heartbeat_s)
             for flight in list(self._flights.values()):
-                await flight.held.extend()
+                await flight.leased.extend()
             self._slots.grant()  # the subscriber may have grown
             self._miss()
             self._changed.set()

@@ -9,6 +9,7 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import nats.js.errors
 from nats.js import JetStreamContext
@@ -25,9 +26,11 @@ from nats.js.api import (
 )
 
 from relume.eventing.event_log import BrokerKey, StoreUnavailable
-from relume.eventing.jetstream.cursor import JetStreamCursor
-from relume.eventing.jetstream.store import Stored
 from relume.eventing.settings import EventingSettings
+
+if TYPE_CHECKING:
+    from relume.eventing.jetstream.cursor import JetStreamCursor
+    from relume.eventing.jetstream.store import Stored
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +56,7 @@ class BrokerStreams:
     buried: int = 0
     # Keys of dead letters that were put back, and that this process knows to be gone.
     removed: set[str] = field(default_factory=set)
-    cursors: dict[str, JetStreamCursor] = field(default_factory=dict)
+    cursors: "dict[str, JetStreamCursor]" = field(default_factory=dict)
     # (when, last sequence then): tells which events are older than the duplicate window.
     marks: deque[tuple[float, int]] = field(default_factory=deque)
     looked: float = -math.inf  # when a full log was swept last
@@ -69,7 +72,7 @@ class BrokerStreams:
             redrive_subject=f"relume.redrive.{token}",
         )
 
-    def stored(self, stored: Stored) -> None:
+    def stored(self, stored: "Stored") -> None:
         """An event was stored: every Trigger has one more waiting."""
         if stored.new:
             self.events += 1

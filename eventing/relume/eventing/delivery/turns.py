@@ -1,20 +1,81 @@
-"""The order of an ordered Trigger: one event after the other in each lane, lanes side by side.
+"""When a delivery may begin: when there is a slot, and in an ordered Trigger when it has its turn.
 
-Pure: no clock and no I/O. Events are numbered by their place in the log and may come here out of
-order, because what was lost on its way or held by an earlier process comes again later. None may
-begin before all that lie before it in the log have come.
+The order of an ordered Trigger is one event after the other in each lane, with lanes side by side.
+Events are numbered by their place in the log and may come here out of order, because what was lost
+on its way or held by an earlier process comes again later. None may begin before all that lie
+before it in the log have come.
 """
 
 import asyncio
 import heapq
+import math
+import time
 from collections import deque
-from collections.abc import Hashable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
 from zlib import crc32
 
 from relume.cloudevents.event import CloudEvent
+from relume.eventing.envelope import Envelope
 
 Lane = Hashable
+
+
+class Slots:
+    """A semaphore whose size is asked for anew each time; first come, first served.
+
+    `now` is a clock in seconds that never goes back.
+    """
+
+    def __init__(self, size: Callable[[], int], now: Callable[[], float] = time.monotonic) -> None:
+        self._size = size
+        self._now = now
+        self._paused_until = -math.inf
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self.taken = 0
+
+    @property
+    def size(self) -> int:
+        """The bound of this moment."""
+        return 0 if self._now() < self._paused_until else self._size()
+
+    @property
+    def free(self) -> int:
+        """Slots nobody has and nobody waits for; negative after the bound was lowered."""
+        return self.size - self.taken - len(self._waiters)
+
+    def pause(self, seconds: float) -> None:
+        """No more slots for so long; what is under way goes on."""
+        self._paused_until = max(self._paused_until, self._now() + seconds)
+
+    async def acquire(self) -> None:
+        if self._waiters:
+            self.grant()  # a pause may be over
+        if self.free > 0:
+            self.taken += 1
+            return
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(granted)
+        try:
+            await granted
+        except asyncio.CancelledError:
+            if not granted.cancelled():  # granted and cancelled in the same turn
+                self.release()
+            elif granted in self._waiters:
+                self._waiters.remove(granted)
+            raise
+
+    def release(self) -> None:
+        self.taken -= 1
+        self.grant()
+
+    def grant(self) -> None:
+        """Give slots to those who wait; call it when the bound may have grown."""
+        while self._waiters and self.taken < self.size:
+            granted = self._waiters.popleft()
+            if not granted.done():
+                self.taken += 1
+                granted.set_result(None)
 
 
 @dataclass(eq=False, slots=True)
@@ -124,3 +185,10 @@ def partition_of(event: CloudEvent, sequence: int, partitions: int) -> int:
     key = event.attributes.get("partitionkey")
     number = sequence if key is None else crc32(str(key).encode())
     return number % partitions
+
+
+def with_place(envelope: Envelope, sequence: int, partitions: int) -> Envelope:
+    """The event as a Kafka Broker's subscriber and dead letter sink see it."""
+    partition = partition_of(envelope.event, sequence, partitions)
+    place = {"knativekafkapartition": partition, "knativekafkaoffset": sequence}
+    return replace(envelope, event=envelope.event.with_attributes(**place))

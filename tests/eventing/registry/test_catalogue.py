@@ -6,7 +6,7 @@ import yaml
 from starlette.responses import PlainTextResponse
 
 from relume.eventing.registry.documents import Catalogue, asyncapi, schema_file
-from relume.eventing.registry.events import SCHEMAS
+from relume.eventing.registry.events import SCHEMA_NAMES
 from tests.eventing.stage import Stage
 
 
@@ -25,7 +25,7 @@ async def test_the_document_is_served_as_json_and_as_yaml() -> None:
     assert as_json.json() == yaml.safe_load(as_yaml.text) == asyncapi()
 
 
-@pytest.mark.parametrize("name", SCHEMAS)
+@pytest.mark.parametrize("name", SCHEMA_NAMES)
 async def test_each_schema_is_served_under_its_name(name: str) -> None:
     answer = await ask("GET", f"/schemas/{name}.json")
     assert answer.headers["content-type"] == "application/schema+json"

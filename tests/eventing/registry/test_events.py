@@ -19,7 +19,7 @@ from relume.eventing.registry.events import (
     DEAD_LETTER_REASONS,
     KINDS,
     REQUESTS,
-    SCHEMAS,
+    SCHEMA_NAMES,
     EventKind,
 )
 from tests.vectors import vector
@@ -30,7 +30,9 @@ DOCUMENT: dict[str, Any] = json.loads(json.dumps(asyncapi()))
 
 def valid(name: str, value: object) -> bool:
     """Whether `value` is valid by the schema file `name`, its neighbours beside it."""
-    resources = [(f"{each}.json", Resource.from_contents(schema_file(each))) for each in SCHEMAS]
+    resources = [
+        (f"{each}.json", Resource.from_contents(schema_file(each))) for each in SCHEMA_NAMES
+    ]
     registry: Registry[Any] = Registry().with_resources(resources)
     return bool(Draft202012Validator({"$ref": f"{name}.json"}, registry=registry).is_valid(value))
 
@@ -68,7 +70,7 @@ def test_the_checked_in_files_are_current() -> None:
     assert there == files(), "run `make manifests`"
 
 
-@pytest.mark.parametrize("name", SCHEMAS)
+@pytest.mark.parametrize("name", SCHEMA_NAMES)
 def test_each_schema_is_one_of_draft_2020_12(name: str) -> None:
     Draft202012Validator.check_schema(schema_file(name))
 

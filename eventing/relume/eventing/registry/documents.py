@@ -13,6 +13,7 @@ headers, and in structured mode.
 import functools
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import yaml
 from starlette.responses import Response
@@ -25,12 +26,11 @@ from relume.eventing.registry.events import (
     DEAD_LETTER_KIND,
     KINDS,
     REQUESTS,
-    SCHEMAS,
+    SCHEMA_NAMES,
     AttributeSchema,
     EventKind,
 )
 
-DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _GENERATED = "# Made from relume.eventing.registry.events by `make manifests`.\n"
 _INT32 = 2**31
 _HTTP = "0.3.0"  # version of AsyncAPI's HTTP binding
@@ -45,7 +45,7 @@ class _Dumper(yaml.SafeDumper):
 
 def files() -> Mapping[str, str]:
     """Each file's path below `eventing/manifests/`, and its text."""
-    schemas = {f"schemas/{name}.json": _json(schema_file(name)) for name in SCHEMAS}
+    schemas = {f"schemas/{name}.json": _json(schema_file(name)) for name in SCHEMA_NAMES}
     return {
         "eventtypes.yaml": _GENERATED + _yaml_all(event_types()),
         "asyncapi.yaml": _GENERATED + to_yaml(asyncapi()),
@@ -53,9 +53,19 @@ def files() -> Mapping[str, str]:
     }
 
 
+@functools.cache
 def schema_file(name: str) -> Json:
-    """A schema as it is read on its own; what it refers to lies beside it."""
-    return {"$schema": DRAFT, **SCHEMAS[name]}
+    """A schema as it is read on its own; what it refers to lies beside it.
+
+    A schema describes only what Relume reads or promises; other fields of a route pass. The words
+    used mean the same in draft 2020-12, which the files name, and in draft 7, which AsyncAPI uses.
+    """
+    package = Path(__file__).parents[1]
+    # In the repository, and in an installed package.
+    places = [folder / "manifests" / "schemas" for folder in (package.parents[1], package)]
+    path = next(place for place in places if place.is_dir()) / f"{name}.json"
+    schema: Json = json.loads(path.read_bytes())
+    return schema
 
 
 def event_types() -> list[Json]:
@@ -118,7 +128,7 @@ def _documents() -> dict[str, tuple[str, bytes]]:
     document = asyncapi()
     schemas = {
         f"/schemas/{name}.json": ("application/schema+json", _compact(schema_file(name)))
-        for name in SCHEMAS
+        for name in SCHEMA_NAMES
     }
     return {
         "/asyncapi.json": ("application/json", _compact(document)),
@@ -266,7 +276,7 @@ def _correlation(kind: EventKind, location: str) -> Json:
 
 
 def _components() -> Json:
-    data = {name: _within(schema) for name, schema in SCHEMAS.items()}
+    data = {name: _within(schema_file(name)) for name in SCHEMA_NAMES}
     events = {f"{kind.key}-event": structured_schema(kind, _payload(kind)) for kind in KINDS}
     core = [each for each in KINDS[0].attributes if each.required]
     return {**data, **events, "cloudevent": _event("Any event", core, {})}
@@ -346,7 +356,7 @@ def _within(value: object) -> object:
     if isinstance(value, Mapping):
         if isinstance(ref := value.get("$ref"), str):
             return {"$ref": "#/components/schemas/" + ref.removesuffix(".json")}
-        return {name: _within(each) for name, each in value.items()}
+        return {name: _within(each) for name, each in value.items() if name != "$schema"}
     return [_within(each) for each in value] if isinstance(value, list) else value
 
 

@@ -1,8 +1,8 @@
-"""The event types of Relume: what an event of each kind carries, and the schemas of its data.
+"""The event types of Relume: what an event of each kind carries. Data only.
 
-From here come the EventTypes of Knative, the AsyncAPI document and the schemas that lie in
-`eventing/manifests/` and that a Broker's ingress serves (`documents`). What the runtime
-emits is held against it by the tests.
+From here come the EventTypes of Knative and the AsyncAPI document in `eventing/manifests/`
+(`documents`). The schemas of the data lie there as files. Tests compare what the runtime emits
+with both.
 
 A request is known by its data and not by its type, which is the producer's own: the field that the
 data has chooses the route (`messages`, `prompt`, `input`, `inputs`, `instances`), and plain text is
@@ -13,23 +13,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from relume.base.vocabulary import ERROR, RESPONSE, Json
+from relume.base.vocabulary import ERROR, RESPONSE
 
 # spec 1.0.2 "Type System".
 AttributeType = Literal["String", "Integer", "Timestamp", "URI-reference", "Binary"]
 
 SOURCE = "/namespaces/{namespace}/inferenceservices/{name}"
 
-DEAD_LETTER_REASONS = ("retries-exhausted", "rejected", "not-an-event", "ttl-exhausted", "internal")
-ERROR_REASONS = (
-    "invalid-json",
-    "invalid-data",
-    "unknown-model",
-    "context-too-long",
-    "expired",
-    "unsupported",
-    "unauthorized",
+#: The schemas of data, each a file in `eventing/manifests/schemas/`.
+SCHEMA_NAMES = (
+    *("chat-request", "completion-request", "embedding-request"),
+    *("v2-request", "v1-request", "text-request"),
+    *("chat-response", "completion-response", "embedding-response", "rows-response"),
+    *("v2-response", "v1-response", "other-response", "response", "error"),
 )
+DEAD_LETTER_REASONS = ("retries-exhausted", "rejected", "not-an-event", "ttl-exhausted", "internal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,163 +201,3 @@ DEAD_LETTER_KIND = EventKind(
 
 ANSWERS = (RESPONSE_KIND, ERROR_KIND)
 KINDS = (*REQUESTS, *ANSWERS, DEAD_LETTER_KIND)
-
-# JSON Schemas of the data of our events, by name. They refer to each other as files in one folder.
-# They describe only what Relume reads or promises; other fields of a route pass. The words used
-# mean the same in draft 2020-12, which the files name, and in draft 7, which AsyncAPI builds on.
-
-_STRING: Json = {"type": "string", "minLength": 1}
-_MODEL: Json = {"type": "string", "description": "Only where it differs from the service's own."}
-_USAGE: Json = {
-    "type": ["object", "null"],
-    "properties": {
-        "prompt_tokens": {"type": "integer", "minimum": 0},
-        "completion_tokens": {"type": ["integer", "null"]},
-        "total_tokens": {"type": "integer", "minimum": 0},
-    },
-}
-
-
-def _object(title: str, required: list[str], properties: Json, **more: object) -> Json:
-    return {
-        "title": title,
-        "type": "object",
-        "required": required,
-        "properties": properties,
-        **more,
-    }
-
-
-def _some(items: Json) -> Json:
-    return {"type": "array", "minItems": 1, "items": items}
-
-
-def _without(*fields: str) -> Json:
-    return {"anyOf": [{"required": [field]} for field in fields]}
-
-
-def _tensor(title: str) -> Json:
-    return _object(
-        title,
-        ["name", "datatype", "shape"],
-        {
-            "name": {"type": "string"},
-            "datatype": {"type": "string"},
-            "shape": {"type": "array", "items": {"type": "integer", "minimum": -1}},
-            "data": {"type": "array"},
-        },
-    )
-
-
-def _choices(title: str, choice: Json) -> Json:
-    fields = {"choices": _some(choice), "model": {"type": "string"}, "usage": _USAGE}
-    return _object(title, ["choices"], fields)
-
-
-_MESSAGE_IN = _object("Message", ["role"], {"role": _STRING})
-_MESSAGE_OUT = _object(
-    "Message", ["role"], {"role": _STRING, "content": {"type": ["string", "null"]}}
-)
-_VECTOR: Json = {"anyOf": [_some({"type": "number"}), {"type": "string"}]}
-_ERROR = _object(
-    "Cause",
-    ["message", "type", "param", "code"],
-    {
-        "message": _STRING,
-        "type": {"type": "string"},
-        "param": {"type": ["string", "null"]},
-        "code": {"type": "integer", "description": "What a plain HTTP caller gets as status."},
-    },
-)
-
-_REQUEST_DATA: Mapping[str, Json] = {
-    "chat-request": _object(
-        "Chat request", ["messages"], {"messages": _some(_MESSAGE_IN), "model": _MODEL}
-    ),
-    "completion-request": _object(
-        "Completion request",
-        ["prompt"],
-        {"prompt": {"anyOf": [_STRING, {"type": "array", "minItems": 1}]}, "model": _MODEL},
-        **{"not": _without("messages")},
-    ),
-    "embedding-request": _object(
-        "Embedding request",
-        ["input"],
-        {"input": {"anyOf": [_STRING, {"type": "array", "minItems": 1}]}, "model": _MODEL},
-        **{"not": _without("messages", "prompt")},
-    ),
-    "v2-request": _object(
-        "V2 request",
-        ["inputs"],
-        {"inputs": _some(_tensor("Tensor")), "parameters": {"type": "object"}, "model": _MODEL},
-        **{"not": _without("messages", "prompt", "input")},
-    ),
-    "v1-request": _object(
-        "V1 request",
-        ["instances"],
-        {
-            "instances": {"type": "array", "minItems": 1},
-            "parameters": {"type": "object"},
-            "model": _MODEL,
-        },
-        **{"not": _without("messages", "prompt", "input", "inputs")},
-    ),
-    "text-request": {"title": "Text request", **_STRING},
-}
-
-_RESPONSE_DATA: Mapping[str, Json] = {
-    "chat-response": _choices(
-        "Chat response", _object("Choice", ["message"], {"message": _MESSAGE_OUT})
-    ),
-    "completion-response": _choices(
-        "Completion response", _object("Choice", ["text"], {"text": {"type": "string"}})
-    ),
-    "embedding-response": _object(
-        "Embedding response",
-        ["data"],
-        {
-            "data": _some(_object("Row", ["embedding"], {"embedding": _VECTOR})),
-            "usage": _USAGE,
-        },
-    ),
-    "rows-response": _object(
-        "Response of a route that classifies or scores",
-        ["data"],
-        {"data": _some({"type": "object", "not": {"required": ["embedding"]}}), "usage": _USAGE},
-    ),
-    "v2-response": _object(
-        "V2 response",
-        ["model_name", "outputs"],
-        {"model_name": {"type": "string"}, "outputs": _some(_tensor("Tensor"))},
-    ),
-    "v1-response": _object(
-        "V1 response", ["predictions"], {"predictions": {"type": "array", "minItems": 1}}
-    ),
-    "other-response": {
-        "title": "Response of another route",
-        "type": "object",
-        "not": _without("choices", "data", "outputs", "predictions"),
-    },
-}
-
-SCHEMAS: Mapping[str, Json] = {
-    **_REQUEST_DATA,
-    **_RESPONSE_DATA,
-    "response": {
-        "title": "Response",
-        "anyOf": [{"$ref": f"{name}.json"} for name in _RESPONSE_DATA],
-    },
-    "error": _object(
-        "Error",
-        ["error", "reason", "retryable"],
-        {
-            "error": _ERROR,
-            "reason": {"enum": list(ERROR_REASONS), "description": "A word for programs."},
-            "retryable": {
-                "const": False,
-                "description": "What may succeed later is tried again and is no event.",
-            },
-        },
-        additionalProperties=False,
-    ),
-}

@@ -9,9 +9,10 @@ import pytest
 from relume.base.clock import SystemClock
 from relume.cloudevents.event import CloudEvent
 from relume.eventing.envelope import Envelope
-from relume.eventing.event_log import BrokerKey, ClosableLog, Cursor, EventTooLarge, LeasedEvent
+from relume.eventing.event_log import BrokerKey, Cursor, EventTooLarge, LeasedEvent
 from relume.eventing.jetstream.log import JetStreamLog
 from relume.eventing.jetstream.server import NatsServer
+from relume.eventing.plane import ClosableLog
 from relume.eventing.settings import MAX_MESSAGE_BYTES, EventingSettings
 from relume.eventing.testing import MemoryLog
 

@@ -1,6 +1,6 @@
 """To and from events of the CloudEvents SDK: 1.x (`cloudevents.http`), 2.x (`cloudevents.core`).
 
-The SDK is imported when an event is made for it, never before; who asks for one has it installed.
+The SDK is no dependency: it is imported only when an event is made for it, and must be installed.
 """
 
 import importlib

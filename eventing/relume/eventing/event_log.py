@@ -6,14 +6,11 @@ settled it, whatever happens to this process or to the log's own.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from relume.base.errors import RelumeError
 from relume.eventing.envelope import Envelope
 from relume.eventing.settings import MAX_STORED_BYTES
-
-if TYPE_CHECKING:
-    from relume.eventing.dead_letters import DeadLetterStore
 
 
 class StoreUnavailable(RelumeError):
@@ -118,15 +115,15 @@ class Cursor(Protocol):
     async def stop(self) -> None:
         """Receive nothing more, and give back what was received but not handed out.
 
-        Once more is not wrong.
+        It may be called twice.
         """
         ...
 
     async def confirm(self) -> None:
-        """The last word of a process: return when the log knows what was settled and given back.
+        """Return when the log knows what was settled and given back; a process calls this last.
 
-        Returns too when the log cannot be reached. What was given back comes within two seconds to
-        the next process, also when the log itself is started again.
+        Also returns when the log cannot be reached. What was given back comes to the next process
+        within two seconds, even when the log itself is started again.
         """
         ...
 
@@ -158,8 +155,8 @@ class EventLog(Protocol):
     async def admit(self, broker: BrokerKey) -> None:
         """Ask before an event from outside: raises BrokerFull, DiskFull.
 
-        `append` does not ask: replies and dead letters end what was accepted, and must have room
-        where producers have none.
+        `append` does not ask: replies and dead letters belong to accepted events, and must have
+        room when producers have none.
         """
         ...
 
@@ -180,14 +177,3 @@ class EventLog(Protocol):
     async def sweep(self) -> None:
         """Remove what every cursor has settled and duplicate suppression no longer needs."""
         ...
-
-
-class ClosableLog(EventLog, Protocol):
-    """An EventLog with a connection that somebody must close."""
-
-    @property
-    def dead_letters(self) -> "DeadLetterStore":
-        """What lies there because no sink took it."""
-        ...
-
-    async def close(self) -> None: ...

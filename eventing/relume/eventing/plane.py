@@ -4,17 +4,18 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from relume.base.clock import Clock, SystemClock
 from relume.base.vocabulary import KNATIVE_EVENTING_V1
 from relume.config import Broker, Destination, Plan, Ref, Trigger
-from relume.eventing.dead_letters import DeadLetters
+from relume.eventing.dead_letters import DeadLetters, DeadLetterStore
 from relume.eventing.delivery.courier import Courier, Subscribers
 from relume.eventing.delivery.dispatcher import Dispatcher
 from relume.eventing.delivery.profiles import profile_for
 from relume.eventing.delivery.route import Journal, Route, policy_for
 from relume.eventing.delivery.turns import Slots
-from relume.eventing.event_log import BrokerKey, ClosableLog
+from relume.eventing.event_log import BrokerKey, EventLog
 from relume.eventing.filters import wanted_by
 from relume.eventing.ingress import Ingress
 from relume.eventing.jetstream.server import NatsServer
@@ -26,6 +27,19 @@ log = logging.getLogger(__name__)
 Resolve = Callable[[Destination, str], str]
 # How many events a Trigger's subscriber can take at once; None: not known.
 Concurrency = Callable[[Trigger], int | None]
+
+
+class ClosableLog(EventLog, Protocol):
+    """An EventLog with a connection that somebody must close."""
+
+    @property
+    def dead_letters(self) -> DeadLetterStore:
+        """The dead letters that no sink took."""
+        ...
+
+    async def close(self) -> None: ...
+
+
 OpenLog = Callable[[EventingSettings, Clock], Awaitable[ClosableLog]]
 
 
@@ -111,7 +125,7 @@ class EventingPlane:
 
     @property
     def dead_letters(self) -> DeadLetters:
-        """What no sink took, from the start on."""
+        """The dead letters that no sink took; there once the plane has started."""
         return self._dead_letters
 
     def status(self) -> dict[str, object]:
@@ -141,11 +155,11 @@ class EventingPlane:
             try:
                 await self._log.sweep()
             except Exception:
-                log.exception("what is settled stays on the disk for now")
+                log.exception("settled events stay on the disk for now")
 
     def _on_end(self, runner: asyncio.Task[None]) -> None:
         if not runner.cancelled() and (error := runner.exception()):
-            # Nobody delivers any more: nothing may be accepted either.
+            # Nothing is delivered any more, so nothing may be accepted.
             self.app.close()
             log.critical("events are no longer delivered", exc_info=error)
 

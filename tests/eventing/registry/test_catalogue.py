@@ -7,7 +7,7 @@ from starlette.responses import PlainTextResponse
 
 from relume.eventing.registry.documents import Catalogue, asyncapi, schema_file
 from relume.eventing.registry.events import SCHEMA_NAMES
-from tests.eventing.stage import Stage
+from tests.eventing.stage import BrokerStage
 
 
 async def ask(method: str, path: str) -> httpx.Response:
@@ -51,7 +51,7 @@ async def test_everything_else_goes_to_the_ingress(method: str, path: str) -> No
 
 
 async def test_b1_a_get_of_a_broker_stays_405() -> None:
-    async with Stage([]) as stage:
+    async with BrokerStage([]) as stage:
         transport = httpx.ASGITransport(Catalogue(stage.plane.app))
         async with httpx.AsyncClient(transport=transport, base_url="http://broker") as client:
             for path in ("/default/b", "/", "/schemas/nothing.json"):

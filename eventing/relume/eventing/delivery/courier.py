@@ -1,7 +1,7 @@
 """Carries one event to its end: delivered, answered, or a dead letter in a durable place.
 
-Knows nothing of leases: when `carry` returns, the event may be settled; when it is cancelled or
-raises, the event is as if it had not been touched.
+A courier knows nothing of leases. When `carry` returns, the event may be settled; when it is
+cancelled or raises, the event must be delivered again.
 
 An event is posted in binary content mode, so its data travels untouched (checklist B3 and B5).
 Redirects are not followed: a 3xx is a failure by contract.

@@ -4,18 +4,14 @@ The rules are those of the policy's profile: the Knative Eventing data plane con
 what the Brokers of a cluster do instead (`profiles`).
 """
 
-import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Literal
 
 from relume.cloudevents.event import CloudEvent
-from relume.eventing.delivery.route import DeliveryPolicy
+from relume.eventing.delivery.route import DeliveryPolicy, backoff_s, retry_after_s
 
 _HEEDS_RETRY_AFTER = frozenset({429, 503})
-# What a timer can hold; the specification sets no bound.
-_LONGEST_WAIT_S = 86_400.0
 _LONGEST_PAUSE_S = 30.0
 NO_RESPONSE = -1  # the Knative dispatcher's code where no status was received
 
@@ -96,7 +92,7 @@ def decide(outcome: Outcome, attempt: int, policy: DeliveryPolicy, now: datetime
 
 
 def pause_s(outcome: Outcome, policy: DeliveryPolicy, now: datetime) -> float:
-    """For how long the subscriber asked to be left in peace; 0: it did not.
+    """For how many seconds the subscriber asked for a pause; 0: it did not.
 
     It is overloaded or not ready (429, 503) and says until when. No event of the Trigger is
     delivered to it before (data-plane.md recommends such throttling), for at most `retryAfterMax`,
@@ -104,34 +100,6 @@ def pause_s(outcome: Outcome, policy: DeliveryPolicy, now: datetime) -> float:
     """
     bound = policy.retry_after_max_s
     return min(_asked_s(outcome, now), _LONGEST_PAUSE_S if bound is None else bound)
-
-
-def backoff_s(policy: DeliveryPolicy, attempt: int) -> float:
-    """Seconds before the retry that follows `attempt`, counted from 0.
-
-    Exponential is delay * 2^n, linear delay * n. With n from 0, as Knative's own code counts, the
-    first linear retry comes at once; others count from 1 (`Profile.first_exponent`).
-    """
-    n = attempt + policy.first_exponent
-    if policy.backoff == "linear":
-        return min(policy.backoff_delay_s * n, _LONGEST_WAIT_S)
-    return min(math.ldexp(policy.backoff_delay_s, min(n, 64)), _LONGEST_WAIT_S)
-
-
-def retry_after_s(value: str | None, now: datetime) -> float | None:
-    """Seconds in a Retry-After header, delay or HTTP date (RFC 9110 §10.2.3); None if neither."""
-    if value is None:
-        return None
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return min(float(value), _LONGEST_WAIT_S)
-    try:
-        at = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):  # numbers that no date holds
-        return None
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    return max(0.0, (at - now).total_seconds())
 
 
 def _asked_s(outcome: Outcome, now: datetime) -> float:

@@ -32,7 +32,7 @@ _REMEMBERED = 10_000
 
 
 class _Stopping(Exception):
-    """There is no time for another wait: give the event back."""
+    """The dispatcher is stopping and cannot wait any longer: give the event back."""
 
 
 @dataclass(slots=True)
@@ -68,7 +68,6 @@ class Dispatcher:
         self._flights: dict[int, _Flight] = {}
         self._settled: dict[int, None] = {}  # a set that remembers its order
         self._turns = Turns(*cursor.inherited) if route.ordered else None
-        self._missed = 0  # heartbeats for which an event has waited for one before it
         self._changed = asyncio.Event()
         self._stopping = False
         self._fetching: asyncio.Task[None] | None = None
@@ -144,12 +143,12 @@ class Dispatcher:
             while left:
                 await self._take(left.popleft(), group)
         finally:
-            for leased in left:  # cancelled half-way
+            for leased in left:  # this was cancelled before all were taken
                 await leased.give_back()
 
     async def _take(self, leased: LeasedEvent, group: asyncio.TaskGroup) -> None:
         if leased.sequence in self._settled:
-            return await leased.settle()  # the first time it got lost
+            return await leased.settle()  # the first settlement was lost
         if flight := self._flights.get(leased.sequence):
             flight.leased = leased  # the lease ran out while we were working, or the log restarted
             return
@@ -159,7 +158,7 @@ class Dispatcher:
             log.error("%s/%d: %s", self.route.broker, leased.sequence, error)
             return await self._skip(leased)
         if envelope.trigger is not None:
-            # Put back for one Trigger, which wanted it before: its filter is not asked again.
+            # It was put back for one Trigger. That Trigger's filter has passed it before.
             if envelope.trigger != self.route.trigger:
                 return await self._skip(leased)
         elif not self.route.wanted(envelope.event):
@@ -206,7 +205,7 @@ class Dispatcher:
         except (_Stopping, StoreUnavailable):
             raise
         except Exception as error:
-            # Ours, not the subscriber's: the next try would end the same way.
+            # A fault of this code, not of the subscriber: the next try would end the same way.
             log.exception("%s: delivery of %s", self.route.trigger, flight.envelope.event.id)
             letter = DeadLetter("internal", 0, repr(error).encode())
             await self._courier.give_up(flight.envelope, letter)
@@ -216,7 +215,7 @@ class Dispatcher:
         if self._stopping:
             raise _Stopping
         flight.idle = True
-        self._changed.set()  # an event that waits has left its slot to another
+        self._changed.set()  # an event that waits has given its slot to another
         try:
             yield
             flight.tried = True
@@ -228,21 +227,13 @@ class Dispatcher:
         if len(self._settled) > _REMEMBERED:
             del self._settled[next(iter(self._settled))]
 
-    def _miss(self) -> None:
-        """An event that was not redelivered within two leases will not be redelivered."""
-        if self._turns is None or not self._turns.waiting:
-            self._missed = 0
-            return
-        self._missed += 1
-        if self._missed * self._settings.heartbeat_s > 2 * self._settings.lease_s:
-            log.warning("%s: events before the next one are gone", self.route.trigger)
-            self._turns.wait_no_longer()
-
     async def _keep_leases(self) -> None:
+        settings = self._settings
         while True:
-            await self._clock.sleep(self._settings.heartbeat_s)
+            await self._clock.sleep(settings.heartbeat_s)
             for flight in list(self._flights.values()):
                 await flight.leased.extend()
             self._slots.grant()  # the subscriber may have grown
-            self._miss()
+            if self._turns is not None and self._turns.beat(settings.heartbeat_s, settings.lease_s):
+                log.warning("%s: events before the next one are gone", self.route.trigger)
             self._changed.set()

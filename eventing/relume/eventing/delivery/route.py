@@ -1,7 +1,10 @@
 """A Trigger, resolved: where its events go, by which rules they are delivered, what it has done."""
 
+import math
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import cached_property, partial
 from typing import Literal, TypeVar
 
@@ -19,6 +22,8 @@ T = TypeVar("T")
 # config-br-defaults (knative/eventing config/core/configmaps/default-broker.yaml): the delivery of
 # every Broker that has none, whatever its class.
 _BROKER_DEFAULT = Delivery(retry=10, backoff_policy="exponential", backoff_delay_s=0.2)
+# What a timer can hold; the specification sets no bound.
+_LONGEST_WAIT_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +170,34 @@ def sink_policy(policy: DeliveryPolicy) -> DeliveryPolicy:
         timeout_s=fixed.timeout_s,
         profile=policy.profile,
     )
+
+
+def backoff_s(policy: DeliveryPolicy, attempt: int) -> float:
+    """Seconds before the retry that follows `attempt`, counted from 0.
+
+    Exponential is delay * 2^n, linear delay * n. With n from 0, as Knative's own code counts, the
+    first linear retry comes at once; others count from 1 (`Profile.first_exponent`).
+    """
+    n = attempt + policy.first_exponent
+    if policy.backoff == "linear":
+        return min(policy.backoff_delay_s * n, _LONGEST_WAIT_S)
+    return min(math.ldexp(policy.backoff_delay_s, min(n, 64)), _LONGEST_WAIT_S)
+
+
+def retry_after_s(value: str | None, now: datetime) -> float | None:
+    """Seconds in a Retry-After header, delay or HTTP date (RFC 9110 §10.2.3); None if neither."""
+    if value is None:
+        return None
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value), _LONGEST_WAIT_S)
+    try:
+        at = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):  # numbers that no date holds
+        return None
+    if at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+    return max(0.0, (at - now).total_seconds())
 
 
 def _policy(

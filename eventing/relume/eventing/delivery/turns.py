@@ -45,7 +45,7 @@ class Slots:
         return self.size - self.taken - len(self._waiters)
 
     def pause(self, seconds: float) -> None:
-        """No more slots for so long; what is under way goes on."""
+        """Give no more slots for so many seconds; deliveries that are under way go on."""
         self._paused_until = max(self._paused_until, self._now() + seconds)
 
     async def acquire(self) -> None:
@@ -100,6 +100,7 @@ class Turns:
         self._early: dict[int, Turn | None] = {}  # what waits for those before it
         self._order: list[int] = []  # a heap of its keys
         self._lanes: dict[Lane, deque[Turn]] = {}
+        self._missed = 0  # beats for which an event has waited for one before it
 
     @property
     def waiting(self) -> int:
@@ -113,11 +114,11 @@ class Turns:
         return turn
 
     def skip(self, sequence: int) -> None:
-        """The event numbered `sequence` has come and wants no turn."""
+        """The event numbered `sequence` has arrived and needs no turn."""
         self._come(sequence, None)
 
     def end(self, turn: Turn) -> None:
-        """Done, given up or never begun: the next one of its lane may begin."""
+        """The event is done, given up, or was never begun: the next one of its lane may begin."""
         line = self._lanes.get(turn.lane)
         if line is None or turn not in line:
             return self._leave(turn)
@@ -127,8 +128,19 @@ class Turns:
         else:
             del self._lanes[turn.lane]
 
+    def beat(self, every_s: float, lease_s: float) -> bool:
+        """Call every `every_s`; True when this stops the wait for an event that is missing.
+
+        An event that was not redelivered within two leases will not be redelivered.
+        """
+        self._missed = self._missed + 1 if self._early else 0
+        if self._missed * every_s <= 2 * lease_s:
+            return False
+        self.wait_no_longer()
+        return True
+
     def wait_no_longer(self) -> None:
-        """What is missing was removed from the log: go on without it."""
+        """The missing events were removed from the log: go on without them."""
         self._missing = 0
         while self._order:
             self._next = max(self._next, self._order[0])
@@ -138,7 +150,7 @@ class Turns:
         if self._up_to < sequence < self._next:
             return self._admit(turn)  # it was here before
         if sequence in self._early:
-            return  # it wanted no turn and comes again
+            return  # it needed no turn, and arrives a second time
         if sequence <= self._up_to:
             self._missing = max(0, self._missing - 1)
         self._early[sequence] = turn

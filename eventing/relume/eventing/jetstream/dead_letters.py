@@ -2,8 +2,8 @@
 
 An event that is put back lies in the Broker's stream under a subject that names the dead letter
 which it was, and so is not stored twice for as long as it lies there. `finish` removes the dead
-letters that were put back, before the sweep may remove what was stored for them; also one that was
-made again, of an event that was not settled when its process was killed.
+letters that were put back, before the sweep may remove what was stored for them. This includes a
+dead letter that was made a second time, because its process was killed before it settled the event.
 """
 
 from collections.abc import AsyncIterator
@@ -17,10 +17,23 @@ from relume.base.vocabulary import Json
 from relume.eventing.dead_letters import Letter, NoSuchDeadLetter, UnknownTrigger, burial
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import BrokerKey, StoreUnavailable
-from relume.eventing.jetstream.store import ANSWER_WITHIN_S, JetStreamStore, NoAnswer
+from relume.eventing.jetstream.store import ANSWER_WITHIN_S, JetStreamStore, NoAnswer, Stored
 from relume.eventing.jetstream.streams import BrokerStreams
 
 _STORE_WITHIN_S = 10.0
+
+
+async def put_once(
+    store: JetStreamStore, subject: str, envelope: Envelope, key: str, patience_s: float
+) -> Stored:
+    """Store an event only when nothing lies under `subject`, however long ago that was stored.
+
+    It may be larger than an event, because what failed where was added to it. Raises
+    StoreUnavailable, DiskFull.
+    """
+    headers = {"Nats-Msg-Id": key, "Nats-Expected-Last-Subject-Sequence": "0"}
+    [stored] = await store.put(subject, [(envelope.pack(), headers)], patience_s)
+    return stored
 
 
 class JetStreamDeadLetters:
@@ -51,7 +64,7 @@ class JetStreamDeadLetters:
         restored = letter.restored()
         key = burial(letter.envelope, letter.trigger)
         subject = f"{streams.redrive_subject}.{key}"
-        stored = await self._store.put_once(subject, restored, subject, _STORE_WITHIN_S)
+        stored = await put_once(self._store, subject, restored, subject, _STORE_WITHIN_S)
         self._keys[letter.broker, letter.sequence] = key
         streams.stored(stored)
         return stored.new

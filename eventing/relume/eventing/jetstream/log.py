@@ -1,4 +1,4 @@
-"""The durable log of every Broker on NATS JetStream: its connection, and what is not every day.
+"""The durable log of every Broker on NATS JetStream: its connection, opening and sweeping.
 
 A Broker is one file-backed stream, a Trigger one durable pull consumer on it, and dead letters
 that no sink took are a second stream. Storing an event is `store`.
@@ -15,12 +15,12 @@ from nats.js import JetStreamContext
 
 from relume.base.clock import Clock
 from relume.eventing.dead_letters import burial
-from relume.eventing.envelope import Envelope
+from relume.eventing.envelope import Envelope, identity
 from relume.eventing.event_log import BrokerFull, BrokerKey, DiskFull, StoreUnavailable
 from relume.eventing.jetstream.cursor import JetStreamCursor
-from relume.eventing.jetstream.dead_letters import JetStreamDeadLetters
+from relume.eventing.jetstream.dead_letters import JetStreamDeadLetters, put_once
 from relume.eventing.jetstream.server import Disk
-from relume.eventing.jetstream.store import ANSWER_WITHIN_S, NATS_ERRORS, JetStreamStore
+from relume.eventing.jetstream.store import ANSWER_WITHIN_S, NATS_ERRORS, JetStreamStore, message_of
 from relume.eventing.jetstream.streams import (
     BrokerStreams,
     ensure_consumers,
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 _CONNECT_WITHIN_S = 10.0
 _RECONNECT_EVERY_S = 0.05
+# nats-server refuses more than 10,000 messages of a stream that it has not stored yet.
+_BATCH, _BATCHES = 500, 8
 # How often a log that is full looks for what it may remove.
 _LOOK_EVERY_S = 1.0
 
@@ -44,6 +46,7 @@ class JetStreamLog(JetStreamStore):
         super().__init__(clock)
         self._settings = settings
         self._disk = disk
+        self._batches = asyncio.Semaphore(_BATCHES)
         self.dead_letters = JetStreamDeadLetters(self)
         self.jetstream: JetStreamContext
 
@@ -51,7 +54,7 @@ class JetStreamLog(JetStreamStore):
     async def connect(
         cls, url: str, settings: EventingSettings, clock: Clock, disk: Disk | None = None
     ) -> Self:
-        """A log over a new connection. Raises StoreUnavailable when there is nobody to talk to.
+        """A log over a new connection. Raises StoreUnavailable when nats-server does not answer.
 
         `disk` is where nats-server keeps it, where that is known.
         """
@@ -78,7 +81,7 @@ class JetStreamLog(JetStreamStore):
         return opened
 
     async def close(self) -> None:
-        # What was still to be said to a server that is gone is made up for by redelivery.
+        # Messages that a lost server did not get are made up for by redelivery.
         with contextlib.suppress(*NATS_ERRORS):
             await self.client.close()
 
@@ -116,13 +119,29 @@ class JetStreamLog(JetStreamStore):
             return BrokerFull(f"{what} lie in Broker {broker}")
         return None
 
+    async def append_all(
+        self, broker: BrokerKey, envelopes: Sequence[Envelope], patience_s: float
+    ) -> Sequence[bool]:
+        streams, news = self.brokers[broker], list[bool]()
+        messages = [message_of(each, identity(each.event)) for each in envelopes]
+        give_up = self._clock.monotonic() + patience_s
+        for start in range(0, len(messages), _BATCH):
+            async with self._batches:
+                left_s = max(0.0, give_up - self._clock.monotonic())
+                batch = messages[start : start + _BATCH]
+                for stored in await self.put(streams.subject, batch, left_s):
+                    streams.stored(stored)
+                    news.append(stored.new)
+        return news
+
     async def bury(
         self, broker: BrokerKey, trigger: str, envelope: Envelope, patience_s: float
     ) -> None:
         streams = self.brokers[broker]
         letter = replace(envelope, trigger=trigger)
         key = burial(letter, trigger)
-        stored = await self.put_once(f"{streams.dead_subject}.{key}", letter, key, patience_s)
+        subject = f"{streams.dead_subject}.{key}"
+        stored = await put_once(self, subject, letter, key, patience_s)
         streams.buried += stored.new
         streams.removed.discard(key)
 
@@ -138,7 +157,7 @@ class JetStreamLog(JetStreamStore):
 
     async def _sweep(self, broker: BrokerKey, window_s: float) -> None:
         streams, now = self.brokers[broker], self._clock.monotonic()
-        # Marked first: what is put back from here on may not have been finished.
+        # Mark first: the dead letter of an event that is put back after this may still be there.
         streams.mark(now)
         try:
             await self.dead_letters.finish(broker)

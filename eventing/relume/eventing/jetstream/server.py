@@ -214,7 +214,7 @@ class NatsServer:
             self.restarts += 1
             try:
                 await self._start(binary)
-            except (NatsUnavailable, OSError) as error:  # try again: nobody else would
+            except (NatsUnavailable, OSError) as error:  # the loop tries again
                 log.error("%s", error)
 
     async def _watch_disk(self) -> None:
@@ -254,7 +254,7 @@ class NatsServer:
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    # Ctrl-C in a terminal must not reach the child before we have drained.
+                    # Ctrl-C in a terminal must not reach the child before the plane has drained.
                     start_new_session=True,
                     pass_fds=(self._lock_fd,),
                     preexec_fn=functools.partial(die_with_parent, os.getpid(), signal.SIGTERM),
@@ -340,7 +340,7 @@ def _write_config(
 def _last_words(output: Path, start: int) -> str:
     """The line in which a child says why it ended, in what it wrote after `start` bytes."""
     text = b""
-    with contextlib.suppress(OSError), output.open("rb") as written:  # somebody may have removed it
+    with contextlib.suppress(OSError), output.open("rb") as written:  # the file may be gone
         written.seek(start)
         text = written.read(_LOG_BYTES)
     lines = [line for line in text.decode(errors="replace").splitlines() if line.strip()]

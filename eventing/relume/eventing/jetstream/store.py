@@ -29,8 +29,6 @@ _TRY_AGAIN_S = 0.1
 # err_code of nats-server: wrong last sequence; and its store has reached its limit.
 _NOT_EMPTY = (10071, 10164)
 _NO_SPACE = (10023, 10047, 10077)
-# nats-server refuses more than 10,000 messages of a stream that it has not stored yet.
-_BATCH, _BATCHES = 500, 8
 
 # Payload and headers.
 Outgoing = tuple[bytes, dict[str, str] | None]
@@ -121,46 +119,16 @@ class JetStreamStore:
         self.brokers: dict[BrokerKey, BrokerStreams] = {}
         self.connected = asyncio.Event()
         self._clock = clock
-        self._batches = asyncio.Semaphore(_BATCHES)
 
     async def append(self, broker: BrokerKey, envelope: Envelope, patience_s: float) -> bool:
         """See `EventLog.append`."""
         streams = self.brokers[broker]
         key = identity(envelope.event, envelope.via)
-        [stored] = await self._put(streams.subject, [_message(packed(envelope), key)], patience_s)
+        [stored] = await self.put(streams.subject, [message_of(envelope, key)], patience_s)
         streams.stored(stored)
         return stored.new
 
-    async def append_all(
-        self, broker: BrokerKey, envelopes: Sequence[Envelope], patience_s: float
-    ) -> Sequence[bool]:
-        """See `EventLog.append_all`."""
-        streams, news = self.brokers[broker], list[bool]()
-        messages = [_message(packed(each), identity(each.event)) for each in envelopes]
-        give_up = self._clock.monotonic() + patience_s
-        for start in range(0, len(messages), _BATCH):
-            async with self._batches:
-                left_s = max(0.0, give_up - self._clock.monotonic())
-                batch = messages[start : start + _BATCH]
-                for stored in await self._put(streams.subject, batch, left_s):
-                    streams.stored(stored)
-                    news.append(stored.new)
-        return news
-
-    async def put_once(
-        self, subject: str, envelope: Envelope, key: str, patience_s: float
-    ) -> Stored:
-        """Store an event only when nothing lies under `subject`, however long ago that was stored.
-
-        For dead letters, which may be larger than they were as events, and for what was one.
-        Raises StoreUnavailable, DiskFull.
-        """
-        payload, headers = _message(envelope.pack(), key)
-        message = (payload, {**(headers or {}), "Nats-Expected-Last-Subject-Sequence": "0"})
-        [stored] = await self._put(subject, [message], patience_s)
-        return stored
-
-    async def _put(
+    async def put(
         self, subject: str, messages: Sequence[Outgoing], patience_s: float
     ) -> list[Stored]:
         """Return when nats-server has all of it. Raises StoreUnavailable, DiskFull."""
@@ -193,8 +161,9 @@ class JetStreamStore:
             raise NoAnswer("nats-server is not running") from None
 
 
-def _message(payload: bytes, key: str) -> Outgoing:
-    return payload, {"Nats-Msg-Id": key}
+def message_of(envelope: Envelope, key: str) -> Outgoing:
+    """The message that stores an event; `key` is its id. Raises EventTooLarge."""
+    return packed(envelope), {"Nats-Msg-Id": key}
 
 
 def _answered(message: Msg) -> Msg:

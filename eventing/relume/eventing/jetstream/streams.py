@@ -179,7 +179,7 @@ async def sweep(
 
 
 async def _consumers(jetstream: JetStreamContext, stream: str) -> list[ConsumerInfo]:
-    """All of them: nats-server tells 256 at a time."""
+    """All consumers; nats-server lists 256 at a time."""
     found: list[ConsumerInfo] = []
     while page := await jetstream.consumers_info(stream, offset=len(found)):
         found += page
@@ -194,7 +194,7 @@ async def _ensure_stream(
         subjects=subjects,
         storage=StorageType.FILE,
         retention=RetentionPolicy.LIMITS,
-        # Whatever limit somebody sets: what was accepted is never pushed out by what comes.
+        # If somebody sets a limit on the stream, new events are refused; stored ones are kept.
         discard=DiscardPolicy.NEW,
         duplicate_window=settings.duplicate_window_s,
         allow_direct=True,  # dead letters are read as they lie, without base64

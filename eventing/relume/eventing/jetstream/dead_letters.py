@@ -17,7 +17,12 @@ from relume.base.vocabulary import Json
 from relume.eventing.dead_letters import Letter, NoSuchDeadLetter, UnknownTrigger, burial
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import BrokerKey, StoreUnavailable
-from relume.eventing.jetstream.store import ANSWER_WITHIN_S, JetStreamStore, NoAnswer, Stored
+from relume.eventing.jetstream.store import (
+    ANSWER_WITHIN_S,
+    JetStreamStore,
+    RequestUnanswered,
+    Stored,
+)
 from relume.eventing.jetstream.streams import BrokerStreams
 
 _STORE_WITHIN_S = 10.0
@@ -145,5 +150,5 @@ class JetStreamDeadLetters:
             return await self._store.requests.send(
                 f"$JS.API.{what}", orjson.dumps(asked), timeout_s=ANSWER_WITHIN_S
             )
-        except NoAnswer as error:
+        except RequestUnanswered as error:
             raise StoreUnavailable(f"{what}: {error}") from None

@@ -34,11 +34,11 @@ _NO_SPACE = (10023, 10047, 10077)
 Outgoing = tuple[bytes, dict[str, str] | None]
 
 
-class NoAnswer(Exception):
+class RequestUnanswered(Exception):
     """The connection was lost or nobody answered in time; the request may have been carried out."""
 
 
-class _NoSpace(NoAnswer):
+class _NoSpace(RequestUnanswered):
     """nats-server has no room for it now."""
 
 
@@ -68,7 +68,10 @@ class Requests:
         await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
 
     async def send(self, subject: str, payload: bytes, *, timeout_s: float) -> Msg:
-        """The answer to one request. Raises NoAnswer, also when nobody listens on the subject."""
+        """The answer to one request.
+
+        Raises RequestUnanswered, also when nobody listens on the subject.
+        """
         [answer] = await self.send_all(subject, [(payload, None)], timeout_s=timeout_s)
         return answer
 
@@ -77,7 +80,7 @@ class Requests:
     ) -> list[Msg]:
         """The answers to requests that are under way together, in the same order.
 
-        Raises NoAnswer when one of them is not answered.
+        Raises RequestUnanswered when one of them is not answered.
         """
         loop = asyncio.get_running_loop()
         expected = {str(next(self._tokens)): loop.create_future() for _ in messages}
@@ -90,9 +93,9 @@ class Requests:
             async with asyncio.timeout(timeout_s):
                 return [_answered(await answer) for answer in expected.values()]
         except TimeoutError:
-            raise NoAnswer(f"no answer within {timeout_s:g} s") from None
+            raise RequestUnanswered(f"no answer within {timeout_s:g} s") from None
         except NATS_ERRORS as error:
-            raise NoAnswer(str(error)) from None
+            raise RequestUnanswered(str(error)) from None
         finally:
             for token, answer in expected.items():
                 del self._waiting[token]
@@ -102,7 +105,7 @@ class Requests:
         """The connection is lost: what was sent will not be answered."""
         for answer in self._waiting.values():
             if not answer.done():
-                answer.set_exception(NoAnswer("the connection to nats-server was lost"))
+                answer.set_exception(RequestUnanswered("the connection to nats-server was lost"))
 
     async def _on_answer(self, message: Msg) -> None:
         answer = self._waiting.get(message.subject.rpartition(".")[2])
@@ -148,7 +151,7 @@ class JetStreamStore:
             except _NoSpace as error:
                 if patience_s != math.inf:
                     raise DiskFull(f"the store of nats-server is full: {error}") from None
-            except NoAnswer as error:
+            except RequestUnanswered as error:
                 if self._clock.monotonic() + _TRY_AGAIN_S >= give_up or self.client.is_closed:
                     raise StoreUnavailable(f"the event was not stored: {error}") from None
             await asyncio.sleep(_TRY_AGAIN_S)
@@ -158,7 +161,7 @@ class JetStreamStore:
             async with asyncio.timeout(None if left_s == math.inf else left_s):
                 await self.connected.wait()
         except TimeoutError:
-            raise NoAnswer("nats-server is not running") from None
+            raise RequestUnanswered("nats-server is not running") from None
 
 
 def message_of(envelope: Envelope, key: str) -> Outgoing:
@@ -168,7 +171,7 @@ def message_of(envelope: Envelope, key: str) -> Outgoing:
 
 def _answered(message: Msg) -> Msg:
     if not message.data and (message.headers or {}).get("Status") == "503":
-        raise NoAnswer("JetStream is not ready")
+        raise RequestUnanswered("JetStream is not ready")
     return message
 
 
@@ -180,4 +183,4 @@ def _stored(answer: Msg, size: int) -> Stored:
     # A store that is being closed says that the last sequence is 0.
     if error["err_code"] in _NOT_EMPTY and not words.endswith(": 0"):
         return Stored(0, False, size)
-    raise _NoSpace(words) if error["err_code"] in _NO_SPACE else NoAnswer(words)
+    raise _NoSpace(words) if error["err_code"] in _NO_SPACE else RequestUnanswered(words)

@@ -19,8 +19,7 @@ import uvloop
 from event_load import DATA
 from nats.js import JetStreamContext
 
-from relume.eventing.jetstream.child import Fsync
-from relume.eventing.jetstream.server import NatsServer
+from relume.eventing.jetstream.server import Fsync, NatsServer
 
 _IN_FLIGHT = 1000
 _FETCH = 500

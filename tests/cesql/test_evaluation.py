@@ -4,10 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relume.cesql.like import like
 from relume.cesql.parser import ParseError
 from relume.cesql.program import Result, compile
-from relume.cesql.values import EvaluationError, Value
+from relume.cesql.values import EvaluationError, Value, like
 from relume.cloudevents.event import CloudEvent
 
 EVENT = CloudEvent.create(

@@ -12,10 +12,10 @@ from relume.cli.main import run
 from relume.cloudevents.event import CloudEvent
 from relume.config import Broker, Destination, Plan, Trigger
 from relume.eventing.envelope import Envelope
-from relume.eventing.event_log import BrokerKey, ClosableLog, DiskFull
-from relume.eventing.plane import EventingPlane
+from relume.eventing.event_log import BrokerKey, DiskFull
+from relume.eventing.plane import ClosableLog, EventingPlane
 from relume.eventing.settings import EventingSettings
-from relume.eventing.testing.memory import MemoryLog
+from relume.eventing.testing import MemoryLog
 from relume.plane.addresses import listen, url_of
 from relume.plane.control import Control
 from tests.cli.plane_thread import PlaneThread

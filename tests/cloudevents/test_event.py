@@ -2,8 +2,7 @@
 
 import pytest
 
-from relume.cloudevents.event import CloudEvent, InvalidEvent, canonical
-from relume.cloudevents.media_type import is_json
+from relume.cloudevents.event import CloudEvent, InvalidEvent, canonical, is_json
 
 MINIMUM = {"id": "1", "source": "/s", "type": "t"}
 

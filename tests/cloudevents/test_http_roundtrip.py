@@ -7,9 +7,8 @@ import string
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relume.cloudevents.event import CloudEvent, InvalidEvent, canonical
+from relume.cloudevents.event import CloudEvent, InvalidEvent, canonical, is_json
 from relume.cloudevents.http import Mode, decode, decode_value, encode, encode_batch, encode_value
-from relume.cloudevents.media_type import is_json
 from tests.cloud_events import ODD_JSON, TEXT, events
 
 

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from relume.cloudevents.event import InvalidEvent, canonical
+from relume.cloudevents.event import InvalidEvent, canonical, charset_of, decoded, is_json, is_text
 from relume.cloudevents.http import Mode, decode, encode
-from relume.cloudevents.media_type import charset_of, decoded, is_json, is_text
 from tests.conformance.probes import PROBES, Probe
 from tests.conformance.sdk_versions import ROOT, run_with_sdk
 

@@ -12,11 +12,12 @@ from relume.base.clock import SystemClock
 from relume.cloudevents.event import CloudEvent
 from relume.eventing.dead_letters import Letter, NoSuchDeadLetter, UnknownTrigger, redrive
 from relume.eventing.envelope import Envelope
-from relume.eventing.event_log import BrokerKey, ClosableLog, StoreUnavailable
+from relume.eventing.event_log import BrokerKey, StoreUnavailable
 from relume.eventing.jetstream.log import JetStreamLog
 from relume.eventing.jetstream.server import NatsServer
+from relume.eventing.plane import ClosableLog
 from relume.eventing.settings import EventingSettings
-from relume.eventing.testing.memory import MemoryLog
+from relume.eventing.testing import MemoryLog
 
 BROKER = BrokerKey("default", "a.b")
 OTHER = BrokerKey("default", "other")

@@ -9,11 +9,12 @@ import pytest
 from relume.base.clock import SystemClock
 from relume.cloudevents.event import CloudEvent
 from relume.eventing.envelope import Envelope
-from relume.eventing.event_log import BrokerKey, ClosableLog, Cursor, EventTooLarge, Held
+from relume.eventing.event_log import BrokerKey, Cursor, EventTooLarge, LeasedEvent
 from relume.eventing.jetstream.log import JetStreamLog
 from relume.eventing.jetstream.server import NatsServer
+from relume.eventing.plane import ClosableLog
 from relume.eventing.settings import MAX_MESSAGE_BYTES, EventingSettings
-from relume.eventing.testing.memory import MemoryLog
+from relume.eventing.testing import MemoryLog
 
 BROKER = BrokerKey("default", "a.b")
 SETTINGS = EventingSettings(lease_s=0.5, duplicate_window_s=60.0)
@@ -59,9 +60,9 @@ async def log(open_log: Open) -> ClosableLog:
     return opened
 
 
-async def fetch(cursor: Cursor, count: int) -> Sequence[Held]:
+async def fetch(cursor: Cursor, count: int) -> Sequence[LeasedEvent]:
     """Exactly `count` events, unsettled."""
-    held: list[Held] = []
+    held: list[LeasedEvent] = []
     async with asyncio.timeout(10):
         while len(held) < count:
             held += await cursor.fetch(count - len(held))

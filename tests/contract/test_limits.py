@@ -8,14 +8,16 @@ import pytest
 
 from relume.base.clock import SystemClock
 from relume.cloudevents.event import CloudEvent
-from relume.eventing.delivery.decision import DeadLetter, dead_letter_event
-from relume.eventing.delivery.policy import DeliveryPolicy
+from relume.eventing.delivery.burial import dead_letter_event
+from relume.eventing.delivery.decision import DeadLetter
+from relume.eventing.delivery.route import DeliveryPolicy
 from relume.eventing.envelope import Envelope
-from relume.eventing.event_log import BrokerFull, BrokerKey, ClosableLog, EventTooLarge
+from relume.eventing.event_log import BrokerFull, BrokerKey, EventTooLarge
 from relume.eventing.jetstream.log import JetStreamLog
 from relume.eventing.jetstream.server import NatsServer
+from relume.eventing.plane import ClosableLog
 from relume.eventing.settings import MAX_MESSAGE_BYTES, EventingSettings
-from relume.eventing.testing.memory import MemoryLog
+from relume.eventing.testing import MemoryLog
 
 BROKER = BrokerKey("default", "b")
 SETTINGS = EventingSettings(max_log_events=4, max_log_bytes=100_000)

@@ -1,6 +1,6 @@
 """Every place where Relume's eventing code may be suspended, as a place to kill a process at.
 
-Importing a module of `relume.eventing` after `install` runs it with each `await`, `async with` and
+Importing a module of PACKAGES after `install` runs it with each `await`, `async with` and
 `async for` told before it begins and after it has ended. Nothing else about the code changes.
 """
 
@@ -21,7 +21,7 @@ from typing import Literal, TypeVar, cast
 T = TypeVar("T")
 Phase = Literal["before", "during", "after"]
 PHASES: tuple[Phase, ...] = ("before", "during", "after")
-PACKAGE = "relume.eventing"
+PACKAGES = ("relume.eventing", "relume.cloudevents")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,13 @@ class Trap:
 
 
 class _Rewriter(ast.NodeTransformer):
-    """Names the points of one module `module:line:column`, in the order of the source."""
+    """Names the points of one module `module:line:column`, in the order of the source.
+
+    `module` is written without `relume.eventing.`, elsewhere without `relume.`.
+    """
 
     def __init__(self, module: str) -> None:
-        self._module = module.removeprefix(f"{PACKAGE}.")
+        self._module = module.removeprefix("relume.eventing.").removeprefix("relume.")
         self.points: list[str] = []
 
     def visit_Await(self, node: ast.Await) -> ast.AST:
@@ -97,7 +100,7 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if not name.startswith(f"{PACKAGE}."):
+        if not _is_watched(name):
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is not None and spec.origin is not None:
@@ -117,8 +120,8 @@ class Points:
         self._trap, self._fire = trap, fire
 
     def install(self) -> None:
-        """Rewrite what is imported from now on; no module of the package may be there yet."""
-        here = [name for name in sys.modules if name.startswith(f"{PACKAGE}.")]
+        """Rewrite what is imported from now on; no module of PACKAGES may be there yet."""
+        here = [name for name in sys.modules if _is_watched(name)]
         assert not here, f"imported too early: {here}"
         vars(builtins)["__await_point__"] = self._pass
         vars(builtins)["__reach_point__"] = self._reach
@@ -145,15 +148,20 @@ class Points:
             asyncio.get_running_loop().call_soon(self._fire)
 
 
+def _is_watched(module: str) -> bool:
+    return module.startswith(tuple(f"{package}." for package in PACKAGES))
+
+
 def all_points() -> list[str]:
-    """Every point of the package, from its source."""
-    package = importlib.util.find_spec(PACKAGE)
-    assert package is not None
+    """Every point of the packages, from their source."""
     found: list[str] = []
-    for folder in cast("list[str]", package.submodule_search_locations):
-        for file in sorted(Path(folder).rglob("*.py")):
-            module = ".".join(file.relative_to(folder).with_suffix("").parts)
-            rewriter = _Rewriter(f"{PACKAGE}.{module}")
-            rewriter.visit(ast.parse(file.read_text()))
-            found += rewriter.points
+    for package in PACKAGES:
+        spec = importlib.util.find_spec(package)
+        assert spec is not None
+        for folder in cast("list[str]", spec.submodule_search_locations):
+            for file in sorted(Path(folder).rglob("*.py")):
+                module = ".".join(file.relative_to(folder).with_suffix("").parts)
+                rewriter = _Rewriter(f"{package}.{module}")
+                rewriter.visit(ast.parse(file.read_text()))
+                found += rewriter.points
     return found

@@ -17,20 +17,29 @@ from relume.config import Exact
 from relume.eventing.jetstream.log import JetStreamLog
 from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.settings import EventingSettings
-from tests.eventing.stage import Call, Stage, Subscriber, event, replies, reply_to, stored, trigger
+from tests.eventing.stage import (
+    BrokerStage,
+    Call,
+    Subscriber,
+    event,
+    replies,
+    reply_to,
+    stored,
+    trigger,
+)
 
 
 @asynccontextmanager
 async def durable_stage(
     nats_server: NatsServer, asked: str, told: str, in_flight: int = 50
-) -> AsyncIterator[Stage]:
+) -> AsyncIterator[BrokerStage]:
     settings, clock = EventingSettings(), SystemClock()
     log = await JetStreamLog.connect(nats_server.url, settings, clock)
     triggers = [
         trigger("ask", asked, filters=(Exact({"type": "ask"}),)),
         trigger("log", told, filters=(Exact({"type": "reply"}),)),
     ]
-    async with Stage(
+    async with BrokerStage(
         triggers, settings=settings, clock=clock, log=log, concurrency=lambda _: in_flight
     ) as stage:
         yield stage

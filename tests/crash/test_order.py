@@ -14,7 +14,7 @@ from relume.config import Delivery
 from relume.eventing.jetstream.log import JetStreamLog
 from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.settings import EventingSettings
-from tests.eventing.stage import Call, Stage, Subscriber, answer, event, trigger
+from tests.eventing.stage import BrokerStage, Call, Subscriber, answer, event, trigger
 
 from .test_nats_kills import kill
 
@@ -47,14 +47,14 @@ class Ordered:
         return answer()
 
 
-async def stage_on(server: NatsServer, url: str) -> Stage:
+async def stage_on(server: NatsServer, url: str) -> BrokerStage:
     clock = SystemClock()
     log = await JetStreamLog.connect(server.url, SETTINGS, clock)
     t = trigger("t", url, delivery=DELIVERY, ordered=True)
-    return Stage([t], settings=SETTINGS, clock=clock, log=log)
+    return BrokerStage([t], settings=SETTINGS, clock=clock, log=log)
 
 
-async def post(stage: Stage, number: int) -> None:
+async def post(stage: BrokerStage, number: int) -> None:
     """What a producer does: send again until somebody says 202."""
     sent = event(str(number), partitionkey=str(number % KEYS))
     while (await stage.post(sent)).status_code != 202:

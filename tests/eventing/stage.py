@@ -14,12 +14,12 @@ from relume.cloudevents.event import CloudEvent
 from relume.cloudevents.http import Mode, decode, encode
 from relume.config import Broker, Delivery, Destination, Plan, Trigger
 from relume.eventing.envelope import Envelope
-from relume.eventing.event_log import BrokerKey, ClosableLog
+from relume.eventing.event_log import BrokerKey
 from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.observer import Observer, Record, Subscription
-from relume.eventing.plane import EventingPlane
+from relume.eventing.plane import ClosableLog, EventingPlane
 from relume.eventing.settings import EventingSettings
-from relume.eventing.testing.memory import MemoryLog
+from relume.eventing.testing import MemoryLog
 
 BROKER = BrokerKey("default", "b")
 
@@ -121,7 +121,7 @@ def resolve(destination: Destination, namespace: str) -> str:
 
 
 @dataclass
-class Stage:
+class BrokerStage:
     """A started plane. `log` is shared by the planes of one test, as a state folder would be."""
 
     triggers: Sequence[Trigger]
@@ -135,7 +135,7 @@ class Stage:
     more_brokers: Sequence[str] = ()
     resolve: Callable[[Destination, str], str] = resolve
 
-    async def __aenter__(self) -> "Stage":
+    async def __aenter__(self) -> "BrokerStage":
         self.log = self.log or MemoryLog(self.settings, self.clock)
         plan = Plan(
             brokers=(

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from relume.config import Delivery, Destination, Ref
 
-from .stage import BROKER, Stage, Subscriber, answer, event, trigger
+from .stage import BROKER, BrokerStage, Subscriber, answer, event, trigger
 
 
 async def test_what_cannot_be_delivered_goes_to_the_dead_letter_sink_with_the_reason() -> None:
@@ -20,7 +20,7 @@ async def test_what_cannot_be_delivered_goes_to_the_dead_letter_sink_with_the_re
         Subscriber(answer(status=500), answer(event("ignored"))) as sink,
     ):
         delivery = Delivery(**delivery_of, dead_letter_sink=Destination(uri=sink.url))  # type: ignore[arg-type]
-        async with Stage([trigger("t", subscriber.url)], delivery) as stage:
+        async with BrokerStage([trigger("t", subscriber.url)], delivery) as stage:
             sent = event("1", b"data", subject="s")
             await stage.post(sent)
             [record] = await stage.until("dead-lettered")
@@ -43,7 +43,7 @@ async def test_what_cannot_be_delivered_goes_to_the_dead_letter_sink_with_the_re
 async def test_a_refusal_is_not_tried_again(status: int) -> None:
     async with (
         Subscriber(web.Response(status=status, headers={"Location": "/again"})) as subscriber,
-        Stage([trigger("t", subscriber.url)]) as stage,
+        BrokerStage([trigger("t", subscriber.url)]) as stage,
     ):
         await stage.post(event("1"))
         await stage.until("dead-lettered")
@@ -68,7 +68,7 @@ async def test_an_answer_that_is_no_event_is_a_failure_without_retry(
 ) -> None:
     async with (
         Subscriber(response) as subscriber,
-        Stage([trigger("t", subscriber.url)]) as stage,
+        BrokerStage([trigger("t", subscriber.url)]) as stage,
     ):
         await stage.post(event("1"))
         await stage.until("dead-lettered")
@@ -83,7 +83,7 @@ async def test_a_sink_that_fails_leaves_the_dead_letter_with_the_broker() -> Non
         Subscriber(answer(status=401)) as sink,
     ):
         delivery = Delivery(retry=5, dead_letter_sink=Destination(uri=sink.url))
-        async with Stage([trigger("t", subscriber.url, delivery=delivery)]) as stage:
+        async with BrokerStage([trigger("t", subscriber.url, delivery=delivery)]) as stage:
             await stage.post(event("1"))
             [record] = await stage.until("dead-lettered")
             assert record.detail is not None and "kept by the Broker" in record.detail
@@ -95,7 +95,7 @@ async def test_nobody_listening_is_tried_again_and_then_a_dead_letter() -> None:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/"
         delivery = Delivery(retry=2, backoff_delay_s=0.0)
-        async with Stage([trigger("t", url, delivery=delivery)]) as stage:
+        async with BrokerStage([trigger("t", url, delivery=delivery)]) as stage:
             await stage.post(event("1"))
             await stage.until("retrying", 2)
             await stage.until("dead-lettered")
@@ -116,7 +116,7 @@ async def test_a_sink_that_is_a_broker_here_gets_what_a_trigger_of_it_reads(read
         def resolve(destination: Destination, _: str) -> str:
             return ingress.url if destination.ref else str(destination.uri)
 
-        async with Stage(triggers, more_brokers=["dead"], resolve=resolve) as stage:
+        async with BrokerStage(triggers, more_brokers=["dead"], resolve=resolve) as stage:
             await stage.post(event("1"))
             [record] = await stage.until("dead-lettered")
             assert record.detail is not None

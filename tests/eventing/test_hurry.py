@@ -10,7 +10,7 @@ from relume.eventing.jetstream.log import JetStreamLog
 from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.settings import EventingSettings
 
-from .stage import Call, Stage, Subscriber, answer, event, trigger
+from .stage import BrokerStage, Call, Subscriber, answer, event, trigger
 
 
 async def test_what_was_under_way_when_there_was_no_time_comes_to_the_next_process_soon(
@@ -27,7 +27,7 @@ async def test_what_was_under_way_when_there_was_no_time_comes_to_the_next_proce
         t = trigger("t", subscriber.url)
         async with NatsServer(tmp_path) as nats:
             log = await JetStreamLog.connect(nats.url, settings, clock)
-            stage = Stage([t], settings=settings, clock=clock, log=log)
+            stage = BrokerStage([t], settings=settings, clock=clock, log=log)
             await stage.__aenter__()
             await stage.post(event("1"))
             await reached.wait()
@@ -37,6 +37,6 @@ async def test_what_was_under_way_when_there_was_no_time_comes_to_the_next_proce
             await asyncio.wait([stopping])
         async with NatsServer(tmp_path) as nats:
             log = await JetStreamLog.connect(nats.url, settings, clock)
-            async with Stage([t], settings=settings, clock=clock, log=log) as again:
+            async with BrokerStage([t], settings=settings, clock=clock, log=log) as again:
                 await again.until("delivered")  # within 10 s, long before the end of the lease
     assert subscriber.ids == ["1", "1"]

@@ -10,22 +10,22 @@ from relume.cloudevents.http import Mode, encode
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import BrokerKey, StoreUnavailable
 from relume.eventing.settings import EventingSettings
-from relume.eventing.testing.memory import MemoryLog
+from relume.eventing.testing import MemoryLog
 
-from .stage import BROKER, Stage, event, trigger
+from .stage import BROKER, BrokerStage, event, trigger
 
 BINARY, _ = encode(event("1"), Mode.BINARY)
 
 
 @pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
-    async with Stage([], settings=EventingSettings(max_event_bytes=1000)) as stage:
+async def stage() -> AsyncIterator[BrokerStage]:
+    async with BrokerStage([], settings=EventingSettings(max_event_bytes=1000)) as stage:
         yield stage
 
 
 @pytest.mark.parametrize("mode", [Mode.BINARY, Mode.STRUCTURED])
 async def test_an_event_is_accepted_in_binary_and_in_structured_mode(
-    stage: Stage, mode: Mode
+    stage: BrokerStage, mode: Mode
 ) -> None:
     response = await stage.post(event("1", b"x", datacontenttype="text/plain"), mode)
     assert (response.status_code, response.content) == (202, b"")
@@ -45,7 +45,7 @@ async def test_an_event_is_accepted_in_binary_and_in_structured_mode(
 
 
 @pytest.mark.parametrize("path", ["/default/b", "/", "/what/ever/it/is"])
-async def test_options_grants_everybody(stage: Stage, path: str) -> None:
+async def test_options_grants_everybody(stage: BrokerStage, path: str) -> None:
     response = await stage.request("OPTIONS", path)
     assert response.status_code == 200
     assert response.headers["allow"] == "POST, OPTIONS"
@@ -55,7 +55,7 @@ async def test_options_grants_everybody(stage: Stage, path: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD", "PATCH"])
-async def test_other_methods_are_not_allowed(stage: Stage, method: str) -> None:
+async def test_other_methods_are_not_allowed(stage: BrokerStage, method: str) -> None:
     response = await stage.request(method, "/default/b")
     assert (response.status_code, response.headers["allow"]) == (405, "POST, OPTIONS")
 
@@ -72,7 +72,7 @@ async def test_other_methods_are_not_allowed(stage: Stage, method: str) -> None:
         ("/default/b?x=y", 202),
     ],
 )
-async def test_the_path_names_the_broker(stage: Stage, path: str, status: int) -> None:
+async def test_the_path_names_the_broker(stage: BrokerStage, path: str, status: int) -> None:
     assert (await stage.request("POST", path, BINARY)).status_code == status
 
 
@@ -90,7 +90,7 @@ async def test_the_path_names_the_broker(stage: Stage, path: str, status: int) -
     ],
 )
 async def test_a_malformed_event_is_refused_with_the_reason(
-    stage: Stage, headers: list[tuple[str, str]], body: bytes, reason: str
+    stage: BrokerStage, headers: list[tuple[str, str]], body: bytes, reason: str
 ) -> None:
     response = await stage.request("POST", "/default/b", headers, body)
     assert response.status_code == 400
@@ -98,18 +98,18 @@ async def test_a_malformed_event_is_refused_with_the_reason(
     assert response.json()["reason"] in ("invalid-event", "ttl-exhausted")
 
 
-async def test_version_0_3_is_accepted(stage: Stage) -> None:
+async def test_version_0_3_is_accepted(stage: BrokerStage) -> None:
     headers = [("ce-specversion", "0.3"), *[h for h in BINARY if h[0] != "ce-specversion"]]
     assert (await stage.request("POST", "/default/b", headers)).status_code == 202
 
 
-async def test_an_event_that_is_too_large_is_refused(stage: Stage) -> None:
+async def test_an_event_that_is_too_large_is_refused(stage: BrokerStage) -> None:
     response = await stage.request("POST", "/default/b", BINARY, bytes(1001))
     assert (response.status_code, response.json()["reason"]) == (413, "event-too-large")
     assert (await stage.request("POST", "/default/b", BINARY, bytes(1000))).status_code == 202
 
 
-async def test_a_large_event_without_a_length_is_refused_too(stage: Stage) -> None:
+async def test_a_large_event_without_a_length_is_refused_too(stage: BrokerStage) -> None:
     sent = []
 
     async def receive() -> dict[str, object]:
@@ -134,7 +134,7 @@ async def test_a_large_event_without_a_length_is_refused_too(stage: Stage) -> No
 async def test_the_time_to_live_goes_down_on_every_way_through(
     incoming: object, stored: int
 ) -> None:
-    async with Stage([trigger("t", "http://127.0.0.1:1/")]) as stage:
+    async with BrokerStage([trigger("t", "http://127.0.0.1:1/")]) as stage:
         extension = {} if incoming is None else {"knativebrokerttl": incoming}
         await stage.memory.open_broker(BROKER, ["observer"])
         await stage.post(event("1", **extension))
@@ -145,7 +145,7 @@ async def test_the_time_to_live_goes_down_on_every_way_through(
 
 
 async def test_nothing_is_accepted_that_was_not_stored(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: BrokerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def down(self: MemoryLog, broker: BrokerKey, envelope: Envelope, patience: float) -> bool:
         raise StoreUnavailable("nats-server is not running")
@@ -168,7 +168,7 @@ async def test_a_request_that_does_not_come_to_its_end_is_cut_off() -> None:
 
     headers = [(b"ce-specversion", b"1.0"), (b"content-length", b"10")]
     scope = {"type": "http", "method": "POST", "path": "/default/b", "headers": headers}
-    async with Stage([], settings=EventingSettings(upload_s=0.01)) as stage:
+    async with BrokerStage([], settings=EventingSettings(upload_s=0.01)) as stage:
         await stage.plane.app(scope, never, send)
     assert sent[0]["status"] == 408
     assert (b"connection", b"close") in sent[0]["headers"]

@@ -11,39 +11,39 @@ from relume.cloudevents.http import encode_batch
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import BrokerFull, BrokerKey, DiskFull, StoreUnavailable
 from relume.eventing.settings import EventingSettings
-from relume.eventing.testing.memory import MemoryLog
+from relume.eventing.testing import MemoryLog
 
-from .stage import BROKER, Stage, event
+from .stage import BROKER, BrokerStage, event
 
 TYPE = ("content-type", "application/cloudevents-batch+json")
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
+async def stage() -> AsyncIterator[BrokerStage]:
     settings = EventingSettings(
         max_event_bytes=1000, max_batch_bytes=5000, max_batch_events=5, max_log_events=5
     )
-    async with Stage([], settings=settings) as stage:
+    async with BrokerStage([], settings=settings) as stage:
         await stage.memory.open_broker(BROKER, ["observer"])
         yield stage
 
 
-async def post(stage: Stage, *events: CloudEvent, **headers: str) -> httpx.Response:
+async def post(stage: BrokerStage, *events: CloudEvent, **headers: str) -> httpx.Response:
     encoded, body = encode_batch(events)
     return await stage.request("POST", "/default/b", [*encoded, *headers.items()], body)
 
 
-async def stored(stage: Stage, count: int) -> list[CloudEvent]:
+async def stored(stage: BrokerStage, count: int) -> list[CloudEvent]:
     held = await stage.memory.cursor(BROKER, "observer").fetch(count)
     return [Envelope.unpack(each.payload).event for each in held]
 
 
-def waiting(stage: Stage) -> int:
+def waiting(stage: BrokerStage) -> int:
     return stage.memory.cursor(BROKER, "observer").waiting
 
 
-async def test_a_batch_is_accepted_when_all_of_it_is_stored(stage: Stage) -> None:
+async def test_a_batch_is_accepted_when_all_of_it_is_stored(stage: BrokerStage) -> None:
     response = await post(stage, event("1"), event("2", b'{"a": 1.0}'), event("1"))
     assert (response.status_code, response.content) == (202, b"")
     assert [each.id for each in await stored(stage, 5)] == ["1", "2"]
@@ -53,7 +53,7 @@ async def test_a_batch_is_accepted_when_all_of_it_is_stored(stage: Stage) -> Non
     assert stages == [("accepted", "1"), ("accepted", "2"), ("duplicate", "1")]
 
 
-async def test_an_empty_batch_is_accepted_and_stores_nothing(stage: Stage) -> None:
+async def test_an_empty_batch_is_accepted_and_stores_nothing(stage: BrokerStage) -> None:
     assert (await post(stage)).status_code == 202
     assert waiting(stage) == 0
 
@@ -71,7 +71,7 @@ async def test_an_empty_batch_is_accepted_and_stores_nothing(stage: Stage) -> No
     ],
 )
 async def test_one_malformed_event_refuses_the_batch_and_is_named(
-    stage: Stage, member: object, words: str
+    stage: BrokerStage, member: object, words: str
 ) -> None:
     good = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}
     body = json.dumps([good, member, {**good, "id": "3"}]).encode()
@@ -81,7 +81,7 @@ async def test_one_malformed_event_refuses_the_batch_and_is_named(
     assert waiting(stage) == 0
 
 
-async def test_a_batch_of_too_many_events_or_bytes_is_refused(stage: Stage) -> None:
+async def test_a_batch_of_too_many_events_or_bytes_is_refused(stage: BrokerStage) -> None:
     many = await post(stage, *(event(str(number)) for number in range(6)))
     assert (many.status_code, many.json()["reason"]) == (413, "batch-too-large")
     large = await post(stage, *(event(str(number), bytes(900)) for number in range(5)))
@@ -93,7 +93,9 @@ async def test_a_batch_of_too_many_events_or_bytes_is_refused(stage: Stage) -> N
     assert (await post(stage, *(event(str(number)) for number in range(5)))).status_code == 202
 
 
-async def test_the_trace_of_the_request_goes_on_in_each_event_that_has_none(stage: Stage) -> None:
+async def test_the_trace_of_the_request_goes_on_in_each_event_that_has_none(
+    stage: BrokerStage,
+) -> None:
     own = TRACEPARENT.replace("b7ad", "c8be")
     await post(stage, event("1"), event("2", traceparent=own), traceparent=TRACEPARENT)
     found = [each.attributes["traceparent"] for each in await stored(stage, 2)]
@@ -101,7 +103,7 @@ async def test_the_trace_of_the_request_goes_on_in_each_event_that_has_none(stag
 
 
 async def test_a_store_that_fails_half_way_is_a_503_and_the_batch_may_be_sent_again(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: BrokerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = MemoryLog.append_all
 
@@ -120,7 +122,7 @@ async def test_a_store_that_fails_half_way_is_a_503_and_the_batch_may_be_sent_ag
 
 
 async def test_a_full_broker_says_when_to_come_back_and_a_full_disk_says_so(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: BrokerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert (await post(stage, *(event(str(number)) for number in range(5)))).status_code == 202
     for response in (await post(stage, event("6")), await stage.post(event("6"))):
@@ -139,7 +141,7 @@ async def test_a_full_broker_says_when_to_come_back_and_a_full_disk_says_so(
     assert BrokerFull.retryable
 
 
-async def test_a_producer_that_goes_away_half_way_stores_nothing(stage: Stage) -> None:
+async def test_a_producer_that_goes_away_half_way_stores_nothing(stage: BrokerStage) -> None:
     messages: list[dict[str, object]] = [
         {"type": "http.request", "body": b"[", "more_body": True},
         {"type": "http.disconnect"},

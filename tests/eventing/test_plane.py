@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from relume.eventing.delivery.dispatcher import Dispatcher
-from relume.eventing.testing.memory import MemoryLog
+from relume.eventing.testing import MemoryLog
 
-from .stage import Stage, Subscriber, event, trigger
+from .stage import BrokerStage, Subscriber, event, trigger
 
 
 async def test_a_plane_that_cannot_deliver_accepts_nothing_and_says_why(
@@ -17,7 +17,7 @@ async def test_a_plane_that_cannot_deliver_accepts_nothing_and_says_why(
         raise ZeroDivisionError
 
     monkeypatch.setattr(Dispatcher, "run", broken)
-    async with Stage([trigger("t", "http://127.0.0.1:1/")]) as stage:
+    async with BrokerStage([trigger("t", "http://127.0.0.1:1/")]) as stage:
         with pytest.raises(ExceptionGroup) as failed:
             await stage.plane.wait()
         assert failed.group_contains(ZeroDivisionError)
@@ -32,7 +32,7 @@ async def test_a_sweep_that_fails_ends_no_delivery(
         raise ZeroDivisionError
 
     monkeypatch.setattr(MemoryLog, "sweep", broken)
-    async with Subscriber() as subscriber, Stage([trigger("t", subscriber.url)]) as stage:
+    async with Subscriber() as subscriber, BrokerStage([trigger("t", subscriber.url)]) as stage:
         await stage.virtual.advance(stage.settings.sweep_s * 2)
         await stage.post(event("1"))
         await stage.until("delivered")
@@ -40,7 +40,7 @@ async def test_a_sweep_that_fails_ends_no_delivery(
 
 
 async def test_waiting_for_a_plane_ends_when_it_stops() -> None:
-    async with Stage([]) as stage:
+    async with BrokerStage([]) as stage:
         waiting = asyncio.create_task(stage.plane.wait())
         await asyncio.sleep(0)
         assert not waiting.done()

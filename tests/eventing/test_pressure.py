@@ -5,7 +5,7 @@ from aiohttp import web
 
 from relume.config import Delivery
 
-from .stage import Call, Stage, Subscriber, answer, event, trigger
+from .stage import BrokerStage, Call, Subscriber, answer, event, trigger
 
 DELIVERY = Delivery(retry=3, backoff_delay_s=0.1, retry_after_max_s=30.0)
 
@@ -19,7 +19,7 @@ def overloaded(status: int, retry_after: str) -> web.Response:
 async def test_nothing_else_is_delivered_until_then(status: int, value: str) -> None:
     async with Subscriber(overloaded(status, value), answer()) as subscriber:
         t = trigger("t", subscriber.url, delivery=DELIVERY)
-        async with Stage([t]) as stage:
+        async with BrokerStage([t]) as stage:
             await stage.post(event("0"))
             await stage.until("retrying")
             for number in range(1, 5):
@@ -37,7 +37,7 @@ async def test_what_is_under_way_goes_on() -> None:
 
     async with Subscriber(overloaded_by_the_first) as subscriber:
         t = trigger("t", subscriber.url, delivery=DELIVERY)
-        async with Stage([t], concurrency=lambda _: 2) as stage:
+        async with BrokerStage([t], concurrency=lambda _: 2) as stage:
             await stage.post(event("0"))
             await stage.post(event("1"))
             [record] = await stage.until("delivered")
@@ -48,7 +48,7 @@ async def test_what_is_under_way_goes_on() -> None:
 async def test_an_absurd_wish_is_bounded_by_the_delivery(value: str) -> None:
     async with Subscriber(overloaded(429, value), answer()) as subscriber:
         t = trigger("t", subscriber.url, delivery=DELIVERY)
-        async with Stage([t]) as stage:
+        async with BrokerStage([t]) as stage:
             await stage.post(event("0"))
             [record] = await stage.until("retrying")
             assert record.detail == "status 429, again in 30 s"
@@ -60,7 +60,7 @@ async def test_a_delivery_without_a_maximum_waits_for_half_a_minute_at_most() ->
     delivery = Delivery(retry=1, backoff_delay_s=0.2)
     async with Subscriber(overloaded(429, "3600"), answer()) as subscriber:
         t = trigger("t", subscriber.url, delivery=delivery)
-        async with Stage([t]) as stage:
+        async with BrokerStage([t]) as stage:
             await stage.post(event("0"))
             [record] = await stage.until("retrying")
             assert record.detail == "status 429, again in 0.2 s"
@@ -75,7 +75,7 @@ async def test_a_delivery_that_does_not_heed_it_goes_on() -> None:
     delivery = Delivery(retry=0, retry_after_max_s=0.0)
     async with Subscriber(overloaded(429, "20"), answer()) as subscriber:
         t = trigger("t", subscriber.url, delivery=delivery)
-        async with Stage([t]) as stage:
+        async with BrokerStage([t]) as stage:
             await stage.post(event("0"))
             await stage.until("dead-lettered")
             await stage.post(event("1"))
@@ -86,7 +86,7 @@ async def test_a_pause_ends_also_when_nobody_tries_again() -> None:
     delivery = Delivery(retry=0, retry_after_max_s=30.0)
     async with Subscriber(overloaded(503, "5"), answer()) as subscriber:
         t = trigger("t", subscriber.url, delivery=delivery)
-        async with Stage([t]) as stage:
+        async with BrokerStage([t]) as stage:
             await stage.post(event("0"))
             await stage.until("dead-lettered")
             await stage.post(event("1"))
@@ -100,7 +100,9 @@ async def test_other_triggers_are_not_held_up() -> None:
     async with (
         Subscriber(overloaded(429, "20")) as busy,
         Subscriber() as free,
-        Stage([trigger("busy", busy.url, delivery=DELIVERY), trigger("free", free.url)]) as stage,
+        BrokerStage(
+            [trigger("busy", busy.url, delivery=DELIVERY), trigger("free", free.url)]
+        ) as stage,
     ):
         await stage.post(event("0"))
         await stage.until("retrying")

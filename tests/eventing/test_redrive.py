@@ -10,14 +10,14 @@ from relume.config import Delivery, Destination, Exact
 from relume.eventing.dead_letters import Letter, NoSuchDeadLetter
 from relume.eventing.event_log import BrokerKey
 
-from .stage import BROKER, Call, Stage, Subscriber, answer, event, reply_to, trigger
+from .stage import BROKER, BrokerStage, Call, Subscriber, answer, event, reply_to, trigger
 
 
 async def test_only_the_trigger_that_gave_it_up_gets_it_again_and_its_reply_is_stored() -> None:
     async with (
         Subscriber(answer(status=422), _reply) as failing,
         Subscriber() as other,
-        Stage([trigger("t", failing.url), trigger("u", other.url)]) as stage,
+        BrokerStage([trigger("t", failing.url), trigger("u", other.url)]) as stage,
     ):
         await stage.post(event("1", b"data", subject="s"))
         await stage.until("dead-lettered")
@@ -36,11 +36,11 @@ async def test_only_the_trigger_that_gave_it_up_gets_it_again_and_its_reply_is_s
 
 async def test_the_filter_is_not_asked_a_second_time() -> None:
     async with Subscriber(answer(status=422), answer()) as subscriber:
-        async with Stage([trigger("t", subscriber.url)]) as stage:
+        async with BrokerStage([trigger("t", subscriber.url)]) as stage:
             await stage.post(event("1"))
             await stage.until("dead-lettered")
         narrow = trigger("t", subscriber.url, filters=(Exact({"type": "another"}),))
-        async with Stage([narrow], log=stage.log, clock=stage.clock) as stage:
+        async with BrokerStage([narrow], log=stage.log, clock=stage.clock) as stage:
             await stage.plane.dead_letters.redrive(BROKER, 1)
             await stage.until("delivered")
             assert subscriber.ids == ["1", "1"]
@@ -49,7 +49,7 @@ async def test_the_filter_is_not_asked_a_second_time() -> None:
 async def test_what_fails_again_is_a_dead_letter_again_and_carries_no_trace_of_the_first() -> None:
     async with (
         Subscriber(answer(status=422), answer(status=410), answer()) as subscriber,
-        Stage([trigger("t", subscriber.url)]) as stage,
+        BrokerStage([trigger("t", subscriber.url)]) as stage,
     ):
         sent = event("1", subject="s")
         await stage.post(sent)
@@ -68,11 +68,11 @@ async def test_what_fails_again_is_a_dead_letter_again_and_carries_no_trace_of_t
 
 async def test_a_sink_that_was_added_since_gets_the_event_without_our_mark() -> None:
     async with Subscriber(answer(status=422)) as subscriber, Subscriber() as sink:
-        async with Stage([trigger("t", subscriber.url)]) as stage:
+        async with BrokerStage([trigger("t", subscriber.url)]) as stage:
             await stage.post(event("1"))
             await stage.until("dead-lettered")
         delivery = Delivery(retry=0, dead_letter_sink=Destination(uri=sink.url))
-        async with Stage(
+        async with BrokerStage(
             [trigger("t", subscriber.url)], delivery, log=stage.log, clock=stage.clock
         ) as stage:
             await stage.plane.dead_letters.redrive(BROKER, 1)
@@ -83,12 +83,14 @@ async def test_a_sink_that_was_added_since_gets_the_event_without_our_mark() -> 
 
 async def test_a_redrive_at_the_end_of_a_process_is_delivered_by_the_next_once() -> None:
     async with Subscriber(answer(status=422), answer()) as subscriber:
-        async with Stage([trigger("t", subscriber.url)]) as stage:
+        async with BrokerStage([trigger("t", subscriber.url)]) as stage:
             await stage.post(event("1"))
             await stage.until("dead-lettered")
             store = stage.memory.dead_letters
             await store.put_back(await store.get(BROKER, 1))  # and killed before the removal
-        async with Stage([trigger("t", subscriber.url)], log=stage.log, clock=stage.clock) as stage:
+        async with BrokerStage(
+            [trigger("t", subscriber.url)], log=stage.log, clock=stage.clock
+        ) as stage:
             await stage.plane.dead_letters.redrive(BROKER, 1)
             await stage.until("delivered")
             assert subscriber.ids == ["1", "1"]
@@ -102,7 +104,7 @@ async def test_a_redrive_that_is_held_up_does_not_repeat_what_another_has_done_m
 ) -> None:
     async with (
         Subscriber(answer(status=422), answer()) as subscriber,
-        Stage([trigger("t", subscriber.url)]) as stage,
+        BrokerStage([trigger("t", subscriber.url)]) as stage,
     ):
         await stage.post(event("1"))
         await stage.until("dead-lettered")

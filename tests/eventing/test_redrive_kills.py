@@ -42,9 +42,9 @@ class Process:
 
     def __init__(self, log: JetStreamLog, fatal: int, when: When) -> None:
         self.requests = 0
-        self._send = log._requests.send
+        self._send = log.requests.send_all
         self._fatal, self._when = fatal, when
-        log._requests.send = self._count  # type: ignore[method-assign]
+        log.requests.send_all = self._count  # type: ignore[method-assign]
 
     async def _count(self, *args: Any, **more: Any) -> Any:
         self.requests += 1

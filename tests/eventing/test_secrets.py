@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from relume.config import Delivery, Destination
-from tests.eventing.stage import Call, Stage, Subscriber, event, trigger
+from tests.eventing.stage import BrokerStage, Call, Subscriber, event, trigger
 
 
 async def test_a_password_is_sent_to_its_server_and_told_to_nobody() -> None:
@@ -14,7 +14,7 @@ async def test_a_password_is_sent_to_its_server_and_told_to_nobody() -> None:
         with_password = asked.url.replace("//", "//me:hunter2@")
         to = Destination(uri=sink.url.replace("//", "//me:hunter3@"))
         ask = trigger("ask", with_password, delivery=Delivery(dead_letter_sink=to))
-        async with Stage([ask]) as stage:
+        async with BrokerStage([ask]) as stage:
             await stage.post(event())
             await stage.until("dead-lettered")
             told = [record.to_json() for record in stage.seen]

@@ -20,8 +20,7 @@ from relume.config import (
     Suffix,
     Trigger,
 )
-from relume.eventing.filters import explain, wanted_by
-from relume.eventing.verdict import Verdict
+from relume.eventing.filters import Verdict, explain, wanted_by
 
 EVENT = CloudEvent.create(
     {"id": "1", "source": "/orders/eu", "type": "order.created", "count": 5, "empty": ""}

@@ -10,12 +10,11 @@ from typing import Any, cast
 from relume.base.clock import SystemClock
 from relume.cloudevents.event import canonical
 from relume.cloudevents.http import Mode, decode, encode
-from relume.eventing.envelope import Envelope, identity
+from relume.eventing.envelope import Envelope, going_out, identity
 from relume.eventing.event_log import BrokerKey, EventLog, EventTooLarge
 from relume.eventing.ingress import Ingress
 from relume.eventing.observer import Observer
 from relume.eventing.settings import EventingSettings
-from relume.eventing.time_to_live import going_out
 
 from .messages import Request
 

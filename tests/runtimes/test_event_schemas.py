@@ -12,8 +12,8 @@ from test_events_out import hopeless
 
 from relume.base.vocabulary import ERROR, RESPONSE
 from relume.eventing.registry import events as registry
-from relume.eventing.registry.asyncapi import asyncapi, headers_schema
-from relume.eventing.registry.events import ERROR_KIND, RESPONSE_KIND, Kind
+from relume.eventing.registry.documents import asyncapi, headers_schema
+from relume.eventing.registry.events import ERROR_KIND, RESPONSE_KIND, EventKind
 
 DOCUMENT: dict[str, Any] = json.loads(json.dumps(asyncapi()))
 EVERYTHING = {
@@ -32,7 +32,7 @@ def check(schema: object, value: object) -> None:
     Draft202012Validator(whole, format_checker=FormatChecker()).validate(value)
 
 
-def known(attributes: Mapping[str, object], kind: Kind) -> None:
+def known(attributes: Mapping[str, object], kind: EventKind) -> None:
     """Every attribute of a reply is in the registry's table."""
     assert attributes.keys() <= {each.name for each in kind.attributes}
 
@@ -115,7 +115,7 @@ async def test_an_error_event_fits_as_a_whole(producer: Producer) -> None:
 
 
 @pytest.mark.parametrize("kind", registry.REQUESTS, ids=lambda kind: kind.key)
-async def test_the_example_of_each_request_is_answered(process: None, kind: Kind) -> None:
+async def test_the_example_of_each_request_is_answered(process: None, kind: EventKind) -> None:
     """By the published contract alone: what the document shows, the runtime takes."""
     task = "embed" if kind.key == "embedding" else "generate"
     producer = Producer(Stub((task,)))

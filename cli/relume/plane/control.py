@@ -36,6 +36,7 @@ from relume.base.vocabulary import STREAM_LIVE, STREAM_SUBSCRIBED, Json
 from relume.cesql.parser import ParseError
 from relume.cesql.program import compile
 from relume.cloudevents import json_format
+from relume.cloudevents.event import rfc3339
 from relume.eventing.dead_letters import (
     DeadLetters,
     Letter,
@@ -43,10 +44,10 @@ from relume.eventing.dead_letters import (
     UnknownBroker,
     UnknownTrigger,
 )
+from relume.eventing.envelope import going_out
 from relume.eventing.event_log import BrokerKey, StoreUnavailable
 from relume.eventing.filters import Predicate
 from relume.eventing.observer import Observer, Record, Subscription
-from relume.eventing.time_to_live import going_out, rfc3339
 
 PREFIX = "/relume/"
 _NUMBER = re.compile(r"[0-9]{1,18}")  # fits the 64 bits that nats-server counts with

@@ -28,8 +28,7 @@ from typing import TYPE_CHECKING
 from relume.base.version import version
 from relume.base.vocabulary import Json
 from relume.config import Broker, InferenceService, Plan
-from relume.eventing.jetstream.child import Fsync
-from relume.eventing.jetstream.server import NatsServer
+from relume.eventing.jetstream.server import Fsync, NatsServer
 from relume.eventing.observer import Observer
 from relume.eventing.settings import EventingSettings
 from relume.plane.addresses import (
@@ -161,7 +160,7 @@ class LocalPlane:
         nats: NatsServer,
     ) -> None:
         from relume.eventing.plane import EventingPlane
-        from relume.eventing.registry.catalogue import Catalogue
+        from relume.eventing.registry.documents import Catalogue
         from relume.plane.server import HttpServer, finished
 
         eventing = EventingPlane(
@@ -213,7 +212,7 @@ class LocalPlane:
 def _import_the_servers() -> None:
     import relume.eventing.jetstream.log
     import relume.eventing.plane
-    import relume.eventing.registry.catalogue
+    import relume.eventing.registry.documents
     import relume.plane.control
     import relume.plane.server
     import relume.serving.plane  # noqa: F401

@@ -27,6 +27,8 @@ COPIED_ATTRIBUTES = ("subject", "traceparent", "tracestate", "partitionkey", "co
 BROKER_TTL = "knativebrokerttl"
 ARRIVAL_TIME = "knativearrivaltime"
 ERROR_DESTINATION = "knativeerrordest"
+ERROR_CODE = "knativeerrorcode"
+ERROR_DATA = "knativeerrordata"
 DEAD_LETTER_REASON = "deadletterreason"
 
 #: The phases of a cold start that the predictor measures, in the order in which they happen.

@@ -6,10 +6,12 @@ a minus that binds tighter than LIKE (`NOT a = b` is `(NOT a) = b`), and a chain
 that groups from the right (`a OR b AND c` is `a OR (b AND c)`, `a AND b OR c` is `a AND (b OR c)`).
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal as OneOf
 from typing import cast
 
-from relume.cesql.tokens import ParseError, Token, shown, tokens
 from relume.cesql.tree import (
     Arithmetic,
     Attribute,
@@ -28,9 +30,9 @@ from relume.cesql.tree import (
     Not,
     inside,
 )
+from relume.cesql.values import LEAST, MOST
 
 MOST_NESTED = 64
-_LEAST, _MOST = -(2**31), 2**31 - 1  # §2.2: integer literals are 32-bit
 
 _LOGIC = ("AND", "OR", "XOR")
 _POSTFIX = 4
@@ -41,6 +43,98 @@ _POWERS = (
     | dict.fromkeys(("+", "-"), 2)
     | dict.fromkeys(("=", "!=", "<>", "<", "<=", ">", ">="), _COMPARISON)
 )
+
+TokenKind = OneOf["name", "function", "integer", "string", "keyword", "symbol", "end"]
+
+KEYWORDS = frozenset(["AND", "OR", "XOR", "NOT", "LIKE", "EXISTS", "IN", "TRUE", "FALSE"])
+
+_TOKEN = re.compile(
+    r"""
+      (?P<space>  [ \t\r\n]+ )
+    | (?P<word>   [A-Za-z0-9_]+ )
+    | (?P<string> '[^'\\]*(?:\\.[^'\\]*)*' | "[^"\\]*(?:\\.[^"\\]*)*" )
+    | (?P<symbol> <= | >= | <> | != | =(?!=) | [-+*/%<>(),] )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_NAME = re.compile(r"[A-Za-z0-9]+")
+_FUNCTION = re.compile(r"[A-Za-z][A-Za-z_]*")
+_OF_OTHER_LANGUAGES = {"==": "=", "&&": "AND", "||": "OR", "!": "NOT"}
+_LONGEST_QUOTE = 40  # characters
+
+
+class ParseError(ValueError):
+    """The text is not a CESQL expression. `position` is the place of the fault, counted from 0.
+
+    `str()` begins with the same place counted from 1, as people count.
+    """
+
+    reason = "invalid-cesql"
+    retryable = False
+
+    def __init__(self, message: str, *, position: int) -> None:
+        super().__init__(f"character {position + 1}: {message}")
+        self.position = position
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One word or sign. `text` is a keyword in upper case, else as it is written."""
+
+    kind: TokenKind
+    text: str
+    at: int
+    end: int
+
+    @property
+    def words(self) -> str:
+        """The token as an error names it."""
+        return "the end of the expression" if self.kind == "end" else shown(self.text)
+
+
+def tokens(text: str) -> Iterator[Token]:
+    """The tokens of `text` and one of kind `end`. Raises ParseError."""
+    at = 0
+    while at < len(text):
+        found = _TOKEN.match(text, at)
+        if found is None:
+            raise _unknown(text, at)
+        if (kind := found.lastgroup) != "space":
+            written = found[0]
+            yield _word(written, at) if kind == "word" else _token(kind, written, at)
+        at = found.end()
+    yield Token("end", "", at, at)
+
+
+def shown(text: str) -> str:
+    """`text` as an error quotes it."""
+    return text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "…"
+
+
+def _token(kind: str | None, written: str, at: int) -> Token:
+    return Token("string" if kind == "string" else "symbol", written, at, at + len(written))
+
+
+def _word(written: str, at: int) -> Token:
+    end = at + len(written)
+    if (keyword := written.upper()) in KEYWORDS:
+        return Token("keyword", keyword, at, end)
+    if written.isdigit():
+        return Token("integer", written, at, end)
+    if _NAME.fullmatch(written):
+        return Token("name", written, at, end)
+    if _FUNCTION.fullmatch(written):
+        return Token("function", written, at, end)
+    raise ParseError(f"{shown(written)} is neither an attribute nor a function", position=at)
+
+
+def _unknown(text: str, at: int) -> ParseError:
+    if text[at] in "'\"":
+        return ParseError(f"the string {shown(text[at:])} has no end", position=at)
+    for theirs, ours in _OF_OTHER_LANGUAGES.items():
+        if text.startswith(theirs, at):
+            return ParseError(f"unexpected {theirs}: write {ours}", position=at)
+    return ParseError(f"unexpected {text[at]}", position=at)
 
 
 def parse(text: str) -> Expression:
@@ -216,10 +310,10 @@ class _Parser:
 
 
 def _integer(written: str, at: int) -> Literal:
-    """§2.2; the length is cut first, because Python reads no number of 5,000 digits."""
+    """§2.2: 32 bits. The text is cut first, because int() refuses very long digit strings."""
     digits = written.lstrip("+-").lstrip("0") or "0"
     value = int(digits[:11]) * (-1 if written[0] == "-" else 1)
-    if not _LEAST <= value <= _MOST:
+    if not LEAST <= value <= MOST:
         raise ParseError(f"{shown(written)} does not fit a 32-bit integer", position=at)
     return Literal(value, at)
 
@@ -242,6 +336,3 @@ def _check_depth(expression: Expression) -> None:
 
 def _too_deep(at: int) -> ParseError:
     return ParseError(f"nested deeper than {MOST_NESTED} levels", position=at)
-
-
-__all__ = ["MOST_NESTED", "ParseError", "parse"]

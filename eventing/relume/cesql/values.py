@@ -1,7 +1,7 @@
-"""The types of CESQL, the casts between them, and what an evaluation fails with (spec §3.1, §3.7).
+"""What CESQL computes with: its types and casts, its errors, LIKE, and its functions (spec §3).
 
-A String is a str, an Integer an int that fits 32 bits, a Boolean a bool. Python's bool is an int,
-so types are told apart by class.
+A String is a str, an Integer an int that fits 32 bits, a Boolean a bool. In Python a bool is also
+an int, so the types are compared by class.
 """
 
 import re
@@ -12,14 +12,9 @@ from typing import Literal
 from relume.cesql.tree import Value
 
 ErrorKind = Literal[
-    "parse",
-    "math",
-    "cast",
-    "missingFunction",
-    "functionEvaluation",
-    "missingAttribute",
-    "generic",
+    "parse", "math", "cast", "missingFunction", "functionEvaluation", "missingAttribute", "generic"
 ]
+Test = Callable[[str], bool]
 
 LEAST, MOST = -(2**31), 2**31 - 1
 _INTEGER = re.compile(r"([+-]?)0*([0-9]{1,10})")
@@ -40,7 +35,7 @@ class EvaluationError:
     position: int
 
 
-class Failure(Exception):
+class EvaluationFailure(Exception):
     """Ends an evaluation at its first error (§4.1, fail fast mode).
 
     `value` is what the operator or function at `at` is worth nevertheless. What knows no places,
@@ -63,7 +58,7 @@ def to_string(value: Value) -> str:
 
 
 def to_integer(value: Value) -> int:
-    """Base 10 with an optional sign. Raises Failure for a string that is no 32-bit integer."""
+    """Base 10 with an optional sign. Raises EvaluationFailure for any other string."""
     if isinstance(value, str):
         found = _INTEGER.fullmatch(value)
         if found is None or not LEAST <= (number := int(found[1] + found[2])) <= MOST:
@@ -73,7 +68,7 @@ def to_integer(value: Value) -> int:
 
 
 def to_boolean(value: Value) -> bool:
-    """`true` and `false` in any case; an Integer other than 0 is true. Raises Failure."""
+    """`true` and `false` in any case; an Integer other than 0 is true. Raises EvaluationFailure."""
     if isinstance(value, str):
         lower = value.lower()
         if lower not in ("true", "false"):
@@ -91,5 +86,135 @@ def quoted(value: Value) -> str:
     return text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "…"
 
 
-def _no_cast(value: Value, wanted: type) -> Failure:
-    return Failure("cast", f"{quoted(value)} is not {_TYPES[wanted]}", ZERO[wanted])
+def _no_cast(value: Value, wanted: type) -> EvaluationFailure:
+    return EvaluationFailure("cast", f"{quoted(value)} is not {_TYPES[wanted]}", ZERO[wanted])
+
+
+_PIECE = re.compile(r"\\([%_])|(%)|(_)|([^%_\\]+|\\)")
+_ONE = None  # `_` in a segment
+
+
+def like(pattern: str) -> Test:
+    r"""The test of a pattern, in which `\%` and `\_` are the signs themselves.
+
+    The time of a test is linear in the text, and at most its length times that of the pattern:
+    what stands between two `%` is taken where it occurs first, and is never looked for again.
+    """
+    segments = _segments(pattern)
+    if len(segments) <= 2 and not any(_ONE in segment for segment in segments):
+        return _of_text(["".join(filter(None, segment)) for segment in segments])
+    first, *others = map(_expression, segments)
+    # An atomic group gives nothing back once it has matched: no backtracking into it.
+    middle = "".join(f"(?>.*?{segment})" for segment in others[:-1])
+    last = f".*{others[-1]}" if others else ""
+    matches = re.compile(first + middle + last, re.DOTALL).fullmatch
+    return lambda text: matches(text) is not None
+
+
+def _segments(pattern: str) -> list[list[str | None]]:
+    """What stands before, between and after the `%` signs."""
+    segments: list[list[str | None]] = [[]]
+    for escaped, anything, one, literal in _PIECE.findall(pattern):
+        if anything:
+            segments.append([])
+        else:
+            segments[-1].append(_ONE if one else escaped or literal)
+    return segments
+
+
+def _expression(segment: list[str | None]) -> str:
+    return "".join("." if piece is _ONE else re.escape(piece) for piece in segment)
+
+
+def _of_text(segments: list[str]) -> Test:
+    """The test of text with at most one `%`, without a regular expression."""
+    if len(segments) == 1:
+        return segments[0].__eq__
+    first, last = segments
+    if not last:
+        return lambda text: text.startswith(first)
+    if not first:
+        return lambda text: text.endswith(last)
+    least = len(first) + len(last)
+    return lambda text: len(text) >= least and text.startswith(first) and text.endswith(last)
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One function; None among `takes` is any type, `more` the type of all further arguments."""
+
+    returns: type
+    takes: tuple[type | None, ...]
+    run: Callable[..., Value]
+    more: type | None = None
+
+    def parameters(self, count: int) -> tuple[type | None, ...] | None:
+        """The types of `count` arguments, or None where it does not take so many."""
+        further = count - len(self.takes)
+        if further < 0 or (further and self.more is None):
+            return None
+        return (*self.takes, *(self.more,) * further)
+
+
+def find(name: str, count: int) -> Function | None:
+    """The function that takes `count` arguments; `name` is in upper case."""
+    found = (
+        function for function in FUNCTIONS.get(name, ()) if function.parameters(count) is not None
+    )
+    return next(found, None)
+
+
+# Unicode's White_Space; Python's own strip() takes four control characters for it, too.
+_WHITE_SPACE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+
+
+def _absolute(x: int) -> int:
+    if x == LEAST:
+        raise EvaluationFailure("math", f"ABS({LEAST}) does not fit an Integer", MOST)
+    return abs(x)
+
+
+def _left(x: str, count: int) -> str:
+    if count < 0:
+        raise EvaluationFailure("functionEvaluation", f"LEFT of {count} characters", x)
+    return x[:count]
+
+
+def _right(x: str, count: int) -> str:
+    if count < 0:
+        raise EvaluationFailure("functionEvaluation", f"RIGHT of {count} characters", x)
+    return x[max(0, len(x) - count) :]
+
+
+def _substring(x: str, position: int, length: int = MOST) -> str:
+    """Positions begin at 1, negative ones count from the end; 0 is behind it."""
+    if abs(position) > len(x):
+        message = f"SUBSTRING from {position} of {len(x)} characters"
+        raise EvaluationFailure("functionEvaluation", message, "")
+    if length < 0:
+        raise EvaluationFailure("functionEvaluation", f"SUBSTRING of length {length}", "")
+    start = position - 1 if position > 0 else len(x) + position
+    return x[start : start + length]
+
+
+FUNCTIONS: Mapping[str, tuple[Function, ...]] = {
+    "INT": (Function(int, (None,), to_integer),),
+    "BOOL": (Function(bool, (None,), to_boolean),),
+    "STRING": (Function(str, (None,), to_string),),
+    "ABS": (Function(int, (int,), _absolute),),
+    "LENGTH": (Function(int, (str,), len),),
+    "CONCAT": (Function(str, (), lambda *texts: "".join(texts), more=str),),
+    "CONCAT_WS": (Function(str, (str,), lambda by, *texts: by.join(texts), more=str),),
+    "LOWER": (Function(str, (str,), str.lower),),
+    "UPPER": (Function(str, (str,), str.upper),),
+    "TRIM": (Function(str, (str,), lambda x: x.strip(_WHITE_SPACE)),),
+    "LEFT": (Function(str, (str, int), _left),),
+    "RIGHT": (Function(str, (str, int), _right),),
+    "SUBSTRING": (
+        Function(str, (str, int), _substring),
+        Function(str, (str, int, int), _substring),
+    ),
+}

@@ -1,17 +1,17 @@
 """One event as CloudEvents 1.0.2 defines it: context attributes and the bytes of its data.
 
 Inside Relume every event is a version 1.0 event. Its data is always bytes, exactly as the producer
-sent them; nothing here parses the payload.
+sent them; nothing here parses the payload. The media type of the data says whether the bytes are
+JSON, and how they are read as text.
 """
 
 import base64
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Self
-
-from relume.cloudevents.media_type import MEDIA_TYPE
 
 AttributeValue = str | int | bool
 SPECVERSION = "1.0"
@@ -33,6 +33,26 @@ _TIMESTAMP = re.compile(
     re.ASCII,
 )
 _INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
+
+_TOKEN = r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+"
+_QUOTED = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+# RFC 2045 §5.1: type/subtype; the parameters are for who asks for one.
+_MEDIA_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}[ \t]*(?:;[ -~\t]*)?")
+_PARAMETER = re.compile(
+    rf";[ \t]*(?:({_TOKEN})[ \t]*(?:=[ \t]*({_TOKEN}|{_QUOTED}))?)?[ \t]*", re.DOTALL
+)
+_JSON = re.compile(r"[^;]*[/+]json[ \t]*(?:;|\Z)", re.IGNORECASE)
+_TEXT = re.compile(r"text/|application/xml\b|[^;]*\+xml\b", re.IGNORECASE)
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+# IANA names (and `utf8`, which many write) that Python knows by the same name. What is not here is
+# stateful, ambiguous, or no character set at all ("rot13" is a codec too).
+_CHARSETS = (
+    frozenset({"utf-8", "utf8", "us-ascii", "utf-16", "utf-16le", "utf-16be", "utf-32"})
+    | {"utf-32le", "utf-32be", "koi8-r", "koi8-u", "gb2312", "gbk", "gb18030", "big5"}
+    | {"shift_jis", "euc-jp", "euc-kr"}
+    | {f"iso-8859-{part}" for part in range(1, 17) if part != 12}
+    | {f"windows-{page}" for page in range(1250, 1259)}
+)
 
 
 class InvalidEvent(ValueError):
@@ -115,6 +135,11 @@ def canonical(value: AttributeValue) -> str:
     return str(value)
 
 
+def rfc3339(at: datetime) -> str:
+    """A time with its zone as text: in UTC, with milliseconds, `2026-01-31T12:00:00.000Z`."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
 def _checked(name: str, value: object) -> AttributeValue:
     if not _NAME.fullmatch(name) or name == "data":
         raise InvalidEvent(f"{_shown(name)}: attribute names are lower-case letters and digits")
@@ -176,7 +201,7 @@ def _timestamp(name: str, value: AttributeValue) -> None:
 
 
 def _media_type(name: str, value: AttributeValue) -> None:
-    if not isinstance(value, str) or not MEDIA_TYPE.fullmatch(value):
+    if not isinstance(value, str) or not _MEDIA_TYPE.fullmatch(value):
         raise InvalidEvent(f"{name}: must be a media type (RFC 2046), got {_shown(value)}")
 
 
@@ -190,3 +215,55 @@ _CHECKS = {
     "datacontenttype": _media_type,
     "time": _timestamp,
 }
+
+
+def is_json(media_type: str | None) -> bool:
+    """Whether data of this type is JSON; none given means JSON (JSON format 1.0.2 §3.1.1)."""
+    return media_type is None or _JSON.match(media_type) is not None
+
+
+def is_text(media_type: str) -> bool:
+    """Whether data of this type is text and no JSON, so that it goes into JSON as a string."""
+    return _TEXT.match(media_type) is not None and not is_json(media_type)
+
+
+def charset_of(media_type: str | None) -> str | None:
+    """The charset parameter in lower case, None without one. It may be one that nobody knows."""
+    if media_type is None or (at := media_type.find(";")) < 0:
+        return None
+    while found := _PARAMETER.match(media_type, at):
+        name, value, at = found[1], found[2], found.end()
+        if value and name.lower() == "charset":
+            return re.sub(r"\\(.)", r"\1", value.strip('"')).lower()
+    return None
+
+
+def decoded(data: bytes, charset: str) -> str:
+    """`data` as text; one byte order mark at its start is no part of the text.
+
+    Raises LookupError for a charset that is not known here, and UnicodeError.
+    """
+    if charset in ("utf-8", "utf8"):
+        return data.decode("utf-8-sig")
+    return data.decode(_known(charset))
+
+
+def encoded(text: str, media_type: str) -> bytes:
+    """The bytes of `text` under its media type: in the charset that it names, else UTF-8.
+
+    HTTP binding §2.2: data is what its media type declares. JSON escapes what is not ASCII when
+    its charset is not UTF-8, for RFC 8259 §11 lets readers ignore a charset: both read the same.
+    Raises LookupError for a charset that is not known here, and UnicodeError.
+    """
+    charset = charset_of(media_type)
+    if charset is None or charset == "utf-8":
+        return text.encode()
+    if is_json(media_type):
+        text = _NOT_ASCII.sub(lambda run: json.dumps(run[0])[1:-1], text)
+    return text.encode(_known(charset))
+
+
+def _known(charset: str) -> str:
+    if charset not in _CHARSETS:
+        raise LookupError(f"charset {charset!r} is not supported, send utf-8")
+    return charset

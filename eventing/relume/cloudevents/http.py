@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from relume.cloudevents import json_format
-from relume.cloudevents.event import CloudEvent, InvalidEvent, canonical
-from relume.cloudevents.media_type import charset_of
+from relume.cloudevents.event import CloudEvent, InvalidEvent, canonical, charset_of
 
 Headers = Sequence[tuple[str, str]]
 

@@ -7,16 +7,50 @@ no runtime type holds and the order of members reach the consumer untouched.
 import base64
 import binascii
 import json
+import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Never
 
 import orjson
 
-from relume.cloudevents.event import CloudEvent, InvalidEvent
-from relume.cloudevents.json_text import Members, members_at, next_element
-from relume.cloudevents.media_type import charset_of, decoded, encoded, is_json, is_text
+from relume.cloudevents.event import (
+    CloudEvent,
+    InvalidEvent,
+    charset_of,
+    decoded,
+    encoded,
+    is_json,
+    is_text,
+)
 
 _BOM = b"\xef\xbb\xbf"
+# Where the parts of a document lie in its text: a parser gives values and forgets how they were
+# written. These patterns walk a document that a parser has accepted, so they refuse nothing.
+# Mostly the next quote ends a string; where a backslash stands before it, look at every escape.
+_INSIDE = rb'(?:[^"]*+(?=")(?<!\\)|[^"\\]*+(?:\\.[^"\\]*+)*+)'
+_STRING = b'"' + _INSIDE + b'"'
+_GAP = re.compile(rb"[\s,\[]*+")
+# A member's name, and its value unless that is an object or an array.
+_MEMBER = re.compile(rb'[\s,{]*+"(' + _INSIDE + rb')"\s*+:\s*+(' + _STRING + rb"|[^\s,{}\[\]]++)?")
+_OBJECT_END = re.compile(rb"[\s{]*+}")
+# Up to the next bracket that is not inside of a string; what is nested less than four deep (a chat,
+# a matrix) is passed over in one go.
+_FLAT = rb'[^"\[\]{}]++|' + _STRING
+_NESTED = _FLAT
+for _ in range(3):
+    _NESTED = _FLAT + rb"|[\[{](?:" + _NESTED + rb")*+[\]}]"
+_TO_BRACKET = re.compile(b"(?:" + _NESTED + rb")*+[\[\]{}]")
+_WHOLE = re.compile(_NESTED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Members:
+    """How many members an object has, duplicates too, its last `data` as written, and its end."""
+
+    count: int
+    data: bytes
+    end: int
 
 
 def dump_event(event: CloudEvent) -> bytes:
@@ -35,7 +69,7 @@ def load_event(body: bytes, charset: str = "utf-8") -> CloudEvent:
     document = _parsed(body)
     if not isinstance(document, dict):
         raise InvalidEvent("the body must be a JSON object")
-    return _event(document, members_at(body, 0))
+    return _event(document, _members_at(body, 0))
 
 
 def load_batch(body: bytes, charset: str = "utf-8") -> tuple[CloudEvent, ...]:
@@ -45,16 +79,16 @@ def load_batch(body: bytes, charset: str = "utf-8") -> tuple[CloudEvent, ...]:
     if not isinstance(documents, list):
         raise InvalidEvent("the body must be a JSON array")
     events: list[CloudEvent] = []
-    at = next_element(body, 0)
+    at = _next_element(body, 0)
     for index, document in enumerate(documents):
         try:
             if not isinstance(document, dict):
                 raise InvalidEvent("an event must be a JSON object")
-            written = members_at(body, at)
+            written = _members_at(body, at)
             events.append(_event(document, written))
         except InvalidEvent as error:
             raise InvalidEvent(f"[{index}]: {error}") from None
-        at = next_element(body, written.end)
+        at = _next_element(body, written.end)
     return tuple(events)
 
 
@@ -114,7 +148,7 @@ def _is_valid_json(data: bytes) -> bool:
     return False
 
 
-def _event(document: dict[str, object], written: Members) -> CloudEvent:
+def _event(document: dict[str, object], written: _Members) -> CloudEvent:
     if written.count != len(document):
         raise InvalidEvent("a member of the JSON object appears twice")
     # A JSON null is an unset attribute (JSON format §2.2).
@@ -211,3 +245,37 @@ def _integer(text: str) -> int | float:
 
 
 _PATIENT = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer)
+
+
+def _members_at(body: bytes, at: int) -> _Members:
+    """The members of the object whose `{` is the next character from `at` that is no space."""
+    count, data = 0, b""
+    while member := _MEMBER.match(body, at):
+        count += 1
+        start, at = member.span(2)
+        if start < 0:
+            start = member.end()
+            at = _closing_bracket(body, start)
+        name = member[1]
+        if name == b"data" or (b"\\" in name and json.loads(b'"%b"' % name) == "data"):
+            data = body[start:at]
+    end = _OBJECT_END.match(body, at)
+    return _Members(count, data, end.end() if end else at)
+
+
+def _next_element(body: bytes, at: int) -> int:
+    """Where the array's next element begins: after its `[`, or after the element that ends here."""
+    gap = _GAP.match(body, at)
+    return gap.end() if gap else at
+
+
+def _closing_bracket(body: bytes, at: int) -> int:
+    if whole := _WHOLE.match(body, at):
+        return whole.end()
+    depth = 0
+    while found := _TO_BRACKET.match(body, at):
+        at = found.end()
+        depth += 1 if body[at - 1] in b"[{" else -1
+        if depth == 0:
+            break
+    return at

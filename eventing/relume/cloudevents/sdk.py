@@ -1,6 +1,6 @@
 """To and from events of the CloudEvents SDK: 1.x (`cloudevents.http`), 2.x (`cloudevents.core`).
 
-The SDK is imported when an event is made for it, never before; who asks for one has it installed.
+The SDK is no dependency: it is imported only when an event is made for it, and must be installed.
 """
 
 import importlib
@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol, cast
 
-from relume.cloudevents.event import CloudEvent, InvalidEvent
+from relume.cloudevents.event import CloudEvent, InvalidEvent, encoded, is_json
 from relume.cloudevents.json_format import upgraded
-from relume.cloudevents.media_type import encoded, is_json
 
 
 class SdkEvent(Protocol):

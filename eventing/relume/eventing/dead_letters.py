@@ -10,6 +10,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,14 +18,20 @@ from typing import Protocol
 
 from relume.base.clock import Clock
 from relume.base.errors import InvalidInput
-from relume.cloudevents.event import CloudEvent
-from relume.eventing.envelope import Envelope
+from relume.base.vocabulary import (
+    ARRIVAL_TIME,
+    DEAD_LETTER_REASON,
+    ERROR_CODE,
+    ERROR_DATA,
+    ERROR_DESTINATION,
+)
+from relume.cloudevents.event import CloudEvent, rfc3339
+from relume.eventing.envelope import Envelope, identity
 from relume.eventing.event_log import BrokerKey
 from relume.eventing.observer import Observer, Record
-from relume.eventing.time_to_live import rfc3339
 
-# What `delivery.dead_letter_event` adds: Knative's three extensions and our reason.
-_ADDED = ("knativeerrordest", "knativeerrorcode", "knativeerrordata", "deadletterreason")
+# What `dead_letter_event` adds: Knative's three extensions and our reason.
+_ADDED = (ERROR_DESTINATION, ERROR_CODE, ERROR_DATA, DEAD_LETTER_REASON)
 
 
 class NoSuchDeadLetter(InvalidInput):
@@ -67,26 +74,26 @@ class Letter:
     @property
     def destination(self) -> str:
         """The URL of the subscriber."""
-        return self._added("knativeerrordest")
+        return self._added(ERROR_DESTINATION)
 
     @property
     def code(self) -> int | None:
         """The last status of the subscriber; -1 when it did not answer."""
         try:
-            return int(self._added("knativeerrorcode"))
+            return int(self._added(ERROR_CODE))
         except ValueError:
             return None
 
     @property
     def reason(self) -> str:
         """`retries-exhausted`, `rejected`, … (`relume.eventing.delivery.decision.DeadLetter`)."""
-        return self._added("deadletterreason")
+        return self._added(DEAD_LETTER_REASON)
 
     @property
     def said(self) -> bytes:
         """How the subscriber's last answer begins."""
         try:
-            return base64.b64decode(self._added("knativeerrordata"), validate=True)
+            return base64.b64decode(self._added(ERROR_DATA), validate=True)
         except binascii.Error:
             return b""
 
@@ -96,6 +103,18 @@ class Letter:
 
     def _added(self, name: str) -> str:
         return str(self.envelope.event.attributes.get(name, ""))
+
+
+def burial(envelope: Envelope, trigger: str) -> str:
+    """The key of a dead letter: one for each Trigger, and one more after each redrive.
+
+    The replies of two Triggers may have the same identity here, because `via` is not stored, but
+    they are two events. So the time of arrival and the data are part of the key.
+    """
+    event = envelope.event
+    came = hashlib.blake2b(str(event.attributes.get(ARRIVAL_TIME)).encode(), digest_size=16)
+    came.update(event.data or b"")
+    return f"{identity(event)}.{came.hexdigest()}.{envelope.redrive}.{trigger}"
 
 
 class DeadLetterStore(Protocol):

@@ -1,26 +1,42 @@
-"""How an event lies in the store: one line of JSON with its attributes, then its data untouched.
+"""An event as a Broker stores it, and what the Broker writes on it on its way in and out.
 
-A structured event would cost a parse and a print of the payload on every hop, and binary mode
-would lose the types of attributes.
+In the store an event is one line of JSON with its attributes, then its data untouched. A structured
+event would cost a parse and a print of the payload on every hop, and binary mode would lose the
+types of attributes.
+
+`knativearrivaltime` is when the event came in. `knativebrokerttl` counts down by one on every way
+through the Broker, so that a subscriber which answers its own answers ends some day; no subscriber
+sees it (knative/eventing `pkg/broker`).
 """
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import orjson
 
-from relume.cloudevents.event import CloudEvent, InvalidEvent
+from relume.base.errors import InvalidInput
+from relume.base.vocabulary import ARRIVAL_TIME, BROKER_TTL, ERROR_DESTINATION
+from relume.cloudevents.event import AttributeValue, CloudEvent, InvalidEvent, rfc3339
+
+MAX_TTL = 255
+
+
+class TtlExhausted(InvalidInput):
+    """The event went through Brokers too often."""
+
+    reason = "ttl-exhausted"
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """An event, and the HTTP headers of its producer that every delivery repeats.
 
-    `trigger` is the only Trigger that it is for (None: every one), and `redrive` the number of the
-    dead letter that it was before it was put back (0: it never was one). Both lie beside the event
-    and not in it, so that nothing from outside can set them and no subscriber sees them. `via` is
-    the Trigger whose subscriber answered with this event, until it is stored.
+    `trigger` is the only Trigger that it is for (None: every one). `redrive` is the number of the
+    dead letter that it was before it was put back (0: it never was one). Both are stored beside
+    the event and not in it, so that nothing from outside can set them and no subscriber sees them.
+    `via` is the Trigger whose subscriber answered with this event; it is not stored.
     """
 
     event: CloudEvent
@@ -30,6 +46,7 @@ class Envelope:
     via: str = ""
 
     def pack(self) -> bytes:
+        """The stored form."""
         mark = () if self.trigger is None else (self.trigger, self.redrive)
         head = orjson.dumps((self.event.attributes, self.headers, *mark))
         return head if self.event.data is None else b"%b\n%b" % (head, self.event.data)
@@ -49,25 +66,47 @@ def identity(event: CloudEvent, via: str = "") -> str:
     """A digest that the same event always has, and no other: the key of duplicate suppression.
 
     (source, id) names an event (spec 1.0.2, "id"). The type is added for functions that answer
-    with the request's id under another type, and `via` for replies: the same one comes again when
-    its Trigger's delivery is repeated, while another Trigger's reply is another answer, also from
-    the same service under the same id. For an event that comes back into a Broker which serves as
-    its own dead letter sink, where it failed and how often it went around are added.
+    with the request's id under another type. `via` is added for replies: the same reply comes
+    again when its Trigger's delivery is repeated, but the reply of another Trigger is another
+    answer, even from the same service under the same id. For an event that comes back into a
+    Broker which serves as its own dead letter sink, where it failed and its time to live are added.
     """
     attributes = event.attributes
     parts = [event.source, event.id, event.type, via]
-    if failed_at := attributes.get("knativeerrordest"):
-        parts += [str(failed_at), str(attributes.get("knativebrokerttl", ""))]
+    if failed_at := attributes.get(ERROR_DESTINATION):
+        parts += [str(failed_at), str(attributes.get(BROKER_TTL, ""))]
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
 
 
-def burial(envelope: Envelope, trigger: str) -> str:
-    """The key of a dead letter: one for each Trigger, and one more after each redrive.
+def coming_in(event: CloudEvent, now: datetime) -> CloudEvent:
+    """The event as it is stored. Raises TtlExhausted."""
+    ttl = _ttl(event)
+    ttl = MAX_TTL if ttl is None else ttl - 1
+    if ttl <= 0:
+        raise TtlExhausted(f"{BROKER_TTL}: the event went through Brokers too often")
+    came: dict[str, AttributeValue] = {BROKER_TTL: ttl, ARRIVAL_TIME: rfc3339(now)}
+    return event.with_attributes(**came)
 
-    Replies through two Triggers may have one name (`via` is not stored), and are two events: when
-    it came and what it says are added.
+
+def going_out(event: CloudEvent) -> CloudEvent:
+    """The event as a subscriber sees it."""
+    return event.with_attributes(**{BROKER_TTL: None})
+
+
+def coming_back(
+    reply: CloudEvent, request: CloudEvent, now: datetime, *, counted: bool
+) -> CloudEvent:
+    """A reply as it is stored: one way further than its request, where ways are `counted`.
+
+    Raises TtlExhausted.
     """
-    event = envelope.event
-    came = hashlib.blake2b(str(event.attributes.get("knativearrivaltime")).encode(), digest_size=16)
-    came.update(event.data or b"")
-    return f"{identity(event)}.{came.hexdigest()}.{envelope.redrive}.{trigger}"
+    ttl = _ttl(request) if counted else None
+    return coming_in(reply.with_attributes(**{BROKER_TTL: ttl}), now)
+
+
+def _ttl(event: CloudEvent) -> int | None:
+    try:
+        # A producer may write any number, also one that does not fit an attribute.
+        return min(int(event.attributes[BROKER_TTL]), MAX_TTL)
+    except (KeyError, ValueError):
+        return None

@@ -1,4 +1,4 @@
-"""What the eventing plane needs of a durable event log; JetStream is one, `memory` another.
+"""What the eventing plane needs of a durable event log. JetStream is one, `testing` has another.
 
 One log per Broker, one cursor per Trigger. An event that was appended stays until every cursor has
 settled it, whatever happens to this process or to the log's own.
@@ -6,13 +6,11 @@ settled it, whatever happens to this process or to the log's own.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from relume.base.errors import RelumeError
 from relume.eventing.envelope import Envelope
-
-if TYPE_CHECKING:
-    from relume.eventing.dead_letters import DeadLetterStore
+from relume.eventing.settings import MAX_STORED_BYTES
 
 
 class StoreUnavailable(RelumeError):
@@ -42,6 +40,14 @@ class EventTooLarge(RelumeError):
     reason = "event-too-large"
 
 
+def packed(envelope: Envelope) -> bytes:
+    """The stored form of an event. Raises EventTooLarge when it does not fit one message."""
+    payload = envelope.pack()
+    if len(payload) > MAX_STORED_BYTES:
+        raise EventTooLarge(f"{len(payload)} bytes do not fit one message")
+    return payload
+
+
 @dataclass(frozen=True, slots=True)
 class BrokerKey:
     """Names a Broker."""
@@ -53,7 +59,7 @@ class BrokerKey:
         return f"{self.namespace}/{self.name}"
 
 
-class Held(Protocol):
+class LeasedEvent(Protocol):
     """An event on lease to this process: settle it, give it back, or keep the lease alive.
 
     All three are one-way: a lost message is made up for by redelivery, never by an error.
@@ -98,7 +104,7 @@ class Cursor(Protocol):
         """
         ...
 
-    async def fetch(self, limit: int) -> Sequence[Held]:
+    async def fetch(self, limit: int) -> Sequence[LeasedEvent]:
         """One to `limit` events, as soon as there is one; survives a restart of the log.
 
         The same event comes again after its lease ran out, after it was given back, and when a
@@ -109,15 +115,15 @@ class Cursor(Protocol):
     async def stop(self) -> None:
         """Receive nothing more, and give back what was received but not handed out.
 
-        Once more is not wrong.
+        It may be called twice.
         """
         ...
 
     async def confirm(self) -> None:
-        """The last word of a process: return when the log knows what was settled and given back.
+        """Return when the log knows what was settled and given back; a process calls this last.
 
-        Returns too when the log cannot be reached. What was given back comes within two seconds to
-        the next process, also when the log itself is started again.
+        Also returns when the log cannot be reached. What was given back comes to the next process
+        within two seconds, even when the log itself is started again.
         """
         ...
 
@@ -149,8 +155,8 @@ class EventLog(Protocol):
     async def admit(self, broker: BrokerKey) -> None:
         """Ask before an event from outside: raises BrokerFull, DiskFull.
 
-        `append` does not ask: replies and dead letters end what was accepted, and must have room
-        where producers have none.
+        `append` does not ask: replies and dead letters belong to accepted events, and must have
+        room when producers have none.
         """
         ...
 
@@ -171,14 +177,3 @@ class EventLog(Protocol):
     async def sweep(self) -> None:
         """Remove what every cursor has settled and duplicate suppression no longer needs."""
         ...
-
-
-class ClosableLog(EventLog, Protocol):
-    """An EventLog with a connection that somebody must close."""
-
-    @property
-    def dead_letters(self) -> "DeadLetterStore":
-        """What lies there because no sink took it."""
-        ...
-
-    async def close(self) -> None: ...

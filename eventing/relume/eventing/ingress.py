@@ -1,18 +1,29 @@
 """The Broker's door: `POST /<namespace>/<broker>` (checklist B1 and B2).
 
-202 is only said after the event is on disk. A batch is accepted as a whole: 202 when all of it is
-stored. What is refused is refused with a JSON object of `error` and `reason`.
+The answer is 202 only after the event is on disk. A batch is accepted as a whole: the answer is 202
+when all of it is stored. A refusal is a JSON object of `error` and `reason`.
 """
 
+import asyncio
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from relume.base.clock import Clock
-from relume.cloudevents.event import CloudEvent, InvalidEvent
-from relume.cloudevents.http import BATCH_TYPE, STRUCTURED_TYPE, Mode, decode, mode_of
-from relume.eventing.envelope import Envelope
+from relume.base.errors import RelumeError
+from relume.cloudevents.asgi import BodyTooLarge, ClientGone, headers_of, read_body
+from relume.cloudevents.event import CloudEvent, InvalidEvent, rfc3339
+from relume.cloudevents.http import (
+    BATCH_TYPE,
+    STRUCTURED_TYPE,
+    Headers,
+    Mode,
+    decode,
+    mode_of,
+)
+from relume.eventing.envelope import Envelope, TtlExhausted, coming_in
 from relume.eventing.event_log import (
     BrokerFull,
     BrokerKey,
@@ -21,10 +32,8 @@ from relume.eventing.event_log import (
     EventTooLarge,
     StoreUnavailable,
 )
-from relume.eventing.intake import ClientGone, TooSlow, body_of, forwarded, headers_of, trace_of
-from relume.eventing.observer import Observer, Record, Stage
+from relume.eventing.observer import Observer, Record
 from relume.eventing.settings import EventingSettings
-from relume.eventing.time_to_live import TtlExhausted, coming_in, rfc3339
 
 _ALLOW = {"Allow": "POST, OPTIONS"}
 _OPTIONS = {
@@ -32,12 +41,34 @@ _OPTIONS = {
     # http-webhook.md §4: anybody may send, as often as they like.
     "WebHook-Allowed-Origin": "*",
     "WebHook-Allowed-Rate": "*",
-    # HTTP binding §1.3: a batch is sent only to who asks for batches. The Broker does.
+    # HTTP binding §1.3: a batch is sent only to a receiver that asks for batches.
     "Accept-Post": f"{STRUCTURED_TYPE}, {BATCH_TYPE}, */*",
 }
 _ACCEPTED = Response(status_code=202)
-# A full log gets room as Triggers settle; a store that restarts is back sooner.
-_FULL_RETRY_S, _RESTART_RETRY_S = "5", "1"
+# The headers of a producer's request that a Knative Broker passes on to the subscriber.
+_FORWARDED = re.compile(r"x-request-id|retry-after|x-b3-.*|knative-.*")
+_PRINTABLE = re.compile(r"[ -~]*")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class TooSlow(RelumeError):
+    """A producer took too long to send its request."""
+
+    reason = "request-too-slow"
+    retryable = True
+
+
+# Each refusal's status, and its headers.
+_REFUSALS: Mapping[type[InvalidEvent] | type[RelumeError], tuple[int, dict[str, str]]] = {
+    InvalidEvent: (400, {}),
+    TtlExhausted: (400, {}),
+    EventTooLarge: (413, {}),
+    # The rest of the request is still on its way, so this connection has no other use.
+    TooSlow: (408, {"Connection": "close"}),
+    StoreUnavailable: (503, {"Retry-After": "1"}),  # nats-server restarts within a second
+    BrokerFull: (503, {"Retry-After": "5"}),  # there is room when Triggers have settled more
+    DiskFull: (507, {}),
+}
 
 
 class Ingress:
@@ -89,19 +120,9 @@ class Ingress:
             return _refused(404, f"there is no Broker {broker}", "unknown-broker")
         try:
             await self._accept(broker, scope, receive)
-        except (InvalidEvent, TtlExhausted) as error:
-            return _refused(400, str(error), error.reason)
-        except EventTooLarge as error:
-            return _refused(413, str(error), error.reason)
-        except TooSlow as error:
-            # The rest of the request is still to come: this connection has no other use.
-            return _refused(408, str(error), error.reason, {"Connection": "close"})
-        except StoreUnavailable as error:
-            return _refused(503, str(error), error.reason, {"Retry-After": _RESTART_RETRY_S})
-        except BrokerFull as error:
-            return _refused(503, str(error), error.reason, {"Retry-After": _FULL_RETRY_S})
-        except DiskFull as error:
-            return _refused(507, str(error), error.reason)
+        except tuple(_REFUSALS) as error:
+            status, more = _REFUSALS[type(error)]
+            return _refused(status, str(error), error.reason, more)
         return _ACCEPTED
 
     async def _accept(self, broker: BrokerKey, scope: Scope, receive: Receive) -> None:
@@ -109,13 +130,12 @@ class Ingress:
         headers = headers_of(scope)
         batch = mode_of(headers) is Mode.BATCH
         limit = self._settings.max_batch_bytes if batch else self._settings.max_event_bytes
-        body = await body_of(receive, headers, limit, self._settings.upload_s)
-        events = decode(headers, body).events
+        events = decode(headers, await self._body(receive, headers, limit)).events
         if batch:
             self._check_batch(events)
-        trace, passed_on = trace_of(headers), forwarded(headers)
+        trace, forwarded = _trace_of(headers), _forwarded(headers)
         envelopes = [
-            Envelope(self._coming_in(event, trace, f"[{number}]: " if batch else ""), passed_on)
+            Envelope(self._coming_in(event, trace, f"[{number}]: " if batch else ""), forwarded)
             for number, event in enumerate(events)
         ]
         if (log := self._log) is None:
@@ -128,17 +148,29 @@ class Ingress:
             news = [await log.append(broker, envelopes[0], patience_s)]
         self._count(broker, events, news)
 
+    async def _body(self, receive: Receive, headers: Headers, limit: int) -> bytes:
+        """The whole body. Raises EventTooLarge as soon as that is known, TooSlow, ClientGone."""
+        within_s = self._settings.upload_s
+        declared = next((value for name, value in headers if name == "content-length"), "0")
+        try:
+            # int() refuses very long digit strings.
+            if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
+                raise BodyTooLarge
+            async with asyncio.timeout(within_s):
+                return await read_body(receive, limit)
+        except BodyTooLarge:
+            raise EventTooLarge(f"a request may have {limit} bytes") from None
+        except TimeoutError:
+            raise TooSlow(f"a request may take {within_s:g} s to come in") from None
+
     def _check_batch(self, events: Sequence[CloudEvent]) -> None:
-        if len(events) > self._settings.max_batch_events:
-            raise EventTooLarge(
-                f"{len(events)} events: a batch may have {self._settings.max_batch_events}",
-                reason="batch-too-large",
-            )
+        most, most_bytes = self._settings.max_batch_events, self._settings.max_event_bytes
+        if len(events) > most:
+            message = f"{len(events)} events: a batch may have {most}"
+            raise EventTooLarge(message, reason="batch-too-large")
         for number, event in enumerate(events):
-            if len(event.data or b"") > self._settings.max_event_bytes:
-                raise EventTooLarge(
-                    f"[{number}]: an event may have {self._settings.max_event_bytes} bytes"
-                )
+            if len(event.data or b"") > most_bytes:
+                raise EventTooLarge(f"[{number}]: an event may have {most_bytes} bytes")
 
     def _coming_in(self, event: CloudEvent, trace: Mapping[str, str], where: str) -> CloudEvent:
         if trace and "traceparent" not in event.attributes:
@@ -153,8 +185,29 @@ class Ingress:
         self.duplicates[broker] += len(news) - sum(news)
         at, name = rfc3339(self._clock.now()), str(broker)
         for event, new in zip(events, news, strict=True):
-            stage: Stage = "accepted" if new else "duplicate"
-            self._observer.publish(Record(at=at, stage=stage, broker=name, event=event))
+            self._observer.publish(Record(at, "accepted" if new else "duplicate", name, event))
+
+
+def _trace_of(headers: Headers) -> Mapping[str, str]:
+    """The trace in the HTTP headers, as attributes of the extension distributed-tracing.
+
+    The event carries it on, as in Knative's ingress, unless the event has a trace of its own.
+    """
+    found = {name: value for name, value in headers if name in ("traceparent", "tracestate")}
+    if not _TRACEPARENT.fullmatch(found.get("traceparent", "")):
+        return {}
+    if not _PRINTABLE.fullmatch(found.get("tracestate", "")):
+        del found["tracestate"]
+    return {name: value for name, value in found.items() if value}
+
+
+def _forwarded(headers: Headers) -> dict[str, str]:
+    """The headers that every delivery repeats."""
+    return {
+        name: value
+        for name, value in headers
+        if _FORWARDED.fullmatch(name) and _PRINTABLE.fullmatch(value)
+    }
 
 
 def _refused(

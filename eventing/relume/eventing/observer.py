@@ -1,6 +1,7 @@
-"""What happens to events, told to whoever listens in this process.
+"""What happens to events, for listeners in this process.
 
-Nothing waits for a listener: one that falls behind loses the oldest records and is told how many.
+Nothing waits for a listener. A listener that falls behind loses the oldest records, and `lost`
+counts them.
 """
 
 import asyncio

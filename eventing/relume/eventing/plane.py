@@ -4,18 +4,18 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from relume.base.clock import Clock, SystemClock
+from relume.base.vocabulary import KNATIVE_EVENTING_V1
 from relume.config import Broker, Destination, Plan, Ref, Trigger
-from relume.eventing.dead_letters import DeadLetters
-from relume.eventing.delivery.courier import Courier
+from relume.eventing.dead_letters import DeadLetters, DeadLetterStore
+from relume.eventing.delivery.courier import Courier, Subscribers
 from relume.eventing.delivery.dispatcher import Dispatcher
-from relume.eventing.delivery.policy import policy_for
 from relume.eventing.delivery.profiles import profile_for
-from relume.eventing.delivery.route import Route
-from relume.eventing.delivery.slots import Slots
-from relume.eventing.delivery.subscriber import Subscribers
-from relume.eventing.event_log import BrokerKey, ClosableLog
+from relume.eventing.delivery.route import Journal, Route, policy_for
+from relume.eventing.delivery.turns import Slots
+from relume.eventing.event_log import BrokerKey, EventLog
 from relume.eventing.filters import wanted_by
 from relume.eventing.ingress import Ingress
 from relume.eventing.jetstream.server import NatsServer
@@ -27,9 +27,20 @@ log = logging.getLogger(__name__)
 Resolve = Callable[[Destination, str], str]
 # How many events a Trigger's subscriber can take at once; None: not known.
 Concurrency = Callable[[Trigger], int | None]
-OpenLog = Callable[[EventingSettings, Clock], Awaitable[ClosableLog]]
 
-_API_VERSION = "eventing.knative.dev/v1"
+
+class ClosableLog(EventLog, Protocol):
+    """An EventLog with a connection that somebody must close."""
+
+    @property
+    def dead_letters(self) -> DeadLetterStore:
+        """The dead letters that no sink took."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+OpenLog = Callable[[EventingSettings, Clock], Awaitable[ClosableLog]]
 
 
 class EventingPlane:
@@ -114,7 +125,7 @@ class EventingPlane:
 
     @property
     def dead_letters(self) -> DeadLetters:
-        """What no sink took, from the start on."""
+        """The dead letters that no sink took; there once the plane has started."""
         return self._dead_letters
 
     def status(self) -> dict[str, object]:
@@ -144,11 +155,11 @@ class EventingPlane:
             try:
                 await self._log.sweep()
             except Exception:
-                log.exception("what is settled stays on the disk for now")
+                log.exception("settled events stay on the disk for now")
 
     def _on_end(self, runner: asyncio.Task[None]) -> None:
         if not runner.cancelled() and (error := runner.exception()):
-            # Nobody delivers any more: nothing may be accepted either.
+            # Nothing is delivered any more, so nothing may be accepted.
             self.app.close()
             log.critical("events are no longer delivered", exc_info=error)
 
@@ -162,7 +173,8 @@ class EventingPlane:
     def _dispatcher(self, trigger: Trigger, subscribers: Subscribers) -> Dispatcher:
         route = self._route(trigger, self._brokers[_broker_of(trigger)])
         slots = Slots(lambda: self._at_once(trigger, route), self._clock.monotonic)
-        courier = Courier(route, self._log, subscribers, slots, self._observer, self._clock)
+        journal = Journal(route, self._observer, self._clock)
+        courier = Courier(route, self._log, subscribers, slots, journal, self._clock)
         cursor = self._log.cursor(route.broker, trigger.name)
         return Dispatcher(route, cursor, courier, slots, self._clock, self._settings)
 
@@ -193,7 +205,7 @@ class EventingPlane:
         rules, asked = route.policy.profile, trigger.parallelism
         if route.ordered and rules.partitions is not None:
             return rules.partitions
-        if rules.strict:
+        if rules.asks_subscriber:
             room = self._concurrency(trigger) or self._settings.in_flight
             return room if asked is None else min(asked, room)
         if rules.parallel and asked is not None:
@@ -201,7 +213,7 @@ class EventingPlane:
         return rules.at_once or self._settings.held
 
     def _broker_status(self, key: BrokerKey) -> dict[str, object]:
-        ref = Ref("Broker", key.namespace, key.name, _API_VERSION)
+        ref = Ref("Broker", key.namespace, key.name, KNATIVE_EVENTING_V1)
         started = self._runner is not None
         tallies = [d.courier.tally for d in self._dispatchers if d.route.broker == key]
         return {

@@ -39,3 +39,9 @@ class EventingSettings:
     # One batch: what is read of its body, and how many events it may have.
     max_batch_bytes: int = 16 * MIB
     max_batch_events: int = 1000
+
+    def log_is_full(self, events: int, size: int) -> bool:
+        """Whether producers must wait, when so many events of `size` bytes lie in a Broker."""
+        return (self.max_log_bytes is not None and size >= self.max_log_bytes) or (
+            self.max_log_events is not None and events >= self.max_log_events
+        )

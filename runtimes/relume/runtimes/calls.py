@@ -18,8 +18,7 @@ from urllib.parse import quote
 from starlette.types import ASGIApp, Message, Receive, Scope
 
 from relume.base.error_body import is_kserve_route
-from relume.cloudevents.event import CloudEvent
-from relume.cloudevents.media_type import charset_of, decoded, is_json
+from relume.cloudevents.event import CloudEvent, charset_of, decoded, is_json
 from relume.runtimes.failures import Unanswerable
 
 #: Marks a scope as one of ours: the middleware counted and admitted the outer request already.

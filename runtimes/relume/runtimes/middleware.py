@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from relume.base.vocabulary import COLD_START_HEADER, OWN_TYPES, QUEUE_HEADER
 from relume.cloudevents.asgi import BodyTooLarge, ClientGone, headers_of, read_body
-from relume.cloudevents.event import CloudEvent, InvalidEvent
+from relume.cloudevents.event import CloudEvent, InvalidEvent, rfc3339
 from relume.cloudevents.http import Mode, decode, encode, mode_of
 from relume.runtimes.calls import INNER, RouteAnswer, RouteCall, call_for, post_json
 from relume.runtimes.drain import IN_FLIGHT, is_draining
@@ -121,9 +121,10 @@ class CloudEvents:
             if answer.retryable:
                 return answer.response(scope["path"])
             status = 200 if _prefers_reply(scope) else answer.status
-        time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         waited_ms = _waited_ms(scope)
-        reply = reply_event(event, answer, source=self._source, time=time, waited_ms=waited_ms)
+        reply = reply_event(
+            event, answer, source=self._source, time=rfc3339(datetime.now(UTC)), waited_ms=waited_ms
+        )
         headers, content = encode(reply, mode)
         return Response(content, status, dict(headers))
 

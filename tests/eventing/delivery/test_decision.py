@@ -14,12 +14,10 @@ from relume.eventing.delivery.decision import (
     Reply,
     Retry,
     Unanswered,
-    backoff_s,
     decide,
     pause_s,
-    retry_after_s,
 )
-from relume.eventing.delivery.policy import DeliveryPolicy
+from relume.eventing.delivery.route import DeliveryPolicy, backoff_s, retry_after_s
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 POLICY = DeliveryPolicy()

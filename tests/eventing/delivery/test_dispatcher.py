@@ -8,8 +8,8 @@ from aiohttp import web
 from relume.config import Delivery
 from relume.eventing.envelope import Envelope
 from relume.eventing.settings import EventingSettings
-from relume.eventing.testing.memory import MemoryHeld, MemoryLog
-from tests.eventing.stage import BROKER, Call, Stage, Subscriber, answer, event, trigger
+from relume.eventing.testing import MemoryLeasedEvent, MemoryLog
+from tests.eventing.stage import BROKER, BrokerStage, Call, Subscriber, answer, event, trigger
 
 
 class Gate:
@@ -39,7 +39,7 @@ async def test_no_more_deliveries_run_at_once_than_the_subscriber_can_take() -> 
     gate = Gate()
     async with (
         Subscriber(gate) as subscriber,
-        Stage([trigger("t", subscriber.url)], concurrency=lambda _: 2) as stage,
+        BrokerStage([trigger("t", subscriber.url)], concurrency=lambda _: 2) as stage,
     ):
         for number in range(5):
             await stage.post(event(str(number)))
@@ -57,7 +57,7 @@ async def test_a_subscriber_that_grows_is_used_without_a_new_event() -> None:
     gate, size = Gate(), [1]
     async with (
         Subscriber(gate) as subscriber,
-        Stage([trigger("t", subscriber.url)], concurrency=lambda _: size[0]) as stage,
+        BrokerStage([trigger("t", subscriber.url)], concurrency=lambda _: size[0]) as stage,
     ):
         for number in range(3):
             await stage.post(event(str(number)))
@@ -77,7 +77,9 @@ async def test_an_event_that_waits_for_its_next_attempt_takes_nobodys_place() ->
 
     async with (
         Subscriber(fails_the_first) as subscriber,
-        Stage([trigger("t", subscriber.url, delivery=delivery)], concurrency=lambda _: 1) as stage,
+        BrokerStage(
+            [trigger("t", subscriber.url, delivery=delivery)], concurrency=lambda _: 1
+        ) as stage,
     ):
         await stage.post(event("first"))
         await stage.until("retrying")
@@ -88,7 +90,7 @@ async def test_an_event_that_waits_for_its_next_attempt_takes_nobodys_place() ->
 
 async def test_the_lease_covers_the_work() -> None:
     gate = Gate()
-    async with Subscriber(gate) as subscriber, Stage([trigger("t", subscriber.url)]) as stage:
+    async with Subscriber(gate) as subscriber, BrokerStage([trigger("t", subscriber.url)]) as stage:
         await stage.post(event("1"))
         await gate.reached_by(1)
         await stage.virtual.advance(600)
@@ -102,15 +104,15 @@ async def test_a_lost_settlement_is_repeated_without_another_delivery(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settled: list[int] = []
-    really = MemoryHeld.settle
+    really = MemoryLeasedEvent.settle
 
-    async def lost_once(held: MemoryHeld) -> None:
+    async def lost_once(held: MemoryLeasedEvent) -> None:
         settled.append(held.sequence)
         if len(settled) > 1:
             await really(held)
 
-    monkeypatch.setattr(MemoryHeld, "settle", lost_once)
-    async with Subscriber() as subscriber, Stage([trigger("t", subscriber.url)]) as stage:
+    monkeypatch.setattr(MemoryLeasedEvent, "settle", lost_once)
+    async with Subscriber() as subscriber, BrokerStage([trigger("t", subscriber.url)]) as stage:
         await stage.post(event("1"))
         await stage.until("delivered")
         await stage.virtual.advance(11)
@@ -123,12 +125,12 @@ async def test_a_lost_settlement_is_repeated_without_another_delivery(
 async def test_an_event_whose_lease_ran_out_is_not_delivered_twice_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def lost(held: MemoryHeld) -> None:
+    async def lost(held: MemoryLeasedEvent) -> None:
         return None
 
-    monkeypatch.setattr(MemoryHeld, "extend", lost)
+    monkeypatch.setattr(MemoryLeasedEvent, "extend", lost)
     gate = Gate()
-    async with Subscriber(gate) as subscriber, Stage([trigger("t", subscriber.url)]) as stage:
+    async with Subscriber(gate) as subscriber, BrokerStage([trigger("t", subscriber.url)]) as stage:
         await stage.post(event("1"))
         await gate.reached_by(1)
         await stage.virtual.advance(35)  # comes again three times
@@ -141,7 +143,7 @@ async def test_an_event_whose_lease_ran_out_is_not_delivered_twice_at_once(
 async def test_stopping_lets_a_delivery_end_within_the_grace() -> None:
     gate = Gate()
     async with Subscriber(gate) as subscriber:
-        stage = Stage([trigger("t", subscriber.url)])
+        stage = BrokerStage([trigger("t", subscriber.url)])
         await stage.__aenter__()
         await stage.post(event("1"))
         await gate.reached_by(1)
@@ -151,7 +153,7 @@ async def test_stopping_lets_a_delivery_end_within_the_grace() -> None:
         assert (refused.status_code, refused.json()["reason"]) == (503, "stopping")
         gate.open.set()
         await stopping
-        async with Stage([trigger("t", subscriber.url)], log=stage.log) as again:
+        async with BrokerStage([trigger("t", subscriber.url)], log=stage.log) as again:
             await again.post(event("3"))
             await again.until("delivered")
             assert subscriber.ids == ["1", "3"]
@@ -160,12 +162,12 @@ async def test_stopping_lets_a_delivery_end_within_the_grace() -> None:
 async def test_what_does_not_end_in_time_is_given_back_to_the_next_process() -> None:
     gate = Gate()
     async with Subscriber(gate, answer()) as subscriber:
-        stage = Stage([trigger("t", subscriber.url)])
+        stage = BrokerStage([trigger("t", subscriber.url)])
         await stage.__aenter__()
         await stage.post(event("1"))
         await gate.reached_by(1)
         await stage.plane.stop(0)
-        async with Stage([trigger("t", subscriber.url)], log=stage.log) as again:
+        async with BrokerStage([trigger("t", subscriber.url)], log=stage.log) as again:
             # The virtual clock stands: no lease has to run out first.
             await again.until("delivered")
             assert subscriber.ids == ["1", "1"]
@@ -176,13 +178,13 @@ async def test_stopping_does_not_wait_for_the_next_attempt() -> None:
     delivery = Delivery(retry=3, backoff_delay_s=100.0)
     async with Subscriber(answer(status=503), answer()) as subscriber:
         t = trigger("t", subscriber.url, delivery=delivery)
-        stage = Stage([t])
+        stage = BrokerStage([t])
         await stage.__aenter__()
         await stage.post(event("1"))
         await stage.until("retrying")
         async with asyncio.timeout(5):
             await stage.plane.stop(1000)
-        async with Stage([t], log=stage.log) as again:
+        async with BrokerStage([t], log=stage.log) as again:
             await again.until("delivered")
 
 
@@ -194,7 +196,7 @@ async def test_a_delivery_that_fails_while_stopping_is_given_back_and_not_retrie
         return answer(status=503)
 
     async with Subscriber(fails, answer()) as subscriber:
-        stage = Stage([trigger("t", subscriber.url)])
+        stage = BrokerStage([trigger("t", subscriber.url)])
         await stage.__aenter__()
         await stage.post(event("1"))
         await gate.reached_by(1)
@@ -204,7 +206,7 @@ async def test_a_delivery_that_fails_while_stopping_is_given_back_and_not_retrie
         async with asyncio.timeout(5):
             await stopping
         assert stage.memory.buried(BROKER) == 0
-        async with Stage([trigger("t", subscriber.url)], log=stage.log) as again:
+        async with BrokerStage([trigger("t", subscriber.url)], log=stage.log) as again:
             await again.until("delivered")
             assert subscriber.ids == ["1", "1"]
 
@@ -217,7 +219,7 @@ async def test_our_own_mistake_makes_a_dead_letter_and_not_an_endless_loop(
 
     async with (
         Subscriber(answer(event("2"))) as subscriber,
-        Stage([trigger("t", subscriber.url)]) as stage,
+        BrokerStage([trigger("t", subscriber.url)]) as stage,
     ):
         await stage.memory.append(BROKER, _envelope("1"), 0)
         monkeypatch.setattr(MemoryLog, "append", broken)
@@ -232,7 +234,7 @@ async def test_events_are_held_up_to_a_bound_even_when_all_of_them_fail() -> Non
     delivery = Delivery(retry=1, backoff_delay_s=100.0)
     async with (
         Subscriber(answer(status=503)) as subscriber,
-        Stage(
+        BrokerStage(
             [trigger("t", subscriber.url, delivery=delivery)], settings=EventingSettings(held=3)
         ) as stage,
     ):

@@ -9,7 +9,7 @@ from relume.cloudevents.event import CloudEvent
 from relume.cloudevents.http import Mode
 from relume.config import Delivery, Exact
 from relume.eventing.settings import EventingSettings
-from tests.eventing.stage import Call, Stage, Subscriber, answer, event, trigger
+from tests.eventing.stage import BrokerStage, Call, Subscriber, answer, event, trigger
 
 ASK = (Exact({"type": "ask"}),)
 REPLY = (Exact({"type": "reply"}),)
@@ -34,7 +34,7 @@ async def replies(call: Call) -> web.StreamResponse:
 
 async def test_the_subscriber_sees_the_event_and_what_a_broker_adds() -> None:
     data = b'{"n": 12345678901234567890123 }\n'
-    async with Subscriber() as subscriber, Stage([trigger("t", subscriber.url)]) as stage:
+    async with Subscriber() as subscriber, BrokerStage([trigger("t", subscriber.url)]) as stage:
         sent = event(
             "1", data, datacontenttype="application/json", subject="Grüße", traceparent="x"
         )
@@ -54,7 +54,7 @@ async def test_the_subscriber_sees_the_event_and_what_a_broker_adds() -> None:
 
 
 async def test_an_event_without_a_content_type_gets_none() -> None:
-    async with Subscriber() as subscriber, Stage([trigger("t", subscriber.url)]) as stage:
+    async with Subscriber() as subscriber, BrokerStage([trigger("t", subscriber.url)]) as stage:
         await stage.post(event("1", b"raw"))
         await stage.until("delivered")
         assert subscriber.calls[0].header("content-type") is None
@@ -62,7 +62,7 @@ async def test_an_event_without_a_content_type_gets_none() -> None:
 
 async def test_the_trace_of_the_request_goes_on_in_the_event() -> None:
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    async with Subscriber() as subscriber, Stage([trigger("t", subscriber.url)]) as stage:
+    async with Subscriber() as subscriber, BrokerStage([trigger("t", subscriber.url)]) as stage:
         await stage.post(event("1"), traceparent=parent, tracestate="a=b")
         await stage.until("delivered")
         attributes = subscriber.calls[0].event.attributes
@@ -73,7 +73,7 @@ async def test_a_reply_goes_back_into_the_broker_and_to_every_trigger_that_wants
     async with (
         Subscriber(replies) as asked,
         Subscriber() as told,
-        Stage(
+        BrokerStage(
             [
                 trigger("ask", asked.url, filters=ASK),
                 trigger("log", told.url, filters=REPLY),
@@ -98,7 +98,7 @@ async def test_a_failure_is_tried_again_after_its_backoff(policy: str) -> None:
     script = [answer(status=status) for status in (404, 503, 409)]
     async with (
         Subscriber(*script, answer()) as subscriber,
-        Stage([trigger("t", subscriber.url, delivery=delivery)]) as stage,
+        BrokerStage([trigger("t", subscriber.url, delivery=delivery)]) as stage,
     ):
         await stage.post(event("1"))
         for attempt, wait in enumerate(expected, 1):
@@ -117,7 +117,7 @@ async def test_nothing_is_tried_again_before_its_time() -> None:
     delivery = Delivery(retry=1, backoff_delay_s=2.0)
     async with (
         Subscriber(answer(status=500), answer()) as subscriber,
-        Stage([trigger("t", subscriber.url, delivery=delivery)]) as stage,
+        BrokerStage([trigger("t", subscriber.url, delivery=delivery)]) as stage,
     ):
         await stage.post(event("1"))
         await stage.until("retrying")
@@ -131,7 +131,7 @@ async def test_nothing_is_tried_again_before_its_time() -> None:
 async def test_the_body_of_a_202_is_no_reply() -> None:
     async with (
         Subscriber(answer(event("2"), status=202)) as subscriber,
-        Stage([trigger("t", subscriber.url)]) as stage,
+        BrokerStage([trigger("t", subscriber.url)]) as stage,
     ):
         await stage.post(event("1"))
         await stage.until("delivered")
@@ -146,7 +146,7 @@ async def test_each_attempt_has_its_own_timeout() -> None:
     delivery = Delivery(retry=1, backoff_delay_s=0.0, timeout_s=0.1)
     async with (
         Subscriber(never, answer()) as subscriber,
-        Stage([trigger("t", subscriber.url, delivery=delivery)]) as stage,
+        BrokerStage([trigger("t", subscriber.url, delivery=delivery)]) as stage,
     ):
         await stage.post(event("1"))
         [record] = await stage.until("retrying")
@@ -158,7 +158,7 @@ async def test_a_reply_that_is_too_large_is_not_read_to_its_end() -> None:
     huge = web.Response(body=b"x" * 5000, headers={"ce-id": "1"})
     async with (
         Subscriber(huge) as subscriber,
-        Stage(
+        BrokerStage(
             [trigger("t", subscriber.url)], settings=EventingSettings(max_event_bytes=4096)
         ) as stage,
     ):
@@ -171,7 +171,10 @@ async def test_a_loop_of_replies_ends_with_the_time_to_live() -> None:
     async def again(call: Call) -> web.StreamResponse:
         return answer(reply_to(call.event, type="ask"))
 
-    async with Subscriber(again) as subscriber, Stage([trigger("t", subscriber.url)]) as stage:
+    async with (
+        Subscriber(again) as subscriber,
+        BrokerStage([trigger("t", subscriber.url)]) as stage,
+    ):
         await stage.post(event("1", knativebrokerttl=5))
         [record] = await stage.until("dead-lettered")
         assert len(subscriber.calls) == 4
@@ -182,14 +185,14 @@ async def test_an_answer_that_repeats_the_event_goes_around_once() -> None:
     async def echo(call: Call) -> web.StreamResponse:
         return answer(call.event)
 
-    async with Subscriber(echo) as subscriber, Stage([trigger("t", subscriber.url)]) as stage:
+    async with Subscriber(echo) as subscriber, BrokerStage([trigger("t", subscriber.url)]) as stage:
         await stage.post(event("1"))
         await stage.until("duplicate")
         assert len(subscriber.calls) == 2
 
 
 async def test_a_repeated_event_is_accepted_and_not_delivered_again() -> None:
-    async with Subscriber() as subscriber, Stage([trigger("t", subscriber.url)]) as stage:
+    async with Subscriber() as subscriber, BrokerStage([trigger("t", subscriber.url)]) as stage:
         await stage.post(event("1"))
         await stage.until("delivered")
         for mode in (Mode.BINARY, Mode.STRUCTURED):
@@ -204,7 +207,7 @@ async def test_every_matching_trigger_gets_its_own_delivery() -> None:
         Subscriber() as one,
         Subscriber() as two,
         Subscriber() as three,
-        Stage(
+        BrokerStage(
             [
                 trigger("one", one.url),
                 trigger("two", two.url, filters=ASK),

@@ -14,7 +14,7 @@ from tests.eventing.jetstream.raw_server import (
     explained,
     response,
 )
-from tests.eventing.stage import Stage, event, trigger
+from tests.eventing.stage import BrokerStage, event, trigger
 
 SMALL = EventingSettings(max_event_bytes=4096)
 
@@ -96,7 +96,7 @@ async def test_b2_a_reply_cannot_give_itself_a_longer_life() -> None:
         again = BINARY.replace(b"ce-id: 2", b"ce-id: %d" % server.requests)
         writer.write(response("200 OK", again + b"ce-knativebrokerttl: 255\r\n"))
 
-    async with RawServer(immortal) as server, Stage([trigger("t", server.url)]) as stage:
+    async with RawServer(immortal) as server, BrokerStage([trigger("t", server.url)]) as stage:
         await stage.post(event("first", knativebrokerttl=6))
         [record] = await stage.until("dead-lettered")
         assert record.event.attributes["deadletterreason"] == "ttl-exhausted"

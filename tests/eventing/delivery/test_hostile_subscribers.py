@@ -22,7 +22,7 @@ from tests.eventing.jetstream.raw_server import (
     hangs,
     response,
 )
-from tests.eventing.stage import BROKER, Stage, Subscriber, answer, event, trigger
+from tests.eventing.stage import BROKER, BrokerStage, Subscriber, answer, event, trigger
 
 CHUNKED = response("200 OK", BINARY + b"transfer-encoding: chunked\r\n", length=False)
 NO_ANSWER: dict[str, bytes] = {
@@ -98,7 +98,7 @@ async def test_what_has_no_end_where_an_answer_must_end_is_cut_off(
 
 
 async def test_without_a_timeout_a_delivery_waits_and_keeps_its_lease() -> None:
-    async with RawServer(hangs) as server, Stage([trigger("t", server.url)]) as stage:
+    async with RawServer(hangs) as server, BrokerStage([trigger("t", server.url)]) as stage:
         await stage.post(event("1"))
         await stage.until("delivering")
         await stage.virtual.advance(3600)
@@ -148,7 +148,7 @@ async def test_a_204_with_a_body_is_a_success_and_harms_no_other_delivery() -> N
     script = response("204 No Content", b"", b"HTTP/1.1 400 Bad Request\r\n\r\n")
     async with (
         RawServer(script, keep_alive=True) as server,
-        Stage([trigger("t", server.url)], concurrency=lambda _: 1) as stage,
+        BrokerStage([trigger("t", server.url)], concurrency=lambda _: 1) as stage,
     ):
         for number in range(5):
             await stage.post(event(str(number)))
@@ -161,7 +161,7 @@ async def test_two_answers_to_one_request_are_one() -> None:
     two = response("200 OK") + response("400 Bad Request")
     async with (
         RawServer(two, keep_alive=True) as server,
-        Stage([trigger("t", server.url)], concurrency=lambda _: 1) as stage,
+        BrokerStage([trigger("t", server.url)], concurrency=lambda _: 1) as stage,
     ):
         for number in range(5):
             await stage.post(event(str(number)))
@@ -177,7 +177,7 @@ async def test_an_answer_before_the_event_was_read_is_an_answer_or_none() -> Non
     server = await asyncio.start_server(hurried, "127.0.0.1", 0)
     async with server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-        async with Stage([trigger("t", url, delivery=ONCE_MORE)]) as stage:
+        async with BrokerStage([trigger("t", url, delivery=ONCE_MORE)]) as stage:
             await stage.post(event("1", b"x" * 2**22))
             [record] = await stage.until("dead-lettered")
             assert record.status in (413, None)
@@ -191,7 +191,7 @@ async def test_b6_a_sink_that_hangs_is_given_up_after_the_timeout() -> None:
             timeout_s=0.1,
             dead_letter_sink=Destination(uri=sink.url),
         )
-        async with Stage([trigger("t", asked.url, delivery=delivery)]) as stage:
+        async with BrokerStage([trigger("t", asked.url, delivery=delivery)]) as stage:
             await stage.post(event("1"))
             [record] = await stage.until("dead-lettered")
             assert record.detail is not None
@@ -205,7 +205,7 @@ async def test_b6_a_sink_that_fails_loses_nothing(script: bytes) -> None:
         delivery = Delivery(
             retry=1, backoff_delay_s=0.0, dead_letter_sink=Destination(uri=sink.url)
         )
-        async with Stage([trigger("t", asked.url, delivery=delivery)]) as stage:
+        async with BrokerStage([trigger("t", asked.url, delivery=delivery)]) as stage:
             await stage.post(event("1"))
             await stage.until("dead-lettered")
             assert stage.memory.buried(BROKER) == 1

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relume.config import Delivery, Exact
-from relume.eventing.delivery.ordering import Turn, Turns, lane_of, partition_of
-from relume.eventing.testing.memory import MemoryHeld
-from tests.eventing.stage import BROKER, Call, Stage, Subscriber, answer, event, trigger
+from relume.eventing.delivery.turns import Turn, Turns, lane_of, partition_of
+from relume.eventing.testing import MemoryLeasedEvent
+from tests.eventing.stage import BROKER, BrokerStage, Call, Subscriber, answer, event, trigger
 
 
 def begun(turns: dict[int, Turn]) -> set[int]:
@@ -143,7 +143,7 @@ async def delivered_in_order(
     delivery = Delivery(retry=3, backoff_delay_s=1.0)
     async with Subscriber(subscriber) as asked:
         t = trigger("t", asked.url, delivery=delivery, ordered=True)
-        async with Stage([t], concurrency=lambda _: at_once) as stage:
+        async with BrokerStage([t], concurrency=lambda _: at_once) as stage:
             for number, key in enumerate(keys):
                 named = {} if key is None else {"partitionkey": key}
                 await stage.post(event(str(number), **named))
@@ -160,7 +160,7 @@ async def test_different_keys_do_not_wait_for_each_other() -> None:
     delivery = Delivery(retry=1, backoff_delay_s=60.0)
     async with Subscriber(fails_a) as asked:
         t = trigger("t", asked.url, delivery=delivery, ordered=True)
-        async with Stage([t]) as stage:
+        async with BrokerStage([t]) as stage:
             for number, key in enumerate("aab"):
                 await stage.post(event(str(number), partitionkey=key))
             await stage.until("retrying")
@@ -183,13 +183,13 @@ async def test_the_next_process_begins_with_what_the_last_one_held() -> None:
 
     async with Subscriber(hangs, answer()) as asked:
         t = trigger("t", asked.url, ordered=True)
-        stage = Stage([t])
+        stage = BrokerStage([t])
         await stage.__aenter__()
         for number in range(3):
             await stage.post(event(str(number), partitionkey="k"))
         await reached.wait()
         await stage.plane.stop(0)
-        async with Stage([t], log=stage.log) as again:
+        async with BrokerStage([t], log=stage.log) as again:
             await again.post(event("3", partitionkey="k"))
             await again.until("delivered", 4)
     assert asked.ids == ["0", "0", "1", "2", "3"]
@@ -205,20 +205,20 @@ async def test_what_a_process_held_that_died_comes_before_what_is_new(
         await asyncio.Event().wait()
         raise AssertionError
 
-    async def lost(held: MemoryHeld) -> None:
+    async def lost(held: MemoryLeasedEvent) -> None:
         return None
 
     async with Subscriber(hangs, answer()) as asked:
         t = trigger("t", asked.url, ordered=True)
-        stage = Stage([t])
+        stage = BrokerStage([t])
         await stage.__aenter__()
         for number in range(3):
             await stage.post(event(str(number), partitionkey="k"))
         await reached.wait()
         with monkeypatch.context() as patch:
-            patch.setattr(MemoryHeld, "give_back", lost)
+            patch.setattr(MemoryLeasedEvent, "give_back", lost)
             await stage.plane.stop(0)
-        async with Stage([t], log=stage.log, clock=stage.clock) as again:
+        async with BrokerStage([t], log=stage.log, clock=stage.clock) as again:
             await again.post(event("3", partitionkey="k"))
             await again.virtual.advance(5)
             assert asked.ids == ["0"]
@@ -230,7 +230,7 @@ async def test_what_a_process_held_that_died_comes_before_what_is_new(
 async def test_events_that_the_trigger_does_not_want_hold_nobody_up() -> None:
     async with Subscriber() as asked:
         t = trigger("t", asked.url, ordered=True, filters=(Exact({"type": "ask"}),))
-        async with Stage([t]) as stage:
+        async with BrokerStage([t]) as stage:
             for number in range(6):
                 type_ = "ask" if number % 2 else "other"
                 await stage.post(event(str(number), partitionkey="k", type=type_))
@@ -241,7 +241,7 @@ async def test_events_that_the_trigger_does_not_want_hold_nobody_up() -> None:
 async def test_an_event_that_left_the_log_holds_nobody_up_for_long() -> None:
     async with Subscriber() as asked:
         t = trigger("t", asked.url, ordered=True)
-        async with Stage([t]) as stage:
+        async with BrokerStage([t]) as stage:
             stage.memory.cursor(BROKER, "t")._next += 1  # as if the first event had been removed
             await stage.post(event("lost", partitionkey="k"))
             await stage.post(event("1", partitionkey="k"))

@@ -3,8 +3,8 @@
 import pytest
 
 from relume.config import Broker, Delivery, Destination, Trigger
-from relume.eventing.delivery.policy import DeliveryPolicy, policy_for
 from relume.eventing.delivery.profiles import ALL
+from relume.eventing.delivery.route import DeliveryPolicy, policy_for
 
 SINK = Destination(uri="http://sink")
 OTHER_SINK = Destination(uri="http://other")

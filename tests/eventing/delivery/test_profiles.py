@@ -10,6 +10,7 @@ import pytest
 from relume.cloudevents.event import CloudEvent
 from relume.config import Broker
 from relume.config.broker_classes import PROFILES, left_out
+from relume.eventing.delivery.burial import dead_letter_event
 from relume.eventing.delivery.decision import (
     NO_RESPONSE,
     Answered,
@@ -20,11 +21,10 @@ from relume.eventing.delivery.decision import (
     Reply,
     Retry,
     Unanswered,
-    dead_letter_event,
     decide,
 )
-from relume.eventing.delivery.policy import DeliveryPolicy, sink_policy
 from relume.eventing.delivery.profiles import ALL, profile_for
+from relume.eventing.delivery.route import DeliveryPolicy, sink_policy
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 EVENT = CloudEvent.create({"id": "1", "source": "/s", "type": "t"})
@@ -168,7 +168,7 @@ def test_b6_the_code_of_an_event_that_nobody_answered(name: str, code: int) -> N
 @pytest.mark.parametrize("name", NAMES)
 def test_b6_only_the_strict_broker_keeps_what_no_sink_took_and_says_why(name: str) -> None:
     event = dead_letter_event(EVENT, DeadLetter("rejected", 400, b""), "http://s", ALL[name])
-    assert ALL[name].keeps == (name == "strict")
+    assert ALL[name].keeps_undeliverable == (name == "strict")
     assert ("deadletterreason" in event.attributes) == (name == "strict")
 
 

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 from relume.config import Delivery, Destination
-from tests.eventing.stage import BROKER, Call, Stage, Subscriber, answer, event, trigger
+from tests.eventing.stage import BROKER, BrokerStage, Call, Subscriber, answer, event, trigger
 
 TEXT = web.Response(body=b"plain", content_type="text/plain")
 
@@ -23,7 +23,7 @@ class Held:
         return answer()
 
 
-async def busy(stage: Stage, subscriber: Subscriber, count: int) -> None:
+async def busy(stage: BrokerStage, subscriber: Subscriber, count: int) -> None:
     """Wait for `count` deliveries to run, and see that there are no more."""
     async with asyncio.timeout(10):
         while subscriber.running < count:
@@ -51,7 +51,7 @@ async def test_b8_only_the_strict_broker_asks_what_the_subscriber_can_take(
     held = Held()
     async with Subscriber(held) as subscriber:
         t = trigger("t", subscriber.url, **annotations)
-        async with Stage([t], broker_class=broker_class, concurrency=lambda _: 2) as stage:
+        async with BrokerStage([t], broker_class=broker_class, concurrency=lambda _: 2) as stage:
             for number in range(60):
                 await stage.post(event(str(number)))
             await busy(stage, subscriber, expected)
@@ -71,7 +71,7 @@ async def test_b8_who_waits_for_its_next_attempt_keeps_its_place_with_some(
     delivery = Delivery(retry=1, backoff_policy="linear", backoff_delay_s=60.0)
     async with Subscriber(fails_the_first) as subscriber:
         t = trigger("t", subscriber.url, delivery=delivery)
-        async with Stage([t], broker_class=broker_class, concurrency=lambda _: 1) as stage:
+        async with BrokerStage([t], broker_class=broker_class, concurrency=lambda _: 1) as stage:
             await stage.post(event("first"))
             await stage.post(event("second"))
             await stage.until("retrying")
@@ -100,7 +100,7 @@ async def test_b6_what_a_cluster_would_lose_is_lost_and_told(
 ) -> None:
     async with (
         Subscriber(response) as subscriber,
-        Stage([trigger("t", subscriber.url)], broker_class=broker_class) as stage,
+        BrokerStage([trigger("t", subscriber.url)], broker_class=broker_class) as stage,
     ):
         await stage.post(event("1"))
         [record] = await stage.until("dropped")
@@ -113,7 +113,7 @@ async def test_b6_what_a_cluster_would_lose_is_lost_and_told(
 async def test_b6_a_sink_that_fails_loses_the_event_with_kafka() -> None:
     async with Subscriber(answer(status=400)) as asked, Subscriber(answer(status=401)) as sink:
         delivery = Delivery(retry=1, dead_letter_sink=Destination(uri=sink.url))
-        async with Stage([trigger("t", asked.url)], delivery, broker_class="Kafka") as stage:
+        async with BrokerStage([trigger("t", asked.url)], delivery, broker_class="Kafka") as stage:
             await stage.post(event("1"))
             [record] = await stage.until("dropped")
             assert record.detail is not None and f"({sink.url} failed)" in record.detail
@@ -124,7 +124,7 @@ async def test_b6_a_dead_letter_of_kafka() -> None:
     failed = web.Response(status=400, body=b"x" * 2000)
     async with Subscriber(failed) as asked, Subscriber() as sink:
         delivery = Delivery(dead_letter_sink=Destination(uri=sink.url))
-        async with Stage([trigger("t", asked.url)], delivery, broker_class="Kafka") as stage:
+        async with BrokerStage([trigger("t", asked.url)], delivery, broker_class="Kafka") as stage:
             await stage.post(event("1"))
             await stage.until("dead-lettered")
             attributes = sink.calls[0].event.attributes
@@ -137,7 +137,7 @@ async def test_b6_a_dead_letter_of_kafka() -> None:
 async def test_b2_kafka_tells_the_subscriber_where_the_event_lay() -> None:
     async with (
         Subscriber() as subscriber,
-        Stage([trigger("t", subscriber.url)], broker_class="Kafka") as stage,
+        BrokerStage([trigger("t", subscriber.url)], broker_class="Kafka") as stage,
     ):
         for number in range(2):
             await stage.post(event(str(number), partitionkey="k"))
@@ -156,7 +156,7 @@ async def test_b2_nothing_ends_a_loop_of_replies_with_kafka() -> None:
 
     async with Subscriber(again) as subscriber:
         t = trigger("t", subscriber.url)
-        async with Stage([t], broker_class="Kafka") as stage:
+        async with BrokerStage([t], broker_class="Kafka") as stage:
             await stage.post(event("1", knativebrokerttl=3))
             await stage.until("replied", 10)
 
@@ -165,7 +165,7 @@ async def test_b5_mt_tries_an_answer_that_is_no_event_again() -> None:
     delivery = Delivery(retry=2)
     async with (
         Subscriber(TEXT) as subscriber,
-        Stage(
+        BrokerStage(
             [trigger("t", subscriber.url)], delivery, broker_class="MTChannelBasedBroker"
         ) as stage,
     ):
@@ -178,7 +178,7 @@ async def test_b7_nats_says_when_a_second_replica_would_deliver_again() -> None:
     held = Held()
     async with (
         Subscriber(held) as subscriber,
-        Stage([trigger("t", subscriber.url)], broker_class="NatsJetStreamBroker") as stage,
+        BrokerStage([trigger("t", subscriber.url)], broker_class="NatsJetStreamBroker") as stage,
     ):
         await stage.post(event("1"))
         await busy(stage, subscriber, 1)
@@ -196,7 +196,7 @@ async def test_b7_nats_says_when_a_second_replica_would_deliver_again() -> None:
 async def test_the_status_says_which_profile_is_played(broker_class: str | None) -> None:
     async with Subscriber() as subscriber:
         t = trigger("t", subscriber.url)
-        async with Stage([t], broker_class=broker_class) as stage:
+        async with BrokerStage([t], broker_class=broker_class) as stage:
             [broker] = stage.plane.status()["brokers"]  # type: ignore[attr-defined]
             assert broker["profile"] == (broker_class or "strict").lower()
 
@@ -211,7 +211,7 @@ async def test_our_own_mistake_loses_nothing_whatever_is_played(
     monkeypatch.setattr("relume.eventing.delivery.courier.decide", broken)
     async with (
         Subscriber() as subscriber,
-        Stage([trigger("t", subscriber.url)], broker_class=broker_class) as stage,
+        BrokerStage([trigger("t", subscriber.url)], broker_class=broker_class) as stage,
     ):
         await stage.post(event("1"))
         await stage.until("dead-lettered")

@@ -7,8 +7,8 @@ from aiohttp import web
 
 from relume.config import Delivery, Destination, Exact
 from relume.eventing.envelope import Envelope, identity
-from relume.eventing.testing.memory import MemoryHeld
-from tests.eventing.stage import BROKER, Call, Stage, Subscriber, answer, event, trigger
+from relume.eventing.testing import MemoryLeasedEvent
+from tests.eventing.stage import BROKER, BrokerStage, Call, Subscriber, answer, event, trigger
 
 ASK = (Exact({"type": "ask"}),)
 
@@ -29,7 +29,7 @@ async def test_two_triggers_that_ask_one_service_get_two_answers() -> None:
             trigger("embed", f"{service.url}embed", filters=ASK),
             trigger("log", told.url, filters=(Exact({"type": "reply"}),)),
         ]
-        async with Stage(triggers) as stage:
+        async with BrokerStage(triggers) as stage:
             await stage.post(event("1"))
             await stage.until("delivered", 2)
             assert told.ids == ["re-1", "re-1"]
@@ -42,17 +42,17 @@ async def test_the_answer_to_a_repeated_delivery_is_no_second_one(
         ask = trigger("ask", service.url, filters=ASK)
         log = trigger("log", told.url, filters=(Exact({"type": "reply"}),))
 
-        async def lost(held: MemoryHeld) -> None:
+        async def lost(held: MemoryLeasedEvent) -> None:
             return None
 
-        stage = Stage([ask, log])
+        stage = BrokerStage([ask, log])
         await stage.__aenter__()
         with monkeypatch.context() as patch:
-            patch.setattr(MemoryHeld, "settle", lost)  # the process dies after it answered
+            patch.setattr(MemoryLeasedEvent, "settle", lost)  # the process dies after it answered
             await stage.post(event("1"))
             await stage.until("delivered")
             await stage.plane.stop(0)
-        async with Stage([ask, log], log=stage.log, clock=stage.clock) as again:
+        async with BrokerStage([ask, log], log=stage.log, clock=stage.clock) as again:
             await again.virtual.advance(20)
             await again.until("duplicate")
             assert service.ids == ["1", "1"]
@@ -66,7 +66,7 @@ async def test_an_echo_through_two_triggers_ends() -> None:
     async with (
         Subscriber(echo) as one,
         Subscriber(echo) as two,
-        Stage([trigger("one", one.url), trigger("two", two.url)]) as stage,
+        BrokerStage([trigger("one", one.url), trigger("two", two.url)]) as stage,
     ):
         await stage.post(event("1"))
         await stage.until("duplicate", 4)
@@ -86,7 +86,7 @@ async def test_dead_letters_that_come_back_to_their_broker_end_among_its_dead_le
 
     async with Subscriber(answer(status=400)) as asked, Subscriber(into_the_broker) as broker:
         delivery = Delivery(dead_letter_sink=Destination(uri=broker.url))
-        stage = Stage([trigger("t", asked.url, delivery=delivery)])
+        stage = BrokerStage([trigger("t", asked.url, delivery=delivery)])
         async with stage, asyncio.timeout(10):
             await stage.post(event("1", knativebrokerttl=6))
             records = await stage.until("dead-lettered", 5)

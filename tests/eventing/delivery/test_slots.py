@@ -2,7 +2,7 @@
 
 import asyncio
 
-from relume.eventing.delivery.slots import Slots
+from relume.eventing.delivery.turns import Slots
 
 
 async def taken(slots: Slots, count: int) -> list[asyncio.Task[None]]:

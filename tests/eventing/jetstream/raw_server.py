@@ -8,7 +8,7 @@ from relume.cloudevents.event import CloudEvent
 from relume.config import Delivery
 from relume.eventing.observer import Record
 from relume.eventing.settings import EventingSettings
-from tests.eventing.stage import Stage, event, trigger
+from tests.eventing.stage import BrokerStage, event, trigger
 
 Script = Callable[[asyncio.StreamWriter], Awaitable[None]]
 BINARY = b"ce-specversion: 1.0\r\nce-id: 2\r\nce-source: /s\r\nce-type: reply\r\n"
@@ -103,7 +103,7 @@ async def dead_letter(
     """How many requests came, the last record, and the dead letter."""
     async with RawServer(script) as server:
         t = trigger("t", server.url, delivery=delivery)
-        async with Stage([t], settings=settings or EventingSettings()) as stage:
+        async with BrokerStage([t], settings=settings or EventingSettings()) as stage:
             assert (await stage.post(event("1", data))).status_code == 202
             [record] = await stage.until("dead-lettered")
             [dead] = await stage.buried()

@@ -12,9 +12,8 @@ import pytest
 from relume.base.clock import SystemClock
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import DiskFull, StoreUnavailable
-from relume.eventing.jetstream.disk import Disk
 from relume.eventing.jetstream.log import JetStreamLog
-from relume.eventing.jetstream.server import NatsServer
+from relume.eventing.jetstream.server import Disk, NatsServer
 from relume.eventing.settings import MIB, EventingSettings
 from tests.eventing.stage import BROKER, event
 

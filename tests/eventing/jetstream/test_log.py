@@ -25,7 +25,7 @@ def envelope(number: int) -> Envelope:
 
 
 async def kept(log: JetStreamLog) -> int:
-    info = await log._jetstream.stream_info("broker_default_b")
+    info = await log.jetstream.stream_info("broker_default_b")
     return info.state.messages
 
 
@@ -235,6 +235,6 @@ async def test_many_events_at_once_are_fetched_in_order_with_few_requests(tmp_pa
                 await held.settle()
         assert sequences == list(range(1, count + 1))
         await cursor.confirm()
-        info = await log._jetstream.consumer_info("broker_default_b", "t")
+        info = await log.jetstream.consumer_info("broker_default_b", "t")
         assert info.num_ack_pending == 0
         await log.close()

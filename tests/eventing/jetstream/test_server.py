@@ -16,8 +16,7 @@ import pytest
 
 from relume.base.errors import RelumeError
 from relume.eventing.jetstream import server as nats_server
-from relume.eventing.jetstream.child import NatsUnavailable, find_binary
-from relume.eventing.jetstream.server import NatsServer
+from relume.eventing.jetstream.server import NatsServer, NatsUnavailable, find_binary
 
 
 def alive(pid: int) -> bool:

@@ -5,11 +5,9 @@ import pytest
 import yaml
 from starlette.responses import PlainTextResponse
 
-from relume.eventing.registry.asyncapi import asyncapi
-from relume.eventing.registry.catalogue import Catalogue
-from relume.eventing.registry.documents import schema_file
-from relume.eventing.registry.schemas import SCHEMAS
-from tests.eventing.stage import Stage
+from relume.eventing.registry.documents import Catalogue, asyncapi, schema_file
+from relume.eventing.registry.events import SCHEMA_NAMES
+from tests.eventing.stage import BrokerStage
 
 
 async def ask(method: str, path: str) -> httpx.Response:
@@ -27,7 +25,7 @@ async def test_the_document_is_served_as_json_and_as_yaml() -> None:
     assert as_json.json() == yaml.safe_load(as_yaml.text) == asyncapi()
 
 
-@pytest.mark.parametrize("name", SCHEMAS)
+@pytest.mark.parametrize("name", SCHEMA_NAMES)
 async def test_each_schema_is_served_under_its_name(name: str) -> None:
     answer = await ask("GET", f"/schemas/{name}.json")
     assert answer.headers["content-type"] == "application/schema+json"
@@ -53,7 +51,7 @@ async def test_everything_else_goes_to_the_ingress(method: str, path: str) -> No
 
 
 async def test_b1_a_get_of_a_broker_stays_405() -> None:
-    async with Stage([]) as stage:
+    async with BrokerStage([]) as stage:
         transport = httpx.ASGITransport(Catalogue(stage.plane.app))
         async with httpx.AsyncClient(transport=transport, base_url="http://broker") as client:
             for path in ("/default/b", "/", "/schemas/nothing.json"):

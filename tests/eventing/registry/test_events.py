@@ -13,10 +13,15 @@ from referencing import Registry, Resource
 from relume.cloudevents.event import CloudEvent
 from relume.cloudevents.http import decode
 from relume.eventing.delivery.decision import DeadLetter
-from relume.eventing.registry.asyncapi import asyncapi
-from relume.eventing.registry.documents import event_types, files, schema_file
-from relume.eventing.registry.events import ANSWERS, DEAD_LETTER_REASONS, KINDS, REQUESTS, Kind
-from relume.eventing.registry.schemas import SCHEMAS
+from relume.eventing.registry.documents import asyncapi, event_types, files, schema_file
+from relume.eventing.registry.events import (
+    ANSWERS,
+    DEAD_LETTER_REASONS,
+    KINDS,
+    REQUESTS,
+    SCHEMA_NAMES,
+    EventKind,
+)
 from tests.custom_kinds import EVENT_TYPE, ORIGINS
 
 MANIFESTS = Path(__file__).parents[3] / "eventing" / "manifests"
@@ -25,7 +30,9 @@ DOCUMENT: dict[str, Any] = json.loads(json.dumps(asyncapi()))
 
 def valid(name: str, value: object) -> bool:
     """Whether `value` is valid by the schema file `name`, its neighbours beside it."""
-    resources = [(f"{each}.json", Resource.from_contents(schema_file(each))) for each in SCHEMAS]
+    resources = [
+        (f"{each}.json", Resource.from_contents(schema_file(each))) for each in SCHEMA_NAMES
+    ]
     registry: Registry[Any] = Registry().with_resources(resources)
     return bool(Draft202012Validator({"$ref": f"{name}.json"}, registry=registry).is_valid(value))
 
@@ -63,7 +70,7 @@ def test_the_checked_in_files_are_current() -> None:
     assert there == files(), "run `make manifests`"
 
 
-@pytest.mark.parametrize("name", SCHEMAS)
+@pytest.mark.parametrize("name", SCHEMA_NAMES)
 def test_each_schema_is_one_of_draft_2020_12(name: str) -> None:
     Draft202012Validator.check_schema(schema_file(name))
 
@@ -109,7 +116,7 @@ def test_every_schema_of_the_document_is_one() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.key)
-def test_the_example_of_a_kind_is_an_event_and_fits_its_schemas(kind: Kind) -> None:
+def test_the_example_of_a_kind_is_an_event_and_fits_its_schemas(kind: EventKind) -> None:
     message = DOCUMENT["components"]["messages"][kind.key]
     [example] = message["examples"]
     of_document(message["headers"]).validate(example["headers"])

@@ -8,7 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from relume.cli.errors import BadUsage
-from relume.cloudevents.event import CloudEvent, InvalidEvent
+from relume.cloudevents.event import CloudEvent, InvalidEvent, rfc3339
 from relume.cloudevents.http import STRUCTURED_TYPE, decode
 
 SOURCE = "/relume/send"
@@ -49,7 +49,7 @@ def from_options(
         "id": str(uuid4()),
         "source": SOURCE,
         "type": type_,
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "time": rfc3339(datetime.now(UTC)),
     }
     if body is not None:
         attributes["datacontenttype"] = content_type or _guess(body)

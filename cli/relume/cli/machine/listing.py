@@ -77,7 +77,7 @@ def _show_played(screen: Screen, brokers: Sequence[Broker]) -> None:
     """One line for each Broker that plays a kind of Broker: which one, and how."""
     for broker in brokers:
         profile = profile_for(broker)
-        if not profile.strict:
+        if profile.plays is not None:
             screen.line(f"  {broker.namespace}/{broker.name} plays {profile.plays}", "dim")
 
 

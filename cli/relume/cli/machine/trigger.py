@@ -13,8 +13,7 @@ from relume.cli.options import output_option
 from relume.cli.screen import Screen
 from relume.cloudevents.event import CloudEvent
 from relume.config import Trigger, load
-from relume.eventing.filters import explain
-from relume.eventing.verdict import Verdict
+from relume.eventing.filters import Verdict, explain
 
 NOTHING_MATCHES_EXIT = 1
 

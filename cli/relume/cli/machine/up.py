@@ -10,7 +10,7 @@ from relume.cli.options import output_option
 from relume.plane.addresses import DEFAULT_BROKER_PORT, DEFAULT_HTTP_PORT
 
 if TYPE_CHECKING:
-    from relume.eventing.jetstream.child import Fsync
+    from relume.eventing.jetstream.server import Fsync
 
 PORT = click.IntRange(0, 65535)
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}

@@ -7,8 +7,7 @@ pkg/apis/duck/v1/delivery_types.go, pkg/apis/eventing/v1/trigger_validation.go.
 import re
 import ssl
 
-from relume.cesql.parser import parse
-from relume.cesql.tokens import ParseError
+from relume.cesql.parser import ParseError, parse
 from relume.cluster.admission.judge import Judge, content, entries, fields, number
 from relume.cluster.admission.syntax import url_error
 from relume.config.nodes import Node

@@ -15,9 +15,8 @@ from relume.cluster.admission.judge import child, content, fields, number
 from relume.config import Broker, Delivery, Destination, Trigger
 from relume.config.durations import iso8601_duration
 from relume.config.nodes import Node, Table
-from relume.eventing.delivery.decision import backoff_s
-from relume.eventing.delivery.policy import DeliveryPolicy, policy_for
 from relume.eventing.delivery.profiles import Profile, profile_for
+from relume.eventing.delivery.route import DeliveryPolicy, backoff_s, policy_for
 
 _NATS_BATCH = 10
 _MOST_RETRIES = 1000  # what is summed up; more than any start needs

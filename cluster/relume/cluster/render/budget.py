@@ -15,8 +15,8 @@ from relume.cluster.render.originals import ANNOTATIONS, Original
 from relume.config import InferenceService
 from relume.config.durations import go_duration
 from relume.config.nodes import Node
-from relume.eventing.delivery.decision import backoff_s as wait_s
-from relume.eventing.delivery.policy import DeliveryPolicy
+from relume.eventing.delivery.route import DeliveryPolicy
+from relume.eventing.delivery.route import backoff_s as wait_s
 
 SHIPPED_MAX_TIMEOUT_S = 600  # Knative's max-revision-timeout-seconds, and the activator's grace
 _BROKER_WAITS_LONGER_S = 10

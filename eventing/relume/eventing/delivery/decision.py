@@ -4,20 +4,14 @@ The rules are those of the policy's profile: the Knative Eventing data plane con
 what the Brokers of a cluster do instead (`profiles`).
 """
 
-import base64
-import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Literal
 
 from relume.cloudevents.event import CloudEvent
-from relume.eventing.delivery.policy import DeliveryPolicy
-from relume.eventing.delivery.profiles import Profile
+from relume.eventing.delivery.route import DeliveryPolicy, backoff_s, retry_after_s
 
 _HEEDS_RETRY_AFTER = frozenset({429, 503})
-# What a timer can hold; the specification sets no bound.
-_LONGEST_WAIT_S = 86_400.0
 _LONGEST_PAUSE_S = 30.0
 NO_RESPONSE = -1  # the Knative dispatcher's code where no status was received
 
@@ -98,7 +92,7 @@ def decide(outcome: Outcome, attempt: int, policy: DeliveryPolicy, now: datetime
 
 
 def pause_s(outcome: Outcome, policy: DeliveryPolicy, now: datetime) -> float:
-    """For how long the subscriber asked to be left in peace; 0: it did not.
+    """For how many seconds the subscriber asked for a pause; 0: it did not.
 
     It is overloaded or not ready (429, 503) and says until when. No event of the Trigger is
     delivered to it before (data-plane.md recommends such throttling), for at most `retryAfterMax`,
@@ -106,56 +100,6 @@ def pause_s(outcome: Outcome, policy: DeliveryPolicy, now: datetime) -> float:
     """
     bound = policy.retry_after_max_s
     return min(_asked_s(outcome, now), _LONGEST_PAUSE_S if bound is None else bound)
-
-
-def backoff_s(policy: DeliveryPolicy, attempt: int) -> float:
-    """Seconds before the retry that follows `attempt`, counted from 0.
-
-    Exponential is delay * 2^n, linear delay * n. With n from 0, as Knative's own code counts, the
-    first linear retry comes at once; others count from 1 (`Profile.first_exponent`).
-    """
-    n = attempt + policy.first_exponent
-    if policy.backoff == "linear":
-        return min(policy.backoff_delay_s * n, _LONGEST_WAIT_S)
-    return min(math.ldexp(policy.backoff_delay_s, min(n, 64)), _LONGEST_WAIT_S)
-
-
-def retry_after_s(value: str | None, now: datetime) -> float | None:
-    """Seconds in a Retry-After header, delay or HTTP date (RFC 9110 §10.2.3); None if neither."""
-    if value is None:
-        return None
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return min(float(value), _LONGEST_WAIT_S)
-    try:
-        at = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):  # numbers that no date holds
-        return None
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    return max(0.0, (at - now).total_seconds())
-
-
-def dead_letter_event(
-    event: CloudEvent, letter: DeadLetter, destination: str, profile: Profile
-) -> CloudEvent:
-    """The event as it was, with the error extensions that the profile's Broker would add.
-
-    The specification's Broker adds all, and our one-word reason.
-    """
-    if letter.reason == "not-an-event":
-        fields = profile.garbage_fields
-    elif letter.code == NO_RESPONSE:
-        fields = profile.unanswered_fields
-    else:
-        fields = profile.error_fields
-    code = profile.unanswered_code if letter.code == NO_RESPONSE else letter.code
-    data = base64.b64encode(letter.data[: profile.error_data_bytes]).decode("ascii")
-    told: dict[str, str | int | None] = {"dest": destination, "code": code, "data": data or None}
-    attributes = {f"knativeerror{field}": told[field] for field in fields}
-    if profile.strict:
-        attributes["deadletterreason"] = letter.reason
-    return event.with_attributes(**attributes)
 
 
 def _asked_s(outcome: Outcome, now: datetime) -> float:
@@ -171,10 +115,10 @@ def _accepted(outcome: Answered, attempt: int, policy: DeliveryPolicy, now: date
         return Done()
     if outcome.reply is not None:
         return Reply(outcome.reply)
-    if outcome.malformed is None or rules.garbage == "delivered":
+    if outcome.malformed is None or rules.malformed_reply == "delivered":
         return Done()
     data = outcome.malformed.encode()
-    if rules.garbage == "retry":
+    if rules.malformed_reply == "retry":
         return _again(outcome, attempt, policy, now, 502, data, outcome.malformed)
     return DeadLetter("not-an-event", outcome.status, data)
 
@@ -200,5 +144,5 @@ def _again(
     if attempt < policy.retry:
         heeded = min(_asked_s(outcome, now), policy.retry_after_max_s or 0.0)
         return Retry(max(backoff_s(policy, attempt), heeded), why)
-    garbage = isinstance(outcome, Answered) and outcome.malformed is not None
-    return DeadLetter("not-an-event" if garbage else "retries-exhausted", code, data)
+    malformed = isinstance(outcome, Answered) and outcome.malformed is not None
+    return DeadLetter("not-an-event" if malformed else "retries-exhausted", code, data)

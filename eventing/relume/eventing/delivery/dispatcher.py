@@ -19,11 +19,10 @@ from relume.base.clock import Clock
 from relume.cloudevents.event import InvalidEvent
 from relume.eventing.delivery.courier import Courier
 from relume.eventing.delivery.decision import DeadLetter
-from relume.eventing.delivery.ordering import Turn, Turns, lane_of
 from relume.eventing.delivery.route import Route
-from relume.eventing.delivery.slots import Slots
+from relume.eventing.delivery.turns import Slots, Turn, Turns, lane_of
 from relume.eventing.envelope import Envelope
-from relume.eventing.event_log import Cursor, Held, StoreUnavailable
+from relume.eventing.event_log import Cursor, LeasedEvent, StoreUnavailable
 from relume.eventing.settings import EventingSettings
 
 log = logging.getLogger(__name__)
@@ -33,14 +32,14 @@ _REMEMBERED = 10_000
 
 
 class _Stopping(Exception):
-    """There is no time for another wait: give the event back."""
+    """The dispatcher is stopping and cannot wait any longer: give the event back."""
 
 
 @dataclass(slots=True)
 class _Flight:
-    """One event between its fetch and its end. A newer lease replaces `held`."""
+    """One event between its fetch and its end. A newer lease replaces `leased`."""
 
-    held: Held
+    leased: LeasedEvent
     envelope: Envelope
     turn: Turn | None = None  # in an ordered Trigger
     idle: bool = False
@@ -69,7 +68,6 @@ class Dispatcher:
         self._flights: dict[int, _Flight] = {}
         self._settled: dict[int, None] = {}  # a set that remembers its order
         self._turns = Turns(*cursor.inherited) if route.ordered else None
-        self._missed = 0  # heartbeats for which an event has waited for one before it
         self._changed = asyncio.Event()
         self._stopping = False
         self._fetching: asyncio.Task[None] | None = None
@@ -90,7 +88,7 @@ class Dispatcher:
         return self._courier
 
     async def run(self) -> None:
-        """Work until stopped. Cancelling gives back whatever is held."""
+        """Work until stopped. Cancelling gives back whatever is leased."""
         try:
             async with asyncio.TaskGroup() as group:
                 self._breathing = group.create_task(self._keep_leases())
@@ -98,7 +96,7 @@ class Dispatcher:
         finally:
             # Only those whose task was cancelled before its first step are still here.
             for flight in self._flights.values():
-                await flight.held.give_back()
+                await flight.leased.give_back()
             self._flights.clear()
             await self._cursor.stop()
 
@@ -139,57 +137,57 @@ class Dispatcher:
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def _take_all(self, fetched: Sequence[Held], group: asyncio.TaskGroup) -> None:
+    async def _take_all(self, fetched: Sequence[LeasedEvent], group: asyncio.TaskGroup) -> None:
         left = deque(fetched)
         try:
             while left:
                 await self._take(left.popleft(), group)
         finally:
-            for held in left:  # cancelled half-way
-                await held.give_back()
+            for leased in left:  # this was cancelled before all were taken
+                await leased.give_back()
 
-    async def _take(self, held: Held, group: asyncio.TaskGroup) -> None:
-        if held.sequence in self._settled:
-            return await held.settle()  # the first time it got lost
-        if flight := self._flights.get(held.sequence):
-            flight.held = held  # the lease ran out while we were working, or the log restarted
+    async def _take(self, leased: LeasedEvent, group: asyncio.TaskGroup) -> None:
+        if leased.sequence in self._settled:
+            return await leased.settle()  # the first settlement was lost
+        if flight := self._flights.get(leased.sequence):
+            flight.leased = leased  # the lease ran out while we were working, or the log restarted
             return
         try:
-            envelope = Envelope.unpack(held.payload)
+            envelope = Envelope.unpack(leased.payload)
         except InvalidEvent as error:
-            log.error("%s/%d: %s", self.route.broker, held.sequence, error)
-            return await self._skip(held)
+            log.error("%s/%d: %s", self.route.broker, leased.sequence, error)
+            return await self._skip(leased)
         if envelope.trigger is not None:
-            # Put back for one Trigger, which wanted it before: its filter is not asked again.
+            # It was put back for one Trigger. That Trigger's filter has passed it before.
             if envelope.trigger != self.route.trigger:
-                return await self._skip(held)
+                return await self._skip(leased)
         elif not self.route.wanted(envelope.event):
             self._courier.tally.filtered += 1
-            return await self._skip(held)
-        flight = _Flight(held, envelope)
-        self._flights[held.sequence] = flight
+            return await self._skip(leased)
+        flight = _Flight(leased, envelope)
+        self._flights[leased.sequence] = flight
         if self._turns is not None:
             partitions = self.route.policy.profile.partitions
-            lane = lane_of(envelope.event, held.sequence, partitions)
-            flight.turn = self._turns.join(held.sequence, lane)
+            lane = lane_of(envelope.event, leased.sequence, partitions)
+            flight.turn = self._turns.join(leased.sequence, lane)
         flight.task = group.create_task(self._fly(flight))
 
-    async def _skip(self, held: Held) -> None:
+    async def _skip(self, leased: LeasedEvent) -> None:
         if self._turns is not None:
-            self._turns.skip(held.sequence)
-        await held.settle()
+            self._turns.skip(leased.sequence)
+        await leased.settle()
 
     async def _fly(self, flight: _Flight) -> None:
-        sequence = flight.held.sequence
+        sequence = flight.leased.sequence
         try:
             await self._carry(flight)
             self._remember(sequence)
-            await flight.held.settle()
+            await flight.leased.settle()
         except (_Stopping, StoreUnavailable):
-            await flight.held.give_back()
+            await flight.leased.give_back()
         except asyncio.CancelledError:
-            held = flight.held
-            await (held.settle() if sequence in self._settled else held.give_back())
+            leased = flight.leased
+            await (leased.settle() if sequence in self._settled else leased.give_back())
             raise
         finally:
             del self._flights[sequence]
@@ -202,12 +200,12 @@ class Dispatcher:
             if flight.turn is not None and not flight.turn.granted.is_set():
                 with self._idle(flight):
                     await flight.turn.granted.wait()
-            sequence = flight.held.sequence
+            sequence = flight.leased.sequence
             await self._courier.carry(flight.envelope, sequence, lambda: self._idle(flight))
         except (_Stopping, StoreUnavailable):
             raise
         except Exception as error:
-            # Ours, not the subscriber's: the next try would end the same way.
+            # A fault of this code, not of the subscriber: the next try would end the same way.
             log.exception("%s: delivery of %s", self.route.trigger, flight.envelope.event.id)
             letter = DeadLetter("internal", 0, repr(error).encode())
             await self._courier.give_up(flight.envelope, letter)
@@ -217,7 +215,7 @@ class Dispatcher:
         if self._stopping:
             raise _Stopping
         flight.idle = True
-        self._changed.set()  # an event that waits has left its slot to another
+        self._changed.set()  # an event that waits has given its slot to another
         try:
             yield
             flight.tried = True
@@ -229,21 +227,13 @@ class Dispatcher:
         if len(self._settled) > _REMEMBERED:
             del self._settled[next(iter(self._settled))]
 
-    def _miss(self) -> None:
-        """After two leases what has not come again never will."""
-        if self._turns is None or not self._turns.waiting:
-            self._missed = 0
-            return
-        self._missed += 1
-        if self._missed * self._settings.heartbeat_s > 2 * self._settings.lease_s:
-            log.warning("%s: events before the next one are gone", self.route.trigger)
-            self._turns.wait_no_longer()
-
     async def _keep_leases(self) -> None:
+        settings = self._settings
         while True:
-            await self._clock.sleep(self._settings.heartbeat_s)
+            await self._clock.sleep(settings.heartbeat_s)
             for flight in list(self._flights.values()):
-                await flight.held.extend()
+                await flight.leased.extend()
             self._slots.grant()  # the subscriber may have grown
-            self._miss()
+            if self._turns is not None and self._turns.beat(settings.heartbeat_s, settings.lease_s):
+                log.warning("%s: events before the next one are gone", self.route.trigger)
             self._changed.set()

@@ -1,4 +1,4 @@
-"""What each kind of Broker does with a delivery, as numbers and rules that `delivery` reads.
+"""What each kind of Broker does with a delivery, as the numbers and rules that a delivery follows.
 
 `strict` is the Knative Eventing data plane contract (knative/specs, specs/eventing/data-plane.md).
 The others are what the Brokers of a cluster do, where they deviate from it and from each other, so
@@ -41,7 +41,7 @@ class FixedRetry:
 class Profile:
     """The rules of one kind of Broker. In brackets: the clauses B1–B12 of the delivery checklist.
 
-    name, plays: the word for it, and in one line what it stands for.
+    name, plays: the word for it, and in one line what it stands for (None: the specification).
 
     Attempts [B4]
     retried: the statuses tried again, besides every 5xx and no answer at all.
@@ -54,8 +54,9 @@ class Profile:
     inherits: what a Trigger with a delivery of its own takes from the Broker's: the dead letter
         sink, nothing (rabbitmq), or each field that it leaves out (kafka, MergeEgressConfig).
         `never`: nothing, and without a delivery neither (nats).
-    retry_unsaid, delay_unsaid_s: of a delivery that does not say them. `mt` and `nats` want policy
-        and delay together: None, there is no wait (the filter of nats even crashes).
+    default_retry, default_delay_s: of a delivery that does not say them. `mt` and `nats` want the
+        policy and the delay together; without both there is no wait (None; the filter of nats even
+        crashes).
     timeout_s: of one attempt when the delivery has none [B7].
     ack_wait_s: after so long without a timeout, a second replica of the dispatcher would deliver
         the event again while the first delivery runs [B7]. It is told and not done: with the one
@@ -63,80 +64,84 @@ class Profile:
 
     Answers [B5]
     replies_in_202: whether an event in a 202 is a reply.
-    garbage: what a 2xx whose body is no event is.
+    malformed_reply: what a 2xx whose body is no event is.
     refused: what a status that is not tried again is. `final`: a dead letter on the last attempt
         only, else gone (nats Terms it). `delivered`: success (rabbitmq's getStatus).
     counts_passages: whether replies carry a time to live [B2].
 
     Concurrency [B8]
-    at_once: deliveries of one Trigger. None is no bound but what one Trigger can hold (mt), or as
-        many as its subscriber can take (strict): containerConcurrency of all replicas.
-    parallel: whether the Trigger's parallelism annotation says it instead (strict: bounds it).
+    at_once: deliveries of one Trigger. None is no bound but what one Trigger can hold.
+    parallel: whether the Trigger's parallelism annotation says it instead.
+    asks_subscriber: whether it is as many as the subscriber can take (containerConcurrency of all
+        replicas); the annotation may only lower that.
+    pauses: whether a 429 or 503 with Retry-After pauses the whole Trigger.
     waits_in_place: whether an event between two attempts keeps its place among them.
     partitions: of an ordered Trigger, each delivered one by one; None: one for every partition key,
         or the annotation is not read.
 
     Dead letters [B6]
-    keeps: whether what no sink took is kept; else it is gone, as it would be there.
+    keeps_undeliverable: whether what no sink took is kept; else it is gone, as it would be there.
     sink_retry: the retries of a sink; None: the Trigger's.
-    error_fields, unanswered_fields, garbage_fields: which of knativeerrordest, -code and -data
+    error_fields, unanswered_fields, malformed_fields: which of knativeerrordest, -code and -data
         a dead letter gets: after a status, without an answer, after a body that is no event.
     unanswered_code: knativeerrorcode without an answer.
+    tells_reason: whether a dead letter gets deadletterreason, our own word.
     error_data_bytes: how much of the answer knativeerrordata holds, before base64.
     """
 
     name: str
-    plays: str
+    plays: str | None
     retried: frozenset[int] = _CONTRACT
     first_exponent: int = 0
     heeds_retry_after: bool = False
     inherits: Literal["sink", "nothing", "fields", "never"] = "sink"
-    retry_unsaid: int = 0
-    delay_unsaid_s: float | None = None
+    default_retry: int = 0
+    default_delay_s: float | None = None
     timeout_s: float | None = None
     ack_wait_s: float | None = None
     replies_in_202: bool = True
-    garbage: Literal["dead-letter", "retry", "delivered"] = "delivered"
+    malformed_reply: Literal["dead-letter", "retry", "delivered"] = "delivered"
     refused: Literal["dead-letter", "final", "delivered"] = "dead-letter"
     counts_passages: bool = False
     at_once: int | None = 1
     parallel: bool = False
     waits_in_place: bool = False
+    asks_subscriber: bool = False
+    pauses: bool = False
     partitions: int | None = None
-    keeps: bool = False
+    keeps_undeliverable: bool = False
     sink_retry: FixedRetry | None = None
     error_fields: frozenset[ErrorField] = _ALL
     unanswered_fields: frozenset[ErrorField] = _ALL
-    garbage_fields: frozenset[ErrorField] = _ALL
+    malformed_fields: frozenset[ErrorField] = _ALL
     unanswered_code: int = -1
+    tells_reason: bool = False
     error_data_bytes: int = 768  # 1,024 characters of base64
-
-    @property
-    def strict(self) -> bool:
-        """Whether nothing but the specification is played."""
-        return self.name == "strict"
 
 
 STRICT = Profile(
     name="strict",
-    plays="the Knative Eventing specification",
+    plays=None,
     heeds_retry_after=True,
-    delay_unsaid_s=0.2,
+    default_delay_s=0.2,
     replies_in_202=False,
-    garbage="dead-letter",
+    malformed_reply="dead-letter",
     counts_passages=True,
     at_once=None,
     parallel=True,
-    keeps=True,
+    asks_subscriber=True,
+    pauses=True,
+    keeps_undeliverable=True,
+    tells_reason=True,
 )
 MT = Profile(
     name="mt",
     plays="the channel-based Broker of Knative Eventing: no bound on deliveries at once",
     heeds_retry_after=True,
-    garbage="retry",  # the filter answers 502 to the channel
+    malformed_reply="retry",  # the filter answers 502 to the channel
     counts_passages=True,
     at_once=None,
-    garbage_fields=_NO_FIELD,  # the 502 of the filter has no body to read them from
+    malformed_fields=_NO_FIELD,  # the 502 of the filter has no body to read them from
     unanswered_code=500,
 )
 KAFKA = Profile(
@@ -144,14 +149,14 @@ KAFKA = Profile(
     plays="the Kafka Broker: 50 deliveries at once, 600 s each, no Retry-After, no end of loops",
     first_exponent=1,
     inherits="fields",
-    delay_unsaid_s=1.0,  # BROKER_DEFAULT_BACKOFF_DELAY_MS
+    default_delay_s=1.0,  # BROKER_DEFAULT_BACKOFF_DELAY_MS
     timeout_s=600.0,  # DEFAULT_TIMEOUT_MS
-    garbage="dead-letter",
+    malformed_reply="dead-letter",
     at_once=50,  # max.poll.records
     waits_in_place=True,
     partitions=10,  # default.topic.partitions
     unanswered_fields=frozenset({"dest"}),
-    garbage_fields=frozenset({"dest"}),
+    malformed_fields=frozenset({"dest"}),
     error_data_bytes=1024,
 )
 RABBITMQ = Profile(
@@ -159,8 +164,8 @@ RABBITMQ = Profile(
     plays="the RabbitMQ Broker: one delivery at a time, a refused event is gone",
     first_exponent=1,
     inherits="nothing",
-    retry_unsaid=5,
-    delay_unsaid_s=0.05,
+    default_retry=5,
+    default_delay_s=0.05,
     refused="delivered",
     parallel=True,
     waits_in_place=True,

@@ -1,12 +1,47 @@
-"""A Trigger, resolved, and what it has done."""
+"""A Trigger, resolved: where its events go, by which rules they are delivered, what it has done."""
 
+import math
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from functools import cached_property
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cached_property, partial
+from typing import Literal, TypeVar
 
+from relume.base.clock import Clock
+from relume.cloudevents.event import CloudEvent, rfc3339
+from relume.config import Broker, Delivery, Destination, Trigger
 from relume.config.urls import without_secrets
-from relume.eventing.delivery.policy import DeliveryPolicy
+from relume.eventing.delivery.profiles import STRICT, Profile
 from relume.eventing.event_log import BrokerKey
 from relume.eventing.filters import Predicate
+from relume.eventing.observer import Observer, Record, Stage
+
+T = TypeVar("T")
+
+# config-br-defaults (knative/eventing config/core/configmaps/default-broker.yaml): the delivery of
+# every Broker that has none, whatever its class.
+_BROKER_DEFAULT = Delivery(retry=10, backoff_policy="exponential", backoff_delay_s=0.2)
+# What a timer can hold; the specification sets no bound.
+_LONGEST_WAIT_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryPolicy:
+    """How often and how long to try, by the rules of `profile`.
+
+    `retry` counts the attempts after the first, `timeout_s` bounds one attempt (None: nothing
+    does), `retry_after_max_s` bounds a Retry-After header (None: the header does not count).
+    """
+
+    retry: int = 10
+    backoff: Literal["linear", "exponential"] = "exponential"
+    backoff_delay_s: float = 0.2
+    timeout_s: float | None = None
+    retry_after_max_s: float | None = None
+    dead_letter_sink: Destination | None = None
+    profile: Profile = STRICT
+    first_exponent: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,3 +84,151 @@ class Tally:
     dead_lettered: int = 0
     dropped: int = 0
     filtered: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt, from 1. `status` is the subscriber's, `ms` how long its answer took."""
+
+    number: int
+    status: int | None = None
+    ms: float | None = None
+
+
+class Journal:
+    """Counts what one Trigger does, and tells the observer."""
+
+    def __init__(self, route: Route, observer: Observer, clock: Clock) -> None:
+        self._route = route
+        self._observer = observer
+        self._clock = clock
+        self.tally = Tally()
+
+    def tell(
+        self,
+        stage: Stage,
+        event: CloudEvent,
+        attempt: Attempt | None = None,
+        detail: str | None = None,
+        *,
+        by_trigger: bool = True,
+    ) -> None:
+        """One step in the life of an event; `by_trigger`: it is this Trigger's doing."""
+        self._observer.publish(
+            Record(
+                at=rfc3339(self._clock.now()),
+                stage=stage,
+                broker=str(self._route.broker),
+                event=event,
+                trigger=self._route.trigger if by_trigger else None,
+                attempt=attempt.number if attempt else None,
+                status=attempt.status if attempt else None,
+                ms=attempt.ms if attempt else None,
+                detail=detail,
+            )
+        )
+
+    async def watched(self, post: Awaitable[T], event: CloudEvent, number: int, wait_s: float) -> T:
+        """The result of `post`; after `wait_s` it tells what a second replica would do then."""
+        detail = f"not acknowledged for {wait_s:g} s: a second replica would deliver it again now"
+        tell = partial(self.tell, "delivering", event, Attempt(number), detail)
+        timer = self._clock.call_later(wait_s, tell)
+        try:
+            return await post
+        finally:
+            timer.cancel()
+
+
+def policy_for(trigger: Trigger, broker: Broker, profile: Profile = STRICT) -> DeliveryPolicy:
+    """The policy of one Trigger, as a cluster would find it.
+
+    A delivery counts as a whole: the Trigger's, else the Broker's, else `config-br-defaults`; only
+    the dead letter sink falls back by itself. A delivery that leaves out `retry` means no retries.
+    A profile may say otherwise (`Profile.inherits`).
+    """
+    own, brokers = trigger.delivery, broker.delivery or _BROKER_DEFAULT
+    match profile.inherits:
+        case "sink":
+            return _policy(own or brokers, profile, brokers.dead_letter_sink)
+        case "nothing":
+            return _policy(own or brokers, profile)
+        case "fields":
+            return _policy(_merged(own, brokers) if own else brokers, profile)
+        case "never":
+            return _policy(own or Delivery(), profile)
+
+
+def sink_policy(policy: DeliveryPolicy) -> DeliveryPolicy:
+    """How a dead letter is brought to its sink."""
+    fixed = policy.profile.sink_retry
+    if fixed is None:
+        return policy
+    return DeliveryPolicy(
+        retry=fixed.retry,
+        backoff="linear",
+        backoff_delay_s=fixed.delay_s,
+        timeout_s=fixed.timeout_s,
+        profile=policy.profile,
+    )
+
+
+def backoff_s(policy: DeliveryPolicy, attempt: int) -> float:
+    """Seconds before the retry that follows `attempt`, counted from 0.
+
+    Exponential is delay * 2^n, linear delay * n. With n from 0, as Knative's own code counts, the
+    first linear retry comes at once; others count from 1 (`Profile.first_exponent`).
+    """
+    n = attempt + policy.first_exponent
+    if policy.backoff == "linear":
+        return min(policy.backoff_delay_s * n, _LONGEST_WAIT_S)
+    return min(math.ldexp(policy.backoff_delay_s, min(n, 64)), _LONGEST_WAIT_S)
+
+
+def retry_after_s(value: str | None, now: datetime) -> float | None:
+    """Seconds in a Retry-After header, delay or HTTP date (RFC 9110 §10.2.3); None if neither."""
+    if value is None:
+        return None
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value), _LONGEST_WAIT_S)
+    try:
+        at = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):  # numbers that no date holds
+        return None
+    if at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+    return max(0.0, (at - now).total_seconds())
+
+
+def _policy(
+    delivery: Delivery, profile: Profile, sink: Destination | None = None
+) -> DeliveryPolicy:
+    delay, policy = delivery.backoff_delay_s, delivery.backoff_policy
+    if profile.default_delay_s is None:  # both or none
+        delay = 0.0 if delay is None or policy is None else delay
+    elif delay is None:
+        delay = profile.default_delay_s
+    return DeliveryPolicy(
+        retry=profile.default_retry if delivery.retry is None else delivery.retry,
+        backoff=policy or "exponential",
+        backoff_delay_s=delay,
+        timeout_s=delivery.timeout_s or profile.timeout_s,
+        retry_after_max_s=delivery.retry_after_max_s if profile.heeds_retry_after else None,
+        dead_letter_sink=delivery.dead_letter_sink or sink,
+        profile=profile,
+        first_exponent=profile.first_exponent,
+    )
+
+
+def _merged(own: Delivery, brokers: Delivery) -> Delivery:
+    """What a Trigger leaves out is the Broker's; its 0 counts as left out (kafka)."""
+    if own.retry is None and own.timeout_s is None and own.dead_letter_sink is None:
+        return brokers  # a backoff alone says nothing
+    return Delivery(
+        retry=own.retry or brokers.retry,
+        # A backoff counts only beside a retry, and the policy is never the Broker's.
+        backoff_policy=own.backoff_policy if own.retry is not None else None,
+        backoff_delay_s=own.backoff_delay_s if own.retry is not None else brokers.backoff_delay_s,
+        timeout_s=own.timeout_s or brokers.timeout_s,
+        dead_letter_sink=own.dead_letter_sink or brokers.dead_letter_sink,
+    )

@@ -9,14 +9,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js.api import ConsumerInfo
 
-from relume.eventing.jetstream.requests import SEND_ERRORS, Requests
+from relume.eventing.jetstream.store import NATS_ERRORS, Requests
 
 log = logging.getLogger(__name__)
 
@@ -25,50 +24,34 @@ _REQUEST_OPEN_S = 30
 _LOST_AFTER_S = _REQUEST_OPEN_S + 5.0
 _NOT_READY_S = 0.2
 _STOP_WITHIN_S = 2.0
-_ACK = b"+ACK"
-_EXTEND = b"+WPI"
-_GIVE_BACK = b"-NAK"
+_ACK, _EXTEND, _GIVE_BACK = b"+ACK", b"+WPI", b"-NAK"
 # nats-server forgets the above when it stops, and the next process would wait for the end of the
 # lease; a delay is stored with the consumer. Long enough for nats-server to stop within it.
 _GIVE_BACK_SOON = b'-NAK {"delay": 2000000000}'
 
 
-@dataclass(slots=True)
-class _Told:
-    """What the server was told last, as the reply subjects of events."""
-
-    settled: str | None = None
-    returned: dict[int, str] = field(default_factory=dict)  # by sequence
-
-
-class JetStreamHeld:
+class JetStreamLeasedEvent:
     """An event of a pull consumer; its reply subject names it to the server."""
 
-    __slots__ = ("_client", "_subject", "_told", "payload", "sequence")
+    __slots__ = ("_cursor", "_subject", "payload", "sequence")
 
-    def __init__(self, client: Client, subject: str, payload: bytes, told: _Told) -> None:
-        self._client = client
+    def __init__(self, cursor: "JetStreamCursor", subject: str, payload: bytes) -> None:
+        self._cursor = cursor
         self._subject = subject
-        self._told = told
         # $JS.ACK.<stream>.<consumer>.<deliveries>.<stream sequence>.<…>.<time>.<pending>
         self.sequence = int(subject.split(".")[5])
         self.payload = payload
 
     async def settle(self) -> None:
-        self._told.settled = self._subject
-        await self._tell(_ACK)
+        self._cursor.settled = self._subject
+        await self._cursor.tell(self._subject, _ACK)
 
     async def give_back(self) -> None:
-        self._told.returned[self.sequence] = self._subject
-        await self._tell(_GIVE_BACK)
+        self._cursor.returned[self.sequence] = self._subject
+        await self._cursor.tell(self._subject, _GIVE_BACK)
 
     async def extend(self) -> None:
-        await self._tell(_EXTEND)
-
-    async def _tell(self, what: bytes) -> None:
-        # Lost with the connection, it is made up for by the redelivery that follows.
-        with contextlib.suppress(*SEND_ERRORS):
-            await self._client.publish(self._subject, what)
+        await self._cursor.tell(self._subject, _EXTEND)
 
 
 class JetStreamCursor:
@@ -82,8 +65,7 @@ class JetStreamCursor:
         self._pull_subject = f"$JS.API.CONSUMER.MSG.NEXT.{info.stream_name}.{info.name}"
         self._inbox = client.new_inbox()
         self._subscription: Subscription | None = None
-        self._received: dict[int, JetStreamHeld] = {}
-        self._told = _Told()
+        self._received: dict[int, JetStreamLeasedEvent] = {}
         self._changed = asyncio.Event()
         self._owed = 0
         self._refused = False
@@ -92,13 +74,17 @@ class JetStreamCursor:
         self._fetched = self._inherited_up_to = delivered
         self._inherited = info.num_ack_pending or 0
         self.inherited = (self._inherited, delivered)
+        # What the server was told last, as the reply subjects of events: the last one that was
+        # settled, and by sequence those that were given back and have not come again.
+        self.settled: str | None = None
+        self.returned: dict[int, str] = {}
 
     @property
     def waiting(self) -> int:
         """What was never delivered, and what an earlier process held and did not settle."""
         return max(0, self.last_sequence - self._fetched) + self._inherited
 
-    async def fetch(self, limit: int) -> Sequence[JetStreamHeld]:
+    async def fetch(self, limit: int) -> Sequence[JetStreamLeasedEvent]:
         while not self._received:
             self._changed.clear()
             await self._ask(limit)
@@ -114,6 +100,11 @@ class JetStreamCursor:
         # Nothing is waited for from here on: what is taken reaches the caller.
         return [self._received.pop(each) for each in list(self._received)[:limit]]
 
+    async def tell(self, subject: str, what: bytes) -> None:
+        """Say what becomes of a leased event. If it is lost, a redelivery makes up for it."""
+        with contextlib.suppress(*NATS_ERRORS):
+            await self._client.publish(subject, what)
+
     def connection_changed(self) -> None:
         """The connection was lost or is there again: open requests are gone."""
         self._owed = 0
@@ -121,21 +112,21 @@ class JetStreamCursor:
 
     async def stop(self) -> None:
         subscription, self._subscription = self._subscription, None
-        with contextlib.suppress(TimeoutError, *SEND_ERRORS):
+        with contextlib.suppress(*NATS_ERRORS):
             async with asyncio.timeout(_STOP_WITHIN_S):
                 if subscription is not None:
                     # Takes in what was on its way, so that it can be given back.
                     await subscription.drain()  # type: ignore[no-untyped-call]
-        for held in self._received.values():
-            await held.give_back()
+        for leased in self._received.values():
+            await leased.give_back()
         self._received.clear()
 
     async def confirm(self) -> None:
         # The consumer takes messages in order: an answer to the last settlement, told again, means
         # that it has seen all of them.
-        words = [(subject, _GIVE_BACK_SOON) for subject in self._told.returned.values()]
-        if self._told.settled is not None:
-            words.append((self._told.settled, _ACK))
+        words = [(subject, _GIVE_BACK_SOON) for subject in self.returned.values()]
+        if self.settled is not None:
+            words.append((self.settled, _ACK))
         await asyncio.gather(
             *(self._requests.send(*word, timeout_s=_STOP_WITHIN_S) for word in words),
             return_exceptions=True,  # nobody answers: there is nobody to tell
@@ -146,32 +137,32 @@ class JetStreamCursor:
         if room < 1 or self._owed * 2 >= room or not self._client.is_connected:
             return
         if self._subscription is None:
-            # Without a bound in nats-py, which would drop events: what was asked for is the bound.
+            # nats-py would drop events beyond its own bound; what was asked for is the bound.
             self._subscription = await self._client.subscribe(
                 f"{self._inbox}.*", cb=self._on_message, pending_bytes_limit=0
             )
         batch = room - self._owed
         self._owed += batch
         request = b'{"batch":%d,"expires":%d}' % (batch, _REQUEST_OPEN_S * 10**9)
-        with contextlib.suppress(*SEND_ERRORS):
+        with contextlib.suppress(*NATS_ERRORS):
             # The batch in the subject says what a refusal without details refuses.
             await self._client.publish(self._pull_subject, request, f"{self._inbox}.{batch}")
 
     async def _on_message(self, message: Msg) -> None:
         if message.reply.startswith("$JS.ACK."):
-            self._on_event(message)
+            self._on_event(JetStreamLeasedEvent(self, message.reply, message.data))
         else:
             self._on_end_of_request(message)
         self._changed.set()
 
-    def _on_event(self, message: Msg) -> None:
-        held = JetStreamHeld(self._client, message.reply, message.data, self._told)
-        self._told.returned.pop(held.sequence, None)
+    def _on_event(self, leased: JetStreamLeasedEvent) -> None:
+        sequence = leased.sequence
+        self.returned.pop(sequence, None)
         self._owed = max(0, self._owed - 1)
-        self._received[held.sequence] = held
-        if held.sequence > self._fetched:
-            self._fetched = held.sequence
-        elif held.sequence <= self._inherited_up_to and self._inherited:
+        self._received[sequence] = leased
+        if sequence > self._fetched:
+            self._fetched = sequence
+        elif sequence <= self._inherited_up_to and self._inherited:
             self._inherited -= 1
 
     def _on_end_of_request(self, message: Msg) -> None:

@@ -2,36 +2,51 @@
 
 An event that is put back lies in the Broker's stream under a subject that names the dead letter
 which it was, and so is not stored twice for as long as it lies there. `finish` removes the dead
-letters that were put back, before the sweep may remove what was stored for them; also one that was
-made again, of an event that was not settled when its process was killed.
+letters that were put back, before the sweep may remove what was stored for them. This includes a
+dead letter that was made a second time, because its process was killed before it settled the event.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
 import orjson
+from nats.aio.msg import Msg
 
-from relume.eventing.dead_letters import Letter, NoSuchDeadLetter, UnknownTrigger
-from relume.eventing.envelope import Envelope, burial
+from relume.base.vocabulary import Json
+from relume.eventing.dead_letters import Letter, NoSuchDeadLetter, UnknownTrigger, burial
+from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import BrokerKey, StoreUnavailable
-from relume.eventing.jetstream.requests import NoAnswer, Requests
-from relume.eventing.jetstream.store import JetStreamStore
+from relume.eventing.jetstream.store import (
+    ANSWER_WITHIN_S,
+    JetStreamStore,
+    RequestUnanswered,
+    Stored,
+)
 from relume.eventing.jetstream.streams import BrokerStreams
 
-_ANSWER_WITHIN_S = 5.0
 _STORE_WITHIN_S = 10.0
 
 
-class JetStreamDeadLetters:
-    """A DeadLetterStore over the connection of a JetStreamLog, whose `brokers` it shares."""
+async def put_once(
+    store: JetStreamStore, subject: str, envelope: Envelope, key: str, patience_s: float
+) -> Stored:
+    """Store an event only when nothing lies under `subject`, however long ago that was stored.
 
-    def __init__(
-        self, requests: Requests, brokers: Mapping[BrokerKey, BrokerStreams], store: JetStreamStore
-    ) -> None:
-        self._requests = requests
-        self._brokers = brokers
+    It may be larger than an event, because what failed where was added to it. Raises
+    StoreUnavailable, DiskFull.
+    """
+    headers = {"Nats-Msg-Id": key, "Nats-Expected-Last-Subject-Sequence": "0"}
+    [stored] = await store.put(subject, [(envelope.pack(), headers)], patience_s)
+    return stored
+
+
+class JetStreamDeadLetters:
+    """A DeadLetterStore over the connection of a JetStreamLog."""
+
+    def __init__(self, store: JetStreamStore) -> None:
         self._store = store
+        self._brokers = store.brokers
         self._keys: dict[tuple[BrokerKey, int], str] = {}  # of what is being redriven
 
     async def letters(self, broker: BrokerKey, after: int = 0) -> AsyncIterator[Letter]:
@@ -54,7 +69,7 @@ class JetStreamDeadLetters:
         restored = letter.restored()
         key = burial(letter.envelope, letter.trigger)
         subject = f"{streams.redrive_subject}.{key}"
-        stored = await self._store.put(subject, restored, subject, _STORE_WITHIN_S, once=True)
+        stored = await put_once(self._store, subject, restored, subject, _STORE_WITHIN_S)
         self._keys[letter.broker, letter.sequence] = key
         streams.stored(stored)
         return stored.new
@@ -90,14 +105,8 @@ class JetStreamDeadLetters:
             if not page or len(found) >= info.get("total", 0):
                 return found
 
-    async def _read(self, broker: BrokerKey, which: dict[str, object]) -> Letter | None:
-        stream = self._brokers[broker].dead_stream
-        try:
-            message = await self._requests.send(
-                f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(which), timeout_s=_ANSWER_WITHIN_S
-            )
-        except NoAnswer as error:
-            raise StoreUnavailable(f"dead letters of {broker}: {error}") from None
+    async def _read(self, broker: BrokerKey, which: Json) -> Letter | None:
+        message = await self._send(f"DIRECT.GET.{self._brokers[broker].dead_stream}", which)
         headers = message.headers or {}
         if status := headers.get("Status"):
             if status == "404":
@@ -115,7 +124,7 @@ class JetStreamDeadLetters:
         takes twenty times as long, the more the more dead letters there are.
         """
         streams = self._brokers[broker]
-        which: dict[str, object] = {"seq": sequence, "no_erase": True}
+        which: Json = {"seq": sequence, "no_erase": True}
         try:
             await self._ask(f"STREAM.MSG.DELETE.{streams.dead_stream}", which)
         except StoreUnavailable:
@@ -130,14 +139,16 @@ class JetStreamDeadLetters:
             streams.removed.add(key)
         return deleted
 
-    async def _ask(self, what: str, asked: Mapping[str, object]) -> dict[str, Any]:
-        try:
-            message = await self._requests.send(
-                f"$JS.API.{what}", orjson.dumps(asked), timeout_s=_ANSWER_WITHIN_S
-            )
-        except NoAnswer as error:
-            raise StoreUnavailable(f"{what}: {error}") from None
-        answer: dict[str, Any] = orjson.loads(message.data)
+    async def _ask(self, what: str, asked: Json) -> dict[str, Any]:
+        answer: dict[str, Any] = orjson.loads((await self._send(what, asked)).data)
         if refusal := answer.get("error"):
             raise StoreUnavailable(f"{what}: {refusal['description']}")
         return answer
+
+    async def _send(self, what: str, asked: Json) -> Msg:
+        try:
+            return await self._store.requests.send(
+                f"$JS.API.{what}", orjson.dumps(asked), timeout_s=ANSWER_WITHIN_S
+            )
+        except RequestUnanswered as error:
+            raise StoreUnavailable(f"{what}: {error}") from None

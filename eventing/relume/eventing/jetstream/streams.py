@@ -9,6 +9,7 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import nats.js.errors
 from nats.js import JetStreamContext
@@ -25,9 +26,11 @@ from nats.js.api import (
 )
 
 from relume.eventing.event_log import BrokerKey, StoreUnavailable
-from relume.eventing.jetstream.cursor import JetStreamCursor
-from relume.eventing.jetstream.store import Stored
 from relume.eventing.settings import EventingSettings
+
+if TYPE_CHECKING:
+    from relume.eventing.jetstream.cursor import JetStreamCursor
+    from relume.eventing.jetstream.store import Stored
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +56,7 @@ class BrokerStreams:
     buried: int = 0
     # Keys of dead letters that were put back, and that this process knows to be gone.
     removed: set[str] = field(default_factory=set)
-    cursors: dict[str, JetStreamCursor] = field(default_factory=dict)
+    cursors: "dict[str, JetStreamCursor]" = field(default_factory=dict)
     # (when, last sequence then): tells which events are older than the duplicate window.
     marks: deque[tuple[float, int]] = field(default_factory=deque)
     looked: float = -math.inf  # when a full log was swept last
@@ -69,7 +72,7 @@ class BrokerStreams:
             redrive_subject=f"relume.redrive.{token}",
         )
 
-    def stored(self, stored: Stored) -> None:
+    def stored(self, stored: "Stored") -> None:
         """An event was stored: every Trigger has one more waiting."""
         if stored.new:
             self.events += 1
@@ -176,7 +179,7 @@ async def sweep(
 
 
 async def _consumers(jetstream: JetStreamContext, stream: str) -> list[ConsumerInfo]:
-    """All of them: nats-server tells 256 at a time."""
+    """All consumers; nats-server lists 256 at a time."""
     found: list[ConsumerInfo] = []
     while page := await jetstream.consumers_info(stream, offset=len(found)):
         found += page
@@ -191,7 +194,7 @@ async def _ensure_stream(
         subjects=subjects,
         storage=StorageType.FILE,
         retention=RetentionPolicy.LIMITS,
-        # Whatever limit somebody sets: what was accepted is never pushed out by what comes.
+        # If somebody sets a limit on the stream, new events are refused; stored ones are kept.
         discard=DiscardPolicy.NEW,
         duplicate_window=settings.duplicate_window_s,
         allow_direct=True,  # dead letters are read as they lie, without base64

@@ -1,8 +1,8 @@
 """The event types of Relume: what an event of each kind carries. Data only.
 
-From here come the EventTypes of Knative, the AsyncAPI document and the schemas that lie in
-`eventing/manifests/` and that a Broker's ingress serves (`registry_documents`). What the runtime
-emits is held against it by the tests.
+From here come the EventTypes of Knative and the AsyncAPI document in `eventing/manifests/`
+(`documents`). The schemas of the data lie there as files. Tests compare what the runtime emits
+with both.
 
 A request is known by its data and not by its type, which is the producer's own: the field that the
 data has chooses the route (`messages`, `prompt`, `input`, `inputs`, `instances`), and plain text is
@@ -13,18 +13,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from relume.base.vocabulary import ERROR, RESPONSE
+
 # spec 1.0.2 "Type System".
 AttributeType = Literal["String", "Integer", "Timestamp", "URI-reference", "Binary"]
 
-RESPONSE = "relume.inference.response"
-ERROR = "relume.inference.error"
 SOURCE = "/namespaces/{namespace}/inferenceservices/{name}"
 
+#: The schemas of data, each a file in `eventing/manifests/schemas/`.
+SCHEMA_NAMES = (
+    *("chat-request", "completion-request", "embedding-request"),
+    *("v2-request", "v1-request", "text-request"),
+    *("chat-response", "completion-response", "embedding-response", "rows-response"),
+    *("v2-response", "v1-response", "other-response", "response", "error"),
+)
 DEAD_LETTER_REASONS = ("retries-exhausted", "rejected", "not-an-event", "ttl-exhausted", "internal")
 
 
 @dataclass(frozen=True, slots=True)
-class Attribute:
+class AttributeSchema:
     """One context attribute. `value` is fixed, or a template with {variables}; None: any."""
 
     name: str
@@ -36,13 +43,13 @@ class Attribute:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class EventKind:
     """One kind of event. `schema` names the schema of its data; None: any data, or none."""
 
     key: str
     title: str
     description: str
-    attributes: tuple[Attribute, ...]
+    attributes: tuple[AttributeSchema, ...]
     schema: str | None
     content_type: str
     example: Mapping[str, object] | str
@@ -55,45 +62,49 @@ class Kind:
 
 def _core(
     type_: str | None, source: str | None, content_type: str, about_id: str
-) -> tuple[Attribute, ...]:
+) -> tuple[AttributeSchema, ...]:
     about_type = "Your own; Triggers filter by it." if type_ is None else "What the event is."
     return (
-        Attribute("specversion", "String", "The CloudEvents version.", True, "1.0"),
-        Attribute("id", "String", about_id, True),
-        Attribute("source", "URI-reference", "Who the event is from.", True, source),
-        Attribute("type", "String", about_type, True, type_),
-        Attribute("datacontenttype", "String", "The media type of the data.", False, content_type),
-        Attribute("time", "Timestamp", "When the event was made."),
+        AttributeSchema("specversion", "String", "The CloudEvents version.", True, "1.0"),
+        AttributeSchema("id", "String", about_id, True),
+        AttributeSchema("source", "URI-reference", "Who the event is from.", True, source),
+        AttributeSchema("type", "String", about_type, True, type_),
+        AttributeSchema(
+            "datacontenttype", "String", "The media type of the data.", False, content_type
+        ),
+        AttributeSchema("time", "Timestamp", "When the event was made."),
     )
 
 
 _COPIED = (
-    Attribute("subject", "String", "What the event is about."),
-    Attribute("traceparent", "String", "W3C Trace Context (extension distributed-tracing)."),
-    Attribute("tracestate", "String", "W3C Trace Context (extension distributed-tracing)."),
-    Attribute("partitionkey", "String", "Events of one key stay in order where a Trigger asks."),
-    Attribute("correlationid", "String", "What belongs together (extension correlation)."),
+    AttributeSchema("subject", "String", "What the event is about."),
+    AttributeSchema("traceparent", "String", "W3C Trace Context (extension distributed-tracing)."),
+    AttributeSchema("tracestate", "String", "W3C Trace Context (extension distributed-tracing)."),
+    AttributeSchema(
+        "partitionkey", "String", "Events of one key stay in order where a Trigger asks."
+    ),
+    AttributeSchema("correlationid", "String", "What belongs together (extension correlation)."),
 )
 _REQUESTED = (
     *_COPIED,
-    Attribute("expirytime", "Timestamp", "Nobody waits for the answer after this."),
+    AttributeSchema("expirytime", "Timestamp", "Nobody waits for the answer after this."),
 )
 _ANSWERED = (
-    Attribute("causationid", "String", "The id of the request.", True),
+    AttributeSchema("causationid", "String", "The id of the request.", True),
     *_COPIED,
-    Attribute("replyid", "String", "The request's correlationid (Knative RequestReply)."),
-    Attribute("queuems", "Integer", "Milliseconds that the request waited for a replica."),
-    Attribute("coldstartms", "Integer", "Milliseconds of the cold start that it waited for."),
+    AttributeSchema("replyid", "String", "The request's correlationid (Knative RequestReply)."),
+    AttributeSchema("queuems", "Integer", "Milliseconds that the request waited for a replica."),
+    AttributeSchema("coldstartms", "Integer", "Milliseconds of the cold start that it waited for."),
 )
 _COUNTED = (
-    Attribute("prompttokens", "Integer", "Tokens of the prompt."),
-    Attribute("completiontokens", "Integer", "Tokens that were generated."),
+    AttributeSchema("prompttokens", "Integer", "Tokens of the prompt."),
+    AttributeSchema("completiontokens", "Integer", "Tokens that were generated."),
 )
 _FAILED = (
-    Attribute("knativeerrordest", "URI-reference", "The subscriber that did not take it."),
-    Attribute("knativeerrorcode", "Integer", "Its last status; -1: it did not answer."),
-    Attribute("knativeerrordata", "Binary", "How its last answer begins, in base64."),
-    Attribute(
+    AttributeSchema("knativeerrordest", "URI-reference", "The subscriber that did not take it."),
+    AttributeSchema("knativeerrorcode", "Integer", "Its last status; -1: it did not answer."),
+    AttributeSchema("knativeerrordata", "Binary", "How its last answer begins, in base64."),
+    AttributeSchema(
         "deadletterreason", "String", "Why it was given up.", False, None, DEAD_LETTER_REASONS
     ),
 )
@@ -105,10 +116,10 @@ _REPLY_ID = "Made of the request's source and id: a repeated delivery gives the 
 
 def _request(
     key: str, title: str, description: str, schema: str, example: Mapping[str, object] | str
-) -> Kind:
+) -> EventKind:
     content_type = _TEXT if isinstance(example, str) else _JSON
     attributes = (*_core(None, None, content_type, _REQUEST_ID), *_REQUESTED)
-    return Kind(key, title, description, attributes, schema, content_type, example)
+    return EventKind(key, title, description, attributes, schema, content_type, example)
 
 
 _CHAT = {"messages": [{"role": "user", "content": "What is a GPU?"}], "max_tokens": 40}
@@ -146,7 +157,7 @@ REQUESTS = (
     _request("text", "Plain text", "A chat with one user message.", "text-request", "Hello"),
 )
 
-RESPONSE_KIND = Kind(
+RESPONSE_KIND = EventKind(
     "response",
     "Inference response",
     "The answer to a request; its data is the body of the route that answered.",
@@ -159,7 +170,7 @@ RESPONSE_KIND = Kind(
     },
 )
 
-ERROR_KIND = Kind(
+ERROR_KIND = EventKind(
     "error",
     "Inference error",
     "The request can never succeed as it is, and why.",
@@ -178,7 +189,7 @@ ERROR_KIND = Kind(
     },
 )
 
-DEAD_LETTER_KIND = Kind(
+DEAD_LETTER_KIND = EventKind(
     "deadLetter",
     "Dead letter",
     "An event that could not be delivered, as it was, with what its subscriber said last.",

@@ -1,20 +1,30 @@
-"""An EventLog in memory, for tests: the same contract, nothing survives the process."""
+"""Doubles of the event log, in memory, for tests of what stands on one.
+
+They keep the same contract as JetStream: the suite in `tests/contract` runs over both. Nothing in
+them survives the process.
+"""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from relume.base.clock import Clock
+from relume.eventing.dead_letters import Letter, NoSuchDeadLetter, UnknownTrigger, burial
 from relume.eventing.envelope import Envelope, identity
-from relume.eventing.event_log import BrokerFull, BrokerKey, EventTooLarge
-from relume.eventing.settings import MAX_STORED_BYTES, EventingSettings
-from relume.eventing.testing.memory_dead_letters import MemoryDeadLetters
+from relume.eventing.event_log import BrokerFull, BrokerKey, packed
+from relume.eventing.settings import EventingSettings
+
+__all__ = ["MemoryCursor", "MemoryDeadLetters", "MemoryLeasedEvent", "MemoryLog"]
+
+# Stores an event for one of the Broker's Triggers; False when there is no such Trigger.
+PutBack = Callable[[BrokerKey, Envelope], bool]
 
 
 @dataclass(slots=True)
 class _Log:
     events: list[bytes] = field(default_factory=list)  # sequence 1 is at index 0
-    known: dict[str, tuple[float, int]] = field(default_factory=dict)  # key: (when, sequence)
+    known: dict[str, float] = field(default_factory=dict)  # when, by key
     cursors: dict[str, "MemoryCursor"] = field(default_factory=dict)
 
     def take(self, payload: bytes) -> None:
@@ -23,7 +33,7 @@ class _Log:
             cursor.changed.set()
 
 
-class MemoryHeld:
+class MemoryLeasedEvent:
     """An event on lease; the lease is kept by its cursor."""
 
     def __init__(self, cursor: "MemoryCursor", sequence: int, payload: bytes) -> None:
@@ -66,14 +76,14 @@ class MemoryCursor:
     def lease_end(self) -> float:
         return self._clock.monotonic() + self._lease_s
 
-    async def fetch(self, limit: int) -> Sequence[MemoryHeld]:
+    async def fetch(self, limit: int) -> Sequence[MemoryLeasedEvent]:
         while not (due := self._due()[:limit]):
             self.changed.clear()
             await self._something_happens()
         for sequence in due:
             self.leases[sequence] = self.lease_end()
             self._next = max(self._next, sequence + 1)
-        return [MemoryHeld(self, each, self._log.events[each - 1]) for each in due]
+        return [MemoryLeasedEvent(self, each, self._log.events[each - 1]) for each in due]
 
     @property
     def settled(self) -> int:
@@ -122,15 +132,12 @@ class MemoryLog:
         }
 
     async def append(self, broker: BrokerKey, envelope: Envelope, patience_s: float) -> bool:
-        payload = _packed(envelope)
-        log, key, now = (
-            self._logs[broker],
-            identity(envelope.event, envelope.via),
-            self._clock.monotonic(),
-        )
-        if key in log.known and now - log.known[key][0] < self._settings.duplicate_window_s:
+        payload = packed(envelope)
+        log, now = self._logs[broker], self._clock.monotonic()
+        key = identity(envelope.event, envelope.via)
+        if key in log.known and now - log.known[key] < self._settings.duplicate_window_s:
             return False
-        log.known[key] = (now, len(log.events) + 1)
+        log.known[key] = now
         log.take(payload)
         return True
 
@@ -138,16 +145,14 @@ class MemoryLog:
         self, broker: BrokerKey, envelopes: Sequence[Envelope], patience_s: float
     ) -> Sequence[bool]:
         for each in envelopes:
-            _packed(each)  # all fit, or none is stored
+            packed(each)  # all fit, or none is stored
         return [await self.append(broker, each, patience_s) for each in envelopes]
 
     async def admit(self, broker: BrokerKey) -> None:
-        log, settings = self._logs[broker], self._settings
+        log = self._logs[broker]
         settled = min((each.settled for each in log.cursors.values()), default=len(log.events))
         left = log.events[settled:]
-        if (settings.max_log_events is not None and len(left) >= settings.max_log_events) or (
-            settings.max_log_bytes is not None and sum(map(len, left)) >= settings.max_log_bytes
-        ):
+        if self._settings.log_is_full(len(left), sum(map(len, left))):
             raise BrokerFull(f"{len(left)} events lie in Broker {broker}")
 
     async def bury(
@@ -172,8 +177,53 @@ class MemoryLog:
         return True
 
 
-def _packed(envelope: Envelope) -> bytes:
-    payload = envelope.pack()
-    if len(payload) > MAX_STORED_BYTES:
-        raise EventTooLarge(f"{len(payload)} bytes do not fit one message")
-    return payload
+@dataclass(slots=True)
+class _Kept:
+    letters: dict[int, Letter] = field(default_factory=dict)
+    known: set[str] = field(default_factory=set)
+    last: int = 0
+    put_back: set[int] = field(default_factory=set)
+
+
+class MemoryDeadLetters:
+    """The dead letters of a MemoryLog."""
+
+    def __init__(self, put_back: PutBack) -> None:
+        self._kept: dict[BrokerKey, _Kept] = {}
+        self._put_back = put_back
+
+    def bury(self, broker: BrokerKey, trigger: str, envelope: Envelope, at: datetime) -> None:
+        kept, key = self._of(broker), burial(envelope, trigger)
+        if key not in kept.known:
+            kept.known.add(key)
+            kept.last += 1
+            kept.letters[kept.last] = Letter(broker, kept.last, at, envelope)
+
+    def count(self, broker: BrokerKey) -> int:
+        return len(self._of(broker).letters)
+
+    async def letters(self, broker: BrokerKey, after: int = 0) -> AsyncIterator[Letter]:
+        for letter in list(self._of(broker).letters.values()):
+            if letter.sequence > after:
+                yield letter
+
+    async def get(self, broker: BrokerKey, sequence: int) -> Letter:
+        if (letter := self._of(broker).letters.get(sequence)) is None:
+            raise NoSuchDeadLetter(f"{broker} has no dead letter {sequence}")
+        return letter
+
+    async def put_back(self, letter: Letter) -> bool:
+        done = self._of(letter.broker).put_back
+        if letter.sequence in done:
+            return False
+        if not self._put_back(letter.broker, letter.restored()):
+            raise UnknownTrigger(f"{letter.broker} has no Trigger {letter.trigger} any more")
+        done.add(letter.sequence)
+        return True
+
+    async def remove(self, broker: BrokerKey, sequence: int) -> None:
+        await self.get(broker, sequence)
+        del self._of(broker).letters[sequence]
+
+    def _of(self, broker: BrokerKey) -> _Kept:
+        return self._kept.setdefault(broker, _Kept())

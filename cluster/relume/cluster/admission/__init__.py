@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from relume.cluster.admission.cluster import SHIPPED, Cluster, read_cluster
 from relume.cluster.admission.rules import judged
-from relume.cluster.findings import Finding, Verdict, verdict
+from relume.cluster.findings import AdmissionVerdict, Finding, verdict
 from relume.config.nodes import Node
 
 __all__ = ["SHIPPED", "Admission", "Cluster", "admit", "read_cluster"]
@@ -24,7 +24,7 @@ class Admission:
     findings: tuple[Finding, ...]
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> AdmissionVerdict:
         """What the cluster does with it."""
         return verdict(self.findings)
 

@@ -4,40 +4,22 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from relume.base.errors import InvalidManifest
-from relume.cluster.admission import core, devices, eventing, policies
+from relume.cluster.admission import core, devices, eventing, kserve, serving
 from relume.cluster.admission.cluster import Cluster
-from relume.cluster.admission.judge import Judge, child, content
-from relume.cluster.admission.kserve import judge_inference_service
-from relume.cluster.admission.kserve_runtimes import judge_runtime
+from relume.cluster.admission.judge import Judge, content
 from relume.cluster.admission.metadata import judge_metadata
-from relume.cluster.admission.serving import (
-    judge_configuration,
-    judge_revision,
-    judge_route,
-    judge_service,
-)
-from relume.cluster.admission.slices import judge_slice
 from relume.cluster.findings import Finding, at, verdict
 from relume.cluster.reasons import REASONS
-from relume.cluster.schemas import known_kinds, schema
-from relume.cluster.schemas.check import check_shape
-from relume.cluster.schemas.prune import pruned
+from relume.cluster.schemas import check_shape, known_kinds, pruned, schema
 from relume.config.fields import did_you_mean
 from relume.config.nodes import Node, Table
 
 _RULES: dict[tuple[str, str], Callable[[Table, Judge], None]] = {
-    ("serving.knative.dev", "Service"): judge_service,
-    ("serving.knative.dev", "Configuration"): judge_configuration,
-    ("serving.knative.dev", "Revision"): judge_revision,
-    ("serving.knative.dev", "Route"): judge_route,
-    ("serving.kserve.io", "InferenceService"): judge_inference_service,
-    ("serving.kserve.io", "ServingRuntime"): judge_runtime,
-    ("serving.kserve.io", "ClusterServingRuntime"): judge_runtime,
-    **eventing.RULES,
-    **devices.RULES,
-    ("resource.k8s.io", "ResourceSlice"): judge_slice,
-    **policies.RULES,
     **core.RULES,
+    **devices.RULES,
+    **eventing.RULES,
+    **kserve.RULES,
+    **serving.RULES,
 }
 # Kinds that exist beside those with tables, in groups where every other kind is a mistake.
 _WITHOUT_TABLES = {
@@ -76,8 +58,8 @@ def judged(document: Node, cluster: Cluster) -> tuple[str, str, str, tuple[Findi
     if not isinstance(document, Table):
         message = f"a manifest must be a table of fields, not {document.what}"
         return "", "", "", (at(document, "not-a-manifest", message),)
-    api_version, kind = (content(document.get(name)) for name in ("apiVersion", "kind"))
-    name = content(child(document, "metadata", "name"))
+    api_version, kind = (content(document, name) for name in ("apiVersion", "kind"))
+    name = content(document, "metadata", "name")
     judge = Judge(cluster)
     if _judge_head(document, judge):
         _judge_document(document, api_version, kind, judge)

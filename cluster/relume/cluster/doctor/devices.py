@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
+from relume.cluster.admission.annotations import autoscaling
 from relume.cluster.admission.cluster import Cluster
 from relume.cluster.admission.judge import child, content, entries, fields, number
-from relume.cluster.admission.kserve_workers import GPU_TYPES
-from relume.cluster.admission.scales import autoscaling
+from relume.cluster.admission.kserve import GPU_TYPES
 from relume.cluster.doctor.graph import Model, Numbered, model_formats, model_of, models, named
 from relume.cluster.findings import Finding, at
 from relume.config.nodes import Node

@@ -12,7 +12,7 @@ from relume.cli.screen import Screen
 
 if TYPE_CHECKING:
     from relume.cluster.claims.explain import Report
-    from relume.cluster.claims.findings import Finding
+    from relume.cluster.claims.findings import Found
 
 _COLOURS = {"satisfiable": "green", "undecided": "yellow"}
 
@@ -68,6 +68,7 @@ def explain(*, files: tuple[Path, ...], inventories: tuple[Path, ...], output: s
     """
     from relume.cluster.claims import documents, wording
     from relume.cluster.claims.explain import explain as explained
+    from relume.cluster.claims.findings import as_json
     from relume.cluster.claims.lints import lint
 
     asked = [document for file in files for document in documents.read(file)]
@@ -79,7 +80,7 @@ def explain(*, files: tuple[Path, ...], inventories: tuple[Path, ...], output: s
         screen.json(
             {
                 "claims": [wording.as_json(report) for report in reports],
-                "findings": [finding.as_json() for finding in findings],
+                "findings": [as_json(document, finding) for document, finding in findings],
             }
         )
     else:
@@ -87,7 +88,7 @@ def explain(*, files: tuple[Path, ...], inventories: tuple[Path, ...], output: s
     return 0 if wording.answered(reports) else 1
 
 
-def _show(screen: Screen, reports: Sequence["Report"], findings: Sequence["Finding"]) -> None:
+def _show(screen: Screen, reports: Sequence["Report"], findings: Sequence["Found"]) -> None:
     if not reports:
         screen.line("nothing in these files asks for a device")
     for report in reports:
@@ -95,8 +96,10 @@ def _show(screen: Screen, reports: Sequence["Report"], findings: Sequence["Findi
         screen.line()
     if findings:
         screen.title("worth a look")
-        for finding in findings:
-            screen.line(f"  {finding}", "yellow")
+        from relume.cluster.claims.findings import sentence
+
+        for _, finding in findings:
+            screen.line(f"  {sentence(finding)}", "yellow")
 
 
 def show_report(screen: Screen, report: "Report") -> None:

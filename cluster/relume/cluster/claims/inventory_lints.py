@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from relume.cluster.claims.documents import Document
 from relume.cluster.claims.fields import Field
-from relume.cluster.claims.findings import Finding
+from relume.cluster.claims.findings import Found, found
 
 # Resources that device plugins offer, and the DRA driver of the same hardware.
 _PLUGINS: Mapping[str, str] = {
@@ -15,7 +15,7 @@ _PLUGINS: Mapping[str, str] = {
 }
 
 
-def served_twice(documents: Sequence[Document]) -> Iterator[Finding]:
+def served_twice(documents: Sequence[Document]) -> Iterator[Found]:
     """Nodes on which a device plugin and a DRA driver both hand out the same hardware."""
     drivers = _drivers_by_node(documents)
     for document in documents:
@@ -26,11 +26,11 @@ def served_twice(documents: Sequence[Document]) -> Iterator[Finding]:
             driver = next((d for p, d in _PLUGINS.items() if resource.startswith(p)), None)
             if driver not in drivers.get(document.name, ()) or not amount.quantity():
                 continue
-            yield Finding(
-                "error",
-                "served-twice",
+            yield found(
                 document,
                 ("status", "allocatable", resource),
+                "served-twice",
+                "error",
                 f"a device plugin offers {amount.value} {resource} of node {document.name}, and "
                 f"{driver} publishes its devices there too: a device can be given out twice",
                 "turn the device plugin off on this node, or the DRA driver",
@@ -39,7 +39,7 @@ def served_twice(documents: Sequence[Document]) -> Iterator[Finding]:
 
 def published_names(documents: Iterable[Document]) -> dict[str, frozenset[str]]:
     """The attributes and capacities that the slices' devices have, by domain."""
-    found: dict[str, set[str]] = {}
+    published: dict[str, set[str]] = {}
     for document in documents:
         spec = document.data.get("spec")
         if document.kind != "ResourceSlice" or not isinstance(spec, Mapping):
@@ -47,8 +47,8 @@ def published_names(documents: Iterable[Document]) -> dict[str, frozenset[str]]:
         driver = str(spec.get("driver", ""))
         for name in _names(spec.get("devices")):
             domain, slash, ident = name.rpartition("/")
-            found.setdefault(domain if slash else driver, set()).add(ident)
-    return {domain: frozenset(names) for domain, names in found.items()}
+            published.setdefault(domain if slash else driver, set()).add(ident)
+    return {domain: frozenset(names) for domain, names in published.items()}
 
 
 def _names(devices: object) -> set[str]:
@@ -65,11 +65,11 @@ def _names(devices: object) -> set[str]:
 
 
 def _drivers_by_node(documents: Iterable[Document]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
+    drivers: dict[str, set[str]] = {}
     for document in documents:
         spec = document.data.get("spec")
         if document.kind == "ResourceSlice" and isinstance(spec, Mapping):
             node = spec.get("nodeName")
             if isinstance(node, str) and spec.get("devices"):
-                found.setdefault(node, set()).add(str(spec.get("driver", "")))
-    return found
+                drivers.setdefault(node, set()).add(str(spec.get("driver", "")))
+    return drivers

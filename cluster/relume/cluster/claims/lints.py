@@ -11,48 +11,52 @@ from relume.cluster.claims.claim_fields import Ask, DeviceClass, Selector, devic
 from relume.cluster.claims.classes import Classes
 from relume.cluster.claims.documents import Document
 from relume.cluster.claims.expression_lints import Guards, Mistake, mistakes, unknown_attribute
-from relume.cluster.claims.findings import Finding
+from relume.cluster.claims.findings import Found, found
 from relume.cluster.claims.inventory_lints import published_names, served_twice
 from relume.cluster.claims.presets import IMPLICIT_PREFIX, LONGEST_NAME
 from relume.cluster.claims.workloads import claim_of
+from relume.cluster.reasons import Severity
 from relume.config.nodes import Node
 
 _CLAIMS = ("ResourceClaim", "ResourceClaimTemplate")
 
 
-def lint(documents: Iterable[Document]) -> list[Finding]:
-    """Every finding. Raises InvalidManifest for a claim, class or slice that is wrong."""
+def lint(documents: Iterable[Document]) -> list[Found]:
+    """Every finding, with its document.
+
+    Raises InvalidManifest for a claim, class or slice that is wrong.
+    """
     read = list(documents)
     own = [(d, device_class(d)) for d in read if d.kind == "DeviceClass"]
-    classes = Classes.of(found for _, found in own)
+    classes = Classes.of(one for _, one in own)
     names = published_names(read)
-    found: list[Finding] = []
+    findings: list[Found] = []
     for document, one in own:
-        found += _class(document, one, names)
-    found += _one_resource_twice([found_class for _, found_class in own], [d for d, _ in own])
+        findings += _class(document, one, names)
+    findings += _one_resource_twice([found_class for _, found_class in own], [d for d, _ in own])
     for document in read:
         if document.kind in _CLAIMS:
-            found += _claim(document, classes, names)
-        found += _long_resource(document)
-    found += served_twice(read)
-    return found
+            findings += _claim(document, classes, names)
+        findings += _long_resource(document)
+    findings += served_twice(read)
+    return findings
 
 
-def lint_nodes(nodes: Iterable[Node]) -> list[Finding]:
+def lint_nodes(nodes: Iterable[Node]) -> list[Found]:
     """`lint` for documents that were read with their places."""
     return lint(sources.of_nodes(nodes))
 
 
 def _class(
     document: Document, one: DeviceClass, names: Mapping[str, frozenset[str]]
-) -> Iterator[Finding]:
+) -> Iterator[Found]:
     yield from _selectors(document, one.selectors, Guards(), names)
     if len(one.name) > LONGEST_NAME:
-        yield Finding(
-            "warning",
-            "class-name-too-long",
+        yield found(
             document,
             ("metadata", "name"),
+            "class-name-too-long",
+            "warning",
             f"{len(one.name)} characters, so that {IMPLICIT_PREFIX}NAME is no resource name",
             f"use at most {LONGEST_NAME}, or set spec.extendedResourceName",
         )
@@ -60,13 +64,13 @@ def _class(
 
 def _claim(
     document: Document, classes: Classes, names: Mapping[str, frozenset[str]]
-) -> Iterator[Finding]:
-    found = claim_of(document)
-    for request in found.requests:
+) -> Iterator[Found]:
+    claim = claim_of(document)
+    for request in claim.requests:
         for ask in request.asks:
             yield from _selectors(document, ask.selectors, _guards_of(ask, classes), names)
     inside = ("spec", "spec") if document.kind == "ResourceClaimTemplate" else ("spec",)
-    for number, constraint in enumerate(found.constraints):
+    for number, constraint in enumerate(claim.constraints):
         wrong = unknown_attribute(constraint.attribute, names)
         if wrong is not None:
             kind = "distinctAttribute" if constraint.distinct else "matchAttribute"
@@ -88,28 +92,21 @@ def _selectors(
     selectors: Iterable[Selector],
     guards: Guards,
     names: Mapping[str, frozenset[str]],
-) -> Iterator[Finding]:
+) -> Iterator[Found]:
     for selector in selectors:
         assert selector.field is not None
         for mistake in mistakes(selector.expression, guards, names):
             yield _finding(mistake, document, selector.field.path)
 
 
-def _finding(mistake: Mistake, document: Document, path: sources.Steps) -> Finding:
-    severity = "error" if mistake.fatal else "warning"
-    return Finding(
-        "error" if severity == "error" else "warning",
-        mistake.reason,
-        document,
-        path,
-        mistake.message,
-        mistake.fix,
-    )
+def _finding(mistake: Mistake, document: Document, path: sources.Steps) -> Found:
+    gravity: Severity = "error" if mistake.fatal else "warning"
+    return found(document, path, mistake.reason, gravity, mistake.message, mistake.fix)
 
 
 def _one_resource_twice(
     classes: Sequence[DeviceClass], documents: Sequence[Document]
-) -> Iterator[Finding]:
+) -> Iterator[Found]:
     first: dict[str, str] = {}
     for one, document in zip(classes, documents, strict=True):
         resource = one.extended_resource
@@ -117,28 +114,28 @@ def _one_resource_twice(
             continue
         other = first.setdefault(resource, one.name)
         if other != one.name:
-            yield Finding(
-                "error",
-                "extended-resource-twice",
+            yield found(
                 document,
                 ("spec", "extendedResourceName"),
+                "extended-resource-twice",
+                "error",
                 f"DeviceClass {other} serves {resource} too, and only the newer of both counts",
                 "give one of them another name",
             )
 
 
-def _long_resource(document: Document) -> Iterator[Finding]:
+def _long_resource(document: Document) -> Iterator[Found]:
     """Implicit resource names in `limits` that no API server accepts."""
     for path, name in _keys(document.data, ()):
         if not name.startswith(IMPLICIT_PREFIX):
             continue
         part = name.removeprefix(IMPLICIT_PREFIX)
         if len(part) > LONGEST_NAME:
-            yield Finding(
-                "error",
-                "class-name-too-long",
+            yield found(
                 document,
                 path,
+                "class-name-too-long",
+                "error",
                 f"{part} has {len(part)} characters, and a resource name at most {LONGEST_NAME}",
                 "rename the class, or give it an extendedResourceName",
             )

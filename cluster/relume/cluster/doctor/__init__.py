@@ -19,7 +19,7 @@ from relume.cluster.doctor.filters import judge_filters
 from relume.cluster.doctor.loops import judge_loops
 from relume.cluster.doctor.parallel import judge_parallel
 from relume.cluster.doctor.settings import of_installed, with_settings_of
-from relume.cluster.findings import Finding, Verdict, verdict
+from relume.cluster.findings import AdmissionVerdict, Finding, verdict
 from relume.config.nodes import Table
 
 __all__ = ["DEFAULT_COLD_START_S", "Diagnosis", "examine"]
@@ -41,7 +41,7 @@ class Diagnosis:
     findings: tuple[Finding, ...]
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> AdmissionVerdict:
         """What a cluster with those settings does with it."""
         return verdict(self.findings)
 

@@ -1,6 +1,7 @@
 """The lints of claims and device classes, where there are any among the documents."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from relume.base.errors import InvalidManifest
 from relume.cluster.admission.judge import content
@@ -20,14 +21,11 @@ def judge_claims(documents: Numbered) -> Iterator[tuple[int, Finding]]:
 
     numbers = {id(document): number for number, document in documents}
     try:
-        found = lint_nodes([document for _, document in documents])
+        findings = lint_nodes([document for _, document in documents])
     except InvalidManifest:  # admission has found it too
         return
-    for one in found:
-        number = numbers.get(id(one.document.node))
+    for document, finding in findings:
+        number = numbers.get(id(document.node))
         if number is not None:
-            fix = f"{one.fix[:1].upper()}{one.fix[1:]}."
-            yield (
-                number,
-                Finding(one.reason, one.field, one.message, fix, one.document.file, one.line),
-            )
+            fix = f"{finding.fix[:1].upper()}{finding.fix[1:]}."
+            yield number, replace(finding, fix=fix, gravity=None)

@@ -120,6 +120,23 @@ spec:
         ),
         (f"timeoutSeconds: {2**70}", "", "", "out-of-range", "spec.template.spec.timeoutSeconds"),
     ],
+    ids=[
+        "a misspelled field",
+        "a number that is a string",
+        "a whole number with a fraction",
+        "a boolean that is a string",
+        "a table that is a number",
+        "a text in a map that is a number",
+        "a list that is a text",
+        "a text in a list that is nothing",
+        "a required field that is missing",
+        "a quantity that is a word",
+        "a label that is a number",
+        "a misspelled field of the metadata",
+        "a misspelled field that only the webhook's type has",
+        "an item that is there twice",
+        "a number of more than 64 bits",
+    ],
 )
 def test_a_field_that_is_not_as_the_api_has_it_is_found_at_its_place(
     tmp_path: Path, spec: str, container: str, metadata: str, reason: str, field: str

@@ -17,7 +17,7 @@ from relume.cluster.admission.kserve_components import MODE
 from relume.cluster.admission.serving import judge_limits, judge_revision_spec
 from relume.cluster.findings import Finding
 from relume.cluster.reasons import REASONS
-from relume.cluster.schemas import Shape, check_shape, pruned, schema
+from relume.cluster.schemas import check_shape, pruned, shape_of
 from relume.config.names import PREDICTOR_SUFFIX
 from relume.config.nodes import Items, Node, Table
 
@@ -86,7 +86,7 @@ def _carried(notes: Mapping[str, Node], judge: Judge) -> dict[str, Node]:
 
 
 def _judge_pod(predictor: Table, judge: Judge, failing: Judge) -> None:
-    shape = _shape("serving.knative.dev/v1", "Service", "spec", "template", "spec")
+    shape = shape_of("serving.knative.dev/v1", "Service", "spec", "template", "spec")
     of_component, of_model = _kserves_own()
     models = [predictor.entries[n] for n in ("model", *OLD_FORMATS) if n in fields(predictor)]
     containers = [
@@ -107,21 +107,14 @@ def _judge_pod(predictor: Table, judge: Judge, failing: Judge) -> None:
 @cache
 def _kserves_own() -> tuple[frozenset[str], frozenset[str]]:
     """The fields of a predictor that no pod has, and those of a model that no container has."""
-    predictor = _shape("serving.kserve.io/v1beta1", "InferenceService", "spec", "predictor")
-    pod, model = _shape("v1", "Pod", "spec"), predictor.field("model")
-    container = pod.field("containers", "[]")
-    assert model is not None and container is not None
-    return (
-        frozenset(predictor.type["fields"].keys() - pod.type["fields"].keys()),
-        frozenset(model.type["fields"].keys() - container.type["fields"].keys()),
+    predictor = ("serving.kserve.io/v1beta1", "InferenceService", "spec", "predictor")
+    pod = ("v1", "Pod", "spec")
+    pairs = ((predictor, pod), ((*predictor, "model"), (*pod, "containers", "[]")))
+    of_component, of_model = (
+        frozenset(shape_of(*own).type["fields"].keys() - shape_of(*of_pod).type["fields"].keys())
+        for own, of_pod in pairs
     )
-
-
-def _shape(api_version: str, kind: str, *path: str) -> Shape:
-    known = schema(api_version, kind)
-    found = known.shape.field(*path) if known is not None else None
-    assert found is not None
-    return found
+    return of_component, of_model
 
 
 def _without(table: Table, names: Collection[str]) -> Table:

@@ -5,9 +5,9 @@ template is judged here too; a pod that Knative makes is refused by the same rul
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from relume.cluster.admission.judge import Judge, child, content, entries, fields, number
+from relume.cluster.admission.judge import Judge, Rules, child, content, entries, fields, number
 from relume.cluster.admission.metadata import is_dns_label, is_qualified_name, judge_keys
 from relume.cluster.admission.pods import (
     POD_WORDS,
@@ -212,7 +212,7 @@ def judge_binding(document: Table, judge: Judge) -> None:
 
 
 _POLICIES = "admissionregistration.k8s.io"
-RULES: dict[tuple[str, str], Callable[[Table, Judge], None]] = {
+RULES: Rules = {
     ("", "ConfigMap"): judge_config_map,
     ("", "Secret"): judge_config_map,
     ("", "Service"): judge_core_service,

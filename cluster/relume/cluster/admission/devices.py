@@ -6,9 +6,18 @@ is checked.
 """
 
 import re
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Container, Mapping
 
-from relume.cluster.admission.judge import Judge, child, content, entries, fields, number, truth
+from relume.cluster.admission.judge import (
+    Judge,
+    Rules,
+    child,
+    content,
+    entries,
+    fields,
+    number,
+    truth,
+)
 from relume.cluster.admission.metadata import (
     RULE_LABEL,
     is_dns_label,
@@ -287,7 +296,7 @@ def _at_most(items: Node | None, most: int, judge: Judge) -> None:
         judge.say(items, "too-many", message)
 
 
-RULES: dict[tuple[str, str], Callable[[Table, Judge], None]] = {
+RULES: Rules = {
     ("resource.k8s.io", "DeviceClass"): judge_device_class,
     ("resource.k8s.io", "ResourceClaim"): judge_claim,
     ("resource.k8s.io", "ResourceClaimTemplate"): judge_claim_template,

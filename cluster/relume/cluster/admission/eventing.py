@@ -4,7 +4,6 @@ Source: knative/eventing pkg/apis/{eventing,flows,messaging,sinks}/*/*_validatio
 """
 
 import json
-from collections.abc import Callable
 
 from relume.cluster.admission.delivery import (
     judge_attributes,
@@ -15,7 +14,7 @@ from relume.cluster.admission.delivery import (
     judge_reference,
     url_error,
 )
-from relume.cluster.admission.judge import Judge, child, content, entries, fields, truth
+from relume.cluster.admission.judge import Judge, Rules, child, content, entries, fields, truth
 from relume.cluster.admission.metadata import is_label_value
 from relume.config.nodes import Node, Table
 
@@ -227,7 +226,7 @@ def judge_job_sink(document: Table, judge: Judge) -> None:
         judge.missing(_spec(document), "job")
 
 
-RULES: dict[tuple[str, str], Callable[[Table, Judge], None]] = {
+RULES: Rules = {
     ("eventing.knative.dev", "Broker"): judge_broker,
     ("eventing.knative.dev", "Trigger"): judge_trigger,
     ("eventing.knative.dev", "EventType"): judge_event_type,

@@ -7,9 +7,18 @@ the first error; here all are gathered.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
-from relume.cluster.admission.judge import Judge, child, content, entries, fields, number, truth
+from relume.cluster.admission.judge import (
+    Judge,
+    Rules,
+    child,
+    content,
+    entries,
+    fields,
+    number,
+    truth,
+)
 from relume.cluster.admission.kserve_components import (
     AUTOSCALER,
     MODE,
@@ -330,7 +339,7 @@ def _named_gpus(annotation: Node | None, judge: Judge) -> frozenset[str]:
     return frozenset(names)
 
 
-RULES: dict[tuple[str, str], Callable[[Table, Judge], None]] = {
+RULES: Rules = {
     ("serving.kserve.io", "InferenceService"): judge_inference_service,
     ("serving.kserve.io", "ServingRuntime"): judge_runtime,
     ("serving.kserve.io", "ClusterServingRuntime"): judge_runtime,

@@ -8,6 +8,7 @@ import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from relume.cluster.admission.judge import (
     INT32,
@@ -20,6 +21,7 @@ from relume.cluster.admission.judge import (
     number,
     truth,
 )
+from relume.cluster.schemas import shape_of
 from relume.config.nodes import Node
 
 RESERVED_PORTS = (8008, 8012, 8013, 8022, 9090, 9091)
@@ -27,36 +29,6 @@ RESERVED_ENVIRONMENT = ("PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION")
 _RESERVED_PATHS = ("/", "/dev", "/dev/log")
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _HANDLERS = ("httpGet", "tcpSocket", "exec", "grpc")
-_CONTAINER = frozenset(
-    {
-        "name",
-        "args",
-        "command",
-        "env",
-        "envFrom",
-        "image",
-        "imagePullPolicy",
-        "ports",
-        "resources",
-        "securityContext",
-        "terminationMessagePath",
-        "terminationMessagePolicy",
-        "volumeMounts",
-        "workingDir",
-        *_PROBES,
-    }
-)
-_SECURITY = frozenset(
-    {
-        "capabilities",
-        "readOnlyRootFilesystem",
-        "runAsUser",
-        "runAsGroup",
-        "runAsNonRoot",
-        "allowPrivilegeEscalation",
-        "seccompProfile",
-    }
-)
 _REPOSITORY = re.compile(r"[a-z0-9_\-./]{2,255}")
 _TAG = re.compile(r"[A-Za-z0-9_\-.]{1,128}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -94,6 +66,17 @@ def judge_container(
     _judge(container, volumes, judge, sidecar=sidecar, merged=merged)
 
 
+@cache
+def _passing(*path: str) -> frozenset[str]:
+    """The fields of a container, or of what is at a path in it, that Knative lets pass.
+
+    Its CRD lists them for containers, and leaves init containers open.
+    """
+    container = ("spec", "template", "spec", "containers", "[]")
+    shape = shape_of("serving.knative.dev/v1", "Service", *container, *path)
+    return frozenset(shape.type["fields"])
+
+
 def judge_init_container(container: Node, volumes: Mapping[str, Volume], judge: Judge) -> None:
     """A container that runs before the others."""
     for name in (*_PROBES, "lifecycle"):
@@ -117,7 +100,7 @@ def _judge(
         judge.say(container, "missing-field", f"missing field(s): {container.path}")
         return
     for name, node in inside.items():
-        if name not in _CONTAINER and not (init and name == "lifecycle") and is_set(node):
+        if name not in _passing() and not (init and name == "lifecycle") and is_set(node):
             judge.not_allowed(node)
     if content(container, "name") == "queue-proxy":
         judge.say(inside["name"], "reserved", '"queue-proxy" is a reserved container name')
@@ -191,7 +174,7 @@ def _judge_ports(ports: Node | None, judge: Judge, *, checked: bool) -> None:
     path = ports.path if ports is not None else ""  # the webhook names no port by its number
     for port in listed[:1] if checked else listed:
         for field, node in fields(port).items():
-            if field not in ("containerPort", "name", "protocol") and is_set(node):
+            if field not in _passing("ports", "[]") and is_set(node):
                 judge.not_allowed(node)
         node_, field = child(port, "containerPort"), f"{path}.containerPort"
         if node_ is not None and number(node_) in RESERVED_PORTS:
@@ -218,7 +201,7 @@ def _judge_security(context: Node | None, judge: Judge) -> None:
         if name == "privileged":
             if truth(node):
                 judge.not_allowed(node, ": only false is allowed")
-        elif name not in _SECURITY:
+        elif name not in _passing("securityContext"):
             judge.not_allowed(node)
         elif name in ("runAsUser", "runAsGroup"):
             judge.check_number(node, 0, INT32)

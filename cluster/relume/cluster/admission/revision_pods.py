@@ -16,20 +16,6 @@ from relume.cluster.admission.revision_containers import (
 from relume.cluster.claims import quantity
 from relume.config.nodes import Node, Table
 
-_ALWAYS = frozenset(
-    {
-        "containers",
-        "volumes",
-        "serviceAccountName",
-        "imagePullSecrets",
-        "enableServiceLinks",
-        # of the revision, not of the pod
-        "containerConcurrency",
-        "timeoutSeconds",
-        "responseStartTimeoutSeconds",
-        "idleTimeoutSeconds",
-    }
-)
 _POD = "kubernetes.podspec-"
 # A field to the flag that opens it, and whether it is behind a pointer in the Go type.
 _FLAGS: Mapping[str, tuple[str, bool]] = {
@@ -80,8 +66,7 @@ def judge_pod(spec: Table, judge: Judge, *, merged: bool = False) -> None:
 
 
 def _judge_field(name: str, node: Node, judge: Judge) -> None:
-    if name in _ALWAYS:
-        return
+    """A field behind a flag. The CRD lists no other field but those that are always taken."""
     if name == "automountServiceAccountToken":
         if truth(node):
             judge.not_allowed(node, ": only false is allowed", "Remove it, or write false.")
@@ -91,8 +76,6 @@ def _judge_field(name: str, node: Node, judge: Judge) -> None:
         if is_set(node, pointer=pointer) and not (judge.cluster.open(flag) or secure):
             also = sorted(f", {one.path}" for one in fields(node).values())
             judge.closed(node, flag, "".join(also) if name == "securityContext" else "")
-    else:
-        judge.not_allowed(node)
 
 
 def _judge_security(context: Node | None, judge: Judge) -> None:

@@ -1,12 +1,11 @@
 """From a document to what is said about it: its head, its schema, its kind's own rules."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from relume.base.errors import InvalidManifest
 from relume.cluster.admission import core, devices, eventing, kserve, serving
 from relume.cluster.admission.cluster import Cluster
-from relume.cluster.admission.judge import Judge, content
+from relume.cluster.admission.judge import Judge, Rules, content
 from relume.cluster.admission.metadata import judge_metadata
 from relume.cluster.findings import Finding, at, verdict
 from relume.cluster.reasons import REASONS
@@ -14,7 +13,7 @@ from relume.cluster.schemas import check_shape, known_kinds, pruned, schema
 from relume.config.fields import did_you_mean
 from relume.config.nodes import Node, Table
 
-_RULES: dict[tuple[str, str], Callable[[Table, Judge], None]] = {
+_RULES: Rules = {
     **core.RULES,
     **devices.RULES,
     **eventing.RULES,

@@ -6,10 +6,19 @@ their defaults; pkg/apis/config/defaults.go, pkg/autoscaler/config/config.go.
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from relume.cluster.admission.annotations import judge_owner, judge_template
-from relume.cluster.admission.judge import Judge, child, content, entries, fields, number, truth
+from relume.cluster.admission.judge import (
+    Judge,
+    Rules,
+    child,
+    content,
+    entries,
+    fields,
+    number,
+    truth,
+)
 from relume.cluster.admission.metadata import RULE_1035, is_dns1035_label, is_qualified_name
 from relume.cluster.admission.pods import judge_whole_pod
 from relume.cluster.admission.revision_pods import judge_pod
@@ -274,7 +283,7 @@ def _setting(
     return value
 
 
-RULES: dict[tuple[str, str], Callable[[Table, Judge], None]] = {
+RULES: Rules = {
     ("serving.knative.dev", "Service"): judge_service,
     ("serving.knative.dev", "Configuration"): judge_configuration,
     ("serving.knative.dev", "Revision"): judge_revision,

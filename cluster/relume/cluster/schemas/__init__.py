@@ -7,6 +7,6 @@ for.
 """
 
 from relume.cluster.schemas.check import check_shape, pruned
-from relume.cluster.schemas.tables import Schema, Shape, known_kinds, schema
+from relume.cluster.schemas.tables import Schema, known_kinds, schema, shape_of
 
-__all__ = ["Schema", "Shape", "check_shape", "known_kinds", "pruned", "schema"]
+__all__ = ["Schema", "check_shape", "known_kinds", "pruned", "schema", "shape_of"]

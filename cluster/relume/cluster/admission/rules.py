@@ -1,13 +1,13 @@
 """From a document to what is said about it: its head, its schema, its kind's own rules."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from relume.base.errors import InvalidManifest
 from relume.cluster.admission import core, devices, eventing, kserve, serving
-from relume.cluster.admission.cluster import Cluster
+from relume.cluster.admission.cluster import SHIPPED, Cluster
 from relume.cluster.admission.judge import Judge, Rules, content
 from relume.cluster.admission.metadata import judge_metadata
-from relume.cluster.findings import Finding, at, verdict
+from relume.cluster.findings import AdmissionVerdict, Finding, at, verdict
 from relume.cluster.reasons import REASONS
 from relume.cluster.schemas import check_shape, known_kinds, pruned, schema
 from relume.config.fields import did_you_mean
@@ -52,21 +52,36 @@ _CLAIMS = ("resourceClaims", "claims")
 _KNATIVE = ("Service", "Configuration", "Revision")
 
 
-def judged(document: Node, cluster: Cluster) -> tuple[str, str, str, tuple[Finding, ...]]:
-    """apiVersion, kind and name of a document, and everything that is wrong with it."""
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """One document's kind and name ("" where it has none), and what was found."""
+
+    api_version: str
+    kind: str
+    name: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def verdict(self) -> AdmissionVerdict:
+        """What the cluster does with it."""
+        return verdict(self.findings)
+
+
+def admit(document: Node, cluster: Cluster = SHIPPED) -> Admission:
+    """Judge one document; never raises, whatever is in it."""
     if not isinstance(document, Table):
         message = f"a manifest must be a table of fields, not {document.what}"
-        return "", "", "", (at(document, "not-a-manifest", message),)
-    api_version, kind = (content(document, name) for name in ("apiVersion", "kind"))
-    name = content(document, "metadata", "name")
+        return Admission("", "", "", (at(document, "not-a-manifest", message),))
+    api_version, kind = content(document, "apiVersion"), content(document, "kind")
     judge = Judge(cluster)
     if _judge_head(document, judge):
         _judge_document(document, api_version, kind, judge)
     if verdict(judge.found) == "refused":  # then nothing fails later
         judge.found = [finding for finding in judge.found if finding.reason != "left-empty"]
     once = {(finding.reason, finding.field): finding for finding in reversed(judge.found)}
-    found = tuple(map(_without_value, once.values())) if kind == "Secret" else once.values()
-    return api_version, kind, name, tuple(reversed(tuple(found)))
+    found = map(_without_value, once.values()) if kind == "Secret" else once.values()
+    name = content(document, "metadata", "name")
+    return Admission(api_version, kind, name, tuple(reversed(tuple(found))))
 
 
 def _without_value(finding: Finding) -> Finding:
@@ -102,26 +117,22 @@ def _judge_kind(document: Table, api_version: str, kind: str, judge: Judge) -> b
         node = document.entries["kind"]
         judge.say(node, "unchecked-kind", f"no field tables for {api_version} {kind}")
         return group != _KUSTOMIZE  # which is never sent to a cluster, and has no metadata
+    message = f'no matches for kind "{kind}" in version "{api_version}"'
     versions = [v for v, k in known_kinds() if k == kind and v.rpartition("/")[0] == group]
     if versions:
-        node = document.entries["apiVersion"]
-        message = f'no matches for kind "{kind}" in version "{api_version}"'
-        judge.say(node, "no-such-kind", message, f"Write {' or '.join(versions)}.")
-        return False
-    kinds = [k for v, k in known_kinds() if v == api_version]
-    node = document.entries["kind"]
-    message = f'no matches for kind "{kind}" in version "{api_version}"{did_you_mean(kind, kinds)}'
-    judge.say(node, "no-such-kind", message)
+        fix = f"Write {' or '.join(versions)}."
+        judge.say(document.entries["apiVersion"], "no-such-kind", message, fix)
+    else:
+        hint = did_you_mean(kind, [k for v, k in known_kinds() if v == api_version])
+        judge.say(document.entries["kind"], "no-such-kind", f"{message}{hint}")
     return False
 
 
 def _judge_document(document: Table, api_version: str, kind: str, judge: Judge) -> None:
     known = schema(api_version, kind)
     group = api_version.rpartition("/")[0]
-    namespaced = True
     kept: Node = document
     if known is not None:
-        namespaced = known.namespaced
         filled = kind == "InferenceService" or group in _FILLED
         for finding in check_shape(document, known.shape):
             judge.found.append(_left_empty(finding) if filled else finding)
@@ -134,6 +145,7 @@ def _judge_document(document: Table, api_version: str, kind: str, judge: Judge) 
     assert isinstance(kept, Table)
     rule = _RULES.get((group, kind))
     try:
+        namespaced = known is None or known.namespaced
         judge_metadata(kept, (api_version, kind), judge, namespaced=namespaced)
         if rule is not None:
             rule(kept, judge)

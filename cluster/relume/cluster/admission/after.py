@@ -2,7 +2,7 @@
 
 Source: kserve/kserve pkg/controller/v1beta1/inferenceservice/reconcilers/knative; what a real
 cluster did. KServe's controller does not ask for strict validation, so that a field which Knative
-does not have is dropped without a word.
+does not have is dropped silently.
 """
 
 from collections.abc import Collection, Mapping
@@ -26,7 +26,7 @@ _DROPPED = {"min-scale": "minReplicas", "max-scale": "maxReplicas"}
 
 
 def after_admission(document: Table, cluster: Cluster) -> list[Finding]:
-    """What is said too late or never about an InferenceService that passes admission."""
+    """What fails or is dropped after an InferenceService has passed admission."""
     judge = Judge(cluster)
     _judge_mode(document, judge)
     predictor = child(document, "spec", "predictor")
@@ -65,7 +65,7 @@ def _judge_name(document: Table, judge: Judge) -> None:
 
 
 def _carried(notes: Mapping[str, Node], judge: Judge) -> dict[str, Node]:
-    """The annotations that reach the revision; says which ones KServe takes out."""
+    """The annotations that reach the revision. Adds a note for each that KServe removes."""
     carried = dict(notes)
     for short, field in _DROPPED.items():
         node = carried.pop(f"autoscaling.knative.dev/{short}", None)

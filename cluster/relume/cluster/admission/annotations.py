@@ -156,7 +156,7 @@ def _burst(text: str) -> float:
 
 
 def _whole(text: str) -> int:
-    """A whole number; of one that is too long only the beginning, which is out of any range."""
+    """A whole number. Of a very long one the beginning is read, since int() refuses long texts."""
     if not _WHOLE.fullmatch(text):
         raise ValueError("must be a whole number")
     return int(text[:1000])
@@ -204,7 +204,7 @@ def _judge_metric(annotations: Annotations, chosen: str, judge: Judge) -> None:
 
 
 def _judge_scales(annotations: Annotations, judge: Judge) -> None:
-    """The bounds of the replicas, and how many there are when the first request comes."""
+    """The bounds of the replicas, and how many a service that was at zero starts with."""
     low_node, high_node = (autoscaling(annotations, name) for name in ("min-scale", "max-scale"))
     low, high = _scale(low_node, judge), _scale(high_node, judge)
     if high_node is not None and high and high < low:
@@ -232,7 +232,7 @@ def _judge_scales(annotations: Annotations, judge: Judge) -> None:
 
 
 def _scale(node: Node | None, judge: Judge) -> int:
-    """The replicas that an annotation says; 0, which is no bound, where it is refused."""
+    """The number of replicas in an annotation; 0, which sets no bound, if it is refused."""
     scale = judge.parsed(node, _whole)
     if node is None or scale is None:
         return 0

@@ -7,7 +7,7 @@ template is judged here too; a pod that Knative makes is refused by the same rul
 import re
 from collections.abc import Mapping
 
-from relume.cluster.admission.judge import Judge, Rules, child, content, entries, fields, number
+from relume.cluster.admission.judge import Judge, KindRules, child, content, entries, fields, number
 from relume.cluster.admission.metadata import is_dns_label, is_qualified_name, judge_keys
 from relume.cluster.admission.pods import (
     POD_WORDS,
@@ -212,7 +212,7 @@ def judge_binding(document: Table, judge: Judge) -> None:
 
 
 _POLICIES = "admissionregistration.k8s.io"
-RULES: Rules = {
+RULES: KindRules = {
     ("", "ConfigMap"): judge_config_map,
     ("", "Secret"): judge_config_map,
     ("", "Service"): judge_core_service,

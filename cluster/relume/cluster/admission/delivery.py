@@ -69,7 +69,7 @@ def _judge_certificates(node: Node | None, field: str, judge: Judge) -> None:
 
 
 def url_error(text: str) -> str | None:
-    """Why Go's net/url takes a text for no URL; None where it takes it."""
+    """Why Go's net/url refuses a text; None if the text is a URL."""
     if any(character < " " or character == "\x7f" for character in text):
         return "invalid control character in URL"
     before, colon, _ = re.split(r"([/?#])", text, maxsplit=1)[0].partition(":")
@@ -103,7 +103,7 @@ def judge_reference(node: Node, judge: Judge) -> None:
 
 
 def judge_delivery(node: Node | None, judge: Judge) -> None:
-    """How hard to try: retries, waits, a time for each attempt, a sink for what failed."""
+    """Retries, the waits between them, the time of an attempt, and the sink of what failed."""
     inside = fields(node)
     if node is not None and "deadLetterSink" in inside:
         judge_destination(inside["deadLetterSink"], node, "deadLetterSink", judge)
@@ -132,14 +132,14 @@ def judge_delivery(node: Node | None, judge: Judge) -> None:
 
 
 def judge_period(node: Node, judge: Judge) -> None:
-    """A duration above nothing."""
+    """A duration that is longer than zero."""
     tenths = _tenths(content(node))
     if tenths is None or tenths <= 0:
         judge.invalid(node, "must be a positive ISO 8601 duration, such as PT1M")
 
 
 def _tenths(text: str) -> float | None:
-    """Tenths of seconds in an ISO 8601 duration (a month as 30 days), None where it is none."""
+    """Tenths of seconds in an ISO 8601 duration (a month has 30 days); None for any other text."""
     if text == "P0":
         return 0.0
     match = _PERIOD.fullmatch(text)
@@ -158,7 +158,7 @@ def _tenths(text: str) -> float | None:
 
 
 def judge_filters(node: Node | None, judge: Judge) -> None:
-    """`filters`: each of one dialect, to any depth."""
+    """`filters`: each has one dialect, at any depth."""
     for one in entries(node):
         _judge_filter(one, judge)
 

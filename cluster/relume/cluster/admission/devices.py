@@ -10,7 +10,7 @@ from collections.abc import Container, Mapping
 
 from relume.cluster.admission.judge import (
     Judge,
-    Rules,
+    KindRules,
     child,
     content,
     entries,
@@ -296,7 +296,7 @@ def _at_most(items: Node | None, most: int, judge: Judge) -> None:
         judge.say(items, "too-many", message)
 
 
-RULES: Rules = {
+RULES: KindRules = {
     ("resource.k8s.io", "DeviceClass"): judge_device_class,
     ("resource.k8s.io", "ResourceClaim"): judge_claim,
     ("resource.k8s.io", "ResourceClaimTemplate"): judge_claim_template,

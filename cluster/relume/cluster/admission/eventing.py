@@ -14,7 +14,7 @@ from relume.cluster.admission.delivery import (
     judge_reference,
     url_error,
 )
-from relume.cluster.admission.judge import Judge, Rules, child, content, entries, fields, truth
+from relume.cluster.admission.judge import Judge, KindRules, child, content, entries, fields, truth
 from relume.cluster.admission.metadata import is_label_value
 from relume.config.nodes import Node, Table
 
@@ -226,7 +226,7 @@ def judge_job_sink(document: Table, judge: Judge) -> None:
         judge.missing(_spec(document), "job")
 
 
-RULES: Rules = {
+RULES: KindRules = {
     ("eventing.knative.dev", "Broker"): judge_broker,
     ("eventing.knative.dev", "Trigger"): judge_trigger,
     ("eventing.knative.dev", "EventType"): judge_event_type,

@@ -89,25 +89,25 @@ class Judge:
     def check_number(
         self, node: Node | None, low: int, high: int, *, field: str | None = None
     ) -> None:
-        """A whole number is within bounds; what is no number is left to others."""
+        """Ask for a number within bounds. The schema refuses what is not a number."""
         value = number(node)
         if node is not None and value is not None and not low <= value <= high:
             self.bounds(node, low, high, field=field)
 
     def check_word(self, node: Node | None, words: Iterable[str], *, empty: bool = True) -> None:
-        """A word that is set is one of `words`, or empty where that is allowed."""
+        """Ask for one of `words`; an empty text passes too if `empty` is true."""
         words = tuple(words)
         if node is not None and content(node) not in words and not (empty and not content(node)):
             self.unsupported(node, words)
 
     def check_filled(self, table: Node, *names: str, path: str | None = None) -> None:
-        """Each of these fields of `table` has a text; `path` as in `missing`."""
+        """Ask for a text in each of these fields of `table`; `path` as in `missing`."""
         for name in names:
             if not content(table, name):
                 self.missing(table, name, path=path)
 
     def check_one_of(self, table: Node, *names: str, path: str | None = None) -> list[str]:
-        """Exactly one of these fields of `table` is there; returns those that are."""
+        """Ask for exactly one of these fields of `table`; returns those that are set."""
         chosen = [name for name in names if name in fields(table)]
         if len(chosen) > 1:
             self.several(table, *chosen, path=path)
@@ -118,7 +118,7 @@ class Judge:
     def parsed(
         self, node: Node | None, read: Callable[[str], _T], *, field: str | None = None
     ) -> _T | None:
-        """What `read` makes of a text; the value is refused where that raises ValueError."""
+        """Return what `read` makes of a text, or refuse the text if `read` raises ValueError."""
         if node is None:
             return None
         try:
@@ -134,7 +134,7 @@ class Judge:
             self.found.append(replace(finding, reason=reason) if refused else finding)
 
 
-Rules = Mapping[tuple[str, str], Callable[[Table, Judge], None]]  # by group and kind
+KindRules = Mapping[tuple[str, str], Callable[[Table, Judge], None]]  # by group and kind
 
 
 def child(node: Node | None, *path: str) -> Node | None:
@@ -145,13 +145,13 @@ def child(node: Node | None, *path: str) -> Node | None:
 
 
 def content(node: Node | None, *path: str) -> str:
-    """The text of a scalar, "" of anything else."""
+    """The text of a scalar; "" for anything else."""
     node = child(node, *path)
     return node.content if isinstance(node, Scalar) else ""
 
 
 def number(node: Node | None, *path: str) -> int | None:
-    """The whole number of a node; None where there is none."""
+    """The whole number in a node; None if it holds anything else."""
     node = child(node, *path)
     if not isinstance(node, Scalar) or node.kind != "integer" or len(node.content) > 30:
         return None
@@ -168,19 +168,19 @@ def truth(node: Node | None, *path: str) -> bool:
 
 
 def fields(node: Node | None, *path: str) -> Mapping[str, Node]:
-    """The fields of a table that are not null; nothing of anything else."""
+    """The fields of a table that are not null; empty for anything else."""
     node = child(node, *path)
     return dict(node) if isinstance(node, Table) else {}
 
 
 def entries(node: Node | None, *path: str) -> tuple[Node, ...]:
-    """The items of a list; nothing of anything else."""
+    """The items of a list; empty for anything else."""
     node = child(node, *path)
     return node.nodes if isinstance(node, Items) else ()
 
 
 def is_set(node: Node | None, *, pointer: bool = False) -> bool:
-    """Whether a field says anything: Knative's defaulting removes empty and zero values.
+    """Whether a field is set: Knative's defaulting removes empty and zero values.
 
     A field behind a pointer in the Go type (`pointer`) keeps its zero value.
     """

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from relume.cluster.admission.judge import (
     Judge,
-    Rules,
+    KindRules,
     child,
     content,
     entries,
@@ -58,7 +58,7 @@ _LOGGED = ("all", "request", "response")
 
 
 def mode(document: Table) -> str:
-    """The deployment mode, by its new name; Knative where none is said."""
+    """The deployment mode, under its new name; Knative if the document names none."""
     said = content(document, "metadata", "annotations", MODE)
     known = RENAMED_MODES.get(said, said)
     return known if known in ("Standard", "Knative", "ModelMesh") else "Knative"
@@ -129,7 +129,7 @@ def _judge_component(document: Table, component: Table, kind: str, judge: Judge)
 
 
 def _judge_implementation(predictor: Table, judge: Judge, *, filled: bool) -> Node | None:
-    """What serves the model: exactly one thing; returns it where it is no container.
+    """Ask for exactly one thing that serves the model; return it if it is not a container.
 
     `filled`: the defaulting webhook has put a model in the place of the first older format. It
     overwrites a model that is there.
@@ -213,7 +213,7 @@ def _judge_canaries(document: Table, judge: Judge) -> None:
 
 
 def _judge_canary(canary: Node, names: set[str], least: int | None, judge: Judge) -> None:
-    """A name of its own, a number of replicas that does not change, and one model."""
+    """A canary has its own name, a fixed number of replicas, and one model."""
     predictor, name = child(canary, "predictor"), child(canary, "predictor", "name")
     if name is None or not content(name):
         judge.missing(predictor or canary, "name", path=f"{canary.path}.predictor")
@@ -339,7 +339,7 @@ def _named_gpus(annotation: Node | None, judge: Judge) -> frozenset[str]:
     return frozenset(names)
 
 
-RULES: Rules = {
+RULES: KindRules = {
     ("serving.kserve.io", "InferenceService"): judge_inference_service,
     ("serving.kserve.io", "ServingRuntime"): judge_runtime,
     ("serving.kserve.io", "ClusterServingRuntime"): judge_runtime,

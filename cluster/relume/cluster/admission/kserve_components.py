@@ -46,7 +46,7 @@ def judge_replicas(component: Table, judge: Judge) -> None:
 
 
 def judge_scaling(document: Table, component: Table, judge: Judge) -> None:
-    """`scaleMetric`, `scaleTarget` and `autoScaling`, by the autoscaler that is chosen."""
+    """`scaleMetric`, `scaleTarget` and `autoScaling`, as the chosen autoscaler reads them."""
     annotations = fields(document, "metadata", "annotations")
     metric = component.get("scaleMetric")
     standard = content(annotations.get(MODE)) in STANDARD_MODES
@@ -136,11 +136,11 @@ def _amount(node: Node) -> float:
     try:
         return float(quantity.parse(content(node)))
     except ValueError:
-        return float("inf")  # the schema says that it is no quantity
+        return float("inf")  # the schema has refused it
 
 
 def judge_storage(component: Table, model: Node | None, judge: Judge) -> None:
-    """Judge where the model is. `model` has a `storageUri`; without one a container may have it."""
+    """Where the model is: the `storageUri` of `model`, or without one a variable of a container."""
     several = component.get("storageUris")
     if several is not None and storage_uri(component, model) is not None:
         message = "Setting both StorageURI and StorageURIs is not supported."

@@ -29,7 +29,7 @@ _CONTAINER_WORDS: Mapping[str, tuple[str, ...]] = {
 
 
 def judge_whole_pod(pod: Node, judge: Judge, *, whole: bool = True) -> None:
-    """A pod's containers and tolerations; `whole`: nothing adds to them any more.
+    """A pod's containers and tolerations. `whole`: no other layer adds to them.
 
     Otherwise it is a revision's: names and images are added, and the ports of its own probes but
     the startup probe's (knative/serving pkg/reconciler/revision/resources/deploy.go).
@@ -65,7 +65,7 @@ def judge_words(table: Node, words: Mapping[str, tuple[str, ...]], judge: Judge)
 
 
 def judge_tolerations(tolerations: Node | None, judge: Judge, effects: Collection[str]) -> None:
-    """What a pod or a request puts up with, of nodes or devices that have these effects."""
+    """The taints that a pod or a request tolerates, on nodes or devices with these effects."""
     for toleration in entries(tolerations):
         key, operator, value = (child(toleration, n) for n in ("key", "operator", "value"))
         judge.check_word(operator, ("Equal", "Exists"))

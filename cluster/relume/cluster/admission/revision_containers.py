@@ -37,7 +37,7 @@ _REGISTRY = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._~-]*)(:\d*)?")
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """What a mount must know of its volume."""
+    """What the rules of mounts need to know of a volume."""
 
     writable: bool
     read_only_claim: bool
@@ -243,7 +243,7 @@ def _judge_probe_port(handler: Node, judge: Judge, *, port: str, own: bool) -> N
 
 
 def _judge_probe_numbers(probe: Node, judge: Judge) -> None:
-    """A readiness probe; without a period it is Knative's own, which tries again at once."""
+    """A readiness probe. Without a period it is Knative's own probe, which retries at once."""
     for name, low in (("periodSeconds", 0), ("initialDelaySeconds", 0), ("successThreshold", 1)):
         value = number(probe, name)
         if value is not None and value < low and not (name == "successThreshold" and value == 0):

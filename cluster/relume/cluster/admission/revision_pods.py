@@ -143,7 +143,7 @@ def _judge_containers(
 
 
 def _judge_ports(spec: Table, containers: Sequence[Node], judge: Judge, *, merged: bool) -> str:
-    """One port in all containers; its name, for probes that point at it."""
+    """Ask for one port in all containers; return its name, to which probes may refer."""
     ports = [port for container in containers for port in entries(container, "ports")]
     where = f"{spec.path}.containers[*].ports"
     if len(ports) > 1:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from relume.base.errors import InvalidManifest
 from relume.cluster.admission import core, devices, eventing, kserve, serving
 from relume.cluster.admission.cluster import SHIPPED, Cluster
-from relume.cluster.admission.judge import Judge, Rules, content
+from relume.cluster.admission.judge import Judge, KindRules, content
 from relume.cluster.admission.metadata import judge_metadata
 from relume.cluster.findings import AdmissionVerdict, Finding, at, verdict
 from relume.cluster.reasons import REASONS
@@ -13,7 +13,7 @@ from relume.cluster.schemas import check_shape, known_kinds, pruned, schema
 from relume.config.fields import did_you_mean
 from relume.config.nodes import Node, Table
 
-_RULES: Rules = {
+_RULES: KindRules = {
     **core.RULES,
     **devices.RULES,
     **eventing.RULES,
@@ -85,14 +85,14 @@ def admit(document: Node, cluster: Cluster = SHIPPED) -> Admission:
 
 
 def _without_value(finding: Finding) -> Finding:
-    """What is in a Secret is not repeated."""
+    """The finding without the value, which is secret."""
     if not finding.field.startswith(("data", "stringData")):
         return finding
     return replace(finding, message="this value is not as the API has it", fix="See the API.")
 
 
 def _judge_head(document: Table, judge: Judge) -> bool:
-    """apiVersion, kind and metadata. Whether there is more to say."""
+    """Judge apiVersion and kind. Returns whether the rest of the document can be judged."""
     for name in ("apiVersion", "kind"):
         node = document.get(name)
         if node is None or content(node) == "":
@@ -110,7 +110,7 @@ def _judge_head(document: Table, judge: Judge) -> bool:
 
 
 def _judge_kind(document: Table, api_version: str, kind: str, judge: Judge) -> bool:
-    """A kind without a table: unknown to us, or to every cluster."""
+    """Judge a kind without a table: either we do not know it, or no cluster does."""
     group = api_version.rpartition("/")[0]
     groups = {version.rpartition("/")[0] for version, _ in known_kinds()}
     if group not in groups or kind in _WITHOUT_TABLES.get(group, ()):
@@ -155,7 +155,7 @@ def _judge_document(document: Table, api_version: str, kind: str, judge: Judge) 
 
 
 def _left_empty(finding: Finding) -> Finding:
-    """A missing field, where a defaulting webhook writes the document anew: its zero value."""
+    """A missing field that a defaulting webhook fills in with its zero value."""
     if finding.reason != "missing-field":
         return finding
     message = f"{finding.field} is left empty, and admission takes it"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from relume.cluster.admission.annotations import judge_owner, judge_template
 from relume.cluster.admission.judge import (
     Judge,
-    Rules,
+    KindRules,
     child,
     content,
     entries,
@@ -186,7 +186,7 @@ def _judge_target(target: Node, judge: Judge, *, of_service: bool) -> None:
 
 
 def _note_insecure(spec: Table, judge: Judge) -> None:
-    """Knative's warnings: what the restricted Pod Security level asks for and nobody set."""
+    """Knative's warnings about settings of the restricted Pod Security level that are not set."""
     of_pod = fields(spec, "securityContext")
     for container in (*entries(spec, "containers"), *entries(spec, "initContainers")):
         own = fields(container, "securityContext")
@@ -204,7 +204,7 @@ def _note_insecure(spec: Table, judge: Judge) -> None:
 
 
 def judge_settings(document: Table, judge: Judge) -> None:
-    """A config map of Knative Serving; of any other nothing is said.
+    """A config map of Knative Serving. Other config maps are not judged.
 
     A map may be laid over the one that is there: a key that it leaves out has its shipped value.
     """
@@ -267,7 +267,7 @@ def _conflict(
 def _setting(
     data: Mapping[str, Node], key: str, bounds: tuple[float, float, float], judge: Judge
 ) -> float:
-    """The number that counts: the shipped one where the written one is missing or refused."""
+    """The number that is in force: the shipped one if the written one is missing or refused."""
     shipped, least, most = bounds
     node = data.get(key)
     if node is None:
@@ -283,7 +283,7 @@ def _setting(
     return value
 
 
-RULES: Rules = {
+RULES: KindRules = {
     ("serving.knative.dev", "Service"): judge_service,
     ("serving.knative.dev", "Configuration"): judge_configuration,
     ("serving.knative.dev", "Revision"): judge_revision,

@@ -7,7 +7,7 @@ template is judged here too; a pod that Knative makes is refused by the same rul
 import re
 from collections.abc import Mapping
 
-from relume.cluster.admission.judge import Judge, KindRules, child, content, entries, fields, number
+from relume.cluster.admission.judge import Judge, child, content, entries, fields, number
 from relume.cluster.admission.metadata import is_dns_label, is_qualified_name, judge_keys
 from relume.cluster.admission.pods import (
     POD_WORDS,
@@ -20,11 +20,11 @@ from relume.cluster.admission.serving import judge_settings
 from relume.config.nodes import Node, Table
 
 _KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
-_SELECTING = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet")
+SELECTING = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet")
 _TEMPLATES: Mapping[str, tuple[str, ...]] = {
     "Pod": (),
     "PodTemplate": ("template",),
-    **dict.fromkeys((*_SELECTING, "Job"), ("spec", "template")),
+    **dict.fromkeys((*SELECTING, "Job"), ("spec", "template")),
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
 }
 _OPERATIONS = ("CREATE", "UPDATE", "DELETE", "CONNECT", "*")
@@ -46,7 +46,7 @@ def judge_workload(document: Table, judge: Judge) -> None:
     judge_words(pod, POD_WORDS, judge)
     if not entries(pod, "containers"):
         judge.missing(pod, "containers")
-    if kind in _SELECTING:
+    if kind in SELECTING:
         _judge_selector(document, owner, judge)
     judge_whole_pod(pod, judge)
     _judge_volumes(pod, judge)
@@ -209,23 +209,3 @@ def judge_binding(document: Table, judge: Judge) -> None:
     validating = content(document, "kind").startswith("Validating")
     if validating and not entries(spec, "validationActions"):
         judge.missing(spec, "validationActions")
-
-
-_POLICIES = "admissionregistration.k8s.io"
-RULES: KindRules = {
-    ("", "ConfigMap"): judge_config_map,
-    ("", "Secret"): judge_config_map,
-    ("", "Service"): judge_core_service,
-    ("", "ResourceQuota"): judge_quota,
-    ("", "Pod"): judge_workload,
-    ("", "PodTemplate"): judge_workload,
-    **{("apps", kind): judge_workload for kind in _SELECTING},
-    ("batch", "Job"): judge_workload,
-    ("batch", "CronJob"): judge_workload,
-    ("policy", "PodDisruptionBudget"): judge_disruption_budget,
-    ("networking.k8s.io", "NetworkPolicy"): judge_network_policy,
-    (_POLICIES, "MutatingAdmissionPolicy"): judge_mutating_policy,
-    (_POLICIES, "ValidatingAdmissionPolicy"): judge_validating_policy,
-    (_POLICIES, "MutatingAdmissionPolicyBinding"): judge_binding,
-    (_POLICIES, "ValidatingAdmissionPolicyBinding"): judge_binding,
-}

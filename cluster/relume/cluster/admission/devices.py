@@ -8,16 +8,7 @@ is checked.
 import re
 from collections.abc import Container, Mapping
 
-from relume.cluster.admission.judge import (
-    Judge,
-    KindRules,
-    child,
-    content,
-    entries,
-    fields,
-    number,
-    truth,
-)
+from relume.cluster.admission.judge import Judge, child, content, entries, fields, number, truth
 from relume.cluster.admission.metadata import (
     RULE_LABEL,
     is_dns_label,
@@ -294,11 +285,3 @@ def _at_most(items: Node | None, most: int, judge: Judge) -> None:
     if items is not None and len(entries(items)) > most:
         message = f"Too many: {len(entries(items))}: must have at most {most} items"
         judge.say(items, "too-many", message)
-
-
-RULES: KindRules = {
-    ("resource.k8s.io", "DeviceClass"): judge_device_class,
-    ("resource.k8s.io", "ResourceClaim"): judge_claim,
-    ("resource.k8s.io", "ResourceClaimTemplate"): judge_claim_template,
-    ("resource.k8s.io", "ResourceSlice"): judge_slice,
-}

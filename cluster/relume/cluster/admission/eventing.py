@@ -14,7 +14,7 @@ from relume.cluster.admission.delivery import (
     judge_reference,
     url_error,
 )
-from relume.cluster.admission.judge import Judge, KindRules, child, content, entries, fields, truth
+from relume.cluster.admission.judge import Judge, child, content, entries, fields, truth
 from relume.cluster.admission.metadata import is_label_value
 from relume.config.nodes import Node, Table
 
@@ -224,17 +224,3 @@ def judge_job_sink(document: Table, judge: Judge) -> None:
     """sinks.knative.dev/v1alpha1 JobSink."""
     if child(_spec(document), "job") is None:
         judge.missing(_spec(document), "job")
-
-
-RULES: KindRules = {
-    ("eventing.knative.dev", "Broker"): judge_broker,
-    ("eventing.knative.dev", "Trigger"): judge_trigger,
-    ("eventing.knative.dev", "EventType"): judge_event_type,
-    ("eventing.knative.dev", "EventPolicy"): judge_event_policy,
-    ("eventing.knative.dev", "RequestReply"): judge_request_reply,
-    ("eventing.knative.dev", "EventTransform"): judge_event_transform,
-    ("flows.knative.dev", "Sequence"): judge_sequence,
-    ("flows.knative.dev", "Parallel"): judge_parallel,
-    ("messaging.knative.dev", "Subscription"): judge_subscription,
-    ("sinks.knative.dev", "JobSink"): judge_job_sink,
-}

@@ -134,9 +134,6 @@ class Judge:
             self.found.append(replace(finding, reason=reason) if refused else finding)
 
 
-KindRules = Mapping[tuple[str, str], Callable[[Table, Judge], None]]  # by group and kind
-
-
 def child(node: Node | None, *path: str) -> Node | None:
     """The node at a path of fields; None where it is absent or null."""
     for name in path:

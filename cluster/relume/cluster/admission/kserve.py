@@ -9,16 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
-from relume.cluster.admission.judge import (
-    Judge,
-    KindRules,
-    child,
-    content,
-    entries,
-    fields,
-    number,
-    truth,
-)
+from relume.cluster.admission.judge import Judge, child, content, entries, fields, number, truth
 from relume.cluster.admission.kserve_components import (
     AUTOSCALER,
     MODE,
@@ -337,10 +328,3 @@ def _named_gpus(annotation: Node | None, judge: Judge) -> frozenset[str]:
         judge.invalid(annotation, "must be a JSON array of names")
         return frozenset()
     return frozenset(names)
-
-
-RULES: KindRules = {
-    ("serving.kserve.io", "InferenceService"): judge_inference_service,
-    ("serving.kserve.io", "ServingRuntime"): judge_runtime,
-    ("serving.kserve.io", "ClusterServingRuntime"): judge_runtime,
-}

@@ -1,11 +1,12 @@
 """From a document to what is said about it: its head, its schema, its kind's own rules."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from relume.base.errors import InvalidManifest
 from relume.cluster.admission import core, devices, eventing, kserve, serving
 from relume.cluster.admission.cluster import SHIPPED, Cluster
-from relume.cluster.admission.judge import Judge, KindRules, content
+from relume.cluster.admission.judge import Judge, content
 from relume.cluster.admission.metadata import judge_metadata
 from relume.cluster.findings import AdmissionVerdict, Finding, at, verdict
 from relume.cluster.reasons import REASONS
@@ -13,12 +14,43 @@ from relume.cluster.schemas import check_shape, known_kinds, pruned, schema
 from relume.config.fields import did_you_mean
 from relume.config.nodes import Node, Table
 
-_RULES: KindRules = {
-    **core.RULES,
-    **devices.RULES,
-    **eventing.RULES,
-    **kserve.RULES,
-    **serving.RULES,
+_RULES: Mapping[tuple[str, str], Callable[[Table, Judge], None]] = {
+    ("", "ConfigMap"): core.judge_config_map,
+    ("", "Secret"): core.judge_config_map,
+    ("", "Service"): core.judge_core_service,
+    ("", "ResourceQuota"): core.judge_quota,
+    ("", "Pod"): core.judge_workload,
+    ("", "PodTemplate"): core.judge_workload,
+    **{("apps", kind): core.judge_workload for kind in core.SELECTING},
+    ("batch", "Job"): core.judge_workload,
+    ("batch", "CronJob"): core.judge_workload,
+    ("policy", "PodDisruptionBudget"): core.judge_disruption_budget,
+    ("networking.k8s.io", "NetworkPolicy"): core.judge_network_policy,
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"): core.judge_mutating_policy,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): core.judge_validating_policy,
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"): core.judge_binding,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): core.judge_binding,
+    ("resource.k8s.io", "DeviceClass"): devices.judge_device_class,
+    ("resource.k8s.io", "ResourceClaim"): devices.judge_claim,
+    ("resource.k8s.io", "ResourceClaimTemplate"): devices.judge_claim_template,
+    ("resource.k8s.io", "ResourceSlice"): devices.judge_slice,
+    ("eventing.knative.dev", "Broker"): eventing.judge_broker,
+    ("eventing.knative.dev", "Trigger"): eventing.judge_trigger,
+    ("eventing.knative.dev", "EventType"): eventing.judge_event_type,
+    ("eventing.knative.dev", "EventPolicy"): eventing.judge_event_policy,
+    ("eventing.knative.dev", "RequestReply"): eventing.judge_request_reply,
+    ("eventing.knative.dev", "EventTransform"): eventing.judge_event_transform,
+    ("flows.knative.dev", "Sequence"): eventing.judge_sequence,
+    ("flows.knative.dev", "Parallel"): eventing.judge_parallel,
+    ("messaging.knative.dev", "Subscription"): eventing.judge_subscription,
+    ("sinks.knative.dev", "JobSink"): eventing.judge_job_sink,
+    ("serving.kserve.io", "InferenceService"): kserve.judge_inference_service,
+    ("serving.kserve.io", "ServingRuntime"): kserve.judge_runtime,
+    ("serving.kserve.io", "ClusterServingRuntime"): kserve.judge_runtime,
+    ("serving.knative.dev", "Service"): serving.judge_service,
+    ("serving.knative.dev", "Configuration"): serving.judge_configuration,
+    ("serving.knative.dev", "Revision"): serving.judge_revision,
+    ("serving.knative.dev", "Route"): serving.judge_route,
 }
 # Kinds that exist beside those with tables, in groups where every other kind is a mistake.
 _WITHOUT_TABLES = {

@@ -9,16 +9,7 @@ import re
 from collections.abc import Mapping
 
 from relume.cluster.admission.annotations import judge_owner, judge_template
-from relume.cluster.admission.judge import (
-    Judge,
-    KindRules,
-    child,
-    content,
-    entries,
-    fields,
-    number,
-    truth,
-)
+from relume.cluster.admission.judge import Judge, child, content, entries, fields, number, truth
 from relume.cluster.admission.metadata import RULE_1035, is_dns1035_label, is_qualified_name
 from relume.cluster.admission.pods import judge_whole_pod
 from relume.cluster.admission.revision_pods import judge_pod
@@ -281,11 +272,3 @@ def _setting(
         judge.say(node, "out-of-range", f"{key} = {content(node)} is out of its range")
         return shipped
     return value
-
-
-RULES: KindRules = {
-    ("serving.knative.dev", "Service"): judge_service,
-    ("serving.knative.dev", "Configuration"): judge_configuration,
-    ("serving.knative.dev", "Revision"): judge_revision,
-    ("serving.knative.dev", "Route"): judge_route,
-}

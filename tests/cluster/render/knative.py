@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from relume.cluster.admission.pods import FLAGS
+from relume.cluster.admission.revision_pods import FLAGS
 from tests.vectors import vector
 
 Table = dict[str, Any]
@@ -118,7 +118,9 @@ def knative_service(service: Table, runtime: Table) -> Table:
 def mask(pod: Table, features: Mapping[str, str]) -> Table:
     """What Knative keeps of a revision's pod with these features."""
     allowed = ALWAYS | {
-        field for field, flag in FLAGS.items() if features[flag].lower() in ("enabled", "allowed")
+        field
+        for field, (flag, _) in FLAGS.items()
+        if features[flag].lower() in ("enabled", "allowed")
     }
     kept = {key: deepcopy(value) for key, value in pod.items() if key in allowed}
     kept["containers"] = [_container(container) for container in kept["containers"]]

@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cache
 
-from relume.base.vocabulary import DEPLOYMENT_MODE
-from relume.cluster.admission.annotations import INITIAL_SCALE, judge_template
+from relume.base.vocabulary import DEPLOYMENT_MODE, INITIAL_SCALE
+from relume.cluster.admission.annotations import judge_template
 from relume.cluster.admission.cluster import Cluster
 from relume.cluster.admission.judge import Judge, child, content, entries, fields
 from relume.cluster.admission.kserve import OLD_FORMATS, RENAMED_MODES, mode

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 
+from relume.base.vocabulary import AUTOSCALING, KNATIVE_SERVING, PROGRESS_DEADLINE
 from relume.cluster.admission.judge import INT32, Judge, content
 from relume.cluster.claims import quantity
 from relume.config.autoscaling import DURATIONS, LEAST_TARGET, LONGEST, NAMES, RANGES, kebab
@@ -17,18 +18,14 @@ from relume.config.durations import go_duration
 from relume.config.fields import did_you_mean
 from relume.config.nodes import Node
 
-AUTOSCALING = "autoscaling.knative.dev/"
-SERVING = "serving.knative.dev/"
-PROGRESS_DEADLINE = SERVING + "progress-deadline"
-ROLLOUT_DURATION = SERVING + "rollout-duration"
-INITIAL_SCALE = AUTOSCALING + "initial-scale"
+ROLLOUT_DURATION = KNATIVE_SERVING + "rollout-duration"
 KPA, HPA = "kpa.autoscaling.knative.dev", "hpa.autoscaling.knative.dev"
 Annotations = Mapping[str, Node]
 
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 _FLOAT = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.I | re.A)
 _NO_OLD_NAME = ("class", "metric", "target", "window", "activation-scale")
-_SIDECAR = "queue.sidecar." + SERVING
+_SIDECAR = "queue.sidecar." + KNATIVE_SERVING
 _SIDECAR_QUANTITIES = tuple(
     f"{_SIDECAR}{what}-resource-{kind}"
     for what in ("cpu", "memory", "ephemeral-storage")
@@ -75,7 +72,7 @@ def judge_owner(annotations: Annotations, judge: Judge, *, rollout: bool) -> Non
                 field=node.path.removesuffix("." + name),
             )
     if rollout:
-        duration = _first_of(annotations, ROLLOUT_DURATION, SERVING + "rolloutDuration")
+        duration = _first_of(annotations, ROLLOUT_DURATION, KNATIVE_SERVING + "rolloutDuration")
         _judge_seconds(duration, "rollout-duration", judge)
 
 

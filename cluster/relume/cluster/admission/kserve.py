@@ -9,10 +9,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
-from relume.base.vocabulary import DEPLOYMENT_MODE
+from relume.base.vocabulary import AUTOSCALER_CLASS, DEPLOYMENT_MODE, GPU_RESOURCE_TYPES
 from relume.cluster.admission.judge import Judge, child, content, entries, fields, number, truth
 from relume.cluster.admission.kserve_components import (
-    AUTOSCALER,
     STANDARD_MODES,
     URI_VARIABLE,
     judge_replicas,
@@ -22,7 +21,6 @@ from relume.cluster.admission.kserve_components import (
 )
 from relume.config.nodes import Node, Table
 
-GPU_TYPES = "serving.kserve.io/gpu-resource-types"
 OLD_FORMATS = (
     "sklearn",
     "xgboost",
@@ -65,7 +63,7 @@ def judge_inference_service(document: Table, judge: Judge) -> None:
             f"invalid value: {content(name)}: an InferenceService name must consist of lower case "
             "letters, digits and '-', start with a letter and end with a letter or digit",
         )
-    chosen = child(document, "metadata", "annotations", AUTOSCALER)
+    chosen = child(document, "metadata", "annotations", AUTOSCALER_CLASS)
     if chosen is not None and content(chosen) not in _AUTOSCALERS:
         known = ", ".join(_AUTOSCALERS)
         message = f"[{content(chosen)}] is not a supported autoscaler class type: {known}"
@@ -273,13 +271,13 @@ def _judge_predictor_worker(document: Table, predictor: Table, judge: Judge) -> 
         judge.missing(model, "storageUri")
     elif content(uri).split("://")[0] not in ("pvc", "oci"):
         judge.invalid(uri, "several nodes need a pvc:// or oci:// model")
-    chosen = annotations.get(AUTOSCALER)
+    chosen = annotations.get(AUTOSCALER_CLASS)
     if content(chosen) != "none":
         judge.say(
             chosen or worker,
             "conflict",
             f"Multinode only supports the autoscaler none, not ({content(chosen)})",
-            f"Write the annotation {AUTOSCALER}: none.",
+            f"Write the annotation {AUTOSCALER_CLASS}: none.",
         )
 
 
@@ -305,7 +303,7 @@ def _judge_head(container: Node, annotations: Mapping[str, Node], judge: Judge) 
 
 def _judge_devices(container: Node, annotations: Mapping[str, Node], judge: Judge) -> None:
     """Every extended resource must be a GPU that KServe knows, or that an annotation names."""
-    known = _BASIC | _GPUS | _named_gpus(annotations.get(GPU_TYPES), judge)
+    known = _BASIC | _GPUS | _named_gpus(annotations.get(GPU_RESOURCE_TYPES), judge)
     for kind in ("limits", "requests"):
         for name, node in fields(container, "resources", kind).items():
             if name not in known:
@@ -313,7 +311,7 @@ def _judge_devices(container: Node, annotations: Mapping[str, Node], judge: Judg
                     node,
                     "unsupported-value",
                     f"unknown GPU resource type in a container: {name}",
-                    f"Write the annotation {GPU_TYPES}: '[\"{name}\"]'.",
+                    f"Write the annotation {GPU_RESOURCE_TYPES}: '[\"{name}\"]'.",
                 )
 
 

@@ -7,12 +7,11 @@ predictor_custom,explainer}.go, pkg/validation/confidential.go.
 import re
 from collections.abc import Sequence
 
-from relume.base.vocabulary import DEPLOYMENT_MODE
+from relume.base.vocabulary import AUTOSCALER_CLASS, DEPLOYMENT_MODE
 from relume.cluster.admission.judge import Judge, child, content, entries, fields, number, truth
 from relume.cluster.claims import quantity
 from relume.config.nodes import Node, Table
 
-AUTOSCALER = "serving.kserve.io/autoscalerClass"
 URI_VARIABLE = "STORAGE_URI"
 STANDARD_MODES = ("Standard", "RawDeployment")
 
@@ -50,7 +49,7 @@ def judge_scaling(document: Table, component: Table, judge: Judge) -> None:
     annotations = fields(document, "metadata", "annotations")
     metric = component.get("scaleMetric")
     standard = content(annotations.get(DEPLOYMENT_MODE)) in STANDARD_MODES
-    chosen = content(annotations.get(AUTOSCALER))
+    chosen = content(annotations.get(AUTOSCALER_CLASS))
     if standard and chosen == "keda":
         if metric is not None:
             judge.say(metric, "not-allowed", "ScaleMetric is not supported for KEDA")

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from relume.base.errors import InvalidManifest
+from relume.base.vocabulary import GPU_RESOURCE_TYPES
 from relume.cluster.admission.annotations import autoscaling
 from relume.cluster.admission.cluster import Cluster
 from relume.cluster.admission.judge import child, content, entries, fields, number
-from relume.cluster.admission.kserve import GPU_TYPES, OLD_FORMATS, containers_of
+from relume.cluster.admission.kserve import OLD_FORMATS, containers_of
 from relume.cluster.claims.presets import IMPLICIT_PREFIX, find
 from relume.cluster.doctor.graph import (
     ModelService,
@@ -96,7 +97,7 @@ def _begins_at_zero(model: ModelService, cluster: Cluster) -> bool:
 def _image(model: ModelService, name: str, node: Node) -> Iterator[Finding]:
     """KServe's own runtimes choose their image by the resource's name."""
     chosen = content(child(model_of(model.spec), "runtime"))
-    listed = content(model.annotations.get(GPU_TYPES))
+    listed = content(model.annotations.get(GPU_RESOURCE_TYPES))
     if name.startswith(IMPLICIT_PREFIX) and chosen.startswith("kserve-") and name not in listed:
         message = f"{chosen} takes its CPU image: {name} is no GPU to KServe"
         yield at(node, "wrong-image", message)

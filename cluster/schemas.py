@@ -5,21 +5,153 @@
 CRDS is the folder of published CRDs (knative-serving, knative-eventing, kserve); Kubernetes' own
 kinds come from the models of the `kubernetes` package. Only facts are kept (names, types, required,
 enums, ranges), none of the text. Run by `make schemas`; a test runs it again and compares.
+
+Where a CRD leaves a place open (`x-kubernetes-preserve-unknown-fields`), the project's webhook
+still decodes it into a Go type. Those types are named here: Knative Eventing's webhook refuses a
+field that its type does not have, Knative Serving's drops it.
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
-from schemas_crds import CustomTypes
-from schemas_models import KINDS, ModelTypes
-from schemas_types import Types
+from schemas_models import ANY, KINDS, STRING, ModelTypes, Shape, Types
 
 # One file each. A custom kind needs the models too: for metadata and for what its CRD leaves open.
 FAMILIES = ("kubernetes", "knative-serving", "knative-eventing", "kserve")
 METADATA = "V1ObjectMeta"
+# Path in the CRD (its end) to a model of Kubernetes.
+_SERVING = {
+    "template.metadata": "V1ObjectMeta",
+    "spec.affinity": "V1Affinity",
+    "valueFrom.fieldRef": "V1ObjectFieldSelector",
+    "valueFrom.resourceFieldRef": "V1ResourceFieldSelector",
+    "spec.dnsConfig": "V1PodDNSConfig",
+    "hostAliases.[]": "V1HostAlias",
+    "initContainers.[]": "V1Container",
+    "spec.securityContext": "V1PodSecurityContext",
+    "tolerations.[]": "V1Toleration",
+    "topologySpreadConstraints.[]": "V1TopologySpreadConstraint",
+    "volumes.[].csi": "V1CSIVolumeSource",
+    "volumes.[].emptyDir": "V1EmptyDirVolumeSource",
+    "volumes.[].ephemeral": "V1EphemeralVolumeSource",
+    "volumes.[].hostPath": "V1HostPathVolumeSource",
+    "volumes.[].image": "V1ImageVolumeSource",
+    "volumes.[].persistentVolumeClaim": "V1PersistentVolumeClaimVolumeSource",
+}
+_FILTER = re.compile(r"(all|any)\.\[\]$|filters\.\[\]\.not$")
+_TEXTS = re.compile(r"(exact|prefix|suffix|attributes|matchLabels)$")
+_OPEN = re.compile(r"channelTemplate\.spec$")  # another kind's fields, or nobody's
+_REFERENCE = re.compile(r"(subscriber\.ref|spec\.channel)$")
+_QUANTITY = "KMGTPE"
+_LIMITS = {
+    "minimum": "min",
+    "maximum": "max",
+    "minLength": "min_length",
+    "maxLength": "max_length",
+    "minItems": "min_items",
+    "pattern": "pattern",
+    "enum": "enum",
+    "format": "format",
+}
+
+
+class CustomTypes:
+    """Adds the CRDs of one family to a table of types."""
+
+    def __init__(self, family: str, types: Types, models: ModelTypes) -> None:
+        self._family = family
+        self._types = types
+        self._models = models
+
+    def document(self, crd: dict[str, Any], metadata: str) -> int:
+        """A kind: apiVersion, kind, metadata and the CRD's own fields, less the status."""
+        fields = {
+            name: self._type(shape, name)
+            for name, shape in crd.get("properties", {}).items()
+            if name not in ("status", "metadata", "apiVersion", "kind")
+        }
+        fields |= {"apiVersion": self._types.add(STRING), "kind": self._types.add(STRING)}
+        fields |= {"metadata": self._models.model(metadata), "status": self._types.add(ANY)}
+        shape: Shape = {"type": "object", "fields": fields}
+        if crd.get("required"):
+            shape["required"] = crd["required"]
+        return self._types.add(shape)
+
+    def _type(self, crd: dict[str, Any], path: str) -> int:
+        if crd.get("x-kubernetes-preserve-unknown-fields"):
+            return self._types.add(self._left_open(crd, path))
+        return self._types.add(self._shape(crd, path))
+
+    def _shape(self, crd: dict[str, Any], path: str) -> Shape:
+        if crd.get("x-kubernetes-int-or-string"):
+            quantity = _QUANTITY in crd.get("pattern", "")
+            return {"type": "quantity" if quantity else "int-or-string"}
+        shape: Shape = {"type": crd["type"]} if "type" in crd else {}
+        shape |= {ours: crd[theirs] for theirs, ours in _LIMITS.items() if crd.get(theirs)}
+        if crd.get("minimum") == 0:
+            shape["min"] = 0
+        if "items" in crd:
+            shape["items"] = self._type(crd["items"], f"{path}.[]")
+            shape |= self._unique(crd)
+        if "properties" in crd:
+            fields = crd["properties"]
+            shape["fields"] = {k: self._type(v, f"{path}.{k}") for k, v in fields.items()}
+            defaulted = {k for k, v in fields.items() if "default" in v}
+            required = [name for name in crd.get("required", ()) if name not in defaulted]
+            shape |= {"required": required} if required else {}
+        elif isinstance(crd.get("additionalProperties"), dict):
+            shape["values"] = self._type(crd["additionalProperties"], f"{path}.*")
+        return shape
+
+    def _unique(self, crd: dict[str, Any]) -> Shape:
+        if crd.get("x-kubernetes-list-type") == "map":
+            fields = crd["items"].get("properties", {})
+            keys = crd["x-kubernetes-list-map-keys"]
+            return {"keys": [[key, fields.get(key, {}).get("default")] for key in keys]}
+        return {"keys": []} if crd.get("x-kubernetes-list-type") == "set" else {}
+
+    def _left_open(self, crd: dict[str, Any], path: str) -> Shape:
+        shape = self._shape(crd, path)
+        decoded = self._models.decoded()
+        if self._family == "knative-serving":
+            model = next((m for end, m in _SERVING.items() if path.endswith(end)), None)
+            return (
+                shape | {"unknown": "keep"} if model is None else _of(self._types, decoded, model)
+            )
+        if self._family != "knative-eventing" or _OPEN.search(path):
+            return shape | {"unknown": "keep"}
+        if path.endswith("spec.job"):
+            return {**_of(self._types, self._models, "V1Job"), "unknown": "refuse"}
+        if _TEXTS.search(path):
+            return {"type": "object", "values": self._types.add(STRING)}
+        if _FILTER.search(path):
+            return self._types.all[self._types.named("filter", self._filter)]
+        fields: dict[str, int] = {}
+        if path.endswith("delivery"):
+            names = ("timeout", "retryAfterMax", "format", "backoffDelay", "backoffPolicy")
+            fields = {name: self._types.add(STRING) for name in names}
+        elif _REFERENCE.search(path):
+            fields = {name: self._types.add(STRING) for name in ("group", "address")}
+        known: dict[str, int] = shape.get("fields", {})  # type: ignore[assignment]
+        return {**shape, "fields": {**fields, **known}, "unknown": "refuse"}
+
+    def _filter(self) -> Shape:
+        """A filter inside another one (SubscriptionsAPIFilter): every dialect, to any depth."""
+        texts = self._types.map_of(STRING)
+        own = self._types.named("filter", self._filter)
+        several = self._types.add({"type": "array", "items": own})
+        fields = dict.fromkeys(("exact", "prefix", "suffix"), texts)
+        fields |= {"all": several, "any": several, "not": own, "cesql": self._types.add(STRING)}
+        return {"type": "object", "fields": fields, "unknown": "refuse"}
+
+
+def _of(types: Types, models: ModelTypes, model: str) -> Shape:
+    return types.all[models.model(model)]
 
 
 def families(crds: Path) -> Iterator[tuple[str, Types]]:

@@ -8,7 +8,7 @@ from typing import Literal
 from relume.cluster.reasons import REASONS, Effect, Severity
 from relume.config.nodes import Node
 
-Verdict = Literal["accepted", "refused", "pruned"]
+AdmissionVerdict = Literal["accepted", "refused", "pruned"]
 _PAGE = "cluster/DOCTOR.md"
 
 
@@ -16,9 +16,10 @@ _PAGE = "cluster/DOCTOR.md"
 class Finding:
     """One thing that was found.
 
-    `field` is a path as Kubernetes writes it ("" for the whole document or cluster), `reason` a
-    stable word of `relume.cluster.reasons`, `message` what is wrong in words that name the field's
-    value, `fix` what to write or do. `file` and `line` are None for what no file says.
+    `reason` is a stable word of `relume.cluster.reasons`. `field` is a path as Kubernetes writes
+    it, "" for the whole document or cluster. `message` says what is wrong and names the field's
+    value; `fix` says what to write or do. `file` and `line` are None for what no file says.
+    `gravity` is set where a finding is graver or milder than its reason usually is.
     """
 
     reason: str
@@ -27,11 +28,12 @@ class Finding:
     fix: str
     file: Path | None = None
     line: int | None = None
+    gravity: Severity | None = None
 
     @property
     def severity(self) -> Severity:
         """`error`: it will not work; `warning`: it may not; `info`: worth knowing."""
-        return REASONS[self.reason].severity
+        return self.gravity or REASONS[self.reason].severity
 
     @property
     def effect(self) -> Effect:
@@ -52,7 +54,7 @@ class Finding:
 def at(
     node: Node, reason: str, message: str, fix: str = "", *, field: str | None = None
 ) -> Finding:
-    """The finding at the place of `node`; its own path unless `field` says another one."""
+    """A finding at the place of `node`. `field` is set where it names another path than that."""
     return Finding(
         reason=reason,
         field=node.path if field is None else field,
@@ -63,7 +65,7 @@ def at(
     )
 
 
-def verdict(findings: Iterable[Finding]) -> Verdict:
+def verdict(findings: Iterable[Finding]) -> AdmissionVerdict:
     """What a cluster does with a document that has these findings."""
     effects = {finding.effect for finding in findings}
     if "refused" in effects:

@@ -1,10 +1,15 @@
 """Every reason that a finding can have: how grave, what admission does, why, and how to mend it.
 
-`cluster/DOCTOR.md` has one section for each and is written from here.
+To add or change a reason, edit the table of its group below (`_DOCUMENT`: the text, the schema and
+the webhooks; `_AFTER`: what admission takes and what fails later; `_BUDGET`: times and numbers that
+do not fit together; `_CLAIMS`: devices; `_CLUSTER`: a cluster that is examined). Then write
+`cluster/DOCTOR.md`, which has one section for each reason, with
+`python cluster/doctor_page.py > cluster/DOCTOR.md`. Code names a reason by its word.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Literal
 
@@ -22,21 +27,18 @@ class Reason:
     fix: str
 
 
-def _refused(why: str, fix: str) -> Reason:
-    return Reason("error", "refused", why, fix)
+_refused = partial(Reason, "error", "refused")
+_pruned = partial(Reason, "error", "pruned")
+_fails = partial(Reason, "error", "none")
+_risk = partial(Reason, "warning", "none")
+_note = partial(Reason, "info", "none")
 
-
-def _fails(why: str, fix: str) -> Reason:
-    return Reason("error", "none", why, fix)
-
-
-def _risk(why: str, fix: str) -> Reason:
-    return Reason("warning", "none", why, fix)
-
-
-def _note(why: str, fix: str) -> Reason:
-    return Reason("info", "none", why, fix)
-
+# One card that two mechanisms offer, found in files and in a cluster.
+_OFFERED_TWICE = _fails(
+    "A node that serves one resource name through a device plugin and through DRA counts its "
+    "devices twice.",
+    "Turn the device plugin off on that node, or give the DeviceClass another name.",
+)
 
 _DOCUMENT = {
     "not-yaml": _refused(
@@ -52,9 +54,7 @@ _DOCUMENT = {
     "no-such-kind": _refused(
         "The API server knows no such kind in that version.", "Write a kind and version it serves."
     ),
-    "unknown-field": Reason(
-        "error",
-        "pruned",
+    "unknown-field": _pruned(
         "kubectl refuses a field that the API does not have. A client that does not ask for strict "
         "validation, as controllers do not, has it dropped without a word.",
         "Remove the field, or correct its name.",
@@ -93,9 +93,7 @@ _DOCUMENT = {
     "invalid-expression": _refused("The expression does not compile.", "Correct the expression."),
 }
 _AFTER = {
-    "claim-dropped": Reason(
-        "error",
-        "pruned",
+    "claim-dropped": _pruned(
         "Knative Serving has no API for device claims: the pod would start without a device.",
         "Ask for an extended resource instead (limits: deviceclass.resource.kubernetes.io/CLASS), "
         "or let an admission policy add the claim: relume render --dra admission.",
@@ -289,11 +287,7 @@ _CLAIMS = {
     "extended-resource-twice": _risk(
         "Of two DeviceClasses for one resource only the newer counts.", "Rename one of them."
     ),
-    "served-twice": _fails(
-        "A node that serves one resource name through a device plugin and through DRA counts its "
-        "devices twice.",
-        "Turn the device plugin off on that node, or give the DeviceClass another name.",
-    ),
+    "served-twice": _OFFERED_TWICE,
 }
 _CLUSTER = {
     "unreachable": _fails("The cluster did not answer.", "Check the context and the network."),
@@ -310,11 +304,7 @@ _CLUSTER = {
         "No driver publishes a device, so that no claim can be allocated.",
         "Install the driver of the device and see: kubectl get resourceslices",
     ),
-    "plugin-beside-driver": _fails(
-        "A node that serves one resource name through a device plugin and through DRA counts its "
-        "devices twice.",
-        "Turn the device plugin off on that node, or give the DeviceClass another name.",
-    ),
+    "plugin-beside-driver": _OFFERED_TWICE,
     "flag-off": _note(
         "A manifest that needs the setting is refused, or fails after admission.",
         "Turn it on in the config map that is named, where manifests need it.",

@@ -92,6 +92,14 @@ def changed(base: dict[str, Any], path: str, value: object) -> dict[str, Any]:
     return made  # type: ignore[no-any-return]
 
 
+def told(base: dict[str, Any], path: str, value: object, reason: str | None) -> str:
+    """What a row of a table says, as a sentence: the name of its test."""
+    shown = "nothing" if value is None else repr(value)
+    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+    outcome = "is accepted" if reason is None else f"is refused as {reason}"
+    return f"a {base['kind']} with {shown} at {path.replace(' ', '.')} {outcome}"
+
+
 def judged(folder: Path, document: object, cluster: Cluster = SHIPPED) -> Admission:
     (folder / "m.yaml").write_text(yaml.safe_dump(document))
     (root,) = documents(folder / "m.yaml")

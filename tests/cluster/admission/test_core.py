@@ -9,7 +9,7 @@ import yaml
 from relume.cluster.doctor import examine
 from tests.config.manifests import service, together
 
-from .documents import check, hits, judged
+from .documents import check, hits, judged, told
 
 DEPLOYMENT: dict[str, Any] = {
     "apiVersion": "apps/v1",
@@ -221,7 +221,11 @@ ROWS: list[tuple[dict[str, Any], str, object, str | None, str | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("base", "path", "value", "field", "reason"), ROWS)
+@pytest.mark.parametrize(
+    ("base", "path", "value", "field", "reason"),
+    ROWS,
+    ids=[told(base, path, value, reason) for base, path, value, _, reason in ROWS],
+)
 def test_kubernetes_own_kinds(
     tmp_path: Path,
     base: dict[str, Any],
@@ -265,6 +269,20 @@ def test_kubernetes_own_kinds(
         ("config-autoscaler", {"max-scale-limit": "5"}, "max-scale-limit"),
         ("config-autoscaler", {"max-scale-up-rate": "1"}, "max-scale-up-rate"),
         ("config-elsewhere", {"stable-window": "5s"}, None),
+    ],
+    ids=[
+        "a default timeout above the largest one is refused",
+        "a default timeout up to a raised largest one is accepted",
+        "a time to the first byte above the timeout is refused",
+        "a largest timeout below the shipped default is refused",
+        "a timeout that is no number is refused",
+        "a stable window below 6 s is refused",
+        "an initial scale of 0 is refused while it is not allowed",
+        "an initial scale of 0 is accepted where it is allowed",
+        "a burst capacity between -1 and 0 is refused",
+        "a limit of the scale without a scale below it is refused",
+        "a rate of scaling up of 1 is refused",
+        "a config map of another name is not judged",
     ],
 )
 def test_knatives_own_config_maps(
@@ -323,6 +341,14 @@ def test_a_pod_that_will_be_refused_later_is_said_of_a_service(tmp_path: Path) -
         ({"key": "é", "operator": "Exists"}, "key"),
         ({"operator": "Equal"}, "key"),
         ({"key": "a", "effect": "Never"}, "effect"),
+    ],
+    ids=[
+        "every taint is accepted",
+        "a taint of one key and effect is accepted",
+        "an operator of spaces is refused",
+        "a key that is no label name is refused",
+        "an equality without a key is refused",
+        "an effect that does not exist is refused",
     ],
 )
 def test_what_a_pod_puts_up_with_is_judged(

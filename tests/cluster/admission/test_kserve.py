@@ -1,7 +1,8 @@
 """KServe's documented validation: storage, measures, workers, canaries.
 
 Each row: a change to a document that is accepted, the field that is named, the reason; no field
-means that it stays accepted. The sources are named in `relume.cluster.admission.kserve*`.
+means that it stays accepted. The sources are named in the modules `kserve` and `kserve_components`
+of `relume.cluster.admission`.
 """
 
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .documents import ISVC, RUNTIME, changed, check
+from .documents import ISVC, RUNTIME, changed, check, told
 
 NOTES = "metadata annotations"
 AUTOSCALER = "serving.kserve.io/autoscalerClass"
@@ -179,7 +180,13 @@ ROWS: list[tuple[dict[str, Any], str, object, str | None, str | None]] = [
         "missing-field",
     ),
     (NODES, f"{WORKER} tensorParallelSize", 2, None, None),
-    (NODES, f"{WORKER} tensorParallelSize", 0, f"{PREDICTOR}.workerSpec.tensorParallelSize", None),
+    (
+        NODES,
+        f"{WORKER} tensorParallelSize",
+        0,
+        f"{PREDICTOR}.workerSpec.tensorParallelSize",
+        "out-of-range",
+    ),
     (
         NODES,
         f"{M} resources",
@@ -241,7 +248,11 @@ ROWS: list[tuple[dict[str, Any], str, object, str | None, str | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("base", "path", "value", "field", "reason"), ROWS)
+@pytest.mark.parametrize(
+    ("base", "path", "value", "field", "reason"),
+    ROWS,
+    ids=[told(base, path, value, reason) for base, path, value, _, reason in ROWS],
+)
 def test_kserve(
     tmp_path: Path,
     base: dict[str, Any],
@@ -250,4 +261,4 @@ def test_kserve(
     field: str | None,
     reason: str | None,
 ) -> None:
-    check(tmp_path, base, path, value, field, reason or ("out-of-range" if field else None))
+    check(tmp_path, base, path, value, field, reason)

@@ -27,6 +27,7 @@ from .documents import (
     check,
     hits,
     judged,
+    told,
 )
 
 
@@ -437,7 +438,11 @@ ROWS_OTHER += [
 ]
 
 
-@pytest.mark.parametrize(("base", "path", "value", "field", "reason"), ROWS_OTHER)
+@pytest.mark.parametrize(
+    ("base", "path", "value", "field", "reason"),
+    ROWS_OTHER,
+    ids=[told(base, path, value, reason) for base, path, value, _, reason in ROWS_OTHER],
+)
 def test_eventing_kserve_and_dra(
     tmp_path: Path,
     base: dict[str, Any],
@@ -459,6 +464,14 @@ def test_eventing_kserve_and_dra(
         ("monitoring.coreos.com/v1", "ServiceMonitor", "unchecked-kind"),
         ("messaging.knative.dev/v1beta1", "KafkaChannel", "unchecked-kind"),
     ],
+    ids=[
+        "a misspelled kind of a known group",
+        "a version of a kind that is not served",
+        "a misspelled kind of Kubernetes",
+        "an older version of a kind",
+        "a kind of a group that we do not know",
+        "a kind of a known group without tables",
+    ],
 )
 def test_a_kind_that_no_cluster_has_is_told_from_one_that_we_do_not_know(
     tmp_path: Path, api_version: str, kind: str, reason: str
@@ -469,7 +482,18 @@ def test_a_kind_that_no_cluster_has_is_told_from_one_that_we_do_not_know(
     assert answer.verdict == ("refused" if reason == "no-such-kind" else "accepted")
 
 
-@pytest.mark.parametrize("document", [[], "text", 5, {}, {"kind": "Broker"}, {"apiVersion": 1}])
+@pytest.mark.parametrize(
+    "document",
+    [[], "text", 5, {}, {"kind": "Broker"}, {"apiVersion": 1}],
+    ids=[
+        "a list",
+        "a text",
+        "a number",
+        "an empty table",
+        "a table without apiVersion",
+        "a table whose apiVersion is a number",
+    ],
+)
 def test_what_is_no_manifest_is_refused(tmp_path: Path, document: object) -> None:
     answer = judged(tmp_path, document)
     assert answer.verdict == "refused"
@@ -488,26 +512,30 @@ SLICE = {
 }
 
 
+SLICES: list[tuple[str, object, str | None, str | None]] = [
+    ("metadata labels", {"a": "b"}, None, None),
+    ("spec allNodes", True, "spec.nodeName", "one-of"),
+    ("spec nodeName", None, "spec.nodeName", "one-of"),
+    ("spec driver", "GPU", "spec.driver", "invalid-value"),
+    ("spec pool resourceSliceCount", 0, "spec.pool.resourceSliceCount", "invalid-value"),
+    ("spec devices 0 name", "A", "spec.devices[0].name", "invalid-value"),
+    ("spec devices 1", {"name": "a"}, "spec.devices[1].name", "duplicate-item"),
+    (
+        "spec devices 0 attributes",
+        {"a-b": {"int": 1}},
+        "spec.devices[0].attributes.a-b",
+        "invalid-value",
+    ),
+    ("spec devices 0 attributes", {"a": {}}, "spec.devices[0].attributes.a", "one-of"),
+    ("spec devices 0 capacity", {"memory": {"value": "80Gi"}}, None, None),
+    ("spec devices", [{"name": f"d{i}"} for i in range(129)], "spec.devices", "too-many"),
+]
+
+
 @pytest.mark.parametrize(
     ("path", "value", "field", "reason"),
-    [
-        ("metadata labels", {"a": "b"}, None, None),
-        ("spec allNodes", True, "spec.nodeName", "one-of"),
-        ("spec nodeName", None, "spec.nodeName", "one-of"),
-        ("spec driver", "GPU", "spec.driver", "invalid-value"),
-        ("spec pool resourceSliceCount", 0, "spec.pool.resourceSliceCount", "invalid-value"),
-        ("spec devices 0 name", "A", "spec.devices[0].name", "invalid-value"),
-        ("spec devices 1", {"name": "a"}, "spec.devices[1].name", "duplicate-item"),
-        (
-            "spec devices 0 attributes",
-            {"a-b": {"int": 1}},
-            "spec.devices[0].attributes.a-b",
-            "invalid-value",
-        ),
-        ("spec devices 0 attributes", {"a": {}}, "spec.devices[0].attributes.a", "one-of"),
-        ("spec devices 0 capacity", {"memory": {"value": "80Gi"}}, None, None),
-        ("spec devices", [{"name": f"d{i}"} for i in range(129)], "spec.devices", "too-many"),
-    ],
+    SLICES,
+    ids=[told(SLICE, path, value, reason) for path, value, _, reason in SLICES],
 )
 def test_resource_slices(
     tmp_path: Path, path: str, value: object, field: str | None, reason: str | None
@@ -521,6 +549,7 @@ def test_resource_slices(
         (ISVC, "spec predictor model modelFormat", {}, "spec.predictor.model.modelFormat.name"),
         (ISVC, "spec predictor model env", [{"value": "x"}], "spec.predictor.model.env[0].name"),
     ],
+    ids=["a model format without a name", "a variable without a name"],
 )
 def test_a_field_that_a_defaulting_webhook_fills_in_is_accepted_with_a_word(
     tmp_path: Path, base: dict[str, Any], path: str, value: object, field: str

@@ -11,7 +11,7 @@ import pytest
 
 from relume.cluster.admission import Cluster
 
-from .documents import AUTO, BOX, KSVC, NOTES, POD, A, C, P, changed, check, hits, judged
+from .documents import AUTO, BOX, KSVC, NOTES, POD, A, C, P, changed, check, hits, judged, told
 
 ROWS_SERVING = [
     (f"{P} affinity", {}, f"{POD}.affinity", "feature-off"),
@@ -319,7 +319,11 @@ ROWS_SERVING = [
 ]
 
 
-@pytest.mark.parametrize(("path", "value", "field", "reason"), ROWS_SERVING)
+@pytest.mark.parametrize(
+    ("path", "value", "field", "reason"),
+    ROWS_SERVING,
+    ids=[told(KSVC, path, value, reason) for path, value, _, reason in ROWS_SERVING],
+)
 def test_knative_serving(
     tmp_path: Path, path: str, value: object, field: str | None, reason: str | None
 ) -> None:
@@ -377,7 +381,15 @@ VOLUMES: list[tuple[dict[str, Any], dict[str, Any], str | None, str | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("volume", "mount", "field", "reason"), VOLUMES)
+@pytest.mark.parametrize(
+    ("volume", "mount", "field", "reason"),
+    VOLUMES,
+    ids=[
+        f"a volume {volume} mounted with {mount} is "
+        f"{f'refused as {reason}' if reason else 'accepted'}"
+        for volume, mount, _, reason in VOLUMES
+    ],
+)
 def test_volumes_and_mounts(
     tmp_path: Path,
     volume: dict[str, Any],

@@ -7,9 +7,10 @@ import pytest
 from relume.cluster.claims import documents
 from relume.cluster.claims.devices import SliceReader
 from relume.cluster.claims.drivers import DRIVERS
-from relume.cluster.claims.findings import Finding
+from relume.cluster.claims.findings import Found, sentence
 from relume.cluster.claims.lints import lint, lint_nodes
 from relume.cluster.claims.presets import PRESETS
+from relume.cluster.findings import Finding
 from relume.config.yaml_source import documents as nodes_of
 from tests.cluster.claims.building import INVENTORIES, Json, claim, device_class, document
 
@@ -19,8 +20,12 @@ CAPACITY = f"device.capacity['{NVIDIA}']"
 OF_GPU = f"device.driver == '{NVIDIA}' && {ATTRIBUTES}.type == 'gpu'"
 
 
-def found(*given: Json) -> list[Finding]:
+def found_in(*given: Json) -> list[Found]:
     return lint([document(one) for one in given])
+
+
+def found(*given: Json) -> list[Finding]:
+    return [finding for _, finding in found_in(*given)]
 
 
 def in_class(*expressions: str) -> list[Finding]:
@@ -167,15 +172,16 @@ class TestNames:
         both = [
             device_class(name, extendedResourceName="nvidia.com/gpu") for name in ("one", "two")
         ]
-        [finding] = found(*both)
+        [(where, finding)] = found_in(*both)
         assert finding.reason == "extended-resource-twice"
-        assert (finding.document.name, "one" in finding.message) == ("two", True)
+        assert (where.name, "one" in finding.message) == ("two", True)
 
 
 def test_a_device_plugin_beside_the_driver_is_found() -> None:
-    [finding] = lint(documents.read(INVENTORIES / "mixed.yaml"))
+    [(_, finding)] = lint(documents.read(INVENTORIES / "mixed.yaml"))
     assert finding.reason == "served-twice"
     assert "node l4-1" in finding.message
+    assert finding.line is not None
     assert finding.line > 1
 
 
@@ -186,8 +192,8 @@ def test_a_finding_names_file_line_and_field(tmp_path: Path) -> None:
         f'  selectors:\n  - cel:\n      expression: "{ATTRIBUTES}.index == 1"\n'
     )
     for findings in (lint(documents.read(file)), lint_nodes(nodes_of(file))):
-        assert [finding.line for finding in findings] == [7]
-        assert str(findings[0]).startswith(f"{file}:7: spec.selectors[0].cel.expression: ")
+        assert [finding.line for _, finding in findings] == [7]
+        assert sentence(findings[0][1]).startswith(f"{file}:7: spec.selectors[0].cel.expression: ")
 
 
 @pytest.mark.parametrize("file", sorted(INVENTORIES.glob("*.yaml")), ids=lambda f: f.stem)

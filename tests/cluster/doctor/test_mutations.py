@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from relume.cluster.doctor import Diagnosis, examine
 from relume.cluster.findings import Finding
-from relume.cluster.schemas import schema
-from relume.cluster.schemas.prune import pruned
+from relume.cluster.schemas import pruned, schema
 from relume.config.nodes import Items, Node, Table
 from relume.config.yaml_source import documents
 from tests.cluster.admission.recorded import RECORDED

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from relume.cluster.admission.pods import FLAGS
+from relume.cluster.admission.revision_pods import FLAGS
 
 Table = dict[str, Any]
 _KEYS = {"env": "name", "volumeMounts": "mountPath", "ports": "containerPort", "volumes": "name"}
@@ -104,7 +104,9 @@ def knative_service(service: Table, runtime: Table) -> Table:
 def mask(pod: Table, features: Mapping[str, str]) -> Table:
     """What Knative keeps of a revision's pod with these features."""
     allowed = ALWAYS | {
-        field for field, flag in FLAGS.items() if features[flag].lower() in ("enabled", "allowed")
+        field
+        for field, (flag, _) in FLAGS.items()
+        if features[flag].lower() in ("enabled", "allowed")
     }
     kept = {key: deepcopy(value) for key, value in pod.items() if key in allowed}
     kept["containers"] = [_container(container) for container in kept["containers"]]

@@ -13,7 +13,7 @@ from relume.cli.screen import Screen
 
 if TYPE_CHECKING:
     from relume.cluster.claims.explain import ClaimReport
-    from relume.cluster.claims.findings import Finding
+    from relume.cluster.claims.findings import Found
     from relume.cluster.claims.sizing.account import Sizing
 
 
@@ -65,6 +65,7 @@ def explain(*, files: tuple[Path, ...], inventories: tuple[Path, ...], output: s
     """
     from relume.cluster.claims import documents, wording
     from relume.cluster.claims.explain import explain as explained
+    from relume.cluster.claims.findings import as_json
     from relume.cluster.claims.lints import lint
 
     asked = [document for file in files for document in documents.read(file)]
@@ -76,7 +77,7 @@ def explain(*, files: tuple[Path, ...], inventories: tuple[Path, ...], output: s
         screen.json(
             {
                 "claims": [wording.as_json(report) for report in reports],
-                "findings": [finding.as_json() for finding in findings],
+                "findings": [as_json(document, finding) for document, finding in findings],
             }
         )
     else:
@@ -85,7 +86,7 @@ def explain(*, files: tuple[Path, ...], inventories: tuple[Path, ...], output: s
 
 
 def _show_reports(
-    screen: Screen, reports: Sequence["ClaimReport"], findings: Sequence["Finding"]
+    screen: Screen, reports: Sequence["ClaimReport"], findings: Sequence["Found"]
 ) -> None:
     if not reports:
         screen.line("nothing in these files asks for a device")
@@ -94,8 +95,10 @@ def _show_reports(
         screen.line()
     if findings:
         screen.title("worth a look")
-        for finding in findings:
-            screen.line(f"  {finding}", "yellow")
+        from relume.cluster.claims.findings import sentence
+
+        for _, finding in findings:
+            screen.line(f"  {sentence(finding)}", "yellow")
 
 
 _OPTIONS = (

@@ -1,35 +1,11 @@
 """What a cluster does with a manifest: accepted, refused, or accepted with a field dropped.
 
-`admit` holds one document against the field tables of its kind and against the rules of the
-webhooks and of the API server, and says what a cluster with those settings would.
+`admit` holds one document against the field tables of its kind, and against the rules of the
+webhooks and of the API server on a cluster with the given settings. `cluster/ADMISSION.md` explains
+the steps.
 """
 
-from dataclasses import dataclass
-
 from relume.cluster.admission.cluster import SHIPPED, Cluster, read_cluster
-from relume.cluster.admission.rules import judged
-from relume.cluster.findings import Finding, Verdict, verdict
-from relume.config.nodes import Node
+from relume.cluster.admission.rules import Admission, admit
 
 __all__ = ["SHIPPED", "Admission", "Cluster", "admit", "read_cluster"]
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """One document's kind and name ("" where it has none), and what was found."""
-
-    api_version: str
-    kind: str
-    name: str
-    findings: tuple[Finding, ...]
-
-    @property
-    def verdict(self) -> Verdict:
-        """What the cluster does with it."""
-        return verdict(self.findings)
-
-
-def admit(document: Node, cluster: Cluster = SHIPPED) -> Admission:
-    """Judge one document; never raises, whatever is in it."""
-    api_version, kind, name, findings = judged(document, cluster)
-    return Admission(api_version, kind, name, findings)

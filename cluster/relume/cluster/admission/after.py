@@ -2,67 +2,31 @@
 
 Source: kserve/kserve pkg/controller/v1beta1/inferenceservice/reconcilers/knative; what a real
 cluster did. KServe's controller does not ask for strict validation, so that a field which Knative
-does not have is dropped without a word.
+does not have is dropped silently.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from functools import cache
 
-from relume.base.vocabulary import DEPLOYMENT_MODE
-from relume.cluster.admission.annotations import INITIAL_SCALE, judge_template
+from relume.base.vocabulary import DEPLOYMENT_MODE, INITIAL_SCALE
+from relume.cluster.admission.annotations import judge_template
 from relume.cluster.admission.cluster import Cluster
-from relume.cluster.admission.judge import Judge, child, content, entries, fields, subset
-from relume.cluster.admission.kserve import OLD_FORMATS, mode
-from relume.cluster.admission.serving import judge_concurrency, judge_revision_spec, judge_timeout
+from relume.cluster.admission.judge import Judge, child, content, entries, fields
+from relume.cluster.admission.kserve import OLD_FORMATS, RENAMED_MODES, mode
+from relume.cluster.admission.serving import judge_limits, judge_revision_spec
 from relume.cluster.findings import Finding
 from relume.cluster.reasons import REASONS
-from relume.cluster.schemas import schema
-from relume.cluster.schemas.check import check_shape
-from relume.cluster.schemas.prune import pruned
+from relume.cluster.schemas import check_shape, pruned, shape_of
 from relume.config.head import PREDICTOR_SUFFIX
 from relume.config.nodes import Items, Node, Table
 
 _LABEL = 63
-_OF_COMPONENT = frozenset(
-    {
-        "annotations",
-        "autoScaling",
-        "batcher",
-        "canaryTrafficPercent",
-        "containerConcurrency",
-        "deploymentStrategy",
-        "labels",
-        "logger",
-        "maxReplicas",
-        "minReplicas",
-        "model",
-        "name",
-        "scaleMetric",
-        "scaleMetricType",
-        "scaleTarget",
-        "storageContainerName",
-        "storageUris",
-        "timeout",
-        "workerSpec",
-        *OLD_FORMATS,
-    }
-)
-_OF_MODEL = frozenset(
-    {
-        "modelFormat",
-        "runtime",
-        "storageUri",
-        "runtimeVersion",
-        "protocolVersion",
-        "storage",
-        "confidential",
-    }
-)
 _DROPPED = {"min-scale": "minReplicas", "max-scale": "maxReplicas"}
 
 
 def after_admission(document: Table, cluster: Cluster) -> list[Finding]:
-    """What is said too late or never about an InferenceService that passes admission."""
+    """What fails or is dropped after an InferenceService has passed admission."""
     judge = Judge(cluster)
     _judge_mode(document, judge)
     predictor = child(document, "spec", "predictor")
@@ -70,12 +34,8 @@ def after_admission(document: Table, cluster: Cluster) -> list[Finding]:
         return judge.found
     _judge_name(document, judge)
     failing = Judge(cluster)
-    judge_timeout(predictor.get("timeout"), failing)
-    judge_concurrency(predictor.get("containerConcurrency"), failing)
-    notes = {
-        **fields(child(document, "metadata", "annotations")),
-        **fields(predictor.get("annotations")),
-    }
+    judge_limits(predictor.get("timeout"), predictor.get("containerConcurrency"), failing)
+    notes = {**fields(document, "metadata", "annotations"), **fields(predictor, "annotations")}
     judge_template(_carried(notes, judge), failing)
     _judge_pod(predictor, judge, failing)
     judge.adopt(failing, "reconcile-failed")
@@ -83,11 +43,10 @@ def after_admission(document: Table, cluster: Cluster) -> list[Finding]:
 
 
 def _judge_mode(document: Table, judge: Judge) -> None:
-    said = fields(child(document, "metadata", "annotations")).get(DEPLOYMENT_MODE)
+    said = child(document, "metadata", "annotations", DEPLOYMENT_MODE)
     if said is None:
         return
-    if content(said) in ("Serverless", "RawDeployment"):
-        new = {"Serverless": "Knative", "RawDeployment": "Standard"}[content(said)]
+    if (new := RENAMED_MODES.get(content(said))) is not None:
         judge.say(said, "renamed-mode", f"{content(said)} is now called {new}", f"Write {new}.")
     elif content(said) not in ("Knative", "Standard", "ModelMesh"):
         judge.say(said, "unknown-mode", f"there is no deployment mode {content(said)}")
@@ -106,7 +65,7 @@ def _judge_name(document: Table, judge: Judge) -> None:
 
 
 def _carried(notes: Mapping[str, Node], judge: Judge) -> dict[str, Node]:
-    """The annotations that reach the revision; says which ones KServe takes out."""
+    """The annotations that reach the revision. Adds a note for each that KServe removes."""
     carried = dict(notes)
     for short, field in _DROPPED.items():
         node = carried.pop(f"autoscaling.knative.dev/{short}", None)
@@ -127,17 +86,17 @@ def _carried(notes: Mapping[str, Node], judge: Judge) -> dict[str, Node]:
 
 
 def _judge_pod(predictor: Table, judge: Judge, failing: Judge) -> None:
-    knative = schema("serving.knative.dev/v1", "Service")
-    shape = knative.shape.field("spec", "template", "spec") if knative else None
-    if shape is None:
-        return
-    pod = subset(predictor, (name for name in predictor.entries if name not in _OF_COMPONENT))
+    shape = shape_of("serving.knative.dev/v1", "Service", "spec", "template", "spec")
+    of_component, of_model = _kserves_own()
     models = [predictor.entries[n] for n in ("model", *OLD_FORMATS) if n in fields(predictor)]
-    containers = [*entries(predictor.get("containers")), *map(_container, models)]
-    listed = Items(
-        predictor.file, predictor.line, f"{predictor.path}.containers", tuple(containers)
-    )
-    whole = Table(pod.file, pod.line, pod.path, {**pod.entries, "containers": listed})
+    containers = [
+        *entries(predictor, "containers"),
+        *(_without(model, of_model) if isinstance(model, Table) else model for model in models),
+    ]
+    path = f"{predictor.path}.containers"
+    listed = Items(predictor.file, predictor.line, path, tuple(containers))
+    pod = _without(predictor, of_component)
+    whole = replace(pod, entries={**pod.entries, "containers": listed})
     for finding in check_shape(whole, shape):
         judge.found.append(_later(finding))
     kept = pruned(whole, shape)
@@ -145,11 +104,21 @@ def _judge_pod(predictor: Table, judge: Judge, failing: Judge) -> None:
         judge_revision_spec(kept, failing, merged=True)
 
 
-def _container(model: Node) -> Node:
-    """The container in a model's table."""
-    if not isinstance(model, Table):
-        return model
-    return subset(model, (name for name in model.entries if name not in _OF_MODEL))
+@cache
+def _kserves_own() -> tuple[frozenset[str], frozenset[str]]:
+    """The fields of a predictor that no pod has, and those of a model that no container has."""
+    predictor = ("serving.kserve.io/v1beta1", "InferenceService", "spec", "predictor")
+    pod = ("v1", "Pod", "spec")
+    pairs = ((predictor, pod), ((*predictor, "model"), (*pod, "containers", "[]")))
+    of_component, of_model = (
+        frozenset(shape_of(*own).type["fields"].keys() - shape_of(*of_pod).type["fields"].keys())
+        for own, of_pod in pairs
+    )
+    return of_component, of_model
+
+
+def _without(table: Table, names: Collection[str]) -> Table:
+    return replace(table, entries={name: node for name, node in table if name not in names})
 
 
 def _later(finding: Finding) -> Finding:

@@ -8,8 +8,7 @@ import re
 import ssl
 
 from relume.cesql.parser import ParseError, parse
-from relume.cluster.admission.judge import Judge, content, entries, fields, number
-from relume.cluster.admission.syntax import url_error
+from relume.cluster.admission.judge import Judge, child, content, entries, fields, number
 from relume.config.nodes import Node
 
 # rickb777/date period: a sign, then numbers with these marks in this order. Of a fraction only its
@@ -21,50 +20,41 @@ _PERIOD = re.compile(
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d*)?", re.ASCII)
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(//([^/?#]*@)?(?P<host>[^/?#]*))?")
 _ATTRIBUTE = re.compile(r"[a-z][a-z0-9]*")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+_HOST = re.compile(r"(\[[^\]]*\]|[^\[\]:]*)(:\d*)?")
 _DIALECTS = ("exact", "prefix", "suffix", "all", "any", "not", "cesql")
 
 
 def judge_destination(node: Node | None, owner: Node, name: str, judge: Judge) -> None:
     """A `ref`, a `uri`, or a relative `uri` on a `ref`; `owner` is where it is missing."""
-    inside = fields(node)
-    reference, uri = inside.get("ref"), inside.get("uri")
+    reference, uri = child(node, "ref"), child(node, "uri")
     path = f"{owner.path}.{name}"
     if reference is None and uri is None:
-        judge.say(
-            node or owner,
-            "missing-field",
-            f"expected at least one, got none: {path}.ref, {path}.uri",
-            "Write ref or uri.",
-            field=f"{path}.ref",
-        )
-        return
-    absolute = _is_absolute(uri, judge, alone=reference is None)
-    if uri is not None and absolute is not False and (reference is None or not absolute):
-        _judge_certificates(inside.get("CACerts"), f"{path}.caCert", judge)
-    if reference is not None and uri is not None and absolute:
-        judge.say(
-            uri,
-            "conflict",
-            "Absolute URI is not allowed when Ref or [apiVersion, kind, name] is present: "
-            f"{path}.ref, {path}.uri, {path}[apiVersion, kind, name]",
-            "Write a path, or remove the ref.",
-        )
-    elif reference is None and uri is not None and absolute is False:
-        judge.invalid(uri, "Relative URI is not allowed without a ref", "Write http://host/path.")
-    elif reference is not None and uri is None:
+        message = f"expected at least one, got none: {path}.ref, {path}.uri"
+        fix = "Write ref or uri."
+        judge.say(node or owner, "missing-field", message, fix, field=f"{path}.ref")
+    elif uri is None:
+        assert reference is not None
         judge_reference(reference, judge)
-
-
-def _is_absolute(uri: Node | None, judge: Judge, *, alone: bool) -> bool | None:
-    """Whether a URI has a scheme and, where it is `alone`, a host; None where it is none at all."""
-    if uri is None:
-        return False
-    text = content(uri)
-    if (why := url_error(text)) is not None:
-        judge.invalid(uri, why)
-        return None
-    absolute = _ABSOLUTE.match(text)
-    return absolute is not None and bool(absolute["host"] or not alone)
+    else:
+        why, found = url_error(content(uri)), _ABSOLUTE.match(content(uri))
+        # Without a ref an absolute URI has a host too.
+        absolute = found is not None and bool(found["host"] or reference is not None)
+        if why is not None or (absolute and reference is None):
+            _judge_certificates(child(node, "CACerts"), f"{path}.caCert", judge)
+        if why is not None:
+            judge.invalid(uri, why)
+        elif absolute and reference is not None:
+            judge.say(
+                uri,
+                "conflict",
+                "Absolute URI is not allowed when Ref or [apiVersion, kind, name] is present: "
+                f"{path}.ref, {path}.uri, {path}[apiVersion, kind, name]",
+                "Write a path, or remove the ref.",
+            )
+        elif not absolute and reference is None:
+            fix = "Write http://host/path."
+            judge.invalid(uri, "Relative URI is not allowed without a ref", fix)
 
 
 def _judge_certificates(node: Node | None, field: str, judge: Judge) -> None:
@@ -77,35 +67,48 @@ def _judge_certificates(node: Node | None, field: str, judge: Judge) -> None:
         judge.invalid(node, "CA Cert provided is invalid", shown="", field=field)
 
 
+def url_error(text: str) -> str | None:
+    """Why Go's net/url refuses a text; None if the text is a URL."""
+    if any(character < " " or character == "\x7f" for character in text):
+        return "invalid control character in URL"
+    before, colon, _ = re.split(r"([/?#])", text, maxsplit=1)[0].partition(":")
+    scheme = _SCHEME.fullmatch(before) if colon else None
+    if colon and scheme is None:
+        return "missing protocol scheme" if not before else "first path segment contains a colon"
+    rest = text[len(before) + 1 :] if scheme else text
+    path, _, fragment = rest.partition("#")
+    path = path.partition("?")[0]
+    if path.startswith("//"):
+        host, _, path = path[2:].partition("/")
+        host = host.rpartition("@")[2]
+        if re.search(r"[ <>\"{}|\\^`]", host) or ("%" in host and "[" not in host):
+            return f"invalid character or escape in host name {host}"
+        if not _HOST.fullmatch(host):
+            return f"invalid host or port {host}"
+    if re.search(r"%(?![0-9A-Fa-f]{2})", path + fragment):
+        return "invalid URL escape"
+    return None
+
+
 def judge_reference(node: Node, judge: Judge) -> None:
     """A reference to another object by apiVersion, kind and name."""
-    inside = fields(node)
-    needed = ["name", "kind"]
-    if judge.cluster.enabled("kreference-group"):
-        if not content(inside.get("apiVersion")) and not content(inside.get("group")):
-            needed.append("apiVersion")
-    else:
-        needed.append("apiVersion")
-        if content(inside.get("group")):
-            judge.closed(inside["group"], "kreference-group")
-    for name in needed:
-        if not content(inside.get(name)):
-            judge.missing(node, name)
+    judge.check_filled(node, "name", "kind")
+    group = child(node, "group")
+    grouped = judge.cluster.enabled("kreference-group")
+    if not content(node, "apiVersion") and not (grouped and content(group)):
+        judge.missing(node, "apiVersion")
+    if group is not None and content(group) and not grouped:
+        judge.closed(group, "kreference-group")
 
 
 def judge_delivery(node: Node | None, judge: Judge) -> None:
-    """How hard to try: retries, waits, a time for each attempt, a sink for what failed."""
+    """Retries, the waits between them, the time of an attempt, and the sink of what failed."""
     inside = fields(node)
     if node is not None and "deadLetterSink" in inside:
         judge_destination(inside["deadLetterSink"], node, "deadLetterSink", judge)
-    retry, value = inside.get("retry"), number(inside.get("retry"))
+    retry, value = inside.get("retry"), number(node, "retry")
     if retry is not None and value is not None and value < 0:
         judge.invalid(retry, "must not be negative")
-    if (timeout := inside.get("timeout")) is not None:
-        if not judge.cluster.enabled("delivery-timeout"):
-            judge.closed(timeout, "delivery-timeout")
-        elif not _tenths(content(timeout)):
-            judge.invalid(timeout, "must be an ISO 8601 duration above nothing, such as PT5M")
     for name, words in (
         ("backoffPolicy", ("linear", "exponential")),
         ("format", ("json", "binary")),
@@ -114,6 +117,11 @@ def judge_delivery(node: Node | None, judge: Judge) -> None:
             judge.invalid(inside[name], f"must be {' or '.join(words)}")
     if (delay := inside.get("backoffDelay")) is not None and _tenths(content(delay)) is None:
         judge.invalid(delay, "must be an ISO 8601 duration, such as PT0.2S")
+    if (timeout := inside.get("timeout")) is not None:
+        if not judge.cluster.enabled("delivery-timeout"):
+            judge.closed(timeout, "delivery-timeout")
+        elif not _tenths(content(timeout)):
+            judge.invalid(timeout, "must be an ISO 8601 duration above nothing, such as PT5M")
     if (most := inside.get("retryAfterMax")) is not None:
         tenths = _tenths(content(most))
         if not judge.cluster.enabled("delivery-retryafter"):
@@ -123,14 +131,14 @@ def judge_delivery(node: Node | None, judge: Judge) -> None:
 
 
 def judge_period(node: Node, judge: Judge) -> None:
-    """A duration above nothing."""
+    """A duration that is longer than zero."""
     tenths = _tenths(content(node))
     if tenths is None or tenths <= 0:
         judge.invalid(node, "must be a positive ISO 8601 duration, such as PT1M")
 
 
 def _tenths(text: str) -> float | None:
-    """Tenths of seconds in an ISO 8601 duration (a month as 30 days), None where it is none."""
+    """Tenths of seconds in an ISO 8601 duration (a month has 30 days); None for any other text."""
     if text == "P0":
         return 0.0
     match = _PERIOD.fullmatch(text)
@@ -149,7 +157,7 @@ def _tenths(text: str) -> float | None:
 
 
 def judge_filters(node: Node | None, judge: Judge) -> None:
-    """`filters`: each of one dialect, to any depth."""
+    """`filters`: each has one dialect, at any depth."""
     for one in entries(node):
         _judge_filter(one, judge)
 

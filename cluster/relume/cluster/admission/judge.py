@@ -1,13 +1,19 @@
-"""What the rules of admission share: reading values, and saying what is wrong as a webhook does."""
+"""What the rules of admission share: reading values, and saying what is wrong as a webhook does.
 
-from collections.abc import Iterable, Mapping
+The functions that read take a node that may be absent and a path of fields below it, so that a
+rule need not ask at each step whether the step is there.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from relume.cluster.admission.cluster import SHIPPED, Cluster
 from relume.cluster.findings import Finding, at
 from relume.config.nodes import Items, Node, Scalar, Table
 
 INT32 = 2**31 - 1
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -32,29 +38,39 @@ class Judge:
         shown: str | None = None,
         field: str | None = None,
     ) -> None:
-        """The value is refused; `field` where the webhook names another place than the node's."""
+        """Refuse a value. `field` is set where the webhook names another place than the node's."""
         text = content(node) if shown is None else shown
         message = f"invalid value: {text}{': ' if why else ''}{why}"
         self.say(node, "invalid-value", message, fix, field)
 
     def bounds(self, node: Node, low: object, high: object, *, field: str | None = None) -> None:
-        """The value is outside of bounds; `field` as in `invalid`."""
+        """Refuse a value that is outside of bounds; `field` as in `invalid`."""
         fix = f"Write a value from {low} to {high}."
         self.say(node, "out-of-range", f"expected {low} <= {content(node)} <= {high}", fix, field)
 
     def not_allowed(self, node: Node, why: str = "", fix: str = "") -> None:
-        """The field must not be set, whatever the flags."""
+        """Refuse a field that must not be set, whatever the flags."""
         self.say(node, "not-allowed", f"must not set the field(s): {node.path}{why}", fix)
 
     def closed(self, node: Node, flag: str, why: str = "") -> None:
-        """The field must not be set while `flag` is off."""
+        """Refuse a field that must not be set while `flag` is off."""
         fix = f"Remove the field, or set {flag}: enabled in the config-features map."
         self.say(node, "feature-off", f"must not set the field(s): {node.path}{why}", fix)
+
+    def unsupported(self, node: Node, words: Iterable[str], *, field: str | None = None) -> None:
+        """Refuse a word that is none of `words`."""
+        known = ", ".join(f'"{word}"' for word in words)
+        message = f'unsupported value: "{content(node)}": supported: {known}'
+        self.say(node, "unsupported-value", message, field=field)
+
+    def repeated(self, node: Node, *, field: str | None = None) -> None:
+        """Refuse a value that an earlier item of the list has."""
+        self.say(node, "duplicate-item", f'duplicate value: "{content(node)}"', field=field)
 
     def missing(
         self, table: Node, *names: str, reason: str = "missing-field", path: str | None = None
     ) -> None:
-        """One of these fields of `table` is needed; `path` where the webhook names it otherwise."""
+        """Ask for one of these fields of `table`; `path` where the webhook names it otherwise."""
         path = table.path if path is None else path
         paths = [f"{path}.{name}" if path else name for name in names]
         if len(paths) == 1:
@@ -64,11 +80,52 @@ class Judge:
         self.say(table, reason, message, f"Add {' or '.join(names)}.", field=paths[0])
 
     def several(self, table: Node, *names: str, path: str | None = None) -> None:
-        """More than one of these fields of `table` is set; `path` as in `missing`."""
+        """Refuse a table in which more than one of its fields `names` is set; `path` as above."""
         paths = [f"{table.path if path is None else path}.{name}" for name in names]
         self.say(
             table, "one-of", f"expected exactly one, got both: {', '.join(paths)}", field=paths[0]
         )
+
+    def check_number(
+        self, node: Node | None, low: int, high: int, *, field: str | None = None
+    ) -> None:
+        """Ask for a number within bounds. The schema refuses what is not a number."""
+        value = number(node)
+        if node is not None and value is not None and not low <= value <= high:
+            self.bounds(node, low, high, field=field)
+
+    def check_word(self, node: Node | None, words: Iterable[str], *, empty: bool = True) -> None:
+        """Ask for one of `words`; an empty text passes too if `empty` is true."""
+        words = tuple(words)
+        if node is not None and content(node) not in words and not (empty and not content(node)):
+            self.unsupported(node, words)
+
+    def check_filled(self, table: Node, *names: str, path: str | None = None) -> None:
+        """Ask for a text in each of these fields of `table`; `path` as in `missing`."""
+        for name in names:
+            if not content(table, name):
+                self.missing(table, name, path=path)
+
+    def check_one_of(self, table: Node, *names: str, path: str | None = None) -> list[str]:
+        """Ask for exactly one of these fields of `table`; returns those that are set."""
+        chosen = [name for name in names if name in fields(table)]
+        if len(chosen) > 1:
+            self.several(table, *chosen, path=path)
+        elif not chosen:
+            self.missing(table, *names, reason="one-of", path=path)
+        return chosen
+
+    def parsed(
+        self, node: Node | None, read: Callable[[str], _T], *, field: str | None = None
+    ) -> _T | None:
+        """Return what `read` makes of a text, or refuse the text if `read` raises ValueError."""
+        if node is None:
+            return None
+        try:
+            return read(content(node))
+        except ValueError as error:
+            self.invalid(node, str(error), field=field)
+            return None
 
     def adopt(self, other: "Judge", reason: str) -> None:
         """Take over what another judge found, its refusals under another reason."""
@@ -77,13 +134,22 @@ class Judge:
             self.found.append(replace(finding, reason=reason) if refused else finding)
 
 
-def content(node: Node | None) -> str:
-    """The text of a scalar, "" of anything else."""
+def child(node: Node | None, *path: str) -> Node | None:
+    """The node at a path of fields; None where it is absent or null."""
+    for name in path:
+        node = node.get(name) if isinstance(node, Table) else None
+    return node
+
+
+def content(node: Node | None, *path: str) -> str:
+    """The text of a scalar; "" for anything else."""
+    node = child(node, *path)
     return node.content if isinstance(node, Scalar) else ""
 
 
-def number(node: Node | None) -> int | None:
-    """The whole number of a node; None where there is none."""
+def number(node: Node | None, *path: str) -> int | None:
+    """The whole number in a node; None if it holds anything else."""
+    node = child(node, *path)
     if not isinstance(node, Scalar) or node.kind != "integer" or len(node.content) > 30:
         return None
     try:
@@ -92,32 +158,28 @@ def number(node: Node | None) -> int | None:
         return int(node.content, 8) if set(node.content.lstrip("+-")) <= set("01234567") else None
 
 
-def truth(node: Node | None) -> bool:
+def truth(node: Node | None, *path: str) -> bool:
     """Whether the node is true."""
+    node = child(node, *path)
     return isinstance(node, Scalar) and node.kind == "boolean" and node.boolean()
 
 
-def fields(node: Node | None) -> Mapping[str, Node]:
-    """The fields of a table that are not null; nothing of anything else."""
+def fields(node: Node | None, *path: str) -> Mapping[str, Node]:
+    """The fields of a table that are not null; empty for anything else."""
+    node = child(node, *path)
     return dict(node) if isinstance(node, Table) else {}
 
 
-def entries(node: Node | None) -> tuple[Node, ...]:
-    """The items of a list; nothing of anything else."""
+def entries(node: Node | None, *path: str) -> tuple[Node, ...]:
+    """The items of a list; empty for anything else."""
+    node = child(node, *path)
     return node.nodes if isinstance(node, Items) else ()
 
 
-def child(node: Node | None, *path: str) -> Node | None:
-    """The node at a path of fields, or None."""
-    for name in path:
-        node = fields(node).get(name)
-    return node
-
-
 def is_set(node: Node | None, *, pointer: bool = False) -> bool:
-    """Whether a field says anything: Knative's defaulting removes empty and zero values.
+    """Whether a field is set: Knative's defaulting removes empty and zero values.
 
-    Not those behind a pointer, where zero is a value of its own.
+    A field behind a pointer in the Go type (`pointer`) keeps its zero value.
     """
     if node is None:
         return False
@@ -126,10 +188,3 @@ def is_set(node: Node | None, *, pointer: bool = False) -> bool:
     if isinstance(node, Scalar):
         return node.content not in ("", "0") and not (node.kind == "boolean" and not node.boolean())
     return bool(fields(node) or entries(node))
-
-
-def subset(table: Table, names: Iterable[str]) -> Table:
-    """The table with these fields only."""
-    wanted = set(names)
-    kept = {name: node for name, node in table if name in wanted}
-    return Table(table.file, table.line, table.path, kept)

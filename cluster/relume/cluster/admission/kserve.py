@@ -1,21 +1,26 @@
 """KServe's kinds, as its webhooks judge them.
 
-Source: kserve/kserve pkg/apis/serving/v1beta1/inference_service_validation.go and what it calls.
-KServe stops at the first error; here all are gathered.
+Source: kserve/kserve pkg/apis/serving/v1beta1/inference_service_validation.go and what it calls,
+pkg/webhook/admission/servingruntime/servingruntime_webhook.go, pkg/utils/utils.go. KServe stops at
+the first error; here all are gathered.
 """
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from relume.base.vocabulary import DEPLOYMENT_MODE
-from relume.cluster.admission.judge import Judge, child, content, entries, fields
-from relume.cluster.admission.kserve_canaries import judge_canaries
-from relume.cluster.admission.kserve_scaling import AUTOSCALER, judge_replicas, judge_scaling
-from relume.cluster.admission.kserve_storage import judge_beside, judge_storage, storage_uri
-from relume.cluster.admission.kserve_workers import judge_devices, judge_head, judge_worker
+from relume.base.vocabulary import AUTOSCALER_CLASS, DEPLOYMENT_MODE, GPU_RESOURCE_TYPES
+from relume.cluster.admission.judge import Judge, child, content, entries, fields, number, truth
+from relume.cluster.admission.kserve_components import (
+    STANDARD_MODES,
+    URI_VARIABLE,
+    judge_replicas,
+    judge_scaling,
+    judge_storage,
+    storage_uri,
+)
 from relume.config.nodes import Node, Table
 
-CONTAINER = "kserve-container"
 OLD_FORMATS = (
     "sklearn",
     "xgboost",
@@ -28,17 +33,23 @@ OLD_FORMATS = (
     "lightgbm",
     "paddle",
 )
+_CONTAINER = "kserve-container"
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _AUTOSCALERS = ("hpa", "external", "keda", "none")
-BLOCKED = "PYTHONPATH"
+_BLOCKED = "PYTHONPATH"
 _STORAGE = ("s3://", "hdfs://", "webhdfs://")
-_MODES = {"RawDeployment": "Standard", "Serverless": "Knative"}
+RENAMED_MODES = {"RawDeployment": "Standard", "Serverless": "Knative"}
+_FIXED_IN_CANARIES = ("workerSpec", "scaleTarget", "scaleMetric", "autoScaling")
+_GPUS = frozenset({"nvidia.com/gpu", "amd.com/gpu", "intel.com/gpu", "habana.ai/gaudi"})
+_BASIC = frozenset({"cpu", "memory", "storage", "ephemeral-storage"})
+_SIZES = ("PIPELINE_PARALLEL_SIZE", "TENSOR_PARALLEL_SIZE")
+_LOGGED = ("all", "request", "response")
 
 
 def mode(document: Table) -> str:
-    """The deployment mode, by its new name; Knative where none is said."""
-    said = content(fields(child(document, "metadata", "annotations")).get(DEPLOYMENT_MODE))
-    known = _MODES.get(said, said)
+    """The deployment mode, under its new name; Knative if the document names none."""
+    said = content(document, "metadata", "annotations", DEPLOYMENT_MODE)
+    known = RENAMED_MODES.get(said, said)
     return known if known in ("Standard", "Knative", "ModelMesh") else "Knative"
 
 
@@ -52,8 +63,7 @@ def judge_inference_service(document: Table, judge: Judge) -> None:
             f"invalid value: {content(name)}: an InferenceService name must consist of lower case "
             "letters, digits and '-', start with a letter and end with a letter or digit",
         )
-    annotations = fields(child(document, "metadata", "annotations"))
-    chosen = annotations.get(AUTOSCALER)
+    chosen = child(document, "metadata", "annotations", AUTOSCALER_CLASS)
     if chosen is not None and content(chosen) not in _AUTOSCALERS:
         known = ", ".join(_AUTOSCALERS)
         message = f"[{content(chosen)}] is not a supported autoscaler class type: {known}"
@@ -64,16 +74,7 @@ def judge_inference_service(document: Table, judge: Judge) -> None:
         component = child(document, "spec", path)
         if isinstance(component, Table):
             _judge_component(document, component, path, judge)
-    judge_canaries(document, judge)
-    predictor, canaries = (child(document, "spec", name) for name in ("predictor", "canary"))
-    if entries(canaries) and isinstance(predictor, Table):
-        held = any(name in fields(predictor) for name in ("model", *OLD_FORMATS))
-        if not held and storage_uri(predictor, None) is None:
-            judge.missing(predictor, "model")
-    for canary in entries(canaries):
-        predictor = fields(canary).get("predictor")
-        if isinstance(predictor, Table):
-            _judge_implementation(predictor, judge, filled=False)
+    _judge_canaries(document, judge)
 
 
 def containers_of(component: Node) -> Iterator[Node]:
@@ -82,34 +83,34 @@ def containers_of(component: Node) -> Iterator[Node]:
     for name in ("model", *OLD_FORMATS):
         if name in inside:
             yield inside[name]
-    for pod in (component, *([inside["workerSpec"]] if "workerSpec" in inside else [])):
+    for pod in (component, inside.get("workerSpec")):
         for name in ("containers", "initContainers"):
-            yield from entries(fields(pod).get(name))
+            yield from entries(pod, name)
 
 
 def _judge_component(document: Table, component: Table, kind: str, judge: Judge) -> None:
     model: Node | None = None
+    containers, art = entries(component, "containers"), component.get("art")
     if kind == "predictor":
-        mesh = (
-            content(fields(child(document, "metadata", "annotations")).get(DEPLOYMENT_MODE))
-            == "ModelMesh"
-        )
+        mesh = content(document, "metadata", "annotations", DEPLOYMENT_MODE) == "ModelMesh"
         model = _judge_implementation(component, judge, filled=not mesh)
-        judge_beside(entries(component.get("containers")), judge)
-        _judge_worker(document, component, judge)
-    elif not entries(component.get("containers")) and "art" not in fields(component):
+        for container in containers:
+            if content(container, "name") == "transformer-container":  # it loads no model
+                message = "storage uri should not be specified in transformer container"
+                _forbid_variable(container, URI_VARIABLE, message, judge)
+                break
+        _judge_predictor_worker(document, component, judge)
+    elif not containers and art is None:
         judge.missing(component, "containers")
-    elif entries(component.get("containers")) and "art" in fields(component):
+    elif containers and art is not None:
         judge.several(component, "art", "containers")
-    elif "art" in fields(component):
-        model = component.entries["art"]
-        _judge_storage_spec(fields(model).get("storage"), fields(model).get("storageUri"), judge)
+    elif art is not None:
+        model, uri = art, child(art, "storageUri")
+        known = content(uri).startswith(_STORAGE)
+        if uri is not None and child(art, "storage") is not None and not known:
+            judge.invalid(uri, f"with storage it must begin with one of {', '.join(_STORAGE)}")
     for container in containers_of(component):
-        for variable in entries(fields(container).get("env")):
-            name = fields(variable).get("name")
-            if name is not None and content(name) == BLOCKED:
-                message = f"setting {BLOCKED} is not allowed for security reasons"
-                judge.say(name, "not-allowed", message)
+        _forbid_path(container, judge)
     judge_replicas(component, judge)
     judge_scaling(document, component, judge)
     _judge_logger(component.get("logger"), judge)
@@ -117,17 +118,17 @@ def _judge_component(document: Table, component: Table, kind: str, judge: Judge)
 
 
 def _judge_implementation(predictor: Table, judge: Judge, *, filled: bool) -> Node | None:
-    """What serves the model: exactly one thing; returns it where it is no container.
+    """Ask for exactly one thing that serves the model; return it if it is not a container.
 
-    `filled`: the defaulting webhook has made a model of the first of the older formats, in the
-    place of any other model.
+    `filled`: the defaulting webhook has put a model in the place of the first older format. It
+    overwrites a model that is there.
     """
     chosen = [name for name in OLD_FORMATS if name in fields(predictor)]
     if "model" in fields(predictor) and not (filled and chosen):
         chosen.insert(0, "model")
-    containers = entries(predictor.get("containers"))
-    names = [content(fields(container).get("name")) for container in containers]
-    custom = names.count(CONTAINER) or (1 if containers and not chosen else 0)
+    containers = entries(predictor, "containers")
+    names = [content(container, "name") for container in containers]
+    custom = names.count(_CONTAINER) or (1 if containers and not chosen else 0)
     if len(chosen) + custom != 1:
         paths = ", ".join([*chosen, *(["containers"] if containers else [])]) or "none of them"
         judge.say(
@@ -137,64 +138,191 @@ def _judge_implementation(predictor: Table, judge: Judge, *, filled: bool) -> No
             "Write spec.predictor.model.",
         )
     for name in chosen:
-        own = fields(predictor.entries[name]).get("name")
+        own = child(predictor, name, "name")
         if own is not None and content(own):
             message = "the 'name' field is not allowed in standard predictor"
             judge.say(own, "not-allowed", message)
-    for variable in entries(fields(containers[0]).get("env")) if custom and containers else ():
-        value = fields(variable).get("value")
-        protocol = content(fields(variable).get("name")) == "PROTOCOL"
-        if protocol and content(value) not in ("v1", "v2"):
+    for variable in entries(containers[0], "env") if custom and containers else ():
+        value = child(variable, "value")
+        if content(variable, "name") == "PROTOCOL" and content(value) not in ("v1", "v2"):
             message = f"invalid protocol {content(value)}. Must be one of [v1, v2]"
             judge.say(value or variable, "unsupported-value", message)
     return predictor.entries[chosen[0]] if chosen else None
 
 
-def _judge_storage_spec(spec: Node | None, uri: Node | None, judge: Judge) -> None:
-    if spec is not None and uri is not None and not content(uri).startswith(_STORAGE):
-        judge.invalid(uri, f"with storage it must begin with one of {', '.join(_STORAGE)}")
+def _forbid_variable(container: Node, name: str, message: str, judge: Judge) -> None:
+    for variable in entries(container, "env"):
+        node = child(variable, "name")
+        if node is not None and content(node) == name:
+            judge.say(node, "not-allowed", message)
 
 
-def _judge_worker(document: Table, predictor: Table, judge: Judge) -> None:
-    """Several nodes for one replica."""
-    worker = fields(predictor).get("workerSpec")
+def _forbid_path(container: Node, judge: Judge) -> None:
+    message = f"setting {_BLOCKED} is not allowed for security reasons"
+    _forbid_variable(container, _BLOCKED, message, judge)
+
+
+def _judge_logger(logger: Node | None, judge: Judge) -> None:
+    if logger is None:
+        return
+    if content(logger, "mode") not in _LOGGED:
+        judge.say(
+            child(logger, "mode") or logger,
+            "unsupported-value",
+            "invalid logger type: must be all, request or response",
+            field=f"{logger.path}.mode",
+        )
+    storage = child(logger, "storage")
+    missing = [name for name in ("path", "parameters", "key") if child(storage, name) is None]
+    if storage is not None and missing:
+        judge.missing(storage, *missing)
+
+
+def _judge_canaries(document: Table, judge: Judge) -> None:
+    """`spec.canary`: other predictors beside the stable one, each with a share of the requests."""
+    listed, stable = child(document, "spec", "canary"), child(document, "spec", "predictor")
+    canaries = entries(listed)
+    if listed is None or not canaries:
+        return
+    if content(document, "metadata", "annotations", DEPLOYMENT_MODE) not in STANDARD_MODES:
+        message = "canary is only supported in Standard deployment mode"
+        judge.say(listed, "not-allowed", message)
+    names, total = {content(stable, "name")}, 0
+    for canary in canaries:
+        total += number(canary, "trafficPercent") or 0
+        judge.check_number(child(canary, "trafficPercent"), 0, 100)
+        _judge_canary(canary, names, number(stable, "minReplicas"), judge)
+    if total > 100:
+        message = f"trafficPercent of all canaries is {total} > 100"
+        judge.say(canaries[0], "out-of-range", message, field=listed.path)
+    if isinstance(stable, Table):
+        held = any(name in fields(stable) for name in ("model", *OLD_FORMATS))
+        if not held and storage_uri(stable, None) is None:
+            judge.missing(stable, "model")
+
+
+def _judge_canary(canary: Node, names: set[str], least: int | None, judge: Judge) -> None:
+    """A canary has its own name, a fixed number of replicas, and one model."""
+    predictor, name = child(canary, "predictor"), child(canary, "predictor", "name")
+    if name is None or not content(name):
+        judge.missing(predictor or canary, "name", path=f"{canary.path}.predictor")
+    elif content(name) in names:
+        message = f'predictor.name "{content(name)}" is there already'
+        judge.say(name, "duplicate-item", message)
+    names.add(content(name))
+    if not isinstance(predictor, Table):
+        return
+    judge_replicas(predictor, judge)
+    for field in (*_FIXED_IN_CANARIES, "maxReplicas"):
+        node = predictor.get(field)
+        if node is not None and (field != "maxReplicas" or (number(node) or 0) > 0):
+            judge.say(node, "not-allowed", f"a canary must not set {field}: its replicas are fixed")
+    own, bound = number(predictor, "minReplicas"), 1 if least is None else least
+    if own is not None and own > bound:
+        message = f"minReplicas must not exceed the stable predictor's: {own} > {bound}"
+        judge.say(predictor.entries["minReplicas"], "conflict", message)
+    _judge_implementation(predictor, judge, filled=False)
+
+
+def judge_runtime(document: Table, judge: Judge) -> None:
+    """serving.kserve.io/v1alpha1 ServingRuntime and ClusterServingRuntime."""
+    spec = document.get("spec")
+    if truth(spec, "disabled"):
+        return
+    priorities: dict[str, int] = {}
+    for one in entries(spec, "supportedModelFormats"):
+        priority, name = number(one, "priority"), content(one, "name")
+        if not truth(one, "autoSelect") or priority is None:
+            continue
+        if priorities.setdefault(name, priority) != priority:
+            message = f"different priorities assigned for the model format {name}"
+            judge.say(fields(one)["priority"], "conflict", message)
+    worker = child(spec, "workerSpec")
+    for container in (*entries(spec, "containers"), *entries(worker, "containers")):
+        _forbid_path(container, judge)
     if worker is None:
         return
-    judge_worker(worker, judge)
-    annotations = fields(child(document, "metadata", "annotations"))
-    for container in entries(fields(worker).get("containers")):
-        judge_devices(container, annotations, judge)
-    model = predictor.get("model")
+    _judge_worker(worker, judge)
+    annotations = fields(spec, "annotations")
+    for container in entries(spec, "containers"):
+        if content(container, "name") == _CONTAINER:
+            _judge_head(container, annotations, judge)
+    workers = entries(worker, "containers")
+    if not workers:
+        judge.missing(worker, "containers")
+    elif content(workers[0], "name") == "worker-container":
+        _judge_devices(workers[0], annotations, judge)
+
+
+def _judge_predictor_worker(document: Table, predictor: Table, judge: Judge) -> None:
+    """`workerSpec` of a predictor: several nodes for one replica."""
+    worker, model = predictor.get("workerSpec"), predictor.get("model")
+    if worker is None:
+        return
+    _judge_worker(worker, judge)
+    annotations = fields(document, "metadata", "annotations")
+    for container in entries(worker, "containers"):
+        _judge_devices(container, annotations, judge)
     if model is None:
         return
-    judge_head(model, annotations, judge)
-    uri = fields(model).get("storageUri")
+    _judge_head(model, annotations, judge)
+    uri = child(model, "storageUri")
     if uri is None:
         judge.missing(model, "storageUri")
     elif content(uri).split("://")[0] not in ("pvc", "oci"):
         judge.invalid(uri, "several nodes need a pvc:// or oci:// model")
-    chosen = annotations.get(AUTOSCALER)
+    chosen = annotations.get(AUTOSCALER_CLASS)
     if content(chosen) != "none":
         judge.say(
             chosen or worker,
             "conflict",
             f"Multinode only supports the autoscaler none, not ({content(chosen)})",
-            f"Write the annotation {AUTOSCALER}: none.",
+            f"Write the annotation {AUTOSCALER_CLASS}: none.",
         )
 
 
-def _judge_logger(logger: Node | None, judge: Judge) -> None:
-    inside = fields(logger)
-    if logger is None:
-        return
-    mode_node = inside.get("mode")
-    if content(mode_node) not in ("all", "request", "response"):
-        judge.say(
-            mode_node or logger,
-            "unsupported-value",
-            "invalid logger type: must be all, request or response",
-            field=f"{logger.path}.mode",
-        )
-    storage = fields(inside.get("storage"))
-    if "storage" in inside and not {"path", "parameters", "key"} <= storage.keys():
-        judge.missing(inside["storage"], *({"path", "parameters", "key"} - storage.keys()))
+def _judge_worker(worker: Node, judge: Judge) -> None:
+    """One container, and sizes from 1."""
+    containers = child(worker, "containers")
+    if containers is not None and len(entries(containers)) > 1:
+        message = "setting multiple containers in workerSpec is not allowed"
+        judge.say(containers, "not-allowed", message)
+    for name in ("pipelineParallelSize", "tensorParallelSize"):
+        node, value = child(worker, name), number(worker, name)
+        if node is not None and value is not None and value < 1:
+            judge.say(node, "out-of-range", f"{name} cannot be less than 1: {value}")
+
+
+def _judge_head(container: Node, annotations: Mapping[str, Node], judge: Judge) -> None:
+    """The container that the workers belong to: KServe itself sets the sizes in it."""
+    for size in _SIZES:
+        message = f"setting {size} in environment variables is not allowed"
+        _forbid_variable(container, size, message, judge)
+    _judge_devices(container, annotations, judge)
+
+
+def _judge_devices(container: Node, annotations: Mapping[str, Node], judge: Judge) -> None:
+    """Every extended resource must be a GPU that KServe knows, or that an annotation names."""
+    known = _BASIC | _GPUS | _named_gpus(annotations.get(GPU_RESOURCE_TYPES), judge)
+    for kind in ("limits", "requests"):
+        for name, node in fields(container, "resources", kind).items():
+            if name not in known:
+                judge.say(
+                    node,
+                    "unsupported-value",
+                    f"unknown GPU resource type in a container: {name}",
+                    f"Write the annotation {GPU_RESOURCE_TYPES}: '[\"{name}\"]'.",
+                )
+
+
+def _named_gpus(annotation: Node | None, judge: Judge) -> frozenset[str]:
+    if annotation is None or not content(annotation):
+        return frozenset()
+    try:
+        names = json.loads(content(annotation))
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not names or not all(n and type(n) is str for n in names):
+        judge.invalid(annotation, "must be a JSON array of names")
+        return frozenset()
+    return frozenset(names)

@@ -1,38 +1,70 @@
-"""The metadata of every object (apimachinery `api/validation/objectmeta.go`)."""
+"""Names, labels and keys, and the metadata of every object that holds them.
 
+Source: apimachinery `util/validation` and `api/validation/objectmeta.go`.
+"""
+
+import re
 from collections.abc import Callable, Mapping
 
-from relume.cluster.admission.judge import Judge, content, entries, fields
-from relume.cluster.admission.syntax import (
-    RULE_1035,
-    RULE_1123,
-    is_dns1035_label,
-    is_dns_label,
-    is_label_value,
-    is_qualified_name,
-    is_subdomain,
-)
+from relume.cluster.admission.judge import Judge, child, content, entries, fields
 from relume.config.nodes import Node, Table
 
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_SUBDOMAIN = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*")
+_NAME = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 _MOST_ANNOTATIONS = 256 << 10  # bytes, keys and values together
-_SUBDOMAIN_RULE = f"at most 253 {RULE_1123}, and '.'"
 
-Rule = tuple[Callable[[str], bool], str]
-_SUBDOMAIN: Rule = (is_subdomain, _SUBDOMAIN_RULE)
-_1035: Rule = (is_dns1035_label, RULE_1035)
-_LABEL: Rule = (is_dns_label, f"at most 63 {RULE_1123}")
-# Path segments: anything that can stand in a URL.
-_SEGMENT: Rule = (lambda name: name not in (".", "..") and not set(name) & set("/%"), "no / and %")
-_RULES: Mapping[tuple[str, str], Rule] = {
-    ("v1", "Namespace"): _LABEL,
-    ("v1", "Service"): _1035,
-    **{("rbac.authorization.k8s.io/v1", kind): _SEGMENT for kind in ("Role", "RoleBinding")},
+RULE_1123 = "lower case letters, digits and '-', with a letter or digit at both ends"
+RULE_LABEL = f"at most 63 {RULE_1123}"
+RULE_1035 = f"{RULE_LABEL}, beginning with a letter"
+
+
+def is_dns_label(text: str) -> bool:
+    """RFC 1123: at most 63 lower case letters, digits and '-'."""
+    return len(text) <= 63 and _LABEL.fullmatch(text) is not None
+
+
+def is_dns1035_label(text: str) -> bool:
+    """RFC 1035: the same, beginning with a letter."""
+    return len(text) <= 63 and _LABEL_1035.fullmatch(text) is not None
+
+
+def is_subdomain(text: str) -> bool:
+    """RFC 1123: labels joined by dots, at most 253 characters."""
+    return len(text) <= 253 and _SUBDOMAIN.fullmatch(text) is not None
+
+
+def is_qualified_name(text: str) -> bool:
+    """A name of at most 63 characters, with or without `domain/` before it."""
+    domain, slash, name = text.rpartition("/")
+    if slash and not is_subdomain(domain):
+        return False
+    return len(name) <= 63 and _NAME.fullmatch(name) is not None
+
+
+def is_label_value(text: str) -> bool:
+    """At most 63 letters, digits, '-', '_' and '.', or nothing."""
+    return text == "" or (len(text) <= 63 and _NAME.fullmatch(text) is not None)
+
+
+NameRule = tuple[Callable[[str], bool], str]
+_AS_SUBDOMAIN: NameRule = (is_subdomain, f"at most 253 {RULE_1123}, and '.'")
+_AS_1035: NameRule = (is_dns1035_label, RULE_1035)
+# A segment of a path: anything that can stand in a URL.
+_AS_SEGMENT: NameRule = (
+    lambda name: name not in (".", "..") and not set(name) & set("/%"),
+    "no / and %",
+)
+_RULES: Mapping[tuple[str, str], NameRule] = {
+    ("v1", "Namespace"): (is_dns_label, RULE_LABEL),
+    ("v1", "Service"): _AS_1035,
     **{
-        ("rbac.authorization.k8s.io/v1", f"Cluster{kind}"): _SEGMENT
-        for kind in ("Role", "RoleBinding")
+        ("rbac.authorization.k8s.io/v1", kind): _AS_SEGMENT
+        for kind in ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
     },
     **{
-        ("serving.knative.dev/v1", kind): _1035
+        ("serving.knative.dev/v1", kind): _AS_1035
         for kind in ("Service", "Configuration", "Route", "Revision")
     },
 }
@@ -42,58 +74,56 @@ def judge_metadata(
     document: Table, kind: tuple[str, str], judge: Judge, *, namespaced: bool = True
 ) -> None:
     """`metadata` of a document of this (apiVersion, kind)."""
-    metadata = document.get("metadata")
-    inside = fields(metadata)
-    _judge_name(document, inside, kind, judge)
-    namespace = inside.get("namespace")
+    _judge_name(document, kind, judge)
+    namespace = child(document, "metadata", "namespace")
     if namespace is not None and content(namespace):
         if not namespaced:
             judge.say(namespace, "namespace-ignored", f"a {kind[1]} has no namespace")
         elif not is_dns_label(content(namespace)):
-            judge.say(namespace, "invalid-name", _wrong(namespace, f"at most 63 {RULE_1123}"))
-    judge_keys(metadata, judge)
+            _refuse_name(namespace, RULE_LABEL, judge)
+    judge_keys(document.get("metadata"), judge)
 
 
 def judge_keys(metadata: Node | None, judge: Judge) -> None:
     """Labels, annotations and finalizers, of an object or of a template."""
-    inside = fields(metadata)
-    for name, node in fields(inside.get("labels")).items():
+    for name, node in fields(metadata, "labels").items():
         path = node.path.removesuffix(f".{name}")  # the API server names none of them
         _judge_key(name, node, path, judge)
         if not is_label_value(content(node)):
             why = f"the label {name} has at most 63 letters, digits, '-', '_' and '.'"
             judge.invalid(node, why, field=path)
-    size = 0
-    for name, node in fields(inside.get("annotations")).items():
+    size, annotations = 0, child(metadata, "annotations")
+    for name, node in fields(annotations).items():
         _judge_key(name.lower(), node, node.path.removesuffix(f".{name}"), judge)
         size += len(name.encode()) + len(content(node).encode())
-    annotations = inside.get("annotations")
     if size > _MOST_ANNOTATIONS and annotations is not None:
         judge.say(annotations, "too-many", f"{size} bytes: must have at most {_MOST_ANNOTATIONS}")
-    for node in entries(inside.get("finalizers")):
+    for node in entries(metadata, "finalizers"):
         if not is_qualified_name(content(node)) or "/" not in content(node):
             judge.invalid(node, "a finalizer is a domain and a name: example.com/name")
 
 
-def _judge_name(
-    document: Table, inside: Mapping[str, Node], kind: tuple[str, str], judge: Judge
-) -> None:
-    name, generated = inside.get("name"), inside.get("generateName")
-    right, rule = _RULES.get(kind, _SUBDOMAIN)
-    if name is None or not content(name):
-        if generated is None or not content(generated):
-            where = document.get("metadata") or document
-            judge.say(
-                name or where,
-                "missing-field",
-                "metadata.name: name or generateName is required",
-                "Write metadata.name.",
-                field="metadata.name",
-            )
-        elif not right(content(generated).rstrip("-") or "-"):
-            judge.say(generated, "invalid-name", _wrong(generated, rule))
-    elif kind[1] != "InferenceService" and not right(content(name)):
-        judge.say(name, "invalid-name", _wrong(name, rule))
+def _judge_name(document: Table, kind: tuple[str, str], judge: Judge) -> None:
+    metadata = document.get("metadata")
+    name, generated = child(metadata, "name"), child(metadata, "generateName")
+    right, rule = _RULES.get(kind, _AS_SUBDOMAIN)
+    if name is not None and content(name):
+        if kind[1] != "InferenceService" and not right(content(name)):
+            _refuse_name(name, rule, judge)
+    elif generated is None or not content(generated):
+        judge.say(
+            name or metadata or document,
+            "missing-field",
+            "metadata.name: name or generateName is required",
+            "Write metadata.name.",
+            field="metadata.name",
+        )
+    elif not right(content(generated).rstrip("-") or "-"):
+        _refuse_name(generated, rule, judge)
+
+
+def _refuse_name(node: Node, rule: str, judge: Judge) -> None:
+    judge.say(node, "invalid-name", f"invalid value: {content(node)}: write {rule}")
 
 
 def _judge_key(name: str, node: Node, field: str, judge: Judge) -> None:
@@ -105,7 +135,3 @@ def _judge_key(name: str, node: Node, field: str, judge: Judge) -> None:
             "without a domain and / before it",
             field=field,
         )
-
-
-def _wrong(node: Node, rule: str) -> str:
-    return f"invalid value: {content(node)}: write {rule}"

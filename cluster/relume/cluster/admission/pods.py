@@ -1,186 +1,181 @@
-"""The pod of a revision: which of its fields Knative Serving lets pass, and with what in them.
+"""What the API server asks of every pod: containers, resources, probes, tolerations.
 
-Source: knative/serving pkg/apis/serving/{fieldmask,k8s_validation}.go. The document has passed its
-CRD, so that types are right and fields that no CRD has are gone.
+Source: kubernetes pkg/apis/core/validation. A pod that Knative makes is refused by the same rules:
+in a dry run with its Service, otherwise after the Service was admitted.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping
 
-from relume.cluster.admission.containers import judge_container, judge_init_container
-from relume.cluster.admission.judge import (
-    INT32,
-    Judge,
-    content,
-    entries,
-    fields,
-    is_set,
-    number,
-    truth,
-)
-from relume.cluster.admission.syntax import is_subdomain
-from relume.cluster.admission.volumes import Volume, judge_volumes
-from relume.config.nodes import Node, Table
+from relume.cluster.admission.judge import Judge, child, content, entries, fields, number
+from relume.cluster.admission.metadata import is_dns_label, is_label_value, is_qualified_name
+from relume.cluster.claims import quantity
+from relume.config.nodes import Node
 
-_ALWAYS = frozenset(
-    {
-        "containers",
-        "volumes",
-        "serviceAccountName",
-        "imagePullSecrets",
-        "enableServiceLinks",
-        # of the revision, not of the pod
-        "containerConcurrency",
-        "timeoutSeconds",
-        "responseStartTimeoutSeconds",
-        "idleTimeoutSeconds",
-    }
-)
-FLAGS: Mapping[str, str] = {
-    name: f"kubernetes.podspec-{name.lower()}"
-    for name in (
-        "affinity",
-        "topologySpreadConstraints",
-        "hostAliases",
-        "nodeSelector",
-        "runtimeClassName",
-        "tolerations",
-        "securityContext",
-        "shareProcessNamespace",
-        "priorityClassName",
-        "schedulerName",
-        "dnsPolicy",
-        "dnsConfig",
-        "hostIPC",
-        "hostPID",
-        "hostNetwork",
-    )
-} | {"initContainers": "kubernetes.podspec-init-containers"}
-_POINTERS = frozenset(
-    {"affinity", "runtimeClassName", "securityContext", "shareProcessNamespace", "dnsConfig"}
-)
-_SECURITY = ("runAsUser", "runAsGroup", "runAsNonRoot", "fsGroup", "supplementalGroups")
+PROTOCOLS = ("TCP", "UDP", "SCTP")
+_PORT_NAME = re.compile(r"(?=.*[a-z])(?!.*--)[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?")
+_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
+_NATIVE = ("cpu", "memory", "ephemeral-storage")
+_SECCOMP = ("Localhost", "RuntimeDefault", "Unconfined")
+POD_WORDS: Mapping[str, tuple[str, ...]] = {
+    "restartPolicy": ("Always", "OnFailure", "Never"),
+    "dnsPolicy": ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"),
+}
+_CONTAINER_WORDS: Mapping[str, tuple[str, ...]] = {
+    "imagePullPolicy": ("Always", "IfNotPresent", "Never"),
+    "terminationMessagePolicy": ("File", "FallbackToLogsOnError"),
+}
 
 
-def judge_pod(spec: Table, judge: Judge, *, merged: bool = False) -> None:
-    """A pod spec. `merged`: another layer still adds to it, so that nothing can be missing."""
-    for name, node in spec:
-        _judge_field(name, node, judge)
-    _judge_security(spec.get("securityContext"), judge)
-    containers, inits = (entries(spec.get(name)) for name in ("containers", "initContainers"))
-    volumes = judge_volumes(spec, (*inits, *containers), judge)
-    _judge_inits(spec, inits, containers, volumes, judge)
-    _judge_containers(spec, containers, volumes, judge, merged=merged)
-    account = spec.get("serviceAccountName")
-    if content(account) and account is not None and not is_subdomain(content(account)):
-        judge.invalid(account, "must be a DNS-1123 subdomain")
+def judge_whole_pod(pod: Node, judge: Judge, *, whole: bool = True) -> None:
+    """A pod's containers and tolerations. `whole`: no other layer adds to them.
 
-
-def _judge_field(name: str, node: Node, judge: Judge) -> None:
-    cluster = judge.cluster
-    if name in _ALWAYS:
-        return
-    if name == "automountServiceAccountToken":
-        if truth(node):
-            judge.not_allowed(node, ": only false is allowed", "Remove it, or write false.")
-    elif name in FLAGS:
-        secure = name == "securityContext" and cluster.secure_defaults
-        if is_set(node, pointer=name in _POINTERS) and not (cluster.open(FLAGS[name]) or secure):
-            also = sorted(f", {one.path}" for one in fields(node).values())
-            judge.closed(node, FLAGS[name], "".join(also) if name == "securityContext" else "")
-    elif is_set(node, pointer=True):
-        judge.not_allowed(node)
-
-
-def _judge_security(context: Node | None, judge: Judge) -> None:
-    if context is None:
-        return
-    on = judge.cluster.open(FLAGS["securityContext"])
-    allowed = {*_SECURITY, "seccompProfile"} if on else set()
-    if judge.cluster.secure_defaults:
-        allowed.add("seccompProfile")
-    for name, node in fields(context).items():
-        if name not in allowed:
-            if on or judge.cluster.secure_defaults:
-                judge.not_allowed(node)
-            continue
-        for one in entries(node) if name == "supplementalGroups" else (node,):
-            value = number(one)
-            if value is not None and not 0 <= value <= INT32:
-                judge.bounds(one, 0, INT32)
-
-
-def _judge_inits(
-    spec: Table,
-    inits: Sequence[Node],
-    containers: Sequence[Node],
-    volumes: Mapping[str, Volume],
-    judge: Judge,
-) -> None:
-    if not inits:
-        return
-    flag = FLAGS["initContainers"]
-    if not judge.cluster.enabled(flag):
-        if judge.cluster.open(flag):  # "allowed" passes the mask only
-            judge.closed(spec.entries["initContainers"], flag)
-        return
-    names = {content(fields(container).get("name")) for container in containers} - {""}
-    for container in inits:
-        name = fields(container).get("name")
-        if name is not None and content(name) in names:
-            judge.say(name, "duplicate-item", f'duplicate container name "{content(name)}"')
-        judge_init_container(container, volumes, judge)
-
-
-def _judge_containers(
-    spec: Table,
-    containers: Sequence[Node],
-    volumes: Mapping[str, Volume],
-    judge: Judge,
-    *,
-    merged: bool,
-) -> None:
-    port = _judge_ports(spec, containers, judge, merged=merged)
-    if not containers:
-        if not merged:
-            judge.missing(spec, "containers")
-        return
-    if len(containers) > 1 and not judge.cluster.enabled("multi-container"):
-        judge.closed(
-            spec.entries["containers"],
-            "multi-container",
-            f": multi-container is off, but found {len(containers)} containers",
-        )
-        return
+    Otherwise it is a revision's: names and images are added, and the ports of its own probes but
+    the startup probe's (knative/serving pkg/reconciler/revision/resources/deploy.go).
+    """
+    judge_tolerations(child(pod, "tolerations"), judge, _EFFECTS)
     names: set[str] = set()
-    for container in containers:
-        name = fields(container).get("name")
-        if name is not None and content(name) in names:
-            judge.say(name, "duplicate-item", f'duplicate container name "{content(name)}"')
-        names.add(content(name) or f"#{len(names)}")
-        sidecar = len(containers) > 1 and not entries(fields(container).get("ports"))
-        judge_container(container, volumes, judge, port=port, sidecar=sidecar, merged=merged)
+    for container in (*entries(pod, "initContainers"), *entries(pod, "containers")):
+        name = child(container, "name")
+        if name is not None and content(name):
+            if not is_dns_label(content(name)):
+                judge.invalid(name, "a container's name is a DNS-1123 label")
+            if content(name) in names:
+                judge.repeated(name)
+            names.add(content(name))
+        judge_words(container, _CONTAINER_WORDS, judge)
+        if whole:  # Knative writes the image and the port itself
+            judge.check_filled(container, "image")
+            _judge_ports(container, judge)
+        for variable in entries(container, "env"):
+            _judge_variable(variable, judge)
+        _judge_resources(container, judge)
+        _judge_seccomp(child(container, "securityContext", "seccompProfile"), judge)
+        for probe in ("livenessProbe", "startupProbe"):
+            _judge_probe(child(container, probe), judge)
+        for probe in _PROBES if whole else ("startupProbe",):
+            _judge_probe_port(child(container, probe), judge)
 
 
-def _judge_ports(spec: Table, containers: Sequence[Node], judge: Judge, *, merged: bool) -> str:
-    """One port in all containers; its name, for probes that point at it."""
-    ports = [port for c in containers for port in entries(fields(c).get("ports"))]
-    where = f"{spec.path}.containers[*].ports"
-    if len(ports) > 1:
-        judge.say(
-            ports[1],
-            "not-allowed",
-            f"more than one container port is set: {where}: Only a single port is allowed across "
-            "all containers",
-            "Keep the port that answers requests.",
-            field=where,
-        )
-    elif not ports and len(containers) > 1 and not merged:
-        first = containers[0]
-        judge.say(
-            first,
-            "missing-field",
-            f"missing field(s): {where}",
-            "Name the port of the container that answers requests.",
-            field=where,
-        )
-    return content(fields(ports[-1]).get("name")) or "http" if ports else "http"
+def judge_words(table: Node, words: Mapping[str, tuple[str, ...]], judge: Judge) -> None:
+    """The fields of a table that have one of a few words."""
+    for name, known in words.items():
+        judge.check_word(child(table, name), known)
+
+
+def judge_tolerations(tolerations: Node | None, judge: Judge, effects: Collection[str]) -> None:
+    """The taints that a pod or a request tolerates, on nodes or devices with these effects."""
+    for toleration in entries(tolerations):
+        key, operator, value = (child(toleration, n) for n in ("key", "operator", "value"))
+        judge.check_word(operator, ("Equal", "Exists"))
+        if value is not None and content(operator) == "Exists" and content(value):
+            judge.invalid(value, "must be empty for operator `Exists`")
+        elif value is not None and not is_label_value(content(value)):
+            judge.invalid(value, "must be a label value")
+        if not content(key):
+            if content(operator) != "Exists":
+                judge.missing(toleration, "key")
+        elif key is not None and not is_qualified_name(content(key)):
+            judge.invalid(key, "must be a label name")
+        judge.check_word(child(toleration, "effect"), effects)
+
+
+def _judge_seccomp(profile: Node | None, judge: Judge) -> None:
+    if profile is None:
+        return
+    kind, file = child(profile, "type"), child(profile, "localhostProfile")
+    if content(kind) not in _SECCOMP:
+        judge.unsupported(kind or profile, _SECCOMP, field=f"{profile.path}.type")
+    elif content(kind) == "Localhost" and not content(file):
+        judge.missing(profile, "localhostProfile")
+    elif content(kind) != "Localhost" and file is not None:
+        judge.say(file, "conflict", "only for the type Localhost")
+
+
+def _judge_probe(probe: Node | None, judge: Judge) -> None:
+    """A probe that restarts its container: one success is enough, and no number is negative."""
+    for name, node in fields(probe).items():
+        value = number(node)
+        if value is not None and value < 0:
+            judge.invalid(node, "must be greater than or equal to 0")
+        elif name == "successThreshold" and value not in (None, 0, 1):
+            judge.invalid(node, "must be 1")
+
+
+def _judge_probe_port(probe: Node | None, judge: Judge) -> None:
+    for handler in (child(probe, "httpGet"), child(probe, "tcpSocket")):
+        if handler is not None and not content(handler, "port"):
+            message = "invalid value: 0: must be between 1 and 65535"
+            judge.say(handler, "missing-field", message, "Name the port.", f"{handler.path}.port")
+        judge_port(child(handler, "port"), judge)
+
+
+def judge_port(node: Node | None, judge: Judge) -> None:
+    """The number of a port."""
+    judge.check_number(node, 1, 65535)
+
+
+def _judge_ports(container: Node, judge: Judge) -> None:
+    for port in entries(container, "ports"):
+        for field in ("containerPort", "hostPort"):
+            judge_port(child(port, field), judge)
+        name = child(port, "name")
+        if name is not None and content(name) and not _PORT_NAME.fullmatch(content(name)):
+            judge.invalid(name, "at most 15 lower case letters, digits and '-', one a letter")
+        judge.check_word(child(port, "protocol"), PROTOCOLS)
+
+
+def _judge_variable(variable: Node, judge: Judge) -> None:
+    name, source = child(variable, "name"), child(variable, "valueFrom")
+    # The relaxed rule, on since Kubernetes 1.34.
+    if name is not None and not all(" " <= c <= "~" and c != "=" for c in content(name)):
+        judge.invalid(name, "a variable's name has printable ASCII characters without =")
+    if source is not None and content(variable, "value"):
+        judge.say(source, "one-of", "may not be specified when `value` is not empty")
+    if source is not None and len(fields(source)) != 1:
+        judge.say(source, "one-of", "must have exactly one source")
+
+
+def _judge_resources(container: Node, judge: Judge) -> None:
+    """Limits and requests: names, whole devices, and no request above its limit."""
+    limits, requests = (fields(container, "resources", name) for name in ("limits", "requests"))
+    for name, node in (*limits.items(), *requests.items()):
+        native = name in _NATIVE or name.startswith("hugepages-")
+        extended = is_extended_resource(name) or _is_implicit_resource(name)
+        if not native and not extended:
+            why = "must be a standard resource, or domain/name of a device"
+            judge.invalid(node, why, shown=name)
+        elif (value := _value(node)) is not None:
+            if value < 0:
+                judge.invalid(node, "must not be negative")
+            elif extended and value.denominator != 1:
+                judge.invalid(node, "devices are counted in whole numbers")
+    for name, node in requests.items():
+        wanted, most = _value(node), _value(limits.get(name))
+        extended = "/" in name or name.startswith("hugepages-")  # none of them is shared
+        if wanted is not None and most is not None and wanted > most:
+            judge.say(node, "conflict", f"must be less than or equal to the limit of {name}")
+        elif extended and (name not in limits or wanted != most):
+            judge.say(node, "conflict", f"the limit of {name} must be set and equal for a device")
+
+
+def _value(node: Node | None) -> quantity.Quantity | None:
+    try:
+        return None if node is None else quantity.parse(content(node))
+    except ValueError:
+        return None
+
+
+def is_extended_resource(text: str) -> bool:
+    """`domain/name` outside of kubernetes.io, and still a resource name in a quota."""
+    domain, slash, _ = text.partition("/")
+    if not slash or "kubernetes.io/" in text or text.startswith("requests."):
+        return False
+    return is_qualified_name(text) and is_qualified_name(f"requests.{text}") and bool(domain)
+
+
+def _is_implicit_resource(text: str) -> bool:
+    """The name under which every DeviceClass is an extended resource."""
+    prefix = "deviceclass.resource.kubernetes.io/"
+    return text.startswith(prefix) and is_qualified_name(text)

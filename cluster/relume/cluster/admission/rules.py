@@ -1,43 +1,56 @@
 """From a document to what is said about it: its head, its schema, its kind's own rules."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from relume.base.errors import InvalidManifest
-from relume.cluster.admission import core, devices, eventing, policies
-from relume.cluster.admission.cluster import Cluster
-from relume.cluster.admission.judge import Judge, child, content
-from relume.cluster.admission.kserve import judge_inference_service
-from relume.cluster.admission.kserve_runtimes import judge_runtime
+from relume.cluster.admission import core, devices, eventing, kserve, serving
+from relume.cluster.admission.cluster import SHIPPED, Cluster
+from relume.cluster.admission.judge import Judge, content
 from relume.cluster.admission.metadata import judge_metadata
-from relume.cluster.admission.serving import (
-    judge_configuration,
-    judge_revision,
-    judge_route,
-    judge_service,
-)
-from relume.cluster.admission.slices import judge_slice
-from relume.cluster.findings import Finding, at, verdict
+from relume.cluster.findings import AdmissionVerdict, Finding, at, verdict
 from relume.cluster.reasons import REASONS
-from relume.cluster.schemas import known_kinds, schema
-from relume.cluster.schemas.check import check_shape
-from relume.cluster.schemas.prune import pruned
+from relume.cluster.schemas import check_shape, known_kinds, pruned, schema
 from relume.config.fields import did_you_mean
 from relume.config.nodes import Node, Table
 
-_RULES: dict[tuple[str, str], Callable[[Table, Judge], None]] = {
-    ("serving.knative.dev", "Service"): judge_service,
-    ("serving.knative.dev", "Configuration"): judge_configuration,
-    ("serving.knative.dev", "Revision"): judge_revision,
-    ("serving.knative.dev", "Route"): judge_route,
-    ("serving.kserve.io", "InferenceService"): judge_inference_service,
-    ("serving.kserve.io", "ServingRuntime"): judge_runtime,
-    ("serving.kserve.io", "ClusterServingRuntime"): judge_runtime,
-    **eventing.RULES,
-    **devices.RULES,
-    ("resource.k8s.io", "ResourceSlice"): judge_slice,
-    **policies.RULES,
-    **core.RULES,
+_RULES: Mapping[tuple[str, str], Callable[[Table, Judge], None]] = {
+    ("", "ConfigMap"): core.judge_config_map,
+    ("", "Secret"): core.judge_config_map,
+    ("", "Service"): core.judge_core_service,
+    ("", "ResourceQuota"): core.judge_quota,
+    ("", "Pod"): core.judge_workload,
+    ("", "PodTemplate"): core.judge_workload,
+    **{("apps", kind): core.judge_workload for kind in core.SELECTING},
+    ("batch", "Job"): core.judge_workload,
+    ("batch", "CronJob"): core.judge_workload,
+    ("policy", "PodDisruptionBudget"): core.judge_disruption_budget,
+    ("networking.k8s.io", "NetworkPolicy"): core.judge_network_policy,
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"): core.judge_mutating_policy,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): core.judge_validating_policy,
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"): core.judge_binding,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): core.judge_binding,
+    ("resource.k8s.io", "DeviceClass"): devices.judge_device_class,
+    ("resource.k8s.io", "ResourceClaim"): devices.judge_claim,
+    ("resource.k8s.io", "ResourceClaimTemplate"): devices.judge_claim_template,
+    ("resource.k8s.io", "ResourceSlice"): devices.judge_slice,
+    ("eventing.knative.dev", "Broker"): eventing.judge_broker,
+    ("eventing.knative.dev", "Trigger"): eventing.judge_trigger,
+    ("eventing.knative.dev", "EventType"): eventing.judge_event_type,
+    ("eventing.knative.dev", "EventPolicy"): eventing.judge_event_policy,
+    ("eventing.knative.dev", "RequestReply"): eventing.judge_request_reply,
+    ("eventing.knative.dev", "EventTransform"): eventing.judge_event_transform,
+    ("flows.knative.dev", "Sequence"): eventing.judge_sequence,
+    ("flows.knative.dev", "Parallel"): eventing.judge_parallel,
+    ("messaging.knative.dev", "Subscription"): eventing.judge_subscription,
+    ("sinks.knative.dev", "JobSink"): eventing.judge_job_sink,
+    ("serving.kserve.io", "InferenceService"): kserve.judge_inference_service,
+    ("serving.kserve.io", "ServingRuntime"): kserve.judge_runtime,
+    ("serving.kserve.io", "ClusterServingRuntime"): kserve.judge_runtime,
+    ("serving.knative.dev", "Service"): serving.judge_service,
+    ("serving.knative.dev", "Configuration"): serving.judge_configuration,
+    ("serving.knative.dev", "Revision"): serving.judge_revision,
+    ("serving.knative.dev", "Route"): serving.judge_route,
 }
 # Kinds that exist beside those with tables, in groups where every other kind is a mistake.
 _WITHOUT_TABLES = {
@@ -71,32 +84,47 @@ _CLAIMS = ("resourceClaims", "claims")
 _KNATIVE = ("Service", "Configuration", "Revision")
 
 
-def judged(document: Node, cluster: Cluster) -> tuple[str, str, str, tuple[Finding, ...]]:
-    """apiVersion, kind and name of a document, and everything that is wrong with it."""
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """One document's kind and name ("" where it has none), and what was found."""
+
+    api_version: str
+    kind: str
+    name: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def verdict(self) -> AdmissionVerdict:
+        """What the cluster does with it."""
+        return verdict(self.findings)
+
+
+def admit(document: Node, cluster: Cluster = SHIPPED) -> Admission:
+    """Judge one document; never raises, whatever is in it."""
     if not isinstance(document, Table):
         message = f"a manifest must be a table of fields, not {document.what}"
-        return "", "", "", (at(document, "not-a-manifest", message),)
-    api_version, kind = (content(document.get(name)) for name in ("apiVersion", "kind"))
-    name = content(child(document, "metadata", "name"))
+        return Admission("", "", "", (at(document, "not-a-manifest", message),))
+    api_version, kind = content(document, "apiVersion"), content(document, "kind")
     judge = Judge(cluster)
     if _judge_head(document, judge):
         _judge_document(document, api_version, kind, judge)
     if verdict(judge.found) == "refused":  # then nothing fails later
         judge.found = [finding for finding in judge.found if finding.reason != "left-empty"]
     once = {(finding.reason, finding.field): finding for finding in reversed(judge.found)}
-    found = tuple(map(_without_value, once.values())) if kind == "Secret" else once.values()
-    return api_version, kind, name, tuple(reversed(tuple(found)))
+    found = map(_without_value, once.values()) if kind == "Secret" else once.values()
+    name = content(document, "metadata", "name")
+    return Admission(api_version, kind, name, tuple(reversed(tuple(found))))
 
 
 def _without_value(finding: Finding) -> Finding:
-    """What is in a Secret is not repeated."""
+    """The finding without the value, which is secret."""
     if not finding.field.startswith(("data", "stringData")):
         return finding
     return replace(finding, message="this value is not as the API has it", fix="See the API.")
 
 
 def _judge_head(document: Table, judge: Judge) -> bool:
-    """apiVersion, kind and metadata. Whether there is more to say."""
+    """Judge apiVersion and kind. Returns whether the rest of the document can be judged."""
     for name in ("apiVersion", "kind"):
         node = document.get(name)
         if node is None or content(node) == "":
@@ -114,33 +142,29 @@ def _judge_head(document: Table, judge: Judge) -> bool:
 
 
 def _judge_kind(document: Table, api_version: str, kind: str, judge: Judge) -> bool:
-    """A kind without a table: unknown to us, or to every cluster."""
+    """Judge a kind without a table: either we do not know it, or no cluster does."""
     group = api_version.rpartition("/")[0]
     groups = {version.rpartition("/")[0] for version, _ in known_kinds()}
     if group not in groups or kind in _WITHOUT_TABLES.get(group, ()):
         node = document.entries["kind"]
         judge.say(node, "unchecked-kind", f"no field tables for {api_version} {kind}")
         return group != _KUSTOMIZE  # which is never sent to a cluster, and has no metadata
+    message = f'no matches for kind "{kind}" in version "{api_version}"'
     versions = [v for v, k in known_kinds() if k == kind and v.rpartition("/")[0] == group]
     if versions:
-        node = document.entries["apiVersion"]
-        message = f'no matches for kind "{kind}" in version "{api_version}"'
-        judge.say(node, "no-such-kind", message, f"Write {' or '.join(versions)}.")
-        return False
-    kinds = [k for v, k in known_kinds() if v == api_version]
-    node = document.entries["kind"]
-    message = f'no matches for kind "{kind}" in version "{api_version}"{did_you_mean(kind, kinds)}'
-    judge.say(node, "no-such-kind", message)
+        fix = f"Write {' or '.join(versions)}."
+        judge.say(document.entries["apiVersion"], "no-such-kind", message, fix)
+    else:
+        hint = did_you_mean(kind, [k for v, k in known_kinds() if v == api_version])
+        judge.say(document.entries["kind"], "no-such-kind", f"{message}{hint}")
     return False
 
 
 def _judge_document(document: Table, api_version: str, kind: str, judge: Judge) -> None:
     known = schema(api_version, kind)
     group = api_version.rpartition("/")[0]
-    namespaced = True
     kept: Node = document
     if known is not None:
-        namespaced = known.namespaced
         filled = kind == "InferenceService" or group in _FILLED
         for finding in check_shape(document, known.shape):
             judge.found.append(_left_empty(finding) if filled else finding)
@@ -153,6 +177,7 @@ def _judge_document(document: Table, api_version: str, kind: str, judge: Judge) 
     assert isinstance(kept, Table)
     rule = _RULES.get((group, kind))
     try:
+        namespaced = known is None or known.namespaced
         judge_metadata(kept, (api_version, kind), judge, namespaced=namespaced)
         if rule is not None:
             rule(kept, judge)
@@ -162,7 +187,7 @@ def _judge_document(document: Table, api_version: str, kind: str, judge: Judge) 
 
 
 def _left_empty(finding: Finding) -> Finding:
-    """A missing field, where a defaulting webhook writes the document anew: its zero value."""
+    """A missing field that a defaulting webhook fills in with its zero value."""
     if finding.reason != "missing-field":
         return finding
     message = f"{finding.field} is left empty, and admission takes it"

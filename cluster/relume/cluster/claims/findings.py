@@ -1,45 +1,35 @@
-"""What a lint says: where, what, why, and what to write instead."""
-
-from dataclasses import dataclass
-from typing import Literal
+"""A finding of the claims' lints: its document, and what `relume claims explain` says of it."""
 
 from relume.cluster.claims.documents import Document, written
 from relume.cluster.claims.yaml_files import FieldPath
+from relume.cluster.findings import Finding
+from relume.cluster.reasons import Severity
 
-Severity = Literal["error", "warning"]
+Found = tuple[Document, Finding]  # a finding and the document that it is about
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One finding. `reason` is a stable kebab-case word; an error cannot work as it stands."""
+def found(
+    document: Document, path: FieldPath, reason: str, gravity: Severity, message: str, fix: str
+) -> Found:
+    """The finding at a path of a document."""
+    field, line = written(path), document.line(path)
+    return document, Finding(reason, field, message, fix, document.file, line, gravity)
 
-    severity: Severity
-    reason: str
-    document: Document
-    path: FieldPath
-    message: str
-    fix: str
 
-    @property
-    def line(self) -> int:
-        return self.document.line(self.path)
+def sentence(finding: Finding) -> str:
+    """A finding in one line: place, field, what is wrong, what to write."""
+    return f"{finding.file}:{finding.line}: {finding.field}: {finding.message}: {finding.fix}"
 
-    @property
-    def field(self) -> str:
-        """As Kubernetes writes it: `spec.selectors[0].cel.expression`."""
-        return written(self.path)
 
-    def __str__(self) -> str:
-        return f"{self.document.file}:{self.line}: {self.field}: {self.message}: {self.fix}"
-
-    def as_json(self) -> dict[str, object]:
-        return {
-            "severity": self.severity,
-            "reason": self.reason,
-            "document": f"{self.document.kind} {self.document.name}",
-            "file": str(self.document.file),
-            "line": self.line,
-            "field": self.field,
-            "message": self.message,
-            "fix": self.fix,
-        }
+def as_json(document: Document, finding: Finding) -> dict[str, object]:
+    """A finding as the command prints it in JSON."""
+    return {
+        "severity": finding.severity,
+        "reason": finding.reason,
+        "document": f"{document.kind} {document.name}",
+        "file": str(finding.file),
+        "line": finding.line,
+        "field": finding.field,
+        "message": finding.message,
+        "fix": finding.fix,
+    }

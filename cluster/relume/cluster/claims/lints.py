@@ -16,10 +16,11 @@ from relume.cluster.claims.expression_lints import (
     mistakes,
     unknown_attribute,
 )
-from relume.cluster.claims.findings import Finding, Severity
+from relume.cluster.claims.findings import Found, found
 from relume.cluster.claims.presets import IMPLICIT_PREFIX, LONGEST_NAME
 from relume.cluster.claims.workloads import CLAIM_KINDS
 from relume.cluster.claims.yaml_files import FieldPath
+from relume.cluster.reasons import Severity
 from relume.config.nodes import Node
 
 # Resources that device plugins offer, and the DRA driver of the same hardware.
@@ -31,47 +32,50 @@ _PLUGINS: Mapping[str, str] = {
 }
 
 
-def lint(documents: Iterable[Document]) -> list[Finding]:
-    """Every finding. Raises InvalidManifest for a claim, class or slice that is wrong."""
+def lint(documents: Iterable[Document]) -> list[Found]:
+    """Every finding, with its document.
+
+    Raises InvalidManifest for a claim, class or slice that is wrong.
+    """
     read = list(documents)
     own = [(d, device_class(d)) for d in read if d.kind == "DeviceClass"]
-    classes = Classes.of(found for _, found in own)
+    classes = Classes.of(one for _, one in own)
     names = _published_names(read)
-    found = [finding for one in own for finding in _class(*one, names)]
-    found += _one_resource_twice(own)
+    findings = [finding for one in own for finding in _class(*one, names)]
+    findings += _one_resource_twice(own)
     for document in read:
         if document.kind in CLAIM_KINDS:
-            found += _claim(document, classes, names)
-        found += _long_resource(document)
-    found += _served_twice(read)
-    return found
+            findings += _claim(document, classes, names)
+        findings += _long_resource(document)
+    findings += _served_twice(read)
+    return findings
 
 
-def lint_nodes(nodes: Iterable[Node]) -> list[Finding]:
+def lint_nodes(nodes: Iterable[Node]) -> list[Found]:
     """`lint` for documents that were read with their places."""
     return lint(of_nodes(nodes))
 
 
-def _class(document: Document, one: DeviceClass, names: Published) -> Iterator[Finding]:
+def _class(document: Document, one: DeviceClass, names: Published) -> Iterator[Found]:
     yield from _selectors(document, one.selectors, Guards(), names)
     if len(one.name) > LONGEST_NAME:
-        yield Finding(
-            "warning",
-            "class-name-too-long",
+        yield found(
             document,
             ("metadata", "name"),
+            "class-name-too-long",
+            "warning",
             f"{len(one.name)} characters, so that {IMPLICIT_PREFIX}NAME is no resource name",
             f"use at most {LONGEST_NAME}, or set spec.extendedResourceName",
         )
 
 
-def _claim(document: Document, classes: Classes, names: Published) -> Iterator[Finding]:
-    found = claim_of(document)
-    for request in found.requests:
+def _claim(document: Document, classes: Classes, names: Published) -> Iterator[Found]:
+    claim = claim_of(document)
+    for request in claim.requests:
         for ask in request.asks:
             yield from _selectors(document, ask.selectors, _guards_of(ask, classes), names)
     inside = ("spec", "spec") if document.kind == "ResourceClaimTemplate" else ("spec",)
-    for number, constraint in enumerate(found.constraints):
+    for number, constraint in enumerate(claim.constraints):
         wrong = unknown_attribute(constraint.attribute, names)
         if wrong is not None:
             path = (*inside, "devices", "constraints", number, constraint.kind)
@@ -89,19 +93,19 @@ def _guards_of(ask: Ask, classes: Classes) -> Guards:
 
 def _selectors(
     document: Document, selectors: Iterable[Selector], guards: Guards, names: Published
-) -> Iterator[Finding]:
+) -> Iterator[Found]:
     for selector in selectors:
         assert selector.field is not None
         for mistake in mistakes(selector.expression, guards, names):
             yield _finding(mistake, document, selector.field.path)
 
 
-def _finding(mistake: Mistake, document: Document, path: FieldPath) -> Finding:
-    severity: Severity = "error" if mistake.fatal else "warning"
-    return Finding(severity, mistake.reason, document, path, mistake.message, mistake.fix)
+def _finding(mistake: Mistake, document: Document, path: FieldPath) -> Found:
+    gravity: Severity = "error" if mistake.fatal else "warning"
+    return found(document, path, mistake.reason, gravity, mistake.message, mistake.fix)
 
 
-def _one_resource_twice(classes: Iterable[tuple[Document, DeviceClass]]) -> Iterator[Finding]:
+def _one_resource_twice(classes: Iterable[tuple[Document, DeviceClass]]) -> Iterator[Found]:
     first: dict[str, str] = {}
     for document, one in classes:
         resource = one.extended_resource
@@ -109,26 +113,26 @@ def _one_resource_twice(classes: Iterable[tuple[Document, DeviceClass]]) -> Iter
             continue
         other = first.setdefault(resource, one.name)
         if other != one.name:
-            yield Finding(
-                "error",
-                "extended-resource-twice",
+            yield found(
                 document,
                 ("spec", "extendedResourceName"),
+                "extended-resource-twice",
+                "error",
                 f"DeviceClass {other} serves {resource} too, and only the newer of both counts",
                 "give one of them another name",
             )
 
 
-def _long_resource(document: Document) -> Iterator[Finding]:
+def _long_resource(document: Document) -> Iterator[Found]:
     """Implicit resource names in `limits` that no API server accepts."""
     for path, name in _resources(document.data, ()):
         part = name.removeprefix(IMPLICIT_PREFIX)
         if part != name and len(part) > LONGEST_NAME:
-            yield Finding(
-                "error",
-                "class-name-too-long",
+            yield found(
                 document,
                 path,
+                "class-name-too-long",
+                "error",
                 f"{part} has {len(part)} characters, and a resource name at most {LONGEST_NAME}",
                 "rename the class, or give it an extendedResourceName",
             )
@@ -148,7 +152,7 @@ def _resources(value: object, path: FieldPath) -> Iterator[tuple[FieldPath, str]
             yield from _resources(below, (*path, i))
 
 
-def _served_twice(documents: Sequence[Document]) -> Iterator[Finding]:
+def _served_twice(documents: Sequence[Document]) -> Iterator[Found]:
     """Nodes on which a device plugin and a DRA driver both hand out the same hardware."""
     drivers: dict[str, set[str]] = {}
     for spec in _slice_specs(documents):
@@ -163,11 +167,11 @@ def _served_twice(documents: Sequence[Document]) -> Iterator[Finding]:
             driver = next((d for p, d in _PLUGINS.items() if resource.startswith(p)), None)
             if driver not in drivers.get(document.name, ()) or not amount.quantity():
                 continue
-            yield Finding(
-                "error",
-                "served-twice",
+            yield found(
                 document,
                 ("status", "allocatable", resource),
+                "served-twice",
+                "error",
                 f"a device plugin offers {amount.value} {resource} of node {document.name}, and "
                 f"{driver} publishes its devices there too: a device can be given out twice",
                 "turn the device plugin off on this node, or the DRA driver",
@@ -176,7 +180,7 @@ def _served_twice(documents: Sequence[Document]) -> Iterator[Finding]:
 
 def _published_names(documents: Iterable[Document]) -> Published:
     """The attributes and capacities that the slices' devices have, by domain."""
-    found: dict[str, set[str]] = {}
+    published: dict[str, set[str]] = {}
     for spec in _slice_specs(documents):
         devices = spec.get("devices")
         driver = str(spec.get("driver", ""))
@@ -186,8 +190,8 @@ def _published_names(documents: Iterable[Document]) -> Published:
                 held = body.get(section) if isinstance(body, Mapping) else None
                 for name in held if isinstance(held, Mapping) else ():
                     domain, slash, ident = str(name).rpartition("/")
-                    found.setdefault(domain if slash else driver, set()).add(ident)
-    return {domain: frozenset(names) for domain, names in found.items()}
+                    published.setdefault(domain if slash else driver, set()).add(ident)
+    return {domain: frozenset(names) for domain, names in published.items()}
 
 
 def _slice_specs(documents: Iterable[Document]) -> Iterator[Mapping[str, object]]:

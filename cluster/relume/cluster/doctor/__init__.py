@@ -21,7 +21,7 @@ from relume.cluster.doctor.files import (
     with_settings_of,
 )
 from relume.cluster.doctor.filters import judge_filters
-from relume.cluster.findings import Finding, Verdict, verdict
+from relume.cluster.findings import AdmissionVerdict, Finding, verdict
 from relume.config.nodes import Table
 
 __all__ = ["DEFAULT_COLD_START_S", "Diagnosis", "examine"]
@@ -37,7 +37,7 @@ class Diagnosis(DocumentHead):
     findings: tuple[Finding, ...]
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> AdmissionVerdict:
         """What a cluster with those settings does with it."""
         return verdict(self.findings)
 

@@ -7,10 +7,10 @@ nothing holds the request; the Revision must be ready before its progress deadli
 
 from collections.abc import Iterator
 
-from relume.cluster.admission.annotations import PROGRESS_DEADLINE
+from relume.base.vocabulary import PROGRESS_DEADLINE
+from relume.cluster.admission.annotations import autoscaling
 from relume.cluster.admission.cluster import Cluster
 from relume.cluster.admission.judge import child, content, number
-from relume.cluster.admission.scales import autoscaling
 from relume.cluster.doctor.deliveries import TriggerDelivery, class_of, delivery_of, nats_batch
 from relume.cluster.doctor.graph import (
     ModelService,

@@ -8,13 +8,14 @@ classes are those of `relume.cluster.claims`.
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from relume.base.errors import InvalidManifest
+from relume.base.vocabulary import GPU_RESOURCE_TYPES
+from relume.cluster.admission.annotations import autoscaling
 from relume.cluster.admission.cluster import Cluster
 from relume.cluster.admission.judge import child, content, entries, fields, number
 from relume.cluster.admission.kserve import OLD_FORMATS, containers_of
-from relume.cluster.admission.kserve_workers import GPU_TYPES
-from relume.cluster.admission.scales import autoscaling
 from relume.cluster.claims.presets import IMPLICIT_PREFIX, find
 from relume.cluster.doctor.graph import (
     ModelService,
@@ -96,7 +97,7 @@ def _begins_at_zero(model: ModelService, cluster: Cluster) -> bool:
 def _image(model: ModelService, name: str, node: Node) -> Iterator[Finding]:
     """KServe's own runtimes choose their image by the resource's name."""
     chosen = content(child(model_of(model.spec), "runtime"))
-    listed = content(model.annotations.get(GPU_TYPES))
+    listed = content(model.annotations.get(GPU_RESOURCE_TYPES))
     if name.startswith(IMPLICIT_PREFIX) and chosen.startswith("kserve-") and name not in listed:
         message = f"{chosen} takes its CPU image: {name} is no GPU to KServe"
         yield at(node, "wrong-image", message)
@@ -191,14 +192,11 @@ def _lints(documents: NumberedDocuments) -> Iterator[tuple[int, Finding]]:
 
     numbers = {id(document): number for number, document in documents}
     try:
-        found = lint_nodes([document for _, document in documents])
+        findings = lint_nodes([document for _, document in documents])
     except InvalidManifest:  # admission has found it too
         return
-    for one in found:
-        number = numbers.get(id(one.document.node))
+    for document, finding in findings:
+        number = numbers.get(id(document.node))
         if number is not None:
-            fix = f"{one.fix[:1].upper()}{one.fix[1:]}."
-            yield (
-                number,
-                Finding(one.reason, one.field, one.message, fix, one.document.file, one.line),
-            )
+            fix = f"{finding.fix[:1].upper()}{finding.fix[1:]}."
+            yield number, replace(finding, fix=fix, gravity=None)

@@ -7,8 +7,8 @@ happens when KServe's controller writes it, long after the InferenceService was 
 
 from collections.abc import Mapping
 
-from relume.cluster.admission.containers import CONTAINER_SECURITY
-from relume.cluster.admission.pods import FLAGS
+from relume.cluster.admission.revision_containers import security_fields
+from relume.cluster.admission.revision_pods import FLAGS
 from relume.cluster.render.draft import Book, Setting
 from relume.cluster.render.originals import MODEL, PREDICTOR, Original
 from relume.cluster.render.runtimes import PORT
@@ -64,7 +64,8 @@ def check_fields(original: Original, book: Book) -> None:
             raise node.wrong(f"cannot work in Knative mode: {_NEVER[name]}")
         if name in FLAGS:
             why = f"InferenceService {original.namespace}/{original.name} sets {node.path}"
-            book.need(Setting(_FEATURES, FLAGS[name], "enabled", why))
+            flag, _ = FLAGS[name]
+            book.need(Setting(_FEATURES, flag, "enabled", why))
     _check_container(predictor.need("model", "").table(), original, book)
 
 
@@ -87,7 +88,7 @@ def _check_container(model: Table, original: Original, book: Book) -> None:
 
 def _check_security(context: Table, original: Original, book: Book) -> None:
     for name, node in context:
-        if name not in CONTAINER_SECURITY:
+        if name not in security_fields():
             raise node.wrong("cannot work in Knative mode: Knative has no such field")
     if _adds_capabilities(context.get("capabilities")):
         why = f"InferenceService {original.namespace}/{original.name} adds capabilities"

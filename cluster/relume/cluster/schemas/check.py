@@ -1,4 +1,4 @@
-"""Hold a document against the type that the API has for it.
+"""Hold a document against the type that the API has for it, and keep what an API server keeps.
 
 A value of the wrong type ends the check below it; everything else is gathered. `null` counts as
 absent, as it does for the API server.
@@ -38,7 +38,7 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\
 
 
 def check_shape(node: Node, shape: Shape) -> Iterator[Finding]:
-    """Everything about `node` and what is in it that is not as `shape` has it."""
+    """Yield what differs from `shape` in `node` and below it."""
     kind = shape.type.get("type")
     if kind is None:
         return
@@ -174,3 +174,31 @@ def _is_base64(text: str) -> bool:
     except (binascii.Error, ValueError):
         return False
     return True
+
+
+def pruned(node: Node, shape: Shape) -> Node:
+    """`node` without null fields, and without those that its type does not have."""
+    if isinstance(node, Table):
+        return Table(node.file, node.line, node.path, _kept(node, shape))
+    if isinstance(node, Items):
+        number = shape.type.get("items")
+        if number is None:
+            return node
+        items = tuple(pruned(one, shape.at(number)) for one in node.nodes)
+        return Items(node.file, node.line, node.path, items)
+    return node
+
+
+def _kept(table: Table, shape: Shape) -> dict[str, Node]:
+    fields, values = shape.type.get("fields"), shape.type.get("values")
+    kept: dict[str, Node] = {}
+    for name, node in table.entries.items():
+        if isinstance(node, Scalar) and node.kind == "null":
+            continue
+        if fields is not None and name in fields:
+            kept[name] = pruned(node, shape.at(fields[name]))
+        elif values is not None:
+            kept[name] = pruned(node, shape.at(values))
+        elif fields is None or shape.type.get("unknown") == "keep":
+            kept[name] = node
+    return kept

@@ -11,7 +11,7 @@ _DATA = Path(__file__).parent / "data"
 
 
 class Type(TypedDict, total=False):
-    """One type of a table; `cluster/schemas_types.py` says what the keys mean."""
+    """One type of a table; `Types` in `cluster/schemas_models.py` says what the keys mean."""
 
     type: str
     fields: Mapping[str, int]
@@ -78,6 +78,14 @@ def schema(api_version: str, kind: str) -> Schema | None:
         return None
     family, number, plural, namespaced = row
     return Schema(api_version, kind, plural, namespaced, Shape(_types(family), number))
+
+
+def shape_of(api_version: str, kind: str, *path: str) -> Shape:
+    """The type of a field of a kind that has a table; `path` as in `Shape.field`."""
+    known = schema(api_version, kind)
+    found = known.shape.field(*path) if known is not None else None
+    assert found is not None
+    return found
 
 
 def known_kinds() -> Sequence[tuple[str, str]]:

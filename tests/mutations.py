@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 Place = tuple[Any, ...]
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # libyaml's, for thousands of texts
 
 
 def places(value: Any, path: Place = ()) -> Iterator[Place]:
@@ -25,4 +26,4 @@ def changed(documents: list[Any], path: Place, how: Callable[[Any, Any], object]
     for key in path[:-1]:
         parent = parent[key]
     how(parent, path[-1])
-    return yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True)
+    return str(yaml.dump_all(documents, Dumper=_DUMPER, sort_keys=False, allow_unicode=True))

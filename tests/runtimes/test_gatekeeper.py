@@ -98,6 +98,14 @@ def loading() -> Iterator[Loading]:
     loading.end()
 
 
+@pytest.fixture(scope="module")
+def steady() -> Iterator[Loading]:
+    """One process for the tests that only ask, and leave it as it is."""
+    loading = Loading("tcp").started()
+    yield loading
+    loading.end()
+
+
 def test_a_request_that_came_before_anybody_listened_for_it_is_answered(tmp_path: Path) -> None:
     os.mkfifo(fifo := tmp_path / "port")
     loading = Loading("tcp", str(fifo))
@@ -114,9 +122,9 @@ def test_a_request_that_came_before_anybody_listened_for_it_is_answered(tmp_path
 @pytest.mark.parametrize("path", [CHAT, "/health", "/v2/health/ready", "/", "/v1/models", "/ping"])
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
 def test_every_route_says_503_and_when_to_try_again(
-    loading: Loading, path: str, method: str
+    steady: Loading, path: str, method: str
 ) -> None:
-    answer = loading.ask(get(path, method))
+    answer = steady.ask(get(path, method))
     assert answer.status == 503
     assert int(answer.headers["retry-after"]) >= 1
     assert answer.headers["connection"] == "close"
@@ -128,23 +136,23 @@ def test_every_route_says_503_and_when_to_try_again(
     )
 
 
-def test_an_answer_has_the_shape_of_its_route(loading: Loading) -> None:
-    openai = json.loads(loading.ask(get(CHAT, "POST")).body)["error"]
+def test_an_answer_has_the_shape_of_its_route(steady: Loading) -> None:
+    openai = json.loads(steady.ask(get(CHAT, "POST")).body)["error"]
     assert openai.keys() == {"message", "type", "param", "code"}
     assert openai["code"] == 503
     for path in ("/v1/models/m:predict", "/v1/models/org/m:predict", "/v2/models/m/infer?a=b"):
-        assert isinstance(json.loads(loading.ask(get(path, "POST")).body)["error"], str)
+        assert isinstance(json.loads(steady.ask(get(path, "POST")).body)["error"], str)
 
 
-def test_a_head_request_has_no_body(loading: Loading) -> None:
-    answer = loading.ask(get("/health", "HEAD"))
+def test_a_head_request_has_no_body(steady: Loading) -> None:
+    answer = steady.ask(get("/health", "HEAD"))
     assert (answer.status, answer.body) == (503, b"")
     assert int(answer.headers["content-length"]) > 0
 
 
 @pytest.mark.parametrize("path", ["/livez", "/v2/health/live", "/livez?verbose"])
-def test_the_process_is_alive_while_it_loads(loading: Loading, path: str) -> None:
-    assert loading.ask(get(path)).status == 200
+def test_the_process_is_alive_while_it_loads(steady: Loading, path: str) -> None:
+    assert steady.ask(get(path)).status == 200
 
 
 def test_startup_tells_how_far_the_load_is(loading: Loading) -> None:

@@ -27,10 +27,12 @@ from relume.config.nodes import Node, Table
 _PROGRESS_DEADLINE_S = 600.0
 _WINDOW_S = 60.0
 
-Found = Iterator[tuple[int, Finding]]
+NumberedFindings = Iterator[tuple[int, Finding]]
 
 
-def judge_budgets(documents: NumberedDocuments, cluster: Cluster, cold_start_s: float) -> Found:
+def judge_budgets(
+    documents: NumberedDocuments, cluster: Cluster, cold_start_s: float
+) -> NumberedFindings:
     """What does not go together, with the number of the document that should change."""
     known = models(documents)
     for model in known.values():

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from relume.cluster.schemas import pruned
 from relume.cluster.schemas.check import check_shape
-from relume.cluster.schemas.prune import pruned
 from relume.cluster.schemas.tables import Shape
 from relume.config.nodes import Node, Table
 from relume.config.yaml_source import documents

@@ -4,13 +4,13 @@ import orjson
 import pytest
 
 from relume.cloudevents.event import CloudEvent, InvalidEvent
+from relume.cloudevents.header_value import encode_value
 from relume.cloudevents.http import (
     Headers,
     Mode,
     decode,
     encode,
     encode_batch,
-    encode_value,
     mode_of,
 )
 

@@ -8,7 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relume.cloudevents.event import CloudEvent, InvalidEvent, canonical, is_json
-from relume.cloudevents.http import Mode, decode, decode_value, encode, encode_batch, encode_value
+from relume.cloudevents.header_value import decode_value, encode_value
+from relume.cloudevents.http import Mode, decode, encode, encode_batch
 from tests.cloud_events import ODD_JSON, TEXT, events
 
 

@@ -36,7 +36,7 @@ async def test_a_sweep_that_fails_ends_no_delivery(
         await stage.virtual.advance(stage.settings.sweep_s * 2)
         await stage.post(event("1"))
         await stage.until("delivered")
-    assert caplog.text.count("stays on the disk for now") == 2
+    assert caplog.text.count("stay on the disk for now") == 2
 
 
 async def test_waiting_for_a_plane_ends_when_it_stops() -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
+from relume.serving.addresses import by_host, by_path
 from relume.serving.errors import ModelUnknown
 from relume.serving.openai import ModelNames, openai_path, served_names
-from relume.serving.routing import by_host, by_path
 from relume.serving.service import ServiceKey
 
 SUMMARIZE = ServiceKey("default", "summarize")

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from relume.serving.holding import Backend, Throttler, Waiter
+from relume.serving.throttler import Backend, Throttler, Waiter
 
 
 def throttler(limit: int, replicas: int = 0) -> Throttler:

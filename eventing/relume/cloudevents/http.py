@@ -3,13 +3,13 @@
 Pure: headers and a body in, events out, and back. Nothing here does I/O or imports a web framework.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from relume.cloudevents import json_format
 from relume.cloudevents.event import CloudEvent, InvalidEvent, canonical, charset_of
+from relume.cloudevents.header_value import decode_value, encode_value
 
 Headers = Sequence[tuple[str, str]]
 
@@ -17,13 +17,6 @@ STRUCTURED_TYPE = "application/cloudevents+json"
 BATCH_TYPE = "application/cloudevents-batch+json"
 
 _REQUIRED = frozenset({"ce-specversion", "ce-id", "ce-source", "ce-type"})
-# HTTP binding §3.1.3.2: what must be percent-encoded is space, `"`, `%` and all outside U+21..U+7E.
-_UNSAFE = re.compile(r"[^!#$&-~]")
-_PLAIN = re.compile(r"[!#$&-~]+(?: +[!#$&-~]+)*+")
-_ESCAPES = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
-_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_UNQUOTED_OR_QUOTED = re.compile(r'[^"]++|"([^"\\]*+(?:\\.[^"\\]*+)*+)"')
-_NOT_IN_A_HEADER = re.compile(r"[^\t -~]")
 
 
 class Mode(Enum):
@@ -103,44 +96,6 @@ def encode(event: CloudEvent, mode: Mode) -> tuple[list[tuple[str, str]], bytes]
 def encode_batch(events: Iterable[CloudEvent]) -> tuple[list[tuple[str, str]], bytes]:
     """Headers and body of a batch; send one only to who asked for batches (§3.3)."""
     return [("content-type", BATCH_TYPE)], json_format.dump_batch(events)
-
-
-def encode_value(value: str) -> str:
-    """An attribute's string as a header value (§3.1.3.2): percent-encoded UTF-8, upper-case hex."""
-    return _UNSAFE.sub(lambda c: "".join(f"%{byte:02X}" for byte in c[0].encode()), value)
-
-
-def decode_value(name: str, value: str) -> str:
-    """A header value as an attribute's string: unquote, then one round of percent-decoding.
-
-    Raises InvalidEvent for what a sender had to encode and did not.
-    """
-    value = value.strip(" \t")
-    if _PLAIN.fullmatch(value):
-        return value
-    if bad := _NOT_IN_A_HEADER.search(value):
-        raise InvalidEvent(f"{name}: character U+{ord(bad[0]):04X} must be percent-encoded")
-    if '"' in value:
-        value = _unquoted(name, value)
-    if "%" not in value:
-        return value
-    if _STRAY_PERCENT.search(value):
-        raise InvalidEvent(f"{name}: '%' must be percent-encoded as %25")
-    try:
-        return _ESCAPES.sub(lambda run: bytes.fromhex(run[0].replace("%", "")).decode(), value)
-    except UnicodeDecodeError:
-        raise InvalidEvent(f"{name}: percent-encoded bytes are not UTF-8") from None
-
-
-def _unquoted(name: str, value: str) -> str:
-    text: list[str] = []
-    at = 0
-    while part := _UNQUOTED_OR_QUOTED.match(value, at):
-        text.append(part[0] if part[1] is None else re.sub(r"\\(.)", r"\1", part[1]))
-        at = part.end()
-    if at < len(value):
-        raise InvalidEvent(f"{name}: unbalanced double quote")
-    return "".join(text)
 
 
 def _picked(headers: Headers) -> tuple[list[str], list[tuple[str, str]]]:

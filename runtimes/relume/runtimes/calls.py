@@ -18,8 +18,9 @@ from urllib.parse import quote
 from starlette.types import ASGIApp, Message, Receive, Scope
 
 from relume.base.error_body import is_kserve_route
-from relume.cloudevents.event import CloudEvent, charset_of, decoded, is_json
-from relume.runtimes.failures import Unanswerable
+from relume.cloudevents.event import CloudEvent
+from relume.runtimes.event_data import check_expiry, data_of
+from relume.runtimes.failures import invalid
 
 #: Marks a scope as one of ours: the middleware counted and admitted the outer request already.
 INNER = "relume.inner"
@@ -76,14 +77,15 @@ class RouteAnswer:
 
 def call_for(event: CloudEvent, path: str, *, model: str, now: datetime) -> RouteCall:
     """The call that answers `event`, posted to `path`. Raises Unanswerable."""
-    _check_expiry(event, now)
-    payload = _payload(event, path)
+    check_expiry(event, now)
+    data = data_of(event)
+    payload = _around_text(data, path) if isinstance(data, str) else data
     if path == "/":
         path = _route_for(payload).format(model=_model_of(payload, model))
     if path in _PROMPTED and not payload.get(
         "messages", payload.get("prompt", payload.get("input", True))
     ):
-        raise _invalid("data: messages or prompt is empty")
+        raise invalid("data: messages or prompt is empty")
     if not is_kserve_route(path):
         payload["model"] = _model_of(payload, model)
         # A reply is one event: streamed tokens would have to be put together again.
@@ -93,46 +95,14 @@ def call_for(event: CloudEvent, path: str, *, model: str, now: datetime) -> Rout
     try:
         return RouteCall(path, json_bytes(payload))
     except ValueError as error:
-        raise _invalid(f"data is not JSON: {error}", "invalid-json") from error
+        raise invalid(f"data is not JSON: {error}", "invalid-json") from error
 
 
-def _payload(event: CloudEvent, path: str) -> dict[str, Any]:
-    """The event's data as a JSON object; plain text becomes what `path` takes a text in."""
-    content_type = (event.datacontenttype or "application/json").split(";", 1)[0].strip().lower()
-    if content_type == "text/plain":
-        text = _text(event)
-        if field := _TEXT_FIELD.get(path):
-            return {field: text}
-        return {"messages": [{"role": "user", "content": text}]}
-    if not is_json(event.datacontenttype):
-        problem = f"datacontenttype {content_type!r}: send application/json or text/plain"
-        raise _invalid(problem)
-    try:
-        payload = json.loads(_text(event))
-    except (ValueError, RecursionError) as error:
-        raise _invalid(f"data is not JSON: {error}", "invalid-json") from error
-    if not isinstance(payload, dict):
-        kind = type(payload).__name__
-        raise _invalid(f"data must be an object, got {kind}")
-    return payload
-
-
-def _invalid(problem: str, reason: str = "invalid-data") -> Unanswerable:
-    return Unanswerable(400, reason, problem)
-
-
-def _text(event: CloudEvent) -> str:
-    """The event's data in the character set that it names, else UTF-8."""
-    if event.data is None:
-        raise _invalid("the event has no data")
-    charset = charset_of(event.datacontenttype) or "utf-8"
-    try:
-        return decoded(event.data, charset)
-    except LookupError as error:
-        problem = f"datacontenttype: {error}"
-    except UnicodeDecodeError as error:
-        problem = f"data is not {charset}: {error.reason} at byte {error.start}"
-    raise _invalid(problem)
+def _around_text(text: str, path: str) -> dict[str, Any]:
+    """A body for `path` with a plain text as its input; for `/` that is one of chat."""
+    if field := _TEXT_FIELD.get(path):
+        return {field: text}
+    return {"messages": [{"role": "user", "content": text}]}
 
 
 def _model_of(payload: Mapping[str, Any], served: str) -> str:
@@ -141,7 +111,7 @@ def _model_of(payload: Mapping[str, Any], served: str) -> str:
     if model is None:
         return served
     if not isinstance(model, str):
-        raise _invalid("data: model must be a text")
+        raise invalid("data: model must be a text")
     return model
 
 
@@ -150,22 +120,7 @@ def _route_for(payload: Mapping[str, Any]) -> str:
         if field in payload:
             return route
     fields = ", ".join(_BY_FIELD)
-    raise _invalid(f"data has none of the fields {fields}")
-
-
-def _check_expiry(event: CloudEvent, now: datetime) -> None:
-    """Raise Unanswerable after the event's `expirytime`: its caller has stopped waiting."""
-    expiry = event.attributes.get("expirytime")
-    if expiry is None:
-        return
-    try:
-        expires = datetime.fromisoformat(str(expiry).upper().replace("Z", "+00:00"))
-        expired = now >= expires
-    except (ValueError, TypeError) as error:
-        problem = f"expirytime {str(expiry)!r} is not an RFC 3339 time"
-        raise _invalid(problem) from error
-    if expired:
-        raise _invalid(f"the event expired at {expiry}", "expired")
+    raise invalid(f"data has none of the fields {fields}")
 
 
 def json_bytes(payload: object) -> bytes:

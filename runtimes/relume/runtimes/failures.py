@@ -62,6 +62,11 @@ class Unanswerable(Exception):
         self.failure = AnswerFailure(status, reason, message, retryable)
 
 
+def invalid(problem: str, reason: str = "invalid-data") -> Unanswerable:
+    """What it means that the event itself is wrong: no other try will go better."""
+    return Unanswerable(400, reason, problem)
+
+
 def refusal(status: int, body: object, path: str) -> Unanswerable:
     """What it means that the route `path` answered `status` with the JSON value `body`."""
     text = message_of(body) or f"the route answered {status}"

@@ -1,19 +1,55 @@
 """The plane as an ASGI application; one HTTP request is routed, held, forwarded and answered."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import aiohttp
 from starlette.types import Receive, Scope, Send
 
 from relume.base.clock import Clock
-from relume.serving.errors import PlaneStopping, RequestTimedOut, ServingError
+from relume.serving.addresses import by_host, by_path, header, raw_path_of
+from relume.serving.errors import PlaneStopping, RequestTimedOut, ServiceUnknown, ServingError
 from relume.serving.holding import HeldRequest
-from relume.serving.proxy import RequestBody, ResponseWriter, Truncated, forward, raw_path_of
-from relume.serving.routing import Router, header
+from relume.serving.openai import ModelNames, openai_path
+from relume.serving.proxy import RequestBody, ResponseWriter, Truncated, forward
+from relume.serving.service import Service, ServiceKey
 from relume.serving.timeouts import Cut
 from relume.serving.websocket import tunnel
+
+
+class Router:
+    """Knows every service of the plane."""
+
+    def __init__(self, services: Sequence[Service], body_limit: int) -> None:
+        """body_limit: the largest body, in bytes, in which a model's name is looked for."""
+        self._services: Mapping[ServiceKey, Service] = {s.key: s for s in services}
+        self._body_limit = body_limit
+        self.models = ModelNames([(s.key, s.config.args) for s in services])
+
+    def named_by_host(self, scope: Scope) -> ServiceKey | None:
+        """Return the service that the Host header names."""
+        return by_host(header(scope, b"host") or "", self._services)
+
+    async def route(self, scope: Scope, body: RequestBody | None) -> tuple[Service, bytes]:
+        """Return the service that a request is for, and the path there, still percent-encoded.
+
+        `body` is None for a WebSocket's handshake. Raises ServiceUnknown, and on /openai/v1
+        BadRequest and ModelUnknown.
+        """
+        raw_path = raw_path_of(scope)
+        key = self.named_by_host(scope)
+        if key is not None:
+            return self._services[key], raw_path
+        if (found := by_path(raw_path)) is not None:
+            if (service := self._services.get(found[0])) is None:
+                raise ServiceUnknown(f"no InferenceService {found[0]} on this plane")
+            return service, found[1]
+        path = openai_path(raw_path)
+        if path is None:
+            raise ServiceUnknown("no InferenceService of this plane has this address")
+        model = await self.models.named_by(scope, body, self._body_limit)
+        return self._services[model.service], path
 
 
 class Activator:
@@ -47,13 +83,28 @@ class Activator:
             return
         router, session = self._open
         if scope["type"] == "websocket":
-            await tunnel(router, session, self._clock, scope, receive, send)
+            await self._websocket(router, session, scope, receive, send)
             return
         listed = router.models.answer(scope["method"], raw_path_of(scope))
         if listed is not None and router.named_by_host(scope) is None:
             await listed(scope, receive, send)
         else:
             await self._exchange(router, session, scope, receive, send)
+
+    async def _websocket(
+        self,
+        router: Router,
+        session: aiohttp.ClientSession,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        try:
+            service, path = await router.route(scope, None)
+        except ServingError as error:
+            await error.answer(scope, receive, send)
+        else:
+            await tunnel(service, path, session, self._clock, scope, receive, send)
 
     async def _exchange(
         self,

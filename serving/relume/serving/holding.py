@@ -1,173 +1,14 @@
-"""How a request gets a replica: who may talk to which one now, and who waits.
+"""One request from its arrival until it gives its replica back, HTTP or WebSocket."""
 
-containerConcurrency 0 releases every held request at once on the first ready replica; N lets N x
-ready replicas through. The choice among replicas is Knative's: random choice of two for 0, the
-first with room for 1 to 3, round robin above (knative/serving pkg/activator/net; checklist A6).
-First come, first served.
-"""
-
-import asyncio
-import math
-import random
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from relume.base.clock import Clock
 from relume.base.vocabulary import COLD_START_HEADER, QUEUE_HEADER
+from relume.serving.throttler import Backend, Throttler
 from relume.serving.timeouts import Cut, Cutoff, RequestClocks, Timeouts
-
-
-@dataclass(slots=True, eq=False)
-class Backend:
-    """One ready replica, as the request path sees it."""
-
-    replica: int
-    base_url: str
-    in_flight: int = 0
-    ready_at: float = -math.inf
-    """Monotonic seconds."""
-    cold_start_ms: float = 0.0
-    """From the request for the process until it was ready."""
-    gone: bool = False
-    """The process has ended."""
-    on_answer: Callable[[float], None] = lambda _: None
-    """Called at the first byte of a good answer, with the ms since its request was granted."""
-    on_release: Callable[[], None] = lambda: None
-    """Called whenever a request gives the replica back."""
-
-
-@dataclass(slots=True, eq=False)
-class Waiter:
-    """One held request."""
-
-    since: float
-    """When it arrived; monotonic seconds."""
-    event_id: str | None
-    """The id of the CloudEvent that it carries."""
-    granted: asyncio.Future[Backend]
-
-
-class Throttler:
-    """Holds the requests of one revision and hands out its replicas."""
-
-    def __init__(self, container_concurrency: int, rng: random.Random) -> None:
-        self._limit = container_concurrency
-        self._rng = rng
-        self._backends: list[Backend] = []
-        self._waiters: deque[Waiter] = deque()
-        self._next = 0
-        self._closed: Exception | None = None
-
-    @property
-    def held(self) -> int:
-        """How many requests wait."""
-        return len(self._waiters)
-
-    @property
-    def first(self) -> Waiter | None:
-        """The request that has waited longest."""
-        return self._waiters[0] if self._waiters else None
-
-    def try_acquire(self) -> Backend | None:
-        """Return a replica with room, counted as used; None if there is none.
-
-        This overtakes nobody: the requests that wait were given all the room there was.
-        """
-        return self._pick()
-
-    def enqueue(self, since: float, event_id: str | None) -> Waiter:
-        """Put a request at the end of the queue; then await `granted`.
-
-        Raises what `close` was called with.
-        """
-        if self._closed is not None:
-            raise self._closed.with_traceback(None)
-        waiter = Waiter(since, event_id, asyncio.get_running_loop().create_future())
-        self._waiters.append(waiter)
-        self._grant()
-        return waiter
-
-    async def granted(self, waiter: Waiter) -> Backend:
-        """Return a replica with room, waiting as long as it takes; pair with `release`.
-
-        Cancelled while waiting, the request leaves the queue and nothing is used. Raises what
-        `fail` was called with.
-        """
-        try:
-            return await waiter.granted
-        except asyncio.CancelledError:
-            if waiter.granted.cancelled():
-                if waiter in self._waiters:
-                    self._waiters.remove(waiter)
-            elif waiter.granted.exception() is None:
-                # Granted in the same turn of the loop in which the client went away.
-                self.release(waiter.granted.result())
-            raise
-
-    def release(self, backend: Backend) -> None:
-        """Give back what `granted` or `try_acquire` returned."""
-        backend.in_flight -= 1
-        self._grant()
-
-    def add(self, backend: Backend) -> None:
-        """A replica became ready."""
-        self._backends.append(backend)
-        self._grant()
-
-    def remove(self, replica: int) -> None:
-        """A replica drains or is gone; it gets no new request."""
-        self._backends = [b for b in self._backends if b.replica != replica]
-
-    def fail(self, error: Exception) -> None:
-        """Answer every held request with `error`."""
-        while self._waiters:
-            self._waiters.popleft().granted.set_exception(error)
-
-    def close(self, error: Exception) -> None:
-        """Answer every held request, and each that would wait from here on, with `error`."""
-        self._closed = error
-        self.fail(error)
-
-    def _grant(self) -> None:
-        while self._waiters:
-            if self._waiters[0].granted.done():  # cancelled, and not yet taken off the queue
-                self._waiters.popleft()
-                continue
-            backend = self._pick()
-            if backend is None:
-                return
-            self._waiters.popleft().granted.set_result(backend)
-
-    def _pick(self) -> Backend | None:
-        if self._limit == 0:
-            chosen = self._choice_of_two()
-        elif self._limit <= 3:
-            chosen = self._first_with_room(0)
-        else:
-            chosen = self._first_with_room(self._next)
-            if chosen is not None:
-                self._next = self._backends.index(chosen) + 1
-        if chosen is not None:
-            chosen.in_flight += 1
-        return chosen
-
-    def _choice_of_two(self) -> Backend | None:
-        if len(self._backends) < 2:
-            return self._backends[0] if self._backends else None
-        one, other = self._rng.sample(self._backends, 2)
-        return other if other.in_flight < one.in_flight else one
-
-    def _first_with_room(self, start: int) -> Backend | None:
-        count = len(self._backends)
-        start = start if start < count else 0
-        for i in range(count):
-            backend = self._backends[(start + i) % count]
-            if backend.in_flight < self._limit:
-                return backend
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +43,7 @@ class Scaled(Protocol):
 
 
 class HeldRequest:
-    """One request from its arrival until it gives its replica back, HTTP or WebSocket.
+    """Holds a request until it has a replica, and knows what ends it.
 
     What runs inside `cutoff` ends when the client goes away or the time is up; `cut` says which.
     """

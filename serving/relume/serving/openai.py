@@ -72,6 +72,18 @@ class ModelNames:
             raise ModelUnknown(name)
         return self._found[name]
 
+    async def named_by(self, scope: Scope, body: RequestBody | None, limit: int) -> ModelName:
+        """Return the model that a request names in its query, else in its body.
+
+        `body` is None for a request that has none. Raises as `in_query` and `in_body`.
+        """
+        model = self.in_query(scope)
+        if model is not None:
+            return model
+        if body is None:
+            raise BadRequest("the request names no model; add ?model=NAME")
+        return await self.in_body(body, limit)
+
     def in_query(self, scope: Scope) -> ModelName | None:
         """Return the model that `?model=` names, None without it. Raises ModelUnknown."""
         named = parse_qs(scope["query_string"].decode("latin-1")).get("model")

@@ -7,14 +7,13 @@ from typing import Any
 
 from relume.base.clock import Clock, SystemClock
 from relume.config import InferenceService
-from relume.serving.activator import Activator
+from relume.serving.activator import Activator, Router
 from relume.serving.ledger import Ledger
 from relume.serving.predictor import PredictorLauncher
-from relume.serving.proxy import client_session
 from relume.serving.replica import Surroundings
-from relume.serving.routing import Router
 from relume.serving.service import Service
 from relume.serving.settings import ServingSettings
+from relume.serving.upstream import client_session
 
 
 class ServingPlane:

@@ -8,30 +8,16 @@ effect is never sent twice.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable
 
 import aiohttp
-from multidict import CIMultiDict
 from starlette.types import Receive, Scope, Send
-from yarl import URL
 
 from relume.serving.errors import PredictorUnreachable, RequestTooLarge
 from relume.serving.holding import HeldRequest, Lease
+from relume.serving.upstream import NOT_RETURNED, forwarded_headers, upstream_url
 
 RawHeaders = list[tuple[bytes, bytes]]
-
-HOP_BY_HOP = frozenset(
-    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
-    b"transfer-encoding upgrade".split()
-)
-NOT_FORWARDED = HOP_BY_HOP | {
-    b"expect",
-    b"knative-serving-namespace",
-    b"knative-serving-revision",
-}
-# The server in front of the plane writes its own.
-NOT_RETURNED = HOP_BY_HOP | {b"date", b"server"}
-NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5.0)
 
 
 class Truncated(Exception):
@@ -144,52 +130,6 @@ class ResponseWriter:
         """Send the end of the body."""
         self.finished = True
         await self._send({"type": "http.response.body", "body": chunk})
-
-
-def client_session(keepalive_s: float) -> aiohttp.ClientSession:
-    """Return the session that all requests to predictors share; it adds and changes nothing."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=keepalive_s),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-        timeout=NO_TIMEOUT,
-        max_line_size=65536,
-        max_field_size=65536,
-    )
-
-
-def forwarded_headers(
-    headers: Iterable[tuple[bytes, bytes]], extra: Mapping[str, str]
-) -> CIMultiDict[str]:
-    """Return a request's headers for the predictor: with ours instead of the client's own."""
-    result: CIMultiDict[str] = CIMultiDict()
-    for raw, value in headers:
-        name = raw.lower()
-        if name not in NOT_FORWARDED and not name.startswith(b"relume-"):
-            result.add(raw.decode("latin-1"), _text(value))
-    result.update(extra)
-    return result
-
-
-def raw_path_of(scope: Scope) -> bytes:
-    """Return the path as the client sent it, still percent-encoded, without the query."""
-    raw: bytes | None = scope.get("raw_path")
-    return scope["path"].encode() if raw is None else raw.partition(b"?")[0]
-
-
-def upstream_url(base_url: str, scope: Scope, raw_path: bytes) -> URL:
-    """Return the predictor's address for a path that is still percent-encoded."""
-    query = b"?" + scope["query_string"] if scope["query_string"] else b""
-    return URL(base_url + _text(raw_path + query), encoded=True)
-
-
-def _text(raw: bytes) -> str:
-    """Decode so that the client library, which writes UTF-8, restores the same bytes."""
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
 
 
 async def forward(

@@ -13,10 +13,10 @@ import orjson
 from relume.base.clock import Clock
 from relume.base.errors import RelumeError
 from relume.config import InferenceService
-from relume.serving.holding import Backend
 from relume.serving.ledger import ColdStart, Ledger, StartOutcome
 from relume.serving.predictor import Predictor, PredictorLauncher
 from relume.serving.settings import ServingSettings
+from relume.serving.throttler import Backend
 
 TIMED_OUT = "timed-out"
 PHASE_EVERY = 10  # probes between two looks at the phase

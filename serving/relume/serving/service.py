@@ -16,12 +16,12 @@ from relume.config import InferenceService
 from relume.serving import revision as rev
 from relume.serving import settings
 from relume.serving.errors import PlaneStopping, PredictorFailed
-from relume.serving.holding import Throttler
 from relume.serving.kpa import Autoscaler
 from relume.serving.ledger import ColdStart, LogFiles, tail
 from relume.serving.replica import Replica, Surroundings
 from relume.serving.reporter import Reporter
 from relume.serving.scale_to_zero import Scaler
+from relume.serving.throttler import Throttler
 
 
 @dataclass(frozen=True, slots=True, order=True)

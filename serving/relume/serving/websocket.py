@@ -8,27 +8,27 @@ from starlette.types import Receive, Scope, Send
 from relume.base.clock import Clock
 from relume.serving.errors import GOING_AWAY, PredictorUnreachable, RequestTimedOut, ServingError
 from relume.serving.holding import HeldRequest, Lease
-from relume.serving.proxy import forwarded_headers, upstream_url
-from relume.serving.routing import Router
+from relume.serving.service import Service
 from relume.serving.timeouts import Cut, Timeouts
+from relume.serving.upstream import forwarded_headers, upstream_url
 
 
 async def tunnel(
-    router: Router,
+    service: Service,
+    path: bytes,
     session: aiohttp.ClientSession,
     clock: Clock,
     scope: Scope,
     receive: Receive,
     send: Send,
 ) -> None:
-    """Connect both ends of one WebSocket until one of them closes, or refuse the handshake.
+    """Connect a client with `path` of a service until one of them closes, or refuse the handshake.
 
     The service's timeout bounds the wait and the handshake; an open WebSocket has no limit, as in
     Knative, whose timeout ends with the hijack of the connection.
     """
     held = HeldRequest(clock)
     try:
-        service, path = await router.route(scope, None)
         gone = asyncio.create_task(_watch_client(receive, held))
         limit = Timeouts(total_s=service.timeouts.total_s)
         try:

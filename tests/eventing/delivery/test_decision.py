@@ -7,17 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relume.cloudevents.event import CloudEvent
-from relume.eventing.delivery.decision import (
-    Answered,
-    DeadLetter,
-    Done,
-    Reply,
-    Retry,
-    Unanswered,
-    decide,
-    pause_s,
-)
-from relume.eventing.delivery.route import DeliveryPolicy, backoff_s, retry_after_s
+from relume.eventing.delivery.decision import DeadLetter, Done, Reply, Retry, decide
+from relume.eventing.delivery.outcome import Answered, Unanswered, pause_s, retry_after_s
+from relume.eventing.delivery.route import DeliveryPolicy, backoff_s
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 POLICY = DeliveryPolicy()

@@ -13,16 +13,14 @@ from relume.config.broker_classes import PROFILES, left_out
 from relume.eventing.delivery.burial import dead_letter_event
 from relume.eventing.delivery.decision import (
     NO_RESPONSE,
-    Answered,
     DeadLetter,
     Done,
     Drop,
-    Outcome,
     Reply,
     Retry,
-    Unanswered,
     decide,
 )
+from relume.eventing.delivery.outcome import Answered, Outcome, Unanswered
 from relume.eventing.delivery.profiles import ALL, profile_for
 from relume.eventing.delivery.route import DeliveryPolicy, sink_policy
 

@@ -9,14 +9,8 @@ from typing import Protocol
 from relume.base.clock import Clock
 from relume.base.vocabulary import DEAD_LETTER_REASON
 from relume.cloudevents.event import CloudEvent
-from relume.eventing.delivery.decision import (
-    NO_RESPONSE,
-    Answered,
-    DeadLetter,
-    Outcome,
-    Retry,
-    decide,
-)
+from relume.eventing.delivery.decision import NO_RESPONSE, DeadLetter, Retry, decide
+from relume.eventing.delivery.outcome import Answered, Outcome
 from relume.eventing.delivery.profiles import Profile
 from relume.eventing.delivery.route import Attempt, Journal, Route, sink_policy
 from relume.eventing.envelope import Envelope

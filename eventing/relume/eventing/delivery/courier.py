@@ -19,17 +19,8 @@ from relume.base.clock import Clock
 from relume.cloudevents.event import CloudEvent, InvalidEvent
 from relume.cloudevents.http import Mode, decode, encode, mode_of
 from relume.eventing.delivery.burial import Burial
-from relume.eventing.delivery.decision import (
-    Answered,
-    DeadLetter,
-    Drop,
-    Outcome,
-    Reply,
-    Retry,
-    Unanswered,
-    decide,
-    pause_s,
-)
+from relume.eventing.delivery.decision import DeadLetter, Drop, Reply, Retry, decide
+from relume.eventing.delivery.outcome import Answered, Outcome, Unanswered, pause_s
 from relume.eventing.delivery.route import Attempt, Journal, Route
 from relume.eventing.delivery.turns import Slots, with_place
 from relume.eventing.envelope import Envelope, TtlExhausted, coming_back, going_out

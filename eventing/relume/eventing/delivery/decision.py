@@ -9,33 +9,10 @@ from datetime import datetime
 from typing import Literal
 
 from relume.cloudevents.event import CloudEvent
-from relume.eventing.delivery.route import DeliveryPolicy, backoff_s, retry_after_s
+from relume.eventing.delivery.outcome import Answered, Outcome, Unanswered, asked_s
+from relume.eventing.delivery.route import DeliveryPolicy, backoff_s
 
-_HEEDS_RETRY_AFTER = frozenset({429, 503})
-_LONGEST_PAUSE_S = 30.0
 NO_RESPONSE = -1  # the Knative dispatcher's code where no status was received
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """The subscriber answered. `malformed` says why a body that came is no event."""
-
-    status: int
-    reply: CloudEvent | None = None
-    malformed: str | None = None
-    body: bytes = b""
-    retry_after: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Unanswered:
-    """No complete answer came: refused, reset, or timed out."""
-
-    detail: str
-    timed_out: bool = False
-
-
-Outcome = Answered | Unanswered
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,23 +68,6 @@ def decide(outcome: Outcome, attempt: int, policy: DeliveryPolicy, now: datetime
     return _refused(outcome, attempt, policy)
 
 
-def pause_s(outcome: Outcome, policy: DeliveryPolicy, now: datetime) -> float:
-    """For how many seconds the subscriber asked for a pause; 0: it did not.
-
-    It is overloaded or not ready (429, 503) and says until when. No event of the Trigger is
-    delivered to it before (data-plane.md recommends such throttling), for at most `retryAfterMax`,
-    or half a minute where the delivery does not say.
-    """
-    bound = policy.retry_after_max_s
-    return min(_asked_s(outcome, now), _LONGEST_PAUSE_S if bound is None else bound)
-
-
-def _asked_s(outcome: Outcome, now: datetime) -> float:
-    if not isinstance(outcome, Answered) or outcome.status not in _HEEDS_RETRY_AFTER:
-        return 0.0
-    return retry_after_s(outcome.retry_after, now) or 0.0
-
-
 def _accepted(outcome: Answered, attempt: int, policy: DeliveryPolicy, now: datetime) -> Action:
     rules = policy.profile
     # data-plane.md: 202 means accepted for later, and its body MUST NOT be taken for a reply.
@@ -142,7 +102,7 @@ def _again(
     why: str,
 ) -> Action:
     if attempt < policy.retry:
-        heeded = min(_asked_s(outcome, now), policy.retry_after_max_s or 0.0)
+        heeded = min(asked_s(outcome, now), policy.retry_after_max_s or 0.0)
         return Retry(max(backoff_s(policy, attempt), heeded), why)
     malformed = isinstance(outcome, Answered) and outcome.malformed is not None
     return DeadLetter("not-an-event" if malformed else "retries-exhausted", code, data)

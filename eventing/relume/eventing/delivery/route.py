@@ -3,8 +3,6 @@
 import math
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import cached_property, partial
 from typing import Literal, TypeVar
 
@@ -23,7 +21,7 @@ T = TypeVar("T")
 # every Broker that has none, whatever its class.
 _BROKER_DEFAULT = Delivery(retry=10, backoff_policy="exponential", backoff_delay_s=0.2)
 # What a timer can hold; the specification sets no bound.
-_LONGEST_WAIT_S = 86_400.0
+LONGEST_WAIT_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,24 +178,8 @@ def backoff_s(policy: DeliveryPolicy, attempt: int) -> float:
     """
     n = attempt + policy.first_exponent
     if policy.backoff == "linear":
-        return min(policy.backoff_delay_s * n, _LONGEST_WAIT_S)
-    return min(math.ldexp(policy.backoff_delay_s, min(n, 64)), _LONGEST_WAIT_S)
-
-
-def retry_after_s(value: str | None, now: datetime) -> float | None:
-    """Seconds in a Retry-After header, delay or HTTP date (RFC 9110 §10.2.3); None if neither."""
-    if value is None:
-        return None
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return min(float(value), _LONGEST_WAIT_S)
-    try:
-        at = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):  # numbers that no date holds
-        return None
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    return max(0.0, (at - now).total_seconds())
+        return min(policy.backoff_delay_s * n, LONGEST_WAIT_S)
+    return min(math.ldexp(policy.backoff_delay_s, min(n, 64)), LONGEST_WAIT_S)
 
 
 def _policy(

@@ -1,0 +1,51 @@
+"""An attribute's string as the value of an HTTP header, and back (HTTP binding 1.0.2, §3.1.3.2)."""
+
+import re
+
+from relume.cloudevents.event import InvalidEvent
+
+# What must be percent-encoded is space, `"`, `%` and all outside U+21..U+7E.
+_UNSAFE = re.compile(r"[^!#$&-~]")
+_PLAIN = re.compile(r"[!#$&-~]+(?: +[!#$&-~]+)*+")
+_ESCAPES = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
+_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_UNQUOTED_OR_QUOTED = re.compile(r'[^"]++|"([^"\\]*+(?:\\.[^"\\]*+)*+)"')
+_NOT_IN_A_HEADER = re.compile(r"[^\t -~]")
+
+
+def encode_value(value: str) -> str:
+    """An attribute's string as a header value (§3.1.3.2): percent-encoded UTF-8, upper-case hex."""
+    return _UNSAFE.sub(lambda c: "".join(f"%{byte:02X}" for byte in c[0].encode()), value)
+
+
+def decode_value(name: str, value: str) -> str:
+    """A header value as an attribute's string: unquote, then one round of percent-decoding.
+
+    Raises InvalidEvent for what a sender had to encode and did not.
+    """
+    value = value.strip(" \t")
+    if _PLAIN.fullmatch(value):
+        return value
+    if bad := _NOT_IN_A_HEADER.search(value):
+        raise InvalidEvent(f"{name}: character U+{ord(bad[0]):04X} must be percent-encoded")
+    if '"' in value:
+        value = _unquoted(name, value)
+    if "%" not in value:
+        return value
+    if _STRAY_PERCENT.search(value):
+        raise InvalidEvent(f"{name}: '%' must be percent-encoded as %25")
+    try:
+        return _ESCAPES.sub(lambda run: bytes.fromhex(run[0].replace("%", "")).decode(), value)
+    except UnicodeDecodeError:
+        raise InvalidEvent(f"{name}: percent-encoded bytes are not UTF-8") from None
+
+
+def _unquoted(name: str, value: str) -> str:
+    text: list[str] = []
+    at = 0
+    while part := _UNQUOTED_OR_QUOTED.match(value, at):
+        text.append(part[0] if part[1] is None else re.sub(r"\\(.)", r"\1", part[1]))
+        at = part.end()
+    if at < len(value):
+        raise InvalidEvent(f"{name}: unbalanced double quote")
+    return "".join(text)

@@ -1,0 +1,59 @@
+"""What an event asks for: its data as a JSON object, while somebody still waits for the answer.
+
+Data is JSON or plain text, in the character set that the event names. All that is wrong with it
+raises Unanswerable. Pure.
+"""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from relume.cloudevents.event import CloudEvent, charset_of, decoded, is_json
+from relume.runtimes.failures import invalid
+
+
+def data_of(event: CloudEvent) -> dict[str, Any] | str:
+    """The event's data: a JSON object, or a text where it is `text/plain`."""
+    content_type = (event.datacontenttype or "application/json").split(";", 1)[0].strip().lower()
+    if content_type == "text/plain":
+        return _text(event)
+    if not is_json(event.datacontenttype):
+        problem = f"datacontenttype {content_type!r}: send application/json or text/plain"
+        raise invalid(problem)
+    try:
+        payload = json.loads(_text(event))
+    except (ValueError, RecursionError) as error:
+        raise invalid(f"data is not JSON: {error}", "invalid-json") from error
+    if not isinstance(payload, dict):
+        kind = type(payload).__name__
+        raise invalid(f"data must be an object, got {kind}")
+    return payload
+
+
+def _text(event: CloudEvent) -> str:
+    """The event's data in the character set that it names, else UTF-8."""
+    if event.data is None:
+        raise invalid("the event has no data")
+    charset = charset_of(event.datacontenttype) or "utf-8"
+    try:
+        return decoded(event.data, charset)
+    except LookupError as error:
+        problem = f"datacontenttype: {error}"
+    except UnicodeDecodeError as error:
+        problem = f"data is not {charset}: {error.reason} at byte {error.start}"
+    raise invalid(problem)
+
+
+def check_expiry(event: CloudEvent, now: datetime) -> None:
+    """Raise Unanswerable after the event's `expirytime`: its caller has stopped waiting."""
+    expiry = event.attributes.get("expirytime")
+    if expiry is None:
+        return
+    try:
+        expires = datetime.fromisoformat(str(expiry).upper().replace("Z", "+00:00"))
+        expired = now >= expires
+    except (ValueError, TypeError) as error:
+        problem = f"expirytime {str(expiry)!r} is not an RFC 3339 time"
+        raise invalid(problem) from error
+    if expired:
+        raise invalid(f"the event expired at {expiry}", "expired")

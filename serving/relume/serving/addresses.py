@@ -1,0 +1,47 @@
+"""Which service a request's address names: by Host, or by KServe's path template. Pure.
+
+`Host: <isvc>.<ns>[.<anything>]` is Knative's domain template, and `/serving/<ns>/<isvc>/…`
+KServe's `pathTemplate`; the prefix is taken off, as its ingress rewrite does.
+"""
+
+from collections.abc import Iterable
+
+from starlette.types import Scope
+
+from relume.serving.service import ServiceKey
+
+_SERVING = b"/serving/"
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """Return the first value of a header; `name` in lower case."""
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+
+
+def raw_path_of(scope: Scope) -> bytes:
+    """Return the path as the client sent it, still percent-encoded, without the query."""
+    raw: bytes | None = scope.get("raw_path")
+    return scope["path"].encode() if raw is None else raw.partition(b"?")[0]
+
+
+def by_host(host: str, known: Iterable[ServiceKey]) -> ServiceKey | None:
+    """Return the known service that a Host header names.
+
+    The predictor's own host of KServe (`<isvc>-predictor.<ns>…`) names it too.
+    """
+    labels = host.rsplit(":", 1)[0].lower().split(".")
+    if len(labels) < 2:
+        return None
+    names = {labels[0], labels[0].removesuffix("-predictor")}
+    found = [key for key in known if key.namespace == labels[1] and key.name in names]
+    return next((key for key in found if key.name == labels[0]), found[0] if found else None)
+
+
+def by_path(raw_path: bytes) -> tuple[ServiceKey, bytes] | None:
+    """Split `/serving/<ns>/<isvc>/rest` into the service and `/rest`, both still encoded."""
+    if not raw_path.startswith(_SERVING):
+        return None
+    namespace, _, rest = raw_path.removeprefix(_SERVING).partition(b"/")
+    name, _, rest = rest.partition(b"/")
+    key = ServiceKey(namespace.decode("latin-1"), name.decode("latin-1"))
+    return (key, b"/" + rest) if key.namespace and key.name else None

@@ -6,8 +6,14 @@ import json
 import pytest
 from rich.console import Console
 
+from relume.cli.machine import story
 from relume.cli.machine.reports import ColdStartReport
-from relume.cli.machine.story import find_cold_start, phase_lines, show_cold_start
+from relume.cli.machine.story import (
+    cold_start_of,
+    find_cold_start,
+    phase_lines,
+    show_cold_start,
+)
 from relume.cli.screen import Screen, printable
 
 ENTRY = {
@@ -135,3 +141,25 @@ def test_the_cold_start_of_an_event_is_its_own_or_the_one_it_joined(
 ) -> None:
     ledger = [ColdStartReport.parse(ENTRY)]
     assert (find_cold_start(ledger, event_id, answer) is not None) is found
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        pytest.param(
+            {"coldstartms": 900}, True, id="an answer that names a cold start is waited for"
+        ),
+        pytest.param({}, False, id="an answer that names none is asked about once"),
+    ],
+)
+async def test_an_entry_that_comes_after_the_answer_is_still_found(
+    monkeypatch: pytest.MonkeyPatch, answer: dict[str, object], found: bool
+) -> None:
+    monkeypatch.setattr(story, "_LEDGER_EVERY_S", 0.0)
+    entry = ColdStartReport.parse({**ENTRY, "triggered_by": "event-2"})
+    ledgers = iter([[], [], [entry]])
+
+    async def ledger() -> list[ColdStartReport]:
+        return next(ledgers)
+
+    assert (await cold_start_of(ledger, "event-2", answer) is not None) is found

@@ -17,7 +17,7 @@ from relume.cli.machine.client import PlaneClient
 from relume.cli.machine.reports import ColdStartReport, EventRecord, ServiceStatus, Status
 from relume.cli.machine.story import (
     attributes,
-    find_cold_start,
+    cold_start_of,
     is_answer,
     is_error,
     sentence,
@@ -178,7 +178,7 @@ class _Story:
         return answer
 
     async def explains(self, event: CloudEvent, answer: Json) -> ColdStartReport:
-        cold_start = find_cold_start(await self._plane.cold_starts(), event.id, answer)
+        cold_start = await cold_start_of(self._plane.cold_starts, event.id, answer)
         if cold_start is None:
             raise DemoFailed("the answer came without a cold start in the ledger")
         self._screen.line()

@@ -13,7 +13,7 @@ from relume.cli.machine.envelope import assignments, from_file, from_options
 from relume.cli.machine.reports import BrokerStatus, EventRecord
 from relume.cli.machine.story import (
     attributes,
-    find_cold_start,
+    cold_start_of,
     is_answer,
     is_error,
     sentence,
@@ -125,7 +125,7 @@ class Sending:
                 await self._post(plane, broker)
                 self._err.line(f"accepted by {broker.full_name}: {self.event.id}", "dim")
                 answer = await self._answer(plane, records, timeout_s)
-            cold_start = find_cold_start(await plane.cold_starts(), self.event.id, answer)
+            cold_start = await cold_start_of(plane.cold_starts, self.event.id, answer)
         self._print(answer)
         if cold_start is not None:
             self._err.line()

@@ -1,7 +1,8 @@
 """What happened to an event, in words: its stages, its cold start, the event that answered it."""
 
+import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from rich.text import Text
 
@@ -22,6 +23,7 @@ _STAGE_STYLES = {
 _WAYS = {"template": "forked from the warm template", "fresh": "a fresh process"}
 _FIRST = ("type", "id", "source", "subject", "causationid")
 _UNSAID = {"specversion", "data", "data_base64"}
+_LEDGER_TRIES, _LEDGER_EVERY_S = 50, 0.1
 
 
 def is_answer(event: Json) -> bool:
@@ -114,6 +116,21 @@ def find_cold_start(
         return None
     service = str(answer.get("source", "")).rpartition("/")[2]
     return next((entry for entry in reversed(ledger) if entry.service == service), None)
+
+
+async def cold_start_of(
+    ledger: Callable[[], Awaitable[Sequence[ColdStartReport]]], event_id: str, answer: Json
+) -> ColdStartReport | None:
+    """The same for an answer that has just come; `ledger` asks the plane.
+
+    The plane completes an entry after the first byte of the answer, so that the answering event may
+    come a moment earlier. An answer that names a cold start is worth a wait of some seconds.
+    """
+    for _ in range(_LEDGER_TRIES if answer.get("coldstartms") else 1):
+        if (found := find_cold_start(await ledger(), event_id, answer)) is not None:
+            return found
+        await asyncio.sleep(_LEDGER_EVERY_S)
+    return None
 
 
 def phase_lines(phases: Mapping[str, float], *, bars: bool, width: int = 40) -> list[Text]:

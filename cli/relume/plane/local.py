@@ -11,8 +11,8 @@
 7. plane.json, where other commands find the addresses
 
 They are stopped in the reverse order, so that an event that is being answered still finds its
-predictor. nats-server needs seconds for a long log, so it is started before what takes long to
-import; functions here import that themselves.
+predictor. nats-server needs seconds to open a long log, so it is started first. Modules that take
+long to import are imported meanwhile, inside functions.
 """
 
 import asyncio

@@ -1,12 +1,13 @@
-"""Every error that Relume raises on purpose.
+"""The errors that Relume raises on purpose.
 
     RelumeError
     └── InvalidInput          the caller's input is wrong (exit code 2)
         └── InvalidManifest   a YAML document is wrong: names file, line and field
 
-Each layer adds its own branches. `reason` is a stable kebab-case word that programs
-may test for; the message is for people. `retryable` says whether the same call may succeed later
-without a change of input.
+Each layer adds its own branches. The leaves `relume.cloudevents` and `relume.cesql` know nothing
+of these: their InvalidEvent and ParseError are ValueErrors with the same two attributes. `reason`
+is a stable kebab-case word that programs may test for; the message is for people. `retryable` says
+whether the same call may succeed later without a change of input.
 """
 
 from pathlib import Path

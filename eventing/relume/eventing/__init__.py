@@ -1,1 +1,1 @@
-"""CloudEvents, filters, delivery, and the Broker on JetStream."""
+"""The Broker on one machine: its ingress, filters, delivery, dead letters, and JetStream."""

@@ -1,9 +1,9 @@
-"""Dead letters that lie with their Broker: read them, put one back for its Trigger, remove it.
+"""Dead letters that their Broker keeps: read them, put one back for its Trigger, remove it.
 
 A dead letter is put back for the one Trigger that gave it up, without that Trigger's filter; the
 others have had the event. Putting back is two steps, in an order in which a crash loses nothing:
-the event is stored again, then the dead letter is removed. The store knows that it has put a dead
-letter back already, for as long as that one lies there: a second try only does what is left.
+the event is stored again, then the dead letter is removed. While the dead letter is
+still there, the store knows that it was put back, so that a second try only removes it.
 """
 
 import asyncio

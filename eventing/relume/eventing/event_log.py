@@ -93,7 +93,7 @@ class Cursor(Protocol):
 
     @property
     def waiting(self) -> int:
-        """How many events lie in the log that were never fetched here."""
+        """How many events were never fetched, or were left unsettled by an earlier process."""
         ...
 
     @property

@@ -45,8 +45,8 @@ class Verdict:
     def decisive(self) -> "Verdict":
         """The smallest clause that settles the matter by itself.
 
-        Where all clauses had to pass and did, or one had to and none did, no single clause settles
-        it: then it is the clause around them.
+        If all clauses of an `all` passed, or none of an `any` did, no single clause settles it:
+        then it is the group itself.
         """
         deciding = self._deciding()
         return self if deciding is None else deciding.decisive

@@ -6,8 +6,8 @@ KIB = 1024
 MIB = 1024 * KIB
 # One message in the log, its attributes included; the largest that nats-server recommends.
 MAX_MESSAGE_BYTES = 8 * MIB
-# What of it a stored event uses at most: as a dead letter it must fit too, with what failed where,
-# and beside the headers of the message.
+# The largest stored event. The rest is kept for the headers of the message, and for the error
+# extensions that the event gets as a dead letter.
 MAX_STORED_BYTES = MAX_MESSAGE_BYTES - 64 * KIB
 
 

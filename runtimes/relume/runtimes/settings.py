@@ -78,7 +78,7 @@ def with_defaults(argv: Sequence[str], *, cpu: bool) -> list[str]:
 
 
 def chat_template_of(argv: Sequence[str]) -> str | None:
-    """The model folder's own chat template, where the tokenizer's is the only one it can have.
+    """The chat template of the model folder, if the tokenizer's template is the only one there.
 
     vLLM takes the same one, but first loads the tokenizer again, as a processor that could have
     another: half a second of each cold start. A folder with a processor, or with more templates

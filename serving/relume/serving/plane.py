@@ -1,4 +1,4 @@
-"""The serving plane: every service of a plan behind one ASGI application."""
+"""The serving plane: it starts, ticks and stops every service of a plan, and reports on them."""
 
 import asyncio
 from collections.abc import Callable, Sequence

@@ -52,7 +52,8 @@ class Scaler:
         self._initialised = spec.initial_scale == 0 and spec.min_scale == 0
         self.activity = Activity.INACTIVE if self._initialised else Activity.ACTIVATING
         self._since = now
-        # A revision begins behind the activator: its first zero waits for no change of the network.
+        # A revision begins behind the activator, so it may go to zero the first time without the
+        # wait for a change of the network.
         self._proxied_since: float | None = -math.inf
 
     def forget(self, now: float) -> None:

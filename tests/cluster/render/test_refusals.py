@@ -139,7 +139,7 @@ STANDARD: list[tuple[str, dict[str, str], str, str]] = [
         "a claim with the name of ours",
         {"model": GPU, "predictor": CLAIMS.replace("name: gpu", "name: device")},
         "spec.predictor.resourceClaims[0].name",
-        "name it another",
+        "choose another name",
     ),
     ("a target", {"predictor": "scaleTarget: 4"}, "spec.predictor.scaleTarget", "CPU or memory"),
     ("a metric", {"predictor": "scaleMetric: rps"}, "spec.predictor.scaleMetric", "CPU or memory"),

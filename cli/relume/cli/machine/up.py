@@ -62,8 +62,8 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
     type=click.Choice(["interval", "always"]),
     default="interval",
     show_default=True,
-    help="What a power cut may take of the accepted events: the last 100 ms, or none at half the "
-    "speed. A killed process loses none either way.",
+    help="interval: a power cut may lose the accepted events of the last 100 ms. always: it loses "
+    "none, at half the speed. A killed process loses none either way.",
 )
 @click.option("--no-template", is_flag=True, help="Keep no warm template: less memory, slower.")
 @output_option

@@ -1,4 +1,4 @@
-"""Times that must go together: cold start, request, first byte, delivery, retries, progress.
+"""What does not go together: times, retries, concurrency, and where dead letters end.
 
 The arithmetic: a request waits for a replica inside its own timeout (activator and queue-proxy both
 count it); the broker's attempt must outlast the request; the retries must outlast the start where

@@ -1,4 +1,4 @@
-"""Who sends events to whom, among the documents that were read."""
+"""Look-ups among the documents that were read: services, models, devices, subscribers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -93,7 +93,9 @@ def _check_name_is_free(original: Original) -> None:
     for item in claims.items() if claims is not None else ():
         name = item.table().get("name")
         if name is not None and name.text() == CLAIM:
-            raise name.wrong(f"{CLAIM} is what the claim for the limits is called: name it another")
+            raise name.wrong(
+                f"the name {CLAIM} is used for the claim that Relume adds: choose another name"
+            )
 
 
 def _add_class(name: str, node: Node | None, book: Book) -> None:

@@ -101,13 +101,13 @@ def _choose_runtime(
         return named
     if claims is not None and not devices.requests:
         raise claims.wrong(
-            "whose device a claim of your own asks for is not known here: name the runtime in "
+            "Relume cannot tell which vendor's device your own claim asks for: name the runtime in "
             "spec.predictor.model.runtime"
         )
     if nameless is not None and devices.vendor is None:
         raise nameless.node.wrong(
-            f"{nameless.device_class} is no DeviceClass that ships with Relume, so whose device it "
-            "is is not known: name the runtime in spec.predictor.model.runtime"
+            f"{nameless.device_class} does not ship with Relume, which cannot tell whose device "
+            "it is: name the runtime in spec.predictor.model.runtime"
         )
     chosen = runtime_for(devices.vendor if devices.requests else None)
     if chosen is None:

@@ -45,10 +45,10 @@ class Profile:
 
     Attempts [B4]
     retried: the statuses tried again, besides every 5xx and no answer at all.
-    first_exponent: n of the first wait: delay · 2^n or delay · n. 0 in knative/eventing
-        pkg/kncloudevents/retries.go, so that a linear policy begins at once; 1 in
-        WebClientCloudEventSender (kafka), in the Go SDK's context/retry.go (rabbitmq), and by the
-        delivery count (nats).
+    first_exponent: the n of the first wait (delay · 2^n, or delay · n). It is 0 in
+        knative/eventing pkg/kncloudevents/retries.go, so that a linear policy begins at once. It is
+        1 in WebClientCloudEventSender (kafka), in the Go SDK's context/retry.go (rabbitmq), and by
+        the delivery count (nats).
     heeds_retry_after: whether a delivery's retryAfterMax lets the header count (of a cluster's
         Brokers `mt` only, and there behind the flag delivery-retryafter, which is off).
     inherits: what a Trigger with a delivery of its own takes from the Broker's: the dead letter

@@ -90,7 +90,7 @@ class Turns:
     """Hands out turns.
 
     An earlier process left `missing` events unsettled, all of them numbered up to `up_to`: they
-    come first, whenever they come.
+    are delivered before all others, even if they arrive late.
     """
 
     def __init__(self, missing: int, up_to: int) -> None:
@@ -181,7 +181,7 @@ def lane_of(event: CloudEvent, sequence: int, partitions: int | None) -> Lane:
     """Which events wait for each other: those with the same `partitionkey`.
 
     That is the extension "partitioning". An event without a key has a lane of its own: nothing says
-    what it must follow. With `partitions`, lanes are these.
+    what it must follow. If `partitions` is set, each partition is a lane.
     """
     if partitions is not None:
         return partition_of(event, sequence, partitions)

@@ -25,8 +25,8 @@ _LOST_AFTER_S = _REQUEST_OPEN_S + 5.0
 _NOT_READY_S = 0.2
 _STOP_WITHIN_S = 2.0
 _ACK, _EXTEND, _GIVE_BACK = b"+ACK", b"+WPI", b"-NAK"
-# nats-server forgets the above when it stops, and the next process would wait for the end of the
-# lease; a delay is stored with the consumer. Long enough for nats-server to stop within it.
+# nats-server loses a plain -NAK when it stops, so that the next process would wait for the end of
+# the lease. One with a delay is stored with the consumer. Its 2 s are longer than the stop takes.
 _GIVE_BACK_SOON = b'-NAK {"delay": 2000000000}'
 
 

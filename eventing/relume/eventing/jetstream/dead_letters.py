@@ -120,8 +120,8 @@ class JetStreamDeadLetters:
     async def _delete(self, broker: BrokerKey, sequence: int) -> bool:
         """Whether it was there.
 
-        nats-server does not overwrite its bytes, as it does not for what a sweep removes: that
-        takes twenty times as long, the more the more dead letters there are.
+        Its bytes are not overwritten, as they are not when a sweep removes an event: overwriting
+        takes twenty times as long, and the longer the more dead letters there are.
         """
         streams = self._brokers[broker]
         which: Json = {"seq": sequence, "no_erase": True}

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from relume.base.vocabulary import ERROR, RESPONSE
+from relume.base.vocabulary import COPIED_ATTRIBUTES, ERROR, RESPONSE
 
 # spec 1.0.2 "Type System".
 AttributeType = Literal["String", "Integer", "Timestamp", "URI-reference", "Binary"]
@@ -76,15 +76,14 @@ def _core(
     )
 
 
-_COPIED = (
-    AttributeSchema("subject", "String", "What the event is about."),
-    AttributeSchema("traceparent", "String", "W3C Trace Context (extension distributed-tracing)."),
-    AttributeSchema("tracestate", "String", "W3C Trace Context (extension distributed-tracing)."),
-    AttributeSchema(
-        "partitionkey", "String", "Events of one key stay in order where a Trigger asks."
-    ),
-    AttributeSchema("correlationid", "String", "What belongs together (extension correlation)."),
-)
+_COPIED_WORDS = {
+    "subject": "What the event is about.",
+    "traceparent": "W3C Trace Context (extension distributed-tracing).",
+    "tracestate": "W3C Trace Context (extension distributed-tracing).",
+    "partitionkey": "Events of one key stay in order where a Trigger asks.",
+    "correlationid": "What belongs together (extension correlation).",
+}
+_COPIED = tuple(AttributeSchema(name, "String", _COPIED_WORDS[name]) for name in COPIED_ATTRIBUTES)
 _REQUESTED = (
     *_COPIED,
     AttributeSchema("expirytime", "Timestamp", "Nobody waits for the answer after this."),

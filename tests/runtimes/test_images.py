@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,6 +129,17 @@ def test_everything_that_is_copied_is_there_and_reaches_the_build() -> None:
             for source in rest.split()[:-1]:
                 assert (FOLDER.parents[1] / source).exists(), source
                 assert f"!{source.split('/')[0]}" in allowed, source
+
+
+def test_every_package_of_the_wheel_is_copied_into_the_build() -> None:
+    project = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text())
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    roots = {each.split("/")[0] for each in packages}
+    assert len(roots) >= 6
+    for file in FILES:
+        text = (FOLDER / file).read_text()
+        copied = {rest.split()[0] for word, rest in instructions(text) if word == "COPY"}
+        assert roots <= copied, file
 
 
 def test_images_are_named_as_the_runtimes_are() -> None:

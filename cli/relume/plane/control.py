@@ -36,7 +36,7 @@ from relume.base.vocabulary import STREAM_LIVE, STREAM_SUBSCRIBED, Json
 from relume.cesql.parser import ParseError
 from relume.cesql.program import compile
 from relume.cloudevents import json_format
-from relume.cloudevents.event import rfc3339
+from relume.cloudevents.event import InvalidEvent, rfc3339
 from relume.eventing.dead_letters import (
     DeadLetters,
     Letter,
@@ -184,6 +184,8 @@ def _answering(handler: Handler) -> Handler:
     async def answer(request: Request) -> Response:
         try:
             return await handler(request)
+        except InvalidEvent as error:  # what lies in the store is damaged, not what was asked
+            return _refused(503, str(error), error.reason)
         except RelumeError as error:
             status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
             return _refused(status, str(error), error.reason)

@@ -73,7 +73,9 @@ class FreshLauncher:
         try:
             return _Fresh(await _interpreter(argv, env, log_path))
         except OSError as error:
-            raise LaunchFailed(f"cannot start {sys.executable}: {error}") from error
+            raise LaunchFailed(
+                f"cannot start {sys.executable} with its log in {log_path}: {error}"
+            ) from error
 
 
 async def _interpreter(

@@ -173,3 +173,11 @@ def test_a_file_that_is_no_gguf_is_unusable(tmp_path: Path, content: bytes) -> N
     (tmp_path / "bad.gguf").write_bytes(content)
     with pytest.raises(UnusableModel, match=r"bad\.gguf"):
         convert(tmp_path / "bad.gguf", tmp_path, Silent())
+
+
+def test_weights_that_cannot_be_written_are_an_error_of_the_disk(tmp_path: Path) -> None:
+    tiny_llama.write_gguf(tmp_path / "tiny.gguf")
+    model = tmp_path / "model"
+    (model / "model.safetensors").mkdir(parents=True)
+    with pytest.raises(OSError, match=r"model\.safetensors could not be written"):
+        convert(tmp_path / "tiny.gguf", model, Silent())

@@ -142,7 +142,7 @@ class Waiting:
                 yield f"{title} {words}"
 
     def _note_zero(self, view: View, service: str, seen: object) -> None:
-        """ClaimReport that a service at zero has no pod that could hold a claim."""
+        """Report that a service at zero has no pod that could hold a claim."""
         if (
             is_ready(seen)
             and isinstance(seen, dict)

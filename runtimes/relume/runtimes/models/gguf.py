@@ -174,6 +174,7 @@ def _write_weights(
     source: GgufFile, config: dict[str, Any], path: Path, progress: StoreProgress
 ) -> None:
     """Every tensor of `source` in bfloat16 under Hugging Face's name; all are in memory at once."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     names = {_hugging_face_name(tensor.name, source): tensor for tensor in source.tensors}
@@ -191,7 +192,10 @@ def _write_weights(
         except ValueError as error:
             raise UnusableModel(f"{source.path.name}: {error}") from error
         progress.advance(weights[name].nbytes)
-    save_file(weights, path, metadata={"format": "pt"})
+    try:
+        save_file(weights, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # a full disk, for one; the store knows what OSError means
+        raise OSError(f"{path.name} could not be written: {error}") from error
 
 
 def bfloat16(name: str, shape: tuple[int, ...], values: "NDArray[np.float32]") -> "torch.Tensor":

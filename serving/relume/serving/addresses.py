@@ -10,6 +10,8 @@ from starlette.types import Scope
 
 from relume.serving.service import ServiceKey
 
+SERVICE_SCOPE = "relume.service"
+"""Key of a scope: the ServiceKey that the request was routed to."""
 _SERVING = b"/serving/"
 
 

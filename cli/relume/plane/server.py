@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
-from relume.base.http10 import Http10Aware
+from relume.plane.http10 import Http10Aware
 
 
 class _Uvicorn(uvicorn.Server):

@@ -46,7 +46,9 @@ class CrossOrigin:
         asked = Headers(scope=scope)
         if scope["method"] == "OPTIONS" and "access-control-request-method" in asked:
             allowing = _allowing(self._policies(scope), origin)
-            answer = _refusal(origin) if allowing is None else allowing.preflight_response(asked)
+            answer = (
+                self._refusal(origin) if allowing is None else allowing.preflight_response(asked)
+            )
             await answer(scope, receive, send)
             return
 
@@ -73,6 +75,15 @@ class CrossOrigin:
         if openai_path(raw_path_of(scope)) is not None:
             return [*self._plane, *self._services.values()]
         return self._plane
+
+    def _refusal(self, origin: str) -> PlainTextResponse:
+        words = (
+            f"Disallowed CORS origin {origin}: allow it with relume up --allowed-origin {origin}"
+        )
+        if self._keys:
+            argument = f"--allowed-origins={json.dumps([origin])}"
+            words += f", or for one service with the argument {argument}"
+        return PlainTextResponse(f"{words}\n", 400, {"vary": "Origin"})
 
 
 def policy_of(app: ASGIApp, args: Sequence[str]) -> CORSMiddleware | None:
@@ -134,11 +145,3 @@ def _allowing(policies: Iterable[CORSMiddleware], origin: str) -> CORSMiddleware
 def _has_cors(message: Message) -> bool:
     """Whether the predictor has allowed the origin itself."""
     return any(name.lower() == _ALLOWED for name, _ in message.get("headers", ()))
-
-
-def _refusal(origin: str) -> PlainTextResponse:
-    words = (
-        f"Disallowed CORS origin {origin}: allow it with `relume up --allowed-origin {origin}`, "
-        f"or for one service with the argument --allowed-origins={json.dumps([origin])}\n"
-    )
-    return PlainTextResponse(words, 400, {"vary": "Origin"})

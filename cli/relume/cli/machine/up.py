@@ -34,9 +34,9 @@ def _origins(
     for value in values:
         if value in ("*", "null"):
             continue
-        found = re.match(r"[a-z][a-z0-9+.-]*://[^/?#\s]+", value)
-        if found is None or found[0] != value or value != value.lower():
-            example = found[0].lower() if found else "http://localhost:3000"
+        found = re.match(r"[a-z][a-z0-9+.-]*://[^/?#\s]+", value.lower())
+        if found is None or found[0] != value:
+            example = found[0] if found else "http://localhost:3000"
             raise click.BadParameter(f"{value!r} is not an origin: write {example}", ctx, param)
     return values
 

@@ -172,6 +172,32 @@ async def test_another_version_or_model_is_404(
     assert stub.asked == []
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v2"),
+        ("GET", "/v2/models"),
+        ("GET", f"/v2/models/{MODEL}"),
+        ("GET", f"/v2/models/{MODEL}/ready"),
+        ("POST", INFER),
+        ("POST", f"{VERSIONED}/1/infer"),
+        ("POST", "/v2/repository/index"),
+        ("GET", f"/v1/models/{MODEL}"),
+        ("POST", PREDICT),
+    ],
+)
+async def test_a_slash_at_the_end_is_redirected(producer: Producer, method: str, path: str) -> None:
+    response = await producer.http.request(method, f"{path}/", json={})
+    assert response.status_code == 307
+    assert response.headers["location"] == f"http://stub{path}"
+
+
+async def test_a_name_may_have_slashes_inside(producer: Producer, stub: Stub) -> None:
+    stub.app.state.relume_model = "org/model"
+    for path in ("/v2/models/org/model/ready", "/v2/models/org%2Fmodel/versions/1/ready"):
+        assert (await producer.http.get(path)).json() == {"name": "org/model", "ready": True}
+
+
 async def test_the_models_are_listed_and_so_is_what_is_loaded(producer: Producer) -> None:
     assert (await producer.http.get("/v2/models")).json() == {"models": [MODEL]}
     for body in (b"", b"{}", b'{"ready": true}'):

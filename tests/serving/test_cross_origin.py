@@ -171,6 +171,20 @@ async def test_the_predictor_s_own_header_is_not_doubled(stage: Staging) -> None
         assert found.headers["vary"] == "Origin"
 
 
+async def test_nor_is_its_word_that_the_answer_varies(stage: Staging) -> None:
+    async def varying(request: web.Request) -> web.StreamResponse:
+        return web.json_response({}, headers={"vary": "Origin"})
+
+    async with stage(OPEN, handler=varying) as s:
+        path = "/serving/default/summarize/x"
+        found = fetch(s, [OPEN], "POST", path, OTHER)
+        await s.ready()
+        assert (await found.end()).headers["vary"] == "Origin"
+        found = await fetch(s, [OPEN], "POST", path, OTHER, plane=[OTHER]).end()
+        assert found.headers["access-control-allow-origin"] == OTHER
+        assert found.headers["vary"] == "Origin"
+
+
 @pytest.mark.parametrize("plane", [["*"], [OTHER, PAGE]])
 async def test_the_plane_s_own_option_holds_for_every_path(
     stage: Staging, plane: Sequence[str]

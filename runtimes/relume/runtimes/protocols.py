@@ -21,6 +21,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -40,20 +41,29 @@ _JSON_LENGTH = "inference-header-content-length"
 _REASONS = {404: "unknown-model", 429: "overloaded", 501: "unsupported", 503: "overloaded"}
 
 
+class _ModelConvertor(StringConvertor):
+    """A model's name, which may have slashes, but none at its end: that is redirected to the name."""
+
+    regex = ".*[^/]"
+
+
 def routes() -> list[Route]:
     """The routes of both protocols."""
+    register_url_convertor("model", _ModelConvertor())
     return [
-        Route("/v1/models/{model:path}:predict", predict, methods=["POST"]),
-        Route("/v1/models/{model:path}", v1_ready, methods=["GET"]),
+        Route("/v1/models/{model:model}:predict", predict, methods=["POST"]),
+        Route("/v1/models/{model:model}", v1_ready, methods=["GET"]),
         Route("/v2", server_metadata),
         Route("/v2/health/live", live),
         Route("/v2/health/ready", ready),
         Route("/v2/models", models),
         Route("/v2/repository/index", repository_index, methods=["POST"]),
-        Route("/v2/repository/models/{model:path}/load", load, methods=["POST"]),
-        Route("/v2/repository/models/{model:path}/unload", unload, methods=["POST"]),
-        *_of_a_model("/v2/models/{model:path}/versions/{version}"),  # first: a model takes any path
-        *_of_a_model("/v2/models/{model:path}"),
+        Route("/v2/repository/models/{model:model}/load", load, methods=["POST"]),
+        Route("/v2/repository/models/{model:model}/unload", unload, methods=["POST"]),
+        *_of_a_model(
+            "/v2/models/{model:model}/versions/{version}"
+        ),  # first: a model takes any path
+        *_of_a_model("/v2/models/{model:model}"),
     ]
 
 

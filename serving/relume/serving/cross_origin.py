@@ -59,7 +59,7 @@ class CrossOrigin:
                 return
             # A policy that does not allow the origin only says that the answer varies with it.
             policy = _allowing(policies, origin) or policies[0]
-            await policy.send(message, send=send, request_headers=asked)
+            await policy.send(_without_vary(message), send=send, request_headers=asked)
 
         await self._app(scope, receive, answered)
 
@@ -145,3 +145,9 @@ def _allowing(policies: Iterable[CORSMiddleware], origin: str) -> CORSMiddleware
 def _has_cors(message: Message) -> bool:
     """Whether the predictor has allowed the origin itself."""
     return any(name.lower() == _ALLOWED for name, _ in message.get("headers", ()))
+
+
+def _without_vary(message: Message) -> Message:
+    """The start of an answer without the predictor's own `Vary: Origin`, which is added again."""
+    kept = [h for h in message.get("headers", ()) if (h[0].lower(), h[1]) != (b"vary", b"Origin")]
+    return {**message, "headers": kept}

@@ -42,7 +42,7 @@ _REASONS = {404: "unknown-model", 429: "overloaded", 501: "unsupported", 503: "o
 
 
 class _ModelConvertor(StringConvertor):
-    """A model's name, which may have slashes, but none at its end: that is redirected to the name."""
+    """A model's name. It may have slashes; one behind it is redirected to the name itself."""
 
     regex = ".*[^/]"
 

@@ -1,10 +1,14 @@
 """/openai/v1 before any predictor: what names no model, a wrong method, encodings and forms."""
 
 import json
+from time import monotonic
 from typing import Any
 
 import pytest
 from aiohttp import web
+
+from relume.serving.errors import ModelUnnamed
+from relume.serving.model_field import named_in
 
 from .conftest import Stage, Staging, service
 from .conversation import Conversation
@@ -189,6 +193,39 @@ async def test_a_form_that_names_no_model_is_refused(
     async with stage() as s:
         request = s.ask("/openai/v1/audio/transcriptions", body=body, headers=MULTIPART)
         assert says in (await refused(s, request))["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "disposition",
+    [
+        b'Content-Disposition: form-data; name="model"',
+        b"content-disposition:form-data;name=model",
+        b'X-A: b\r\nContent-Disposition: form-data; filename="\xc3\xa4; name=\\"x"; NAME = model\r\nX-B: c',
+    ],
+    ids=["quoted", "a token", "behind a file's name"],
+)
+def test_the_name_of_a_field_is_read_however_it_is_written(disposition: bytes) -> None:
+    body = b"before it\r\n--b\r\n" + disposition + b"\r\n\r\nm\r\n--b--"
+    named = named_in('multipart/form-data; boundary="b"', body)
+    assert named.name == "m"
+    assert named.renamed("longer") == body.replace(b"\nm\r", b"\nlonger\r")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        b"X-A: y\r\n" * 1000,
+        b"Content-Disposition: " + b";" * 8000 + b"\r\n",
+        b"Content-Disposition: " + b';a="\\' * 2000 + b"\r\n",
+    ],
+    ids=["many headers", "many parameters", "quotes without an end"],
+)
+def test_a_form_that_is_made_to_be_slow_is_not(part: bytes) -> None:
+    body = (b"--b\r\n" + part + b"\r\nv\r\n") * 999 + b"--b--\r\n"
+    began = monotonic()
+    with pytest.raises(ModelUnnamed):
+        named_in("multipart/form-data; boundary=b", body)
+    assert monotonic() - began < 2
 
 
 @pytest.mark.parametrize("body", [b"model=summarize&x=%C3%A4", b'{"model":"summarize"}'])

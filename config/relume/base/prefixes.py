@@ -7,8 +7,8 @@ it redirects, it names a path of its own, and a client that follows would leave 
 from collections.abc import Collection, Iterable
 from urllib.parse import urlsplit
 
-#: RFC 9110 §10.2.2 and §8.7.
-_ADDRESSES = frozenset({b"location", b"content-location"})
+#: The headers that hold an address: RFC 9110 §10.2.2 and §8.7.
+ADDRESSES = frozenset({b"location", b"content-location"})
 RawHeaders = list[tuple[bytes, bytes]]
 
 
@@ -24,7 +24,7 @@ def below_prefix(
     or `internal_host`. Of a URL at `internal_host`, which clients cannot reach, the path is left.
     """
     return [
-        (name, _moved(value, prefix, hosts, internal_host) if name in _ADDRESSES else value)
+        (name, _moved(value, prefix, hosts, internal_host) if name in ADDRESSES else value)
         for name, value in headers
     ]
 

@@ -5,10 +5,10 @@ Forms are what `/v1/audio/transcriptions` takes: multipart/form-data (RFC 7578) 
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.message import Message
-from email.parser import BytesHeaderParser
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -19,8 +19,9 @@ from relume.serving.errors import BadRequest, ModelUnnamed
 
 MOST_FIELDS = 1000
 """Fields in one form, as in Starlette's parser. More than these are refused."""
-_MOST_HEADER_BYTES = 8192
-"""Of one part of a form; a longer part is not looked into."""
+# No more of the line is looked at than a client writes: the time for it can be its square.
+_DISPOSITION = re.compile(rb"^content-disposition:([^\r\n]{0,500})", re.IGNORECASE | re.MULTILINE)
+_PARAMETER = re.compile(rb';[ \t]*([^=;"]+)=(?:"((?:[^"\\]|\\.)*)"|([^;"]*))')
 ADD = 'add "model" to the body, or ?model=NAME to the address'
 
 
@@ -37,6 +38,8 @@ def named_in(content_type: str, body: bytes) -> NamedModel:
 
     Raises BadRequest for a body that cannot be read, and ModelUnnamed.
     """
+    if content_type == "application/json":
+        return _in_json(body)
     header = Message()
     header["content-type"] = content_type
     kind = header.get_content_type()
@@ -95,7 +98,7 @@ def _in_form(body: bytes) -> NamedModel:
 
 def _in_multipart(body: bytes, boundary: str) -> NamedModel:
     for headers, value in _parts(body, boundary.encode("latin-1", "replace")):
-        if _field_name(headers) == "model":
+        if _field_name(headers) == b"model":
             name = body[value].decode("utf-8", "replace")
             return NamedModel(name, partial(_spliced, body, value))
     raise ModelUnnamed("the form names no model: add the field model, or ?model=NAME")
@@ -118,11 +121,15 @@ def _parts(body: bytes, boundary: bytes) -> Iterator[tuple[bytes, slice]]:
         end = body.find(line, head)
         if body.startswith(b"--", begin) or head < 0 or end < 0:
             return
-        yield body[begin : min(head, begin + _MOST_HEADER_BYTES)], slice(head + 4, end)
+        yield body[begin:head], slice(head + 4, end)
         begin = end + 2
     raise BadRequest(f"the form has more than {MOST_FIELDS} fields")
 
 
-def _field_name(headers: bytes) -> object:
-    parsed = BytesHeaderParser().parsebytes(headers.lstrip(b" \t\r\n"))
-    return parsed.get_param("name", header="content-disposition")
+def _field_name(headers: bytes) -> bytes:
+    """Return the `name` of a part (RFC 7578 §4.2), or nothing."""
+    disposition = _DISPOSITION.search(headers)
+    for parameter in _PARAMETER.finditer(disposition[1] if disposition else b""):
+        if parameter[1].strip().lower() == b"name":
+            return parameter[2] if parameter[2] is not None else parameter[3].strip()
+    return b""

@@ -7,7 +7,7 @@ from multidict import CIMultiDict
 from starlette.types import Scope
 from yarl import URL
 
-from relume.base.prefixes import RawHeaders, below_prefix, host_of
+from relume.base.prefixes import ADDRESSES, RawHeaders, below_prefix, host_of
 from relume.serving.addresses import raw_path_of
 
 HOP_BY_HOP = frozenset(
@@ -64,9 +64,12 @@ def returned_headers(
     A redirect leads below the prefix that was taken off the path (`/serving/<ns>/<isvc>`,
     `/openai`), and never to the predictor's own port, which it names to a client without a Host.
     """
+    lowered = [(raw.lower(), value) for raw, value in headers]
+    kept = [header for header in lowered if header[0] not in NOT_RETURNED]
+    if all(name not in ADDRESSES for name, _ in kept):
+        return kept
     whole = raw_path_of(scope)
     prefix = whole.removesuffix(raw_path) if whole.endswith(raw_path) else whole
-    kept = [(raw.lower(), value) for raw, value in headers if raw.lower() not in NOT_RETURNED]
     internal = base_url.partition("//")[2]
     return below_prefix(kept, prefix, {host_of(scope["headers"])}, internal)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 from aiohttp import web
+from starlette.types import Receive, Scope, Send
 
 from relume.config import InferenceService
 from relume.serving.cross_origin import CrossOrigin, policy_of
@@ -143,6 +144,20 @@ async def test_an_answer_has_the_headers_of_the_service_that_gave_it(stage: Stag
         assert (await allowed.end()).headers["access-control-allow-origin"] == PAGE
         closed = fetch(s, [OPEN, CLOSED], "POST", CHAT, body=b'{"model":"embed"}')
         await s.ready(2)
+        await closed.end()
+        assert closed.status == 200
+        assert "access-control-allow-origin" not in closed.headers
+
+
+async def test_so_it_does_where_something_between_copies_the_scope(stage: Staging) -> None:
+    async with stage(CLOSED, OPEN) as s:
+
+        async def copying(scope: Scope, receive: Receive, send: Send) -> None:
+            await s.plane.app({**scope}, receive, send)
+
+        app = CrossOrigin(copying, [OPEN, CLOSED], [])
+        closed = ask(app, CHAT, headers={"origin": PAGE}, body=b'{"model":"embed"}', state={})
+        await s.ready()
         await closed.end()
         assert closed.status == 200
         assert "access-control-allow-origin" not in closed.headers

@@ -10,8 +10,8 @@ from starlette.types import Scope
 
 from relume.serving.service import ServiceKey
 
-SERVICE_SCOPE = "relume.service"
-"""Key of a scope: the ServiceKey that the request was routed to."""
+ROUTED_TO = "relume.service"
+"""In the state of a scope, which its copies share: the ServiceKey that a request is for."""
 _SERVING = b"/serving/"
 
 

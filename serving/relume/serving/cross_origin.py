@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relume.config import InferenceService
-from relume.serving.addresses import SERVICE_SCOPE, by_host, by_path, header, raw_path_of
+from relume.serving.addresses import ROUTED_TO, by_host, by_path, header, raw_path_of
 from relume.serving.openai import openai_path
 from relume.serving.service import ServiceKey
 
@@ -65,9 +65,8 @@ class CrossOrigin:
 
     def _policies(self, scope: Scope) -> Sequence[CORSMiddleware]:
         """Return what may allow the request; the plane's own policy comes first."""
-        key: ServiceKey | None = scope.get(SERVICE_SCOPE) or by_host(
-            header(scope, b"host") or "", self._keys
-        )
+        routed: ServiceKey | None = scope.get("state", {}).get(ROUTED_TO)
+        key = routed or by_host(header(scope, b"host") or "", self._keys)
         if key is None and (found := by_path(raw_path_of(scope))) is not None:
             key = found[0]
         if key is not None:

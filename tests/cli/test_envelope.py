@@ -33,6 +33,74 @@ def test_a_file_may_leave_out_what_can_be_made_up(event_file: Path) -> None:
     assert first.id != second.id
 
 
+ENCODINGS = ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("leaves_out", ["", '"specversion": "1.0", "source": "/s", '])
+def test_a_file_may_be_in_any_encoding_of_unicode(
+    event_file: Path, encoding: str, leaves_out: str
+) -> None:
+    event_file.write_bytes(f'{{{leaves_out}"id": "1", "type": "t", "data": "ü"}}'.encode(encoding))
+    event = from_file(event_file, {})
+    assert (event.id, event.type) == ("1", "t")
+    assert json.loads(event.data or b"") == "ü"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", *ENCODINGS])
+def test_standard_input_may_be_so_too(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    text = '{"type": "t", "data": "ü"}'
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode(encoding)), "ascii"))
+    assert json.loads(from_file(Path("-"), {}).data or b"") == "ü"
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("content_type", [None, "application/json", "application/x+json"])
+def test_json_data_goes_out_in_utf_8(
+    tmp_path: Path, encoding: str, content_type: str | None
+) -> None:
+    path = tmp_path / "chat.json"
+    path.write_bytes('{"a": "ü"}'.encode(encoding))
+    event = from_options("t", f"@{path}", content_type, {})
+    assert event.data == '{"a": "ü"}'.encode()
+    assert event.datacontenttype == (content_type or "application/json")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_text_with_a_byte_order_mark_goes_out_in_utf_8(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "words.txt"
+    path.write_bytes("Grüße\r\n".encode(encoding))
+    event = from_options("t", f"@{path}", None, {})
+    assert (event.data, event.datacontenttype) == ("Grüße\r\n".encode(), "text/plain")
+
+
+@pytest.mark.parametrize(
+    ("data", "content_type"),
+    [
+        (b"\xff\xfe\x00\xd8", None),
+        (b"\xff\xfe\x01\x00\x02\x00", None),
+        (b"\x00\x01\x02\x03", None),
+        (b"\x00a", None),
+        (b"\xff\xfea\x00", "text/plain; charset=utf-16"),
+        (b"\xef\xbb\xbfa", "text/csv"),
+    ],
+    ids=[
+        "half a pair",
+        "control characters",
+        "no text",
+        "no mark",
+        "as named",
+        "as named in UTF-8",
+    ],
+)
+def test_other_bytes_go_out_as_they_are(
+    tmp_path: Path, data: bytes, content_type: str | None
+) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(data)
+    assert from_options("t", f"@{path}", content_type, {}).data == data
+
+
 def test_options_change_the_attributes_of_a_file(event_file: Path) -> None:
     event_file.write_text('{"type": "t", "id": "old", "source": "/s"}')
     event = from_file(event_file, {"id": "new", "partitionkey": "k"})

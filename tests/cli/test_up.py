@@ -195,6 +195,49 @@ def test_a_broker_is_asked_in_http_whatever_a_client_would_rather_speak(
         assert process.communicate(timeout=WITHIN_S)[1] == ""
 
 
+def test_a_page_that_is_allowed_may_call_every_path_of_both_ports(
+    manifest: Path, state: Path
+) -> None:
+    page, allowed = "http://localhost:3000", "access-control-allow-origin"
+    asked = {"Origin": page, "Access-Control-Request-Method": "POST"}
+    with up(manifest, "--allowed-origin", "https://a.example", "--allowed-origin", page):
+        http, broker = addresses(state)["http"], addresses(state)["broker"]
+        for url in (
+            f"{http}/openai/v1/chat/completions",
+            f"{http}/serving/default/asleep/v1/chat/completions",
+            f"{http}/relume/status",
+            f"{broker}/default/inbox",
+        ):
+            preflight = httpx.options(url, headers=asked)
+            assert (preflight.status_code, preflight.headers[allowed]) == (200, page)
+            other = httpx.options(url, headers=asked | {"Origin": "http://other"})
+            assert (other.status_code, allowed in other.headers) == (400, False)
+        for url in (f"{http}/openai/v1/models", f"{http}/relume/status", f"{http}/nosuch"):
+            assert httpx.get(url, headers={"Origin": page}).headers[allowed] == page
+        refused = httpx.post(f"{broker}/default/inbox", headers={"Origin": page})
+        assert (refused.status_code, refused.headers[allowed]) == (400, page)
+        webhook = httpx.options(
+            f"{broker}/default/inbox", headers={"WebHook-Request-Origin": "producer.example"}
+        )
+        assert webhook.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("origin", "says"),
+    [
+        ("http://localhost:3000/", "write http://localhost:3000"),
+        ("https://a.example/page?x", "write https://a.example"),
+        ("HTTP://Localhost", "write http://localhost"),
+        ("localhost:3000", "write http://localhost:3000"),
+        ("", "write http://localhost:3000"),
+    ],
+)
+def test_an_origin_is_written_as_a_browser_sends_it(manifest: Path, origin: str, says: str) -> None:
+    refused = relume("up", str(manifest), "--allowed-origin", origin)
+    assert refused.returncode == 2
+    assert says in " ".join(refused.stderr.split())
+
+
 def test_the_plane_says_what_it_serves_and_what_it_does_not_honour(
     manifest: Path, state: Path
 ) -> None:

@@ -18,6 +18,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from relume.runtimes.middleware import CloudEvents
+from relume.runtimes.openai_prefix import OpenAIPrefix
+from relume.runtimes.own_answers import AllowedOrigins
 from relume.runtimes.plugin import startup
 from relume.runtimes.protocols import routes
 
@@ -67,6 +69,8 @@ class Stub:
         )
         if middleware:
             self.app.add_middleware(CloudEvents)
+            self.app.add_middleware(AllowedOrigins)
+            self.app.add_middleware(OpenAIPrefix)
         self.app.state.relume_model = MODEL
         self.app.state.relume_tasks = frozenset(tasks)
 

@@ -137,6 +137,100 @@ async def test_the_server_and_its_model_describe_themselves(producer: Producer) 
         assert isinstance(response.json()["error"], str)
 
 
+VERSIONED = f"/v2/models/{MODEL}/versions"
+
+
+async def test_a_version_in_the_path_is_the_one_that_is_served(producer: Producer) -> None:
+    body = {"inputs": [tensor("hi")]}
+    answer = (await producer.http.post(f"{VERSIONED}/1/infer", json=body)).json()
+    assert (answer["model_name"], answer["model_version"]) == (MODEL, "1")
+    assert answer["outputs"][0]["data"] == ["HI"]
+    assert (await producer.http.get(f"{VERSIONED}/1/ready")).json()["ready"] is True
+    described = (await producer.http.get(f"{VERSIONED}/1")).json()
+    assert (described["name"], described["versions"]) == (MODEL, ["1"])
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", f"{VERSIONED}/2"),
+        ("GET", f"{VERSIONED}/2/ready"),
+        ("POST", f"{VERSIONED}/2/infer"),
+        ("POST", f"{VERSIONED}/1/predict"),
+        ("GET", f"{VERSIONED}"),
+        ("GET", "/v2/models/other/versions/1"),
+        ("POST", "/v2/models/other/versions/1/infer"),
+        ("POST", "/v2/repository/models/other/load"),
+        ("POST", "/v2/repository/models/other/unload"),
+    ],
+)
+async def test_another_version_or_model_is_404(
+    producer: Producer, stub: Stub, method: str, path: str
+) -> None:
+    response = await producer.http.request(method, path, json={"inputs": [tensor("hi")]})
+    assert response.status_code in (404, 405)
+    assert stub.asked == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v2"),
+        ("GET", "/v2/models"),
+        ("GET", f"/v2/models/{MODEL}"),
+        ("GET", f"/v2/models/{MODEL}/ready"),
+        ("POST", INFER),
+        ("POST", f"{VERSIONED}/1/infer"),
+        ("POST", "/v2/repository/index"),
+        ("GET", f"/v1/models/{MODEL}"),
+        ("POST", PREDICT),
+    ],
+)
+async def test_a_slash_at_the_end_is_redirected(producer: Producer, method: str, path: str) -> None:
+    response = await producer.http.request(method, f"{path}/", json={})
+    assert response.status_code == 307
+    assert response.headers["location"] == f"http://stub{path}"
+
+
+async def test_a_name_may_have_slashes_inside(producer: Producer, stub: Stub) -> None:
+    stub.app.state.relume_model = "org/model"
+    for path in ("/v2/models/org/model/ready", "/v2/models/org%2Fmodel/versions/1/ready"):
+        assert (await producer.http.get(path)).json() == {"name": "org/model", "ready": True}
+
+
+async def test_the_models_are_listed_and_so_is_what_is_loaded(producer: Producer) -> None:
+    assert (await producer.http.get("/v2/models")).json() == {"models": [MODEL]}
+    for body in (b"", b"{}", b'{"ready": true}'):
+        index = (await producer.http.post("/v2/repository/index", content=body)).json()
+        assert index == [{"name": MODEL, "version": "1", "state": "READY", "reason": ""}]
+    assert "model_repository" in (await producer.http.get("/v2")).json()["extensions"]
+
+
+async def test_a_served_model_is_loaded_and_stays_so(producer: Producer) -> None:
+    post = producer.http.post
+    loaded = await post(f"/v2/repository/models/{MODEL}/load", json={})
+    assert (loaded.status_code, loaded.json()) == (200, {"name": MODEL, "load": True})
+    refused = await post(f"/v2/repository/models/{MODEL}/unload")
+    assert (refused.status_code, refused.json()["reason"]) == (501, "unsupported")
+    assert (await producer.http.get(f"/v2/models/{MODEL}/ready")).status_code == 200
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize("sized", [True, False])
+async def test_infer_takes_json_in_any_encoding_of_unicode(
+    producer: Producer, encoding: str, sized: bool
+) -> None:
+    raw = b"\x03\x00\x00\x00abc"
+    binary = {"name": "q", "datatype": "BYTES", "shape": [1]}
+    binary["parameters"] = {"binary_data_size": len(raw)}
+    inputs = [binary] if sized else [tensor("abc")]
+    head = json.dumps({"inputs": inputs}).encode(encoding)
+    headers = {"inference-header-content-length": str(len(head))} if sized else {}
+    body = head + raw if sized else head
+    response = await producer.http.post(INFER, content=body, headers=headers)
+    assert response.json()["outputs"][0]["data"] == ["ABC"]
+
+
 @pytest.mark.parametrize(
     ("path", "data", "key"),
     [

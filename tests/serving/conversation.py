@@ -3,13 +3,13 @@
 import asyncio
 from typing import Any
 
-from relume.serving.activator import Activator
+from starlette.types import ASGIApp
 
 
 class Conversation:
     """One request under way."""
 
-    def __init__(self, app: Activator, scope: dict[str, Any], body: bytes) -> None:
+    def __init__(self, app: ASGIApp, scope: dict[str, Any], body: bytes) -> None:
         self.status: int | None = None
         self.headers: dict[str, str] = {}
         self.chunks: list[bytes] = []
@@ -51,14 +51,15 @@ class Conversation:
 
 
 def ask(
-    app: Activator,
+    app: ASGIApp,
     path: str = "/serving/default/summarize/v1/chat/completions",
     *,
     method: str = "POST",
     headers: dict[str, str] | None = None,
     body: bytes = b"{}",
+    **more: Any,
 ) -> Conversation:
-    """Begin a request."""
+    """Begin a request; `more` is what its scope has besides."""
     raw, _, query = path.partition("?")
     given = {"host": "localhost", **(headers or {})}
     scope = {
@@ -68,5 +69,6 @@ def ask(
         "raw_path": raw.encode(),
         "query_string": query.encode(),
         "headers": [(k.lower().encode(), v.encode()) for k, v in given.items()],
+        **more,
     }
     return Conversation(app, scope, body)

@@ -58,7 +58,8 @@ class PlaneSettings:
     """Where and how a plane runs; port 0 is a free one.
 
     `broker_max_bytes` bounds the log of each Broker (None: the disk does), `fsync` says when an
-    accepted event is on the disk itself.
+    accepted event is on the disk itself, `allowed_origins` are those of pages in a browser that may
+    call every path of both ports (`*` is any).
     """
 
     state: Path
@@ -68,6 +69,7 @@ class PlaneSettings:
     grace_s: float = GRACE_S
     broker_max_bytes: int | None = None
     fsync: Fsync = "interval"
+    allowed_origins: tuple[str, ...] = ()
 
 
 class LocalPlane:
@@ -121,6 +123,7 @@ class LocalPlane:
     ) -> None:
         from relume.plane.control import Control
         from relume.plane.server import HttpServer, finished
+        from relume.serving.cross_origin import CrossOrigin
         from relume.serving.plane import ServingPlane
 
         launcher = TemplateLauncher(self._template) if self._template else FreshLauncher()
@@ -139,7 +142,9 @@ class LocalPlane:
             observer=self._observer,
             dead_letters=lambda: self._eventing.dead_letters if self._eventing else None,
         )
-        server = HttpServer(control.in_front_of(serving.app), listening)
+        app = control.in_front_of(serving.app)
+        app = CrossOrigin(app, self.plan.services, self._settings.allowed_origins)
+        server = HttpServer(app, listening)
         serve = group.create_task(server.serve())
 
         async def stop() -> None:
@@ -162,6 +167,7 @@ class LocalPlane:
         from relume.eventing.plane import EventingPlane
         from relume.eventing.registry.documents import Catalogue
         from relume.plane.server import HttpServer, finished
+        from relume.serving.cross_origin import CrossOrigin
 
         eventing = EventingPlane(
             self.plan,
@@ -174,7 +180,8 @@ class LocalPlane:
         await eventing.start()
         self._eventing = eventing
         group.create_task(eventing.wait())  # if it fails, the plane ends and says why
-        server = HttpServer(Catalogue(eventing.app), listening, websockets=False)
+        app = CrossOrigin(Catalogue(eventing.app), (), self._settings.allowed_origins)
+        server = HttpServer(app, listening, websockets=False)
         serve = group.create_task(server.serve())
 
         async def stop() -> None:
@@ -215,4 +222,5 @@ def _import_the_servers() -> None:
     import relume.eventing.registry.documents
     import relume.plane.control
     import relume.plane.server
+    import relume.serving.cross_origin
     import relume.serving.plane  # noqa: F401

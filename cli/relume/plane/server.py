@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
+from relume.plane.http10 import Http10Aware
+
 
 class _Uvicorn(uvicorn.Server):
     """uvicorn without its own signal handlers: the command decides what a signal means."""
@@ -23,6 +25,7 @@ class HttpServer:
     def __init__(self, app: ASGIApp, listening: socket.socket, *, websockets: bool = True) -> None:
         config = uvicorn.Config(
             app,
+            http=Http10Aware,
             interface="asgi3",
             ws="auto" if websockets else "none",
             lifespan="off",

@@ -46,6 +46,10 @@ class RelumeEndpoints:
         state.relume_tasks = (
             frozenset(await engine_client.get_supported_tasks()) if engine_client else frozenset()
         )
+        state.relume_cors = {
+            "allow_origins": getattr(args, "allowed_origins", []),
+            "allow_credentials": getattr(args, "allow_credentials", False),
+        }
         PROCESS.server_answers()
         Gatekeeper.dismiss_on_duty()
 

@@ -9,6 +9,10 @@ included. The first BYTES tensor holds the texts, whatever its name; request `pa
 model's route. The output tensor is `text_output` (BYTES) for a model that generates, `embedding`
 (FP32, [n, d]) for one that embeds, `label` and `score` for one that classifies or scores. `kserve`
 is imported at the first V2 request, because the import takes over a second.
+
+A path may name a version (`/v2/models/{model}/versions/{version}/infer`): a predictor has one, "1".
+Triton's model repository extension tells what is loaded; a model is loaded as long as its
+predictor runs, so `load` has nothing to do and `unload` is refused.
 """
 
 import json
@@ -17,6 +21,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -30,21 +35,43 @@ if TYPE_CHECKING:
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
+VERSION = "1"
+"""The version of every model: a predictor serves one, and what its name says is all of it."""
 _JSON_LENGTH = "inference-header-content-length"
 _REASONS = {404: "unknown-model", 429: "overloaded", 501: "unsupported", 503: "overloaded"}
 
 
+class _ModelConvertor(StringConvertor):
+    """A model's name. It may have slashes; one behind it is redirected to the name itself."""
+
+    regex = ".*[^/]"
+
+
 def routes() -> list[Route]:
     """The routes of both protocols."""
+    register_url_convertor("model", _ModelConvertor())
     return [
-        Route("/v1/models/{model:path}:predict", predict, methods=["POST"]),
-        Route("/v1/models/{model:path}", v1_ready, methods=["GET"]),
+        Route("/v1/models/{model:model}:predict", predict, methods=["POST"]),
+        Route("/v1/models/{model:model}", v1_ready, methods=["GET"]),
         Route("/v2", server_metadata),
         Route("/v2/health/live", live),
         Route("/v2/health/ready", ready),
-        Route("/v2/models/{model:path}/infer", infer, methods=["POST"]),
-        Route("/v2/models/{model:path}/ready", model_ready),
-        Route("/v2/models/{model:path}", model_metadata),
+        Route("/v2/models", models),
+        Route("/v2/repository/index", repository_index, methods=["POST"]),
+        Route("/v2/repository/models/{model:model}/load", load, methods=["POST"]),
+        Route("/v2/repository/models/{model:model}/unload", unload, methods=["POST"]),
+        *_of_a_model(
+            "/v2/models/{model:model}/versions/{version}"
+        ),  # first: a model takes any path
+        *_of_a_model("/v2/models/{model:model}"),
+    ]
+
+
+def _of_a_model(path: str) -> list[Route]:
+    return [
+        Route(f"{path}/infer", infer, methods=["POST"]),
+        Route(f"{path}/ready", model_ready),
+        Route(path, model_metadata),
     ]
 
 
@@ -75,7 +102,19 @@ def _served(request: Request) -> str:
     """The model in the path. Raises TaskFailed 404 for one that is not served here."""
     name: str = request.path_params["model"]
     require_model(request, name)
+    _version(request)
     return name
+
+
+def _version(request: Request) -> str | None:
+    """The version in the path, if there is one. Raises TaskFailed 404 for one that is not there."""
+    wanted: str | None = request.path_params.get("version")
+    if wanted is not None:
+        name = request.path_params["model"]
+        require_model(request, name)
+        if wanted != VERSION:
+            raise TaskFailed(404, f"model {name!r} has no version {wanted!r}: it has {VERSION!r}")
+    return wanted
 
 
 @_failures_told
@@ -103,12 +142,12 @@ async def v1_ready(request: Request) -> Response:
 @_failures_told
 async def infer(request: Request) -> Response:
     """200 with `outputs`; 400 wrong body, 404 unknown model, else what the route answered."""
-    model = request.path_params["model"]
+    model, version = request.path_params["model"], _version(request)
     body = await request.body()
     await run_in_threadpool(_import_codec)
     asked = _decode(body, request.headers.get(_JSON_LENGTH), model)
     outputs = await run_task(request, model, _texts(asked), asked.parameters)
-    return _encode(asked, model, _tensors(outputs))
+    return _encode(asked, model, version, _tensors(outputs))
 
 
 def _import_codec() -> None:
@@ -121,11 +160,25 @@ def _decode(body: bytes, json_length: str | None, model: str) -> "InferRequest":
 
     try:
         length = len(body) if json_length is None else int(json_length)
-        return InferRequest.from_bytes(body, length, model)
+        return InferRequest.from_bytes(*_in_utf8(body, length), model)
     except KeyError as error:
         raise TaskFailed(400, f"the request has no field {error}") from error
     except Exception as error:  # the codec does not check the body first and may raise anything
         raise TaskFailed(400, f"not a V2 inference request: {error}") from error
+
+
+def _in_utf8(body: bytes, length: int) -> tuple[bytes, int]:
+    """The body with its first `length` bytes, which are JSON, in UTF-8; and their new number.
+
+    The codec reads UTF-8 without a byte order mark; every other route takes what Python's `json`
+    takes. Raises ValueError.
+    """
+    head = body[:length]
+    encoding = json.detect_encoding(head)
+    if encoding == "utf-8":
+        return body, length
+    text = head.decode(encoding).encode()
+    return text + body[length:], len(text)
 
 
 def _texts(asked: "InferRequest") -> list[str]:
@@ -171,10 +224,14 @@ def _tensors(outputs: list[Any]) -> "list[InferOutput]":
     return [InferOutput("score", [rows], "FP32", outputs)]
 
 
-def _encode(asked: "InferRequest", model: str, tensors: "list[InferOutput]") -> Response:
+def _encode(
+    asked: "InferRequest", model: str, version: str | None, tensors: "list[InferOutput]"
+) -> Response:
     from kserve.protocol.infer_type import InferResponse
 
-    answer = InferResponse(asked.id, model, tensors, requested_outputs=asked.request_outputs)
+    answer = InferResponse(
+        asked.id, model, tensors, version, requested_outputs=asked.request_outputs
+    )
     try:
         body, json_length = answer.to_rest()
     except Exception as error:  # an output that was asked for and is not there
@@ -188,7 +245,37 @@ def _encode(asked: "InferRequest", model: str, tensors: "list[InferOutput]") -> 
 async def server_metadata(_request: Request) -> Response:
     """Name, version and extensions of the server."""
     return JSONResponse(
-        {"name": "relume", "version": version(), "extensions": ["binary_tensor_data"]}
+        {
+            "name": "relume",
+            "version": version(),
+            "extensions": ["binary_tensor_data", "model_repository"],
+        }
+    )
+
+
+async def models(request: Request) -> Response:
+    """The names of all models: one."""
+    return JSONResponse({"models": [request.app.state.relume_model]})
+
+
+async def repository_index(request: Request) -> Response:
+    """What is loaded. A body may ask for ready models alone, and this one is ready."""
+    entry = {"name": request.app.state.relume_model, "version": VERSION, "state": "READY"}
+    return JSONResponse([{**entry, "reason": ""}])
+
+
+@_failures_told
+async def load(request: Request) -> Response:
+    """200 for the model that is served, which is loaded, else 404."""
+    return JSONResponse({"name": _served(request), "load": True})
+
+
+@_failures_told
+async def unload(request: Request) -> Response:
+    """501 for the model that is served, else 404."""
+    name = _served(request)
+    raise TaskFailed(
+        501, f"model {name!r} stays loaded while its predictor runs; idle, it is ended"
     )
 
 
@@ -217,5 +304,11 @@ async def model_metadata(request: Request) -> Response:
         output = {"name": "text_output", "datatype": "BYTES", "shape": [-1]}
     text_in = {"name": "text_input", "datatype": "BYTES", "shape": [-1]}
     return JSONResponse(
-        {"name": name, "platform": "vllm", "inputs": [text_in], "outputs": [output]}
+        {
+            "name": name,
+            "versions": [VERSION],
+            "platform": "vllm",
+            "inputs": [text_in],
+            "outputs": [output],
+        }
     )

@@ -17,6 +17,9 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 
 MIDDLEWARE = "relume.runtimes.middleware.CloudEvents"
+ALLOWED_ORIGINS = "relume.runtimes.own_answers.AllowedOrigins"
+#: vLLM puts the later one in front: what it takes off, no other middleware sees.
+OPENAI_PREFIX = "relume.runtimes.openai_prefix.OpenAIPrefix"
 PLUGIN = "relume"
 
 #: KV cache where the user names none: 512 MiB. vLLM's own default on a CPU is 92 % of the memory of
@@ -65,7 +68,8 @@ def with_defaults(argv: Sequence[str], *, cpu: bool) -> list[str]:
     On a CPU: eager mode (compiling takes over a minute at each start and gains nothing measurable)
     and a bounded KV cache, each only where the user chose nothing.
     """
-    added = ["--middleware", MIDDLEWARE]
+    ours = (MIDDLEWARE, ALLOWED_ORIGINS, OPENAI_PREFIX)
+    added = [word for name in ours for word in ("--middleware", name)]
     if not mentions(argv, ("--shutdown-timeout",)):
         added += ["--shutdown-timeout", str(ENGINE_EXIT_S)]
     if cpu and not mentions(argv, _COMPILE_FLAGS):

@@ -8,7 +8,7 @@ import aiohttp
 from starlette.types import Receive, Scope, Send
 
 from relume.base.clock import Clock
-from relume.serving.addresses import by_host, by_path, header, raw_path_of
+from relume.serving.addresses import ROUTED_TO, by_host, by_path, header, raw_path_of
 from relume.serving.errors import PlaneStopping, RequestTimedOut, ServiceUnknown, ServingError
 from relume.serving.holding import HeldRequest
 from relume.serving.openai import ModelNames, openai_path
@@ -122,6 +122,7 @@ class Activator:
             async with _pumping(body):
                 with held.cutoff:
                     service, path = await router.route(scope, body)
+                    scope.setdefault("state", {})[ROUTED_TO] = service.key
                     event_id = header(scope, b"ce-id")
                     async with held.replica(service, service.timeouts, event_id) as lease:
                         await forward(session, scope, lease, path, body, writer)

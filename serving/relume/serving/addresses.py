@@ -10,6 +10,8 @@ from starlette.types import Scope
 
 from relume.serving.service import ServiceKey
 
+ROUTED_TO = "relume.service"
+"""In the state of a scope, which its copies share: the ServiceKey that a request is for."""
 _SERVING = b"/serving/"
 
 

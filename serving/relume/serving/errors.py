@@ -4,7 +4,10 @@ RelumeError
 └── ServingError              carries the HTTP status and the text of the answer
     ├── ServiceUnknown        404: no such InferenceService
     ├── ModelUnknown          404, OpenAI's error shape: no service serves that model
+    ├── RouteUnknown          404, OpenAI's error shape: no such path below /openai/v1
+    ├── MethodNotAllowed      405 + Allow, OpenAI's error shape: the path has another method
     ├── BadRequest            400, OpenAI's error shape: no model can be read from the request
+    │   ├── ModelUnnamed      400: the request can be read and names none
     │   └── RequestTooLarge   413: the body is larger than what is read to find the model
     ├── PredictorFailed       503 + Retry-After: it died, or could not be started, while held
     ├── PlaneStopping         503 + Retry-After: the plane is shutting down
@@ -34,6 +37,8 @@ class ServingError(RelumeError):
     retry_after_s: float | None = None
     param: str | None = None
     code: str | int | None = None
+    allow: str | None = None
+    """The methods that the path has."""
     is_text = False
     """The answer is the message as plain text, not JSON."""
 
@@ -62,6 +67,8 @@ class ServingError(RelumeError):
         headers = {"content-type": _TEXT_TYPE if self.is_text else JSON_TYPE}
         if self.retry_after_s is not None:
             headers["retry-after"] = str(max(1, math.ceil(self.retry_after_s)))
+        if self.allow is not None:
+            headers["allow"] = self.allow
         return Response(self.body, self.status, headers)
 
 
@@ -90,12 +97,41 @@ class ModelUnknown(ServingError):
         super().__init__(f"The model `{model}` does not exist.")
 
 
+class RouteUnknown(ServingError):
+    """No server of the plane has this path below /openai/v1."""
+
+    reason = "route-unknown"
+    status = 404
+    kind = "NotFoundError"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"there is no {path}; the models are listed at /openai/v1/models")
+
+
+class MethodNotAllowed(ServingError):
+    """The path has another method (RFC 9110 §15.5.6)."""
+
+    reason = "method-not-allowed"
+    status = 405
+    kind = "MethodNotAllowedError"
+
+    def __init__(self, method: str, path: str, allow: str) -> None:
+        super().__init__(f"{path} has no {method}; it has {allow}")
+        self.allow = allow
+
+
 class BadRequest(ServingError):
     """The request names no model in a form that can be read."""
 
     reason = "bad-request"
     status = 400
     kind = "BadRequestError"
+
+
+class ModelUnnamed(BadRequest):
+    """The request can be read, and names no model."""
+
+    param = "model"
 
 
 class RequestTooLarge(BadRequest):

@@ -1,7 +1,8 @@
 """/openai/v1: every service of the plane as a model, found by name and listed without a start.
 
-Shapes: OpenAI's API reference, "Models" (`list` and `retrieve`). The list is answered here, so that
-it wakes no model; everything else goes to the service whose model the request names.
+Shapes: OpenAI's API reference, "Models" (`list` and `retrieve`). The list is answered here, and so
+is a method that no server has for its path, so that neither wakes a model. Everything else goes to
+the service whose model the request names.
 """
 
 import shlex
@@ -14,13 +15,39 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Scope
 
-from relume.serving.errors import JSON_TYPE, BadRequest, ModelUnknown
+from relume.serving.addresses import header
+from relume.serving.errors import (
+    JSON_TYPE,
+    MethodNotAllowed,
+    ModelUnknown,
+    ModelUnnamed,
+    RouteUnknown,
+    ServingError,
+)
+from relume.serving.model_field import named_in
 from relume.serving.proxy import RequestBody
 from relume.serving.service import ServiceKey
 
 MODEL_FLAGS = ("--served-model-name", "--served_model_name", "--model-name", "--model_name")
 _PREFIX = b"/openai/v1"
-_LIST = b"/v1/models"
+_LIST = "/v1/models"
+_POSTED = frozenset(
+    {
+        "/v1/audio/transcriptions",
+        "/v1/audio/translations",
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        "/v1/rerank",
+        "/v1/responses",
+        "/v1/score",
+    }
+)
+"""Routes of vLLM's server that take POST alone."""
+_MOST_NAMES = 10
+"""How many models an error names."""
 
 
 def openai_path(raw_path: bytes) -> bytes | None:
@@ -75,50 +102,71 @@ class ModelNames:
     async def named_by(self, scope: Scope, body: RequestBody | None, limit: int) -> ModelName:
         """Return the model that a request names in its query, else in its body.
 
-        `body` is None for a request that has none. Raises as `in_query` and `in_body`.
+        `body` is None for a WebSocket's handshake. Raises as `in_query` and `in_body`.
         """
         model = self.in_query(scope)
         if model is not None:
             return model
         if body is None:
-            raise BadRequest("the request names no model; add ?model=NAME")
-        return await self.in_body(body, limit)
+            raise self._unnamed()
+        return await self.in_body(header(scope, b"content-type") or "", body, limit)
 
     def in_query(self, scope: Scope) -> ModelName | None:
         """Return the model that `?model=` names, None without it. Raises ModelUnknown."""
         named = parse_qs(scope["query_string"].decode("latin-1")).get("model")
         return None if named is None else self.find(named[0])
 
-    async def in_body(self, body: RequestBody, limit: int) -> ModelName:
-        """Return the model that a JSON body names, and put the predictor's own name into it.
+    async def in_body(self, content_type: str, body: RequestBody, limit: int) -> ModelName:
+        """Return the model that a body names, and put the predictor's own name into it.
 
-        Raises BadRequest, RequestTooLarge for more than `limit` bytes, and ModelUnknown.
+        Raises BadRequest, ModelUnnamed, RequestTooLarge for more than `limit` bytes, and
+        ModelUnknown.
         """
         raw = await body.gather(limit)
-        try:
-            parsed = orjson.loads(raw)
-        except orjson.JSONDecodeError as error:
-            raise BadRequest(f"the request body is not JSON: {error}") from error
-        named = parsed.get("model") if isinstance(parsed, dict) else None
-        if not isinstance(named, str):
-            raise BadRequest("the request names no model")
-        model = self.find(named)
-        if model.served_as != named:
-            body.replace(orjson.dumps({**parsed, "model": model.served_as}))
+        if not raw:
+            raise self._unnamed()
+        named = named_in(content_type, raw)
+        model = self.find(named.name)
+        if model.served_as != named.name:
+            body.replace(named.renamed(model.served_as))
         return model
 
+    def _unnamed(self) -> ModelUnnamed:
+        names = ", ".join(model.id for model in self.listed[:_MOST_NAMES])
+        more = ", …" if len(self.listed) > _MOST_NAMES else ""
+        return ModelUnnamed(
+            "the request has no body that names a model: add ?model=NAME to the address "
+            f"(models: {names}{more})"
+        )
+
     def answer(self, method: str, raw_path: bytes) -> Response | None:
-        """Return the answer to a request for the list or for one model; None for any other."""
-        path = openai_path(raw_path)
-        if path is None or method != "GET" or not path.startswith(_LIST):
+        """Return the answer to what is not for a predictor; None for everything else.
+
+        That is the list of models and each model in it, a method that is not allowed there or on a
+        route of vLLM's, and a path that only begins like the list.
+        """
+        encoded = openai_path(raw_path)
+        if encoded is None:
             return None
-        rest = path.removeprefix(_LIST)
-        found: dict[str, Any] = {"object": "list", "data": [m.to_json() for m in self.listed]}
-        if rest not in (b"", b"/"):
-            try:
-                found = self.find(unquote(rest.removeprefix(b"/").decode("latin-1"))).to_json()
-            except ModelUnknown as error:
-                return error.response()
+        path = unquote(encoded.decode("latin-1"))
+        below = path.removeprefix(_LIST)
+        try:
+            if path.rstrip("/") in _POSTED and method != "POST":
+                raise MethodNotAllowed(method, f"/openai{path}", "POST")
+            if path.rstrip("/") == "/v1" or (below != path and below[:1] not in ("", "/")):
+                raise RouteUnknown(f"/openai{path}")
+            if below == path:
+                return None
+            if method not in ("GET", "HEAD"):
+                raise MethodNotAllowed(method, f"/openai{path}", "GET, HEAD")
+            return self._describe(below.strip("/"))
+        except ServingError as error:
+            return error.response()
+
+    def _describe(self, name: str) -> Response:
+        """Return OpenAI's object of one model, or without a name its list. Raises ModelUnknown."""
+        every = {"object": "list", "data": [model.to_json() for model in self.listed]}
+        found: dict[str, Any] = self.find(name).to_json() if name else every
         return Response(orjson.dumps(found), headers={"content-type": JSON_TYPE})
 
 

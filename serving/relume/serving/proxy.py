@@ -13,11 +13,10 @@ from collections.abc import AsyncIterator, Callable
 import aiohttp
 from starlette.types import Receive, Scope, Send
 
+from relume.base.prefixes import RawHeaders
 from relume.serving.errors import PredictorUnreachable, RequestTooLarge
 from relume.serving.holding import HeldRequest, Lease
-from relume.serving.upstream import NOT_RETURNED, forwarded_headers, upstream_url
-
-RawHeaders = list[tuple[bytes, bytes]]
+from relume.serving.upstream import forwarded_headers, returned_headers, upstream_url
 
 
 class Truncated(Exception):
@@ -157,8 +156,9 @@ async def forward(
             data=body.chunks() if whole is None else whole or None,
             allow_redirects=False,
         ) as response:
-            returned = [(name.lower(), value) for name, value in response.raw_headers]
-            await writer.start(response.status, [h for h in returned if h[0] not in NOT_RETURNED])
+            base_url = lease.backend.base_url
+            returned = returned_headers(response.raw_headers, scope, raw_path, base_url)
+            await writer.start(response.status, returned)
             async for chunk in response.content.iter_any():
                 await writer.write(chunk)
         await writer.finish()

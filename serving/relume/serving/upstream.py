@@ -1,4 +1,4 @@
-"""A request as its predictor gets it: the session, the headers and the address."""
+"""A request as its predictor gets it, and the headers as its client gets them back."""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,6 +6,9 @@ import aiohttp
 from multidict import CIMultiDict
 from starlette.types import Scope
 from yarl import URL
+
+from relume.base.prefixes import ADDRESSES, RawHeaders, below_prefix, host_of
+from relume.serving.addresses import raw_path_of
 
 HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
@@ -51,6 +54,24 @@ def upstream_url(base_url: str, scope: Scope, raw_path: bytes) -> URL:
     """Return the predictor's address for a path that is still percent-encoded."""
     query = b"?" + scope["query_string"] if scope["query_string"] else b""
     return URL(base_url + _text(raw_path + query), encoded=True)
+
+
+def returned_headers(
+    headers: Iterable[tuple[bytes, bytes]], scope: Scope, raw_path: bytes, base_url: str
+) -> RawHeaders:
+    """Return an answer's headers for the client: without those of the connection.
+
+    A redirect leads below the prefix that was taken off the path (`/serving/<ns>/<isvc>`,
+    `/openai`), and never to the predictor's own port, which it names to a client without a Host.
+    """
+    lowered = [(raw.lower(), value) for raw, value in headers]
+    kept = [header for header in lowered if header[0] not in NOT_RETURNED]
+    if all(name not in ADDRESSES for name, _ in kept):
+        return kept
+    whole = raw_path_of(scope)
+    prefix = whole.removesuffix(raw_path) if whole.endswith(raw_path) else whole
+    internal = base_url.partition("//")[2]
+    return below_prefix(kept, prefix, {host_of(scope["headers"])}, internal)
 
 
 def _text(raw: bytes) -> str:

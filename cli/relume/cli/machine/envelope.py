@@ -1,5 +1,6 @@
 """The event that `relume send` posts, made of a file or of options."""
 
+import codecs
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -8,10 +9,11 @@ from pathlib import Path
 from uuid import uuid4
 
 from relume.cli.errors import BadUsage
-from relume.cloudevents.event import CloudEvent, InvalidEvent, rfc3339
+from relume.cloudevents.event import CloudEvent, InvalidEvent, is_json, rfc3339
 from relume.cloudevents.http import STRUCTURED_TYPE, decode
 
 SOURCE = "/relume/send"
+_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
 
 def from_file(path: Path, changes: Mapping[str, str]) -> CloudEvent:
@@ -44,7 +46,7 @@ def from_options(
     Without `content_type`, data that is a JSON object or array is application/json, other text is
     text/plain, and bytes that are not UTF-8 are application/octet-stream. Raises BadUsage.
     """
-    body = None if data is None else _data(data)
+    body = None if data is None else _in_utf8(_data(data), content_type)
     attributes = {
         "id": str(uuid4()),
         "source": SOURCE,
@@ -82,6 +84,35 @@ def _data(data: str) -> bytes:
     return data.encode()
 
 
+def _in_utf8(body: bytes, content_type: str | None) -> bytes:
+    """Text with a byte order mark, as editors on Windows write it, in UTF-8 without one.
+
+    JSON is sent so (RFC 8259 §8.1). Bytes that are no text are kept, as is text of another media
+    type that the user names.
+    """
+    if content_type is not None and not is_json(content_type):
+        return body
+    encoding = json.detect_encoding(body)
+    if encoding == "utf-8":
+        return body
+    try:
+        text = body.decode(encoding)
+    except UnicodeDecodeError:
+        return body
+    return text.encode() if _is_text(text, marked=body.startswith(_MARKS)) else body
+
+
+def _is_text(text: str, *, marked: bool) -> bool:
+    """Whether bytes that were decoded are text: by their byte order mark, else as JSON."""
+    if marked:
+        return all(char.isprintable() or char.isspace() for char in text)
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def _guess(body: bytes) -> str:
     try:
         text = body.decode()
@@ -95,8 +126,10 @@ def _guess(body: bytes) -> str:
 
 
 def _read(path: Path) -> str:
+    """The text of a JSON file, in the encoding in which it is written (UTF-8, -16 or -32)."""
     try:
-        return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+        raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        return raw.decode(json.detect_encoding(raw))
     except OSError as error:
         raise BadUsage(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:

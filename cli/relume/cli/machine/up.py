@@ -27,6 +27,20 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
     return int(found[1]) * _UNITS[found[2] or ""]
 
 
+def _origins(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Origins as a browser sends them (RFC 6454 §6.1): scheme, host and port, and no path."""
+    for value in values:
+        if value in ("*", "null"):
+            continue
+        found = re.match(r"[a-z][a-z0-9+.-]*://[^/?#\s]+", value.lower())
+        if found is None or found[0] != value:
+            example = found[0] if found else "http://localhost:3000"
+            raise click.BadParameter(f"{value!r} is not an origin: write {example}", ctx, param)
+    return values
+
+
 @click.command("up", short_help="Run InferenceServices, Brokers and Triggers on this machine.")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
 @click.option(
@@ -65,6 +79,15 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
     help="interval: a power cut may lose the accepted events of the last 100 ms. always: it loses "
     "none, at half the speed. A killed process loses none either way.",
 )
+@click.option(
+    "--allowed-origin",
+    "allowed_origins",
+    multiple=True,
+    callback=_origins,
+    metavar="ORIGIN",
+    help="A web page of this origin, such as http://localhost:3000, may call the plane and its "
+    "Brokers from a browser; * is any page. Repeatable. Default: what each service allows.",
+)
 @click.option("--no-template", is_flag=True, help="Keep no warm template: less memory, slower.")
 @output_option
 def command(
@@ -75,6 +98,7 @@ def command(
     broker_port: int,
     broker_max_bytes: int | None,
     fsync: "Fsync",
+    allowed_origins: tuple[str, ...],
     no_template: bool,
     output: str,
 ) -> int:
@@ -102,5 +126,6 @@ def command(
         template=not no_template,
         broker_max_bytes=broker_max_bytes,
         fsync=fsync,
+        allowed_origins=allowed_origins,
     )
     return run(files, settings, as_json=output == "json")

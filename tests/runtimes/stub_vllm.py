@@ -20,6 +20,7 @@ from starlette.websockets import WebSocket
 from relume.runtimes.middleware import CloudEvents
 from relume.runtimes.plugin import startup
 from relume.runtimes.protocols import routes
+from relume.web.bodies import DecodedBodies
 
 MODEL = "smollm2"
 CHUNKS = 3
@@ -67,6 +68,7 @@ class Stub:
         )
         if middleware:
             self.app.add_middleware(CloudEvents)
+            self.app.add_middleware(DecodedBodies)
         self.app.state.relume_model = MODEL
         self.app.state.relume_tasks = frozenset(tasks)
 

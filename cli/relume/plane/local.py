@@ -162,6 +162,7 @@ class LocalPlane:
         from relume.eventing.plane import EventingPlane
         from relume.eventing.registry.documents import Catalogue
         from relume.plane.server import HttpServer, finished
+        from relume.web.bodies import as_at_broker
 
         eventing = EventingPlane(
             self.plan,
@@ -174,7 +175,9 @@ class LocalPlane:
         await eventing.start()
         self._eventing = eventing
         group.create_task(eventing.wait())  # if it fails, the plane ends and says why
-        server = HttpServer(Catalogue(eventing.app), listening, websockets=False)
+        server = HttpServer(
+            Catalogue(eventing.app), listening, websockets=False, refusal=as_at_broker
+        )
         serve = group.create_task(server.serve())
 
         async def stop() -> None:

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
+from relume.web.bodies import DecodedBodies, Refusal, as_on_route
+from relume.web.protocol import HttpProtocol
+
 
 class _Uvicorn(uvicorn.Server):
     """uvicorn without its own signal handlers: the command decides what a signal means."""
@@ -18,11 +21,22 @@ class _Uvicorn(uvicorn.Server):
 
 
 class HttpServer:
-    """Serves one ASGI app until `stop`; without `websockets` it speaks only HTTP."""
+    """Serves one ASGI app until `stop`; without `websockets` it speaks only HTTP.
 
-    def __init__(self, app: ASGIApp, listening: socket.socket, *, websockets: bool = True) -> None:
+    `refusal` is the shape in which a body is refused that cannot be decoded.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        listening: socket.socket,
+        *,
+        websockets: bool = True,
+        refusal: Refusal = as_on_route,
+    ) -> None:
         config = uvicorn.Config(
-            app,
+            DecodedBodies(app, refusal=refusal),
+            http=HttpProtocol,
             interface="asgi3",
             ws="auto" if websockets else "none",
             lifespan="off",

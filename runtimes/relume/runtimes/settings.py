@@ -17,6 +17,8 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 
 MIDDLEWARE = "relume.runtimes.middleware.CloudEvents"
+#: In front of it, because vLLM puts the later one outside: events are compressed too.
+DECODING = "relume.web.bodies.DecodedBodies"
 PLUGIN = "relume"
 
 #: KV cache where the user names none: 512 MiB. vLLM's own default on a CPU is 92 % of the memory of
@@ -65,7 +67,7 @@ def with_defaults(argv: Sequence[str], *, cpu: bool) -> list[str]:
     On a CPU: eager mode (compiling takes over a minute at each start and gains nothing measurable)
     and a bounded KV cache, each only where the user chose nothing.
     """
-    added = ["--middleware", MIDDLEWARE]
+    added = ["--middleware", MIDDLEWARE, "--middleware", DECODING]
     if not mentions(argv, ("--shutdown-timeout",)):
         added += ["--shutdown-timeout", str(ENGINE_EXIT_S)]
     if cpu and not mentions(argv, _COMPILE_FLAGS):

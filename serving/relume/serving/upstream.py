@@ -8,8 +8,8 @@ from starlette.types import Scope
 from yarl import URL
 
 HOP_BY_HOP = frozenset(
-    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
-    b"transfer-encoding upgrade".split()
+    b"connection http2-settings keep-alive proxy-authenticate proxy-authorization proxy-connection "
+    b"te trailer transfer-encoding upgrade".split()
 )
 NOT_FORWARDED = HOP_BY_HOP | {
     b"expect",

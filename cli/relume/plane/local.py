@@ -58,7 +58,7 @@ class PlaneSettings:
     """Where and how a plane runs; port 0 is a free one.
 
     `broker_max_bytes` bounds the log of each Broker (None: the disk does), `fsync` says when an
-    accepted event is on the disk itself.
+    accepted event is on the disk itself. `strict_events` refuses attributes that are not encoded.
     """
 
     state: Path
@@ -68,6 +68,7 @@ class PlaneSettings:
     grace_s: float = GRACE_S
     broker_max_bytes: int | None = None
     fsync: Fsync = "interval"
+    strict_events: bool = False
 
 
 class LocalPlane:
@@ -168,7 +169,10 @@ class LocalPlane:
             self.plan,
             nats,
             self._destinations.resolve,
-            settings=EventingSettings(max_log_bytes=self._settings.broker_max_bytes),
+            settings=EventingSettings(
+                max_log_bytes=self._settings.broker_max_bytes,
+                strict_events=self._settings.strict_events,
+            ),
             observer=self._observer,
             concurrency=SubscriberCapacity(self.plan).of,
         )

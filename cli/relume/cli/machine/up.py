@@ -65,6 +65,12 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
     help="What a power cut may take of the accepted events: the last 100 ms, or none at half the "
     "speed. A killed process loses none either way.",
 )
+@click.option(
+    "--strict-events",
+    is_flag=True,
+    help="Refuse events whose ce- headers are not encoded as the HTTP binding of CloudEvents says "
+    "(a bare %, raw UTF-8); without it they are read as Knative's Brokers read them.",
+)
 @click.option("--no-template", is_flag=True, help="Keep no warm template: less memory, slower.")
 @output_option
 def command(
@@ -75,6 +81,7 @@ def command(
     broker_port: int,
     broker_max_bytes: int | None,
     fsync: "Fsync",
+    strict_events: bool,
     no_template: bool,
     output: str,
 ) -> int:
@@ -102,5 +109,6 @@ def command(
         template=not no_template,
         broker_max_bytes=broker_max_bytes,
         fsync=fsync,
+        strict_events=strict_events,
     )
     return run(files, settings, as_json=output == "json")

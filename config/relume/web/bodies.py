@@ -72,7 +72,7 @@ class DecodedBodies:
                 return
             coding = coding_of(_joined(coded, _ENCODING))
         except UnsupportedCoding as error:
-            await self._refuse(scope, receive, send, 415, str(error), "unsupported-encoding")
+            await self._refuse(scope, receive, send, 415, str(error), error.reason)
             return
         if coding is None:
             await self.app(scope, receive, send)
@@ -89,7 +89,7 @@ class DecodedBodies:
             try:
                 return await body.receive()
             except BrokenCoding as error:
-                status, text, reason = 400, str(error), "broken-encoding"
+                status, text, reason = 400, str(error), error.reason
             except _TooLarge:
                 text = f"the body is larger than {self._limit} bytes when it is decoded"
                 status, reason = 413, "too-large"

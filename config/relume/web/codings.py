@@ -3,6 +3,8 @@
 import zlib
 from collections.abc import Iterator
 
+from relume.base.errors import RelumeError
+
 #: What `Accept-Encoding` of a refusal says (RFC 9110 §12.5.3).
 ACCEPTED = "gzip, deflate"
 
@@ -17,12 +19,16 @@ _GZIP_BITS = 16 + zlib.MAX_WBITS
 _RAW_BITS = -zlib.MAX_WBITS
 
 
-class UnsupportedCoding(Exception):
+class UnsupportedCoding(RelumeError):
     """The body is coded in a way that is not decoded here; the message says what to send."""
 
+    reason = "unsupported-encoding"
 
-class BrokenCoding(Exception):
+
+class BrokenCoding(RelumeError):
     """The body is not what its Content-Encoding says."""
+
+    reason = "broken-encoding"
 
 
 def coding_of(field: str) -> str | None:

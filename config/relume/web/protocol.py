@@ -24,8 +24,9 @@ from relume.base.error_body import error_body
 PATIENCE_S = 30.0
 #: A client that sends fewer bytes per second than this falls behind.
 SLOWEST_BYTES_S = 500
-# Pauses between the looks whether a client that stopped sending is still there, in seconds.
-_LOOKS_S = (0.02, 0.2, 2.0)
+# Pauses before each look whether a client that stopped sending is still there, in seconds. A quick
+# answer needs none; the second look finds what the first one provoked.
+_LOOKS_S = (0.03, 0.02, 0.2, 2.0)
 _LATER_LOOKS_S = 5.0
 _OFFER = frozenset({b"upgrade", b"http2-settings"})
 
@@ -181,8 +182,11 @@ class HttpProtocol(HttpToolsProtocol):
         if cycle.scope["http_version"] != "1.1":
             return None
         cycle.keep_alive = False
-        self._look(chain(_LOOKS_S, repeat(_LATER_LOOKS_S)))
+        self._look_after(chain(_LOOKS_S, repeat(_LATER_LOOKS_S)))
         return True
+
+    def _look_after(self, pauses: Iterator[float]) -> None:
+        self._looks = self.loop.call_later(next(pauses), self._look, pauses)
 
     def _look(self, pauses: Iterator[float]) -> None:
         """Write something harmless until the answer begins; a client that is gone resets it."""
@@ -191,4 +195,4 @@ class HttpProtocol(HttpToolsProtocol):
             return
         if not self.pipeline:  # else the answer to an earlier request may be on its way
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._looks = self.loop.call_later(next(pauses), self._look, pauses)
+        self._look_after(pauses)

@@ -372,3 +372,13 @@ def test_a_size_that_is_none_is_refused(manifest: Path, state: Path) -> None:
     done = relume("up", str(manifest), "--broker-max-bytes", "lots")
     assert done.returncode == 2
     assert "write 500M or 10Gi" in done.stderr
+
+
+@pytest.mark.parametrize(("options", "status"), [([], 202), (["--strict-events"], 400)])
+def test_a_header_that_is_not_encoded_is_taken_unless_events_are_to_be_strict(
+    manifest: Path, state: Path, options: list[str], status: int
+) -> None:
+    with up(manifest, *options):
+        url = f"{addresses(state)['broker']}/default/inbox"
+        headers = {"ce-specversion": "1.0", "ce-source": "/s", "ce-type": "ask", "ce-id": "50%"}
+        assert httpx.post(url, headers=headers).status_code == status

@@ -33,6 +33,8 @@ and 2.x.
 {total} messages were read by Relume and by both versions of the SDK. The table has those on which \
 they differ, with the clause that decides: `HTTP` is the HTTP protocol binding, `JSON` the JSON \
 event format, `spec` the core specification, each 1.0.2.
+Relume reads here by the letter, as a Broker does with `relume up --strict-events`. Without it, a \
+header that is not encoded is read as it is meant ([`README.md`](README.md)).
 What is not shown of an event is as it was sent. "Then in a header" and "then in binary mode" mean \
 that the event was written again.
 Relume differs from SDK {one} on {differ_one} messages and from SDK {two} on {differ_two}; all \

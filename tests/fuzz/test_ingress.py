@@ -72,7 +72,7 @@ def test_what_was_answered_leaves_nothing_in_memory(
 
 async def test_a_door_that_breaks_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     door = Door()
-    monkeypatch.setattr("relume.eventing.ingress.decode", lambda *_: 1 / 0)
+    monkeypatch.setattr("relume.eventing.ingress.decode", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         await door.try_out(Request(()))
     door.app.close()

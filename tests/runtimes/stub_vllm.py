@@ -22,6 +22,7 @@ from relume.runtimes.openai_prefix import OpenAIPrefix
 from relume.runtimes.own_answers import AllowedOrigins
 from relume.runtimes.plugin import startup
 from relume.runtimes.protocols import routes
+from relume.web.bodies import DecodedBodies
 
 MODEL = "smollm2"
 CHUNKS = 3
@@ -69,6 +70,7 @@ class Stub:
         )
         if middleware:
             self.app.add_middleware(CloudEvents)
+            self.app.add_middleware(DecodedBodies)
             self.app.add_middleware(AllowedOrigins)
             self.app.add_middleware(OpenAIPrefix)
         self.app.state.relume_model = MODEL

@@ -14,6 +14,7 @@ from event_client import EVENT, Producer, Reply, chat_data
 from stub_vllm import CHUNKS, MODEL, Stub
 
 from relume.runtimes.drain import IN_FLIGHT
+from relume.runtimes.internals import read_http_as_we_do
 from relume.runtimes.phases import PROCESS
 
 CHAT = "/v1/chat/completions"
@@ -23,6 +24,7 @@ CHAT = "/v1/chat/completions"
 async def serving(stub: Stub) -> AsyncIterator[int]:
     """The stub behind uvicorn, as vLLM serves; gives the port."""
     listening = socket.create_server(("127.0.0.1", 0))
+    read_http_as_we_do()
     config = uvicorn.Config(stub.app, log_level="error", lifespan="off", server_header=False)
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ import pytest
 
 from relume.runtimes.settings import (
     CPU_KV_CACHE_BYTES,
+    DECODING,
     ENVIRONMENT,
     MIDDLEWARE,
     apply_environment,
@@ -42,7 +43,7 @@ def has(found: list[str], *wanted: str) -> bool:
 def test_the_middleware_is_always_added_beside_the_users_own() -> None:
     for cpu in (True, False):
         added = flags("--middleware", "mine.Middleware", cpu=cpu)
-        assert has(added, "--middleware", MIDDLEWARE)
+        assert has(added, "--middleware", MIDDLEWARE, "--middleware", DECODING)
 
 
 def test_a_cpu_runs_eagerly_with_a_bounded_cache_and_a_gpu_as_vllm_says() -> None:

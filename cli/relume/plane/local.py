@@ -59,7 +59,8 @@ class PlaneSettings:
 
     `broker_max_bytes` bounds the log of each Broker (None: the disk does), `fsync` says when an
     accepted event is on the disk itself, `allowed_origins` are those of pages in a browser that may
-    call every path of both ports (`*` is any).
+    call every path of both ports (`*` is any). `strict_events` refuses attributes that are not
+    encoded.
     """
 
     state: Path
@@ -70,6 +71,7 @@ class PlaneSettings:
     broker_max_bytes: int | None = None
     fsync: Fsync = "interval"
     allowed_origins: tuple[str, ...] = ()
+    strict_events: bool = False
 
 
 class LocalPlane:
@@ -125,6 +127,7 @@ class LocalPlane:
         from relume.plane.server import HttpServer, finished
         from relume.serving.cross_origin import CrossOrigin
         from relume.serving.plane import ServingPlane
+        from relume.web.bodies import DecodedBodies
 
         launcher = TemplateLauncher(self._template) if self._template else FreshLauncher()
         serving = ServingPlane(
@@ -142,9 +145,9 @@ class LocalPlane:
             observer=self._observer,
             dead_letters=lambda: self._eventing.dead_letters if self._eventing else None,
         )
-        app = control.in_front_of(serving.app)
-        app = CrossOrigin(app, self.plan.services, self._settings.allowed_origins)
-        server = HttpServer(app, listening)
+        app = DecodedBodies(control.in_front_of(serving.app))
+        allowing = CrossOrigin(app, self.plan.services, self._settings.allowed_origins)
+        server = HttpServer(allowing, listening)
         serve = group.create_task(server.serve())
 
         async def stop() -> None:
@@ -168,20 +171,25 @@ class LocalPlane:
         from relume.eventing.registry.documents import Catalogue
         from relume.plane.server import HttpServer, finished
         from relume.serving.cross_origin import CrossOrigin
+        from relume.web.bodies import DecodedBodies, as_at_broker
 
         eventing = EventingPlane(
             self.plan,
             nats,
             self._destinations.resolve,
-            settings=EventingSettings(max_log_bytes=self._settings.broker_max_bytes),
+            settings=EventingSettings(
+                max_log_bytes=self._settings.broker_max_bytes,
+                strict_events=self._settings.strict_events,
+            ),
             observer=self._observer,
             concurrency=SubscriberCapacity(self.plan).of,
         )
         await eventing.start()
         self._eventing = eventing
         group.create_task(eventing.wait())  # if it fails, the plane ends and says why
-        app = CrossOrigin(Catalogue(eventing.app), (), self._settings.allowed_origins)
-        server = HttpServer(app, listening, websockets=False)
+        app = DecodedBodies(Catalogue(eventing.app), refusal=as_at_broker)
+        allowing = CrossOrigin(app, (), self._settings.allowed_origins)
+        server = HttpServer(allowing, listening, websockets=False)
         serve = group.create_task(server.serve())
 
         async def stop() -> None:

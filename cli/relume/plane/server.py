@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
-from relume.plane.http10 import Http10Aware
+from relume.web.protocol import HttpProtocol
 
 
 class _Uvicorn(uvicorn.Server):
@@ -22,10 +22,16 @@ class _Uvicorn(uvicorn.Server):
 class HttpServer:
     """Serves one ASGI app until `stop`; without `websockets` it speaks only HTTP."""
 
-    def __init__(self, app: ASGIApp, listening: socket.socket, *, websockets: bool = True) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        listening: socket.socket,
+        *,
+        websockets: bool = True,
+    ) -> None:
         config = uvicorn.Config(
             app,
-            http=Http10Aware,
+            http=HttpProtocol,
             interface="asgi3",
             ws="auto" if websockets else "none",
             lifespan="off",

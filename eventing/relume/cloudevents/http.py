@@ -51,11 +51,12 @@ def mode_of(headers: Headers) -> Mode | None:
     return _mode(*_picked(headers))
 
 
-def decode(headers: Headers, body: bytes) -> Message:
+def decode(headers: Headers, body: bytes, *, lenient: bool = False) -> Message:
     """The events in an HTTP request or response; version 0.3 is read as 1.0.
 
-    Header names in any case, values as latin-1 text. Raises InvalidEvent, also for plain HTTP;
-    in a batch it names the index of the event, from 0.
+    Header names in any case, values as latin-1 text; `lenient` reads those that are not encoded, as
+    `decode_value` says. Raises InvalidEvent, also for plain HTTP; in a batch it names the index of
+    the event, from 0.
     """
     content_types, context = _picked(headers)
     mode = _mode(content_types, context)
@@ -67,7 +68,7 @@ def decode(headers: Headers, body: bytes) -> Message:
         raise InvalidEvent("content-type: header appears twice")
     content_type = content_types[0] if content_types else None
     if mode is Mode.BINARY:
-        return Message(mode, (_from_binary(content_type, context, body),))
+        return Message(mode, (_from_binary(content_type, context, body, lenient),))
     expected = BATCH_TYPE if mode is Mode.BATCH else STRUCTURED_TYPE
     if content_type is None or content_type.partition(";")[0].strip().lower() != expected:
         raise InvalidEvent(f"content-type: {content_type!r} is not supported, send {expected}")
@@ -121,14 +122,14 @@ def _mode(content_types: list[str], context: list[tuple[str, str]]) -> Mode | No
 
 
 def _from_binary(
-    content_type: str | None, context: list[tuple[str, str]], body: bytes
+    content_type: str | None, context: list[tuple[str, str]], body: bytes, lenient: bool
 ) -> CloudEvent:
     attributes: dict[str, object] = {}
     for name, value in context:
         attribute = name[3:]
         if attribute in attributes:
             raise InvalidEvent(f"{name}: header appears twice")
-        attributes[attribute] = decode_value(name, value)
+        attributes[attribute] = decode_value(name, value, lenient=lenient)
     if "datacontenttype" in attributes:
         raise InvalidEvent("ce-datacontenttype: send Content-Type instead")
     if content_type is not None:

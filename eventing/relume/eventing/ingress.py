@@ -78,7 +78,8 @@ class Ingress:
         headers = headers_of(scope)
         batch = mode_of(headers) is Mode.BATCH
         limit = self._settings.max_batch_bytes if batch else self._settings.max_event_bytes
-        events = decode(headers, await self._body(receive, headers, limit)).events
+        body = await self._body(receive, headers, limit)
+        events = decode(headers, body, lenient=not self._settings.strict_events).events
         if batch:
             check_batch(events, self._settings)
         trace, forwarded = _trace_of(headers), _forwarded(headers)

@@ -27,6 +27,8 @@ class EventingSettings:
     held: int = 1000
     # An event with its attributes must fit one message; headers take up to 64 KiB.
     max_event_bytes: int = 7 * MIB
+    # Whether an attribute in a header must be encoded as the HTTP binding says (§3.1.3.2).
+    strict_events: bool = False
     # How long a request may take to come in: the read timeout of Knative's own ingress.
     upload_s: float = 10.0
     # How long the ingress waits for a store that restarts before it answers 503.

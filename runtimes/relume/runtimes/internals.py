@@ -13,6 +13,8 @@ fit, so a release that moved something starts vLLM's own way: slower, not broken
     Without it: 7 to 9 s more at the first start of each kind of model.
 4.  Timers around config, weights and warm-up, for which vLLM has no hook. Without them these phases
     count as `engine`.
+5.  vLLM's server reads HTTP as our other ports do (`relume.web.protocol`). vLLM has no flag for
+    it, so uvicorn's default is ours. Without it: a request that offers an upgrade loses its body.
 """
 
 import gc
@@ -108,6 +110,16 @@ def run_server(listening: socket.socket, args: Namespace) -> Coroutine[Any, Any,
     """vLLM's own server on a socket that listens already."""
     run: Callable[..., Coroutine[Any, Any, None]] = _first_module(_SERVER).run_server_worker
     return run("the port that is open since the start", listening, args)
+
+
+def read_http_as_we_do() -> None:
+    """Make our protocol uvicorn's default; call before vLLM's server is configured."""
+    try:
+        from uvicorn.config import HTTP_PROTOCOLS
+    except ImportError as error:
+        logger.warning("uvicorn has no table of protocols (%s); using its own", error)
+        return
+    HTTP_PROTOCOLS["auto"] = "relume.web.protocol:HttpProtocol"
 
 
 def is_cpu() -> bool:

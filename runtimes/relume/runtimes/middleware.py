@@ -73,7 +73,7 @@ class CloudEvents:
             await self.app(scope, receive, send)
             return
         try:
-            message = decode(headers, await read_body(receive, MAX_EVENT_BYTES))
+            message = decode(headers, await read_body(receive, MAX_EVENT_BYTES), lenient=True)
             if message.mode is Mode.BATCH:
                 raise InvalidEvent("batched mode is not accepted here: send one event a request")
             await self._answer(message.event, message.mode, scope, receive, send)

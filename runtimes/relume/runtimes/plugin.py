@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from relume.runtimes import internals
 from relume.runtimes.gatekeeper import Gatekeeper
 from relume.runtimes.phases import PROCESS
 from relume.runtimes.protocols import live, routes
@@ -35,6 +36,7 @@ class RelumeEndpoints:
 
     def attach_router(self, app: FastAPI) -> None:
         """Add our routes; vLLM has built its own by now, so the engine answers."""
+        internals.read_http_as_we_do()
         PROCESS.engine_answers()
         app.router.routes.extend([Route("/startup", startup), Route("/livez", live), *routes()])
 

@@ -17,8 +17,10 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 
 MIDDLEWARE = "relume.runtimes.middleware.CloudEvents"
+#: In front of it, because vLLM puts the later one outside: events are compressed too.
+DECODING = "relume.web.bodies.DecodedBodies"
 ALLOWED_ORIGINS = "relume.runtimes.own_answers.AllowedOrigins"
-#: vLLM puts the later one in front: what it takes off, no other middleware sees.
+#: What the outermost one takes off, no other middleware sees.
 OPENAI_PREFIX = "relume.runtimes.openai_prefix.OpenAIPrefix"
 PLUGIN = "relume"
 
@@ -68,7 +70,7 @@ def with_defaults(argv: Sequence[str], *, cpu: bool) -> list[str]:
     On a CPU: eager mode (compiling takes over a minute at each start and gains nothing measurable)
     and a bounded KV cache, each only where the user chose nothing.
     """
-    ours = (MIDDLEWARE, ALLOWED_ORIGINS, OPENAI_PREFIX)
+    ours = (MIDDLEWARE, DECODING, ALLOWED_ORIGINS, OPENAI_PREFIX)
     added = [word for name in ours for word in ("--middleware", name)]
     if not mentions(argv, ("--shutdown-timeout",)):
         added += ["--shutdown-timeout", str(ENGINE_EXIT_S)]

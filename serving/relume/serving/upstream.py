@@ -11,8 +11,8 @@ from relume.base.prefixes import ADDRESSES, RawHeaders, below_prefix, host_of
 from relume.serving.addresses import raw_path_of
 
 HOP_BY_HOP = frozenset(
-    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
-    b"transfer-encoding upgrade".split()
+    b"connection http2-settings keep-alive proxy-authenticate proxy-authorization proxy-connection "
+    b"te trailer transfer-encoding upgrade".split()
 )
 NOT_FORWARDED = HOP_BY_HOP | {
     b"expect",

@@ -5,6 +5,7 @@ import gzip
 
 import pytest
 
+from relume.config import Exact
 from relume.eventing.settings import EventingSettings
 from tests.eventing.jetstream.raw_server import (
     BINARY,
@@ -51,7 +52,7 @@ NOT_AN_EVENT: dict[str, tuple[bytes, str]] = {
         response("200 OK", BINARY.replace(b"1.0", b"9.0")),
         "specversion",
     ),
-    "an attribute that is no text": (response("200 OK", BINARY + b"ce-x: \xff\xfe\r\n"), "ce-x"),
+    "an attribute that is no text": (response("200 OK", BINARY + b"ce-x: a%0Ab\r\n"), "x"),
     "an attribute that no event may have": (response("200 OK", BINARY + b"ce-x_y: 1\r\n"), "x_y"),
 }
 
@@ -89,6 +90,16 @@ async def test_a_compressed_reply_is_not_unpacked_without_a_bound() -> None:
     packed = response("200 OK", BINARY + b"content-encoding: gzip\r\n", bomb)
     _, _, dead = await dead_letter(packed, settings=SMALL)
     assert explained(dead)[0] == "not-an-event"
+
+
+async def test_a_reply_whose_headers_are_not_encoded_is_read_as_it_is_meant() -> None:
+    raw = response("200 OK", BINARY + "ce-subject: 50% für 世界\r\n".encode())
+    async with RawServer(raw) as server:
+        once = trigger("t", server.url, filters=(Exact({"type": "ask"}),))
+        async with BrokerStage([once]) as stage:
+            await stage.post(event("1"))
+            [record] = await stage.until("replied")
+            assert record.event.subject == "50% für 世界"
 
 
 async def test_b2_a_reply_cannot_give_itself_a_longer_life() -> None:

@@ -88,6 +88,12 @@ def _origins(
     help="A web page of this origin, such as http://localhost:3000, may call the plane and its "
     "Brokers from a browser; * is any page. Repeatable. Default: what each service allows.",
 )
+@click.option(
+    "--strict-events",
+    is_flag=True,
+    help="Refuse events whose ce- headers are not encoded as the HTTP binding of CloudEvents says "
+    "(a bare %, raw UTF-8); without it they are read as Knative's Brokers read them.",
+)
 @click.option("--no-template", is_flag=True, help="Keep no warm template: less memory, slower.")
 @output_option
 def command(
@@ -99,6 +105,7 @@ def command(
     broker_max_bytes: int | None,
     fsync: "Fsync",
     allowed_origins: tuple[str, ...],
+    strict_events: bool,
     no_template: bool,
     output: str,
 ) -> int:
@@ -127,5 +134,6 @@ def command(
         broker_max_bytes=broker_max_bytes,
         fsync=fsync,
         allowed_origins=allowed_origins,
+        strict_events=strict_events,
     )
     return run(files, settings, as_json=output == "json")

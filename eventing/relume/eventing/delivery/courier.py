@@ -96,13 +96,14 @@ class Subscribers:
             return Answered(status, body=body[:limit], retry_after=retry_after)
         if size > limit:
             return Answered(status, malformed=f"the reply is larger than {limit} bytes")
-        headers = tuple(response.headers.items())
+        headers = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in response.raw_headers]
         mode = mode_of(headers)
         try:
             if mode is Mode.BATCH:
                 raise InvalidEvent("a batch was not asked for")
             empty = mode is None and not body
-            return Answered(status, reply=None if empty else decode(headers, body).event)
+            reply = None if empty else decode(headers, body, lenient=True).event
+            return Answered(status, reply=reply)
         except InvalidEvent as error:
             return Answered(status, malformed=f"the reply is no event: {error}")
 

@@ -1,0 +1,1 @@
+"""What stands in front of every ASGI application of ours: HTTP/1.1 itself, and coded bodies."""

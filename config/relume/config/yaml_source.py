@@ -88,7 +88,8 @@ def _by_name(node: yaml.Node) -> dict[str, yaml.Node]:
 
 def _read(file: Path) -> str:
     try:
-        content = file.read_bytes()
+        with file.open("rb") as opened:
+            content = opened.read(_LARGEST + 1)  # a device such as /dev/zero has no end
     except OSError as error:
         raise InvalidInput(f"{file}: {error.strerror or error}") from error
     if len(content) > _LARGEST:

@@ -1,13 +1,13 @@
 """The event that `relume send` posts, made of a file or of options."""
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
 from relume.cli.errors import BadUsage
+from relume.cli.inputs import read
 from relume.cloudevents.event import CloudEvent, InvalidEvent, rfc3339
 from relume.cloudevents.http import STRUCTURED_TYPE, decode
 
@@ -72,14 +72,10 @@ def assignments(option: str, values: Sequence[str]) -> dict[str, str]:
 
 def _data(data: str) -> bytes:
     if data == "-":
-        return sys.stdin.buffer.read()
+        return read(Path("-"), f"--data {data}")
     if data.startswith("@"):
-        path = Path(data[1:])
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise BadUsage(f"--data {data}: {error.strerror}") from None
-    return data.encode()
+        return read(Path(data[1:] or "."), f"--data {data}")
+    return data.encode("utf-8", "surrogateescape")  # bytes that are not text stay as they are
 
 
 def _guess(body: bytes) -> str:
@@ -89,6 +85,8 @@ def _guess(body: bytes) -> str:
         return "application/octet-stream"
     try:
         value = json.loads(text)
+    except RecursionError:
+        return "application/json"  # only brackets go that deep
     except ValueError:
         return "text/plain"
     return "application/json" if isinstance(value, dict | list) else "text/plain"
@@ -96,9 +94,7 @@ def _guess(body: bytes) -> str:
 
 def _read(path: Path) -> str:
     try:
-        return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise BadUsage(f"{path}: {error.strerror}") from None
+        return read(path, str(path)).decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadUsage(f"{path}: not UTF-8 text: {error.reason}") from None
 
@@ -110,6 +106,8 @@ def _object(path: Path, text: str) -> dict[str, object]:
         line = getattr(error, "lineno", 1)
         words = getattr(error, "msg", str(error))
         raise BadUsage(f"{path}:{line}: not JSON: {words.lower()}") from None
+    except RecursionError:
+        raise BadUsage(f"{path}:1: the JSON is nested too deeply") from None
     if not isinstance(value, dict):
         raise BadUsage(f"{path}:1: an event is a JSON object with id, source, type and data")
     return value

@@ -52,13 +52,15 @@ URLS = (
     *("http://127.0.0.1:808o", "http://[::1", "[::1", "gopher://x", "http://", "://", "http:/x"),
     *("http://a..b", f"http://{'a' * 70}", "http://x:99999", "http://x:-1", "http://127.0.0.1:0"),
     *("http://127.0.0.1:9/?q", "http://127.0.0.1:9/#f", "\udcff", "http://\udcff", "127.0.0.1:9"),
-    *("http://user:pass@127.0.0.1:9", "http://127.0.0.1:9/" + "x" * 70_000, "http://xn--a", "http://a b"),
-)  # fmt: skip
+    *("http://user:pass@127.0.0.1:9", "http://127.0.0.1:9/" + "x" * 70_000, "http://a b"),
+    "http://xn--a",
+)
 
 #: Answers of what is no plane, or another version of one; `ME` becomes its own URL.
 _STATUS = (
     b'{"version": "9", "pid": 1, "started_at": "", "http": "ME", "broker": "%b", "state_dir": "",'
-    b' "serving": {}, "eventing": {"brokers": [{"namespace": "default", "name": "%b", "url": "%b"}]}}'
+    b' "serving": {}, "eventing": {"brokers": [{"namespace": "default", "name": "%b",'
+    b' "url": "%b"}]}}'
 )
 ANSWERS = (
     *(b"", b"null", b"[]", b"{}", b"\xff\xfe", b"<html>", b"[" * DEEP, b"9" * 5000, b'"\\ud800"'),
@@ -91,7 +93,7 @@ class Garbage(ThreadingHTTPServer):
 
 
 class _Answer(BaseHTTPRequestHandler):
-    def _say(self) -> None:
+    def do_GET(self) -> None:
         server = self.server
         assert isinstance(server, Garbage)
         self.rfile.read(int(self.headers.get("content-length") or 0))
@@ -101,7 +103,7 @@ class _Answer(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_GET = do_POST = do_DELETE = do_PATCH = _say
+    do_POST = do_DELETE = do_PATCH = do_GET  # noqa: N815
 
     def log_message(self, *args: object) -> None:
         """Say nothing."""

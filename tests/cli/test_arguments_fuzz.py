@@ -65,7 +65,9 @@ def found(path: tuple[str, ...]) -> click.Command:
 class Around:
     """One choice of everything that a command may find."""
 
-    def __init__(self, rng: random.Random, files: list[Path], folder: Path, server: Garbage) -> None:
+    def __init__(
+        self, rng: random.Random, files: list[Path], folder: Path, server: Garbage
+    ) -> None:
         self.rng = rng
         self.files = files
         self.folder = folder

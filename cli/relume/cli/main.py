@@ -112,8 +112,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         code = INTERRUPTED_EXIT
     except (RelumeError, OSError, BaseExceptionGroup) as error:
         code = _say(error)
-    if streams.unwritable():
-        streams.discard()  # else Python would report it again when it flushes stdout at exit
+    streams.finish()
     return code if isinstance(code, int) else 0
 
 
@@ -135,10 +134,10 @@ def _say(error: RelumeError | OSError | BaseExceptionGroup) -> int:
 
 def _words(error: OSError) -> str:
     """What the operating system refused, and where."""
+    if error.filename == streams.STDOUT:
+        return f"standard output cannot be written: {error.strerror}"
     if error.filename:
         return f"{error.strerror}: {_name(error.filename)}"
-    if streams.unwritable():
-        return f"standard output cannot be written: {error.strerror}"
     if error.errno == errno.ENOENT and not _has_folder():
         return "the current folder is gone; change to one that exists"
     return error.strerror or str(error)

@@ -10,7 +10,14 @@ import contextlib
 import io
 import os
 import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+#: The file name of an OSError that is about standard output.
+STDOUT = "standard output"
 _MODES = (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)  # of the descriptors 0, 1 and 2
 
 
@@ -31,6 +38,27 @@ class _Lossy(io.TextIOWrapper):
             discard(self)
 
 
+class _Output(io.BufferedWriter):
+    """Standard output, whose errors say that they are its own."""
+
+    def write(self, data: "Buffer") -> int:
+        with _named():
+            return super().write(data)
+
+    def flush(self) -> None:
+        with _named():
+            super().flush()
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        error.filename = STDOUT
+        raise
+
+
 def prepare() -> None:
     """Make the standard streams usable; to be called once, before the process opens anything.
 
@@ -44,11 +72,21 @@ def prepare() -> None:
         except OSError:
             # The lowest free number is taken, and those below this one are open by now.
             os.set_inheritable(os.open(os.devnull, mode), True)
-    if sys.stdout is None:
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    error = sys.stderr.buffer if sys.stderr is not None else open(2, "wb", closefd=False)  # noqa: SIM115
-    encoding = sys.stderr.encoding if sys.stderr is not None else "utf-8"
-    sys.stderr = _Lossy(error, encoding, "backslashreplace", line_buffering=True)
+    out, error = sys.stdout, sys.stderr
+    # So that a terminal, and who asks with PYTHONUNBUFFERED, has each line at once.
+    at_once = isinstance(out, io.TextIOWrapper) and (out.line_buffering or out.write_through)
+    sys.stdout = io.TextIOWrapper(
+        _Output(io.FileIO(1, "w", closefd=False)),
+        "utf-8" if out is None else out.encoding,
+        "backslashreplace",
+        line_buffering=at_once,
+    )
+    sys.stderr = _Lossy(
+        io.BufferedWriter(io.FileIO(2, "w", closefd=False)),
+        "utf-8" if error is None else error.encoding,
+        "backslashreplace",
+        line_buffering=True,
+    )
 
 
 def escape_what_cannot_be_encoded() -> None:
@@ -58,17 +96,12 @@ def escape_what_cannot_be_encoded() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def unwritable() -> OSError | None:
-    """The error with which what waits to be written to standard output fails, if it does.
-
-    A failed write leaves its bytes in the buffer, so this also tells whether an error without a
-    file name was that of standard output.
-    """
+def finish() -> None:
+    """Write what waits to be written; drop it where that fails, as Python would say it again."""
     try:
         sys.stdout.flush()
-    except OSError as error:
-        return error
-    return None
+    except OSError:
+        discard()
 
 
 def discard(stream: io.TextIOBase | None = None) -> None:

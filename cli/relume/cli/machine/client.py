@@ -38,8 +38,9 @@ def find_plane(url: str | None) -> str:
         return _base_url("RELUME_URL=", chosen)
     # A user without a home has no state folder either; the plane may be at the default port.
     with contextlib.suppress(NoHome):
-        if plane := StateFolder(default_state()).running():
-            return _base_url("plane.json: ", plane.http)
+        folder = StateFolder(default_state())
+        if plane := folder.running():
+            return _base_url(f"{folder.plane_json}: ", plane.http)
     return f"http://127.0.0.1:{DEFAULT_HTTP_PORT}"
 
 

@@ -14,6 +14,7 @@ from typing import TypeAlias
 import orjson
 import yaml
 
+from relume.base import files
 from relume.base.errors import InvalidInput, InvalidManifest
 
 FieldPath: TypeAlias = tuple[str | int, ...]
@@ -155,8 +156,7 @@ def from_events(text: str) -> list[object] | None:
 
 def _text(file: Path) -> str:
     try:
-        with file.open("rb") as opened:
-            content = opened.read(_LARGEST + 1)  # a device such as /dev/zero has no end
+        content = files.content(file, _LARGEST)
         if len(content) > _LARGEST:
             raise InvalidInput(f"{file}: larger than {_LARGEST >> 20} MiB; split it")
         return content.decode("utf-8-sig")

@@ -36,18 +36,25 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]{1,150}")
 
 
 def default_root() -> Path:
-    """$RELUME_HOME/models, $XDG_CACHE_HOME/relume/models or ~/.cache/relume/models."""
+    """$RELUME_HOME/models, $XDG_CACHE_HOME/relume/models or ~/.cache/relume/models.
+
+    Raises InvalidInput where one of these is no folder, and NoHome.
+    """
     if folder := os.environ.get("RELUME_HOME"):
-        return _chosen(folder) / "models"
+        try:
+            chosen = expanded(folder)
+        except NoHome as error:
+            raise NoHome(f"RELUME_HOME={error}") from None
+        return _folder(chosen, "RELUME_HOME") / "models"
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else home("RELUME_HOME") / ".cache") / "relume" / "models"
+    there = _folder(Path(cache), "XDG_CACHE_HOME") if cache else home("RELUME_HOME") / ".cache"
+    return there / "relume" / "models"
 
 
-def _chosen(folder: str) -> Path:
-    try:
-        return expanded(folder)
-    except NoHome as error:
-        raise NoHome(f"RELUME_HOME={error}") from None
+def _folder(path: Path, variable: str) -> Path:
+    if os.path.exists(path) and not path.is_dir():  # noqa: PTH110 (Path.exists may raise)
+        raise InvalidInput(f"{variable}={path} is not a folder; name one that may be written")
+    return path
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ def test_something_else_on_the_port_is_not_taken_for_a_plane(
 
 
 def test_a_url_that_is_none_is_one_line(capsys: Output) -> None:
-    assert run(["status", "--url", "gopher://x"]) == 1
+    assert run(["status", "--url", "gopher://x"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 

@@ -1,19 +1,24 @@
 """The `relume` command: one group, every command imported only when it runs.
 
 Only this module prints errors. A `RelumeError` is one line on stderr and its own exit code, a wrong
-option is click's usage message and 2, Ctrl-C is 130. Set RELUME_DEBUG=1 to see the
-traceback of a deliberate error.
+option is click's usage message and 2, Ctrl-C is 130. A command whose reader goes away ends
+silently with 1, like every program in a pipe. Set RELUME_DEBUG=1 to see the traceback of a
+deliberate error.
 """
 
+import errno
 import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from relume.base.errors import RelumeError
+from relume.cli import streams
 from relume.cli.errors import INTERRUPTED_EXIT
+from relume.cli.text import read_as_utf8
 
 SECTIONS: dict[str, dict[str, str]] = {
     "Run": {
@@ -54,6 +59,7 @@ class LazyGroup(click.Group):
         folder = "cluster" if cmd_name in SECTIONS["Cluster"] else "machine"
         command = importlib.import_module(f"relume.cli.{folder}.{cmd_name}").command
         assert isinstance(command, click.Command)
+        read_as_utf8(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -95,21 +101,18 @@ def group() -> None:
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; print errors as one line on stderr."""
+    streams.escape_what_cannot_be_encoded()
     try:
         code = group.main(args=argv, prog_name="relume", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
         error.show()
-        return error.exit_code
+        code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        return INTERRUPTED_EXIT
-    except BrokenPipeError:
-        # The reader of our output left (`relume events | head`). Without this, Python would
-        # report it again when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        code = INTERRUPTED_EXIT
     except (RelumeError, OSError, BaseExceptionGroup) as error:
-        return _say(error)
+        code = _say(error)
+    streams.finish()
     return code if isinstance(code, int) else 0
 
 
@@ -117,15 +120,38 @@ def _say(error: RelumeError | OSError | BaseExceptionGroup) -> int:
     cause = _deliberate(error)
     if cause is None or os.environ.get("RELUME_DEBUG") == "1":
         raise error
+    if isinstance(cause, BrokenPipeError):
+        return 1  # the reader of our output left (`relume events | head`)
     from relume.cli.screen import printable
 
     if isinstance(cause, RelumeError):
         # Some messages repeat text from a subscriber.
         print(f"relume: {printable(str(cause))}", file=sys.stderr)
         return cause.exit_code
-    place = f": {cause.filename}" if cause.filename else ""
-    print(f"relume: {cause.strerror}{printable(place)}", file=sys.stderr)
+    print(f"relume: {printable(_words(cause))}", file=sys.stderr)
     return 1
+
+
+def _words(error: OSError) -> str:
+    """What the operating system refused, and where."""
+    if error.filename == streams.STDOUT:
+        return f"standard output cannot be written: {error.strerror}"
+    if error.filename:
+        return f"{error.strerror}: {_name(error.filename)}"
+    if error.errno == errno.ENOENT and not _has_folder():
+        return "the current folder is gone; change to one that exists"
+    return error.strerror or str(error)
+
+
+def _name(file: object) -> str:
+    return os.fsdecode(file) if isinstance(file, bytes) else str(file)
+
+
+def _has_folder() -> bool:
+    try:
+        return bool(Path.cwd())
+    except OSError:
+        return False
 
 
 def _deliberate(error: BaseException) -> RelumeError | OSError | None:
@@ -141,6 +167,7 @@ def _deliberate(error: BaseException) -> RelumeError | OSError | None:
 
 def main() -> None:
     """Entry point of the console script."""
+    streams.prepare()
     sys.exit(run())
 
 

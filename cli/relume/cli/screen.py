@@ -6,22 +6,45 @@ so that nothing in it can move the cursor or change colours.
 """
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import IO
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+from relume.cli.text import json_text
+
+# Lone surrogates stand for the bytes of a file name that is not text.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
     """The text with control characters, except tab and newline, made visible."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+class _Console(Console):
+    """rich's console, but a reader that goes away is an error like any other.
+
+    rich itself would end the process there, without a word and in the middle of a plane.
+    """
+
+    def on_broken_pipe(self) -> None:
+        raise
+
+
+def _console(file: IO[str]) -> Console:
+    # rich takes digits for a number that int() refuses.
+    sizes = {name: os.environ.get(name, "") for name in ("COLUMNS", "LINES")}
+    wrong = {name for name, size in sizes.items() if not (size.isascii() and len(size) < 6)}
+    known = {name: value for name, value in os.environ.items() if name not in wrong}
+    return _Console(file=file, highlight=False, _environ=known)
 
 
 class Screen:
@@ -32,11 +55,11 @@ class Screen:
 
     @classmethod
     def stdout(cls) -> "Screen":
-        return cls(Console(file=sys.stdout, highlight=False))
+        return cls(_console(sys.stdout))
 
     @classmethod
     def stderr(cls) -> "Screen":
-        return cls(Console(file=sys.stderr, highlight=False))
+        return cls(_console(sys.stderr))
 
     @property
     def terminal(self) -> bool:
@@ -85,14 +108,14 @@ class Screen:
 
     def json(self, value: object) -> None:
         """One JSON document on one line; in a terminal it is indented and coloured."""
-        if self.terminal:
+        if self.terminal and "utf" in self.console.encoding:
             self.console.print_json(json.dumps(value), ensure_ascii=False)
         else:
             self.json_line(value)
 
     def json_line(self, value: object) -> None:
         """One JSON document on one line, in a terminal too."""
-        self.console.file.write(json.dumps(value, ensure_ascii=False) + "\n")
+        self.console.file.write(json_text(value, self.console.encoding) + "\n")
         self.console.file.flush()
 
     def spinner(self, text: str) -> AbstractContextManager[object]:

@@ -20,7 +20,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from relume.base.errors import RelumeError
+from relume.base.errors import InvalidInput, RelumeError
+from relume.base.home import home
 
 HOST = "127.0.0.1"
 DEFAULT_HTTP_PORT = 8080
@@ -30,6 +31,7 @@ BACKLOG = 2048
 # to 37 (a slash and a UUID), that of the folder 17.
 PARENT_BYTES = 45
 VLLM_SOCKETS = "VLLM_RPC_BASE_PATH"
+_LARGEST_PID = 2**31 - 1
 
 
 class PortTaken(RelumeError):
@@ -37,6 +39,12 @@ class PortTaken(RelumeError):
 
     reason = "port-taken"
     retryable = True
+
+
+class StateUnusable(InvalidInput):
+    """The state folder cannot be made, or not be written."""
+
+    reason = "state-unusable"
 
 
 class StateInUse(RelumeError):
@@ -79,7 +87,7 @@ def default_state() -> Path:
     if chosen := os.environ.get("RELUME_STATE"):
         return Path(chosen)
     base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "relume"
+    return (Path(base) if base else home("RELUME_STATE") / ".local" / "state") / "relume"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,10 @@ class StateFolder:
         self.path = path
 
     @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
     def plane_json(self) -> Path:
         return self.path / "plane.json"
 
@@ -108,11 +120,18 @@ class StateFolder:
         """Create the folder and hold its lock.
 
         The kernel drops the lock when the process ends in any way, so a crash leaves nothing to
-        clean up. Raises StateInUse when another plane has it.
+        clean up. Raises StateInUse when another plane has it, and StateUnusable.
         """
-        # Private, because the logs hold what models were asked.
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            # Private, because the logs hold what models were asked.
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.logs.mkdir(exist_ok=True)
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise StateUnusable(
+                f"{error.filename}: {error.strerror}; choose another folder with --state DIR "
+                "or RELUME_STATE"
+            ) from None
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -140,11 +159,14 @@ class StateFolder:
             self.plane_json.unlink(missing_ok=True)
 
     def read(self) -> PlaneFile | None:
-        """The published addresses; None when the file is missing or torn."""
+        """The published addresses; None when the file is missing, torn, or not a plane's."""
         try:
-            return PlaneFile(**json.loads(self.plane_json.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            plane = PlaneFile(**json.loads(self.plane_json.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
+        texts = (plane.http, plane.broker, plane.started_at, plane.version)
+        is_pid = type(plane.pid) is int and 0 < plane.pid <= _LARGEST_PID
+        return plane if is_pid and all(isinstance(text, str) for text in texts) else None
 
     def running(self) -> PlaneFile | None:
         """The published addresses of a plane that is alive; a killed one leaves its file behind."""

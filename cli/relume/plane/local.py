@@ -104,8 +104,7 @@ class LocalPlane:
             http = stack.enter_context(listen(settings.port, "--port"))
             broker = stack.enter_context(listen(settings.broker_port, "--broker-port"))
             self.http, self.broker = url_of(http), url_of(broker)
-            logs = settings.state / "logs"
-            logs.mkdir(exist_ok=True)
+            logs = self._folder.logs
             sockets = stack.enter_context(socket_folder())
             group = await stack.enter_async_context(asyncio.TaskGroup())
             if settings.template and self.plan.services:
@@ -133,7 +132,7 @@ class LocalPlane:
         serving = ServingPlane(
             self.plan.services,
             LocalLauncher(self._store, launcher),
-            log_dir=self._settings.state / "logs",
+            log_dir=self._folder.logs,
             base_url=self.http,
         )
         await serving.start()

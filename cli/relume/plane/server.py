@@ -35,6 +35,7 @@ class HttpServer:
             interface="asgi3",
             ws="auto" if websockets else "none",
             lifespan="off",
+            workers=1,  # else uvicorn reads $WEB_CONCURRENCY, which is another server's
             access_log=False,
             log_config=None,
             log_level="error",  # a client's mistakes are answered, not logged

@@ -58,20 +58,27 @@ def manifest_files(paths: Sequence[Path]) -> list[Path]:
     """
     files: dict[Path, Path] = {}
     for path in paths:
-        if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES and p.is_file())
-            if not found:
-                raise InvalidInput(
-                    f"{path}: no file in this folder ends in {', '.join(SUFFIXES)}",
-                    reason="no-manifest",
-                )
-        elif path.exists():
-            found = [path]
-        else:
-            raise InvalidInput(f"{path}: no such file", reason="no-such-file")
+        try:
+            found = _manifests(path)
+        except OSError as error:
+            raise InvalidInput(f"{path}: {error.strerror or error}") from error
         for file in found:
             files.setdefault(file.resolve(), file)
     return list(files.values())
+
+
+def _manifests(path: Path) -> list[Path]:
+    if path.is_dir():
+        found = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES and p.is_file())
+        if not found:
+            raise InvalidInput(
+                f"{path}: no file in this folder ends in {', '.join(SUFFIXES)}",
+                reason="no-manifest",
+            )
+        return found
+    if not path.exists():
+        raise InvalidInput(f"{path}: no such file", reason="no-such-file")
+    return [path]
 
 
 ResourceKey = tuple[str, str, str]  # kind, namespace, name

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from relume.base.home import NoHome, expanded
 from relume.config.fields import Fields, Resource, did_you_mean
 from relume.config.nodes import Node, Table
 from relume.config.service_fields import MODEL, MODEL_FORMAT, NO_DEVICE, RESOURCES, SHARED_MACHINE
@@ -62,7 +63,10 @@ def _storage_uri(node: Node) -> str:
     """The URI as it is written; a relative path starts at the manifest's folder."""
     uri = node.filled()
     if "://" not in uri:
-        return str(Path(node.file).absolute().parent / Path(uri).expanduser())
+        try:
+            return str(Path(node.file).absolute().parent / expanded(uri))
+        except NoHome as error:
+            raise node.wrong(str(error)) from None
     try:
         parts = urlsplit(uri)
     except ValueError as error:

@@ -1,11 +1,13 @@
 """From the text of a file to documents with lines, or to the one thing that is wrong with it."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from relume.base import files
 from relume.base.errors import InvalidInput, InvalidManifest
 from relume.base.vocabulary import JsonValue
 from relume.config.nodes import Items, Kind, Node, Scalar, Table
@@ -14,6 +16,7 @@ _LARGEST = 3 << 20  # bytes; the API server takes no larger request either
 _MOST_NODES = 100_000  # in one document with its aliases written out
 _DEEPEST = 64
 _MOST_DIGITS = 1000
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _TAG = "tag:yaml.org,2002:"
 _KINDS: dict[str, Kind] = {
     _TAG + "str": "string",
@@ -61,6 +64,8 @@ def documents(file: Path, repeated: Repeated = _refuse) -> Iterator[Node]:
         raise _not_yaml(file, line, f"character U+{code:04X} is not allowed") from error
     except RecursionError as error:
         raise _not_yaml(file, 1, "it is nested too deeply") from error
+    except (ValueError, OverflowError) as error:  # of "\UFFFFFFFF"
+        raise _not_yaml(file, 1, "an escape names no character") from error
 
 
 def plain(node: Node) -> JsonValue:
@@ -88,7 +93,7 @@ def _by_name(node: yaml.Node) -> dict[str, yaml.Node]:
 
 def _read(file: Path) -> str:
     try:
-        content = file.read_bytes()
+        content = files.content(file, _LARGEST)
     except OSError as error:
         raise InvalidInput(f"{file}: {error.strerror or error}") from error
     if len(content) > _LARGEST:
@@ -141,6 +146,7 @@ class _Tree:
         return self._scalar(node, path, line)
 
     def _scalar(self, node: yaml.Node, path: str, line: int) -> Scalar:
+        self._check_text(node, line)
         kind = _KINDS.get(node.tag) if isinstance(node, yaml.ScalarNode) else None
         if kind is None:
             raise _not_yaml(self.file, line, f"the tag {node.tag} has no meaning in a manifest")
@@ -148,6 +154,12 @@ class _Tree:
         if kind in ("integer", "number") and ":" in node.value:
             kind = "string"
         return Scalar(self.file, line, path, kind, node.value)
+
+    def _check_text(self, node: yaml.Node, line: int) -> None:
+        """Refuse what an escape such as "\\uD800" makes: half a character, as Kubernetes does."""
+        value = node.value
+        if isinstance(value, str) and not value.isascii() and _SURROGATE.search(value):
+            raise _not_yaml(self.file, line, "an escape names half a character (U+D800 to U+DFFF)")
 
     def _entries(self, node: yaml.MappingNode, path: str, depth: int) -> dict[str, Node]:
         """The fields of one table: those of its merge keys first, then its own over them."""
@@ -161,6 +173,7 @@ class _Tree:
             if key.tag == _TAG + "merge":
                 merges.append(value)
                 continue
+            self._check_text(key, line)
             name = str(key.value)
             shown = name or '""'
             here = f"{path}.{shown}" if path else shown

@@ -5,13 +5,13 @@ flight any more, or 5 s before the process would be killed. While draining, new 
 Retry-After from the middleware.
 """
 
-import os
 import signal
 from collections.abc import Callable
 from typing import Any
 
 import uvloop
 
+from relume.base.environment import number
 from relume.runtimes.phases import PROCESS
 
 #: Seconds between SIGTERM and SIGKILL where `RELUME_GRACE_S` does not say: Knative's default
@@ -51,7 +51,7 @@ class DrainingLoop(uvloop.Loop):  # type: ignore[misc]
             super().add_signal_handler(sig, callback, *args)
             return
         # Read now: a value that is no number must fail the start, not the drain.
-        grace = float(os.environ.get("RELUME_GRACE_S", DEFAULT_GRACE_S))
+        grace = number("RELUME_GRACE_S", DEFAULT_GRACE_S)
         super().add_signal_handler(sig, self._drain, grace, callback, args)
 
     def _drain(self, grace: float, callback: Callable[..., Any], args: tuple[Any, ...]) -> None:

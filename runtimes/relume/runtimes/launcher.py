@@ -22,6 +22,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from relume.base.environment import port
 from relume.base.errors import RelumeError
 from relume.base.parent import die_with_parent
 from relume.runtimes import devices, internals
@@ -81,7 +82,7 @@ def open_port(argv: Sequence[str]) -> socket.socket:
     """Listen where `--host`, `--port` or `--uds` say; default 127.0.0.1 and `$PORT` or 8080."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", "8080")))
+    parser.add_argument("--port", type=int, default=port("PORT", 8080))
     parser.add_argument("--uds")
     chosen, _ = parser.parse_known_args(list(argv))
     if chosen.uds:

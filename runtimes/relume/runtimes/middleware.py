@@ -17,7 +17,6 @@ which they count as a failure.
 """
 
 import logging
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +24,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from relume.base.environment import number
 from relume.base.vocabulary import COLD_START_HEADER, OWN_TYPES, QUEUE_HEADER
 from relume.cloudevents.asgi import BodyTooLarge, ClientGone, headers_of, read_body
 from relume.cloudevents.event import CloudEvent, InvalidEvent, rfc3339
@@ -37,7 +37,7 @@ from relume.runtimes.replies import body_of, reply_event, source_of_service
 
 logger = logging.getLogger("relume.runtimes")
 
-MAX_EVENT_BYTES = int(os.environ.get("RELUME_MAX_EVENT_BYTES", 8 << 20))
+MAX_EVENT_BYTES = int(number("RELUME_MAX_EVENT_BYTES", 8 << 20))
 #: Extensions of a reply, from headers that the activator sets.
 _FROM_ACTIVATOR = {QUEUE_HEADER: "queuems", COLD_START_HEADER: "coldstartms"}
 # Answered while draining too: probes and metrics say that we drain.

@@ -128,7 +128,7 @@ def _flags(command: "click.decorators.FC") -> "click.decorators.FC":
 
 
 @command.command("size", short_help="How many devices of which class a model needs, and why.")
-@click.argument("model", metavar="MODEL")
+@click.argument("model", metavar="MODEL", type=click.UNPROCESSED)
 @_flags
 @click.option(
     "--vendor",

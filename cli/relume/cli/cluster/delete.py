@@ -7,6 +7,7 @@ import click
 from relume.cli.cluster.options import ClusterTarget, cluster_options
 from relume.cli.cluster.progress import showing
 from relume.cli.cluster.rendering import RenderingOptions, rendering_options
+from relume.cli.inputs import confirmed
 from relume.cli.options import output_option, seconds
 from relume.cli.screen import Screen
 
@@ -60,7 +61,8 @@ def command(
         screen.title("to be deleted, in this order")
         for one in going:
             screen.line(f"  {one.title}")
-        click.confirm("Delete them?", abort=True, err=True)
+        if not confirmed("Delete them?"):
+            raise click.Abort
     with showing(screen) as progress:
         remove(fates, writer, progress, Pace(), longest)
     if output == "json":

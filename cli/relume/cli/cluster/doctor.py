@@ -1,6 +1,6 @@
 """`relume doctor`: what will not work, and why, before anything is applied."""
 
-import json
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,7 +114,9 @@ def _show(diagnoses: Sequence["Diagnosis"], output: str) -> None:
 
 def _print_json(value: Json) -> None:
     """One JSON object on one line."""
-    click.echo(json.dumps(value, ensure_ascii=False))
+    from relume.cli.text import json_text
+
+    click.echo(json_text(value, sys.stdout.encoding))
 
 
 def _document_json(one: "Diagnosis") -> Json:

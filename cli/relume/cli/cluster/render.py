@@ -23,6 +23,7 @@ STDOUT = "-"
 @click.option(
     "-o",
     "--output",
+    type=click.UNPROCESSED,  # a path, of whatever bytes
     metavar="DIR",
     help="Where the files go; - prints the base. With --explain: json, or nothing for a table.",
 )
@@ -96,7 +97,8 @@ def _print_base(rendering: Rendering) -> None:
         for document in documents
         if document["kind"] != "Kustomization"
     ]
-    click.echo(yaml_text(base), nl=False)
+    # YAML is UTF-8 whatever the locale says; an escape of the locale would change the values.
+    click.echo(yaml_text(base).encode("utf-8"), nl=False)
 
 
 def _explain(rendering: Rendering, *, as_json: bool) -> None:

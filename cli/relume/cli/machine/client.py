@@ -4,9 +4,11 @@ import contextlib
 import json
 import os
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import httpx
 
+from relume.base.home import NoHome
 from relume.base.vocabulary import STREAM_LIVE, STREAM_SUBSCRIBED
 from relume.cli.errors import BadUsage, NoPlane, NotAPlane, Refused
 from relume.cli.machine.reports import (
@@ -28,14 +30,41 @@ def find_plane(url: str | None) -> str:
     """Base URL of the plane's HTTP port, without a slash at the end; does not connect.
 
     It is `url` (the option --url), else $RELUME_URL, else what the state folder says, else the
-    default port.
+    default port. Raises BadUsage for what is no URL of a plane.
     """
-    if chosen := url or os.environ.get("RELUME_URL"):
-        chosen = chosen if "://" in chosen else f"http://{chosen}"
-        return chosen.rstrip("/")
-    if plane := StateFolder(default_state()).running():
-        return plane.http
+    if url:
+        return _base_url("--url ", url)
+    if chosen := os.environ.get("RELUME_URL"):
+        return _base_url("RELUME_URL=", chosen)
+    # A user without a home has no state folder either; the plane may be at the default port.
+    with contextlib.suppress(NoHome):
+        folder = StateFolder(default_state())
+        if plane := folder.running():
+            return _base_url(f"{folder.plane_json}: ", plane.http)
     return f"http://127.0.0.1:{DEFAULT_HTTP_PORT}"
+
+
+def _base_url(origin: str, text: str) -> str:
+    """The URL without a slash at the end. Raises BadUsage, which begins with `origin`."""
+    chosen = text if "://" in text else f"http://{text}"
+    try:
+        wrong = _wrong(httpx.URL(chosen))
+    except (httpx.InvalidURL, ValueError) as error:
+        wrong = str(error)
+    if wrong:
+        raise BadUsage(f"{origin}{text} is not a plane's URL: {wrong}; write http://HOST:PORT")
+    return chosen.rstrip("/")
+
+
+def _wrong(url: httpx.URL) -> str:
+    if url.scheme not in ("http", "https"):
+        return f"its scheme is {url.scheme}"
+    if url.query or url.fragment:
+        return "it has a query or a fragment"
+    if url.port is not None and not 0 < url.port < 65536:
+        return f"no port has the number {url.port}"
+    url.host.encode("idna")  # as the resolver does it; a label may be empty or too long
+    return "" if url.host else "it names no host"
 
 
 class PlaneClient:
@@ -79,7 +108,7 @@ class PlaneClient:
         these come those whose event passes `filter`, a CESQL expression. The iterator ends when
         the plane stops, or, without `follow`, after the replayed records.
         """
-        request = self._http.build_request(
+        request = self._request(
             "GET",
             f"{self.url}/relume/events",
             params={"replay": replay} | ({} if filter is None else {"filter": filter}),
@@ -89,7 +118,7 @@ class PlaneClient:
         try:
             self._check(response)
             lines = response.aiter_lines()
-            if await anext(lines, "") != STREAM_SUBSCRIBED:
+            if await _first(lines) != STREAM_SUBSCRIBED:
                 raise NotAPlane(f"{request.url} is not a stream of events: not a plane?")
             yield _records(lines, follow)
         finally:
@@ -122,11 +151,11 @@ class PlaneClient:
         self, url: str, headers: Sequence[tuple[str, str]], body: bytes
     ) -> httpx.Response:
         """Post one encoded event to a Broker's ingress; any status is returned."""
-        request = self._http.build_request("POST", url, headers=list(headers), content=body)
+        request = self._request("POST", url, headers=list(headers), content=body)
         return await self._send(request, stream=False)
 
     async def _dead_letter(self, method: str, path: str) -> object:
-        request = self._http.build_request(method, self.url + path)
+        request = self._request(method, self.url + path)
         response = await self._send(request, stream=False)
         if response.status_code == 204:
             return None
@@ -135,19 +164,25 @@ class PlaneClient:
             if response.status_code == 200:
                 return said
             words = str(said["error"])
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, RecursionError):
             raise NotAPlane(
                 f"{request.url} answers {response.status_code}: not a plane, or another version"
             ) from None
         raise (Refused if response.status_code >= 500 else BadUsage)(words)
 
     async def _get(self, path: str) -> object:
-        response = await self._send(self._http.build_request("GET", self.url + path), stream=False)
+        response = await self._send(self._request("GET", self.url + path), stream=False)
         self._check(response)
         try:
             return response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             raise NotAPlane(f"{self.url}{path} does not answer with JSON: not a plane?") from None
+
+    def _request(self, method: str, url: str, **parts: Any) -> httpx.Request:
+        try:
+            return self._http.build_request(method, url, **parts)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise BadUsage(f"{self.url} cannot be asked: {error}") from None
 
     async def _send(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
         try:
@@ -156,8 +191,10 @@ class PlaneClient:
             raise NoPlane(
                 f"no plane is running at {self.url}; start one with `relume up FILE`"
             ) from None
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise NoPlane(f"{self.url} is not a plane's URL: {error}") from None
+        except (httpx.UnsupportedProtocol, ValueError) as error:
+            raise NotAPlane(f"{request.url} cannot be asked: {error}") from None
+        except httpx.LocalProtocolError as error:
+            raise BadUsage(f"{request.url} cannot be asked: {error}") from None
         except httpx.HTTPError as error:
             words = str(error) or type(error).__name__
             raise NoPlane(f"the plane at {self.url} did not answer: {words}") from None
@@ -170,13 +207,28 @@ class PlaneClient:
             )
 
 
+async def _first(lines: AsyncIterator[str]) -> str:
+    """The first line of a stream, empty where it is broken or has none."""
+    try:
+        return await anext(lines, "")
+    except httpx.HTTPError:
+        return ""
+
+
 async def _records(lines: AsyncIterator[str], follow: bool) -> AsyncIterator[EventRecord]:
     with contextlib.suppress(httpx.RemoteProtocolError, httpx.ReadError):
         async for line in lines:
             if line.startswith("data:"):
-                yield EventRecord.parse(json.loads(line.removeprefix("data:")))
+                yield EventRecord.parse(_parsed(line.removeprefix("data:")))
             elif line == STREAM_LIVE and not follow:
                 return
+
+
+def _parsed(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise NotAPlane(f"the plane's stream of events is not understood: {error}") from None
 
 
 def choose_broker(status: Status, wanted: str | None) -> BrokerStatus:

@@ -196,7 +196,7 @@ def purge(
       relume dlq purge --all --older-than 168h --yes
     """
     choice.check(numbers, everything)
-    if not (yes or sys.stdin.isatty()):
+    if not (yes or (sys.stdin is not None and sys.stdin.isatty())):
         raise BadUsage("purge asks before it removes, and nobody can answer here: add --yes")
     work = _Work(choice, numbers, "purged", PlaneClient.remove_dead_letter, ask=not yes)
     return asyncio.run(work.run(find_plane(url)))

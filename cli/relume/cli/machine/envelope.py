@@ -2,13 +2,13 @@
 
 import codecs
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
 from relume.cli.errors import BadUsage
+from relume.cli.inputs import read
 from relume.cloudevents.event import CloudEvent, InvalidEvent, is_json, rfc3339
 from relume.cloudevents.http import STRUCTURED_TYPE, decode
 
@@ -74,14 +74,10 @@ def assignments(option: str, values: Sequence[str]) -> dict[str, str]:
 
 def _data(data: str) -> bytes:
     if data == "-":
-        return sys.stdin.buffer.read()
+        return read(Path("-"), f"--data {data}")
     if data.startswith("@"):
-        path = Path(data[1:])
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise BadUsage(f"--data {data}: {error.strerror}") from None
-    return data.encode()
+        return read(Path(data[1:] or "."), f"--data {data}")
+    return data.encode("utf-8", "surrogateescape")  # bytes that are not text stay as they are
 
 
 def _in_utf8(body: bytes, content_type: str | None) -> bytes:
@@ -120,6 +116,8 @@ def _guess(body: bytes) -> str:
         return "application/octet-stream"
     try:
         value = json.loads(text)
+    except RecursionError:
+        return "application/json"  # only brackets go that deep
     except ValueError:
         return "text/plain"
     return "application/json" if isinstance(value, dict | list) else "text/plain"
@@ -128,10 +126,8 @@ def _guess(body: bytes) -> str:
 def _read(path: Path) -> str:
     """The text of a JSON file, in the encoding in which it is written (UTF-8, -16 or -32)."""
     try:
-        raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        raw = read(path, str(path))
         return raw.decode(json.detect_encoding(raw))
-    except OSError as error:
-        raise BadUsage(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise BadUsage(f"{path}: not UTF-8 text: {error.reason}") from None
 
@@ -143,6 +139,8 @@ def _object(path: Path, text: str) -> dict[str, object]:
         line = getattr(error, "lineno", 1)
         words = getattr(error, "msg", str(error))
         raise BadUsage(f"{path}:{line}: not JSON: {words.lower()}") from None
+    except RecursionError:
+        raise BadUsage(f"{path}:1: the JSON is nested too deeply") from None
     if not isinstance(value, dict):
         raise BadUsage(f"{path}:1: an event is a JSON object with id, source, type and data")
     return value

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import uvloop
 
+from relume.cli import streams
 from relume.cli.errors import INTERRUPTED_EXIT
 from relume.cli.machine.listing import show_plane
 from relume.cli.screen import Screen
@@ -52,7 +53,7 @@ class _Foreground:
             async with self._plane.running():
                 _leave_to_the_collector_what_comes_now()
                 self._serving = True
-                show_plane(Screen.stdout(), self._plane, as_json=self._as_json)
+                self._show()
                 await self._stop.wait()
         except asyncio.CancelledError:
             # Our own signal handler cancelled the start, when there was nothing to drain yet.
@@ -60,6 +61,17 @@ class _Foreground:
                 raise
             main.uncancel()
         return INTERRUPTED_EXIT if self._plane.grace.hurried else 0
+
+    def _show(self) -> None:
+        """Print the addresses; where nobody can read them, the plane serves all the same."""
+        try:
+            show_plane(Screen.stdout(), self._plane, as_json=self._as_json)
+        except OSError as error:
+            streams.discard()
+            Screen.stderr().line(
+                f"relume: standard output cannot be written ({error.strerror}); "
+                f"the plane goes on serving at {self._plane.http}"
+            )
 
     def _on_signal(self, main: "asyncio.Task[int]") -> None:
         if self._plane.grace.hurried:

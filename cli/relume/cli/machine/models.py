@@ -75,5 +75,8 @@ def prepare(*, names: tuple[str, ...]) -> int:
 
 
 def _short(path: Path) -> str:
-    home = Path.home()
+    try:
+        home = Path.home()
+    except RuntimeError:  # this user has none
+        return str(path)
     return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)

@@ -30,7 +30,12 @@ DEFAULT_TIMEOUT_S = 300.0
 @click.command("send", short_help="Send an event; --wait prints the event that answers it.")
 @click.argument("file", required=False, type=click.Path(path_type=Path), metavar="[FILE]")
 @click.option("--type", "type_", metavar="TYPE", help="Type of a new event, instead of FILE.")
-@click.option("--data", metavar="DATA", help="Its data: text, @FILE, or - for standard input.")
+@click.option(
+    "--data",
+    metavar="DATA",
+    type=click.UNPROCESSED,
+    help="Its data: text, @FILE, or - for standard input.",
+)
 @click.option("--content-type", metavar="TYPE", help="Media type of the data. Default: guessed.")
 @click.option("--id", "id_", metavar="ID", help="Event id. Default: a new one.")
 @click.option("--source", metavar="URI", help="Event source. Default: /relume/send.")

@@ -21,7 +21,7 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
     """Bytes, written as Kubernetes writes quantities: 500M, 10Gi."""
     if value is None:
         return None
-    found = re.fullmatch(r"([1-9]\d*)([KMGT]i?)?", value)
+    found = re.fullmatch(r"([1-9][0-9]{0,17})([KMGT]i?)?", value)
     if found is None:
         raise click.BadParameter(f"{value!r} is not a size: write 500M or 10Gi", ctx, param)
     return int(found[1]) * _UNITS[found[2] or ""]

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlencode
 
-from relume.base.errors import RelumeError
+import yaml
+
+from relume.base.errors import InvalidInput, RelumeError
 from relume.base.vocabulary import Json
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ _TIMEOUT_S = 15.0
 _WRITE_TIMEOUT_S = 45.0  # admission webhooks may take 30 s
 _PAGE = 500
 _JSON = "application/json"
+# What the client raises for a kubeconfig that holds something else than it expects.
+_UNCHECKED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 class Unreachable(RelumeError):
@@ -30,6 +34,12 @@ class Unreachable(RelumeError):
 
     reason = "unreachable"
     retryable = True
+
+
+class KubeconfigInvalid(InvalidInput):
+    """The kubeconfig is not YAML, or does not hold what one holds."""
+
+    reason = "kubeconfig-invalid"
 
 
 class Forbidden(RelumeError):
@@ -107,6 +117,10 @@ class KubernetesApi:
             contexts, current = config.list_kube_config_contexts(file)  # type: ignore[no-untyped-call]
         except (config.ConfigException, OSError) as error:
             raise Unreachable(f"{context or 'current context'}: {error}") from error
+        except (yaml.YAMLError, *_UNCHECKED) as error:
+            where = file or os.environ.get("KUBECONFIG") or "~/.kube/config"
+            words = " ".join(f"{type(error).__name__}: {error}".split())
+            raise KubeconfigInvalid(f"{where}: not a kubeconfig: {words}") from error
         client.configuration.retries = 1
         chosen = next((one for one in contexts if one["name"] == context), current)
         return cls(client, chosen.get("context", {}).get("namespace") or "default")
@@ -203,7 +217,8 @@ class KubernetesApi:
 
 def _in_cluster() -> bool:
     """Whether this runs in a pod that was given no kubeconfig."""
-    known = os.environ.get("KUBECONFIG") or (Path.home() / ".kube" / "config").exists()
+    file = Path(os.path.expanduser("~/.kube/config"))  # noqa: PTH111 (without a home it stays as it is)
+    known = os.environ.get("KUBECONFIG") or file.exists()
     return not known and "KUBERNETES_SERVICE_HOST" in os.environ
 
 

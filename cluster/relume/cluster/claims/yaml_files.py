@@ -14,6 +14,7 @@ from typing import TypeAlias
 import orjson
 import yaml
 
+from relume.base import files
 from relume.base.errors import InvalidInput, InvalidManifest
 
 FieldPath: TypeAlias = tuple[str | int, ...]
@@ -26,6 +27,7 @@ _WORDS: Mapping[str, object] = {
     **dict.fromkeys(("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"), True),
     **dict.fromkeys(("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"), False),
 }
+_LARGEST = 256 << 20  # bytes; the devices of 8,000 GPUs are 6 MB
 _DEEPEST = 500  # libyaml's composer is recursive: deeper nesting could end the process
 _DEEPEST_ALIASED = 64
 _MOST_VALUES = 1_000_000  # of one document that has aliases, with the aliases written out
@@ -154,7 +156,9 @@ def from_events(text: str) -> list[object] | None:
 
 def _text(file: Path) -> str:
     try:
-        content = file.read_bytes()
+        content = files.content(file, _LARGEST)
+        if len(content) > _LARGEST:
+            raise InvalidInput(f"{file}: larger than {_LARGEST >> 20} MiB; split it")
         return content.decode("utf-8-sig")
     except OSError as error:
         raise InvalidInput(f"{file}: {error.strerror or error}") from error

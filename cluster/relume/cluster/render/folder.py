@@ -5,6 +5,7 @@ The same documents always make the same bytes. The folder holds `base/` (and `mo
 """
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -42,11 +43,15 @@ def with_renderings(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if is_rendered(path):
             found += (*base_files(path), *cluster_files(path))
-        elif path.resolve().name == "base" and is_rendered(path.resolve().parent):
+        elif _real(path).name == "base" and is_rendered(_real(path).parent):
             found += sorted(path.rglob("*.yaml"))
         else:
             found.append(path)
     return found
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve refuses links that lead in a circle
 
 
 HEAD = "# Made by relume render: change the manifests that it was made from, and render again.\n"
@@ -159,8 +164,8 @@ def write(rendering: Rendering, folder: Path, *, force: bool = False) -> Written
 def _earlier(folder: Path) -> list[str] | None:
     """The files of the last rendering into `folder`, None where there was none."""
     try:
-        listed = json.loads((folder / MARKER).read_text())["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+        listed = json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     if not isinstance(listed, list):
         return None
@@ -190,13 +195,13 @@ def _mark(folder: Path, names: Iterable[str]) -> None:
 def _write_file(path: Path, text: str) -> bool:
     """Replace the file as a whole; False where it has this text already."""
     try:
-        if path.read_text() == text and not path.is_symlink():
+        if path.read_text(encoding="utf-8") == text and not path.is_symlink():
             return False
     except (OSError, UnicodeDecodeError):
         pass
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = _beside(path)
-    beside.write_text(text)
+    beside.write_text(text, encoding="utf-8")
     beside.replace(path)
     return True
 

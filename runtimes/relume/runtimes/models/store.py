@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from relume.base.errors import InvalidInput
+from relume.base.home import NoHome, expanded, home
 from relume.runtimes.models import Silent, StoreProgress
 from relume.runtimes.models.errors import ModelMissing, ModelNotPrepared
 from relume.runtimes.models.sources import (
@@ -35,11 +36,25 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]{1,150}")
 
 
 def default_root() -> Path:
-    """$RELUME_HOME/models, $XDG_CACHE_HOME/relume/models or ~/.cache/relume/models."""
-    if home := os.environ.get("RELUME_HOME"):
-        return Path(home).expanduser() / "models"
+    """$RELUME_HOME/models, $XDG_CACHE_HOME/relume/models or ~/.cache/relume/models.
+
+    Raises InvalidInput where one of these is no folder, and NoHome.
+    """
+    if folder := os.environ.get("RELUME_HOME"):
+        try:
+            chosen = expanded(folder)
+        except NoHome as error:
+            raise NoHome(f"RELUME_HOME={error}") from None
+        return _folder(chosen, "RELUME_HOME") / "models"
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "relume" / "models"
+    there = _folder(Path(cache), "XDG_CACHE_HOME") if cache else home("RELUME_HOME") / ".cache"
+    return there / "relume" / "models"
+
+
+def _folder(path: Path, variable: str) -> Path:
+    if os.path.exists(path) and not path.is_dir():  # noqa: PTH110 (Path.exists may raise)
+        raise InvalidInput(f"{variable}={path} is not a folder; name one that may be written")
+    return path
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +183,7 @@ def local_path(uri: str) -> Path | None:
         if parts.netloc not in ("", "localhost"):
             raise InvalidInput(f"{uri}: a file URI names no other machine; write file:///path")
         return Path(unquote(parts.path))
-    return None if "://" in uri else Path(uri).expanduser()
+    return None if "://" in uri else expanded(uri)
 
 
 def _sizes(folder: Path) -> dict[str, int]:

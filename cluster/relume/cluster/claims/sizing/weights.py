@@ -196,5 +196,5 @@ def _tensors(file: Path) -> Iterator[tuple[str, str, list[int]]]:
                 yield name, str(entry["dtype"]), [int(size) for size in entry["shape"]]
     except OSError as error:
         raise InvalidInput(f"{file}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidInput(f"{file}: not a safetensors file: {error}") from error

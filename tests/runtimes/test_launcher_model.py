@@ -4,6 +4,8 @@ Slow (each load takes seconds), so one predictor answers several questions.
 """
 
 import asyncio
+import gzip
+import json
 import os
 import signal
 import sys
@@ -63,6 +65,16 @@ async def test_every_protocol_of_the_runtime_reaches_the_same_model(tmp_path: Pa
                 f"/v1/models/{NAME}:predict", json={"instances": [question], "parameters": limits}
             )
             assert "Paris" in v1.json()["predictions"][0]
+
+            offer = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c"}
+            coded = {"content-encoding": "gzip", "content-type": "application/json"}
+            body = {"messages": [{"role": "user", "content": question}], **limits}
+            openai = await it.client.post(
+                "/v1/chat/completions",
+                headers={**offer, **coded, "http2-settings": "AAMAAABkAAQAoAAAAAIAAAAA"},
+                content=gzip.compress(json.dumps(body).encode()),
+            )
+            assert "Paris" in openai.json()["choices"][0]["message"]["content"]
 
             tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": [question]}
             v2 = await it.client.post(

@@ -92,6 +92,16 @@ async def test_another_coding_is_refused_before_the_body_is_sent(
     assert not echo[1].asked
 
 
+@pytest.mark.parametrize("coding", ["br", "gzip"])
+@pytest.mark.parametrize("length", ["", "Content-Length: 0\r\n"])
+async def test_a_request_without_a_body_has_nothing_to_decode(
+    echo: tuple[int, Echo], coding: str, length: str
+) -> None:
+    sent = f"GET /v1/models HTTP/1.1\r\nHost: x\r\nContent-Encoding: {coding}\r\n{length}\r\n"
+    [(status, _, said)] = await answers(echo[0], sent.encode())
+    assert (status, said["body"]) == (200, "")
+
+
 @pytest.mark.parametrize(
     ("coding", "body"),
     [

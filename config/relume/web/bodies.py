@@ -5,7 +5,7 @@ request without that header. What cannot be decoded is refused before it is read
 
 | the request | answer |
 |---|---|
-| no Content-Encoding, or `identity` | passes untouched |
+| no body, no Content-Encoding, or `identity` | passes untouched |
 | gzip, deflate | decoded; 413 when more than `limit` bytes come out of it |
 | any other coding, or several | 415 with `Accept-Encoding` (RFC 9110 §15.5.16) |
 | a body that is not what the header says | 400 |
@@ -25,6 +25,7 @@ from relume.web.codings import ACCEPTED, BrokenCoding, Decoder, UnsupportedCodin
 #: How many bytes a body may have once it is decoded.
 MAX_DECODED_BYTES = 64 * 2**20
 _ENCODING, _TRANSFER, _LENGTH = b"content-encoding", b"transfer-encoding", b"content-length"
+_ABOUT_BODY = frozenset({_ENCODING, _TRANSFER, _LENGTH})
 
 #: Makes the JSON body of a refusal from the path, the status, the message and the reason.
 Refusal = Callable[[str, int, str, str], object]
@@ -58,19 +59,17 @@ class DecodedBodies:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        coded = [
-            (name, value) for name, value in scope["headers"] if name in (_ENCODING, _TRANSFER)
-        ]
-        if not coded:
+        about = [(name, value) for name, value in scope["headers"] if name in _ABOUT_BODY]
+        if not _is_coded(about):
             await self.app(scope, receive, send)
             return
         try:
-            transfer = _joined(coded, _TRANSFER)
+            transfer = _joined(about, _TRANSFER)
             if transfer.strip().lower() not in ("", "chunked"):
                 text = f"Transfer-Encoding: {transfer[:80]!r} is not supported: send chunked"
                 await self._refuse(scope, receive, send, 501, text, "unsupported-transfer-encoding")
                 return
-            coding = coding_of(_joined(coded, _ENCODING))
+            coding = coding_of(_joined(about, _ENCODING))
         except UnsupportedCoding as error:
             await self._refuse(scope, receive, send, 415, str(error), error.reason)
             return
@@ -80,7 +79,7 @@ class DecodedBodies:
             await self._decoded(Decoder(coding), scope, receive, send)
 
     async def _decoded(self, decoder: Decoder, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = [h for h in scope["headers"] if h[0] not in (_ENCODING, _LENGTH, _TRANSFER)]
+        headers = [h for h in scope["headers"] if h[0] not in _ABOUT_BODY]
         headers.append((_TRANSFER, b"chunked"))  # its length is known when all of it was decoded
         body = _DecodedBody(decoder, receive, self._limit)
         started = False
@@ -157,6 +156,13 @@ class _DecodedBody:
         if self._left < 0:
             raise _TooLarge
         return {"type": "http.request", "body": piece, "more_body": more}
+
+
+def _is_coded(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether there is a body, and one of its headers names a coding of any kind."""
+    found = dict(headers)
+    has_body = _TRANSFER in found or found.get(_LENGTH, b"0").strip(b"0") != b""
+    return has_body and (_ENCODING in found or _TRANSFER in found)
 
 
 def _joined(headers: list[tuple[bytes, bytes]], name: bytes) -> str:

@@ -126,7 +126,7 @@ def test_json_has_the_whole_tree_and_the_place_of_the_trigger(
 def test_the_event_may_come_through_a_pipe(
     manifest: str, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(GOLD)))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(json.dumps(GOLD).encode())))
     assert run(["trigger", "test", manifest, "--event", "-"]) == 0
     assert "default/gold" in capsys.readouterr().out
 

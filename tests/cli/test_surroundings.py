@@ -12,13 +12,15 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
+from starlette.applications import Starlette
 
 from relume.base import environment
 from relume.base.errors import InvalidInput
 from relume.base.home import NoHome
 from relume.cli import main as cli_main
 from relume.cli.machine.client import find_plane
-from relume.plane.addresses import StateFolder
+from relume.plane.addresses import StateFolder, listen
+from relume.plane.server import HttpServer
 from relume.runtimes.models.store import default_root
 from tests.cli.surroundings import DEEP, MANIFEST, failing_output
 
@@ -334,3 +336,25 @@ def test_a_gone_reader_in_a_task_group_is_silent(
     monkeypatch.setattr(sys, "stdout", failing_output(errno.EPIPE))
     assert cli_main._say(error) == 1
     assert capsys.readouterr().err == ""
+
+
+def test_a_variable_of_another_server_does_not_stop_the_plane(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "many")
+    with listen(0, "--port") as listening:
+        HttpServer(Starlette(), listening)
+
+
+@pytest.mark.parametrize("line", [["send", "-"], ["send", "--type", "t", "--data", "-"]])
+def test_ctrl_c_while_reading_standard_input_exits_130(line: list[str]) -> None:
+    with subprocess.Popen(
+        [*COMMAND, *line], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        reading = Path(f"/proc/{process.pid}/wchan")
+        deadline = monotonic() + 3  # some kernels do not tell where a process waits
+        while "pipe" not in reading.read_text() and monotonic() < deadline:
+            sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=WITHIN_S)
+    assert (process.returncode, said.strip()) == (130, b"")

@@ -112,7 +112,8 @@ def command(
     """Run the manifests in FILE (YAML files or folders) on this machine, without Kubernetes.
 
     InferenceServices start at zero and wake up with a request or an event. Ctrl-C or SIGTERM
-    drains: what was accepted is answered or stays stored; a second one stops at once.
+    drains: what was accepted is answered or stays stored; a second one stops at once. It goes on
+    serving when its output is closed or nobody reads it any more.
 
     \b
     Examples:

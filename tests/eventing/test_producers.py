@@ -13,7 +13,7 @@ import pytest
 from relume.cloudevents.event import CloudEvent
 from relume.eventing.settings import EventingSettings
 from relume.plane.server import HttpServer
-from relume.web.bodies import as_at_broker
+from relume.web.bodies import DecodedBodies, as_at_broker
 
 from .stage import BrokerStage
 
@@ -30,7 +30,8 @@ JSON = "Content-Type: application/json\r\n"
 async def broker(**settings: object) -> AsyncIterator[tuple[int, BrokerStage]]:
     listening = socket.create_server(("127.0.0.1", 0))
     async with BrokerStage([], settings=EventingSettings(**settings)) as stage:  # type: ignore[arg-type]
-        server = HttpServer(stage.plane.app, listening, websockets=False, refusal=as_at_broker)
+        app = DecodedBodies(stage.plane.app, refusal=as_at_broker)
+        server = HttpServer(app, listening, websockets=False)
         serve = asyncio.create_task(server.serve())
         yield int(listening.getsockname()[1]), stage
         server.stop_now()

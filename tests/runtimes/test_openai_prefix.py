@@ -7,7 +7,13 @@ from starlette.types import Receive, Scope, Send
 from stub_vllm import Stub
 
 from relume.runtimes.openai_prefix import OpenAIPrefix
-from relume.runtimes.settings import ALLOWED_ORIGINS, MIDDLEWARE, OPENAI_PREFIX, with_defaults
+from relume.runtimes.settings import (
+    ALLOWED_ORIGINS,
+    DECODING,
+    MIDDLEWARE,
+    OPENAI_PREFIX,
+    with_defaults,
+)
 
 
 async def test_the_same_route_answers_with_and_without_the_prefix(
@@ -41,7 +47,7 @@ async def test_nothing_else_is_below_the_prefix(producer: Producer, path: str) -
 def test_vllm_puts_it_in_front_of_the_events_and_behind_the_user_s_own() -> None:
     flags = with_defaults(["--middleware", "mine.Middleware"], cpu=False)
     added = [flags[at + 1] for at, flag in enumerate(flags) if flag == "--middleware"]
-    assert added == [MIDDLEWARE, ALLOWED_ORIGINS, OPENAI_PREFIX, "mine.Middleware"]
+    assert added == [MIDDLEWARE, DECODING, ALLOWED_ORIGINS, OPENAI_PREFIX, "mine.Middleware"]
     assert f"{OpenAIPrefix.__module__}.{OpenAIPrefix.__name__}" == OPENAI_PREFIX
 
 

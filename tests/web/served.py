@@ -10,6 +10,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relume.plane.server import HttpServer
+from relume.web.bodies import DecodedBodies
 
 H2C = (
     b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
@@ -21,7 +22,7 @@ H2C = (
 async def serving(app: ASGIApp, *, websockets: bool = True) -> AsyncIterator[int]:
     """The app behind our server; gives the port."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = HttpServer(app, listening, websockets=websockets)
+    server = HttpServer(DecodedBodies(app), listening, websockets=websockets)
     async with asyncio.TaskGroup() as group:
         group.create_task(server.serve())
         yield int(listening.getsockname()[1])

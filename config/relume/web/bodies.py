@@ -28,7 +28,7 @@ _ENCODING, _TRANSFER, _LENGTH = b"content-encoding", b"transfer-encoding", b"con
 _ABOUT_BODY = frozenset({_ENCODING, _TRANSFER, _LENGTH})
 
 #: Makes the JSON body of a refusal from the path, the status, the message and the reason.
-Refusal = Callable[[str, int, str, str], object]
+BodyRefusal = Callable[[str, int, str, str], object]
 
 
 def as_on_route(path: str, status: int, message: str, reason: str) -> object:
@@ -49,7 +49,7 @@ class DecodedBodies:
         app: ASGIApp,
         *,
         limit: int | None = None,
-        refusal: Refusal = as_on_route,
+        refusal: BodyRefusal = as_on_route,
     ) -> None:
         self.app = app
         self._limit = MAX_DECODED_BYTES if limit is None else limit

@@ -126,11 +126,12 @@ async def cold_start_of(
     The plane completes an entry after the first byte of the answer, so that the answering event may
     come a moment earlier. An answer that names a cold start is worth a wait of some seconds.
     """
-    for _ in range(_LEDGER_TRIES if answer.get("coldstartms") else 1):
-        if (found := find_cold_start(await ledger(), event_id, answer)) is not None:
-            return found
+    found = find_cold_start(await ledger(), event_id, answer)
+    tries = _LEDGER_TRIES if answer.get("coldstartms") else 1
+    while found is None and (tries := tries - 1):
         await asyncio.sleep(_LEDGER_EVERY_S)
-    return None
+        found = find_cold_start(await ledger(), event_id, answer)
+    return found
 
 
 def phase_lines(phases: Mapping[str, float], *, bars: bool, width: int = 40) -> list[Text]:

@@ -11,6 +11,8 @@ from starlette.types import Receive, Scope, Send
 
 from relume.cloudevents.event import CloudEvent, InvalidEvent
 from relume.cloudevents.http import decode
+from relume.eventing.envelope import Envelope, identity
+from relume.eventing.event_log import BrokerKey
 from relume.eventing.observer import Record
 from relume.plane.addresses import listen, url_of
 from relume.plane.control import Control
@@ -56,6 +58,9 @@ SERVICE: dict[str, object] = {
 }
 
 
+LONG_ANSWER = {"choices": [{"text": "On and on. " * 9000 + "The end."}]}
+
+
 class StandIn(PlaneThread):
     """A plane in a thread. The type of an event decides what becomes of it."""
 
@@ -64,14 +69,22 @@ class StandIn(PlaneThread):
         self.services: list[dict[str, object]] = [SERVICE]
         self.brokers = ["inbox"]
         self.seen: list[tuple[dict[str, str], CloudEvent]] = []
+        self.stored: dict[str, CloudEvent] = {}
         self._ingress = listen(0, "--broker-port")
         self.ingress = url_of(self._ingress)
 
     async def _run(self) -> None:
         control = Control(
-            status=self._shown, cold_starts=lambda: [COLD_START], observer=self.observer
+            status=self._shown,
+            cold_starts=lambda: [COLD_START],
+            observer=self.observer,
+            recall=self._recall,
         )
         await self._serve(control, HttpServer(self._receive, self._ingress))
+
+    async def _recall(self, broker: BrokerKey, key: str) -> Envelope | None:
+        event = self.stored.get(f"{broker} {key}")
+        return None if event is None else Envelope(event)
 
     def _shown(self) -> Mapping[str, object]:
         brokers = [
@@ -112,6 +125,8 @@ class StandIn(PlaneThread):
             self._answer(event, "relume.inference.response", {"choices": [{"text": "It sleeps."}]})
         elif event.type == "ask-wrongly":
             self._answer(event, "relume.inference.error", {"error": {"message": "no messages"}})
+        elif event.type == "ask-at-length":
+            self._answer(event, "relume.inference.response", LONG_ANSWER)
         elif event.type == "die":
             self._tell("dead-lettered", event, trigger="summarize", status=500, detail="exhausted")
         elif event.type == "vanish":
@@ -132,7 +147,8 @@ class StandIn(PlaneThread):
             json.dumps(data).encode(),
         )
         self._tell("delivered", event, trigger="summarize", attempt=1, status=200, ms=2300.0)
-        self._tell("replied", answer, trigger="summarize")
+        self.stored[f"default/inbox {identity(answer, 'summarize')}"] = answer
+        self._tell("replied", answer, trigger="summarize", via="summarize")
 
     def _tell(self, stage: str, event: CloudEvent, **more: object) -> None:
         at = f"2026-01-01T00:00:0{min(len(self.seen), 9)}.000Z"

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from relume.base.clock import SystemClock
 from relume.cloudevents.event import CloudEvent
-from relume.eventing.envelope import Envelope
+from relume.eventing.envelope import Envelope, identity
 from relume.eventing.event_log import BrokerKey, Cursor, EventTooLarge, LeasedEvent
 from relume.eventing.jetstream.log import JetStreamLog
 from relume.eventing.jetstream.server import NatsServer
@@ -101,6 +102,23 @@ async def test_another_type_or_error_destination_makes_another_event(log: Closab
     assert await log.append(BROKER, envelope(1, type="u"), 5.0)
     assert await log.append(BROKER, envelope(1, knativeerrordest="http://x"), 5.0)
     assert not await log.append(BROKER, envelope(1, knativearrivaltime="later"), 5.0)
+
+
+async def test_an_event_with_long_data_is_recalled_whole_also_when_it_came_twice(
+    log: ClosableLog,
+) -> None:
+    long = Envelope(CloudEvent.create({"id": "1", "source": "/s", "type": "t"}, b"x" * 100_000))
+    key = identity(long.event)
+    assert await log.recall(BROKER, key) is None
+    await fill(log, 7)
+    assert await log.append(BROKER, long, 5.0)
+    assert await log.recall(BROKER, key) == long
+    assert not await log.append(BROKER, long, 5.0)
+    assert await log.recall(BROKER, key) == long
+    of_a_trigger = replace(long, via="t")
+    assert await log.append_all(BROKER, [envelope(8), long], 5.0) == [True, False]
+    assert await log.append(BROKER, of_a_trigger, 5.0)
+    assert await log.recall(BROKER, identity(long.event, "t")) == long
 
 
 async def test_a_fetch_takes_no_more_than_it_asks_for(log: ClosableLog) -> None:

@@ -3,13 +3,15 @@
 import asyncio
 import json
 
-from relume.eventing.observer import Observer, Record
+from relume.cloudevents.event import CloudEvent
+from relume.eventing.envelope import identity
+from relume.eventing.observer import WHOLE_BYTES, Observer, Record
 
 from .stage import event
 
 
-def record(number: int) -> Record:
-    return Record("2026-01-01T00:00:00.000Z", "accepted", "default/b", event(str(number), b"x"))
+def record(number: int, data: bytes = b"x") -> Record:
+    return Record("2026-01-01T00:00:00.000Z", "accepted", "default/b", event(str(number), data))
 
 
 async def test_a_listener_gets_what_happens_from_now_on() -> None:
@@ -95,3 +97,58 @@ def test_a_record_is_json_with_the_event_in_its_json_format() -> None:
             "data": {"a": 1},
         },
     }
+
+
+LONG = b"a" * (WHOLE_BYTES + 1)
+
+
+def test_a_record_with_long_data_keeps_its_beginning_its_size_and_where_the_rest_is() -> None:
+    observer = Observer()
+    long = event("1", LONG, subject="s")
+    observer.publish(Record("2026-01-01T00:00:00.000Z", "replied", "d/b", long, via="t"))
+    [kept] = observer.recent(1)
+    assert kept.event == CloudEvent(long.attributes)
+    assert json.loads(kept.to_json()) | {"event": None} == {
+        "at": "2026-01-01T00:00:00.000Z",
+        "stage": "replied",
+        "broker": "d/b",
+        "trigger": None,
+        "attempt": None,
+        "status": None,
+        "ms": None,
+        "detail": None,
+        "bytes": len(LONG),
+        "begins": "a" * 1024,
+        "key": identity(long, "t"),
+        "event": None,
+    }
+
+
+def test_data_that_is_not_text_begins_with_replacement_characters() -> None:
+    long = Record("", "accepted", "d/b", event("1", b"\xff" + LONG))
+    assert long.shortened().begins == "\ufffd" + "a" * 1023
+
+
+def test_a_record_with_short_data_is_kept_as_it_is() -> None:
+    short = Record("", "accepted", "d/b", event("1", LONG[1:]))
+    assert short.shortened() is short
+
+
+def test_the_ring_is_bounded_by_bytes_and_the_newest_record_stays() -> None:
+    observer = Observer(remember_bytes=100_000)
+    for number in range(50):
+        observer.publish(record(number, LONG[1:]))
+    kept = observer.recent(1000)
+    assert [each.event.id for each in kept] == [str(n) for n in range(50 - len(kept), 50)]
+    assert 1 < len(kept) < 7
+    observer.publish(Record("", "accepted", "d/b", event("x", subject="s" * 200_000)))
+    assert [each.event.id for each in observer.recent(1000)] == ["x"]
+
+
+async def test_a_listener_that_falls_behind_holds_no_more_than_its_bytes() -> None:
+    observer = Observer()
+    with observer.subscribe(room_bytes=100_000) as records:
+        for number in range(50):
+            observer.publish(record(number, LONG[1:]))
+        assert records.lost > 40
+        assert (await anext(records)).event.id == str(records.lost)

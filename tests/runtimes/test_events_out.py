@@ -8,6 +8,7 @@ import pytest
 from event_client import EVENT, Producer, Reply, chat_data
 from stub_vllm import MODEL, TOO_LONG, Stub
 
+from relume.runtimes.failures import MESSAGE_CHARACTERS, refusal
 from relume.runtimes.phases import PROCESS
 from relume.runtimes.replies import source_of_service
 
@@ -164,6 +165,29 @@ async def test_what_can_never_succeed_is_an_error_event(
         assert reply.data["error"].keys() == {"message", "type", "param", "code"}
         assert reply.data["error"]["message"]
         assert reply.data["error"]["code"] == status
+
+
+async def test_an_answer_that_a_broker_cannot_store_is_an_error_event_for_the_broker_alone(
+    producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relume.runtimes.middleware.MAX_REPLY_BYTES", 500)
+    large = {"input": ["text"] * 100}
+    plain = Reply.of(await producer.binary(large))
+    assert plain.attributes["type"] == "relume.inference.response"
+    assert len(plain.data["data"]) == 100
+    for reply in (
+        Reply.of(await producer.binary(large, headers=PREFER)),
+        Reply.of(await producer.structured({"data": large}, headers=PREFER)),
+    ):
+        assert reply.attributes["type"] == "relume.inference.error"
+        assert reply.attributes["causationid"] == EVENT["id"]
+        assert (reply.data["reason"], reply.data["retryable"]) == ("reply-too-large", False)
+        assert reply.data["error"]["code"] == 413
+
+
+def test_an_error_that_repeats_the_whole_input_is_cut() -> None:
+    body = {"error": {"message": "wrong: " + "x" * 1_000_000}}
+    assert len(refusal(400, body, "/v1/completions").failure.message) == MESSAGE_CHARACTERS
 
 
 @pytest.mark.parametrize("data", [chat_data("answer 401"), b"{"])

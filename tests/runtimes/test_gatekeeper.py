@@ -194,6 +194,20 @@ def test_a_client_that_waits_for_100_continue_is_refused_at_once(loading: Loadin
     assert answer.status == 503
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [b"ce-subject: %b\r\n" % (b"s" * 70_000), b"".join(b"ce-x%d: x\r\n" % n for n in range(180))],
+    ids=["a long header", "many headers"],
+)
+def test_a_request_with_larger_headers_than_python_reads_is_told_to_try_again(
+    steady: Loading, headers: bytes
+) -> None:
+    answer = steady.ask(b"POST / HTTP/1.1\r\nHost: h\r\n" + headers + b"\r\n")
+    assert answer.status == 503
+    assert answer.headers["retry-after"]
+    assert json.loads(answer.body)["reason"] == "loading"
+
+
 def test_a_client_that_says_nonsense_or_nothing_harms_nobody_else(loading: Loading) -> None:
     with loading.connect() as silent, loading.connect() as rude:
         rude.sendall(b"\x16\x03\x01\x02\x00\x01\x00")

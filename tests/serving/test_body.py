@@ -1,6 +1,7 @@
 """A request body on its way: read ahead a little, kept whole only on demand."""
 
 import asyncio
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from relume.base.testing import settle
 from relume.serving.errors import RequestTooLarge
 from relume.serving.proxy import RequestBody
+from relume.serving.read_ahead import LEAST_BYTES, ReadAhead
 
 
 class Client:
@@ -53,6 +55,19 @@ async def test_reading_ahead_stops_at_the_mark_and_goes_on_when_something_is_tak
     assert client.taken == 3
     assert sum([len(chunk) async for chunk in chunks]) == 240
     await pump
+
+
+def test_the_more_requests_are_under_way_the_less_each_reads_ahead() -> None:
+    each = 4 * 2**20
+    ahead = ReadAhead(each)
+    with ExitStack() as under_way:
+        shares = [under_way.enter_context(ahead.share()) for _ in range(10_000)]
+    assert shares[0] == shares[63] == each
+    assert shares[-1] == LEAST_BYTES
+    assert sum(shares[:1000]) <= 2**30
+    assert sum(shares) <= 1.7 * 2**30
+    with ahead.share() as again:
+        assert again == each
 
 
 async def test_a_client_that_goes_away_after_its_body_is_noticed() -> None:

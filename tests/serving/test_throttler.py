@@ -5,7 +5,12 @@ import random
 
 import pytest
 
-from relume.serving.throttler import Backend, Throttler, Waiter
+from relume.serving.throttler import (
+    EVENT_ID_CHARACTERS,
+    Backend,
+    Throttler,
+    Waiter,
+)
 
 
 def throttler(limit: int, replicas: int = 0) -> Throttler:
@@ -27,6 +32,11 @@ async def test_without_a_limit_the_first_ready_replica_releases_everyone_at_once
     gate.add(backend)
     assert granted(waiters) == [7] * 100
     assert (gate.held, backend.in_flight) == (0, 100)
+
+
+async def test_a_waiter_keeps_the_beginning_of_a_long_event_id() -> None:
+    waiter = throttler(0).enqueue(0, "x" * 1_000_000)
+    assert waiter.event_id == "x" * EVENT_ID_CHARACTERS
 
 
 async def test_a_limit_releases_that_many_per_replica_and_the_rest_waits_its_turn() -> None:

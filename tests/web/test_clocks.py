@@ -9,6 +9,7 @@ import pytest
 from served import Echo, answer, serving
 from starlette.types import Message, Receive, Scope, Send
 
+from relume.base import limits
 from relume.web import protocol
 
 POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
@@ -238,3 +239,33 @@ async def test_a_request_that_ends_in_the_middle_is_gone_at_once(slow: tuple[int
     async with asyncio.timeout(1):
         assert await reader.read() == b""
     writer.close()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(b"x" * 65536, id="one header without an end"),
+        pytest.param(b"\r\nX-Line: x" * 4096, id="headers without an end"),
+    ],
+)
+async def test_a_head_without_an_end_is_refused_with_431(line: bytes) -> None:
+    """RFC 6585 §5. Without a bound, one client could fill the memory of the server."""
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nX-Long: x" + line * (limits.HEAD_BYTES // len(line) + 1)
+    async with serving(Echo()) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head[: limits.HEAD_BYTES + 1])
+        status, headers, said = await answer(reader)
+        assert (status, headers["connection"]) == (431, "close")
+        assert (said["reason"], said["retryable"]) == ("head-too-large", False)
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_a_head_of_the_largest_event_is_read() -> None:
+    headers = b"".join(b"X-%d: %s\r\n" % (n, b"x" * limits.ATTRIBUTE_BYTES) for n in range(30))
+    async with serving(Echo()) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\n" + headers + b"Content-Length: 0\r\n\r\n")
+        status, _, _ = await answer(reader)
+        assert status == 200
+        writer.close()

@@ -4,14 +4,19 @@ GET    /relume/status              one JSON object: addresses, services, Brokers
 GET    /relume/coldstarts          the cold-start ledger, oldest first
 GET    /relume/events?replay=N     records as server-sent events; with &filter=CESQL only those
                                    whose event passes the expression
+GET    /relume/events/NS/BROKER/KEY  the whole event of a record that has a `key`: one line of JSON,
+                                   [attributes, {}], then the data untouched; 404: it is not kept
 GET    /relume/dlq/NS/BROKER?after=N&limit=N   a page: `letters`, oldest first, and `next`, or null
 GET    /relume/dlq/NS/BROKER/N                 one, with `event` (structured) and `headers`
 POST   /relume/dlq/NS/BROKER/N/redrive         send it through its Trigger again, once
 DELETE /relume/dlq/NS/BROKER/N                 forget it
 
-A request about dead letters that is refused gets a JSON object of `error` and `reason`: 404 where
-the Broker or the letter does not exist, 409 when its Trigger is gone, 503 when the store does not
-answer. The stream of records looks like this:
+A record whose event has long data holds only its attributes: `bytes` is the size of the data,
+`begins` its first characters, and `key` names it in the log.
+
+A request that is refused gets a JSON object of `error` and `reason`: 404 where the Broker, the
+event or the letter does not exist, 409 when the letter's Trigger is gone, 503 when the store does
+not answer, or too many clients read the stream of records. That stream looks like this:
 
 : subscribed            from here on no record is missed
 data: {…}               the replayed records, oldest first
@@ -44,7 +49,7 @@ from relume.eventing.dead_letters import (
     UnknownBroker,
     UnknownTrigger,
 )
-from relume.eventing.envelope import going_out
+from relume.eventing.envelope import Envelope, going_out
 from relume.eventing.event_log import BrokerKey, StoreUnavailable
 from relume.eventing.filters import Predicate
 from relume.eventing.observer import Observer, Record, Subscription
@@ -59,8 +64,12 @@ _STATUS: dict[type[RelumeError], int] = {
     RelumeError: 503,
 }
 KEEPALIVE_S = 15.0
+# Each stream of records may hold what an observer lets a listener hold.
+MOST_STREAMS = 64
 
 Handler = Callable[[Request], Awaitable[Response]]
+# An event of a Broker by its identity; None: it is not kept.
+Recall = Callable[[BrokerKey, str], Awaitable[Envelope | None]]
 
 
 class Control:
@@ -73,15 +82,18 @@ class Control:
         cold_starts: Callable[[], Sequence[Json]],
         observer: Observer,
         dead_letters: Callable[[], DeadLetters | None] = lambda: None,
+        recall: Recall | None = None,
     ) -> None:
         self._status = status
         self._cold_starts = cold_starts
+        self._recall = recall
         self._watchers = Watchers(observer)
         self.app = Starlette(
             routes=[
                 Route("/relume/status", self._get_status),
                 Route("/relume/coldstarts", self._get_cold_starts),
                 Route("/relume/events", self._get_events),
+                Route("/relume/events/{namespace}/{name}/{key}", _answering(self._get_event)),
                 *DeadLetterRoutes(dead_letters).routes,
             ]
         )
@@ -115,7 +127,19 @@ class Control:
         except ParseError as error:
             return Response(f"filter: {error}\n", status_code=400)
         wanted = None if program is None else lambda event: program.matches(event.attributes)
+        if self._watchers.full:
+            message = f"{MOST_STREAMS} clients read the stream of records, and no more can"
+            return _refused(503, message, "too-many-streams")
         return RecordStream(self._watchers, replay=int(replay), wanted=wanted)
+
+    async def _get_event(self, request: Request) -> Response:
+        broker, key = _broker(request), request.path_params["key"]
+        found = await self._recall(broker, key) if self._recall is not None else None
+        if found is None:
+            return _refused(404, f"{broker} does not keep this event", "not-kept")
+        # As it is stored: to print it as JSON would keep the event loop busy.
+        stored = Envelope(going_out(found.event)).pack()
+        return Response(stored, media_type="application/octet-stream")
 
 
 class DeadLetterRoutes:
@@ -216,6 +240,11 @@ class Watchers:
         self.closed = False
         self._open: set[Subscription] = set()
 
+    @property
+    def full(self) -> bool:
+        """Whether as many streams are open as may be."""
+        return len(self._open) >= MOST_STREAMS
+
     def add(self, subscription: Subscription) -> None:
         self._open.add(subscription)
         if self.closed:
@@ -245,14 +274,15 @@ class RecordStream(Response):
         with observer.subscribe() as records:
             # There is no await since `subscribe`, so no recent record comes again as a live one.
             recent = observer.recent(self._replay)
-            past = b"".join(_line(record) for record in recent if self._wanted(record.event))
-            head = f"{STREAM_SUBSCRIBED}\n\n".encode() + past + f"{STREAM_LIVE}\n\n".encode()
             self._watchers.add(records)
             try:
                 await send(
                     {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
                 )
-                await _write(send, head)
+                await _write(send, f"{STREAM_SUBSCRIBED}\n\n".encode())
+                for record in recent:
+                    await _write_record(send, record, self._wanted)
+                await _write(send, f"{STREAM_LIVE}\n\n".encode())
                 await _follow(records, self._wanted, receive, send)
             finally:
                 self._watchers.discard(records)
@@ -265,8 +295,7 @@ async def _follow(records: Subscription, wanted: Predicate, receive: Receive, se
         gone = group.create_task(_close_when_gone(records, receive))
         alive = group.create_task(_keep_alive(send))
         async for record in records:
-            if wanted(record.event):
-                await _write(send, _line(record))
+            await _write_record(send, record, wanted)
         gone.cancel()
         alive.cancel()
 
@@ -287,5 +316,8 @@ async def _write(send: Send, chunk: bytes) -> None:
     await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
-def _line(record: Record) -> bytes:
-    return b"data: " + record.to_json().encode() + b"\n\n"
+async def _write_record(send: Send, record: Record, wanted: Predicate) -> None:
+    if wanted(record.event):
+        await _write(send, b"data: " + record.to_json().encode() + b"\n\n")
+    # Other requests have their turn between any two records, whether this one was written or not.
+    await asyncio.sleep(0)

@@ -47,6 +47,8 @@ from relume.runtimes.models.store import ModelStore
 from relume.runtimes.spawn import FreshLauncher, Template, TemplateLauncher
 
 if TYPE_CHECKING:
+    from relume.eventing.envelope import Envelope
+    from relume.eventing.event_log import BrokerKey
     from relume.eventing.plane import EventingPlane
     from relume.serving.plane import ServingPlane
 
@@ -143,6 +145,7 @@ class LocalPlane:
             cold_starts=serving.coldstarts,
             observer=self._observer,
             dead_letters=lambda: self._eventing.dead_letters if self._eventing else None,
+            recall=self._recall,
         )
         app = DecodedBodies(control.in_front_of(serving.app))
         allowing = CrossOrigin(app, self.plan.services, self._settings.allowed_origins)
@@ -204,6 +207,9 @@ class LocalPlane:
 
     def broker_url(self, broker: Broker) -> str:
         return self._destinations.ingress(f"{broker.namespace}/{broker.name}")
+
+    async def _recall(self, broker: "BrokerKey", key: str) -> "Envelope | None":
+        return await self._eventing.recall(broker, key) if self._eventing else None
 
     @property
     def _destinations(self) -> Destinations:

@@ -1,12 +1,14 @@
 """HTTP/1.1 on every port of ours: uvicorn's own protocol, with what RFC 9110 and 9112 also ask for.
 
-uvicorn reads requests with httptools, which is fast, and has three gaps that lose a request:
+uvicorn reads requests with httptools, which is fast, and has gaps. Three lose a request, and one
+costs memory:
 
 - An `Upgrade` that the server does not take has to be ignored (RFC 9110 §7.8). httptools ends the
   message behind the head instead, so the body is lost, or is read as the next request. Here such a
   request is read again without its offer. WebSockets are taken as before.
 - A request that stops in the middle is held for ever. Here it is answered with 408.
 - A client that has sent its request and closes only its sending side gets no answer. Here it does.
+- The head of a request may grow without a bound. Here it is refused with 431 (RFC 6585 §5).
 """
 
 import asyncio
@@ -19,6 +21,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from relume.base.error_body import error_body
+from relume.base.limits import HEAD_BYTES, MIB
 from relume.web.http10 import Http10Aware
 
 #: How far a client may fall behind with its request, in seconds, before it is given up.
@@ -44,6 +47,8 @@ class HttpProtocol(Http10Aware):
         self._heard_at = self.loop.time()
         self._clock = self.loop.call_later(PATIENCE_S, self._check)
         self._looks: asyncio.TimerHandle | None = None
+        # What has come in of a head that is not complete; None between heads.
+        self._head_bytes: int | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clocks()
@@ -68,6 +73,7 @@ class HttpProtocol(Http10Aware):
             while True:
                 try:
                     self.parser.feed_data(rest)
+                    self._measure_head(len(rest))
                     return
                 except httptools.HttpParserUpgrade as offer:
                     if self._should_upgrade():
@@ -89,7 +95,21 @@ class HttpProtocol(Http10Aware):
         """Whether the message at hand offers an upgrade that is not taken."""
         return self.parser.should_upgrade() and not self._should_upgrade()
 
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_bytes = 0
+
+    def _measure_head(self, size: int) -> None:
+        """Refuse a head that grows too large; the bytes of one read count as a whole."""
+        if self._head_bytes is None:
+            return
+        self._head_bytes += size
+        if self._head_bytes > HEAD_BYTES:
+            message = f"the head of the request is larger than {HEAD_BYTES // MIB} MiB"
+            self._refuse(431, message, reason="head-too-large", retryable=False)
+
     def on_headers_complete(self) -> None:
+        self._head_bytes = None
         if not self._is_ignored():
             super().on_headers_complete()
         elif self.parser.get_method() == b"CONNECT":
@@ -145,28 +165,27 @@ class HttpProtocol(Http10Aware):
         elif not self.transport.is_closing():
             # The rest of a request that was answered already gets no second answer.
             if cycle is None or not (cycle.response_complete and cycle.more_body):
-                self.transport.write(self._too_slow())
+                message = (
+                    f"the request did not come in within {PATIENCE_S:g} s: send all of it, at "
+                    f"{SLOWEST_BYTES_S} bytes a second or more"
+                )
+                self._refuse(408, message, reason="request-too-slow", retryable=True)
             self.transport.close()
 
-    def _too_slow(self) -> bytes:
+    def _refuse(self, status: int, message: str, *, reason: str, retryable: bool) -> None:
+        """Answer a request that has not come in, and close the connection."""
         cycle = self.cycle
         path = "/" if cycle is None or cycle.response_complete else cycle.scope["path"]
-        message = (
-            f"the request did not come in within {PATIENCE_S:g} s: send all of it, at "
-            f"{SLOWEST_BYTES_S} bytes a second or more"
-        )
-        body = error_body(
-            path, status=408, message=message, reason="request-too-slow", retryable=True
-        )
+        body = error_body(path, status=status, message=message, reason=reason, retryable=retryable)
         content = json.dumps(body).encode()
-        return b"".join(
-            [
-                STATUS_LINE[408],
-                b"content-type: application/json\r\nconnection: close\r\n",
-                b"content-length: %d\r\n\r\n" % len(content),
-                content,
-            ]
-        )
+        answer = [
+            STATUS_LINE[status],
+            b"content-type: application/json\r\nconnection: close\r\n",
+            b"content-length: %d\r\n\r\n" % len(content),
+            content,
+        ]
+        self.transport.write(b"".join(answer))
+        self.transport.close()
 
     # ---- a client that has stopped sending
 

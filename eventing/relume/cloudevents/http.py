@@ -79,10 +79,13 @@ def decode(headers: Headers, body: bytes, *, lenient: bool = False) -> Message:
 
 
 def encode(event: CloudEvent, mode: Mode) -> tuple[list[tuple[str, str]], bytes]:
-    """Headers (lower case) and body of one event; BATCH makes a batch of one."""
+    """Headers (lower case) and body of one event; BATCH makes a batch of one.
+
+    Data that is an event itself cannot go in BINARY: its type would be read as another mode.
+    """
     if mode is Mode.BATCH:
         return encode_batch((event,))
-    if mode is Mode.STRUCTURED:
+    if mode is Mode.STRUCTURED or _mode([event.datacontenttype or ""], []) is not None:
         return [("content-type", STRUCTURED_TYPE)], json_format.dump_event(event)
     headers = [
         ("ce-" + name, encode_value(canonical(value)))

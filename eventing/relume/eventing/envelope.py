@@ -19,6 +19,7 @@ import orjson
 from relume.base.errors import InvalidInput
 from relume.base.vocabulary import ARRIVAL_TIME, BROKER_TTL, ERROR_DESTINATION
 from relume.cloudevents.event import AttributeValue, CloudEvent, InvalidEvent, rfc3339
+from relume.eventing.header_room import check_room
 
 MAX_TTL = 255
 
@@ -79,7 +80,8 @@ def identity(event: CloudEvent, via: str = "") -> str:
 
 
 def coming_in(event: CloudEvent, now: datetime) -> CloudEvent:
-    """The event as it is stored. Raises TtlExhausted."""
+    """The event as it is stored. Raises TtlExhausted, AttributesTooLong."""
+    check_room(event.attributes)
     ttl = _ttl(event)
     ttl = MAX_TTL if ttl is None else ttl - 1
     if ttl <= 0:
@@ -98,7 +100,7 @@ def coming_back(
 ) -> CloudEvent:
     """A reply as it is stored: one way further than its request, where ways are `counted`.
 
-    Raises TtlExhausted.
+    Raises TtlExhausted, AttributesTooLong.
     """
     ttl = _ttl(request) if counted else None
     return coming_in(reply.with_attributes(**{BROKER_TTL: ttl}), now)

@@ -12,6 +12,9 @@ from relume.base.errors import RelumeError
 from relume.eventing.envelope import Envelope
 from relume.eventing.settings import MAX_STORED_BYTES
 
+# So many events of a Broker can be recalled: as many as the observer keeps records.
+RECALLED = 1000
+
 
 class StoreUnavailable(RelumeError):
     """The log cannot be reached or refuses to store; nothing was promised to anybody."""
@@ -168,6 +171,14 @@ class EventLog(Protocol):
 
     def cursor(self, broker: BrokerKey, trigger: str) -> Cursor:
         """The cursor of a Trigger that was named to `open_broker`."""
+        ...
+
+    async def recall(self, broker: BrokerKey, key: str) -> Envelope | None:
+        """An event with long data that this process has stored, by its `identity`.
+
+        None when it is not stored any more, or is not among the last `RECALLED` ones. Raises
+        StoreUnavailable.
+        """
         ...
 
     def buried(self, broker: BrokerKey) -> int:

@@ -5,7 +5,6 @@ when all of it is stored. What is answered where nothing is stored is in `refusa
 """
 
 import asyncio
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from starlette.responses import Response
@@ -17,15 +16,14 @@ from relume.cloudevents.event import CloudEvent, rfc3339
 from relume.cloudevents.http import Headers, Mode, decode, mode_of
 from relume.eventing.envelope import Envelope, TtlExhausted, coming_in
 from relume.eventing.event_log import BrokerKey, EventLog, EventTooLarge, StoreUnavailable
+from relume.eventing.header_room import AttributesTooLong
+from relume.eventing.intake import Intake
 from relume.eventing.observer import Observer, Record
+from relume.eventing.producer_headers import forwarded_of, trace_of
 from relume.eventing.refusals import REFUSED, TooSlow, broker_of, check_batch, refusal_of, refused
 from relume.eventing.settings import EventingSettings
 
 _ACCEPTED = Response(status_code=202)
-# The headers of a producer's request that a Knative Broker passes on to the subscriber.
-_FORWARDED = re.compile(r"x-request-id|retry-after|x-b3-.*|knative-.*")
-_PRINTABLE = re.compile(r"[ -~]*")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Ingress:
@@ -42,6 +40,7 @@ class Ingress:
         self._observer = observer
         self._clock = clock
         self._settings = settings
+        self._intake = Intake(settings.intake_bytes, settings.small_bytes)
         self.accepted = dict.fromkeys(brokers, 0)
         self.duplicates = dict.fromkeys(self.accepted, 0)
 
@@ -68,7 +67,8 @@ class Ingress:
         if broker not in self.accepted:
             return refused(404, f"there is no Broker {broker}", "unknown-broker")
         try:
-            await self._accept(broker, scope, receive)
+            with self._intake.reading(receive) as counted:
+                await self._accept(broker, scope, counted)
         except REFUSED as error:
             return refusal_of(error)
         return _ACCEPTED
@@ -82,7 +82,7 @@ class Ingress:
         events = decode(headers, body, lenient=not self._settings.strict_events).events
         if batch:
             check_batch(events, self._settings)
-        trace, forwarded = _trace_of(headers), _forwarded(headers)
+        trace, forwarded = trace_of(headers), forwarded_of(headers)
         envelopes = [
             Envelope(self._coming_in(event, trace, f"[{number}]: " if batch else ""), forwarded)
             for number, event in enumerate(events)
@@ -117,8 +117,8 @@ class Ingress:
             event = event.with_attributes(**trace)
         try:
             return coming_in(event, self._clock.now())
-        except TtlExhausted as error:
-            raise TtlExhausted(f"{where}{error}") from None
+        except (TtlExhausted, AttributesTooLong) as error:
+            raise type(error)(f"{where}{error}") from None
 
     def _count(self, broker: BrokerKey, events: Sequence[CloudEvent], news: Sequence[bool]) -> None:
         self.accepted[broker] += sum(news)
@@ -126,25 +126,3 @@ class Ingress:
         at, name = rfc3339(self._clock.now()), str(broker)
         for event, new in zip(events, news, strict=True):
             self._observer.publish(Record(at, "accepted" if new else "duplicate", name, event))
-
-
-def _trace_of(headers: Headers) -> Mapping[str, str]:
-    """The trace in the HTTP headers, as attributes of the extension distributed-tracing.
-
-    The event carries it on, as in Knative's ingress, unless the event has a trace of its own.
-    """
-    found = {name: value for name, value in headers if name in ("traceparent", "tracestate")}
-    if not _TRACEPARENT.fullmatch(found.get("traceparent", "")):
-        return {}
-    if not _PRINTABLE.fullmatch(found.get("tracestate", "")):
-        del found["tracestate"]
-    return {name: value for name, value in found.items() if value}
-
-
-def _forwarded(headers: Headers) -> dict[str, str]:
-    """The headers that every delivery repeats."""
-    return {
-        name: value
-        for name, value in headers
-        if _FORWARDED.fullmatch(name) and _PRINTABLE.fullmatch(value)
-    }

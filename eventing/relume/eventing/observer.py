@@ -2,17 +2,33 @@
 
 Nothing waits for a listener. A listener that falls behind loses the oldest records, and `lost`
 counts them.
+
+Records are kept by count and by bytes. A record never holds long data: of data above `WHOLE_BYTES`
+only the beginning is kept, with its size, and the log has the rest (`EventLog.recall`).
 """
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 import orjson
 
 from relume.cloudevents import json_format
 from relume.cloudevents.event import CloudEvent
+from relume.eventing.envelope import identity
+
+# Data of this size is kept whole: nearly every chat. 1,000 such records fit KEPT_BYTES.
+WHOLE_BYTES = 16 * 1024
+BEGINNING_BYTES = 1024
+KEPT_RECORDS = 1000
+KEPT_BYTES = 16 * 1024 * 1024
+# One listener's queue.
+WAITING_RECORDS = 10_000
+WAITING_BYTES = 16 * 1024 * 1024
+# What a record takes beside the values of its attributes and its data: the objects around them.
+_RECORD_BYTES = 768
 
 Stage = Literal[
     "accepted",
@@ -32,7 +48,11 @@ class Record:
     """One step in the life of an event.
 
     `at` is an RFC 3339 time in UTC, `broker` reads `NAMESPACE/NAME`, `attempt` counts from 1,
-    `status` is the subscriber's (None: no answer), `ms` is how long the step took.
+    `status` is the subscriber's (None: no answer), `ms` is how long the step took. `via` is the
+    Trigger whose subscriber answered with this event.
+
+    A record whose event was shortened says in `bytes` how long the data was, in `begins` how it
+    begins, and in `key` under which identity the log has it. Its event has no data.
     """
 
     at: str
@@ -44,37 +64,114 @@ class Record:
     status: int | None = None
     ms: float | None = None
     detail: str | None = None
+    via: str = ""
+    bytes: int | None = None
+    begins: str | None = None
+    key: str | None = None
 
     def to_json(self) -> str:
         """A JSON object; `event` is in the CloudEvents JSON format."""
-        fields = {name: getattr(self, name) for name in self.__slots__ if name != "event"}
+        fields = {name: getattr(self, name) for name in _ALWAYS_TOLD}
+        if self.bytes is not None:
+            fields |= {name: getattr(self, name) for name in _TOLD_WHEN_SHORTENED}
         fields["event"] = orjson.Fragment(json_format.dump_event(self.event))
         return orjson.dumps(fields).decode()
 
+    def shortened(self) -> "Record":
+        """The record as it is kept: without data above `WHOLE_BYTES`."""
+        data = self.event.data
+        if data is None or len(data) <= WHOLE_BYTES:
+            return self
+        return replace(
+            self,
+            event=CloudEvent(self.event.attributes),
+            bytes=len(data),
+            begins=data[:BEGINNING_BYTES].decode(errors="replace"),
+            key=identity(self.event, self.via),
+        )
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes the record takes, for the bounds of those who keep it."""
+        event = self.event
+        # This runs for every record, and a list is faster here than a generator.
+        texts = len("".join([each for each in event.attributes.values() if type(each) is str]))
+        data = len(event.data or b"") + len(self.begins or "")
+        return _RECORD_BYTES + texts + data + len(self.detail or "")
+
+
+_ALWAYS_TOLD = ("at", "stage", "broker", "trigger", "attempt", "status", "ms", "detail")
+_TOLD_WHEN_SHORTENED = ("bytes", "begins", "key")
+
+
+class BoundedRecords:
+    """A queue of records with room for `most` of them and for `most_bytes`.
+
+    The oldest make room for a new one. The newest is always kept.
+    """
+
+    def __init__(self, most: int, most_bytes: int, records: Iterable[Record] = ()) -> None:
+        self._most = most
+        self._most_bytes = most_bytes
+        self._records: deque[tuple[Record, int]] = deque()
+        self.bytes = 0
+        for record in records:
+            self.add(record, record.weight)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def add(self, record: Record, weight: int) -> int:
+        """Append a record of `weight` bytes; returns how many old ones had to go."""
+        records = self._records
+        records.append((record, weight))
+        self.bytes += weight
+        gone = 0
+        while len(records) > self._most or (self.bytes > self._most_bytes and len(records) > 1):
+            self.take()
+            gone += 1
+        return gone
+
+    def take(self) -> Record:
+        """Remove and return the oldest."""
+        record, weight = self._records.popleft()
+        self.bytes -= weight
+        return record
+
+    def last(self, count: int) -> tuple[Record, ...]:
+        """The newest `count`, oldest first."""
+        start = max(0, len(self) - max(0, count))
+        return tuple(record for record, _ in list(self._records)[start:])
+
 
 class Observer:
-    """The records of this process: the last 1,000, and all that come from now on."""
+    """The last records of this process, and all that come from now on."""
 
-    def __init__(self, remember: int = 1000) -> None:
-        self._ring: deque[Record] = deque(maxlen=remember)
+    def __init__(self, remember: int = KEPT_RECORDS, remember_bytes: int = KEPT_BYTES) -> None:
+        self._ring = BoundedRecords(remember, remember_bytes)
         self._subscriptions: set[Subscription] = set()
 
     def publish(self, record: Record) -> None:
         """Never waits and never fails."""
-        self._ring.append(record)
+        record = record.shortened()
+        weight = record.weight
+        self._ring.add(record, weight)
         for subscription in self._subscriptions:
-            subscription.offer(record)
+            subscription.offer(record, weight)
 
     def recent(self, count: int) -> tuple[Record, ...]:
-        """The last `count` records, oldest first."""
-        return tuple(self._ring)[-count:] if count > 0 else ()
+        """The last `count` records of those that are kept, oldest first."""
+        return self._ring.last(count)
 
-    def subscribe(self, replay: int = 0, room: int = 10_000) -> "Subscription":
+    def subscribe(
+        self, replay: int = 0, room: int = WAITING_RECORDS, room_bytes: int = WAITING_BYTES
+    ) -> "Subscription":
         """An asynchronous iterator over the last `replay` records and all later ones.
 
         Close it, or use it in a `with` block.
         """
-        subscription = Subscription(self._subscriptions, self.recent(replay), room)
+        waiting = BoundedRecords(room, room_bytes, self.recent(replay))
+        subscription = Subscription(self._subscriptions, waiting)
         self._subscriptions.add(subscription)
         return subscription
 
@@ -82,20 +179,16 @@ class Observer:
 class Subscription:
     """One listener's queue of records; ends when it is closed."""
 
-    def __init__(
-        self, registry: set["Subscription"], replay: tuple[Record, ...], room: int
-    ) -> None:
+    def __init__(self, registry: set["Subscription"], waiting: BoundedRecords) -> None:
         self._registry = registry
-        self._queue: deque[Record] = deque(replay, maxlen=room)
+        self._waiting = waiting
         self._arrived = asyncio.Event()
         self._closed = False
         self.lost = 0
 
-    def offer(self, record: Record) -> None:
-        """Queue a record, in place of the oldest when there is no room."""
-        if len(self._queue) == self._queue.maxlen:
-            self.lost += 1
-        self._queue.append(record)
+    def offer(self, record: Record, weight: int) -> None:
+        """Queue a record, in place of the oldest ones when there is no room."""
+        self.lost += self._waiting.add(record, weight)
         self._arrived.set()
 
     def close(self) -> None:
@@ -113,9 +206,9 @@ class Subscription:
         return self
 
     async def __anext__(self) -> Record:
-        while not self._queue:
+        while not self._waiting:
             if self._closed:
                 raise StopAsyncIteration
             self._arrived.clear()
             await self._arrived.wait()
-        return self._queue.popleft()
+        return self._waiting.take()

@@ -15,6 +15,7 @@ from relume.eventing.delivery.dispatcher import Dispatcher
 from relume.eventing.delivery.profiles import profile_for
 from relume.eventing.delivery.route import Journal, Route, policy_for
 from relume.eventing.delivery.turns import Slots
+from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import BrokerKey, EventLog
 from relume.eventing.filters import wanted_by
 from relume.eventing.ingress import Ingress
@@ -127,6 +128,13 @@ class EventingPlane:
     def dead_letters(self) -> DeadLetters:
         """The dead letters that no sink took; there once the plane has started."""
         return self._dead_letters
+
+    async def recall(self, broker: BrokerKey, key: str) -> Envelope | None:
+        """The whole event of a record that has a `key`; None when it is not kept.
+
+        Raises StoreUnavailable.
+        """
+        return await self._log.recall(broker, key) if broker in self._brokers else None
 
     def status(self) -> dict[str, object]:
         """JSON types only: `brokers`, `triggers` and `nats`.

@@ -19,6 +19,8 @@ from relume.eventing.event_log import (
     EventTooLarge,
     StoreUnavailable,
 )
+from relume.eventing.header_room import AttributesTooLong
+from relume.eventing.intake import DoorFull
 from relume.eventing.settings import EventingSettings
 
 _ALLOW = {"Allow": "POST, OPTIONS"}
@@ -44,8 +46,10 @@ _STATUSES: Mapping[type[InvalidEvent] | type[RelumeError], tuple[int, dict[str, 
     InvalidEvent: (400, {}),
     TtlExhausted: (400, {}),
     EventTooLarge: (413, {}),
+    AttributesTooLong: (413, {}),
     # The rest of the request is still on its way, so this connection has no other use.
     TooSlow: (408, {"Connection": "close"}),
+    DoorFull: (503, {"Connection": "close", "Retry-After": "1"}),
     StoreUnavailable: (503, {"Retry-After": "1"}),  # nats-server restarts within a second
     BrokerFull: (503, {"Retry-After": "5"}),  # there is room when Triggers have settled more
     DiskFull: (507, {}),

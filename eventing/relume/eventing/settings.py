@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-KIB = 1024
-MIB = 1024 * KIB
+from relume.base.limits import EVENT_BYTES, KIB, MIB
+
 # One message in the log, its attributes included; the largest that nats-server recommends.
 MAX_MESSAGE_BYTES = 8 * MIB
 # The largest stored event. The rest is kept for the headers of the message, and for the error
@@ -25,8 +25,13 @@ class EventingSettings:
     in_flight: int = 50
     # Events held per Trigger, those that wait for their next attempt included.
     held: int = 1000
-    # An event with its attributes must fit one message; headers take up to 64 KiB.
-    max_event_bytes: int = 7 * MIB
+    # And their bytes: above this, no more are fetched until some are settled.
+    held_bytes: int = 128 * MIB
+    # An event with its attributes must fit one message; they take up to 0.5 MiB.
+    max_event_bytes: int = EVENT_BYTES
+    # What all requests hold together that are on their way in; small ones are always let in.
+    intake_bytes: int = 256 * MIB
+    small_bytes: int = 64 * KIB
     # Whether an attribute in a header must be encoded as the HTTP binding says (§3.1.3.2).
     strict_events: bool = False
     # How long a request may take to come in: the read timeout of Knative's own ingress.

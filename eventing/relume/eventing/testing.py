@@ -25,6 +25,7 @@ PutBack = Callable[[BrokerKey, Envelope], bool]
 class _Log:
     events: list[bytes] = field(default_factory=list)  # sequence 1 is at index 0
     known: dict[str, float] = field(default_factory=dict)  # when, by key
+    places: dict[str, int] = field(default_factory=dict)  # sequence, by key
     cursors: dict[str, "MemoryCursor"] = field(default_factory=dict)
 
     def take(self, payload: bytes) -> None:
@@ -139,6 +140,7 @@ class MemoryLog:
             return False
         log.known[key] = now
         log.take(payload)
+        log.places[key] = len(log.events)
         return True
 
     async def append_all(
@@ -160,6 +162,11 @@ class MemoryLog:
     ) -> None:
         letter = replace(envelope, trigger=trigger)
         self.dead_letters.bury(broker, trigger, letter, self._clock.now())
+
+    async def recall(self, broker: BrokerKey, key: str) -> Envelope | None:
+        log = self._logs[broker]
+        place = log.places.get(key)
+        return None if place is None else Envelope.unpack(log.events[place - 1])
 
     def cursor(self, broker: BrokerKey, trigger: str) -> MemoryCursor:
         return self._logs[broker].cursors[trigger]

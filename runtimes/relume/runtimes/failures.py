@@ -8,6 +8,7 @@
 | no such route, 501, no JSON object | `unsupported` | 400 |
 | 401, 403 | `unauthorized` | 400 |
 | any other | `context-too-long` or `invalid-data` | 400, 413 or 422 |
+| more than a broker stores | `reply-too-large` | no failure: only a broker is told |
 """
 
 import json
@@ -18,6 +19,8 @@ from starlette.responses import Response
 from relume.base.error_body import RETRY_AFTER_S, error_body, openai_error
 
 ENGINE_FAILED = "engine-failed"
+#: A route may repeat all of its input in an error; a caller reads the beginning.
+MESSAGE_CHARACTERS = 4096
 DRAINING = "draining"
 
 
@@ -67,9 +70,15 @@ def invalid(problem: str, reason: str = "invalid-data") -> Unanswerable:
     return Unanswerable(400, reason, problem)
 
 
+def too_large(size: int, most: int) -> AnswerFailure:
+    """What a broker is told instead of an answer that it could not store."""
+    text = f"the answer has {size} bytes, and a reply may have {most}: ask for less at once"
+    return AnswerFailure(413, "reply-too-large", text)
+
+
 def refusal(status: int, body: object, path: str) -> Unanswerable:
     """What it means that the route `path` answered `status` with the JSON value `body`."""
-    text = message_of(body) or f"the route answered {status}"
+    text = (message_of(body) or f"the route answered {status}")[:MESSAGE_CHARACTERS]
     if status in (429, 503):
         return Unanswerable(status, "overloaded", text, retryable=True)
     if status == 501 or status < 300:

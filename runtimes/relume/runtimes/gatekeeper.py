@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 from contextlib import suppress
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
@@ -55,6 +56,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(503, json.dumps(body).encode())
 
     do_GET = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_HEAD = do_PATCH = answer  # noqa: N815
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse a request that cannot be read.
+
+        One whose headers are more or longer than Python's server reads is no bad request: vLLM's
+        server will read it, so it is told that the model loads.
+        """
+        if code == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+            self.answer()
+        else:
+            super().send_error(code, message, explain)
 
     def finish(self) -> None:
         """Say that no more comes and read on until the client has hung up.

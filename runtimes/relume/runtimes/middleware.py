@@ -19,25 +19,28 @@ which they count as a failure.
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from relume.base.environment import number
+from relume.base.limits import EVENT_BYTES
 from relume.base.vocabulary import COLD_START_HEADER, OWN_TYPES, QUEUE_HEADER
 from relume.cloudevents.asgi import BodyTooLarge, ClientGone, headers_of, read_body
 from relume.cloudevents.event import CloudEvent, InvalidEvent, rfc3339
 from relume.cloudevents.http import Mode, decode, encode, mode_of
 from relume.runtimes.calls import INNER, RouteAnswer, RouteCall, call_for, post_json
 from relume.runtimes.drain import IN_FLIGHT, is_draining
-from relume.runtimes.failures import DRAINING, ENGINE_FAILED, AnswerFailure, Unanswerable
+from relume.runtimes.failures import DRAINING, ENGINE_FAILED, AnswerFailure, Unanswerable, too_large
 from relume.runtimes.phases import first_answer_recorder
 from relume.runtimes.replies import body_of, reply_event, source_of_service
 
 logger = logging.getLogger("relume.runtimes")
 
 MAX_EVENT_BYTES = int(number("RELUME_MAX_EVENT_BYTES", 8 << 20))
+MAX_REPLY_BYTES = int(number("RELUME_MAX_REPLY_BYTES", EVENT_BYTES))
 #: Extensions of a reply, from headers that the activator sets.
 _FROM_ACTIVATOR = {QUEUE_HEADER: "queuems", COLD_START_HEADER: "coldstartms"}
 # Answered while draining too: probes and metrics say that we drain.
@@ -122,10 +125,16 @@ class CloudEvents:
                 return answer.response(scope["path"])
             status = 200 if _prefers_reply(scope) else answer.status
         waited_ms = _waited_ms(scope)
-        reply = reply_event(
-            event, answer, source=self._source, time=rfc3339(datetime.now(UTC)), waited_ms=waited_ms
+        to_reply = partial(
+            reply_event,
+            event,
+            source=self._source,
+            time=rfc3339(datetime.now(UTC)),
+            waited_ms=waited_ms,
         )
-        headers, content = encode(reply, mode)
+        headers, content = encode(to_reply(answer), mode)
+        if len(content) > MAX_REPLY_BYTES and _prefers_reply(scope):
+            headers, content = encode(to_reply(too_large(len(content), MAX_REPLY_BYTES)), mode)
         return Response(content, status, dict(headers))
 
     async def _ask(self, call: RouteCall, scope: Scope, receive: Receive) -> RouteAnswer:

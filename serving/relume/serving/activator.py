@@ -13,6 +13,7 @@ from relume.serving.errors import PlaneStopping, RequestTimedOut, ServiceUnknown
 from relume.serving.holding import HeldRequest
 from relume.serving.openai import ModelNames, openai_path
 from relume.serving.proxy import RequestBody, ResponseWriter, Truncated, forward
+from relume.serving.read_ahead import ReadAhead
 from relume.serving.service import Service, ServiceKey
 from relume.serving.timeouts import Cut
 from relume.serving.websocket import tunnel
@@ -61,7 +62,7 @@ class Activator:
     def __init__(self, clock: Clock, high_water: int) -> None:
         """high_water: how many bytes of a held request's body are read ahead."""
         self._clock = clock
-        self._high_water = high_water
+        self._ahead = ReadAhead(high_water)
         self._open: tuple[Router, aiohttp.ClientSession] | None = None
 
     def open(self, router: Router, session: aiohttp.ClientSession) -> None:
@@ -89,7 +90,8 @@ class Activator:
         if listed is not None and router.named_by_host(scope) is None:
             await listed(scope, receive, send)
         else:
-            await self._exchange(router, session, scope, receive, send)
+            with self._ahead.share() as high_water:
+                await self._exchange(high_water, router, session, scope, receive, send)
 
     async def _websocket(
         self,
@@ -108,6 +110,7 @@ class Activator:
 
     async def _exchange(
         self,
+        high_water: int,
         router: Router,
         session: aiohttp.ClientSession,
         scope: Scope,
@@ -116,7 +119,7 @@ class Activator:
     ) -> None:
         """Answer the request, or let it go with its client."""
         held = HeldRequest(self._clock)
-        body = RequestBody(receive, self._high_water, held.disconnect)
+        body = RequestBody(receive, high_water, held.disconnect)
         writer = ResponseWriter(send, held)
         try:
             async with _pumping(body):

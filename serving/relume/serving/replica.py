@@ -12,6 +12,7 @@ import orjson
 
 from relume.base.clock import Clock
 from relume.base.errors import RelumeError
+from relume.base.vocabulary import PREDICTOR_PHASES
 from relume.config import InferenceService
 from relume.serving.ledger import ColdStart, Ledger, StartOutcome
 from relume.serving.predictor import Predictor, PredictorLauncher
@@ -73,8 +74,12 @@ class Probe:
         phases = answer.get("phases_ms")
         numbers = phases.items() if isinstance(phases, dict) else ()
         return Startup(
-            phase=str(answer.get("phase", "")),
-            phases_ms={k: float(v) for k, v in numbers if isinstance(v, int | float)},
+            phase=str(answer.get("phase", ""))[:100],
+            phases_ms={
+                k: float(v)
+                for k, v in numbers
+                if k in PREDICTOR_PHASES and isinstance(v, int | float)
+            },
         )
 
     async def _get(self, path: str) -> tuple[int, bytes]:
@@ -82,9 +87,16 @@ class Probe:
         try:
             url = f"{self._base_url}{path}"
             async with self._session.get(url, timeout=self._timeout) as response:
-                return response.status, await response.read()
+                body = b""
+                while len(body) < _ANSWER_BYTES and (chunk := await response.content.readany()):
+                    body += chunk
+                return response.status, body
         except (aiohttp.ClientError, OSError, TimeoutError):
             return 0, b""
+
+
+# What is read of an answer to a probe; a container of the user's may say anything.
+_ANSWER_BYTES = 64 * 1024
 
 
 class Replica:

@@ -13,6 +13,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+# The ledger keeps the id of the event that started a process.
+EVENT_ID_CHARACTERS = 4096
+
 
 @dataclass(slots=True, eq=False)
 class Backend:
@@ -40,7 +43,7 @@ class Waiter:
     since: float
     """When it arrived; monotonic seconds."""
     event_id: str | None
-    """The id of the CloudEvent that it carries."""
+    """The id of the CloudEvent that it carries; only its beginning where it is very long."""
     granted: asyncio.Future[Backend]
 
 
@@ -79,7 +82,11 @@ class Throttler:
         """
         if self._closed is not None:
             raise self._closed.with_traceback(None)
-        waiter = Waiter(since, event_id, asyncio.get_running_loop().create_future())
+        waiter = Waiter(
+            since,
+            event_id and event_id[:EVENT_ID_CHARACTERS],
+            asyncio.get_running_loop().create_future(),
+        )
         self._waiters.append(waiter)
         self._grant()
         return waiter

@@ -7,6 +7,7 @@ from multidict import CIMultiDict
 from starlette.types import Scope
 from yarl import URL
 
+from relume.base.limits import HEADER_BYTES, HEADERS
 from relume.base.prefixes import ADDRESSES, RawHeaders, below_prefix, host_of
 from relume.serving.addresses import raw_path_of
 
@@ -32,8 +33,9 @@ def client_session(keepalive_s: float) -> aiohttp.ClientSession:
         auto_decompress=False,
         skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
         timeout=NO_TIMEOUT,
-        max_line_size=65536,
-        max_field_size=65536,
+        max_line_size=HEADER_BYTES,
+        max_field_size=HEADER_BYTES,
+        max_headers=HEADERS,
     )
 
 

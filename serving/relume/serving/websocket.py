@@ -12,6 +12,9 @@ from relume.serving.service import Service
 from relume.serving.timeouts import Cut, Timeouts
 from relume.serving.upstream import forwarded_headers, upstream_url
 
+# One message of a predictor; a client's may have 16 MiB, uvicorn's own bound.
+_MESSAGE_BYTES = 64 * 2**20
+
 
 async def tunnel(
     service: Service,
@@ -69,7 +72,7 @@ async def _connect(
             upstream_url(lease.backend.base_url, scope, path),
             headers=headers,
             protocols=scope.get("subprotocols", ()),
-            max_msg_size=0,
+            max_msg_size=_MESSAGE_BYTES,
             compress=0,
         )
     except (aiohttp.ClientError, OSError) as error:

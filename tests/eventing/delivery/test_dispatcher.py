@@ -245,5 +245,54 @@ async def test_events_are_held_up_to_a_bound_even_when_all_of_them_fail() -> Non
         assert (stage.status("t")["in_flight"], stage.status("t")["pending"]) == (3, 2)
 
 
+async def test_events_are_held_up_to_so_many_bytes_even_when_all_of_them_fail() -> None:
+    delivery = Delivery(retry=1, backoff_delay_s=100.0)
+    settings = EventingSettings(held_bytes=250_000)
+    async with (
+        Subscriber(answer(status=503)) as subscriber,
+        BrokerStage(
+            [trigger("t", subscriber.url, delivery=delivery)],
+            settings=settings,
+            concurrency=lambda _: 1,
+        ) as stage,
+    ):
+        for number in range(9):
+            await stage.post(event(str(number), bytes(100_000)))
+        await stage.until("retrying", 3)
+        await stage.virtual.advance(10)
+        assert stage.status("t")["in_flight"] in (3, 4)  # what was fetched ahead may be one more
+        await stage.virtual.advance(100)
+        await stage.until("dead-lettered", 3)
+        await stage.until("retrying", 2)  # there is room for others
+
+
+async def test_a_large_event_alone_is_delivered_whatever_the_bound_for_bytes() -> None:
+    async with (
+        Subscriber() as subscriber,
+        BrokerStage(
+            [trigger("t", subscriber.url)], settings=EventingSettings(held_bytes=10)
+        ) as stage,
+    ):
+        for number in range(3):
+            await stage.post(event(str(number), bytes(1000)))
+        await stage.until("delivered", 3)
+        assert sorted(subscriber.ids) == ["0", "1", "2"]
+
+
+async def test_the_settled_events_that_are_remembered_are_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("relume.eventing.delivery.dispatcher._REMEMBERED", 3)
+    async with (
+        Subscriber() as subscriber,
+        BrokerStage([trigger("t", subscriber.url)]) as stage,
+    ):
+        for number in range(9):
+            await stage.post(event(str(number)))
+        await stage.until("delivered", 9)
+        [dispatcher] = stage.plane._dispatchers
+        assert len(dispatcher._settled) == 3
+
+
 def _envelope(id_: str) -> Envelope:
     return Envelope(event(id_, knativebrokerttl=255))

@@ -5,6 +5,7 @@ import gzip
 
 import pytest
 
+from relume.base.limits import ATTRIBUTE_BYTES, ATTRIBUTES, HEADER_BYTES, HEADERS
 from relume.config import Exact
 from relume.eventing.settings import EventingSettings
 from tests.eventing.jetstream.raw_server import (
@@ -82,14 +83,47 @@ async def test_b5_a_success_that_is_no_event_is_a_dead_letter_without_retry(
 async def test_a_reply_without_end_is_read_up_to_the_limit(head: bytes, chunk: bytes) -> None:
     requests, _, dead = await dead_letter(endless(head, chunk), settings=SMALL)
     assert requests == 1
-    assert explained(dead) == ("not-an-event", 200, "the reply is larger than 4096 bytes")
+    assert explained(dead) == ("reply-too-large", 200, "the reply is larger than 4096 bytes")
 
 
 async def test_a_compressed_reply_is_not_unpacked_without_a_bound() -> None:
     bomb = gzip.compress(bytes(2**26))
     packed = response("200 OK", BINARY + b"content-encoding: gzip\r\n", bomb)
     _, _, dead = await dead_letter(packed, settings=SMALL)
-    assert explained(dead)[0] == "not-an-event"
+    assert explained(dead)[0] == "reply-too-large"
+
+
+TOO_LONG = {
+    "nearly all that our clients read": b"ce-x: %b\r\n" % (b"x" * (HEADER_BYTES - 1000)),
+    "a value that no event may have": b"ce-x: %b\r\n" % (b"x" * (ATTRIBUTE_BYTES + 1)),
+    "nearly as many headers as our clients read": b"".join(
+        b"ce-x%d: x\r\n" % n for n in range(HEADERS - 10)
+    ),
+    "more attributes than an event may have": b"".join(
+        b"ce-x%d: x\r\n" % n for n in range(ATTRIBUTES)
+    ),
+}
+
+
+@pytest.mark.parametrize("headers", TOO_LONG.values(), ids=TOO_LONG)
+async def test_a_reply_whose_attributes_cannot_travel_is_a_dead_letter_without_retry(
+    headers: bytes,
+) -> None:
+    requests, _, dead = await dead_letter(response("200 OK", BINARY + headers))
+    assert requests == 1
+    assert explained(dead)[0] == "reply-too-large"
+
+
+async def test_a_structured_reply_whose_attributes_cannot_travel_is_one_too() -> None:
+    body = b'{"specversion": "1.0", "id": "2", "source": "/s", "type": "t", "subject": "%b"}'
+    reply = response(
+        "200 OK", b"content-type: application/cloudevents+json\r\n", body % (b"x" * 70_000)
+    )
+    requests, _, dead = await dead_letter(reply)
+    assert requests == 1
+    reason, code, data = explained(dead)
+    assert (reason, code) == ("reply-too-large", 200)
+    assert data.startswith("subject: takes 70000 bytes as an HTTP header")
 
 
 async def test_a_reply_whose_headers_are_not_encoded_is_read_as_it_is_meant() -> None:

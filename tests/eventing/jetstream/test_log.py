@@ -238,3 +238,25 @@ async def test_many_events_at_once_are_fetched_in_order_with_few_requests(tmp_pa
         info = await log.jetstream.consumer_info("broker_default_b", "t")
         assert info.num_ack_pending == 0
         await log.close()
+
+
+async def test_large_events_are_fetched_ahead_by_bytes_and_all_of_them_come(tmp_path: Path) -> None:
+    size, count = 7 * 2**20, 12
+    async with NatsServer(tmp_path) as server:
+        log = await JetStreamLog.connect(server.url, SETTINGS, SystemClock())
+        await log.open_broker(BROKER, ["t"])
+        cursor = log.cursor(BROKER, "t")
+        for number in range(count):
+            await log.append(BROKER, Envelope(event(str(number), bytes(size))), 5.0)
+        seen: list[int] = []
+        async with asyncio.timeout(20):
+            while len(seen) < count:
+                held = await cursor.fetch(100)
+                await asyncio.sleep(0.1)  # what is on its way comes
+                ahead = log.cursor(BROKER, "t")._received
+                assert (len(held) + len(ahead)) * size <= 5 * 2**20 * 8
+                for each in held:
+                    seen.append(each.sequence)
+                    await each.settle()
+        assert seen == list(range(1, count + 1))
+        await log.close()

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import httpx
+import orjson
 
 from relume.base.home import NoHome
-from relume.base.vocabulary import STREAM_LIVE, STREAM_SUBSCRIBED
+from relume.base.vocabulary import STREAM_LIVE, STREAM_SUBSCRIBED, Json
 from relume.cli.errors import BadUsage, NoPlane, NotAPlane, Refused
 from relume.cli.machine.reports import (
     BrokerStatus,
@@ -19,9 +20,11 @@ from relume.cli.machine.reports import (
     EventRecord,
     Status,
 )
+from relume.cloudevents.json_format import dump_event
+from relume.eventing.envelope import Envelope
 from relume.plane.addresses import DEFAULT_HTTP_PORT, StateFolder, default_state
 
-RING = 1000  # how many past records a plane remembers
+RING = 1000  # how many past records a plane remembers at most
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 15.0
 
@@ -123,6 +126,22 @@ class PlaneClient:
             yield _records(lines, follow)
         finally:
             await response.aclose()
+
+    async def whole(self, record: EventRecord) -> Json:
+        """The event of a record, with its data also where the record has only the beginning.
+
+        Where the plane's log does not keep it, the data is the beginning and a note at its end.
+        """
+        if record.key is None:
+            return record.event
+        url = f"{self.url}/relume/events/{record.broker}/{record.key}"
+        response = await self._send(self._http.build_request("GET", url), stream=False)
+        if response.status_code == 200:
+            event = Envelope.unpack(response.content).event
+            found: dict[str, object] = orjson.loads(dump_event(event))
+            return found
+        note = f"… (the data has {record.bytes} bytes, and the plane does not keep the rest)"
+        return {**record.event, "data": f"{record.begins} {note}"}
 
     async def dead_letters(self, broker: str) -> AsyncIterator[DeadLetterReport]:
         """The dead letters of a Broker (`NAMESPACE/NAME`), oldest first. Raises BadUsage."""

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import click
 
+from relume.base.vocabulary import Json
 from relume.cli.errors import BadUsage
 from relume.cli.machine.client import RING, PlaneClient, find_plane
 from relume.cli.machine.reports import ColdStartReport, EventRecord
@@ -28,18 +29,16 @@ from relume.cli.screen import Screen
 def command(*, event_id: str, output: str, url: str | None) -> int:
     """Show the life of one event: its deliveries, the cold start it waited for, its answer.
 
-    The plane remembers its last 1,000 records and 100 cold starts.
+    The plane remembers up to 1,000 records (16 MiB of them) and 100 cold starts.
 
     \b
     Examples:
       relume explain 7f1c9c9e-6f5b-4a53-9a35-1f4c3f4f7a52
       relume explain article-1 -o json
     """
-    records, ledger = asyncio.run(_fetch(find_plane(url)))
-    records = [record for record in records if event_id in (record.id, record.causation)]
+    records, ledger, answer = asyncio.run(_fetch(find_plane(url), event_id))
     if not records:
-        raise BadUsage(f"{event_id}: no such event among the last {RING} records of the plane")
-    answer = next((record.event for record in records if is_answer(record.event)), None)
+        raise BadUsage(f"{event_id}: no such event among the last records of the plane")
     cold_start = find_cold_start(ledger, event_id, answer)
     screen = Screen.stdout()
     if output == "json":
@@ -48,19 +47,25 @@ def command(*, event_id: str, output: str, url: str | None) -> int:
                 "id": event_id,
                 "records": [record.raw for record in records],
                 "cold_start": cold_start.raw if cold_start else None,
+                "answer": answer,
                 "total_ms": total_ms(records),
             }
         )
         return 0
-    _show(screen, event_id, records, cold_start)
+    _show(screen, event_id, records, cold_start, answer)
     return 0
 
 
-async def _fetch(url: str) -> tuple[list[EventRecord], tuple[ColdStartReport, ...]]:
+async def _fetch(
+    url: str, event_id: str
+) -> tuple[list[EventRecord], tuple[ColdStartReport, ...], Json | None]:
+    """The records of an event and of its answer, the ledger, and the whole answer."""
     async with PlaneClient(url) as plane:
         async with plane.events(replay=RING, follow=False) as records:
-            gathered = [record async for record in records]
-        return gathered, await plane.cold_starts()
+            gathered = [each async for each in records if event_id in (each.id, each.causation)]
+        found = next((record for record in gathered if is_answer(record.event)), None)
+        answer = await plane.whole(found) if found is not None else None
+        return gathered, await plane.cold_starts(), answer
 
 
 def total_ms(records: Sequence[EventRecord]) -> float | None:
@@ -77,6 +82,7 @@ def _show(
     event_id: str,
     records: Sequence[EventRecord],
     cold_start: ColdStartReport | None,
+    answer: Json | None,
 ) -> None:
     total = total_ms(records)
     took = f", {total:,.0f} ms from first to last record" if total is not None else ""
@@ -86,7 +92,6 @@ def _show(
     if cold_start is not None:
         screen.line()
         show_cold_start(screen, cold_start)
-    answer = next((record.event for record in records if is_answer(record.event)), None)
     if answer is not None:
         screen.line()
         screen.line(sentence(answer), "bold")

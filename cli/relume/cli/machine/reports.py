@@ -160,7 +160,11 @@ class Status(PlaneAnswer):
 
 
 class EventRecord(PlaneAnswer):
-    """One thing that happened to one event; `event` is its structured JSON form."""
+    """One thing that happened to one event; `event` is its structured JSON form.
+
+    Of an event with long data the plane keeps the size (`bytes`), the beginning (`begins`) and the
+    `key` by which its log has the rest; then `event` has no data.
+    """
 
     at: str
     stage: str
@@ -171,6 +175,9 @@ class EventRecord(PlaneAnswer):
     status: int | None = None
     ms: float | None = None
     detail: str | None = None
+    bytes: int | None = None
+    begins: str | None = None
+    key: str | None = None
 
     @property
     def id(self) -> str:

@@ -164,7 +164,7 @@ class Sending:
     async def _answer_in(self, plane: PlaneClient, record: EventRecord) -> Json | None:
         """The answer, when this record brings it or tells that it was given before."""
         if record.causation == self.event.id and is_answer(record.event):
-            return record.event
+            return await plane.whole(record)
         if record.id != self.event.id:
             return None
         if record.stage in ("dead-lettered", "dropped"):
@@ -174,7 +174,7 @@ class Sending:
             async with plane.events(replay=RING, follow=False) as past:
                 async for earlier in past:
                     if earlier.causation == self.event.id and is_answer(earlier.event):
-                        return earlier.event
+                        return await plane.whole(earlier)
         return None
 
     def _print(self, answer: Json) -> None:

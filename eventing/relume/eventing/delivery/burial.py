@@ -32,7 +32,7 @@ def dead_letter_event(
 
     The specification's Broker adds all, and our one-word reason.
     """
-    if letter.reason == "not-an-event":
+    if letter.reason in ("not-an-event", "reply-too-large"):
         fields = profile.malformed_fields
     elif letter.code == NO_RESPONSE:
         fields = profile.unanswered_fields

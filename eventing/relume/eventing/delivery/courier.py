@@ -16,6 +16,7 @@ from typing import Self, TypeVar
 import aiohttp
 
 from relume.base.clock import Clock
+from relume.base.limits import HEADER_BYTES, HEADERS
 from relume.cloudevents.event import CloudEvent, InvalidEvent
 from relume.cloudevents.http import Mode, decode, encode, mode_of
 from relume.eventing.delivery.burial import Burial
@@ -25,6 +26,7 @@ from relume.eventing.delivery.route import Attempt, Journal, Route
 from relume.eventing.delivery.turns import Slots, with_place
 from relume.eventing.envelope import Envelope, TtlExhausted, coming_back, going_out
 from relume.eventing.event_log import EventLog, EventTooLarge
+from relume.eventing.header_room import AttributesTooLong
 
 T = TypeVar("T")
 # Entered while an event waits for a slot or for its next attempt and may be given back.
@@ -34,7 +36,6 @@ _CONNECT_WITHIN_S = 30.0
 # Shorter than any server's own (uvicorn's 5 s), so that no request meets a closing connection.
 _KEEP_ALIVE_S = 2.0
 _ERROR_BODY_BYTES = 64 * 1024
-_HEADER_BYTES = 64 * 1024  # an attribute of a reply may be long; aiohttp's own bound is 8 KiB
 
 
 class Subscribers:
@@ -51,8 +52,9 @@ class Subscribers:
             # An event without a content type must not get one on the way.
             skip_auto_headers=("Content-Type", "Accept"),
             headers={"User-Agent": "relume", "Accept-Encoding": "identity"},
-            max_line_size=_HEADER_BYTES,
-            max_field_size=_HEADER_BYTES,
+            max_line_size=HEADER_BYTES,
+            max_field_size=HEADER_BYTES,
+            max_headers=HEADERS,
         )
         return self
 
@@ -95,7 +97,8 @@ class Subscribers:
             retry_after = response.headers.get("Retry-After")
             return Answered(status, body=body[:limit], retry_after=retry_after)
         if size > limit:
-            return Answered(status, malformed=f"the reply is larger than {limit} bytes")
+            words = f"the reply is larger than {limit} bytes"
+            return Answered(status, malformed=words, too_large=True)
         headers = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in response.raw_headers]
         mode = mode_of(headers)
         try:
@@ -201,10 +204,10 @@ class Courier:
             stored = coming_back(reply, request.event, self._clock.now(), counted=counted)
             answer = Envelope(stored, request.headers, via=route.trigger)
             new = await self._log.append(route.broker, answer, math.inf)
-        except (TtlExhausted, EventTooLarge) as error:
+        except (TtlExhausted, EventTooLarge, AttributesTooLong) as error:
             code, data = attempt.status or 0, str(error).encode()
             looped = isinstance(error, TtlExhausted)
-            letter = DeadLetter("ttl-exhausted" if looped else "not-an-event", code, data)
+            letter = DeadLetter("ttl-exhausted" if looped else "reply-too-large", code, data)
             return await self.give_up(request, letter, attempt)
         self.tally.delivered += 1
         self.tally.replied += 1

@@ -6,10 +6,15 @@ what the Brokers of a cluster do instead (`profiles`).
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 from relume.cloudevents.event import CloudEvent
-from relume.eventing.delivery.outcome import Answered, Outcome, Unanswered, asked_s
+from relume.eventing.delivery.outcome import (
+    Answered,
+    DeadLetterReason,
+    Outcome,
+    Unanswered,
+    asked_s,
+)
 from relume.eventing.delivery.route import DeliveryPolicy, backoff_s
 
 NO_RESPONSE = -1  # the Knative dispatcher's code where no status was received
@@ -39,7 +44,7 @@ class Retry:
 class DeadLetter:
     """Give up. `reason` is one stable word, `code` the last status, `data` what came with it."""
 
-    reason: Literal["retries-exhausted", "rejected", "not-an-event", "ttl-exhausted", "internal"]
+    reason: DeadLetterReason
     code: int
     data: bytes
 
@@ -80,7 +85,7 @@ def _accepted(outcome: Answered, attempt: int, policy: DeliveryPolicy, now: date
     data = outcome.malformed.encode()
     if rules.malformed_reply == "retry":
         return _again(outcome, attempt, policy, now, 502, data, outcome.malformed)
-    return DeadLetter("not-an-event", outcome.status, data)
+    return DeadLetter(outcome.no_reply, outcome.status, data)
 
 
 def _refused(outcome: Answered, attempt: int, policy: DeliveryPolicy) -> Action:
@@ -104,5 +109,6 @@ def _again(
     if attempt < policy.retry:
         heeded = min(asked_s(outcome, now), policy.retry_after_max_s or 0.0)
         return Retry(max(backoff_s(policy, attempt), heeded), why)
-    malformed = isinstance(outcome, Answered) and outcome.malformed is not None
-    return DeadLetter("not-an-event" if malformed else "retries-exhausted", code, data)
+    if isinstance(outcome, Answered) and outcome.malformed is not None:
+        return DeadLetter(outcome.no_reply, code, data)
+    return DeadLetter("retries-exhausted", code, data)

@@ -13,14 +13,14 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 from relume.base.clock import Clock
 from relume.cloudevents.event import InvalidEvent
 from relume.eventing.delivery.courier import Courier
 from relume.eventing.delivery.decision import DeadLetter
+from relume.eventing.delivery.flight import Flight
 from relume.eventing.delivery.route import Route
-from relume.eventing.delivery.turns import Slots, Turn, Turns, lane_of
+from relume.eventing.delivery.turns import Slots, Turns, lane_of
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import Cursor, LeasedEvent, StoreUnavailable
 from relume.eventing.settings import EventingSettings
@@ -33,18 +33,6 @@ _REMEMBERED = 10_000
 
 class _Stopping(Exception):
     """The dispatcher is stopping and cannot wait any longer: give the event back."""
-
-
-@dataclass(slots=True)
-class _Flight:
-    """One event between its fetch and its end. A newer lease replaces `leased`."""
-
-    leased: LeasedEvent
-    envelope: Envelope
-    turn: Turn | None = None  # in an ordered Trigger
-    idle: bool = False
-    tried: bool = False  # it has had a slot
-    task: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
 class Dispatcher:
@@ -65,7 +53,8 @@ class Dispatcher:
         self._slots = slots
         self._clock = clock
         self._settings = settings
-        self._flights: dict[int, _Flight] = {}
+        self._flights: dict[int, Flight] = {}
+        self._held_bytes = 0
         self._settled: dict[int, None] = {}  # a set that remembers its order
         self._turns = Turns(*cursor.inherited) if route.ordered else None
         self._changed = asyncio.Event()
@@ -86,6 +75,12 @@ class Dispatcher:
     @property
     def courier(self) -> Courier:
         return self._courier
+
+    @property
+    def _heavy(self) -> bool:
+        """Whether the events that are held have many bytes; not while they wait for another one."""
+        waits_for_others = self._turns is not None and self._turns.waiting
+        return self._held_bytes >= self._settings.held_bytes and not waits_for_others
 
     async def run(self) -> None:
         """Work until stopped. Cancelling gives back whatever is leased."""
@@ -129,7 +124,7 @@ class Dispatcher:
             # deliveries keep up with producers where both want the whole processor.
             ahead = self._slots.free + self._slots.size
             room = min(ahead, self._settings.held - len(self._flights))
-            if room > 0:
+            if room > 0 and not self._heavy:
                 await self._take_all(await self._cursor.fetch(room), group)
                 # The new flights take their slots before the room is counted again.
                 await asyncio.sleep(0)
@@ -164,8 +159,9 @@ class Dispatcher:
         elif not self.route.wanted(envelope.event):
             self._courier.tally.filtered += 1
             return await self._skip(leased)
-        flight = _Flight(leased, envelope)
+        flight = Flight(leased, envelope)
         self._flights[leased.sequence] = flight
+        self._held_bytes += len(leased.payload)
         if self._turns is not None:
             partitions = self.route.policy.profile.partitions
             lane = lane_of(envelope.event, leased.sequence, partitions)
@@ -177,7 +173,7 @@ class Dispatcher:
             self._turns.skip(leased.sequence)
         await leased.settle()
 
-    async def _fly(self, flight: _Flight) -> None:
+    async def _fly(self, flight: Flight) -> None:
         sequence = flight.leased.sequence
         try:
             await self._carry(flight)
@@ -191,11 +187,12 @@ class Dispatcher:
             raise
         finally:
             del self._flights[sequence]
+            self._held_bytes -= len(flight.leased.payload)
             if self._turns is not None and flight.turn is not None:
                 self._turns.end(flight.turn)
             self._changed.set()
 
-    async def _carry(self, flight: _Flight) -> None:
+    async def _carry(self, flight: Flight) -> None:
         try:
             if flight.turn is not None and not flight.turn.granted.is_set():
                 with self._idle(flight):
@@ -211,7 +208,7 @@ class Dispatcher:
             await self._courier.give_up(flight.envelope, letter)
 
     @contextlib.contextmanager
-    def _idle(self, flight: _Flight) -> Iterator[None]:
+    def _idle(self, flight: Flight) -> Iterator[None]:
         if self._stopping:
             raise _Stopping
         flight.idle = True

@@ -6,28 +6,46 @@ Pure: no I/O, no clock.
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Literal
 
 from relume.cloudevents.event import CloudEvent
 from relume.eventing.delivery.route import LONGEST_WAIT_S, DeliveryPolicy
 
 _HEEDS_RETRY_AFTER = frozenset({429, 503})
 _LONGEST_PAUSE_S = 30.0
+DeadLetterReason = Literal[
+    "retries-exhausted",
+    "rejected",
+    "not-an-event",
+    "reply-too-large",
+    "ttl-exhausted",
+    "internal",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The subscriber answered. `malformed` says why a body that came is no event."""
+    """The subscriber answered. `malformed` says why a body that came is no reply.
+
+    `too_large`: it may be an event, and is larger than what a Broker stores.
+    """
 
     status: int
     reply: CloudEvent | None = None
     malformed: str | None = None
+    too_large: bool = False
     body: bytes = b""
     retry_after: str | None = None
+
+    @property
+    def no_reply(self) -> DeadLetterReason:
+        """Why what came back cannot be stored as a reply."""
+        return "reply-too-large" if self.too_large else "not-an-event"
 
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """No complete answer came: refused, reset, or timed out."""
+    """No complete answer came: refused, reset, timed out, or with headers that nobody reads."""
 
     detail: str
     timed_out: bool = False

@@ -123,6 +123,7 @@ class Journal:
                 status=attempt.status if attempt else None,
                 ms=attempt.ms if attempt else None,
                 detail=detail,
+                via=self._route.trigger if stage == "replied" or not by_trigger else "",
             )
         )
 

@@ -16,10 +16,13 @@ from nats.aio.subscription import Subscription
 from nats.js.api import ConsumerInfo
 
 from relume.eventing.jetstream.store import NATS_ERRORS, Requests
+from relume.eventing.settings import MAX_MESSAGE_BYTES
 
 log = logging.getLogger(__name__)
 
 _REQUEST_OPEN_S = 30
+# What one request may bring; two may be open. It must be more than the largest message.
+_REQUEST_BYTES = 2 * MAX_MESSAGE_BYTES
 # After this silence the requests are taken for lost; the server ends each one itself before.
 _LOST_AFTER_S = _REQUEST_OPEN_S + 5.0
 _NOT_READY_S = 0.2
@@ -143,7 +146,8 @@ class JetStreamCursor:
             )
         batch = room - self._owed
         self._owed += batch
-        request = b'{"batch":%d,"expires":%d}' % (batch, _REQUEST_OPEN_S * 10**9)
+        asked = (batch, _REQUEST_BYTES, _REQUEST_OPEN_S * 10**9)
+        request = b'{"batch":%d,"max_bytes":%d,"expires":%d}' % asked
         with contextlib.suppress(*NATS_ERRORS):
             # The batch in the subject says what a refusal without details refuses.
             await self._client.publish(self._pull_subject, request, f"{self._inbox}.{batch}")
@@ -173,6 +177,9 @@ class JetStreamCursor:
         batch = message.subject.rpartition(".")[2]
         unserved = int(headers.get("Nats-Pending-Messages", batch))
         self._owed = max(0, self._owed - unserved)
-        if status != "408":  # 408: the request was open for its time, and that is all
+        # A request that was open for its time (408), or that brought its bytes or all its
+        # events, is no refusal.
+        served = headers.get("Description", "") == "Batch Completed"
+        if status != "408" and not served and "MaxBytes" not in headers.get("Description", ""):
             log.debug("a pull request was refused: %s", headers)
             self._refused = True

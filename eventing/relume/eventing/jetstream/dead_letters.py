@@ -106,14 +106,10 @@ class JetStreamDeadLetters:
                 return found
 
     async def _read(self, broker: BrokerKey, which: Json) -> Letter | None:
-        message = await self._send(f"DIRECT.GET.{self._brokers[broker].dead_stream}", which)
+        stream = self._brokers[broker].dead_stream
+        if (message := await read_stored(self._store, stream, which)) is None:
+            return None
         headers = message.headers or {}
-        if status := headers.get("Status"):
-            if status == "404":
-                return None
-            raise StoreUnavailable(
-                f"dead letters of {broker}: {headers.get('Description', status)}"
-            )
         at = datetime.fromisoformat(headers["Nats-Time-Stamp"])
         return Letter(broker, int(headers["Nats-Sequence"]), at, Envelope.unpack(message.data))
 
@@ -140,15 +136,30 @@ class JetStreamDeadLetters:
         return deleted
 
     async def _ask(self, what: str, asked: Json) -> dict[str, Any]:
-        answer: dict[str, Any] = orjson.loads((await self._send(what, asked)).data)
+        answer: dict[str, Any] = orjson.loads((await _send(self._store, what, asked)).data)
         if refusal := answer.get("error"):
             raise StoreUnavailable(f"{what}: {refusal['description']}")
         return answer
 
-    async def _send(self, what: str, asked: Json) -> Msg:
-        try:
-            return await self._store.requests.send(
-                f"$JS.API.{what}", orjson.dumps(asked), timeout_s=ANSWER_WITHIN_S
-            )
-        except RequestUnanswered as error:
-            raise StoreUnavailable(f"{what}: {error}") from None
+
+async def read_stored(store: JetStreamStore, stream: str, which: Json) -> Msg | None:
+    """A stored message as it lies in its stream; None where there is none.
+
+    Raises StoreUnavailable.
+    """
+    message = await _send(store, f"DIRECT.GET.{stream}", which)
+    headers = message.headers or {}
+    if (status := headers.get("Status")) is None:
+        return message
+    if status == "404":
+        return None
+    raise StoreUnavailable(f"{stream}: {headers.get('Description', status)}")
+
+
+async def _send(store: JetStreamStore, what: str, asked: Json) -> Msg:
+    try:
+        return await store.requests.send(
+            f"$JS.API.{what}", orjson.dumps(asked), timeout_s=ANSWER_WITHIN_S
+        )
+    except RequestUnanswered as error:
+        raise StoreUnavailable(f"{what}: {error}") from None

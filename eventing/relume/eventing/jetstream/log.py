@@ -18,7 +18,7 @@ from relume.eventing.dead_letters import burial
 from relume.eventing.envelope import Envelope, identity
 from relume.eventing.event_log import BrokerFull, BrokerKey, DiskFull, StoreUnavailable
 from relume.eventing.jetstream.cursor import JetStreamCursor
-from relume.eventing.jetstream.dead_letters import JetStreamDeadLetters, put_once
+from relume.eventing.jetstream.dead_letters import JetStreamDeadLetters, put_once, read_stored
 from relume.eventing.jetstream.server import Disk
 from relume.eventing.jetstream.store import ANSWER_WITHIN_S, NATS_ERRORS, JetStreamStore, message_of
 from relume.eventing.jetstream.streams import (
@@ -123,14 +123,15 @@ class JetStreamLog(JetStreamStore):
         self, broker: BrokerKey, envelopes: Sequence[Envelope], patience_s: float
     ) -> Sequence[bool]:
         streams, news = self.brokers[broker], list[bool]()
-        messages = [message_of(each, identity(each.event)) for each in envelopes]
+        keys = [identity(each.event) for each in envelopes]
+        messages = [message_of(*each) for each in zip(envelopes, keys, strict=True)]
         give_up = self._clock.monotonic() + patience_s
         for start in range(0, len(messages), _BATCH):
             async with self._batches:
                 left_s = max(0.0, give_up - self._clock.monotonic())
                 batch = messages[start : start + _BATCH]
-                for stored in await self.put(streams.subject, batch, left_s):
-                    streams.stored(stored)
+                for at, stored in enumerate(await self.put(streams.subject, batch, left_s), start):
+                    streams.stored(stored, keys[at])
                     news.append(stored.new)
         return news
 
@@ -144,6 +145,13 @@ class JetStreamLog(JetStreamStore):
         stored = await put_once(self, subject, letter, key, patience_s)
         streams.buried += stored.new
         streams.removed.discard(key)
+
+    async def recall(self, broker: BrokerKey, key: str) -> Envelope | None:
+        streams = self.brokers[broker]
+        if (sequence := streams.places.get(key)) is None:
+            return None
+        message = await read_stored(self, streams.stream, {"seq": sequence})
+        return None if message is None else Envelope.unpack(message.data)
 
     def cursor(self, broker: BrokerKey, trigger: str) -> JetStreamCursor:
         return self.brokers[broker].cursors[trigger]

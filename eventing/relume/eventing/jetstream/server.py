@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import BinaryIO, Literal, Self
 
 from relume.base.errors import RelumeError
+from relume.base.limits import MIB
 from relume.base.parent import die_with_parent
-from relume.eventing.settings import MAX_MESSAGE_BYTES, MIB
+from relume.eventing.settings import MAX_MESSAGE_BYTES
 
 log = logging.getLogger(__name__)
 

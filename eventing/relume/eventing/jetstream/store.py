@@ -128,7 +128,7 @@ class JetStreamStore:
         streams = self.brokers[broker]
         key = identity(envelope.event, envelope.via)
         [stored] = await self.put(streams.subject, [message_of(envelope, key)], patience_s)
-        streams.stored(stored)
+        streams.stored(stored, key)
         return stored.new
 
     async def put(

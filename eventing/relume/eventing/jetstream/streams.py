@@ -25,7 +25,8 @@ from nats.js.api import (
     StreamState,
 )
 
-from relume.eventing.event_log import BrokerKey, StoreUnavailable
+from relume.eventing.event_log import RECALLED, BrokerKey, StoreUnavailable
+from relume.eventing.observer import WHOLE_BYTES
 from relume.eventing.settings import EventingSettings
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class BrokerStreams:
     # (when, last sequence then): tells which events are older than the duplicate window.
     marks: deque[tuple[float, int]] = field(default_factory=deque)
     looked: float = -math.inf  # when a full log was swept last
+    # The sequences of the last events with long data, by identity.
+    places: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def named(cls, broker: BrokerKey) -> "BrokerStreams":
@@ -72,8 +75,12 @@ class BrokerStreams:
             redrive_subject=f"relume.redrive.{token}",
         )
 
-    def stored(self, stored: "Stored") -> None:
-        """An event was stored: every Trigger has one more waiting."""
+    def stored(self, stored: "Stored", key: str | None = None) -> None:
+        """An event was stored: every Trigger has one more waiting. `key` is its identity."""
+        if key is not None and stored.size > WHOLE_BYTES:
+            self.places[key] = stored.sequence
+            if len(self.places) > RECALLED:
+                del self.places[next(iter(self.places))]
         if stored.new:
             self.events += 1
             self.bytes += stored.size + _OVERHEAD_BYTES

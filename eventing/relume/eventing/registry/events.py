@@ -27,7 +27,10 @@ SCHEMA_NAMES = (
     *("chat-response", "completion-response", "embedding-response", "rows-response"),
     *("v2-response", "v1-response", "other-response", "response", "error"),
 )
-DEAD_LETTER_REASONS = ("retries-exhausted", "rejected", "not-an-event", "ttl-exhausted", "internal")
+DEAD_LETTER_REASONS = (
+    *("retries-exhausted", "rejected", "not-an-event", "reply-too-large", "ttl-exhausted"),
+    "internal",
+)
 
 
 @dataclass(frozen=True, slots=True)

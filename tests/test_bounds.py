@@ -1,0 +1,328 @@
+"""Every buffer, queue, cache and table of a running plane, and what bounds it.
+
+The table is held to the code in both directions: a collection that an object of the plane keeps and
+that is not listed fails, and so does a row without its collection. What grows with the size or the
+number of requests and events has a bound in bytes, or in entries of a bounded size, and a test that
+goes beyond it.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from relume.base import limits
+from relume.eventing import event_log, observer
+from relume.eventing.delivery import dispatcher
+from relume.eventing.jetstream import cursor
+from relume.eventing.jetstream.streams import BrokerStreams
+from relume.eventing.settings import MAX_MESSAGE_BYTES, EventingSettings
+from relume.plane import control
+from relume.serving import ledger
+from relume.serving.settings import ServingSettings
+from tests.test_checklists import defined
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {
+    "eventing": ROOT / "eventing/relume/eventing",
+    "serving": ROOT / "serving/relume/serving",
+    "plane": ROOT / "cli/relume/plane",
+    "runtimes": ROOT / "runtimes/relume/runtimes",
+}
+# Doubles for tests, documents that are made once, and the store of models, which runs before.
+LEFT_OUT = ("testing.py", "registry", "models")
+MAKERS = frozenset(
+    {"deque", "dict", "list", "set", "OrderedDict", "defaultdict", "Counter", "Queue", "fromkeys"}
+    | {"BoundedRecords"}
+)
+EVENTING, SERVING = EventingSettings(), ServingSettings()
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A row. `most` is the bound, in entries or bytes; None: the plan or the sockets bound it.
+
+    `shown_by` is the test that goes beyond the bound.
+    """
+
+    what: str
+    most: int | None
+    why: str
+    shown_by: str | None = None
+
+
+PLAN = "as many as the manifests name"
+# Where it is: module, class and attribute.
+TABLE = {
+    # What happened to events.
+    "eventing.observer:BoundedRecords._records": Bound(
+        "bytes",
+        observer.WAITING_BYTES,
+        "the oldest records make room",
+        "test_a_listener_that_falls_behind_holds_no_more_than_its_bytes",
+    ),
+    "eventing.observer:Observer._ring": Bound(
+        "bytes",
+        observer.KEPT_BYTES,
+        "the oldest records make room",
+        "test_the_ring_is_bounded_by_bytes_and_the_newest_record_stays",
+    ),
+    "eventing.observer:Observer._subscriptions": Bound(
+        "listeners",
+        control.MOST_STREAMS,
+        "each holds at most WAITING_BYTES of records",
+        "test_a_listener_that_falls_behind_holds_no_more_than_its_bytes",
+    ),
+    "plane.control:Watchers._open": Bound(
+        "streams",
+        control.MOST_STREAMS,
+        "one more is refused with 503",
+        "test_there_is_a_bound_for_open_streams_and_a_place_is_free_again",
+    ),
+    "plane.control:DeadLetterRoutes.routes": Bound("routes", 4, "written in the source"),
+    # What comes in.
+    "eventing.envelope:Envelope.headers": Bound(
+        "bytes",
+        limits.ATTRIBUTES_BYTES,
+        "the door refuses more",
+        "test_headers_that_every_delivery_repeats_have_the_same_bounds",
+    ),
+    "eventing.ingress:Ingress.accepted": Bound("Brokers", None, PLAN),
+    "eventing.ingress:Ingress.duplicates": Bound("Brokers", None, PLAN),
+    # What is on its way to subscribers.
+    "eventing.delivery.dispatcher:Dispatcher._flights": Bound(
+        "bytes of each Trigger",
+        EVENTING.held_bytes,
+        "no more are fetched; what was asked for before may still come. In an ordered Trigger, "
+        "while events wait for one that lies before them, `held` is the bound",
+        "test_events_are_held_up_to_so_many_bytes_even_when_all_of_them_fail",
+    ),
+    "eventing.delivery.dispatcher:Dispatcher._settled": Bound(
+        "numbers",
+        dispatcher._REMEMBERED,
+        "the oldest are forgotten",
+        "test_the_settled_events_that_are_remembered_are_bounded",
+    ),
+    "eventing.delivery.turns:Slots._waiters": Bound(
+        "events of each Trigger", EVENTING.held, "each is one of `_flights`"
+    ),
+    "eventing.delivery.turns:Turns._early": Bound(
+        "numbers",
+        None,
+        "those that are wanted are among `_flights`; those that are filtered out are numbers, and "
+        "`beat` ends the wait after two leases",
+    ),
+    "eventing.delivery.turns:Turns._order": Bound("numbers", None, "the keys of `_early`"),
+    "eventing.delivery.turns:Turns._lanes": Bound(
+        "events of each Trigger", EVENTING.held, "each is one of `_flights`"
+    ),
+    "eventing.jetstream.cursor:JetStreamCursor._received": Bound(
+        "bytes of each Trigger",
+        2 * cursor._REQUEST_BYTES,
+        "at most two pull requests are open, and each brings so many bytes",
+        "test_large_events_are_fetched_ahead_by_bytes_and_all_of_them_come",
+    ),
+    "eventing.jetstream.cursor:JetStreamCursor.returned": Bound(
+        "subjects of each Trigger", EVENTING.held, "max_ack_pending of the consumer"
+    ),
+    "eventing.jetstream.store:Requests._waiting": Bound(
+        "futures", None, "one for each message under way; its caller holds the message"
+    ),
+    # What is known of the log.
+    "eventing.jetstream.streams:BrokerStreams.places": Bound(
+        "numbers of each Broker",
+        event_log.RECALLED,
+        "the oldest are forgotten",
+        "test_the_places_of_long_events_are_bounded",
+    ),
+    "eventing.jetstream.streams:BrokerStreams.marks": Bound(
+        "pairs of numbers of each Broker",
+        int(EVENTING.duplicate_window_s),
+        "one for each sweep of the duplicate window, and at most one each second",
+    ),
+    "eventing.jetstream.streams:BrokerStreams.removed": Bound(
+        "keys of each Broker", None, "redriven dead letters that lie in the stream until the sweep"
+    ),
+    "eventing.jetstream.streams:BrokerStreams.cursors": Bound("Triggers", None, PLAN),
+    "eventing.jetstream.dead_letters:JetStreamDeadLetters._keys": Bound(
+        "keys", None, "dead letters that were put back and are not removed yet: one at a time"
+    ),
+    "eventing.jetstream.store:JetStreamStore.brokers": Bound("Brokers", None, PLAN),
+    "eventing.jetstream.server:NatsServer._tasks": Bound("tasks", 2, "written in the source"),
+    "eventing.plane:EventingPlane._brokers": Bound("Brokers", None, PLAN),
+    "eventing.plane:EventingPlane._dispatchers": Bound("Triggers", None, PLAN),
+    # Requests to services.
+    "serving.proxy:RequestBody._chunks": Bound(
+        "bytes of each request",
+        SERVING.body_limit,
+        "4 MiB are read ahead, and less when many requests are under way; only /openai/v1, which "
+        "looks for the model, gathers up to 64 MiB of each",
+        "test_the_more_requests_are_under_way_the_less_each_reads_ahead",
+    ),
+    "serving.throttler:Throttler._waiters": Bound(
+        "requests of each service",
+        None,
+        "the sockets and the timeout of the service; no request is refused because others wait "
+        "(checklist A7). Each holds the beginning of an event's id, and what is read ahead",
+        "test_a_waiter_keeps_the_beginning_of_a_long_event_id",
+    ),
+    "serving.throttler:Throttler._backends": Bound("replicas", None, "maxReplicas"),
+    "serving.timeouts:RequestClocks._timers": Bound("timers of each request", 3, "its clocks"),
+    "serving.service:Service._replicas": Bound("replicas", None, "maxReplicas"),
+    "serving.revision:Revision._replicas": Bound("replicas", None, "maxReplicas"),
+    "serving.ledger:Ledger._entries": Bound(
+        "cold starts",
+        ledger.KEPT_ENTRIES,
+        "the oldest are forgotten; an event's id is cut",
+        "test_the_last_hundred_are_remembered",
+    ),
+    "serving.ledger:ColdStart.phases": Bound("phases", None, "names that the plane knows"),
+    "serving.replica:Startup.phases_ms": Bound("phases", None, "names that the plane knows"),
+    "serving.windows:AverageWindow._buckets": Bound("buckets", None, "one a second of the window"),
+    "serving.windows:MaxWindow._values": Bound("values", None, "one for each tick of the window"),
+    "serving.cross_origin:CrossOrigin._keys": Bound("services", None, PLAN),
+    "serving.cross_origin:CrossOrigin._services": Bound("services", None, PLAN),
+    "serving.openai:ModelNames.listed": Bound("names", None, PLAN),
+    "serving.openai:ModelNames._found": Bound("names", None, PLAN),
+    "serving.activator:Router._services": Bound("services", None, PLAN),
+    "serving.plane:ServingPlane._services": Bound("services", None, PLAN),
+    "plane.subscribers:SubscriberCapacity._services": Bound("services", None, PLAN),
+    # In the predictor and in the template.
+    "runtimes.middleware:CloudEvents._running": Bound(
+        "pairs of texts", None, "one for each event under way; containerConcurrency bounds them"
+    ),
+    "runtimes.template:_Template._connections": Bound("predictors", None, "maxReplicas"),
+    "runtimes.template:_Template._unread": Bound(
+        "bytes of each connection", 1 << 20, "a longer request ends the connection"
+    ),
+}
+# What holds no collection, and is bounded all the same: where, and the bound in bytes.
+PASSING = {
+    "one event": (limits.EVENT_BYTES, "test_an_event_that_is_too_large_is_refused"),
+    "all bodies on their way in at the door": (
+        EVENTING.intake_bytes,
+        "test_a_large_request_is_turned_away_while_others_fill_the_door",
+    ),
+    "one reply of a subscriber": (
+        EVENTING.max_event_bytes,
+        "test_a_reply_without_end_is_read_up_to_the_limit",
+    ),
+    "all replies that are read for a Trigger whose subscriber says no bound": (
+        EVENTING.in_flight * EVENTING.max_event_bytes,
+        "test_no_more_deliveries_run_at_once_than_the_subscriber_can_take",
+    ),
+    "one stored message": (
+        MAX_MESSAGE_BYTES,
+        "test_a_batch_with_an_event_that_does_not_fit_stores_nothing",
+    ),
+    "one header of an answer": (
+        limits.HEADER_BYTES,
+        "test_a_reply_whose_attributes_cannot_travel_is_a_dead_letter_without_retry",
+    ),
+    "one turn of a stream of records": (
+        observer.WHOLE_BYTES,
+        "test_others_have_a_turn_between_the_records_of_a_replay",
+    ),
+}
+
+
+def collections_of(source: str, module: str) -> Iterator[str]:
+    """The attributes of classes in which a module keeps collections, as `module:Class.name`."""
+    for found in ast.walk(ast.parse(source)):
+        if not isinstance(found, ast.ClassDef):
+            continue
+        for node in ast.walk(found):
+            if isinstance(node, ast.Assign | ast.AnnAssign) and _is_collection(node.value):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                for target in targets:
+                    if isinstance(target, ast.Attribute) and _is_self(target.value):
+                        yield f"{module}:{found.name}.{target.attr}"
+                    elif isinstance(target, ast.Name) and node in found.body:
+                        yield f"{module}:{found.name}.{target.id}"
+
+
+def _is_self(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id == "self"
+
+
+def _is_collection(value: ast.expr | None) -> bool:
+    literals = ast.Dict | ast.List | ast.Set | ast.DictComp | ast.ListComp | ast.SetComp
+    if isinstance(value, literals):
+        return True
+    if not isinstance(value, ast.Call):
+        return False
+    function = value.func.value if isinstance(value.func, ast.Subscript) else value.func
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    factories = (k.value for k in value.keywords if k.arg == "default_factory")
+    return name in MAKERS or any(getattr(each, "id", "") in MAKERS for each in factories)
+
+
+def every_collection() -> set[str]:
+    found: set[str] = set()
+    for name, folder in FOLDERS.items():
+        for file in folder.rglob("*.py"):
+            parts = file.relative_to(folder).parts
+            if not set(parts) & set(LEFT_OUT):
+                module = ".".join([name, *parts]).removesuffix(".py")
+                found.update(collections_of(file.read_text(encoding="utf-8"), module))
+    return found
+
+
+def test_the_table_lists_every_collection_of_the_plane_and_nothing_else() -> None:
+    found = every_collection()
+    assert found - TABLE.keys() == set(), "say in TABLE what bounds it"
+    assert TABLE.keys() - found == set(), "this is gone"
+
+
+def test_every_bound_is_explained_and_its_test_is_there() -> None:
+    shown = {row.shown_by for row in TABLE.values() if row.shown_by}
+    shown |= {test for _, test in PASSING.values()}
+    assert shown - defined() == set()
+    for where, row in TABLE.items():
+        assert row.what and row.why, where
+        assert row.most is None or row.most > 0, where
+
+
+def test_what_holds_data_of_events_or_requests_has_a_bound_in_bytes_and_a_test() -> None:
+    for where, row in TABLE.items():
+        if row.what.startswith("bytes") and "template" not in where:
+            assert row.most is not None and row.most <= 256 * MIB, where
+            assert row.shown_by is not None, where
+    assert all(most <= 350 * MIB for most, _ in PASSING.values())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "self._x = {}",
+        "self._x: dict[str, bytes] = {}",
+        "self._x = deque[int]()",
+        "self._x = collections.deque(maxlen=3)",
+        "self._x = asyncio.Queue()",
+        "self._x = dict.fromkeys(names, 0)",
+        "self._x = [each for each in names]",
+    ],
+)
+def test_a_new_collection_is_found(line: str) -> None:
+    source = f"class A:\n    def __init__(self, names):\n        {line}\n"
+    assert list(collections_of(source, "m")) == ["m:A._x"]
+
+
+def test_a_field_of_a_dataclass_is_found() -> None:
+    source = "class A:\n    x: dict[str, int] = field(default_factory=dict)\n"
+    assert list(collections_of(source, "m")) == ["m:A.x"]
+
+
+def test_the_places_of_long_events_are_bounded() -> None:
+    from relume.eventing.event_log import BrokerKey
+    from relume.eventing.jetstream.store import Stored
+
+    streams = BrokerStreams.named(BrokerKey("default", "b"))
+    for number in range(event_log.RECALLED + 50):
+        streams.stored(Stored(number, True, observer.WHOLE_BYTES + 1), str(number))
+        streams.stored(Stored(number, True, 10), f"short {number}")
+    assert len(streams.places) == event_log.RECALLED
+    assert next(iter(streams.places)) == "50"

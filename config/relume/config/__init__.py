@@ -11,6 +11,7 @@ from relume.config.resources import (
     Any_,
     Autoscaling,
     Broker,
+    CannotRun,
     Cesql,
     Delivery,
     Destination,
@@ -20,6 +21,7 @@ from relume.config.resources import (
     Negation,
     NotHonoured,
     Origin,
+    OtherDocument,
     Plan,
     Prefix,
     Ref,
@@ -31,12 +33,15 @@ from relume.config.resources import (
 def load(paths: Sequence[Path]) -> Plan:
     """Read, validate and cross-check every manifest in `paths` (files and folders of files).
 
-    Raises InvalidManifest for the first thing that is wrong, with its file, line and field, and
-    InvalidInput for a path without manifests.
+    Raises InvalidManifest for the first thing that is wrong or that this machine cannot do, with
+    its file, line and field, and InvalidInput for a path without manifests.
     """
     from relume.config.loader import load_plan  # PyYAML only when there is something to read
+    from relume.config.machine import require_runnable
 
-    return load_plan(paths)
+    plan = load_plan(paths)
+    require_runnable(plan)
+    return plan
 
 
 __all__ = [
@@ -44,6 +49,7 @@ __all__ = [
     "Any_",
     "Autoscaling",
     "Broker",
+    "CannotRun",
     "Cesql",
     "Delivery",
     "Destination",
@@ -53,6 +59,7 @@ __all__ = [
     "Negation",
     "NotHonoured",
     "Origin",
+    "OtherDocument",
     "Plan",
     "Prefix",
     "Ref",

@@ -213,9 +213,10 @@ def _read_ref(table: Table, resource: Resource) -> Ref:
     if kind not in ADDRESSABLE:
         known = " and ".join(ADDRESSABLE)
         hint = did_you_mean(kind, ADDRESSABLE)
-        raise kind_node.wrong(f"{kind} is not on this machine: known kinds are {known}{hint}")
-    version = table.need("apiVersion", f"write {API_VERSIONS[kind]}")
-    if version.text() != API_VERSIONS[kind]:
+        why = f"{kind} is not on this machine: known kinds are {known}{hint}"
+        resource.cannot_run(kind_node.origin, why)
+    version = _api_version(table, kind)
+    if version is not None and version.text() != API_VERSIONS.get(kind, version.text()):
         raise version.wrong(f"{version.text()} is not known for {kind}: write {API_VERSIONS[kind]}")
     name = table.need("name", f"name the {kind}").filled()
     namespace = table.get("namespace")
@@ -223,8 +224,16 @@ def _read_ref(table: Table, resource: Resource) -> Ref:
         kind=kind,
         namespace=resource.namespace if namespace is None else namespace_name(namespace),
         name=name,
-        api_version=version.text(),
+        api_version="" if version is None else version.text(),
     )
+
+
+def _api_version(table: Table, kind: str) -> Node | None:
+    """`apiVersion` of a ref; one may write `group` instead, which not every kind is found by."""
+    if kind not in ADDRESSABLE and table.get("group") is not None:
+        return table.get("apiVersion")
+    version = API_VERSIONS.get(kind, "the version of its API")
+    return table.need("apiVersion", f"write {version}")
 
 
 def _path(node: Node) -> str:

@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from relume.config.nodes import Node, Table
-from relume.config.resources import NotHonoured, Origin
+from relume.config.resources import CannotRun, NotHonoured, Origin
 
 
 @dataclass(slots=True)
 class Resource:
-    """One manifest while it is read; what this machine leaves out of it is collected in `left`."""
+    """One manifest while it is read.
+
+    What this machine leaves out of it is collected in `left`, and what it cannot do in `cannot`.
+    """
 
     kind: str
     namespace: str
@@ -19,11 +22,16 @@ class Resource:
     body: Table
     annotations: dict[str, Node] = field(default_factory=dict)
     left: list[NotHonoured] = field(default_factory=list)
+    cannot: list[CannotRun] = field(default_factory=list)
 
     def leave_out(self, node: Node, why: str) -> None:
         """Note that `node` has no effect on this machine."""
         at = node.origin
         self.left.append(NotHonoured(at.file, at.line, at.field, self.kind, self.name, why))
+
+    def cannot_run(self, at: Origin, why: str) -> None:
+        """Note that this machine, unlike a cluster, cannot do what is written at `at`."""
+        self.cannot.append(CannotRun(at, self.kind, self.name, why))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +71,12 @@ class Fields:
                 raise node.wrong(f"unknown field{did_you_mean(name, self.known)}")
 
     def check(self, table: Table, resource: Resource) -> None:
-        """Note what is left out; raises InvalidManifest for an unknown or refused field."""
+        """Note what is left out or refused here; raises InvalidManifest for an unknown field."""
         self.refuse_unknown(table)
         for name, node in table:
             if name in self.refused:
-                raise node.wrong(f"not honoured on this machine: {self.refused[name]}")
+                why = f"not honoured on this machine: {self.refused[name]}"
+                resource.cannot_run(node.origin, why)
             if name in self.harmless:
                 resource.leave_out(node, self.harmless[name])
 

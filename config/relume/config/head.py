@@ -4,7 +4,7 @@ import re
 
 from relume.base.errors import InvalidManifest
 from relume.base.vocabulary import KNATIVE_EVENTING_V1, KSERVE_V1BETA1
-from relume.config.fields import Fields, Resource, did_you_mean
+from relume.config.fields import Fields, Resource
 from relume.config.nodes import Node, Table
 
 API_VERSIONS = {
@@ -28,9 +28,14 @@ METADATA = Fields.of(
 
 
 def read_head(document: Node) -> Resource:
-    """Check apiVersion, kind and metadata of a document and begin its resource."""
+    """Check apiVersion, kind and metadata of a document and begin its resource.
+
+    Of a kind that is not in API_VERSIONS only the kind and the name are read.
+    """
     body = _document(document)
     kind = _kind(body)
+    if kind not in API_VERSIONS:
+        return _other_head(body, kind)
     TOP.refuse_unknown(body)
     metadata = body.need("metadata", "write metadata.name").table()
     METADATA.refuse_unknown(metadata)
@@ -49,6 +54,19 @@ def read_head(document: Node) -> Resource:
     if (labels := metadata.get("labels")) is not None:
         labels.table().texts()
     return resource
+
+
+def _other_head(body: Table, kind: str) -> Resource:
+    node = body.get("metadata")
+    metadata = body if node is None else node.table()
+    name, namespace = metadata.get("name"), metadata.get("namespace")
+    return Resource(
+        kind=kind,
+        namespace=DEFAULT_NAMESPACE if namespace is None else namespace.text(),
+        name="" if name is None else name.text(),
+        origin=(name or metadata).origin,
+        body=body,
+    )
 
 
 def annotations(table: Table) -> dict[str, Node]:
@@ -75,11 +93,9 @@ def _kind(body: Table) -> str:
     if body.get("kind") is None:
         TOP.refuse_unknown(body)
     node = body.need("kind", f"known are {', '.join(API_VERSIONS)}")
-    kind = node.text()
+    kind = node.filled()
     if kind not in API_VERSIONS:
-        known = ", ".join(API_VERSIONS)
-        hint = did_you_mean(kind, API_VERSIONS)
-        raise node.wrong(f"{kind} is not run on this machine: known kinds are {known}{hint}")
+        return kind
     version = body.need("apiVersion", f"write {API_VERSIONS[kind]}")
     if version.text() != API_VERSIONS[kind]:
         raise version.wrong(f"{version.text()} is not known for {kind}: write {API_VERSIONS[kind]}")

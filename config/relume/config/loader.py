@@ -9,16 +9,25 @@ from pathlib import Path
 
 from relume.base.errors import InvalidInput, InvalidManifest
 from relume.config.broker_classes import READ_BY, profile_name
-from relume.config.eventing import read_broker, read_trigger
+from relume.config.eventing import ADDRESSABLE, read_broker, read_trigger
 from relume.config.fields import Resource, did_you_mean
-from relume.config.head import read_head
+from relume.config.head import API_VERSIONS, read_head
 from relume.config.nodes import Node, Table
-from relume.config.resources import Broker, Delivery, Destination, InferenceService, Plan, Trigger
+from relume.config.other_documents import read_other
+from relume.config.resources import (
+    Broker,
+    Delivery,
+    Destination,
+    InferenceService,
+    OtherDocument,
+    Plan,
+    Trigger,
+)
 from relume.config.service import read_service
 from relume.config.yaml_source import documents
 
 SUFFIXES = (".yaml", ".yml", ".json")
-Item = InferenceService | Broker | Trigger
+Item = InferenceService | Broker | Trigger | OtherDocument
 _READERS: Mapping[str, Callable[[Resource], Item]] = {
     "InferenceService": read_service,
     "Broker": read_broker,
@@ -27,28 +36,43 @@ _READERS: Mapping[str, Callable[[Resource], Item]] = {
 
 
 def load_plan(paths: Sequence[Path]) -> Plan:
-    """See `relume.config.load`."""
+    """Read every manifest in `paths` as a cluster would, with what this machine cannot do noted.
+
+    Raises InvalidManifest for what no cluster takes either, and InvalidInput for a path without
+    manifests. `relume.config.machine` judges what the plan's `cannot_run` holds.
+    """
     read: list[tuple[Resource, Item]] = []
     for file in manifest_files(paths):
         for document in documents(file):
             resource = read_head(document)
-            read.append((resource, _READERS[resource.kind](resource)))
+            read.append((resource, _read(resource)))
     if not read:
         names = ", ".join(str(path) for path in paths)
         raise InvalidInput(f"{names}: no manifest is in there", reason="no-manifest")
     resources = [resource for resource, _ in read]
     check_unique(resources)
-    events = [(r, item) for r, item in read if not isinstance(item, InferenceService)]
+    events = [(r, item) for r, item in read if isinstance(item, Broker | Trigger)]
     check_references(events, resources)
     note_together(events)
     return Plan(
         services=tuple(item for _, item in read if isinstance(item, InferenceService)),
         brokers=tuple(item for _, item in read if isinstance(item, Broker)),
         triggers=tuple(item for _, item in read if isinstance(item, Trigger)),
+        others=tuple(item for _, item in read if isinstance(item, OtherDocument)),
         not_honoured=tuple(
             note for resource in resources for note in sorted(resource.left, key=lambda n: n.line)
         ),
+        cannot_run=tuple(
+            note
+            for resource in resources
+            for note in sorted(resource.cannot, key=lambda n: n.origin.line)
+        ),
     )
+
+
+def _read(resource: Resource) -> Item:
+    reader = _READERS.get(resource.kind)
+    return read_other(resource, API_VERSIONS) if reader is None else reader(resource)
 
 
 def manifest_files(paths: Sequence[Path]) -> list[Path]:
@@ -88,6 +112,8 @@ def check_unique(resources: Sequence[Resource]) -> None:
     """Raise InvalidManifest for the second resource of one kind, namespace and name."""
     seen: dict[ResourceKey, Resource] = {}
     for resource in resources:
+        if not resource.name:  # a cluster makes one up
+            continue
         first = seen.setdefault(_key(resource), resource)
         if first is not resource:
             at = resource.origin
@@ -103,33 +129,27 @@ def check_unique(resources: Sequence[Resource]) -> None:
 def check_references(
     read: Iterable[tuple[Resource, Broker | Trigger]], resources: Sequence[Resource]
 ) -> None:
-    """Raise InvalidManifest for a Broker, subscriber or dead letter sink that is in no file."""
+    """Note every Broker, subscriber and dead letter sink that is in no file."""
     known = {_key(resource) for resource in resources}
     for resource, item in read:
         if isinstance(item, Trigger):
             key = ("Broker", item.namespace, item.broker)
-            _check(key, known, resource.body, "spec", "broker")
-            _check_destination(item.subscriber, known, resource.body, "spec", "subscriber")
-        if item.delivery is not None:
-            _check_delivery(item.delivery, known, resource.body)
-
-
-def _check_delivery(delivery: Delivery, known: set[ResourceKey], body: Table) -> None:
-    if delivery.dead_letter_sink is not None:
-        _check_destination(
-            delivery.dead_letter_sink, known, body, "spec", "delivery", "deadLetterSink"
-        )
+            _check(key, known, resource, "spec", "broker")
+            _check_destination(item.subscriber, known, resource, "spec", "subscriber")
+        sink = _sink(item.delivery)
+        if sink is not None:
+            _check_destination(sink, known, resource, "spec", "delivery", "deadLetterSink")
 
 
 def _check_destination(
-    destination: Destination, known: set[ResourceKey], body: Table, *path: str
+    destination: Destination, known: set[ResourceKey], resource: Resource, *path: str
 ) -> None:
     ref = destination.ref
-    if ref is not None:
-        _check((ref.kind, ref.namespace, ref.name), known, body, *path, "ref", "name")
+    if ref is not None and ref.kind in ADDRESSABLE:
+        _check((ref.kind, ref.namespace, ref.name), known, resource, *path, "ref", "name")
 
 
-def _check(key: ResourceKey, known: set[ResourceKey], body: Table, *path: str) -> None:
+def _check(key: ResourceKey, known: set[ResourceKey], resource: Resource, *path: str) -> None:
     if key in known:
         return
     kind, namespace, name = key
@@ -138,7 +158,8 @@ def _check(key: ResourceKey, known: set[ResourceKey], body: Table, *path: str) -
     hint = did_you_mean(name, near)
     if elsewhere:
         hint = f"; one is in namespace {elsewhere[0]}"
-    raise _at(body, path).wrong(f"no {kind} {namespace}/{name} is in these files{hint}")
+    at = _at(resource.body, path).origin
+    resource.cannot_run(at, f"no {kind} {namespace}/{name} is in these files{hint}")
 
 
 def _at(body: Table, path: Sequence[str]) -> Node:
@@ -157,7 +178,7 @@ def note_together(read: Iterable[tuple[Resource, Broker | Trigger]]) -> None:
     pairs = list(read)
     brokers = {(b.namespace, b.name): (r, b) for r, b in pairs if isinstance(b, Broker)}
     for resource, item in pairs:
-        if isinstance(item, Trigger):
+        if isinstance(item, Trigger) and (item.namespace, item.broker) in brokers:
             where, broker = brokers[item.namespace, item.broker]
             _note_annotations(resource, broker)
             _note_loop(item, broker, resource, where)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from relume.base.home import NoHome, expanded
 from relume.config.fields import Fields, Resource, did_you_mean
 from relume.config.nodes import Node, Table
+from relume.config.resources import Origin
 from relume.config.service_fields import MODEL, MODEL_FORMAT, NO_DEVICE, RESOURCES, SHARED_MACHINE
 
 MODEL_FORMATS = ("vLLM", "huggingface")
@@ -22,11 +23,14 @@ CLUSTER_SCHEMES = ("pvc", "oci+native", "oci+modelcar", "oci+fetch")
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """What a predictor serves; `uri_node` is where its URI was written."""
+    """What a predictor serves; `uri_origin` is where its URI was, or would be, written.
+
+    `format` and `storage_uri` are empty where the predictor is no model, or names none.
+    """
 
     format: str
     storage_uri: str
-    uri_node: Node
+    uri_origin: Origin
     runtime: str | None
     args: tuple[str, ...]
     env: Mapping[str, str]
@@ -34,6 +38,8 @@ class ModelSpec:
 
 def read_model(predictor: Table, resource: Resource) -> ModelSpec:
     """The model of a predictor; raises InvalidManifest for the first wrong field."""
+    if predictor.get("model") is None and resource.cannot:  # a container, or another server
+        return ModelSpec("", "", predictor.place_of("model"), None, (), {})
     table = predictor.need("model", "a predictor needs a model").table()
     MODEL.check(table, resource)
     format_node = table.need("modelFormat", "write modelFormat.name: vLLM").table()
@@ -42,25 +48,30 @@ def read_model(predictor: Table, resource: Resource) -> ModelSpec:
     if name.text() not in MODEL_FORMATS:
         known = " and ".join(MODEL_FORMATS)
         hint = did_you_mean(name.text(), MODEL_FORMATS)
-        raise name.wrong(f"no runtime here serves {name.text()}: known are {known}{hint}")
+        why = f"no runtime here serves {name.text()}: known are {known}{hint}"
+        resource.cannot_run(name.origin, why)
     if (protocol := table.get("protocolVersion")) is not None:
-        _check_protocol(protocol)
+        _check_protocol(protocol, resource)
     if (resources := table.get("resources")) is not None:
         _leave_out_resources(resources.table(), resource)
-    uri = table.need("storageUri", "name the model, as in hf://HuggingFaceTB/SmolLM2-135M-Instruct")
     environment = read_environment(table.get("env"), resource)
     return ModelSpec(
         format=name.text(),
-        storage_uri=_storage_uri(uri),
-        uri_node=uri,
+        storage_uri=_storage_uri(table, resource),
+        uri_origin=table.place_of("storageUri"),
         runtime=_runtime(table, resource),
         args=read_arguments(table.get("args"), environment, resource),
         env=environment,
     )
 
 
-def _storage_uri(node: Node) -> str:
-    """The URI as it is written; a relative path starts at the manifest's folder."""
+def _storage_uri(table: Table, resource: Resource) -> str:
+    """The URI as it is written, "" where there is none; a relative path starts at the file."""
+    node = table.get("storageUri")
+    if node is None:
+        why = "is missing: name the model, as in hf://HuggingFaceTB/SmolLM2-135M-Instruct"
+        resource.cannot_run(table.place_of("storageUri"), why)
+        return ""
     uri = node.filled()
     if "://" not in uri:
         try:
@@ -72,10 +83,11 @@ def _storage_uri(node: Node) -> str:
     except ValueError as error:
         raise node.wrong(f"invalid value: {uri}: {error}") from error
     if parts.scheme in CLUSTER_SCHEMES:
-        raise node.wrong(f"not honoured on this machine: {parts.scheme}:// needs a cluster")
-    if parts.scheme not in STORAGE_SCHEMES:
+        why = f"not honoured on this machine: {parts.scheme}:// needs a cluster"
+        resource.cannot_run(node.origin, why)
+    elif parts.scheme not in STORAGE_SCHEMES:
         known = ", ".join(STORAGE_SCHEMES)
-        raise node.wrong(f"invalid value: {uri}: known schemes are {known}")
+        resource.cannot_run(node.origin, f"invalid value: {uri}: known schemes are {known}")
     if not parts.netloc + parts.path.strip("/") or uri != uri.strip():
         raise node.wrong(f"invalid value: {uri}: it names no model")
     return uri
@@ -90,10 +102,11 @@ def _runtime(table: Table, resource: Resource) -> str | None:
     return name
 
 
-def _check_protocol(node: Node) -> None:
+def _check_protocol(node: Node, resource: Resource) -> None:
     protocol = node.one_of("v1", "v2", "grpc-v1", "grpc-v2")
     if protocol.startswith("grpc"):
-        raise node.wrong(f"not honoured on this machine: {protocol}: only HTTP is served")
+        why = f"not honoured on this machine: {protocol}: only HTTP is served"
+        resource.cannot_run(node.origin, why)
 
 
 def _leave_out_resources(table: Table, resource: Resource) -> None:
@@ -174,7 +187,7 @@ def read_arguments(
         flag = text.split("=", 1)[0]
         spelled = flag.replace("_", "-")
         if spelled in SET_BY_PLANE:
-            raise item.wrong(f"{flag} is set by Relume: {SET_BY_PLANE[spelled]}")
+            resource.cannot_run(item.origin, f"{flag} is set by Relume: {SET_BY_PLANE[spelled]}")
         arguments.append(expand(text, environment))
     return tuple(arguments)
 
@@ -197,10 +210,12 @@ def _fill_template(node: Node, resource: Resource) -> str:
     def fill(match: re.Match[str]) -> str:
         if (value := known.get(match[1].strip())) is not None:
             return value
-        raise node.wrong(
+        resource.cannot_run(
+            node.origin,
             f"KServe reads {match[0]} as a Go template: only {{{{.Name}}}} and {{{{.Namespace}}}} "
-            "are filled in here"
+            "are filled in here",
         )
+        return ""
 
     text = _TEMPLATE.sub(fill, node.text())
     if "{{" in text:

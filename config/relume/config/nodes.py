@@ -155,8 +155,14 @@ class Table(Node):
 
     def missing(self, name: str, message: str) -> InvalidManifest:
         """The error about a field that is not there, at the line of this table."""
+        at = self.place_of(name)
+        return InvalidManifest(message, file=at.file, line=at.line, field=at.field)
+
+    def place_of(self, name: str) -> Origin:
+        """Where the field is written; the line of this table where it is not there."""
+        node = self.get(name)
         path = f"{self.path}.{name}" if self.path else name
-        return InvalidManifest(message, file=self.file, line=self.line, field=path)
+        return Origin(self.file, self.line, path) if node is None else node.origin
 
     def texts(self) -> dict[str, str]:
         """The table as names and strings."""

@@ -222,10 +222,40 @@ class NotHonoured:
 
 
 @dataclass(frozen=True, slots=True)
+class CannotRun:
+    """Something that this machine cannot do for a resource; a cluster may well.
+
+    `kind` and `name` are the resource's, and `why` says what to write instead.
+    """
+
+    origin: Origin
+    kind: str
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class OtherDocument:
+    """A document of a kind that is not run itself; `api_version` is "" where none is written."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    origin: Origin = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run, in the order of the files. Names are unique and every reference is kept."""
+    """What the files say, in their order. Names are unique.
+
+    `cannot_run` is what `relume.config.machine` refuses: with anything in it, references may lead
+    nowhere, and a service may have no model (`storage_uri` is empty) or one that is not here.
+    """
 
     services: tuple[InferenceService, ...] = ()
     brokers: tuple[Broker, ...] = ()
     triggers: tuple[Trigger, ...] = ()
+    others: tuple[OtherDocument, ...] = ()
     not_honoured: tuple[NotHonoured, ...] = ()
+    cannot_run: tuple[CannotRun, ...] = ()

@@ -51,7 +51,7 @@ def read_service(resource: Resource) -> InferenceService:
         autoscaling=scaling,
         annotations={key: node.text() for key, node in notes.items()},
         origin=resource.origin,
-        storage_uri_origin=model.uri_node.origin,
+        storage_uri_origin=model.uri_origin,
     )
 
 

@@ -21,8 +21,8 @@ from relume.cluster.render.options import Images, Options
 from relume.cluster.render.originals import BASE, Original, originals
 from relume.cluster.render.runtimes import Runtime
 from relume.cluster.render.service import render_service
-from relume.config import Plan
-from relume.config.loader import ResourceKey, load_plan
+from relume.config import Plan, load
+from relume.config.loader import ResourceKey
 from relume.config.yaml_source import plain
 
 _KUSTOMIZE = "kustomize.config.k8s.io"
@@ -30,7 +30,7 @@ _KUSTOMIZE = "kustomize.config.k8s.io"
 
 def compose(paths: Sequence[Path], options: Options) -> Rendering:
     """See `relume.cluster.render.render`."""
-    plan = load_plan(paths)
+    plan = load(paths)
     known = {(o.kind, o.namespace, o.name): o for o in originals(paths)}
     book = Book()
     _services(plan, known, options, book)

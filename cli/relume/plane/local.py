@@ -182,6 +182,7 @@ class LocalPlane:
             ),
             observer=self._observer,
             concurrency=SubscriberCapacity(self.plan).of,
+            secret=self._folder.secret(),
         )
         await eventing.start()
         self._eventing = eventing

@@ -24,6 +24,7 @@ from relume.config.resources import (
     ParallelFlow,
     PingSource,
     Plan,
+    Ref,
     RequestReply,
     SequenceFlow,
     SinkBinding,
@@ -63,6 +64,7 @@ def load_plan(paths: Sequence[Path]) -> Plan:
     events = [(r, item) for r, item in read if not isinstance(item, InferenceService)]
     check_references(events, resources)
     check_channels(events)
+    check_bindings(events)
     note_together(events)
     items = [item for _, item in read]
     return Plan(
@@ -149,6 +151,21 @@ def check_channels(read: Iterable[tuple[Resource, Eventing]]) -> None:
                 line=resource.origin.line,
                 field=resource.origin.field,
             )
+
+
+def check_bindings(read: Iterable[tuple[Resource, Eventing]]) -> None:
+    """Raise InvalidManifest for the second SinkBinding of one subject: it has one K_SINK."""
+    seen: dict[Ref, Resource] = {}
+    for resource, item in read:
+        if isinstance(item, SinkBinding):
+            first = seen.setdefault(item.subject, resource)
+            if first is not resource:
+                spec = resource.body.need("spec", "").table()
+                subject = spec.need("subject", "").table()
+                raise subject.need("name", "").wrong(
+                    f"SinkBinding {first.name} at {first.origin.file}:{first.origin.line} has "
+                    "the same subject: a Service has one K_SINK"
+                )
 
 
 def note_together(read: Iterable[tuple[Resource, Eventing]]) -> None:

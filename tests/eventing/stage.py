@@ -135,6 +135,7 @@ class BrokerStage:
     more_brokers: Sequence[str] = ()
     resolve: Callable[[Destination, str], str] = resolve
     more: Plan = field(default_factory=Plan)  # flows and sources
+    secret: bytes | None = None
 
     async def __aenter__(self) -> "BrokerStage":
         self.log = self.log or MemoryLog(self.settings, self.clock)
@@ -154,6 +155,7 @@ class BrokerStage:
             clock=self.clock,
             observer=self.observer,
             concurrency=self.concurrency,
+            secret=self.secret,
             open_log=self._same_log,
         )
         self.records: Subscription = self.observer.subscribe()

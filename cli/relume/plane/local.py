@@ -193,6 +193,8 @@ class LocalPlane:
         serve = group.create_task(server.serve())
 
         async def stop() -> None:
+            # At once: the server waits for requests that wait for an event's answer.
+            eventing.app.close()
             server.stop(self.grace.left())
             await self.grace.bound(finished(serve))
             server.stop_now()

@@ -29,6 +29,15 @@ BROKER_REF = Fields.of(
     "apiVersion kind name",
     refused={"a RequestReply is in its Broker's namespace": "namespace", "write uri": "address"},
 )
+# The fields of the Channels of knative/eventing and of its extensions for Kafka and NATS.
+CHANNEL_SPEC = Fields.of(
+    "delivery",
+    harmless={
+        "it is a setting of the Channel's store": "numPartitions replicationFactor "
+        "retentionDuration stream consumerConfigTemplate"
+    },
+    refused={"the steps and branches are the subscribers": "subscribers"},
+)
 _CHANNELS = "every Channel is stored in JetStream on this machine"
 _CORE = ("id", "source", "specversion", "type")
 
@@ -122,11 +131,11 @@ def _channel_delivery(node: Node | None, resource: Resource) -> Delivery | None:
     CHANNEL_TEMPLATE.check(table, resource)
     for name in ("apiVersion", "kind"):
         table.need(name, "a channel template names a kind of Channel").filled()
-    spec = table.get("spec")
-    delivery = None if spec is None else spec.table().get("delivery")
-    counts = "" if delivery is None else "; its spec.delivery counts"
-    resource.leave_out(node, f"{_CHANNELS}{counts}")
-    return read_delivery(delivery, resource)
+    resource.leave_out(node, f"{_CHANNELS}; of its spec only delivery counts")
+    if (spec := table.get("spec")) is None:
+        return None
+    CHANNEL_SPEC.check(spec.table(), resource)
+    return read_delivery(spec.table().get("delivery"), resource)
 
 
 def _extension(node: Node | None, default: str) -> str:

@@ -92,3 +92,21 @@ def refused(folder: Path, text: str, field: str, message: str = "") -> InvalidMa
     assert "\n" not in str(error)
     assert (error.exit_code, error.reason, error.retryable) == (2, "invalid-manifest", False)
     return error
+
+
+def flow(kind: str, spec: str, api: str = "flows.knative.dev/v1", metadata: str = "") -> str:
+    """A Sequence, Parallel or another kind with a whole spec; its name is f."""
+    return f"""\
+apiVersion: {api}
+kind: {kind}
+metadata:
+  name: f
+{indent(metadata, "  ")}
+spec:
+{indent(spec, "  ")}
+"""
+
+
+def source(kind: str, spec: str) -> str:
+    """A PingSource or SinkBinding with a whole spec; its name is f."""
+    return flow(kind, spec, "sources.knative.dev/v1")

@@ -13,7 +13,7 @@ from relume.base.errors import InvalidInput, InvalidManifest
 from relume.config import Plan, load
 from tests.mutations import Place, changed, places
 
-from .manifests import broker, service, together, trigger
+from .manifests import broker, flow, service, source, together, trigger
 
 SAMPLES = Path(__file__).parents[2] / "config" / "samples"
 RICH = together(
@@ -32,8 +32,30 @@ RICH = together(
         "ref: {apiVersion: serving.kserve.io/v1beta1, kind: InferenceService, name: m}\nuri: /v1",
     ),
 )
+URI = "{uri: 'http://h/'}"
+FLOWS = together(
+    broker(),
+    flow(
+        "Sequence",
+        f"steps: [{{uri: 'http://h/', delivery: {{retry: 1}}}}, {URI}]\nreply: {URI}\n"
+        "channelTemplate: {apiVersion: v1, kind: C, spec: {delivery: {retry: 2}}}",
+    ),
+    flow("Parallel", f"branches: [{{filter: {URI}, subscriber: {URI}, reply: {URI}}}]"),
+    flow(
+        "RequestReply",
+        "brokerRef: {apiVersion: v1, kind: Broker, name: b}\ncorrelationAttribute: a\n"
+        "replyAttribute: b\ntimeout: PT1S",
+        "eventing.knative.dev/v1alpha1",
+    ),
+    source(
+        "PingSource",
+        f"sink: {URI}\nschedule: '*/2 * * * *'\ntimezone: UTC\ndata: '{{}}'\n"
+        "contentType: application/json\nceOverrides: {extensions: {a: b}}",
+    ),
+)
 TEXTS = {
     "rich": RICH,
+    "flows": FLOWS,
     "summarize": (SAMPLES / "summarize.yaml").read_text(encoding="utf-8"),
 }
 OTHER_VALUES = (None, True, -1, 2**40, 0.5, "", "x", " ", "é\u2028", [], {}, [1], {"a": 1}, [[]])

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import httpx
 import nats
@@ -134,10 +134,13 @@ class BrokerStage:
     broker_class: str | None = None
     more_brokers: Sequence[str] = ()
     resolve: Callable[[Destination, str], str] = resolve
+    more: Plan = field(default_factory=Plan)  # flows and sources
+    secret: bytes | None = None
 
     async def __aenter__(self) -> "BrokerStage":
         self.log = self.log or MemoryLog(self.settings, self.clock)
-        plan = Plan(
+        plan = replace(
+            self.more,
             brokers=(
                 Broker("default", "b", self.broker_class, self.delivery),
                 *(Broker("default", name) for name in self.more_brokers),
@@ -152,6 +155,7 @@ class BrokerStage:
             clock=self.clock,
             observer=self.observer,
             concurrency=self.concurrency,
+            secret=self.secret,
             open_log=self._same_log,
         )
         self.records: Subscription = self.observer.subscribe()
@@ -181,11 +185,15 @@ class BrokerStage:
         return [each.envelope async for each in self.memory.dead_letters.letters(BROKER)]
 
     async def post(
-        self, event: CloudEvent, mode: Mode = Mode.BINARY, **headers: str
+        self,
+        event: CloudEvent,
+        mode: Mode = Mode.BINARY,
+        path: str = "/default/b",
+        **headers: str,
     ) -> httpx.Response:
         encoded, body = encode(event, mode)
         extra = [(name.replace("_", "-"), value) for name, value in headers.items()]
-        return await self.request("POST", "/default/b", [*encoded, *extra], body)
+        return await self.request("POST", path, [*encoded, *extra], body)
 
     async def request(
         self, method: str, path: str, headers: Sequence[tuple[str, str]] = (), body: bytes = b""

@@ -7,6 +7,7 @@ plane.json        pid and addresses, present while the plane serves
 nats/             the streams of the Brokers
 logs/             one log for each predictor process
 coldstarts.jsonl  the ledger of cold starts
+secret            signs the correlations of RequestReplies, made once
 """
 
 import contextlib
@@ -31,6 +32,7 @@ BACKLOG = 2048
 # to 37 (a slash and a UUID), that of the folder 17.
 PARENT_BYTES = 45
 VLLM_SOCKETS = "VLLM_RPC_BASE_PATH"
+_SECRET_BYTES = 32
 _LARGEST_PID = 2**31 - 1
 
 
@@ -146,6 +148,18 @@ class StateFolder:
         plane = self.read()
         who = f"the plane at {plane.http} (pid {plane.pid})" if plane else "another plane"
         return StateInUse(f"{self.path} is in use by {who}; stop it, or choose another --state")
+
+    def secret(self) -> bytes:
+        """The plane's own secret, the same for every process that holds this folder."""
+        file = self.path / "secret"
+        with contextlib.suppress(FileNotFoundError):
+            if len(kept := file.read_bytes()) == _SECRET_BYTES:
+                return kept
+        made, half_made = os.urandom(_SECRET_BYTES), file.with_suffix(".new")
+        half_made.touch(mode=0o600)
+        half_made.write_bytes(made)
+        half_made.replace(file)
+        return made
 
     @contextlib.contextmanager
     def published(self, plane: PlaneFile) -> Iterator[None]:

@@ -185,6 +185,7 @@ class LocalPlane:
             ),
             observer=self._observer,
             concurrency=SubscriberCapacity(self.plan).of,
+            secret=self._folder.secret(),
         )
         await eventing.start()
         self._eventing = eventing
@@ -195,6 +196,8 @@ class LocalPlane:
         serve = group.create_task(server.serve())
 
         async def stop() -> None:
+            # At once: the server waits for requests that wait for an event's answer.
+            eventing.app.close()
             server.stop(self.grace.left())
             await self.grace.bound(finished(serve))
             server.stop_now()

@@ -2,6 +2,7 @@
 
 from relume.base.errors import InvalidInput
 from relume.config import Destination, Plan, Trigger
+from relume.config.channels import REQUEST_REPLY_PATH, entry_of
 from relume.serving.settings import ServingSettings
 
 
@@ -18,8 +19,9 @@ class Destinations:
     def resolve(self, destination: Destination, namespace: str) -> str:
         """The URL that events for `destination` are posted to.
 
-        An InferenceService is its path on the HTTP port followed by `uri`; a Broker is its ingress;
-        a `uri` alone is itself. A reference without a namespace means `namespace`. Raises
+        An InferenceService is its path on the HTTP port followed by `uri`; a Broker is its ingress,
+        a flow that of its first channel, a RequestReply its path followed by `uri`; a `uri` alone
+        is itself. A reference without a namespace means `namespace`. Raises
         InvalidInput for a kind that has no address here.
         """
         ref = destination.ref
@@ -30,8 +32,10 @@ class Destinations:
         full_name = f"{ref.namespace or namespace}/{ref.name}"
         if ref.kind == "InferenceService":
             return self.service(full_name) + (destination.uri or "/")
-        if ref.kind == "Broker":
-            return self.ingress(full_name)
+        if ref.kind == "RequestReply":
+            return f"{self._broker}{REQUEST_REPLY_PATH}/{full_name}{destination.uri or ''}"
+        if (entry := entry_of(ref.kind, ref.name)) is not None:
+            return self.ingress(f"{ref.namespace or namespace}/{entry}")
         raise InvalidInput(f"a destination of kind {ref.kind} has no address on this machine")
 
     def service(self, full_name: str) -> str:

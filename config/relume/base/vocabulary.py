@@ -23,6 +23,9 @@ OWN_TYPES = frozenset({RESPONSE, ERROR, CHUNK})
 #: Attributes that a reply copies from its request where the request has them.
 COPIED_ATTRIBUTES = ("subject", "traceparent", "tracestate", "partitionkey", "correlationid")
 
+# The event of a PingSource (knative/eventing pkg/apis/sources/v1/ping_lifecycle.go).
+PING = "dev.knative.sources.ping"
+
 # Extensions that Brokers set (knative/eventing `pkg/broker`).
 BROKER_TTL = "knativebrokerttl"
 ARRIVAL_TIME = "knativearrivaltime"
@@ -48,6 +51,9 @@ KSERVE_V1BETA1 = "serving.kserve.io/v1beta1"
 KSERVE_V1ALPHA1 = "serving.kserve.io/v1alpha1"
 KNATIVE_SERVING_V1 = "serving.knative.dev/v1"
 KNATIVE_EVENTING_V1 = "eventing.knative.dev/v1"
+KNATIVE_EVENTING_V1ALPHA1 = "eventing.knative.dev/v1alpha1"
+KNATIVE_FLOWS_V1 = "flows.knative.dev/v1"
+KNATIVE_SOURCES_V1 = "sources.knative.dev/v1"
 RESOURCE_V1 = "resource.k8s.io/v1"
 
 # The namespaces in which Knative is installed.
@@ -79,3 +85,7 @@ NATS_CONFIG = "natsjetstream.eventing.knative.dev/config"
 FALLBACKS = "relume.dev/fallbacks"
 CLAIM_TEMPLATE = "relume.dev/claim-template"
 COLD_START_BUDGET = "relume.dev/cold-start-budget"
+
+# The environment that a SinkBinding adds (knative/eventing pkg/apis/sources/v1/sinkbinding_*.go).
+SINK_VARIABLE = "K_SINK"
+OVERRIDES_VARIABLE = "K_CE_OVERRIDES"

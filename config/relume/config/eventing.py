@@ -5,7 +5,12 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
-from relume.base.vocabulary import BROKER_CLASS, DELIVERY_ORDER, PARALLELISM
+from relume.base.vocabulary import (
+    BROKER_CLASS,
+    DELIVERY_ORDER,
+    KNATIVE_SERVING_V1,
+    PARALLELISM,
+)
 from relume.cesql.parser import ParseError, parse
 from relume.config.broker_classes import left_out
 from relume.config.durations import iso8601_duration, read_seconds
@@ -52,7 +57,13 @@ DELIVERY = Fields.of(
     "retry backoffPolicy backoffDelay timeout deadLetterSink retryAfterMax",
     harmless={"every event is delivered in binary mode, which every subscriber reads": "format"},
 )
-ADDRESSABLE = ("InferenceService", "Broker")  # what a ref can name on this machine
+# What a ref can name on this machine, and the version of each.
+ADDRESSABLE: Mapping[str, str] = {
+    **{kind: API_VERSIONS[kind] for kind in ("InferenceService", "Broker")},
+    "Service": KNATIVE_SERVING_V1,
+    **{kind: API_VERSIONS[kind] for kind in ("Sequence", "Parallel", "RequestReply")},
+}
+_ADDRESSABLE = " and ".join(", ".join(ADDRESSABLE).rsplit(", ", 1))
 _COMPARISONS: Mapping[str, Callable[[Mapping[str, str]], Filter]] = {
     "exact": Exact,
     "prefix": Prefix,
@@ -72,7 +83,7 @@ def read_broker(resource: Resource) -> Broker:
         BROKER_SPEC.check(spec.table(), resource)
         delivery = read_delivery(spec.table().get("delivery"), resource)
     chosen = resource.annotations.get(BROKER_CLASS)
-    _leave_out_annotations(resource)
+    leave_out_annotations(resource)
     return Broker(
         namespace=resource.namespace,
         name=resource.name,
@@ -89,7 +100,7 @@ def read_trigger(resource: Resource) -> Trigger:
     broker = spec.need("broker", "name the Broker").filled()
     subscriber = spec.need("subscriber", "write spec.subscriber.ref or spec.subscriber.uri")
     filters = spec.get("filters")
-    _leave_out_annotations(resource)
+    leave_out_annotations(resource)
     return Trigger(
         namespace=resource.namespace,
         name=resource.name,
@@ -182,7 +193,7 @@ def _check_names(table: Table) -> None:
             raise node.wrong(f'invalid key name "{name}": {_ATTRIBUTE_RULE}')
 
 
-def _leave_out_annotations(resource: Resource) -> None:
+def leave_out_annotations(resource: Resource) -> None:
     """Note annotations of Knative and its Brokers; others are the user's own."""
     for key, node in resource.annotations.items():
         if key == BROKER_CLASS and resource.kind == "Broker":
@@ -193,31 +204,34 @@ def _leave_out_annotations(resource: Resource) -> None:
             resource.leave_out(node, "the annotation has no effect on this machine")
 
 
-def read_destination(node: Node, resource: Resource) -> Destination:
-    """A `ref`, a `uri`, or a relative `uri` on a `ref`, as Knative's Destination has it."""
+def read_destination(node: Node, resource: Resource, allowed: Fields = DESTINATION) -> Destination:
+    """A `ref`, a `uri`, or a relative `uri` on a `ref`, as Knative's Destination has it.
+
+    `allowed` are the fields of its table, where that has more.
+    """
     table = node.table()
-    DESTINATION.check(table, resource)
+    allowed.check(table, resource)
     ref_node, uri_node = table.get("ref"), table.get("uri")
     if ref_node is None and uri_node is None:
         raise node.wrong("expected at least one, got none: write ref or uri")
-    ref = None if ref_node is None else _read_ref(ref_node.table(), resource)
+    ref = None if ref_node is None else read_ref(ref_node.table(), resource)
     if uri_node is None:
         return Destination(ref=ref)
     return Destination(ref=ref, uri=_url(uri_node) if ref is None else _path(uri_node))
 
 
-def _read_ref(table: Table, resource: Resource) -> Ref:
+def read_ref(table: Table, resource: Resource) -> Ref:
+    """A reference to a resource that has an address on this machine."""
     REF.check(table, resource)
-    kind_node = table.need("kind", f"known are {' and '.join(ADDRESSABLE)}")
+    kind_node = table.need("kind", f"known are {_ADDRESSABLE}")
     kind = kind_node.text()
     if kind not in ADDRESSABLE:
-        known = " and ".join(ADDRESSABLE)
         hint = did_you_mean(kind, ADDRESSABLE)
-        why = f"{kind} is not on this machine: known kinds are {known}{hint}"
+        why = f"{kind} is not on this machine: known kinds are {_ADDRESSABLE}{hint}"
         resource.cannot_run(kind_node.origin, why)
     version = _api_version(table, kind)
-    if version is not None and version.text() != API_VERSIONS.get(kind, version.text()):
-        raise version.wrong(f"{version.text()} is not known for {kind}: write {API_VERSIONS[kind]}")
+    if version is not None and version.text() != ADDRESSABLE.get(kind, version.text()):
+        raise version.wrong(f"{version.text()} is not known for {kind}: write {ADDRESSABLE[kind]}")
     name = table.need("name", f"name the {kind}").filled()
     namespace = table.get("namespace")
     return Ref(
@@ -232,7 +246,7 @@ def _api_version(table: Table, kind: str) -> Node | None:
     """`apiVersion` of a ref; one may write `group` instead, which not every kind is found by."""
     if kind not in ADDRESSABLE and table.get("group") is not None:
         return table.get("apiVersion")
-    version = API_VERSIONS.get(kind, "the version of its API")
+    version = ADDRESSABLE.get(kind, "the version of its API")
     return table.need("apiVersion", f"write {version}")
 
 

@@ -3,7 +3,13 @@
 import re
 
 from relume.base.errors import InvalidManifest
-from relume.base.vocabulary import KNATIVE_EVENTING_V1, KSERVE_V1BETA1
+from relume.base.vocabulary import (
+    KNATIVE_EVENTING_V1,
+    KNATIVE_EVENTING_V1ALPHA1,
+    KNATIVE_FLOWS_V1,
+    KNATIVE_SOURCES_V1,
+    KSERVE_V1BETA1,
+)
 from relume.config.fields import Fields, Resource
 from relume.config.nodes import Node, Table
 
@@ -11,6 +17,11 @@ API_VERSIONS = {
     "InferenceService": KSERVE_V1BETA1,
     "Broker": KNATIVE_EVENTING_V1,
     "Trigger": KNATIVE_EVENTING_V1,
+    "Sequence": KNATIVE_FLOWS_V1,
+    "Parallel": KNATIVE_FLOWS_V1,
+    "RequestReply": KNATIVE_EVENTING_V1ALPHA1,
+    "PingSource": KNATIVE_SOURCES_V1,
+    "SinkBinding": KNATIVE_SOURCES_V1,
 }
 DEFAULT_NAMESPACE = "default"
 
@@ -121,7 +132,7 @@ def namespace_name(node: Node) -> str:
 
 
 def resource_name(node: Node) -> str:
-    """A Broker or Trigger: a DNS-1123 subdomain."""
+    """A resource of Knative Eventing: a DNS-1123 subdomain."""
     return _checked(node, _DNS_1123_SUBDOMAIN, _SUBDOMAIN, "a name", "digits, '-' and '.'")
 
 

@@ -1,37 +1,53 @@
 """From files to a plan, with everything checked that one manifest alone does not show.
 
-That is: names that are there twice, references to resources in no file, and what a Trigger and its
-Broker mean together.
+That is: names that are there twice, references to resources in no file (`references`), and what a
+Trigger and its Broker mean together.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from relume.base.errors import InvalidInput, InvalidManifest
 from relume.config.broker_classes import READ_BY, profile_name
-from relume.config.eventing import ADDRESSABLE, read_broker, read_trigger
-from relume.config.fields import Resource, did_you_mean
+from relume.config.channels import channels_of, trigger_of
+from relume.config.eventing import read_broker, read_trigger
+from relume.config.fields import Resource
+from relume.config.flows import read_parallel, read_request_reply, read_sequence
 from relume.config.head import API_VERSIONS, read_head
-from relume.config.nodes import Node, Table
 from relume.config.other_documents import read_other
+from relume.config.references import Eventing, ResourceKey, check_references, key_of
 from relume.config.resources import (
     Broker,
     Delivery,
     Destination,
     InferenceService,
     OtherDocument,
+    ParallelFlow,
+    PingSource,
     Plan,
+    Ref,
+    RequestReply,
+    SequenceFlow,
+    SinkBinding,
     Trigger,
 )
 from relume.config.service import read_service
+from relume.config.sources import read_ping_source, read_sink_binding
 from relume.config.yaml_source import documents
 
 SUFFIXES = (".yaml", ".yml", ".json")
-Item = InferenceService | Broker | Trigger | OtherDocument
+T = TypeVar("T")
+Item = InferenceService | Eventing | OtherDocument
 _READERS: Mapping[str, Callable[[Resource], Item]] = {
     "InferenceService": read_service,
     "Broker": read_broker,
     "Trigger": read_trigger,
+    "Sequence": read_sequence,
+    "Parallel": read_parallel,
+    "RequestReply": read_request_reply,
+    "PingSource": read_ping_source,
+    "SinkBinding": read_sink_binding,
 }
 
 
@@ -53,12 +69,20 @@ def load_plan(paths: Sequence[Path]) -> Plan:
     check_unique(resources)
     events = [(r, item) for r, item in read if isinstance(item, Broker | Trigger)]
     check_references(events, resources)
+    check_channels(events)
+    check_bindings(events)
     note_together(events)
+    items = [item for _, item in read]
     return Plan(
-        services=tuple(item for _, item in read if isinstance(item, InferenceService)),
-        brokers=tuple(item for _, item in read if isinstance(item, Broker)),
-        triggers=tuple(item for _, item in read if isinstance(item, Trigger)),
-        others=tuple(item for _, item in read if isinstance(item, OtherDocument)),
+        services=_of_type(items, InferenceService),
+        brokers=_of_type(items, Broker),
+        triggers=_of_type(items, Trigger),
+        sequences=_of_type(items, SequenceFlow),
+        parallels=_of_type(items, ParallelFlow),
+        request_replies=_of_type(items, RequestReply),
+        ping_sources=_of_type(items, PingSource),
+        sink_bindings=_of_type(items, SinkBinding),
+        others=_of_type(items, OtherDocument),
         not_honoured=tuple(
             note for resource in resources for note in sorted(resource.left, key=lambda n: n.line)
         ),
@@ -73,6 +97,10 @@ def load_plan(paths: Sequence[Path]) -> Plan:
 def _read(resource: Resource) -> Item:
     reader = _READERS.get(resource.kind)
     return read_other(resource, API_VERSIONS) if reader is None else reader(resource)
+
+
+def _of_type(items: Iterable[Item], kind: type[T]) -> tuple[T, ...]:
+    return tuple(item for item in items if isinstance(item, kind))
 
 
 def manifest_files(paths: Sequence[Path]) -> list[Path]:
@@ -105,16 +133,13 @@ def _manifests(path: Path) -> list[Path]:
     return [path]
 
 
-ResourceKey = tuple[str, str, str]  # kind, namespace, name
-
-
 def check_unique(resources: Sequence[Resource]) -> None:
     """Raise InvalidManifest for the second resource of one kind, namespace and name."""
     seen: dict[ResourceKey, Resource] = {}
     for resource in resources:
         if not resource.name:  # a cluster makes one up
             continue
-        first = seen.setdefault(_key(resource), resource)
+        first = seen.setdefault(key_of(resource), resource)
         if first is not resource:
             at = resource.origin
             raise InvalidManifest(
@@ -126,54 +151,43 @@ def check_unique(resources: Sequence[Resource]) -> None:
             )
 
 
-def check_references(
-    read: Iterable[tuple[Resource, Broker | Trigger]], resources: Sequence[Resource]
-) -> None:
-    """Note every Broker, subscriber and dead letter sink that is in no file."""
-    known = {_key(resource) for resource in resources}
+def check_channels(read: Iterable[tuple[Resource, Eventing]]) -> None:
+    """Raise InvalidManifest for a Broker or Trigger with a name that a flow or source uses here."""
+    pairs = list(read)
+    used: dict[ResourceKey, Resource] = {}
+    for resource, item in pairs:
+        if isinstance(item, SequenceFlow | ParallelFlow | PingSource):
+            for name in channels_of(item):
+                used["Broker", item.namespace, name] = resource
+        elif isinstance(item, RequestReply):
+            used["Trigger", item.namespace, trigger_of(item)] = resource
+    for resource, _ in pairs:
+        if (flow := used.get(key_of(resource))) is not None:
+            raise InvalidManifest(
+                f"{resource.kind} {resource.namespace}/{resource.name}: {flow.kind} {flow.name} "
+                "uses this name for a part of itself: write another",
+                file=resource.origin.file,
+                line=resource.origin.line,
+                field=resource.origin.field,
+            )
+
+
+def check_bindings(read: Iterable[tuple[Resource, Eventing]]) -> None:
+    """Raise InvalidManifest for the second SinkBinding of one subject: it has one K_SINK."""
+    seen: dict[Ref, Resource] = {}
     for resource, item in read:
-        if isinstance(item, Trigger):
-            key = ("Broker", item.namespace, item.broker)
-            _check(key, known, resource, "spec", "broker")
-            _check_destination(item.subscriber, known, resource, "spec", "subscriber")
-        sink = _sink(item.delivery)
-        if sink is not None:
-            _check_destination(sink, known, resource, "spec", "delivery", "deadLetterSink")
+        if isinstance(item, SinkBinding):
+            first = seen.setdefault(item.subject, resource)
+            if first is not resource:
+                spec = resource.body.need("spec", "").table()
+                subject = spec.need("subject", "").table()
+                raise subject.need("name", "").wrong(
+                    f"SinkBinding {first.name} at {first.origin.file}:{first.origin.line} has "
+                    "the same subject: a Service has one K_SINK"
+                )
 
 
-def _check_destination(
-    destination: Destination, known: set[ResourceKey], resource: Resource, *path: str
-) -> None:
-    ref = destination.ref
-    if ref is not None and ref.kind in ADDRESSABLE:
-        _check((ref.kind, ref.namespace, ref.name), known, resource, *path, "ref", "name")
-
-
-def _check(key: ResourceKey, known: set[ResourceKey], resource: Resource, *path: str) -> None:
-    if key in known:
-        return
-    kind, namespace, name = key
-    near = [other for k, ns, other in known if (k, ns) == (kind, namespace)]
-    elsewhere = sorted(ns for k, ns, other in known if (k, other) == (kind, name))
-    hint = did_you_mean(name, near)
-    if elsewhere:
-        hint = f"; one is in namespace {elsewhere[0]}"
-    at = _at(resource.body, path).origin
-    resource.cannot_run(at, f"no {kind} {namespace}/{name} is in these files{hint}")
-
-
-def _at(body: Table, path: Sequence[str]) -> Node:
-    node: Node = body
-    for name in path:
-        node = node.table().entries[name]
-    return node
-
-
-def _key(resource: Resource) -> ResourceKey:
-    return (resource.kind, resource.namespace, resource.name)
-
-
-def note_together(read: Iterable[tuple[Resource, Broker | Trigger]]) -> None:
+def note_together(read: Iterable[tuple[Resource, Eventing]]) -> None:
     """Note annotations that the Broker's class ignores, and dead letters that come back."""
     pairs = list(read)
     brokers = {(b.namespace, b.name): (r, b) for r, b in pairs if isinstance(b, Broker)}

@@ -1,4 +1,4 @@
-"""What manifests mean, as types: InferenceServices, Brokers, Triggers, and the plan of them all.
+"""What manifests mean, as types: services, Brokers, Triggers, flows, sources, and the plan of all.
 
 Every duration is in seconds. An InferenceService has every default filled in. In a Broker, Trigger
 or delivery (eventing.knative.dev/v1) None means that the manifest does not set the field: the kind
@@ -207,6 +207,107 @@ class Trigger:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One subscriber of a Sequence, and how events are delivered to it."""
+
+    subscriber: Destination
+    delivery: Delivery | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceFlow:
+    """flows.knative.dev/v1 Sequence: each step gets what the step before it answered.
+
+    `reply` gets what the last step answers (None: nobody does). `channel_delivery` is the delivery
+    of the channel template, which counts for a step that has none.
+    """
+
+    namespace: str
+    name: str
+    steps: tuple[Step, ...]
+    reply: Destination | None = None
+    channel_delivery: Delivery | None = None
+    origin: Origin | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One way through a Parallel.
+
+    `filter` is a subscriber: the event that it answers with goes on to `subscriber`, and without an
+    answer nothing does (None: every event goes on). `reply` is None where the Parallel's counts.
+    """
+
+    subscriber: Destination
+    filter: Destination | None = None
+    reply: Destination | None = None
+    delivery: Delivery | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelFlow:
+    """flows.knative.dev/v1 Parallel: every branch gets every event."""
+
+    namespace: str
+    name: str
+    branches: tuple[Branch, ...]
+    reply: Destination | None = None
+    channel_delivery: Delivery | None = None
+    origin: Origin | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestReply:
+    """eventing.knative.dev/v1alpha1 RequestReply: an HTTP request waits for an event's answer.
+
+    The event goes into `broker` with its correlation in `correlation_attribute`; an event of the
+    Broker that has the same value in `reply_attribute` is the answer.
+    """
+
+    namespace: str
+    name: str
+    broker: str
+    correlation_attribute: str = "correlationid"
+    reply_attribute: str = "replyid"
+    timeout_s: float = 30.0
+    delivery: Delivery | None = None
+    origin: Origin | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PingSource:
+    """sources.knative.dev/v1 PingSource: the same event at every time of a schedule.
+
+    `timezone` None is the machine's own. `extensions` are those of `ceOverrides`.
+    """
+
+    namespace: str
+    name: str
+    sink: Destination
+    schedule: str = "* * * * *"
+    timezone: str | None = None
+    content_type: str | None = None
+    data: bytes | None = None
+    extensions: Mapping[str, str] = field(default_factory=dict)
+    origin: Origin | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SinkBinding:
+    """sources.knative.dev/v1 SinkBinding: the address of `sink` in the environment of `subject`.
+
+    `extensions` are those of `ceOverrides`, None where the manifest has no overrides.
+    """
+
+    namespace: str
+    name: str
+    sink: Destination
+    subject: Ref
+    extensions: Mapping[str, str] | None = None
+    origin: Origin | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class NotHonoured:
     """A field that this machine leaves out without changing an answer, and why it can.
 
@@ -257,5 +358,10 @@ class Plan:
     brokers: tuple[Broker, ...] = ()
     triggers: tuple[Trigger, ...] = ()
     others: tuple[OtherDocument, ...] = ()
+    sequences: tuple[SequenceFlow, ...] = ()
+    parallels: tuple[ParallelFlow, ...] = ()
+    request_replies: tuple[RequestReply, ...] = ()
+    ping_sources: tuple[PingSource, ...] = ()
+    sink_bindings: tuple[SinkBinding, ...] = ()
     not_honoured: tuple[NotHonoured, ...] = ()
     cannot_run: tuple[CannotRun, ...] = ()

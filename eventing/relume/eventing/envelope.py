@@ -37,7 +37,8 @@ class Envelope:
     `trigger` is the only Trigger that it is for (None: every one). `redrive` is the number of the
     dead letter that it was before it was put back (0: it never was one). Both are stored beside
     the event and not in it, so that nothing from outside can set them and no subscriber sees them.
-    `via` is the Trigger whose subscriber answered with this event; it is not stored.
+    `via` is the Trigger whose subscriber answered with this event, and `key` its key in the log
+    where that is not its `identity`; neither is stored.
     """
 
     event: CloudEvent
@@ -45,6 +46,7 @@ class Envelope:
     trigger: str | None = None
     redrive: int = 0
     via: str = ""
+    key: str = ""
 
     def pack(self) -> bytes:
         """The stored form."""
@@ -77,6 +79,11 @@ def identity(event: CloudEvent, via: str = "") -> str:
     if failed_at := attributes.get(ERROR_DESTINATION):
         parts += [str(failed_at), str(attributes.get(BROKER_TTL, ""))]
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def key_of(envelope: Envelope) -> str:
+    """By what the log knows the event when it is stored twice."""
+    return envelope.key or identity(envelope.event, envelope.via)
 
 
 def coming_in(event: CloudEvent, now: datetime) -> CloudEvent:

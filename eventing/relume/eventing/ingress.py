@@ -4,24 +4,24 @@ The answer is 202 only after the event is on disk. A batch is accepted as a whol
 when all of it is stored. What is answered where nothing is stored is in `refusals`.
 """
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from relume.base.clock import Clock
-from relume.cloudevents.asgi import BodyTooLarge, ClientGone, headers_of, read_body
+from relume.cloudevents.asgi import ClientGone, headers_of
 from relume.cloudevents.event import CloudEvent, rfc3339
 from relume.cloudevents.http import Headers, Mode, decode, mode_of
 from relume.eventing.envelope import Envelope, TtlExhausted, coming_in
-from relume.eventing.event_log import BrokerKey, EventLog, EventTooLarge, StoreUnavailable
+from relume.eventing.event_log import BrokerKey, EventLog, StoreUnavailable
 from relume.eventing.header_room import AttributesTooLong
 from relume.eventing.intake import Intake
 from relume.eventing.observer import Observer, Record
 from relume.eventing.producer_headers import forwarded_of, trace_of
-from relume.eventing.refusals import REFUSED, TooSlow, broker_of, check_batch, refusal_of, refused
+from relume.eventing.refusals import REFUSED, broker_of, check_batch, refusal_of, refused
 from relume.eventing.settings import EventingSettings
+from relume.eventing.upload import uploaded
 
 _ACCEPTED = Response(status_code=202)
 
@@ -40,7 +40,7 @@ class Ingress:
         self._observer = observer
         self._clock = clock
         self._settings = settings
-        self._intake = Intake(settings.intake_bytes, settings.small_bytes)
+        self.intake = Intake(settings.intake_bytes, settings.small_bytes)
         self.accepted = dict.fromkeys(brokers, 0)
         self.duplicates = dict.fromkeys(self.accepted, 0)
 
@@ -67,7 +67,7 @@ class Ingress:
         if broker not in self.accepted:
             return refused(404, f"there is no Broker {broker}", "unknown-broker")
         try:
-            with self._intake.reading(receive) as counted:
+            with self.intake.reading(receive) as counted:
                 await self._accept(broker, scope, counted)
         except REFUSED as error:
             return refusal_of(error)
@@ -76,10 +76,14 @@ class Ingress:
     async def _accept(self, broker: BrokerKey, scope: Scope, receive: Receive) -> None:
         """Store what the request brings, all of it before this returns."""
         headers = headers_of(scope)
-        batch = mode_of(headers) is Mode.BATCH
-        limit = self._settings.max_batch_bytes if batch else self._settings.max_event_bytes
-        body = await self._body(receive, headers, limit)
+        body = await uploaded(receive, headers, self._settings)
         events = decode(headers, body, lenient=not self._settings.strict_events).events
+        await self.store(broker, headers, events, mode_of(headers) is Mode.BATCH)
+
+    async def store(
+        self, broker: BrokerKey, headers: Headers, events: Sequence[CloudEvent], batch: bool = False
+    ) -> None:
+        """Store the events of one request, all of them before this returns; raises REFUSED."""
         if batch:
             check_batch(events, self._settings)
         trace, forwarded = trace_of(headers), forwarded_of(headers)
@@ -95,22 +99,7 @@ class Ingress:
             news = await log.append_all(broker, envelopes, patience_s)
         else:
             news = [await log.append(broker, envelopes[0], patience_s)]
-        self._count(broker, events, news)
-
-    async def _body(self, receive: Receive, headers: Headers, limit: int) -> bytes:
-        """The whole body. Raises EventTooLarge as soon as that is known, TooSlow, ClientGone."""
-        within_s = self._settings.upload_s
-        declared = next((value for name, value in headers if name == "content-length"), "0")
-        try:
-            # int() refuses very long digit strings.
-            if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
-                raise BodyTooLarge
-            async with asyncio.timeout(within_s):
-                return await read_body(receive, limit)
-        except BodyTooLarge:
-            raise EventTooLarge(f"a request may have {limit} bytes") from None
-        except TimeoutError:
-            raise TooSlow(f"a request may take {within_s:g} s to come in") from None
+        self.count(broker, events, news)
 
     def _coming_in(self, event: CloudEvent, trace: Mapping[str, str], where: str) -> CloudEvent:
         if trace and "traceparent" not in event.attributes:
@@ -120,7 +109,8 @@ class Ingress:
         except (TtlExhausted, AttributesTooLong) as error:
             raise type(error)(f"{where}{error}") from None
 
-    def _count(self, broker: BrokerKey, events: Sequence[CloudEvent], news: Sequence[bool]) -> None:
+    def count(self, broker: BrokerKey, events: Sequence[CloudEvent], news: Sequence[bool]) -> None:
+        """Count and tell what was stored; `news` says which of the events are new."""
         self.accepted[broker] += sum(news)
         self.duplicates[broker] += len(news) - sum(news)
         at, name = rfc3339(self._clock.now()), str(broker)

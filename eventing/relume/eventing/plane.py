@@ -1,14 +1,16 @@
-"""The eventing plane of one plan: every Broker's ingress and every Trigger's dispatcher."""
+"""The eventing plane of one plan: the ingress of every log, and a dispatcher for every line."""
 
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from relume.base.clock import Clock, SystemClock
-from relume.base.vocabulary import KNATIVE_EVENTING_V1
-from relume.config import Broker, Destination, Plan, Ref, Trigger
+from relume.base.vocabulary import KNATIVE_EVENTING_V1, KNATIVE_EVENTING_V1ALPHA1
+from relume.config import Destination, Plan, Ref, RequestReply, Trigger
+from relume.eventing.correlation import Correlation
 from relume.eventing.dead_letters import DeadLetters, DeadLetterStore
 from relume.eventing.delivery.courier import Courier, Subscribers
 from relume.eventing.delivery.dispatcher import Dispatcher
@@ -17,11 +19,13 @@ from relume.eventing.delivery.route import Journal, Route, policy_for
 from relume.eventing.delivery.turns import Slots
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import BrokerKey, EventLog
-from relume.eventing.filters import wanted_by
 from relume.eventing.ingress import Ingress
 from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.observer import Observer
+from relume.eventing.pings import Ping, run_all
+from relume.eventing.request_reply import RequestReplies
 from relume.eventing.settings import EventingSettings
+from relume.eventing.wiring import Line, wire
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +52,9 @@ class EventingPlane:
     """Start it, serve `app`, stop it.
 
     `resolve(destination, namespace)` is the URL of a subscriber, sink or Broker. `concurrency` is
-    asked before every delivery. `open_log` replaces the log on `nats`, for tests.
+    asked before every delivery. `secret` signs the correlations of RequestReplies; with the same
+    one the next process knows the answers to requests of this one. `open_log` replaces the log on
+    `nats`, for tests.
     """
 
     def __init__(
@@ -61,6 +67,7 @@ class EventingPlane:
         clock: Clock | None = None,
         observer: Observer | None = None,
         concurrency: Concurrency = lambda _: None,
+        secret: bytes | None = None,
         open_log: OpenLog | None = None,
     ) -> None:
         self._plan = plan
@@ -71,33 +78,38 @@ class EventingPlane:
         self._observer = observer or Observer()
         self._concurrency = concurrency
         self._open_log = open_log or self._open_jetstream
-        self._brokers = {BrokerKey(b.namespace, b.name): b for b in plan.brokers}
+        self._secret = secret or os.urandom(32)
+        self._wiring = wire(plan, lambda each: self._correlation(each).is_answer)
+        self._logs = self._wiring.logs
         self._dispatchers: list[Dispatcher] = []
+        self._pinging: asyncio.Task[None] | None = None
         self._exits = contextlib.AsyncExitStack()
         self._runner: asyncio.Task[None] | None = None
         self._stopping = False
         self._log: ClosableLog
         self._dead_letters: DeadLetters
-        self.app = Ingress(self._brokers, self._observer, self._clock, self._settings)
+        self._ingress = Ingress(self._logs, self._observer, self._clock, self._settings)
+        correlations = map(self._correlation, plan.request_replies)
+        self.app = RequestReplies(self._ingress, correlations, self._clock, self._settings)
 
     async def start(self) -> None:
         """Open every Broker and begin to deliver. Raises RelumeError; then nothing runs."""
         async with contextlib.AsyncExitStack() as stack:
             self._log = await self._open_log(self._settings, self._clock)
             stack.push_async_callback(self._log.close)
-            for key in self._brokers:
-                names = [t.name for t in self._plan.triggers if _broker_of(t) == key]
+            for key in self._logs:
+                names = [line.trigger.name for line in self._wiring.lines if line.log == key]
                 await self._log.open_broker(key, names)
             subscribers = Subscribers(self._settings.max_event_bytes)
             await stack.enter_async_context(subscribers)
-            self._dispatchers = [self._dispatcher(t, subscribers) for t in self._plan.triggers]
+            self._dispatchers = [self._dispatcher(each, subscribers) for each in self._wiring.lines]
             self._dead_letters = DeadLetters(
-                self._log.dead_letters, self._brokers, self._observer, self._clock
+                self._log.dead_letters, self._logs, self._observer, self._clock
             )
             self._exits = stack.pop_all()
         self._runner = asyncio.create_task(self._run(), name="eventing-plane")
         self._runner.add_done_callback(self._on_end)
-        self.app.open(self._log)
+        self._ingress.open(self._log)
 
     async def wait(self) -> None:
         """Return when the plane has stopped. Raises what it failed with, if it did."""
@@ -111,8 +123,10 @@ class EventingPlane:
 
         Cancelled, it gives all of them back at once.
         """
-        self.app.close()
+        self._close()
         self._stopping = True
+        if self._pinging is not None:
+            self._pinging.cancel()
         try:
             async with asyncio.TaskGroup() as group:
                 for dispatcher in self._dispatchers:
@@ -134,17 +148,19 @@ class EventingPlane:
 
         Raises StoreUnavailable.
         """
-        return await self._log.recall(broker, key) if broker in self._brokers else None
+        return await self._log.recall(broker, key) if broker in self._logs else None
 
     def status(self) -> dict[str, object]:
         """JSON types only: `brokers`, `triggers` and `nats`.
 
         For each Broker, `accepted` counts new events and replies since the start and
-        `dead_letters` what lies in its own log. `pending` of a Trigger is what no delivery was
-        tried for, `in_flight` what is being delivered or waits for its next attempt.
+        `dead_letters` what lies in its own log. `of` is the flow or source whose log it is; a
+        Broker of the plan has none. `pending` of a Trigger is what no delivery was tried for,
+        `in_flight` what is being delivered or waits for its next attempt.
         """
         return {
-            "brokers": [self._broker_status(key) for key in self._brokers],
+            "brokers": [self._broker_status(key) for key in self._logs],
+            "request_replies": [self._door_status(each) for each in self._plan.request_replies],
             "triggers": [self._trigger_status(each) for each in self._dispatchers],
             "nats": self._nats_status(),
         }
@@ -154,6 +170,22 @@ class EventingPlane:
             for dispatcher in self._dispatchers:
                 group.create_task(dispatcher.run())
             group.create_task(self._sweep())
+            self._pinging = group.create_task(run_all(self._pings()))
+
+    def _pings(self) -> list[Ping]:
+        patience_s, count = self._settings.store_patience_s, self._ingress.count
+        return [
+            Ping(source, target, self._log, count, self._clock, patience_s)
+            for source, target in self._wiring.pings
+        ]
+
+    def _correlation(self, flow: RequestReply) -> Correlation:
+        return Correlation(flow, self._secret)
+
+    def _close(self) -> None:
+        """Take no more events, and send away who waits for an answer."""
+        self._ingress.close()
+        self.app.close()
 
     async def _sweep(self) -> None:
         # Not for ever: nats-py waits with wait_for, which in Python 3.11 forgets a cancellation
@@ -168,7 +200,7 @@ class EventingPlane:
     def _on_end(self, runner: asyncio.Task[None]) -> None:
         if not runner.cancelled() and (error := runner.exception()):
             # Nothing is delivered any more, so nothing may be accepted.
-            self.app.close()
+            self._close()
             log.critical("events are no longer delivered", exc_info=error)
 
     async def _open_jetstream(self, settings: EventingSettings, clock: Clock) -> ClosableLog:
@@ -178,24 +210,27 @@ class EventingPlane:
             raise ValueError("a plane needs a NatsServer or open_log")
         return await JetStreamLog.connect(self._nats.url, settings, clock, self._nats.disk)
 
-    def _dispatcher(self, trigger: Trigger, subscribers: Subscribers) -> Dispatcher:
-        route = self._route(trigger, self._brokers[_broker_of(trigger)])
+    def _dispatcher(self, line: Line, subscribers: Subscribers) -> Dispatcher:
+        trigger, route = line.trigger, self._route(line)
         slots = Slots(lambda: self._at_once(trigger, route), self._clock.monotonic)
         journal = Journal(route, self._observer, self._clock)
         courier = Courier(route, self._log, subscribers, slots, journal, self._clock)
         cursor = self._log.cursor(route.broker, trigger.name)
         return Dispatcher(route, cursor, courier, slots, self._clock, self._settings)
 
-    def _route(self, trigger: Trigger, broker: Broker) -> Route:
+    def _route(self, line: Line) -> Route:
+        trigger, broker = line.trigger, self._logs[line.log].broker
         policy = policy_for(trigger, broker, profile_for(broker))
         sink = policy.dead_letter_sink
         return Route(
-            broker=_broker_of(trigger),
+            broker=line.log,
             trigger=trigger.name,
             namespace=trigger.namespace,
-            wanted=wanted_by(trigger),
+            wanted=line.wanted,
             policy=policy,
             url=self._resolve(trigger.subscriber, trigger.namespace),
+            replies=line.replies,
+            in_flow=line.in_flow,
             dead_letter_url=self._resolve(sink, trigger.namespace) if sink else None,
             sink_unread=self._is_unread(sink, trigger.namespace),
             ordered=trigger.ordered,
@@ -206,7 +241,7 @@ class EventingPlane:
         if sink is None or sink.ref is None or sink.ref.kind != "Broker":
             return False
         key = BrokerKey(sink.ref.namespace or namespace, sink.ref.name)
-        return key in self._brokers and key not in map(_broker_of, self._plan.triggers)
+        return key in self._logs and all(key != line.log for line in self._wiring.lines)
 
     def _at_once(self, trigger: Trigger, route: Route) -> int:
         """How many deliveries may run now."""
@@ -223,15 +258,26 @@ class EventingPlane:
     def _broker_status(self, key: BrokerKey) -> dict[str, object]:
         ref = Ref("Broker", key.namespace, key.name, KNATIVE_EVENTING_V1)
         started = self._runner is not None
-        tallies = [d.courier.tally for d in self._dispatchers if d.route.broker == key]
+        tallies = [d.courier.tally for d in self._dispatchers if d.route.replies == key]
         return {
             "namespace": key.namespace,
             "name": key.name,
             "url": self._resolve(Destination(ref=ref), key.namespace),
-            "profile": profile_for(self._brokers[key]).name,
-            "accepted": self.app.accepted[key] + sum(tally.accepted for tally in tallies),
-            "duplicates": self.app.duplicates[key],
+            "profile": profile_for(self._logs[key].broker).name,
+            "accepted": self._ingress.accepted[key] + sum(tally.accepted for tally in tallies),
+            "duplicates": self._ingress.duplicates[key],
             "dead_letters": self._log.buried(key) if started else 0,
+            **({"of": self._logs[key].of} if self._logs[key].of else {}),
+        }
+
+    def _door_status(self, flow: RequestReply) -> dict[str, object]:
+        ref = Ref("RequestReply", flow.namespace, flow.name, KNATIVE_EVENTING_V1ALPHA1)
+        return {
+            "namespace": flow.namespace,
+            "name": flow.name,
+            "broker": flow.broker,
+            "url": self._resolve(Destination(ref=ref), flow.namespace),
+            "waiting": self.app.waiting(flow),
         }
 
     def _trigger_status(self, dispatcher: Dispatcher) -> dict[str, object]:
@@ -261,7 +307,3 @@ class EventingPlane:
             "address": nats.address,
             "restarts": nats.restarts,
         }
-
-
-def _broker_of(trigger: Trigger) -> BrokerKey:
-    return BrokerKey(trigger.namespace, trigger.broker)

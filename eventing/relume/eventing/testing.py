@@ -11,7 +11,7 @@ from datetime import datetime
 
 from relume.base.clock import Clock
 from relume.eventing.dead_letters import Letter, NoSuchDeadLetter, UnknownTrigger, burial
-from relume.eventing.envelope import Envelope, identity
+from relume.eventing.envelope import Envelope, key_of
 from relume.eventing.event_log import BrokerFull, BrokerKey, packed
 from relume.eventing.settings import EventingSettings
 
@@ -135,7 +135,7 @@ class MemoryLog:
     async def append(self, broker: BrokerKey, envelope: Envelope, patience_s: float) -> bool:
         payload = packed(envelope)
         log, now = self._logs[broker], self._clock.monotonic()
-        key = identity(envelope.event, envelope.via)
+        key = key_of(envelope)
         if key in log.known and now - log.known[key] < self._settings.duplicate_window_s:
             return False
         log.known[key] = now

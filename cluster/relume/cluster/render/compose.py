@@ -22,7 +22,7 @@ from relume.cluster.render.originals import BASE, Original, originals
 from relume.cluster.render.runtimes import Runtime
 from relume.cluster.render.service import render_service
 from relume.config import Plan, load
-from relume.config.loader import ResourceKey
+from relume.config.references import ResourceKey
 from relume.config.yaml_source import plain
 
 _KUSTOMIZE = "kustomize.config.k8s.io"

@@ -25,7 +25,7 @@ from relume.eventing.delivery.outcome import Answered, Outcome, Unanswered, paus
 from relume.eventing.delivery.route import Attempt, Journal, Route
 from relume.eventing.delivery.turns import Slots, with_place
 from relume.eventing.envelope import Envelope, TtlExhausted, coming_back, going_out
-from relume.eventing.event_log import EventLog, EventTooLarge
+from relume.eventing.event_log import BrokerKey, EventLog, EventTooLarge
 from relume.eventing.header_room import AttributesTooLong
 
 T = TypeVar("T")
@@ -142,9 +142,9 @@ class Courier:
         if (partitions := self._rules.partitions) is not None:
             envelope = with_place(envelope, sequence, partitions)
         if self._rules.waits_in_place:
-            await self._in_slot(idle, partial(self._deliver, envelope, idle))
+            await self._in_slot(idle, partial(self._deliver, envelope, sequence, idle))
         else:
-            await self._deliver(envelope, idle)
+            await self._deliver(envelope, sequence, idle)
 
     async def _in_slot(self, idle: Idle, work: Callable[[], Awaitable[T]]) -> T:
         with idle():
@@ -154,7 +154,7 @@ class Courier:
         finally:
             self._slots.release()
 
-    async def _deliver(self, envelope: Envelope, idle: Idle) -> None:
+    async def _deliver(self, envelope: Envelope, sequence: int, idle: Idle) -> None:
         outgoing = Envelope(going_out(envelope.event), envelope.headers)
         policy = self._route.policy
         number = 0
@@ -171,8 +171,9 @@ class Courier:
             self._journal.tell("retrying", envelope.event, attempt, detail)
             with idle():
                 await self._clock.sleep(action.after_s)
-        if isinstance(action, Reply):
-            await self._take_reply(envelope, action.event, attempt)
+        if isinstance(action, Reply) and (log := self._route.replies) is not None:
+            key = self._route.key_of_reply(sequence)
+            await self._take_reply(envelope, action.event, attempt, log, key)
         elif isinstance(action, DeadLetter):
             await self.give_up(envelope, action, attempt)
         elif isinstance(action, Drop):
@@ -198,12 +199,14 @@ class Courier:
         status = outcome.status if isinstance(outcome, Answered) else None
         return outcome, Attempt(number, status, took_ms)
 
-    async def _take_reply(self, request: Envelope, reply: CloudEvent, attempt: Attempt) -> None:
+    async def _take_reply(
+        self, request: Envelope, reply: CloudEvent, attempt: Attempt, log: BrokerKey, key: str
+    ) -> None:
         route, counted = self._route, self._rules.counts_passages
         try:
             stored = coming_back(reply, request.event, self._clock.now(), counted=counted)
-            answer = Envelope(stored, request.headers, via=route.trigger)
-            new = await self._log.append(route.broker, answer, math.inf)
+            answer = Envelope(stored, request.headers, via=route.trigger, key=key)
+            new = await self._log.append(log, answer, math.inf)
         except (TtlExhausted, EventTooLarge, AttributesTooLong) as error:
             code, data = attempt.status or 0, str(error).encode()
             looped = isinstance(error, TtlExhausted)

@@ -46,6 +46,8 @@ class DeliveryPolicy:
 class Route:
     """A Trigger, resolved: where its events come from and go to.
 
+    `replies` is the log that takes what the subscriber answers (None: an answer counts as success
+    and nobody gets it). `in_flow`: an event has one reply there, whatever id the subscriber gives.
     `url` and `dead_letter_url` may hold a password; only what posts to them reads them.
     `sink_unread`: the dead letter sink is a Broker of this plane that no Trigger reads.
     """
@@ -56,9 +58,15 @@ class Route:
     wanted: Predicate
     policy: DeliveryPolicy
     url: str
+    replies: BrokerKey | None
+    in_flow: bool = False
     dead_letter_url: str | None = None
     sink_unread: bool = False
     ordered: bool = False
+
+    def key_of_reply(self, sequence: int) -> str:
+        """The key of the only reply to the event at `sequence`; "" where the reply's id is it."""
+        return f"{self.broker}/{self.trigger}/{sequence}" if self.in_flow else ""
 
     @cached_property
     def subscriber(self) -> str:
@@ -111,12 +119,17 @@ class Journal:
         *,
         by_trigger: bool = True,
     ) -> None:
-        """One step in the life of an event; `by_trigger`: it is this Trigger's doing."""
+        """One step in the life of an event.
+
+        `by_trigger`: it is this Trigger's doing, on an event of its log. Else it is what the log
+        does that takes the Trigger's replies.
+        """
+        where = self._route.broker if by_trigger else self._route.replies
         self._observer.publish(
             Record(
                 at=rfc3339(self._clock.now()),
                 stage=stage,
-                broker=str(self._route.broker),
+                broker=str(where),
                 event=event,
                 trigger=self._route.trigger if by_trigger else None,
                 attempt=attempt.number if attempt else None,

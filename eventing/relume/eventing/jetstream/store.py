@@ -16,7 +16,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from relume.base.clock import Clock
-from relume.eventing.envelope import Envelope, identity
+from relume.eventing.envelope import Envelope, key_of
 from relume.eventing.event_log import BrokerKey, DiskFull, StoreUnavailable, packed
 from relume.eventing.jetstream.streams import BrokerStreams
 
@@ -126,7 +126,7 @@ class JetStreamStore:
     async def append(self, broker: BrokerKey, envelope: Envelope, patience_s: float) -> bool:
         """See `EventLog.append`."""
         streams = self.brokers[broker]
-        key = identity(envelope.event, envelope.via)
+        key = key_of(envelope)
         [stored] = await self.put(streams.subject, [message_of(envelope, key)], patience_s)
         streams.stored(stored, key)
         return stored.new

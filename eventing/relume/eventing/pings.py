@@ -1,0 +1,96 @@
+"""PingSources at work: at every time of the schedule one event enters a log.
+
+The id of an event is its time, so a time has one event however often a process begins anew. Times
+that pass while no process runs are not made up for, and of those that pass while the machine sleeps
+one comes late: this is what Knative's adapter does (knative/eventing `pkg/adapter/mtping`, with
+robfig/cron v3). It also waits up to half a second before each event; here none waits.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from relume.base.clock import Clock
+from relume.base.vocabulary import PING
+from relume.cloudevents.event import AttributeValue, CloudEvent, rfc3339
+from relume.config import PingSource
+from relume.config.schedules import Schedule
+from relume.eventing.envelope import Envelope, coming_in
+from relume.eventing.event_log import (
+    BrokerFull,
+    BrokerKey,
+    DiskFull,
+    EventLog,
+    EventTooLarge,
+    StoreUnavailable,
+)
+
+log = logging.getLogger(__name__)
+
+# The wall clock is looked at again after so long, because it may be set, and the machine may sleep.
+_LOOK_EVERY_S = 30.0
+# Called with what was stored, and whether it was new.
+Count = Callable[[BrokerKey, Sequence[CloudEvent], Sequence[bool]], None]
+
+
+class Ping:
+    """One PingSource, whose events enter `target`; `run` belongs into a task of its own."""
+
+    def __init__(
+        self,
+        source: PingSource,
+        target: BrokerKey,
+        events: EventLog,
+        count: Count,
+        clock: Clock,
+        patience_s: float,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._events = events
+        self._count = count
+        self._clock = clock
+        self._patience_s = patience_s
+        self._schedule = Schedule(source.schedule, source.timezone)
+
+    async def run(self) -> None:
+        """Work until cancelled, or until no time of the schedule is left."""
+        while (due := self._schedule.after(self._clock.now())) is not None:
+            while (left_s := (due - self._clock.now()).total_seconds()) > 0:
+                await self._clock.sleep(min(left_s, _LOOK_EVERY_S))
+            await self._send(ping_event(self._source, due))
+
+    async def _send(self, event: CloudEvent) -> None:
+        """Store the event; where that is not possible, it is lost and told, as on a cluster."""
+        try:
+            await self._events.admit(self._target)
+            envelope = Envelope(coming_in(event, self._clock.now()))
+            new = await self._events.append(self._target, envelope, self._patience_s)
+        except (BrokerFull, DiskFull, EventTooLarge, StoreUnavailable) as error:
+            name = f"{self._source.namespace}/{self._source.name}"
+            log.warning("PingSource %s: the event of %s is lost: %s", name, event.id, error)
+            return
+        self._count(self._target, [event], [new])
+
+
+async def run_all(pings: Sequence[Ping]) -> None:
+    """Run every PingSource until cancelled."""
+    async with asyncio.TaskGroup() as group:
+        for ping in pings:
+            group.create_task(ping.run())
+
+
+def ping_event(source: PingSource, due: datetime) -> CloudEvent:
+    """The event of one time (knative/eventing `pkg/adapter/mtping/runner.go`)."""
+    at = rfc3339(due)
+    attributes: dict[str, AttributeValue | None] = {
+        "id": at,
+        "source": f"/apis/v1/namespaces/{source.namespace}/pingsources/{source.name}",
+        "type": PING,
+        "time": at,
+        **source.extensions,
+    }
+    if source.data is not None and source.content_type is not None:
+        attributes["datacontenttype"] = source.content_type
+    return CloudEvent.create(attributes, source.data)

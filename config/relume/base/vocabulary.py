@@ -35,6 +35,9 @@ DEAD_LETTER_REASON = "deadletterreason"
 PREDICTOR_PHASES = ("fork", "import", "config", "weights", "engine", "warmup", "first_token")
 #: The same after `queue`, which the activator measures.
 COLD_START_PHASES = ("queue", *PREDICTOR_PHASES)
+#: What a launcher measures of a start: an environment is made or waited for, then the process is
+#: started and becomes ready. A model has no such phases.
+LAUNCH_PHASES = ("environment", "process")
 
 # Headers by which the activator tells the predictor how long a request waited, in whole ms.
 QUEUE_HEADER = "relume-queue-ms"

@@ -82,6 +82,11 @@ class InferenceService:
         return f"{self.name}-predictor-{self.generation:05d}"
 
     @property
+    def is_model(self) -> bool:
+        """Whether it is called through OpenAI's API."""
+        return True
+
+    @property
     def source(self) -> str:
         """The `source` attribute of every event that this service sends."""
         return f"/namespaces/{self.namespace}/inferenceservices/{self.name}"

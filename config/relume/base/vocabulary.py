@@ -51,6 +51,7 @@ KSERVE_V1BETA1 = "serving.kserve.io/v1beta1"
 KSERVE_V1ALPHA1 = "serving.kserve.io/v1alpha1"
 KNATIVE_SERVING_V1 = "serving.knative.dev/v1"
 KNATIVE_EVENTING_V1 = "eventing.knative.dev/v1"
+CORE_V1 = "v1"
 RESOURCE_V1 = "resource.k8s.io/v1"
 
 # The namespaces in which Knative is installed.

@@ -52,7 +52,7 @@ DELIVERY = Fields.of(
     "retry backoffPolicy backoffDelay timeout deadLetterSink retryAfterMax",
     harmless={"every event is delivered in binary mode, which every subscriber reads": "format"},
 )
-ADDRESSABLE = ("InferenceService", "Broker")  # what a ref can name on this machine
+ADDRESSABLE = ("InferenceService", "Service", "Broker")  # what a ref can name on this machine
 _COMPARISONS: Mapping[str, Callable[[Mapping[str, str]], Filter]] = {
     "exact": Exact,
     "prefix": Prefix,
@@ -208,10 +208,10 @@ def read_destination(node: Node, resource: Resource) -> Destination:
 
 def _read_ref(table: Table, resource: Resource) -> Ref:
     REF.check(table, resource)
-    kind_node = table.need("kind", f"known are {' and '.join(ADDRESSABLE)}")
+    kind_node = table.need("kind", f"known are {', '.join(ADDRESSABLE)}")
     kind = kind_node.text()
     if kind not in ADDRESSABLE:
-        known = " and ".join(ADDRESSABLE)
+        known = ", ".join(ADDRESSABLE)
         hint = did_you_mean(kind, ADDRESSABLE)
         raise kind_node.wrong(f"{kind} is not on this machine: known kinds are {known}{hint}")
     version = table.need("apiVersion", f"write {API_VERSIONS[kind]}")

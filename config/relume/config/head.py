@@ -3,7 +3,7 @@
 import re
 
 from relume.base.errors import InvalidManifest
-from relume.base.vocabulary import KNATIVE_EVENTING_V1, KSERVE_V1BETA1
+from relume.base.vocabulary import CORE_V1, KNATIVE_EVENTING_V1, KNATIVE_SERVING_V1, KSERVE_V1BETA1
 from relume.config.fields import Fields, Resource, did_you_mean
 from relume.config.nodes import Node, Table
 
@@ -11,11 +11,16 @@ API_VERSIONS = {
     "InferenceService": KSERVE_V1BETA1,
     "Broker": KNATIVE_EVENTING_V1,
     "Trigger": KNATIVE_EVENTING_V1,
+    "Service": KNATIVE_SERVING_V1,
+    "Secret": CORE_V1,
+    "ConfigMap": CORE_V1,
 }
 DEFAULT_NAMESPACE = "default"
 
 _BY_CLUSTER = "a cluster writes it"
 TOP = Fields.of("apiVersion kind metadata spec", harmless={_BY_CLUSTER: "status"})
+#: Kinds whose reader checks the fields beside apiVersion, kind and metadata itself.
+_WITHOUT_SPEC = ("Secret", "ConfigMap")
 METADATA = Fields.of(
     "name namespace annotations",
     harmless={
@@ -31,11 +36,12 @@ def read_head(document: Node) -> Resource:
     """Check apiVersion, kind and metadata of a document and begin its resource."""
     body = _document(document)
     kind = _kind(body)
-    TOP.refuse_unknown(body)
+    if kind not in _WITHOUT_SPEC:
+        TOP.refuse_unknown(body)
     metadata = body.need("metadata", "write metadata.name").table()
     METADATA.refuse_unknown(metadata)
     name_node = metadata.need("name", f"every {kind} needs a name")
-    named = service_name if kind == "InferenceService" else resource_name
+    named = _NAMES.get(kind, resource_name)
     resource = Resource(
         kind=kind,
         namespace=_namespace(metadata),
@@ -44,7 +50,8 @@ def read_head(document: Node) -> Resource:
         body=body,
         annotations=annotations(metadata),
     )
-    TOP.check(body, resource)
+    if kind not in _WITHOUT_SPEC:
+        TOP.check(body, resource)
     METADATA.check(metadata, resource)
     if (labels := metadata.get("labels")) is not None:
         labels.table().texts()
@@ -136,3 +143,18 @@ def service_name(node: Node) -> str:
             f"write at most {_LABEL - len(PREDICTOR_SUFFIX)} characters"
         )
     return name
+
+
+def function_name(node: Node) -> str:
+    """A Knative Service, and so a function: a DNS-1035 label."""
+    name = node.text()
+    if not _DNS_1035.fullmatch(name) or len(name) > _LABEL:
+        raise node.wrong(
+            f"invalid value: {name}: a function and its Knative Service have a name of at most "
+            f"{_LABEL} lower case letters, digits and '-', which starts with a letter and ends "
+            "with a letter or digit"
+        )
+    return name
+
+
+_NAMES = {"InferenceService": service_name, "Service": function_name}

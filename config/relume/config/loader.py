@@ -4,25 +4,34 @@ That is: names that are there twice, references to resources in no file, and wha
 Broker mean together.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from relume.base.errors import InvalidInput, InvalidManifest
 from relume.config.broker_classes import READ_BY, profile_name
+from relume.config.config_objects import read_object
 from relume.config.eventing import read_broker, read_trigger
 from relume.config.fields import Resource, did_you_mean
+from relume.config.func_yaml import FUNC_YAML, read_function
+from relume.config.function import ConfigObject, Function, ServiceSettings
+from relume.config.function_documents import as_tree, service_document, trigger_documents
 from relume.config.head import read_head
+from relume.config.knative_service import configured, read_knative_service
 from relume.config.nodes import Node, Table
 from relume.config.resources import Broker, Delivery, Destination, InferenceService, Plan, Trigger
 from relume.config.service import read_service
 from relume.config.yaml_source import documents
 
 SUFFIXES = (".yaml", ".yml", ".json")
-Item = InferenceService | Broker | Trigger
+Item = InferenceService | Broker | Trigger | Function | ServiceSettings | ConfigObject
 _READERS: Mapping[str, Callable[[Resource], Item]] = {
     "InferenceService": read_service,
     "Broker": read_broker,
     "Trigger": read_trigger,
+    "Service": read_knative_service,
+    "Secret": read_object,
+    "ConfigMap": read_object,
 }
 
 
@@ -31,16 +40,17 @@ def load_plan(paths: Sequence[Path]) -> Plan:
     read: list[tuple[Resource, Item]] = []
     for file in manifest_files(paths):
         for document in documents(file):
-            resource = read_head(document)
-            read.append((resource, _READERS[resource.kind](resource)))
+            read += _read(document)
     if not read:
         names = ", ".join(str(path) for path in paths)
         raise InvalidInput(f"{names}: no manifest is in there", reason="no-manifest")
     resources = [resource for resource, _ in read]
     check_unique(resources)
-    events = [(r, item) for r, item in read if not isinstance(item, InferenceService)]
+    _check_addresses(resources)
+    events = [(r, item) for r, item in read if isinstance(item, Broker | Trigger)]
     check_references(events, resources)
     note_together(events)
+    functions, containers = _functions([item for _, item in read])
     return Plan(
         services=tuple(item for _, item in read if isinstance(item, InferenceService)),
         brokers=tuple(item for _, item in read if isinstance(item, Broker)),
@@ -48,7 +58,47 @@ def load_plan(paths: Sequence[Path]) -> Plan:
         not_honoured=tuple(
             note for resource in resources for note in sorted(resource.left, key=lambda n: n.line)
         ),
+        functions=functions,
+        containers=containers,
+        objects=tuple(item for _, item in read if isinstance(item, ConfigObject)),
     )
+
+
+def kubernetes_documents(file: Path) -> Iterator[Node]:
+    """The documents of a file; of a func.yaml those that func makes of it."""
+    for document in documents(file):
+        if file.name != FUNC_YAML:
+            yield document
+            continue
+        _, function = read_function(document, os.environ)
+        for made in (service_document(function), *trigger_documents(function)):
+            yield as_tree(made, document)
+
+
+def _read(document: Node) -> Iterator[tuple[Resource, Item]]:
+    """A document; of a func.yaml the function and the Triggers of its subscriptions."""
+    if document.file.name != FUNC_YAML:
+        resource = read_head(document)
+        yield resource, _READERS[resource.kind](resource)
+        return
+    function_resource, function = read_function(document, os.environ)
+    yield function_resource, function
+    for made in trigger_documents(function):
+        resource = read_head(as_tree(made, document))
+        yield resource, read_trigger(resource)
+
+
+def _functions(
+    items: Sequence[Item],
+) -> tuple[tuple[Function, ...], tuple[ServiceSettings, ...]]:
+    """The functions as their Knative Services configure them, and the Services of no function."""
+    settings = {(i.namespace, i.name): i for i in items if isinstance(i, ServiceSettings)}
+    functions = []
+    for function in items:
+        if isinstance(function, Function):
+            own = settings.pop((function.namespace, function.name), None)
+            functions.append(function if own is None else configured(function, own))
+    return tuple(functions), tuple(settings.values())
 
 
 def manifest_files(paths: Sequence[Path]) -> list[Path]:
@@ -69,6 +119,8 @@ def manifest_files(paths: Sequence[Path]) -> list[Path]:
 
 def _manifests(path: Path) -> list[Path]:
     if path.is_dir():
+        if (path / FUNC_YAML).is_file():
+            return [path / FUNC_YAML]
         found = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES and p.is_file())
         if not found:
             raise InvalidInput(
@@ -100,11 +152,28 @@ def check_unique(resources: Sequence[Resource]) -> None:
             )
 
 
+def _check_addresses(resources: Iterable[Resource]) -> None:
+    """Raise InvalidManifest for a function that has the name of an InferenceService."""
+    models = {(r.namespace, r.name) for r in resources if r.kind == "InferenceService"}
+    for resource in resources:
+        if resource.kind in ("Function", "Service") and _key(resource)[1:] in models:
+            at = resource.origin
+            raise InvalidManifest(
+                f"InferenceService {resource.namespace}/{resource.name} has the same address: "
+                "choose another name",
+                file=at.file,
+                line=at.line,
+                field=at.field,
+            )
+
+
 def check_references(
     read: Iterable[tuple[Resource, Broker | Trigger]], resources: Sequence[Resource]
 ) -> None:
     """Raise InvalidManifest for a Broker, subscriber or dead letter sink that is in no file."""
     known = {_key(resource) for resource in resources}
+    # A function is a Knative Service.
+    known |= {("Service", *key[1:]) for key in known if key[0] == "Function"}
     for resource, item in read:
         if isinstance(item, Trigger):
             key = ("Broker", item.namespace, item.broker)

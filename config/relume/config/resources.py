@@ -8,7 +8,10 @@ of Broker decides which default applies.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from relume.config.function import ConfigObject, Function, ServiceSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +231,16 @@ class NotHonoured:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run, in the order of the files. Names are unique and every reference is kept."""
+    """What to run, in the order of the files. Names are unique and every reference is kept.
+
+    `functions` are as their Knative Services configure them; `containers` are the Knative Services
+    of no function, which only a cluster can run; `objects` are Secrets and ConfigMaps.
+    """
 
     services: tuple[InferenceService, ...] = ()
     brokers: tuple[Broker, ...] = ()
     triggers: tuple[Trigger, ...] = ()
     not_honoured: tuple[NotHonoured, ...] = ()
+    functions: "tuple[Function, ...]" = ()
+    containers: "tuple[ServiceSettings, ...]" = ()
+    objects: "tuple[ConfigObject, ...]" = ()

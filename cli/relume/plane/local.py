@@ -6,9 +6,10 @@
 2. the HTTP port and the Brokers' port
 3. the warm template, which imports vLLM in the background
 4. nats-server, which stores the events
-5. serving, with the control API in front of it, on the HTTP port
-6. eventing, behind the ingress of the Brokers, on the Brokers' port
-7. plane.json, where other commands find the addresses
+5. the environments of functions, which are made in the background
+6. serving, with the control API in front of it, on the HTTP port
+7. eventing, behind the ingress of the Brokers, on the Brokers' port
+8. plane.json, where other commands find the addresses
 
 They are stopped in the reverse order, so that an event that is being answered still finds its
 predictor. nats-server needs seconds to open a long log, so it is started first. Modules that take
@@ -17,9 +18,11 @@ long to import are imported meanwhile, inside functions.
 
 import asyncio
 import contextlib
+import logging
 import os
+import shutil
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +30,7 @@ from typing import TYPE_CHECKING
 
 from relume.base.version import version
 from relume.base.vocabulary import Json
-from relume.config import Broker, InferenceService, Plan
+from relume.config import Broker, Function, InferenceService, Plan
 from relume.eventing.jetstream.server import Fsync, NatsServer
 from relume.eventing.observer import Observer
 from relume.eventing.settings import EventingSettings
@@ -40,15 +43,19 @@ from relume.plane.addresses import (
     socket_folder,
     url_of,
 )
+from relume.plane.functions import EveryLauncher, FunctionLauncher, empty_folder
 from relume.plane.grace import Grace
 from relume.plane.launch import LocalLauncher, template_status
 from relume.plane.subscribers import Destinations, SubscriberCapacity
+from relume.runtimes.functions.environments import Environments
 from relume.runtimes.models.store import ModelStore
 from relume.runtimes.spawn import FreshLauncher, Template, TemplateLauncher
 
 if TYPE_CHECKING:
     from relume.eventing.plane import EventingPlane
     from relume.serving.plane import ServingPlane
+
+log = logging.getLogger(__name__)
 
 GRACE_S = 30.0
 
@@ -114,13 +121,37 @@ class LocalPlane:
             importing = group.create_task(asyncio.to_thread(_import_the_servers))
             nats = await stack.enter_async_context(NatsServer(settings.state, fsync=settings.fsync))
             await importing
-            await self._start_serving(stack, group, http)
+            functions = await self._functions(stack, nats)
+            await self._start_serving(stack, group, http, functions)
             await self._start_eventing(stack, group, broker, nats)
             stack.enter_context(self._folder.published(self._plane_file()))
             yield self
 
+    async def _functions(
+        self, stack: contextlib.AsyncExitStack, nats: NatsServer
+    ) -> FunctionLauncher:
+        """What starts functions, whose environments are made from now on."""
+        root = self._store.root.with_name("functions")
+        environments = await stack.enter_async_context(
+            Environments(root, lambda line: log.warning("%s", line))
+        )
+        mounts = empty_folder(self._folder.mounts)
+        stack.callback(shutil.rmtree, mounts, ignore_errors=True)
+        launcher = FunctionLauncher(self.plan, environments, mounts, nats.url, self.bound)
+        preparing = [asyncio.create_task(launcher.prepare(f)) for f in self.plan.functions]
+        stack.callback(lambda: [task.cancel() for task in preparing])
+        return launcher
+
+    def bound(self, full_name: str) -> Mapping[str, str]:
+        """What is bound to the Knative Service `NAMESPACE/NAME`: K_SINK, K_CE_OVERRIDES."""
+        return {}
+
     async def _start_serving(
-        self, stack: contextlib.AsyncExitStack, group: asyncio.TaskGroup, listening: socket.socket
+        self,
+        stack: contextlib.AsyncExitStack,
+        group: asyncio.TaskGroup,
+        listening: socket.socket,
+        functions: FunctionLauncher,
     ) -> None:
         from relume.plane.control import Control
         from relume.plane.server import HttpServer, finished
@@ -130,8 +161,8 @@ class LocalPlane:
 
         launcher = TemplateLauncher(self._template) if self._template else FreshLauncher()
         serving = ServingPlane(
-            self.plan.services,
-            LocalLauncher(self._store, launcher),
+            (*self.plan.services, *self.plan.functions),
+            EveryLauncher(LocalLauncher(self._store, launcher), functions),
             log_dir=self._folder.logs,
             base_url=self.http,
         )
@@ -145,7 +176,9 @@ class LocalPlane:
             dead_letters=lambda: self._eventing.dead_letters if self._eventing else None,
         )
         app = DecodedBodies(control.in_front_of(serving.app))
-        allowing = CrossOrigin(app, self.plan.services, self._settings.allowed_origins)
+        allowing = CrossOrigin(
+            app, (*self.plan.services, *self.plan.functions), self._settings.allowed_origins
+        )
         server = HttpServer(allowing, listening)
         serve = group.create_task(server.serve())
 
@@ -199,7 +232,7 @@ class LocalPlane:
 
         stack.push_async_callback(stop)
 
-    def service_url(self, service: InferenceService) -> str:
+    def service_url(self, service: InferenceService | Function) -> str:
         return self._destinations.service(f"{service.namespace}/{service.name}")
 
     def broker_url(self, broker: Broker) -> str:
@@ -207,7 +240,7 @@ class LocalPlane:
 
     @property
     def _destinations(self) -> Destinations:
-        return Destinations(self.http, self.broker)
+        return Destinations(self.http, self.broker, self.plan)
 
     def status(self) -> Json:
         """What `GET /relume/status` says; JSON types only."""

@@ -205,7 +205,8 @@ def _subscriptions(node: Node | None, resource: Resource) -> tuple[Subscription,
         table = item.table()
         SUBSCRIPTION.check(table, resource)
         source = table.need("source", "name the Broker").filled()
-        found.append(Subscription(source, _table(table, "filters").texts()))
+        attributes = _table(table, "filters").texts()
+        found.append(Subscription(source, attributes, item.origin))
     return tuple(found)
 
 

@@ -50,6 +50,7 @@ class Subscription:
 
     broker: str
     attributes: Mapping[str, str]
+    origin: Origin | None = field(default=None, compare=False)
 
 
 DEFAULT_TIMEOUT_S = 300.0  # Knative's revision-timeout-seconds

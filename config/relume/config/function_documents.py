@@ -14,6 +14,7 @@ from relume.base.vocabulary import (
 )
 from relume.config.function import DEFAULT_TIMEOUT_S, FromObject, Function, Mount, Variable
 from relume.config.nodes import Items, Kind, Node, Scalar, Table
+from relume.config.resources import Origin
 
 IMAGE_PLACEHOLDER = "image-of-function.invalid/{name}"
 _PORT = 8080  # the default of Knative, and what func writes
@@ -132,6 +133,22 @@ def _volume(mount: Mount) -> dict[str, JsonValue]:
             return {"configMap": {"name": name}}
 
 
+def documents_of(function: Function) -> list[Node]:
+    """The trees of the Knative Service and of the Triggers."""
+    assert function.origin is not None, "a function from a file knows its lines"
+    return [as_tree(service_document(function), function.origin), *triggers_of(function)]
+
+
+def triggers_of(function: Function) -> list[Node]:
+    """The trees of the Triggers; each has the line of its subscription."""
+    trees = []
+    made = trigger_documents(function)
+    for document, subscription in zip(made, function.subscriptions, strict=True):
+        assert subscription.origin is not None, "a subscription from a file knows its line"
+        trees.append(as_tree(document, subscription.origin))
+    return trees
+
+
 def trigger_documents(function: Function) -> list[dict[str, JsonValue]]:
     """One Trigger for each of `deploy.subscriptions`, named as func names them."""
     subscriber: JsonValue = {
@@ -155,7 +172,7 @@ def trigger_documents(function: Function) -> list[dict[str, JsonValue]]:
     return documents
 
 
-def as_tree(value: JsonValue, at: Node, path: str = "") -> Node:
+def as_tree(value: JsonValue, at: Origin, path: str = "") -> Node:
     """A value as the tree of a document whose every line is that of `at`."""
     if isinstance(value, dict):
         fields = {

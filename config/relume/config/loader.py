@@ -15,7 +15,7 @@ from relume.config.eventing import read_broker, read_trigger
 from relume.config.fields import Resource, did_you_mean
 from relume.config.func_yaml import FUNC_YAML, read_function
 from relume.config.function import ConfigObject, Function, ServiceSettings
-from relume.config.function_documents import as_tree, service_document, trigger_documents
+from relume.config.function_documents import documents_of, triggers_of
 from relume.config.head import read_head
 from relume.config.knative_service import configured, read_knative_service
 from relume.config.nodes import Node, Table
@@ -71,8 +71,7 @@ def kubernetes_documents(file: Path) -> Iterator[Node]:
             yield document
             continue
         _, function = read_function(document, os.environ)
-        for made in (service_document(function), *trigger_documents(function)):
-            yield as_tree(made, document)
+        yield from documents_of(function)
 
 
 def _read(document: Node) -> Iterator[tuple[Resource, Item]]:
@@ -83,8 +82,8 @@ def _read(document: Node) -> Iterator[tuple[Resource, Item]]:
         return
     function_resource, function = read_function(document, os.environ)
     yield function_resource, function
-    for made in trigger_documents(function):
-        resource = read_head(as_tree(made, document))
+    for tree in triggers_of(function):
+        resource = read_head(tree)
         yield resource, read_trigger(resource)
 
 

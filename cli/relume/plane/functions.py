@@ -1,4 +1,4 @@
-"""Functions on this machine: what serving wants started, as `relume.runtimes.functions` starts it.
+"""Functions on this machine: what serving wants started, as `relume.runtimes.function` starts it.
 
 A function's process sees what its container would see on a cluster:
 
@@ -23,8 +23,8 @@ from relume.config import Function, InferenceService, Plan
 from relume.config.config_objects import by_key, files_of, variables_of
 from relume.plane.addresses import HOST
 from relume.plane.launch import LocalLauncher, free_port
-from relume.runtimes.functions.environments import EnvironmentNotMade, Environments, wanted
-from relume.runtimes.functions.process import FunctionProcess, start
+from relume.runtimes.function.environments import EnvironmentNotMade, Environments, wanted
+from relume.runtimes.function.process import FunctionProcess, start
 from relume.serving.predictor import Predictor, Probes, ServedService, StartedFrom
 
 log = logging.getLogger(__name__)

@@ -47,7 +47,7 @@ from relume.plane.functions import EveryLauncher, FunctionLauncher, empty_folder
 from relume.plane.grace import Grace
 from relume.plane.launch import LocalLauncher, template_status
 from relume.plane.subscribers import Destinations, SubscriberCapacity
-from relume.runtimes.functions.environments import Environments
+from relume.runtimes.function.environments import Environments
 from relume.runtimes.models.store import ModelStore
 from relume.runtimes.spawn import FreshLauncher, Template, TemplateLauncher
 

@@ -3,8 +3,8 @@
     python -P serve.py PARENT_PY PARENT_PID http|cloudevent
 
 It imports nothing of Relume, which is not installed there. PARENT_PY is the path of
-`relume.base.parent`, which stands alone. The package `function` is found through PYTHONPATH; it
-exports `new`, which makes an instance, or `handle` (knative/func, docs/function-templates/python.md).
+`relume.base.parent`, which stands alone. The package `function` is found through PYTHONPATH. It
+exports `new`, which makes an instance, or `handle` (func's docs/function-templates/python.md).
 """
 
 import importlib

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import platform
 import shutil
@@ -27,6 +28,8 @@ from relume.base.errors import RelumeError
 FUNC_PYTHON = "func-python>=0.8,<1"
 _LAST_LINES = 6
 _LOCK_EVERY_S = 0.2
+#: How long a failure counts before the next start of the function tries again.
+_FAILED_FOR_S = 30.0
 _PARTIAL = ".partial"
 
 
@@ -82,6 +85,7 @@ class Environments:
         self.root = root
         self._progress = progress
         self._making: dict[str, asyncio.Task[Path]] = {}
+        self._failed: dict[str, tuple[float, EnvironmentNotMade]] = {}
 
     async def __aenter__(self) -> "Environments":
         return self
@@ -95,11 +99,15 @@ class Environments:
     async def python(self, asked: Wanted) -> Path:
         """The interpreter of the environment, which is made if it is not there.
 
-        Cancelled, the making goes on, for whoever asks next. Raises EnvironmentNotMade.
+        Cancelled, the making goes on, for whoever asks next. Raises EnvironmentNotMade, and the
+        same one for some seconds, so that retries of a Trigger do not each run pip.
         """
         python = _interpreter(self.root / asked.key)
         if python.exists():
             return python
+        failed_at, error = self._failed.get(asked.key, (-math.inf, None))
+        if error is not None and time.monotonic() - failed_at < _FAILED_FOR_S:
+            raise error
         task = self._making.get(asked.key)
         if task is None or task.done():
             task = asyncio.create_task(self._make(asked), name=f"environment of {asked.name}")
@@ -123,7 +131,9 @@ class Environments:
                 try:
                     await self._install(partial, asked)
                     partial.rename(folder)
-                except BaseException:
+                except BaseException as error:
+                    if isinstance(error, EnvironmentNotMade):
+                        self._failed[asked.key] = (time.monotonic(), error)
                     await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
                     raise
                 took = time.monotonic() - began

@@ -47,7 +47,10 @@ async def answer(send, status, body, content_type=b"text/plain"):
 def run(application, handler):
     instance = handler() if handler.__name__ == "new" else type("F", (), {"handle": handler})
     host, _, port = os.environ["LISTEN_ADDRESS"].rpartition(":")
-    uvicorn.run(application(instance), host=host, port=int(port), log_level="info")
+    # As hypercorn does, it waits a short while for requests that still run.
+    wait_s = 1
+    where = {"host": host, "port": int(port)}
+    uvicorn.run(application(instance), **where, timeout_graceful_shutdown=wait_s)
 
 
 def serve(handler):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from relume.base import limits
-from relume.eventing import event_log, observer
+from relume.eventing import event_log, observer, request_reply
 from relume.eventing.delivery import dispatcher
 from relume.eventing.jetstream import cursor
 from relume.eventing.jetstream.streams import BrokerStreams
@@ -152,7 +152,20 @@ TABLE = {
     ),
     "eventing.jetstream.store:JetStreamStore.brokers": Bound("Brokers", None, PLAN),
     "eventing.jetstream.server:NatsServer._tasks": Bound("tasks", 2, "written in the source"),
-    "eventing.plane:EventingPlane._brokers": Bound("Brokers", None, PLAN),
+    "eventing.wiring:_Draft.logs": Bound("Brokers and channels", None, PLAN),
+    "eventing.wiring:_Draft.lines": Bound("Triggers", None, PLAN),
+    "eventing.wiring:_Draft.pings": Bound("PingSources", None, PLAN),
+    # Requests that wait for the answer to their event.
+    "eventing.request_reply:RequestReplies._doors": Bound("RequestReplies", None, PLAN),
+    "eventing.request_reply:Waiting._futures": Bound(
+        "requests", None, "each is an open request, which ends with its timeout"
+    ),
+    "eventing.request_reply:Waiting._answers": Bound(
+        "bytes",
+        request_reply._REMEMBERED_BYTES,
+        "the oldest are forgotten",
+        "test_the_answers_that_are_remembered_are_bounded",
+    ),
     "eventing.plane:EventingPlane._dispatchers": Bound("Triggers", None, PLAN),
     # Requests to services.
     "serving.proxy:RequestBody._chunks": Bound(
@@ -189,7 +202,9 @@ TABLE = {
     "serving.openai:ModelNames._found": Bound("names", None, PLAN),
     "serving.activator:Router._services": Bound("services", None, PLAN),
     "serving.plane:ServingPlane._services": Bound("services", None, PLAN),
-    "plane.subscribers:SubscriberCapacity._services": Bound("services", None, PLAN),
+    "plane.launch:LocalPredictor.phases_ms": Bound("phases", None, "it stays empty"),
+    "runtimes.function.environments:Environments._making": Bound("functions", None, PLAN),
+    "runtimes.function.environments:Environments._failed": Bound("functions", None, PLAN),
     # In the predictor and in the template.
     "runtimes.middleware:CloudEvents._running": Bound(
         "pairs of texts", None, "one for each event under way; containerConcurrency bounds them"

@@ -11,7 +11,7 @@ from relume.config.loader import load_plan
 from .manifests import load_text, service, together, trigger
 
 BESIDE = (
-    *("Namespace", "ServiceAccount", "Secret", "ConfigMap", "PersistentVolume"),
+    *("Namespace", "ServiceAccount", "PersistentVolume", "Service"),
     *("PersistentVolumeClaim", "ClusterServingRuntime", "Role", "ResourceClaimTemplate"),
 )
 
@@ -32,7 +32,7 @@ def test_a_document_that_changes_no_answer_is_listed_and_the_service_runs(
 
 
 def test_a_file_with_nothing_to_run_is_refused_by_its_name(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"m\.yaml: no InferenceService, Broker or Trigger"):
+    with pytest.raises(InvalidInput, match=r"m\.yaml: nothing in there runs by itself"):
         load_text(tmp_path, other("Secret"))
 
 
@@ -73,11 +73,11 @@ def test_a_predictor_that_is_no_model_is_read_without_one(tmp_path: Path) -> Non
 
 
 def test_a_subscriber_of_another_kind_is_read_with_its_version(tmp_path: Path) -> None:
-    ref = "ref: {apiVersion: serving.knative.dev/v1, kind: Service, name: s}"
+    ref = "ref: {apiVersion: batch/v1, kind: Job, name: s}"
     file = tmp_path / "m.yaml"
     file.write_text(trigger(subscriber=ref), encoding="utf-8")
     plan = load_plan([file])
     found = plan.triggers[0].subscriber.ref
     assert found is not None
-    assert (found.kind, found.api_version) == ("Service", "serving.knative.dev/v1")
+    assert (found.kind, found.api_version) == ("Job", "batch/v1")
     assert [w.origin.field for w in plan.cannot_run] == ["spec.broker", "spec.subscriber.ref.kind"]

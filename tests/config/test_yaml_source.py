@@ -181,7 +181,7 @@ def test_a_document_that_is_no_table_is_refused(tmp_path: Path, text: str, messa
     [
         ("Deployment", "known kinds are InferenceService, Broker, Trigger"),
         ("brokers", "did you mean Broker?"),
-        ("Pod", "Pod is not run on this machine"),
+        ("Deployment", "Deployment is not run on this machine"),
         ("[Broker]", "must be a string, not a list"),
     ],
 )

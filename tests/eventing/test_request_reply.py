@@ -11,9 +11,11 @@ import pytest
 from aiohttp import web
 
 from relume.base.clock import SystemClock
+from relume.base.limits import MIB
 from relume.cloudevents.event import CloudEvent, InvalidEvent
 from relume.cloudevents.http import Mode, decode, encode
 from relume.config import Broker, Exact, Plan, RequestReply
+from relume.eventing import request_reply
 from relume.eventing.correlation import Correlation
 from relume.eventing.event_log import BrokerKey
 from relume.plane.server import HttpServer
@@ -279,3 +281,15 @@ def test_the_broker_of_a_request_reply_is_in_its_namespace() -> None:
     assert BrokerKey(FLOW.namespace, FLOW.broker) == BrokerKey(
         "default", Broker("default", "b").name
     )
+
+
+def test_the_answers_that_are_remembered_are_bounded() -> None:
+    waiting, event = (
+        request_reply.Waiting(),
+        CloudEvent.create({"id": "1", "source": "/s", "type": "t"}, b"x" * MIB),
+    )
+    for number in range(request_reply._REMEMBERED + 10):
+        waiting.answer(str(number), event)
+    most = request_reply._REMEMBERED_BYTES // MIB
+    assert len(waiting._answers) == most
+    assert str(request_reply._REMEMBERED + 9) in waiting._answers

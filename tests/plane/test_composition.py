@@ -63,6 +63,7 @@ def trigger(**changes: object) -> Trigger:
         (Destination(ref=ref("InferenceService")), "http://h/serving/ns/it/"),
         (Destination(ref=ref("InferenceService"), uri="/v1/x"), "http://h/serving/ns/it/v1/x"),
         (Destination(ref=ref("InferenceService", namespace="")), "http://h/serving/own/it/"),
+        (Destination(ref=ref("Service"), uri="/x"), "http://h/serving/ns/it/x"),
         (Destination(ref=ref("Broker", namespace="other")), "http://b/other/it"),
         (Destination(uri="https://example.com/a?b"), "https://example.com/a?b"),
     ],
@@ -70,6 +71,7 @@ def trigger(**changes: object) -> Trigger:
         "a service is its path",
         "a uri is appended to a service",
         "a reference without a namespace is in the Trigger's own",
+        "a function is its path",
         "a Broker is its ingress",
         "a uri alone is itself",
     ],
@@ -80,7 +82,7 @@ def test_a_destination_has_one_address(destination: Destination, url: str) -> No
 
 @pytest.mark.parametrize(
     "destination",
-    [Destination(), Destination(ref=ref("Service"))],
+    [Destination(), Destination(ref=ref("Deployment"))],
     ids=["neither ref nor uri", "a kind that is not here"],
 )
 def test_a_destination_without_an_address_here_is_refused(destination: Destination) -> None:

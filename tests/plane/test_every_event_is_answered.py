@@ -8,7 +8,7 @@ them are sockets, because what is tried here are the limits of servers and clien
 import asyncio
 import json
 import string
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ from relume.runtimes.drain import IN_FLIGHT
 from relume.runtimes.middleware import CloudEvents
 from relume.runtimes.phases import PROCESS
 from relume.serving.plane import ServingPlane
+from relume.serving.predictor import Probes
 from tests.cloud_events import events
 from tests.eventing.stage import BROKER, BrokerStage, trigger
 
@@ -78,6 +79,9 @@ class Predictor:
 
     pid = 1
     started = "fresh"
+    probes = Probes()
+    phases_ms: Mapping[str, float] = {}
+    ended_by = None
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url

@@ -3,12 +3,13 @@
 import asyncio
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from relume.base.errors import RelumeError
 from relume.config import InferenceService
 from relume.plane.launch import free_port
-from relume.serving.predictor import Predictor, StartedFrom
+from relume.serving.predictor import Predictor, Probes, StartedFrom
 
 PROGRAM = Path(__file__).with_name("fake_predictor.py")
 
@@ -17,6 +18,9 @@ class Process:
     """A Predictor around an asyncio subprocess."""
 
     started: StartedFrom = "fresh"
+    probes = Probes()
+    phases_ms: Mapping[str, float] = {}
+    ended_by: str | None = None
 
     def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
         self._process = process

@@ -2,14 +2,14 @@
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from aiohttp import web
 
 from relume.base.errors import RelumeError
 from relume.config import InferenceService
-from relume.serving.predictor import Predictor, StartedFrom
+from relume.serving.predictor import Predictor, Probes, StartedFrom
 
 
 async def eventually(holds: Callable[[], bool], what: str = "the condition") -> None:
@@ -31,6 +31,9 @@ class InProcessPredictor:
     """A Predictor whose readiness, answers and death a test decides."""
 
     started: StartedFrom = "template"
+    probes = Probes()
+    phases_ms: Mapping[str, float] = {}
+    ended_by: str | None = None
 
     def __init__(self, pid: int, handler: Handler) -> None:
         self.pid = pid

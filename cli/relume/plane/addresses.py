@@ -5,7 +5,8 @@ The state folder belongs to one plane at a time:
 lock              held (flock) by the plane for as long as it lives
 plane.json        pid and addresses, present while the plane serves
 nats/             the streams of the Brokers
-logs/             one log for each predictor process
+logs/             one log for each process of a service
+mounts/           the files of Secrets and ConfigMaps that functions mount, while the plane runs
 coldstarts.jsonl  the ledger of cold starts
 secret            signs the correlations of RequestReplies, made once
 """
@@ -112,6 +113,10 @@ class StateFolder:
     @property
     def logs(self) -> Path:
         return self.path / "logs"
+
+    @property
+    def mounts(self) -> Path:
+        return self.path / "mounts"
 
     @property
     def plane_json(self) -> Path:

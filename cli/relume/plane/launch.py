@@ -9,15 +9,16 @@ import random
 import socket
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
-from typing import Literal
 
 from relume.base.errors import InvalidManifest, RelumeError
 from relume.base.vocabulary import Json
 from relume.config import InferenceService, Plan
+from relume.config.config_objects import by_key, files_of, variables_of
 from relume.plane.addresses import HOST
 from relume.runtimes.models.errors import ModelMissing
 from relume.runtimes.models.store import ModelStore
 from relume.runtimes.spawn import Launcher, Process, Template
+from relume.serving.predictor import Probes, StartedFrom
 
 # Below the ephemeral ports of Linux and macOS, so that no outgoing connection takes a port between
 # `free_port` and the predictor's bind.
@@ -34,8 +35,9 @@ def check(plan: Plan, store: ModelStore) -> None:
     """Check before anything starts that every model is in the store and that vLLM is installed.
 
     Raises InvalidManifest at the storageUri of the first model that is not there, with the command
-    that prepares it, and RuntimeMissing.
+    that prepares it, at what a function wants and is in no file, and RuntimeMissing.
     """
+    _check_functions(plan)
     for service in plan.services:
         try:
             store.resolve(service.storage_uri)
@@ -49,22 +51,31 @@ def check(plan: Plan, store: ModelStore) -> None:
         )
 
 
+def _check_functions(plan: Plan) -> None:
+    """Raise InvalidManifest for a Secret or ConfigMap in no file."""
+    objects = by_key(plan.objects)
+    for function in plan.functions:
+        variables_of(function, objects)
+        files_of(function, objects)
+
+
 class LocalPredictor:
     """A process of the runtime on a loopback port (`relume.serving.predictor.Predictor`)."""
 
     def __init__(self, process: Process, port: int) -> None:
         self.pid = process.pid
         self.base_url = f"http://{HOST}:{port}"
-        self.started: Literal["template", "fresh"] = (
-            "template" if process.started == "template" else "fresh"
-        )
+        self.started: StartedFrom = "template" if process.started == "template" else "fresh"
+        self.probes = Probes()
+        self.phases_ms: Mapping[str, float] = {}  # the process tells them itself
+        self.ended_by: str | None = None
         self.wait = process.wait
         self.terminate = process.terminate
         self.kill = process.kill
 
 
 class LocalLauncher:
-    """Starts predictors for the serving plane (`relume.serving.predictor.PredictorLauncher`)."""
+    """Starts the predictors of models for the serving plane."""
 
     def __init__(self, store: ModelStore, launcher: Launcher) -> None:
         self._store = store

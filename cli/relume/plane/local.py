@@ -6,9 +6,10 @@
 2. the HTTP port and the Brokers' port
 3. the warm template, which imports vLLM in the background
 4. nats-server, which stores the events
-5. serving, with the control API in front of it, on the HTTP port
-6. eventing, behind the ingress of the Brokers, on the Brokers' port
-7. plane.json, where other commands find the addresses
+5. the environments of functions, which are made in the background
+6. serving, with the control API in front of it, on the HTTP port
+7. eventing, behind the ingress of the Brokers, on the Brokers' port
+8. plane.json, where other commands find the addresses
 
 They are stopped in the reverse order, so that an event that is being answered still finds its
 predictor. nats-server needs seconds to open a long log, so it is started first. Modules that take
@@ -17,7 +18,9 @@ long to import are imported meanwhile, inside functions.
 
 import asyncio
 import contextlib
+import logging
 import os
+import shutil
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
@@ -27,7 +30,7 @@ from typing import TYPE_CHECKING
 
 from relume.base.version import version
 from relume.base.vocabulary import Json
-from relume.config import Broker, InferenceService, Plan
+from relume.config import Broker, Function, InferenceService, Plan
 from relume.eventing.jetstream.server import Fsync, NatsServer
 from relume.eventing.observer import Observer
 from relume.eventing.settings import EventingSettings
@@ -40,9 +43,12 @@ from relume.plane.addresses import (
     socket_folder,
     url_of,
 )
+from relume.plane.functions import EveryLauncher, FunctionLauncher, empty_folder
 from relume.plane.grace import Grace
 from relume.plane.launch import LocalLauncher, template_status
+from relume.plane.sink_bindings import sink_environment
 from relume.plane.subscribers import Destinations, SubscriberCapacity
+from relume.runtimes.function.environments import Environments
 from relume.runtimes.models.store import ModelStore
 from relume.runtimes.spawn import FreshLauncher, Template, TemplateLauncher
 
@@ -51,6 +57,8 @@ if TYPE_CHECKING:
     from relume.eventing.event_log import BrokerKey
     from relume.eventing.plane import EventingPlane
     from relume.serving.plane import ServingPlane
+
+log = logging.getLogger(__name__)
 
 GRACE_S = 30.0
 
@@ -116,13 +124,34 @@ class LocalPlane:
             importing = group.create_task(asyncio.to_thread(_import_the_servers))
             nats = await stack.enter_async_context(NatsServer(settings.state, fsync=settings.fsync))
             await importing
-            await self._start_serving(stack, group, http)
+            functions = await self._functions(stack, nats)
+            await self._start_serving(stack, group, http, functions)
             await self._start_eventing(stack, group, broker, nats)
             stack.enter_context(self._folder.published(self._plane_file()))
             yield self
 
+    async def _functions(
+        self, stack: contextlib.AsyncExitStack, nats: NatsServer
+    ) -> FunctionLauncher:
+        """What starts functions, whose environments are made from now on."""
+        root = self._store.root.with_name("functions")
+        environments = await stack.enter_async_context(
+            Environments(root, lambda line: log.warning("%s", line))
+        )
+        mounts = empty_folder(self._folder.mounts)
+        stack.callback(shutil.rmtree, mounts, ignore_errors=True)
+        bound = sink_environment(self.plan, self._destinations.resolve)
+        launcher = FunctionLauncher(self.plan, environments, mounts, nats.url, bound)
+        preparing = [asyncio.create_task(launcher.prepare(f)) for f in self.plan.functions]
+        stack.callback(lambda: [task.cancel() for task in preparing])
+        return launcher
+
     async def _start_serving(
-        self, stack: contextlib.AsyncExitStack, group: asyncio.TaskGroup, listening: socket.socket
+        self,
+        stack: contextlib.AsyncExitStack,
+        group: asyncio.TaskGroup,
+        listening: socket.socket,
+        functions: FunctionLauncher,
     ) -> None:
         from relume.plane.control import Control
         from relume.plane.server import HttpServer, finished
@@ -132,8 +161,8 @@ class LocalPlane:
 
         launcher = TemplateLauncher(self._template) if self._template else FreshLauncher()
         serving = ServingPlane(
-            self.plan.services,
-            LocalLauncher(self._store, launcher),
+            (*self.plan.services, *self.plan.functions),
+            EveryLauncher(LocalLauncher(self._store, launcher), functions),
             log_dir=self._folder.logs,
             base_url=self.http,
         )
@@ -148,7 +177,9 @@ class LocalPlane:
             recall=self._recall,
         )
         app = DecodedBodies(control.in_front_of(serving.app))
-        allowing = CrossOrigin(app, self.plan.services, self._settings.allowed_origins)
+        allowing = CrossOrigin(
+            app, (*self.plan.services, *self.plan.functions), self._settings.allowed_origins
+        )
         server = HttpServer(allowing, listening)
         serve = group.create_task(server.serve())
 
@@ -205,7 +236,7 @@ class LocalPlane:
 
         stack.push_async_callback(stop)
 
-    def service_url(self, service: InferenceService) -> str:
+    def service_url(self, service: InferenceService | Function) -> str:
         return self._destinations.service(f"{service.namespace}/{service.name}")
 
     def broker_url(self, broker: Broker) -> str:
@@ -216,7 +247,7 @@ class LocalPlane:
 
     @property
     def _destinations(self) -> Destinations:
-        return Destinations(self.http, self.broker)
+        return Destinations(self.http, self.broker, self.plan)
 
     def status(self) -> Json:
         """What `GET /relume/status` says; JSON types only."""

@@ -38,6 +38,9 @@ DEAD_LETTER_REASON = "deadletterreason"
 PREDICTOR_PHASES = ("fork", "import", "config", "weights", "engine", "warmup", "first_token")
 #: The same after `queue`, which the activator measures.
 COLD_START_PHASES = ("queue", *PREDICTOR_PHASES)
+#: What a launcher measures of a start: an environment is made or waited for, then the process is
+#: started and becomes ready. A model has no such phases.
+LAUNCH_PHASES = ("environment", "process")
 
 # Headers by which the activator tells the predictor how long a request waited, in whole ms.
 QUEUE_HEADER = "relume-queue-ms"
@@ -51,6 +54,7 @@ KSERVE_V1BETA1 = "serving.kserve.io/v1beta1"
 KSERVE_V1ALPHA1 = "serving.kserve.io/v1alpha1"
 KNATIVE_SERVING_V1 = "serving.knative.dev/v1"
 KNATIVE_EVENTING_V1 = "eventing.knative.dev/v1"
+CORE_V1 = "v1"
 KNATIVE_EVENTING_V1ALPHA1 = "eventing.knative.dev/v1alpha1"
 KNATIVE_FLOWS_V1 = "flows.knative.dev/v1"
 KNATIVE_SOURCES_V1 = "sources.knative.dev/v1"

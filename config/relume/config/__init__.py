@@ -6,6 +6,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from relume.config.function import Function
 from relume.config.resources import (
     All,
     Any_,
@@ -63,6 +64,7 @@ __all__ = [
     "Destination",
     "Exact",
     "Filter",
+    "Function",
     "InferenceService",
     "Negation",
     "NotHonoured",

@@ -8,7 +8,6 @@ from urllib.parse import SplitResult, urlsplit
 from relume.base.vocabulary import (
     BROKER_CLASS,
     DELIVERY_ORDER,
-    KNATIVE_SERVING_V1,
     PARALLELISM,
 )
 from relume.cesql.parser import ParseError, parse
@@ -59,8 +58,7 @@ DELIVERY = Fields.of(
 )
 # What a ref can name on this machine, and the version of each.
 ADDRESSABLE: Mapping[str, str] = {
-    **{kind: API_VERSIONS[kind] for kind in ("InferenceService", "Broker")},
-    "Service": KNATIVE_SERVING_V1,
+    **{kind: API_VERSIONS[kind] for kind in ("InferenceService", "Service", "Broker")},
     **{kind: API_VERSIONS[kind] for kind in ("Sequence", "Parallel", "RequestReply")},
 }
 _ADDRESSABLE = " and ".join(", ".join(ADDRESSABLE).rsplit(", ", 1))

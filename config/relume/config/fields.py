@@ -23,6 +23,8 @@ class Resource:
     annotations: dict[str, Node] = field(default_factory=dict)
     left: list[NotHonoured] = field(default_factory=list)
     cannot: list[CannotRun] = field(default_factory=list)
+    # False for a kind that has no meaning of its own on this machine.
+    is_run: bool = True
 
     def leave_out(self, node: Node, why: str) -> None:
         """Note that `node` has no effect on this machine."""

@@ -4,9 +4,11 @@ import re
 
 from relume.base.errors import InvalidManifest
 from relume.base.vocabulary import (
+    CORE_V1,
     KNATIVE_EVENTING_V1,
     KNATIVE_EVENTING_V1ALPHA1,
     KNATIVE_FLOWS_V1,
+    KNATIVE_SERVING_V1,
     KNATIVE_SOURCES_V1,
     KSERVE_V1BETA1,
 )
@@ -22,11 +24,16 @@ API_VERSIONS = {
     "RequestReply": KNATIVE_EVENTING_V1ALPHA1,
     "PingSource": KNATIVE_SOURCES_V1,
     "SinkBinding": KNATIVE_SOURCES_V1,
+    "Service": KNATIVE_SERVING_V1,
+    "Secret": CORE_V1,
+    "ConfigMap": CORE_V1,
 }
 DEFAULT_NAMESPACE = "default"
 
 _BY_CLUSTER = "a cluster writes it"
 TOP = Fields.of("apiVersion kind metadata spec", harmless={_BY_CLUSTER: "status"})
+#: Kinds whose reader checks the fields beside apiVersion, kind and metadata itself.
+_WITHOUT_SPEC = ("Secret", "ConfigMap")
 METADATA = Fields.of(
     "name namespace annotations",
     harmless={
@@ -45,13 +52,14 @@ def read_head(document: Node) -> Resource:
     """
     body = _document(document)
     kind = _kind(body)
-    if kind not in API_VERSIONS:
+    if not _is_run(body, kind):
         return _other_head(body, kind)
-    TOP.refuse_unknown(body)
+    if kind not in _WITHOUT_SPEC:
+        TOP.refuse_unknown(body)
     metadata = body.need("metadata", "write metadata.name").table()
     METADATA.refuse_unknown(metadata)
     name_node = metadata.need("name", f"every {kind} needs a name")
-    named = service_name if kind == "InferenceService" else resource_name
+    named = _NAMES.get(kind, resource_name)
     resource = Resource(
         kind=kind,
         namespace=_namespace(metadata),
@@ -60,11 +68,19 @@ def read_head(document: Node) -> Resource:
         body=body,
         annotations=annotations(metadata),
     )
-    TOP.check(body, resource)
+    if kind not in _WITHOUT_SPEC:
+        TOP.check(body, resource)
     METADATA.check(metadata, resource)
     if (labels := metadata.get("labels")) is not None:
         labels.table().texts()
     return resource
+
+
+def _is_run(body: Table, kind: str) -> bool:
+    """Whether the kind is one of API_VERSIONS; a Service of Kubernetes itself is not."""
+    version = body.get("apiVersion")
+    is_core = version is not None and version.text() == CORE_V1
+    return kind in API_VERSIONS and not (kind == "Service" and is_core)
 
 
 def _other_head(body: Table, kind: str) -> Resource:
@@ -77,6 +93,7 @@ def _other_head(body: Table, kind: str) -> Resource:
         name="" if name is None else name.text(),
         origin=(name or metadata).origin,
         body=body,
+        is_run=False,
     )
 
 
@@ -105,7 +122,7 @@ def _kind(body: Table) -> str:
         TOP.refuse_unknown(body)
     node = body.need("kind", f"known are {', '.join(API_VERSIONS)}")
     kind = node.filled()
-    if kind not in API_VERSIONS:
+    if not _is_run(body, kind):
         return kind
     version = body.need("apiVersion", f"write {API_VERSIONS[kind]}")
     if version.text() != API_VERSIONS[kind]:
@@ -163,3 +180,18 @@ def service_name(node: Node) -> str:
             f"write at most {_LABEL - len(PREDICTOR_SUFFIX)} characters"
         )
     return name
+
+
+def function_name(node: Node) -> str:
+    """A Knative Service, and so a function: a DNS-1035 label."""
+    name = node.text()
+    if not _DNS_1035.fullmatch(name) or len(name) > _LABEL:
+        raise node.wrong(
+            f"invalid value: {name}: a function and its Knative Service have a name of at most "
+            f"{_LABEL} lower case letters, digits and '-', which starts with a letter and ends "
+            "with a letter or digit"
+        )
+    return name
+
+
+_NAMES = {"InferenceService": service_name, "Service": function_name}

@@ -1,32 +1,34 @@
 """From files to a plan, with everything checked that one manifest alone does not show.
 
-That is: names that are there twice, references to resources in no file (`references`), and what a
-Trigger and its Broker mean together.
+That is: references to resources in no file (`references`), and what manifests mean only together
+(`together`).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from relume.base.errors import InvalidInput, InvalidManifest
-from relume.config.broker_classes import READ_BY, profile_name
-from relume.config.channels import channels_of, trigger_of
+from relume.base.errors import InvalidInput
+from relume.config.config_objects import read_object
 from relume.config.eventing import read_broker, read_trigger
 from relume.config.fields import Resource
 from relume.config.flows import read_parallel, read_request_reply, read_sequence
+from relume.config.func_yaml import FUNC_YAML, read_function
+from relume.config.function import ConfigObject, Function, ServiceSettings
+from relume.config.function_documents import documents_of, triggers_of
 from relume.config.head import API_VERSIONS, read_head
+from relume.config.knative_service import configured, read_knative_service
+from relume.config.nodes import Node
 from relume.config.other_documents import read_other
-from relume.config.references import Eventing, ResourceKey, check_references, key_of
+from relume.config.references import Eventing, check_references
 from relume.config.resources import (
     Broker,
-    Delivery,
-    Destination,
     InferenceService,
     OtherDocument,
     ParallelFlow,
     PingSource,
     Plan,
-    Ref,
     RequestReply,
     SequenceFlow,
     SinkBinding,
@@ -34,11 +36,12 @@ from relume.config.resources import (
 )
 from relume.config.service import read_service
 from relume.config.sources import read_ping_source, read_sink_binding
+from relume.config.together import check_together
 from relume.config.yaml_source import documents
 
 SUFFIXES = (".yaml", ".yml", ".json")
 T = TypeVar("T")
-Item = InferenceService | Eventing | OtherDocument
+Item = InferenceService | Eventing | Function | ServiceSettings | ConfigObject | OtherDocument
 _READERS: Mapping[str, Callable[[Resource], Item]] = {
     "InferenceService": read_service,
     "Broker": read_broker,
@@ -48,7 +51,16 @@ _READERS: Mapping[str, Callable[[Resource], Item]] = {
     "RequestReply": read_request_reply,
     "PingSource": read_ping_source,
     "SinkBinding": read_sink_binding,
+    "Service": read_knative_service,
+    "Secret": read_object,
+    "ConfigMap": read_object,
 }
+
+
+_NO_CONTAINER = (
+    "no container image runs on this machine: name the folder of its function too, or leave this "
+    "Knative Service out"
+)
 
 
 def load_plan(paths: Sequence[Path]) -> Plan:
@@ -60,19 +72,19 @@ def load_plan(paths: Sequence[Path]) -> Plan:
     read: list[tuple[Resource, Item]] = []
     for file in manifest_files(paths):
         for document in documents(file):
-            resource = read_head(document)
-            read.append((resource, _read(resource)))
+            read += _read(document)
     if not read:
         names = ", ".join(str(path) for path in paths)
         raise InvalidInput(f"{names}: no manifest is in there", reason="no-manifest")
     resources = [resource for resource, _ in read]
-    check_unique(resources)
-    events = [(r, item) for r, item in read if isinstance(item, Broker | Trigger)]
+    events = [(resource, item) for resource, item in read if isinstance(item, Eventing)]
+    check_together(resources, events)
     check_references(events, resources)
-    check_channels(events)
-    check_bindings(events)
-    note_together(events)
     items = [item for _, item in read]
+    functions, containers = _functions(items)
+    for resource, item in read:
+        if isinstance(item, ServiceSettings) and item in containers:
+            resource.cannot_run(item.image_origin, _NO_CONTAINER)
     return Plan(
         services=_of_type(items, InferenceService),
         brokers=_of_type(items, Broker),
@@ -86,6 +98,9 @@ def load_plan(paths: Sequence[Path]) -> Plan:
         not_honoured=tuple(
             note for resource in resources for note in sorted(resource.left, key=lambda n: n.line)
         ),
+        functions=functions,
+        containers=containers,
+        objects=_of_type(items, ConfigObject),
         cannot_run=tuple(
             note
             for resource in resources
@@ -94,9 +109,45 @@ def load_plan(paths: Sequence[Path]) -> Plan:
     )
 
 
-def _read(resource: Resource) -> Item:
-    reader = _READERS.get(resource.kind)
-    return read_other(resource, API_VERSIONS) if reader is None else reader(resource)
+def kubernetes_documents(file: Path) -> Iterator[Node]:
+    """The documents of a file; of a func.yaml those that func makes of it."""
+    for document in documents(file):
+        if file.name != FUNC_YAML:
+            yield document
+            continue
+        _, function = read_function(document, os.environ)
+        yield from documents_of(function)
+
+
+def _read(document: Node) -> Iterator[tuple[Resource, Item]]:
+    """A document; of a func.yaml the function and the Triggers of its subscriptions."""
+    if document.file.name != FUNC_YAML:
+        resource = read_head(document)
+        yield (
+            resource,
+            _READERS[resource.kind](resource)
+            if resource.is_run
+            else read_other(resource, API_VERSIONS),
+        )
+        return
+    function_resource, function = read_function(document, os.environ)
+    yield function_resource, function
+    for tree in triggers_of(function):
+        resource = read_head(tree)
+        yield resource, read_trigger(resource)
+
+
+def _functions(
+    items: Sequence[Item],
+) -> tuple[tuple[Function, ...], tuple[ServiceSettings, ...]]:
+    """The functions as their Knative Services configure them, and the Services of no function."""
+    settings = {(i.namespace, i.name): i for i in items if isinstance(i, ServiceSettings)}
+    functions = []
+    for function in items:
+        if isinstance(function, Function):
+            own = settings.pop((function.namespace, function.name), None)
+            functions.append(function if own is None else configured(function, own))
+    return tuple(functions), tuple(settings.values())
 
 
 def _of_type(items: Iterable[Item], kind: type[T]) -> tuple[T, ...]:
@@ -121,6 +172,8 @@ def manifest_files(paths: Sequence[Path]) -> list[Path]:
 
 def _manifests(path: Path) -> list[Path]:
     if path.is_dir():
+        if (path / FUNC_YAML).is_file():
+            return [path / FUNC_YAML]
         found = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES and p.is_file())
         if not found:
             raise InvalidInput(
@@ -131,97 +184,3 @@ def _manifests(path: Path) -> list[Path]:
     if not path.exists():
         raise InvalidInput(f"{path}: no such file", reason="no-such-file")
     return [path]
-
-
-def check_unique(resources: Sequence[Resource]) -> None:
-    """Raise InvalidManifest for the second resource of one kind, namespace and name."""
-    seen: dict[ResourceKey, Resource] = {}
-    for resource in resources:
-        if not resource.name:  # a cluster makes one up
-            continue
-        first = seen.setdefault(key_of(resource), resource)
-        if first is not resource:
-            at = resource.origin
-            raise InvalidManifest(
-                f"{resource.kind} {resource.namespace}/{resource.name} is already defined at "
-                f"{first.origin.file}:{first.origin.line}",
-                file=at.file,
-                line=at.line,
-                field=at.field,
-            )
-
-
-def check_channels(read: Iterable[tuple[Resource, Eventing]]) -> None:
-    """Raise InvalidManifest for a Broker or Trigger with a name that a flow or source uses here."""
-    pairs = list(read)
-    used: dict[ResourceKey, Resource] = {}
-    for resource, item in pairs:
-        if isinstance(item, SequenceFlow | ParallelFlow | PingSource):
-            for name in channels_of(item):
-                used["Broker", item.namespace, name] = resource
-        elif isinstance(item, RequestReply):
-            used["Trigger", item.namespace, trigger_of(item)] = resource
-    for resource, _ in pairs:
-        if (flow := used.get(key_of(resource))) is not None:
-            raise InvalidManifest(
-                f"{resource.kind} {resource.namespace}/{resource.name}: {flow.kind} {flow.name} "
-                "uses this name for a part of itself: write another",
-                file=resource.origin.file,
-                line=resource.origin.line,
-                field=resource.origin.field,
-            )
-
-
-def check_bindings(read: Iterable[tuple[Resource, Eventing]]) -> None:
-    """Raise InvalidManifest for the second SinkBinding of one subject: it has one K_SINK."""
-    seen: dict[Ref, Resource] = {}
-    for resource, item in read:
-        if isinstance(item, SinkBinding):
-            first = seen.setdefault(item.subject, resource)
-            if first is not resource:
-                spec = resource.body.need("spec", "").table()
-                subject = spec.need("subject", "").table()
-                raise subject.need("name", "").wrong(
-                    f"SinkBinding {first.name} at {first.origin.file}:{first.origin.line} has "
-                    "the same subject: a Service has one K_SINK"
-                )
-
-
-def note_together(read: Iterable[tuple[Resource, Eventing]]) -> None:
-    """Note annotations that the Broker's class ignores, and dead letters that come back."""
-    pairs = list(read)
-    brokers = {(b.namespace, b.name): (r, b) for r, b in pairs if isinstance(b, Broker)}
-    for resource, item in pairs:
-        if isinstance(item, Trigger) and (item.namespace, item.broker) in brokers:
-            where, broker = brokers[item.namespace, item.broker]
-            _note_annotations(resource, broker)
-            _note_loop(item, broker, resource, where)
-
-
-def _note_annotations(resource: Resource, broker: Broker) -> None:
-    profile = profile_name(broker.broker_class)
-    for key, profiles in READ_BY.items():
-        node = resource.annotations.get(key)
-        if node is not None and profile not in profiles:
-            resource.leave_out(node, f"a Broker of class {broker.broker_class} does not read it")
-
-
-def _note_loop(trigger: Trigger, broker: Broker, own: Resource, brokers: Resource) -> None:
-    """A dead letter that comes back to its Trigger fails again, until its time to live ends."""
-    for delivery, resource in ((trigger.delivery, own), (broker.delivery, brokers)):
-        sink = _sink(delivery)
-        if sink is None:
-            continue
-        ref = sink.ref
-        if ref and (ref.kind, ref.namespace, ref.name) == ("Broker", broker.namespace, broker.name):
-            spec = resource.body.need("spec", "").table()
-            resource.leave_out(
-                spec.need("delivery", "").table().need("deadLetterSink", ""),
-                f"dead letters of Trigger {trigger.name} come back to its own Broker: what its "
-                "filter takes again is tried again, up to 255 times; write another Broker",
-            )
-        return
-
-
-def _sink(delivery: Delivery | None) -> Destination | None:
-    return delivery.dead_letter_sink if delivery else None

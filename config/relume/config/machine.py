@@ -12,9 +12,11 @@ def require_runnable(plan: Plan) -> None:
     for wrong in plan.cannot_run:
         at = wrong.origin
         raise InvalidManifest(wrong.why, file=at.file, line=at.line, field=at.field)
-    if not (plan.services or plan.brokers or plan.triggers):
-        files = sorted({str(other.origin.file) for other in plan.others})
+    if not plan.runs_something:
+        origins = [*(o.origin for o in plan.others), *(o.origin for o in plan.objects)]
+        files = sorted({str(origin.file) for origin in origins})
         raise InvalidInput(
-            f"{', '.join(files)}: no InferenceService, Broker or Trigger is in there",
+            f"{', '.join(files)}: nothing in there runs by itself: add an InferenceService, a "
+            "function, a Broker, a flow or a source",
             reason="no-manifest",
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from relume.config.eventing import ADDRESSABLE
 from relume.config.fields import Resource, did_you_mean
 from relume.config.nodes import Items, Node, Table
 from relume.config.resources import (
@@ -33,6 +34,8 @@ def check_references(
 ) -> None:
     """Note every Broker, subscriber, sink and reply that is in no file."""
     known = {key_of(resource) for resource in resources}
+    # A function is a Knative Service.
+    known |= {("Service", *key[1:]) for key in known if key[0] == "Function"}
     for resource, item in read:
         for key, path in _references(item):
             if key not in known:
@@ -75,7 +78,8 @@ def _references(item: Eventing) -> Iterator[tuple[ResourceKey, Path]]:
 
 
 def _of(destination: Destination | None, *path: str | int) -> Iterator[tuple[ResourceKey, Path]]:
-    if destination is not None and (ref := destination.ref) is not None:
+    ref = None if destination is None else destination.ref
+    if ref is not None and ref.kind in ADDRESSABLE:
         yield (ref.kind, ref.namespace, ref.name), (*path, *_REF)
 
 

@@ -8,7 +8,10 @@ of Broker decides which default applies.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from relume.config.function import ConfigObject, Function, ServiceSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,11 @@ class InferenceService:
     def revision(self) -> str:
         """The name that Knative gives the revision of this generation."""
         return f"{self.name}-predictor-{self.generation:05d}"
+
+    @property
+    def is_model(self) -> bool:
+        """Whether it is called through OpenAI's API."""
+        return True
 
     @property
     def source(self) -> str:
@@ -350,6 +358,8 @@ class OtherDocument:
 class Plan:
     """What the files say, in their order. Names are unique.
 
+    `functions` are as their Knative Services configure them; `containers` are the Knative Services
+    of no function, which only a cluster can run; `objects` are Secrets and ConfigMaps.
     `cannot_run` is what `relume.config.machine` refuses: with anything in it, references may lead
     nowhere, and a service may have no model (`storage_uri` is empty) or one that is not here.
     """
@@ -365,3 +375,12 @@ class Plan:
     sink_bindings: tuple[SinkBinding, ...] = ()
     not_honoured: tuple[NotHonoured, ...] = ()
     cannot_run: tuple[CannotRun, ...] = ()
+    functions: "tuple[Function, ...]" = ()
+    containers: "tuple[ServiceSettings, ...]" = ()
+    objects: "tuple[ConfigObject, ...]" = ()
+
+    @property
+    def runs_something(self) -> bool:
+        """Whether there is anything that a plane can run."""
+        events = (*self.brokers, *self.triggers, *self.request_replies, *self.ping_sources)
+        return bool(self.services or self.functions or events or self.sequences or self.parallels)

@@ -26,7 +26,7 @@ class Router:
         """body_limit: the largest body, in bytes, in which a model's name is looked for."""
         self._services: Mapping[ServiceKey, Service] = {s.key: s for s in services}
         self._body_limit = body_limit
-        self.models = ModelNames([(s.key, s.config.args) for s in services])
+        self.models = ModelNames([(s.key, s.config.args) for s in services if s.config.is_model])
 
     def named_by_host(self, scope: Scope) -> ServiceKey | None:
         """Return the service that the Host header names."""

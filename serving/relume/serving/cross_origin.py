@@ -16,9 +16,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from relume.config import InferenceService
 from relume.serving.addresses import ROUTED_TO, by_host, by_path, header, raw_path_of
 from relume.serving.openai import openai_path
+from relume.serving.predictor import ServedService
 from relume.serving.service import ServiceKey
 
 _ANY = ("*",)
@@ -29,7 +29,7 @@ class CrossOrigin:
     """An ASGI application in front of another one, which speaks CORS for it."""
 
     def __init__(
-        self, app: ASGIApp, services: Iterable[InferenceService], origins: Collection[str]
+        self, app: ASGIApp, services: Iterable[ServedService], origins: Collection[str]
     ) -> None:
         """origins: what the plane itself allows on every path; `*` is every origin."""
         self._app = app

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import orjson
 
-from relume.base.vocabulary import PREDICTOR_PHASES
+from relume.base.vocabulary import LAUNCH_PHASES, PREDICTOR_PHASES
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,8 @@ class ColdStart:
     triggered_by: str | None = None
     """The id of the CloudEvent in the first held request, if it was one."""
     phases: Mapping[str, float] = field(default_factory=dict)
-    """What the process reported, by the names in PREDICTOR_PHASES."""
+    """By the names in PREDICTOR_PHASES what the process told, in LAUNCH_PHASES what its launcher
+    measured."""
     ready: float | None = None
     """From `at` until the process could answer."""
     total: float | None = None
@@ -64,6 +65,7 @@ class ColdStart:
             "started": self.started,
             "triggered_by": self.triggered_by,
             "queue": round(self.queue, 1),
+            **{name: _rounded(self.phases[name]) for name in LAUNCH_PHASES if name in self.phases},
             **{name: _rounded(self.phases.get(name)) for name in PREDICTOR_PHASES},
             "ready": _rounded(self.ready),
             "total": _rounded(self.total),

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from relume.base.clock import Clock, SystemClock
-from relume.config import InferenceService
 from relume.serving.activator import Activator, Router
 from relume.serving.ledger import Ledger
-from relume.serving.predictor import PredictorLauncher
+from relume.serving.predictor import PredictorLauncher, ServedService
 from relume.serving.replica import Surroundings
 from relume.serving.service import Service
 from relume.serving.settings import ServingSettings
@@ -25,7 +24,7 @@ class ServingPlane:
 
     def __init__(
         self,
-        services: Sequence[InferenceService],
+        services: Sequence[ServedService],
         launcher: PredictorLauncher,
         *,
         log_dir: Path,

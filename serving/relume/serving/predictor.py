@@ -1,20 +1,66 @@
-"""What the plane needs of a predictor process and of whatever starts one.
+"""What the plane needs of a service, of its processes, and of whatever starts them.
 
-A predictor answers GET /health with 200 once it can infer and 503 before, and GET /startup with
-200 as soon as its port is open: {"state": "loading"|"ready", "phase": str, "phases_ms": {...}}.
-SIGTERM lets it finish what it has accepted and exit 0.
+Serving does not know what a process does. It asks it on the paths of its `Probes`: `ready` answers
+200 once the process can answer requests, and something else before. `startup`, where there is one,
+answers 200 as soon as the port is open: {"state": "loading"|"ready", "phase": str,
+"phases_ms": {...}}. SIGTERM lets a process finish what it has accepted and exit 0.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from relume.config import InferenceService
+from relume.config import Autoscaling
 
 StartedFrom = Literal["template", "fresh"]
 
 
+class ServedService(Protocol):
+    """One revision behind one name; the fields are those of `relume.config.InferenceService`."""
+
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def revision(self) -> str: ...
+    @property
+    def args(self) -> tuple[str, ...]: ...
+    @property
+    def min_replicas(self) -> int: ...
+    @property
+    def max_replicas(self) -> int: ...
+    @property
+    def container_concurrency(self) -> int: ...
+    @property
+    def timeout_s(self) -> float: ...
+    @property
+    def response_start_timeout_s(self) -> float: ...
+    @property
+    def idle_timeout_s(self) -> float: ...
+    @property
+    def progress_deadline_s(self) -> float: ...
+    @property
+    def autoscaling(self) -> Autoscaling: ...
+    @property
+    def annotations(self) -> Mapping[str, str]: ...
+    @property
+    def is_model(self) -> bool:
+        """Whether /openai/v1 lists it and sends it the requests that name it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """The paths on which a process is asked; `startup` is None where it tells no phases."""
+
+    ready: str = "/health"
+    startup: str | None = "/startup"
+
+
 class Predictor(Protocol):
-    """One running predictor process."""
+    """One running process of a service."""
 
     @property
     def pid(self) -> int: ...
@@ -27,6 +73,19 @@ class Predictor(Protocol):
     @property
     def started(self) -> StartedFrom:
         """Whether it was forked from the warm template or started from nothing."""
+        ...
+
+    @property
+    def probes(self) -> Probes: ...
+
+    @property
+    def phases_ms(self) -> Mapping[str, float]:
+        """What its launcher has measured of its start until now, beside what it tells itself."""
+        ...
+
+    @property
+    def ended_by(self) -> str | None:
+        """Why its end came, in words, where its launcher knows more than the exit code says."""
         ...
 
     async def wait(self) -> int:
@@ -43,9 +102,9 @@ class Predictor(Protocol):
 
 
 class PredictorLauncher(Protocol):
-    """Starts predictor processes."""
+    """Starts the processes of services."""
 
-    async def start(self, service: InferenceService, log_path: Path) -> Predictor:
+    async def start(self, service: ServedService, log_path: Path) -> Predictor:
         """Start a process and return at once, before it is ready.
 
         Its stdout and stderr go to `log_path`. `service.timeout_s` is the longest that a request

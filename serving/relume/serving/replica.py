@@ -13,9 +13,8 @@ import orjson
 from relume.base.clock import Clock
 from relume.base.errors import RelumeError
 from relume.base.vocabulary import PREDICTOR_PHASES
-from relume.config import InferenceService
 from relume.serving.ledger import ColdStart, Ledger, StartOutcome
-from relume.serving.predictor import Predictor, PredictorLauncher
+from relume.serving.predictor import Predictor, PredictorLauncher, ServedService
 from relume.serving.settings import ServingSettings
 from relume.serving.throttler import Backend
 
@@ -43,7 +42,7 @@ class ReplicaOwner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Startup:
-    """What GET /startup said."""
+    """How far a start is."""
 
     phase: str = ""
     phases_ms: Mapping[str, float] = field(default_factory=dict)
@@ -52,19 +51,28 @@ class Startup:
 class Probe:
     """The two questions to one predictor. Neither raises: no answer means no."""
 
-    def __init__(self, session: aiohttp.ClientSession, base_url: str, timeout_s: float) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, predictor: Predictor, timeout_s: float
+    ) -> None:
         self._session = session
-        self._base_url = base_url
+        self._predictor = predictor
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
 
     async def healthy(self) -> bool:
-        """Return whether GET /health answers 200."""
-        status, _ = await self._get("/health")
+        """Return whether the process can answer requests."""
+        status, _ = await self._get(self._predictor.probes.ready)
         return status == 200
 
     async def startup(self) -> Startup:
-        """Return the answer of GET /startup, empty if there is none that can be read."""
-        _, body = await self._get("/startup")
+        """Return what the launcher and the process itself tell; empty parts are not known."""
+        told = await self._told()
+        return replace(told, phases_ms={**self._predictor.phases_ms, **told.phases_ms})
+
+    async def _told(self) -> Startup:
+        path = self._predictor.probes.startup
+        if path is None:
+            return Startup()
+        _, body = await self._get(path)
         try:
             answer = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -85,7 +93,7 @@ class Probe:
     async def _get(self, path: str) -> tuple[int, bytes]:
         """Status and body; 0 and nothing where there is no answer."""
         try:
-            url = f"{self._base_url}{path}"
+            url = f"{self._predictor.base_url}{path}"
             async with self._session.get(url, timeout=self._timeout) as response:
                 body = b""
                 while len(body) < _ANSWER_BYTES and (chunk := await response.content.readany()):
@@ -105,7 +113,7 @@ class Replica:
     def __init__(
         self,
         number: int,
-        service: InferenceService,
+        service: ServedService,
         log_path: Path,
         around: Surroundings,
         owner: ReplicaOwner,
@@ -158,7 +166,7 @@ class Replica:
                 if not exit_code.done():
                     predictor.kill()
                 code = await exit_code
-        reason = self._why or describe_exit(code)
+        reason = self._why or predictor.ended_by or describe_exit(code)
         self.pid = None
         self._finish(reason)
 
@@ -190,9 +198,7 @@ class Replica:
         return None
 
     async def _run(self, predictor: Predictor, exit_code: asyncio.Task[int]) -> None:
-        probe = Probe(
-            self._around.session, predictor.base_url, self._around.settings.probe_timeout_s
-        )
+        probe = Probe(self._around.session, predictor, self._around.settings.probe_timeout_s)
         await self._load(probe, exit_code)
         if not exit_code.done() and self._why is None:
             await self._become_ready(predictor, probe)

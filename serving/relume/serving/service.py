@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from relume.base.clock import Timer
-from relume.config import InferenceService
 from relume.serving import revision as rev
 from relume.serving import settings
 from relume.serving.errors import PlaneStopping, PredictorFailed
 from relume.serving.kpa import Autoscaler
 from relume.serving.ledger import ColdStart, LogFiles, tail
+from relume.serving.predictor import ServedService
 from relume.serving.replica import Replica, Surroundings
 from relume.serving.reporter import Reporter
 from relume.serving.scale_to_zero import Scaler
@@ -40,7 +40,7 @@ class Service:
 
     def __init__(
         self,
-        config: InferenceService,
+        config: ServedService,
         around: Surroundings,
         group: asyncio.TaskGroup,
         log_dir: Path,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from relume.base.vocabulary import INITIAL_SCALE
-from relume.config import InferenceService
+from relume.serving.predictor import ServedService
 from relume.serving.revision import Backoff
 from relume.serving.scale_to_zero import ScaleSpec
 from relume.serving.timeouts import Timeouts
@@ -42,7 +42,7 @@ class ServingSettings:
     backoff: Backoff = field(default_factory=Backoff)
 
 
-def scale_spec(service: InferenceService, settings: ServingSettings) -> ScaleSpec:
+def scale_spec(service: ServedService, settings: ServingSettings) -> ScaleSpec:
     """Return the bounds and periods.
 
     Knative would start one replica at deployment and take it away after a window; here a service
@@ -65,7 +65,7 @@ def scale_spec(service: InferenceService, settings: ServingSettings) -> ScaleSpe
     )
 
 
-def timeouts(service: InferenceService) -> Timeouts:
+def timeouts(service: ServedService) -> Timeouts:
     """Return the clocks on one request."""
     return Timeouts(
         total_s=service.timeout_s,

@@ -11,6 +11,7 @@ from relume.config import (
     Destination,
     Exact,
     Filter,
+    Function,
     InferenceService,
     Negation,
     NotHonoured,
@@ -35,6 +36,10 @@ def show_plane(screen: Screen, plane: LocalPlane, *, as_json: bool) -> None:
         screen.line()
         rows = [_service(service, plane) for service in plan.services]
         screen.table(("service", "model", "replicas", "url"), rows)
+    if plan.functions:
+        screen.line()
+        rows = [_function(function, plane) for function in plan.functions]
+        screen.table(("function", "folder", "replicas", "url"), rows)
     if plan.brokers:
         screen.line()
         rows = [_broker(broker, plane) for broker in plan.brokers]
@@ -60,13 +65,25 @@ def _show_not_honoured(screen: Screen, fields: Sequence[NotHonoured]) -> None:
 
 
 def _service(service: InferenceService, plane: LocalPlane) -> tuple[str, ...]:
-    most = str(service.max_replicas) if service.max_replicas else "∞"
     return (
         f"{service.namespace}/{service.name}",
         without_secrets(service.storage_uri),
-        f"{service.min_replicas}…{most}",
+        _replicas(service.min_replicas, service.max_replicas),
         plane.service_url(service),
     )
+
+
+def _function(function: Function, plane: LocalPlane) -> tuple[str, ...]:
+    return (
+        f"{function.namespace}/{function.name}",
+        str(function.folder),
+        _replicas(function.min_replicas, function.max_replicas),
+        plane.service_url(function),
+    )
+
+
+def _replicas(least: int, most: int) -> str:
+    return f"{least}…{most or '∞'}"
 
 
 def _broker(broker: Broker, plane: LocalPlane) -> tuple[str, ...]:
@@ -99,6 +116,11 @@ def _document(plane: LocalPlane) -> dict[str, object]:
         "services": [
             {"namespace": s.namespace, "name": s.name, "url": plane.service_url(s)}
             for s in plan.services
+        ],
+        "functions": [
+            {"namespace": f.namespace, "name": f.name, "url": plane.service_url(f)}
+            | {"folder": str(f.folder)}
+            for f in plan.functions
         ],
         "brokers": [
             {"namespace": b.namespace, "name": b.name, "url": plane.broker_url(b)}

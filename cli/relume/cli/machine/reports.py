@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
-from relume.base.vocabulary import COLD_START_PHASES
+from relume.base.vocabulary import COLD_START_PHASES, LAUNCH_PHASES
 from relume.cli.errors import NotAPlane
 
 
@@ -57,7 +57,9 @@ class ColdStartReport(PlaneAnswer):
     def _gather_phases(cls, value: object) -> object:
         if not isinstance(value, Mapping):
             return value
-        measured = {name: value[name] for name in COLD_START_PHASES if value.get(name) is not None}
+        first, *others = COLD_START_PHASES
+        names = (first, *LAUNCH_PHASES, *others)
+        measured = {name: value[name] for name in names if value.get(name) is not None}
         return {**value, "phases": measured}
 
 

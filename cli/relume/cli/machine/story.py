@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from rich.text import Text
 
-from relume.base.vocabulary import COLD_START_PHASES, ERROR, RESPONSE, Json
+from relume.base.vocabulary import ERROR, RESPONSE, Json
 from relume.cli.machine.reports import ColdStartReport, EventRecord
 from relume.cli.screen import Screen, printable
 
@@ -92,9 +92,7 @@ def _plain(value: object) -> str:
 
 def show_cold_start(screen: Screen, cold_start: ColdStartReport) -> None:
     """One headline and one line for each phase, in ms."""
-    phases = {
-        name: cold_start.phases[name] for name in COLD_START_PHASES if name in cold_start.phases
-    }
+    phases = cold_start.phases
     total = cold_start.total if cold_start.total is not None else sum(phases.values())
     facts = [f"{total:,.0f} ms", _WAYS.get(cold_start.started or "", "")]
     if cold_start.outcome != "ready":

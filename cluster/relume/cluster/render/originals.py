@@ -6,9 +6,9 @@ from pathlib import Path
 
 from relume.base.vocabulary import JsonValue
 from relume.config.head import DEFAULT_NAMESPACE
-from relume.config.loader import manifest_files
+from relume.config.loader import kubernetes_documents, manifest_files
 from relume.config.nodes import Node, Table
-from relume.config.yaml_source import documents, plain
+from relume.config.yaml_source import plain
 
 BASE = "base"
 # Paths in a document.
@@ -62,7 +62,7 @@ def originals(paths: Sequence[Path]) -> list[Original]:
     return [
         _original(document.table())
         for file in manifest_files(paths)
-        for document in documents(file)
+        for document in kubernetes_documents(file)
     ]
 
 

@@ -1,0 +1,186 @@
+"""Functions on this machine: what serving wants started, as `relume.runtimes.function` starts it.
+
+A function's process sees what its container would see on a cluster:
+
+- the variables of its func.yaml and of its Knative Service, with what Secrets and ConfigMaps hold;
+- what Knative sets: PORT, K_SERVICE, K_CONFIGURATION, K_REVISION, and what a SinkBinding sets
+  (`Bound`): K_SINK, K_CE_OVERRIDES;
+- files of Secrets and ConfigMaps. No process here can have a folder `/etc/secrets` of its own, so a
+  mount at `/etc/secrets` is the folder `$RELUME_MOUNTS/etc/secrets`, and a variable whose value is
+  that path, or a path in it, names the real folder. A function that takes its paths from variables
+  runs unchanged here and on a cluster;
+- NATS_URL, the plane's own nats-server, where no variable of the function says another one.
+"""
+
+import logging
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from relume.base.vocabulary import LAUNCH_PHASES
+from relume.config import Function, InferenceService, Plan
+from relume.config.config_objects import by_key, files_of, variables_of
+from relume.plane.addresses import HOST
+from relume.plane.launch import LocalLauncher, free_port
+from relume.plane.sink_bindings import ServiceKey
+from relume.runtimes.function.environments import EnvironmentNotMade, Environments, wanted
+from relume.runtimes.function.process import FunctionProcess, start
+from relume.serving.predictor import Predictor, Probes, ServedService, StartedFrom
+
+log = logging.getLogger(__name__)
+
+MOUNTS = "RELUME_MOUNTS"
+_ENVIRONMENT, _PROCESS = LAUNCH_PHASES
+#: What SinkBindings add to the variables of each Knative Service. It wins over the function's own.
+Bound = Mapping[ServiceKey, Mapping[str, str]]
+
+
+class LocalFunction:
+    """A process of a function on a loopback port (`relume.serving.predictor.Predictor`)."""
+
+    started: StartedFrom = "fresh"
+
+    def __init__(
+        self, process: FunctionProcess, port: int, ready_path: str, environment_ms: float
+    ) -> None:
+        self.pid = process.pid
+        self.base_url = f"http://{HOST}:{port}"
+        self.probes = Probes(ready=ready_path, startup=None)
+        self._process = process
+        self._environment_ms = environment_ms
+        self._began = time.monotonic()
+        self._process_ms: float | None = None
+        self.wait = process.wait
+        self.terminate = process.terminate
+        self.kill = process.kill
+
+    @property
+    def phases_ms(self) -> Mapping[str, float]:
+        """The environment, and the time from the start of the process until it was ready.
+
+        Serving asks for the first time when the process has become ready.
+        """
+        if self._process_ms is None:
+            self._process_ms = (time.monotonic() - self._began) * 1000
+        return {_ENVIRONMENT: self._environment_ms, _PROCESS: self._process_ms}
+
+    @property
+    def ended_by(self) -> str | None:
+        return self._process.ended_by
+
+
+class FunctionLauncher:
+    """Starts functions for the serving plane (`relume.serving.predictor.PredictorLauncher`)."""
+
+    def __init__(
+        self, plan: Plan, environments: Environments, mounts: Path, nats_url: str, bound: Bound
+    ) -> None:
+        """mounts: a folder of this plane alone, for the files of Secrets and ConfigMaps."""
+        self._objects = by_key(plan.objects)
+        self._environments = environments
+        self._mounts = mounts
+        self._nats_url = nats_url
+        self._bound = bound
+
+    async def prepare(self, function: Function) -> None:
+        """Make the environment of `function` now, so that its first event does not wait for it."""
+        try:
+            await self._environments.python(wanted(function.name, function.folder))
+        except EnvironmentNotMade as error:
+            log.warning("%s: %s", function.name, error)
+
+    async def start(self, function: Function, log_path: Path) -> LocalFunction:
+        """Start a process of `function`, which writes its log to `log_path`.
+
+        Waits for its environment; what pip said last is in the log too. Raises EnvironmentNotMade
+        and FunctionNotStarted.
+        """
+        asked_at = time.monotonic()
+        try:
+            python = await self._environments.python(wanted(function.name, function.folder))
+        except EnvironmentNotMade as error:
+            _write_lines(log_path, str(error).split(" | "))
+            raise
+        environment_ms = (time.monotonic() - asked_at) * 1000
+        port = free_port()
+        process = await start(
+            python,
+            function.folder,
+            function.invoke,
+            self._variables(function, port),
+            log_path,
+            function.memory_bytes,
+        )
+        return LocalFunction(process, port, function.readiness, environment_ms)
+
+    def _variables(self, function: Function, port: int) -> dict[str, str]:
+        own = {
+            "NATS_URL": self._nats_url,
+            **variables_of(function, self._objects),
+            **self._bound.get((function.namespace, function.name), {}),
+        }
+        root = self._mounts / f"{function.namespace}.{function.name}"
+        files = files_of(function, self._objects)
+        if files:
+            write_mounts(root, files)
+            own = {name: below(root, files, value) for name, value in own.items()}
+            own[MOUNTS] = str(root)
+        return own | {
+            "PORT": str(port),
+            "LISTEN_ADDRESS": f"{HOST}:{port}",
+            "K_SERVICE": function.name,
+            "K_CONFIGURATION": function.name,
+            "K_REVISION": function.revision,
+        }
+
+
+class EveryLauncher:
+    """Starts what serving asks for: a model or a function, by the type of the service."""
+
+    def __init__(self, models: LocalLauncher, functions: FunctionLauncher) -> None:
+        self._models = models
+        self._functions = functions
+
+    async def start(self, service: ServedService, log_path: Path) -> Predictor:
+        """See `PredictorLauncher.start`."""
+        if isinstance(service, Function):
+            return await self._functions.start(service, log_path)
+        assert isinstance(service, InferenceService), "a plan has no other services"
+        return await self._models.start(service, log_path)
+
+
+def _write_lines(file: Path, lines: Sequence[str]) -> None:
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def below(root: Path, mounts: Mapping[PurePosixPath, object], value: str) -> str:
+    """A value that is a path in a mount as the real path below `root`; any other as it is."""
+    if not value.startswith("/"):
+        return value
+    path = PurePosixPath(value)
+    if any(path == mount or mount in path.parents for mount in mounts):
+        return str(root / path.relative_to("/"))
+    return value
+
+
+def write_mounts(root: Path, mounts: Mapping[PurePosixPath, Mapping[str, bytes]]) -> None:
+    """Write the files of every mount below `root`, readable by this user alone.
+
+    The first process of a function writes them; the folder of an emptyDir is kept after that.
+    """
+    for mount, files in mounts.items():
+        folder = root / mount.relative_to("/")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name, content in files.items():
+            file = folder / name
+            if not file.exists():
+                file.touch(mode=0o600)
+                file.write_bytes(content)
+
+
+def empty_folder(folder: Path) -> Path:
+    """`folder` without what a plane that was killed has left in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700, parents=True)
+    return folder

@@ -1,0 +1,141 @@
+"""What manifests mean only together: names, addresses, and a Trigger with its Broker."""
+
+from collections.abc import Iterable, Sequence
+
+from relume.base.errors import InvalidManifest
+from relume.config.broker_classes import READ_BY, profile_name
+from relume.config.channels import channels_of, trigger_of
+from relume.config.fields import Resource
+from relume.config.references import Eventing, ResourceKey, key_of
+from relume.config.resources import (
+    Broker,
+    Delivery,
+    Destination,
+    ParallelFlow,
+    PingSource,
+    Ref,
+    RequestReply,
+    SequenceFlow,
+    SinkBinding,
+    Trigger,
+)
+
+
+def check_together(
+    resources: Sequence[Resource], events: Sequence[tuple[Resource, Eventing]]
+) -> None:
+    """Raise InvalidManifest for names that clash, and note what a Broker makes of its Triggers."""
+    _check_unique(resources)
+    _check_addresses(resources)
+    _check_channels(events)
+    _check_bindings(events)
+    _note_together(events)
+
+
+def _check_unique(resources: Sequence[Resource]) -> None:
+    """Raise InvalidManifest for the second resource of one kind, namespace and name."""
+    seen: dict[ResourceKey, Resource] = {}
+    for resource in resources:
+        if not resource.name:  # a cluster makes one up
+            continue
+        first = seen.setdefault(key_of(resource), resource)
+        if first is not resource:
+            at = resource.origin
+            raise InvalidManifest(
+                f"{resource.kind} {resource.namespace}/{resource.name} is already defined at "
+                f"{first.origin.file}:{first.origin.line}",
+                file=at.file,
+                line=at.line,
+                field=at.field,
+            )
+
+
+def _check_addresses(resources: Iterable[Resource]) -> None:
+    """Raise InvalidManifest for a function that has the name of an InferenceService."""
+    models = {(r.namespace, r.name) for r in resources if r.kind == "InferenceService"}
+    for resource in resources:
+        if resource.kind in ("Function", "Service") and key_of(resource)[1:] in models:
+            at = resource.origin
+            raise InvalidManifest(
+                f"InferenceService {resource.namespace}/{resource.name} has the same address: "
+                "choose another name",
+                file=at.file,
+                line=at.line,
+                field=at.field,
+            )
+
+
+def _check_channels(read: Iterable[tuple[Resource, Eventing]]) -> None:
+    """Raise InvalidManifest for a Broker or Trigger with a name that a flow or source uses here."""
+    pairs = list(read)
+    used: dict[ResourceKey, Resource] = {}
+    for resource, item in pairs:
+        if isinstance(item, SequenceFlow | ParallelFlow | PingSource):
+            for name in channels_of(item):
+                used["Broker", item.namespace, name] = resource
+        elif isinstance(item, RequestReply):
+            used["Trigger", item.namespace, trigger_of(item)] = resource
+    for resource, _ in pairs:
+        if (flow := used.get(key_of(resource))) is not None:
+            raise InvalidManifest(
+                f"{resource.kind} {resource.namespace}/{resource.name}: {flow.kind} {flow.name} "
+                "uses this name for a part of itself: write another",
+                file=resource.origin.file,
+                line=resource.origin.line,
+                field=resource.origin.field,
+            )
+
+
+def _check_bindings(read: Iterable[tuple[Resource, Eventing]]) -> None:
+    """Raise InvalidManifest for the second SinkBinding of one subject: it has one K_SINK."""
+    seen: dict[Ref, Resource] = {}
+    for resource, item in read:
+        if isinstance(item, SinkBinding):
+            first = seen.setdefault(item.subject, resource)
+            if first is not resource:
+                spec = resource.body.need("spec", "").table()
+                subject = spec.need("subject", "").table()
+                raise subject.need("name", "").wrong(
+                    f"SinkBinding {first.name} at {first.origin.file}:{first.origin.line} has "
+                    "the same subject: a Service has one K_SINK"
+                )
+
+
+def _note_together(read: Iterable[tuple[Resource, Eventing]]) -> None:
+    """Note annotations that the Broker's class ignores, and dead letters that come back."""
+    pairs = list(read)
+    brokers = {(b.namespace, b.name): (r, b) for r, b in pairs if isinstance(b, Broker)}
+    for resource, item in pairs:
+        if isinstance(item, Trigger) and (item.namespace, item.broker) in brokers:
+            where, broker = brokers[item.namespace, item.broker]
+            _note_annotations(resource, broker)
+            _note_loop(item, broker, resource, where)
+
+
+def _note_annotations(resource: Resource, broker: Broker) -> None:
+    profile = profile_name(broker.broker_class)
+    for key, profiles in READ_BY.items():
+        node = resource.annotations.get(key)
+        if node is not None and profile not in profiles:
+            resource.leave_out(node, f"a Broker of class {broker.broker_class} does not read it")
+
+
+def _note_loop(trigger: Trigger, broker: Broker, own: Resource, brokers: Resource) -> None:
+    """A dead letter that comes back to its Trigger fails again, until its time to live ends."""
+    for delivery, resource in ((trigger.delivery, own), (broker.delivery, brokers)):
+        sink = _sink(delivery)
+        if sink is None:
+            continue
+        ref = sink.ref
+        if ref and (ref.kind, ref.namespace, ref.name) == ("Broker", broker.namespace, broker.name):
+            spec = resource.body.need("spec", "").table()
+            resource.leave_out(
+                spec.need("delivery", "").table().need("deadLetterSink", ""),
+                f"dead letters of Trigger {trigger.name} come back to its own Broker: what its "
+                "filter takes again is tried again, up to 255 times; write another Broker",
+            )
+        return
+
+
+def _sink(delivery: Delivery | None) -> Destination | None:
+    return delivery.dead_letter_sink if delivery else None

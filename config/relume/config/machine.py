@@ -14,7 +14,7 @@ def require_runnable(plan: Plan) -> None:
         raise InvalidManifest(wrong.why, file=at.file, line=at.line, field=at.field)
     if not plan.runs_something:
         origins = [*(o.origin for o in plan.others), *(o.origin for o in plan.objects)]
-        files = sorted({str(origin.file) for origin in origins})
+        files = sorted({str(origin.file) for origin in origins if origin is not None})
         raise InvalidInput(
             f"{', '.join(files)}: nothing in there runs by itself: add an InferenceService, a "
             "function, a Broker, a flow or a source",

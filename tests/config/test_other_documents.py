@@ -47,7 +47,7 @@ def test_a_file_with_nothing_to_run_is_refused_by_its_name(tmp_path: Path) -> No
         (service().replace("hf://org/model", "pvc://a/b"), "spec.predictor.model.storageUri"),
         (service().replace("vLLM", "sklearn"), "spec.predictor.model.modelFormat.name"),
         (service(model="args: [--port=1]"), "spec.predictor.model.args[0]"),
-        (service(model="args: ['{{.Labels}}']"), "spec.predictor.model.args[0]"),
+        (service(model="args: ['--seed=1{{.Labels}}']"), "spec.predictor.model.args[0]"),
         (trigger(), "spec.broker"),
     ],
 )

@@ -6,6 +6,7 @@ Serving and the runtime do not know each other; this is the seam between them.
 import errno
 import importlib.util
 import random
+import re
 import socket
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Literal
 from relume.base.errors import InvalidManifest, RelumeError
 from relume.base.vocabulary import Json
 from relume.config import InferenceService, Plan
+from relume.config.resources import MODELS_FOLDER
 from relume.plane.addresses import HOST
 from relume.runtimes.models.errors import ModelMissing
 from relume.runtimes.models.store import ModelStore
@@ -37,16 +39,31 @@ def check(plan: Plan, store: ModelStore) -> None:
     that prepares it, and RuntimeMissing.
     """
     for service in plan.services:
-        try:
-            store.resolve(service.storage_uri)
-        except ModelMissing as error:
+        for error in missing(service, store):
             if (at := service.storage_uri_origin) is None:
-                raise
+                raise error
             raise InvalidManifest(str(error), file=at.file, line=at.line, field=at.field) from None
     if plan.services and importlib.util.find_spec("vllm") is None:
         raise RuntimeMissing(
             "vLLM is not installed here: pip install 'relume[cpu]' (or 'relume[gpu]')"
         )
+
+
+def missing(service: InferenceService, store: ModelStore) -> list[ModelMissing]:
+    """The folders that a predictor of `service` reads and that are not here, its model first."""
+    found: list[ModelMissing] = []
+    for uri, folder in (
+        (service.storage_uri, service.folder),
+        *((m.uri, "") for m in service.mounts),
+    ):
+        try:
+            path = store.resolve(uri) / folder
+        except ModelMissing as error:
+            found.append(error)
+            continue
+        if not path.is_dir():
+            found.append(ModelMissing(f"{uri}: there is no folder {folder} in it"))
+    return found
 
 
 class LocalPredictor:
@@ -75,24 +92,40 @@ class LocalLauncher:
 
         Raises ModelMissing when the model left the store, LaunchFailed when nothing starts.
         """
-        model = self._store.resolve(service.storage_uri)
+        stored = self._store.resolve(service.storage_uri)
+        folders = {MODELS_FOLDER: stored} | {
+            mount.path: self._store.resolve(mount.uri) for mount in service.mounts
+        }
         port = free_port()
         process = await self._launcher.start(
             argv=[
-                *("--model", str(model)),
+                *("--model", str(stored / service.folder)),
                 *("--served-model-name", service.name),
-                *service.args,
+                *(placed(word, folders) for word in service.args),
                 # Last, so that they win: the plane must find the predictor.
                 *("--host", HOST),
                 *("--port", str(port)),
             ],
-            env=environment(service, port),
+            env=environment(service, port, folders),
             log_path=log_path,
         )
         return LocalPredictor(process, port)
 
 
-def environment(service: InferenceService, port: int) -> Mapping[str, str]:
+def placed(text: str, folders: Mapping[str, Path]) -> str:
+    """The text with a folder of this machine in place of each path that a container would have.
+
+    The longest path wins, and a path counts only as a whole: `/mnt/models` is not in
+    `/mnt/models-2`.
+    """
+    paths = "|".join(re.escape(path) for path in sorted(folders, key=len, reverse=True))
+    whole = rf"(?<![\w.\-/])({paths})(?![\w.\-])"
+    return re.sub(whole, lambda found: str(folders[found[1]]), text)
+
+
+def environment(
+    service: InferenceService, port: int, folders: Mapping[str, Path]
+) -> Mapping[str, str]:
     """What Knative and KServe set in a predictor's container; the manifest's own values win.
 
     Nothing here begins with a prefix that libraries read when they are imported: the template has
@@ -106,7 +139,7 @@ def environment(service: InferenceService, port: int) -> Mapping[str, str]:
         "INFERENCE_SERVICE_NAME": service.name,
         "RELUME_NAMESPACE": service.namespace,
         "RELUME_GRACE_S": f"{service.timeout_s:g}",
-        **service.env,
+        **{name: placed(value, folders) for name, value in service.env.items()},
     }
 
 

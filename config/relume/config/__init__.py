@@ -6,6 +6,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from relume.config.here import NOTHING, Machine
 from relume.config.resources import (
     All,
     Any_,
@@ -18,6 +19,7 @@ from relume.config.resources import (
     Exact,
     Filter,
     InferenceService,
+    Mount,
     Negation,
     NotHonoured,
     Origin,
@@ -30,16 +32,17 @@ from relume.config.resources import (
 )
 
 
-def load(paths: Sequence[Path]) -> Plan:
+def load(paths: Sequence[Path], machine: Machine = NOTHING) -> Plan:
     """Read, validate and cross-check every manifest in `paths` (files and folders of files).
 
     Raises InvalidManifest for the first thing that is wrong or that this machine cannot do, with
-    its file, line and field, and InvalidInput for a path without manifests.
+    its file, line and field, and InvalidInput for a path without manifests. `machine` is what the
+    user gives beside the files.
     """
     from relume.config.loader import load_plan  # PyYAML only when there is something to read
     from relume.config.machine import require_runnable
 
-    plan = load_plan(paths)
+    plan = load_plan(paths, machine)
     require_runnable(plan)
     return plan
 
@@ -56,6 +59,8 @@ __all__ = [
     "Exact",
     "Filter",
     "InferenceService",
+    "Machine",
+    "Mount",
     "Negation",
     "NotHonoured",
     "Origin",

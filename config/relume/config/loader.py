@@ -12,6 +12,7 @@ from relume.config.broker_classes import READ_BY, profile_name
 from relume.config.eventing import ADDRESSABLE, read_broker, read_trigger
 from relume.config.fields import Resource, did_you_mean
 from relume.config.head import API_VERSIONS, read_head
+from relume.config.here import NOTHING, Machine, Surroundings
 from relume.config.nodes import Node, Table
 from relume.config.other_documents import read_other
 from relume.config.resources import (
@@ -35,21 +36,22 @@ _READERS: Mapping[str, Callable[[Resource], Item]] = {
 }
 
 
-def load_plan(paths: Sequence[Path]) -> Plan:
+def load_plan(paths: Sequence[Path], machine: Machine = NOTHING) -> Plan:
     """Read every manifest in `paths` as a cluster would, with what this machine cannot do noted.
 
     Raises InvalidManifest for what no cluster takes either, and InvalidInput for a path without
     manifests. `relume.config.machine` judges what the plan's `cannot_run` holds.
     """
-    read: list[tuple[Resource, Item]] = []
-    for file in manifest_files(paths):
-        for document in documents(file):
-            resource = read_head(document)
-            read.append((resource, _read(resource)))
-    if not read:
+    resources = [
+        read_head(document) for file in manifest_files(paths) for document in documents(file)
+    ]
+    if not resources:
         names = ", ".join(str(path) for path in paths)
         raise InvalidInput(f"{names}: no manifest is in there", reason="no-manifest")
-    resources = [resource for resource, _ in read]
+    here = Surroundings(machine, {_key(resource): resource.body for resource in resources})
+    for resource in resources:
+        resource.here = here
+    read = [(resource, _read(resource)) for resource in resources]
     check_unique(resources)
     events = [(r, item) for r, item in read if isinstance(item, Broker | Trigger)]
     check_references(events, resources)

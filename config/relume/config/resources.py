@@ -47,13 +47,25 @@ class Autoscaling:
     max_scale_down_rate: float = 2.0
 
 
+MODELS_FOLDER = "/mnt/models"  # where KServe puts what storageUri names
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A folder that `path` stands for in arguments and variables; `uri` is a URI or a path."""
+
+    path: str
+    uri: str
+
+
 @dataclass(frozen=True, slots=True)
 class InferenceService:
     """One model behind one name (serving.kserve.io/v1beta1).
 
     0 means no bound in `max_replicas` and `container_concurrency`, and off in `idle_timeout_s`.
     `response_start_timeout_s` equals `timeout_s`, as KServe sets both from `timeout`. `annotations`
-    are those of the service and its predictor together, as they reach the revision.
+    are those of the service and its predictor together, as they reach the revision. `args` are for
+    vLLM; `folder` is the one in the model's files that is served, "" for all of them.
     """
 
     namespace: str
@@ -62,7 +74,9 @@ class InferenceService:
     storage_uri: str
     runtime: str | None = None
     args: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)  # a Secret's values too
+    folder: str = ""
+    mounts: tuple[Mount, ...] = ()
     min_replicas: int = 1
     max_replicas: int = 0
     container_concurrency: int = 0

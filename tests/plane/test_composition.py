@@ -15,6 +15,7 @@ from relume.base.errors import InvalidInput, InvalidManifest
 from relume.config import (
     Destination,
     InferenceService,
+    Mount,
     Origin,
     Plan,
     Ref,
@@ -34,6 +35,7 @@ from relume.plane.launch import (
     RuntimeMissing,
     check,
     free_port,
+    missing,
     set_runtime_defaults,
 )
 from relume.plane.subscribers import Destinations, SubscriberCapacity
@@ -191,6 +193,43 @@ async def test_a_predictor_gets_its_model_its_name_and_a_port_that_the_plane_kno
         "RELUME_GRACE_S": "120",
         "OWN": "1",
     }
+
+
+async def test_a_predictor_finds_folders_of_this_machine_under_the_paths_of_a_container(
+    tmp_path: Path,
+) -> None:
+    for name in ("model/sub", "adapters"):
+        (tmp_path / name).mkdir(parents=True)
+    here = service(
+        tmp_path,
+        storage_uri=str(tmp_path / "model"),
+        folder="sub",
+        mounts=(Mount("/mnt/models/adapters", str(tmp_path / "adapters")),),
+        args=(
+            "--lora-modules=a=/mnt/models/adapters/x",
+            "--chat-template=/mnt/models/chat.jinja",
+            "--download-dir=/mnt/models-2:/x/mnt/models",
+        ),
+        env={"FILE": "/mnt/models/adapters"},
+    )
+    recorder = Recorder()
+    await LocalLauncher(ModelStore(tmp_path / "store"), recorder).start(here, tmp_path / "log")
+    assert recorder.argv[1] == str(tmp_path / "model" / "sub")
+    assert recorder.argv[4:7] == [
+        f"--lora-modules=a={tmp_path}/adapters/x",
+        f"--chat-template={tmp_path}/model/chat.jinja",
+        "--download-dir=/mnt/models-2:/x/mnt/models",
+    ]
+    assert recorder.env["FILE"] == str(tmp_path / "adapters")
+
+
+def test_every_folder_that_a_predictor_reads_must_be_here(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "store")
+    asked = service(tmp_path, folder="gone", mounts=(Mount("/a", "hf://org/gone"),))
+    first, second = missing(asked, store)
+    assert str(first) == f"{tmp_path}: there is no folder gone in it"
+    assert "relume models prepare hf://org/gone" in str(second)
+    assert missing(service(tmp_path), store) == []
 
 
 async def test_a_model_that_left_the_store_starts_nothing(tmp_path: Path) -> None:

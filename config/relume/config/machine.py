@@ -12,6 +12,13 @@ def require_runnable(plan: Plan) -> None:
     for wrong in plan.cannot_run:
         at = wrong.origin
         raise InvalidManifest(wrong.why, file=at.file, line=at.line, field=at.field)
+    require_something(plan)
+
+
+def require_something(plan: Plan) -> None:
+    """Raise InvalidInput for a plan of documents that are all listed, and none of them run."""
+    if plan.cannot_run:
+        return
     if not (plan.services or plan.brokers or plan.triggers):
         files = sorted({str(other.origin.file) for other in plan.others})
         raise InvalidInput(

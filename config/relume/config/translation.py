@@ -131,7 +131,7 @@ class _Reader:
             self._cannot(
                 word,
                 f"{word.text.partition('=')[0]} must be one of {known}"
-                f"{did_you_mean(chosen, BACKENDS)}",
+                f"{did_you_mean(values[0].shown, BACKENDS)}",
             )
         elif BACKENDS[chosen]:
             self._leave_out(word, BACKENDS[chosen])
@@ -140,7 +140,7 @@ class _Reader:
         task = values[0].text
         if task.lower() not in TASKS:
             known = ", ".join(TASKS)
-            hint = did_you_mean(task, TASKS)
+            hint = did_you_mean(values[0].shown, TASKS)
             self._cannot(word, f"vLLM has no task {values[0].shown}: known are {known}{hint}")
             return
         for flag in TASKS[task.lower()]:

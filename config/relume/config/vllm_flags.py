@@ -88,7 +88,7 @@ def find(name: str) -> Flag | None:
             return known[name]
         begun = {id(known[full]): known[full] for full in known if full.startswith(name)}
         return next(iter(begun.values())) if len(begun) == 1 and len(name) > 2 else None
-    return known.get(name) or known.get(re.sub(r"^(-[A-Za-z]+?)[.\d].*", r"\1", name))
+    return known.get(name) or known.get(name.partition(".")[0]) or known.get(name[:2])
 
 
 def is_flag(word: str) -> bool:
@@ -105,7 +105,7 @@ def refusals(words: Sequence[Argument]) -> Iterator[tuple[Argument, str]]:
         if not is_flag(word.text):
             yield word, f"{word.shown} belongs to no flag: vLLM takes flags and their values"
             continue
-        name, equals, value = word.text.partition("=")
+        name, equals, value = _optimization(word.text).partition("=")
         flag = find(name)
         following = []
         while i < len(words) and not is_flag(words[i].text):
@@ -114,7 +114,17 @@ def refusals(words: Sequence[Argument]) -> Iterator[tuple[Argument, str]]:
         if flag is None:
             yield word, unknown(name)
             continue
+        if not equals and name[:2] in flag.names and len(name) > 2:
+            equals, value = "=", name[2:]  # -qawq is -q awq
         yield from _values(word, name, value if equals else None, following, flag)
+
+
+def _optimization(text: str) -> str:
+    """`-O3`, `-O=3` and `-O` as the flag that the parser puts in their place."""
+    level = text.removeprefix("-O").removeprefix("=")
+    if not text.startswith("-O") or text.startswith("-O."):
+        return text
+    return f"--optimization-level={level}" if level else "--optimization-level"
 
 
 def unknown(name: str) -> str:

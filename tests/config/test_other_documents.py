@@ -63,6 +63,12 @@ def test_what_only_this_machine_refuses_is_read_and_judged_apart(
         load([file])
 
 
+def test_two_groups_may_have_a_document_of_the_same_kind_and_name(tmp_path: Path) -> None:
+    file = tmp_path / "m.yaml"
+    file.write_text(together(other("Service"), other("Service"), service()), encoding="utf-8")
+    assert len(load_plan([file]).others) == 2
+
+
 def test_a_predictor_that_is_no_model_is_read_without_one(tmp_path: Path) -> None:
     file = tmp_path / "m.yaml"
     text = service("containers: [{image: a}]")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from relume.base.errors import InvalidManifest
 from relume.config import Machine, Mount
 
 from .manifests import load_text, read_text, service, together
@@ -46,7 +47,7 @@ def test_without_one_at_the_model_s_place_the_first_uri_is_served(tmp_path: Path
 
 @pytest.mark.parametrize("path", ["models", "/"])
 def test_a_path_that_no_mount_may_have_is_refused(tmp_path: Path, path: str) -> None:
-    with pytest.raises(Exception, match="write an absolute path"):
+    with pytest.raises(InvalidManifest, match="write an absolute path"):
         read_text(tmp_path, several(f"s3://b/x {path}"))
 
 
@@ -89,25 +90,83 @@ def test_mounted_folders_are_known_by_their_path(tmp_path: Path) -> None:
         "- {name: a, persistentVolumeClaim: {claimName: claim}}\n"
         "- {name: b, hostPath: {path: /data}}\n"
         "- {name: c, emptyDir: {medium: Memory}}\n"
-        "- {name: d, configMap: {name: x}}",
+        "- {name: d, configMap: {name: x}}\n"
+        "- {name: e, nfs: {server: x}}",
         model="volumeMounts:\n"
         "- {name: a, mountPath: /a, subPath: x}\n"
         "- {name: b, mountPath: /b}\n"
         "- {name: c, mountPath: /dev/shm}\n"
-        "- {name: d, mountPath: /d}",
+        "- {name: d, mountPath: /d}\n"
+        "- {name: e, mountPath: /e}",
     )
     plan = read_text(tmp_path, text, Machine(volumes={"claim": tmp_path}))
     assert plan.cannot_run == ()
     assert plan.services[0].mounts == (Mount("/a", str(tmp_path / "x")), Mount("/b", "/data"))
-    assert [note.why.partition(":")[0] for note in plan.not_honoured] == [
-        "nothing is at /dev/shm",
+    assert sorted(note.why.partition(":")[0] for note in plan.not_honoured) == [
         "nothing is at /d",
+        "nothing is at /dev/shm",
+        "nothing is at /e",
     ]
     (wrong,) = read_text(tmp_path, text).cannot_run
     assert "--volume claim=DIR" in wrong.why
 
 
+def with_files(source: str, mount: str = "mountPath: /d") -> str:
+    text = service(
+        f"volumes: [{{name: d, {source}}}]", model=f"volumeMounts: [{{name: d, {mount}}}]"
+    )
+    config = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata: {a.json: '{}', b: two}\n"
+    secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {key: hidden}\n"
+    return together(text, config, secret)
+
+
+@pytest.mark.parametrize(
+    ("source", "mount", "expected"),
+    [
+        (
+            "configMap: {name: x}",
+            "mountPath: /d",
+            Mount("/d", files={"a.json": "{}", "b": "two"}),
+        ),
+        (
+            "configMap: {name: x, items: [{key: b, path: in/c}]}",
+            "mountPath: /d",
+            Mount("/d", files={"in/c": "two"}),
+        ),
+        ("secret: {secretName: s}", "mountPath: /d", Mount("/d", files={"key": "hidden"})),
+        (
+            "configMap: {name: x}",
+            "mountPath: /d/a, subPath: a.json",
+            Mount("/d/a", files={"a.json": "{}", "b": "two"}, only="a.json"),
+        ),
+    ],
+)
+def test_a_secret_and_a_config_map_of_the_same_files_become_files(
+    tmp_path: Path, source: str, mount: str, expected: Mount
+) -> None:
+    plan = read_text(tmp_path, with_files(source, mount))
+    assert plan.cannot_run == ()
+    assert plan.services[0].mounts == (expected,)
+    assert "hidden" not in repr(plan)
+
+
+@pytest.mark.parametrize(
+    ("source", "mount"),
+    [
+        ("configMap: {name: x, items: [{key: b, path: ../c}]}", "mountPath: /d"),
+        ("configMap: {name: x, items: [{key: b, path: /c}]}", "mountPath: /d"),
+        ("configMap: {name: x}", "mountPath: /d, subPath: ../../c"),
+    ],
+)
+def test_no_file_leaves_its_folder(tmp_path: Path, source: str, mount: str) -> None:
+    with pytest.raises(InvalidManifest, match="relative path without"):
+        read_text(tmp_path, with_files(source, mount))
+    escaping = with_files("configMap: {name: x}").replace("b: two", "../b: two")
+    with pytest.raises(InvalidManifest, match=r"a key that names no file: \.\./b"):
+        read_text(tmp_path, escaping)
+
+
 def test_a_mount_of_no_volume_is_refused(tmp_path: Path) -> None:
     text = service(model="volumeMounts: [{name: a, mountPath: /a}]")
-    with pytest.raises(Exception, match='not found: "a"'):
+    with pytest.raises(InvalidManifest, match='not found: "a"'):
         read_text(tmp_path, text)

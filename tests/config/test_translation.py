@@ -4,7 +4,18 @@ from pathlib import Path
 
 import pytest
 
+from relume.config import vllm_flags
+from relume.config.arguments import Argument
 from relume.config.loader import load_plan
+from relume.config.resources import Origin
+from relume.config.server_flags import (
+    INSTEAD,
+    LEFT_OUT,
+    RETIRED,
+    SET_BY_PLANE,
+    SWITCHES_LEFT_OUT,
+    TASKS,
+)
 
 from .manifests import load_text, read_text, service
 
@@ -176,6 +187,20 @@ def test_a_container_is_refused_with_what_to_write_for_it(tmp_path: Path) -> Non
     (wrong,) = load_plan([file]).cannot_run
     assert "modelFormat: {name: vLLM}, storageUri: hf://org/m" in wrong.why
     assert "other flags in args" in wrong.why
+
+
+def test_no_flag_of_today_s_vllm_is_taken_for_one_of_another_server() -> None:
+    for flags in (LEFT_OUT, SWITCHES_LEFT_OUT, RETIRED, INSTEAD):
+        assert set(flags) & set(vllm_flags.flags()) <= {"--grpc-port"}, "of vLLM's gRPC server"
+    for flag in (*SET_BY_PLANE, "--runner", "--convert", "--pooler-config", "--hf-overrides"):
+        assert flag in vllm_flags.flags() or flag == "--model-tag"
+
+
+def test_what_stands_for_a_task_is_what_vllm_takes() -> None:
+    origin = Origin(Path("m.yaml"), 1, "args")
+    for flags in TASKS.values():
+        words = [Argument(flag, flag, origin) for flag in flags]
+        assert list(vllm_flags.refusals(words)) == []
 
 
 def test_a_word_that_holds_a_flag_and_its_value_is_read_and_listed(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from relume.config import (
 from relume.plane.addresses import (
     VLLM_SOCKETS,
     PortTaken,
+    StateFolder,
     listen,
     socket_folder,
     url_of,
@@ -221,6 +222,24 @@ async def test_a_predictor_finds_folders_of_this_machine_under_the_paths_of_a_co
         "--download-dir=/mnt/models-2:/x/mnt/models",
     ]
     assert recorder.env["FILE"] == str(tmp_path / "adapters")
+
+
+async def test_files_of_a_config_map_are_written_for_the_predictor(tmp_path: Path) -> None:
+    mounts = (
+        Mount("/d", files={"in/a": "one"}),
+        Mount("/e/b.json", files={"b.json": "two"}, only="b.json"),
+    )
+    here = service(tmp_path, mounts=mounts, env={"A": "/d/in/a", "B": "/e/b.json"}, args=())
+    recorder = Recorder()
+    folder = StateFolder(tmp_path / "state")
+    with folder.held(), folder.private("files") as files:
+        launcher = LocalLauncher(ModelStore(tmp_path / "store"), recorder, files)
+        await launcher.start(here, tmp_path / "log")
+        await launcher.start(here, tmp_path / "log")
+        assert Path(recorder.env["A"]).read_text() == "one"
+        assert Path(recorder.env["B"]).read_text() == "two"
+        assert files.stat().st_mode & 0o077 == 0
+    assert not files.exists()
 
 
 def test_every_folder_that_a_predictor_reads_must_be_here(tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ import socket
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 from relume.base.errors import InvalidManifest, RelumeError
 from relume.base.vocabulary import Json
 from relume.config import InferenceService, Plan
-from relume.config.resources import MODELS_FOLDER
+from relume.config.resources import MODELS_FOLDER, Mount
 from relume.plane.addresses import HOST
 from relume.runtimes.models.errors import ModelMissing
 from relume.runtimes.models.store import ModelStore
@@ -52,10 +53,8 @@ def check(plan: Plan, store: ModelStore) -> None:
 def missing(service: InferenceService, store: ModelStore) -> list[ModelMissing]:
     """The folders that a predictor of `service` reads and that are not here, its model first."""
     found: list[ModelMissing] = []
-    for uri, folder in (
-        (service.storage_uri, service.folder),
-        *((m.uri, "") for m in service.mounts),
-    ):
+    mounted = [(mount.uri, "") for mount in service.mounts if mount.uri]
+    for uri, folder in ((service.storage_uri, service.folder), *mounted):
         try:
             path = store.resolve(uri) / folder
         except ModelMissing as error:
@@ -83,9 +82,11 @@ class LocalPredictor:
 class LocalLauncher:
     """Starts predictors for the serving plane (`relume.serving.predictor.PredictorLauncher`)."""
 
-    def __init__(self, store: ModelStore, launcher: Launcher) -> None:
+    def __init__(self, store: ModelStore, launcher: Launcher, files: Path | None = None) -> None:
+        """files: a private folder for what a Secret or ConfigMap holds as files."""
         self._store = store
         self._launcher = launcher
+        self._files = files
 
     async def start(self, service: InferenceService, log_path: Path) -> LocalPredictor:
         """Start a predictor for `service`, which writes its log to `log_path`.
@@ -94,7 +95,10 @@ class LocalLauncher:
         """
         stored = self._store.resolve(service.storage_uri)
         folders = {MODELS_FOLDER: stored} | {
-            mount.path: self._store.resolve(mount.uri) for mount in service.mounts
+            mount.path: self._store.resolve(mount.uri)
+            if mount.uri
+            else self._written(service, mount)
+            for mount in service.mounts
         }
         port = free_port()
         process = await self._launcher.start(
@@ -110,6 +114,16 @@ class LocalLauncher:
             log_path=log_path,
         )
         return LocalPredictor(process, port)
+
+    def _written(self, service: InferenceService, mount: Mount) -> Path:
+        """Where the files of a mount are, which are written for each start."""
+        assert self._files is not None
+        folder = self._files / f"{service.namespace}.{service.name}" / quote(mount.path, safe="")
+        for name, content in mount.files.items():
+            file = folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content, encoding="utf-8")
+        return folder / mount.only
 
 
 def placed(text: str, folders: Mapping[str, Path]) -> str:

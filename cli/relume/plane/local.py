@@ -131,7 +131,9 @@ class LocalPlane:
         launcher = TemplateLauncher(self._template) if self._template else FreshLauncher()
         serving = ServingPlane(
             self.plan.services,
-            LocalLauncher(self._store, launcher),
+            LocalLauncher(
+                self._store, launcher, stack.enter_context(self._folder.private("files"))
+            ),
             log_dir=self._folder.logs,
             base_url=self.http,
         )

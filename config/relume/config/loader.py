@@ -111,10 +111,13 @@ ResourceKey = tuple[str, str, str]  # kind, namespace, name
 
 
 def check_unique(resources: Sequence[Resource]) -> None:
-    """Raise InvalidManifest for the second resource of one kind, namespace and name."""
+    """Raise InvalidManifest for the second resource of one kind, namespace and name.
+
+    Only kinds that are run are looked at: of others, two groups may have one of the same name.
+    """
     seen: dict[ResourceKey, Resource] = {}
     for resource in resources:
-        if not resource.name:  # a cluster makes one up
+        if resource.kind not in API_VERSIONS:
             continue
         first = seen.setdefault(_key(resource), resource)
         if first is not resource:

@@ -52,10 +52,16 @@ MODELS_FOLDER = "/mnt/models"  # where KServe puts what storageUri names
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A folder that `path` stands for in arguments and variables; `uri` is a URI or a path."""
+    """A folder that `path` stands for in arguments and variables.
+
+    It is what `uri` (a URI or a path) names. Where `uri` is "", it is one that the plane writes:
+    `files` by name, of which `path` is `only` that one if it is not "".
+    """
 
     path: str
-    uri: str
+    uri: str = ""
+    files: Mapping[str, str] = field(default_factory=dict, repr=False)
+    only: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ LEFT_OUT: Mapping[str, str] = _by_flag(
         _HTTP: "grpc-port enable-grpc grpc-max-send-message-length grpc-max-receive-message-length",
         _NO_TRANSFORMER: """predictor-host protocol predictor-protocol predictor-use-ssl
         predictor-request-timeout-seconds predictor-request-retries""",
-        _LOGS: """enable-latency-logging configure-logging log-config-file access-log-format""",
+        _LOGS: """enable-latency-logging configure-logging access-log-format""",
         "vLLM serves the documentation of its routes at /docs": "enable-docs-url",
         "vLLM's server decides it": "event-loop timeout-keep-alive",
         "vLLM feeds a model its inputs by itself": "tensor-input-names",

@@ -12,7 +12,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 $(shell test -x $(BIN)/python || rm -f $(STAMP))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv models demo test fresh check fuzz unit crash bench schemas manifests lock images clean
+.PHONY: help venv models demo test fresh check fuzz unit crash bench schemas manifests flags lock images clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ schemas: venv ## make the field tables again from the CRDs in $RELUME_VECTORS, a
 
 manifests: venv ## write eventing/manifests/ from the event registry
 	$(BIN)/python eventing/generate_manifests.py
+
+flags: venv ## write the table of vLLM's flags that `relume up` checks arguments by
+	$(BIN)/python runtimes/vllm/flags.py
 
 lock: venv ## resolve the dependencies again and write requirements.lock
 	$(BIN)/python config/lock.py > requirements.lock.new

@@ -7,6 +7,8 @@ import pytest
 
 from relume.base.errors import InvalidManifest
 from relume.config import Plan, load
+from relume.config.here import NOTHING, Machine
+from relume.config.loader import load_plan
 
 HERE = "# <-"  # marks the line that an error must name
 
@@ -69,6 +71,13 @@ spec:
 def together(*documents: str) -> str:
     """Several documents of one file."""
     return "---\n".join(documents)
+
+
+def read_text(folder: Path, text: str, machine: Machine = NOTHING) -> Plan:
+    """Read `text` from a file in `folder`, without a judgement of what this machine can do."""
+    file = folder / "m.yaml"
+    file.write_text(text, encoding="utf-8")
+    return load_plan([file], machine)
 
 
 def load_text(folder: Path, text: str) -> Plan:

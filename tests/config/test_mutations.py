@@ -21,7 +21,8 @@ RICH = together(
     service(
         "minReplicas: 0\nmaxReplicas: 2\nscaleTarget: 4\nscaleMetric: rps\ntimeout: 5\n"
         "annotations: {autoscaling.knative.dev/target: '3', a: b}",
-        "env: [{name: A, value: x}]\nargs: [--x=$(A)]\nruntime: relume-vllm\nprotocolVersion: v1\n"
+        "env: [{name: A, value: x}]\nargs: [--tokenizer=$(A)]\n"
+        "runtime: relume-vllm\nprotocolVersion: v1\n"
         "resources: {limits: {cpu: 1, nvidia.com/gpu: 1}, claims: []}",
         "namespace: default\nlabels: {a: b}\nannotations: {autoscaling.knative.dev/window: 6s}",
     ),

@@ -47,7 +47,7 @@ def test_a_file_with_nothing_to_run_is_refused_by_its_name(tmp_path: Path) -> No
         (service().replace("hf://org/model", "pvc://a/b"), "spec.predictor.model.storageUri"),
         (service().replace("vLLM", "sklearn"), "spec.predictor.model.modelFormat.name"),
         (service(model="args: [--port=1]"), "spec.predictor.model.args[0]"),
-        (service(model="args: ['{{.Labels}}']"), "spec.predictor.model.args[0]"),
+        (service(model="args: ['--seed=1{{.Labels}}']"), "spec.predictor.model.args[0]"),
         (trigger(), "spec.broker"),
     ],
 )
@@ -61,6 +61,12 @@ def test_what_only_this_machine_refuses_is_read_and_judged_apart(
     assert len(plan.services) + len(plan.triggers) == 1, "what was written is read all the same"
     with pytest.raises(InvalidInput, match=field.replace("[", r"\[")):
         load([file])
+
+
+def test_two_groups_may_have_a_document_of_the_same_kind_and_name(tmp_path: Path) -> None:
+    file = tmp_path / "m.yaml"
+    file.write_text(together(other("Service"), other("Service"), service()), encoding="utf-8")
+    assert len(load_plan([file]).others) == 2
 
 
 def test_a_predictor_that_is_no_model_is_read_without_one(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from relume.config import Autoscaling
 
-from .manifests import HERE, load_text, refused, service
+from .manifests import HERE, load_text, read_text, refused, service
 
 
 def test_what_is_not_written_gets_the_defaults_of_kserve_and_knative(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_arguments_are_filled_in_as_a_cluster_does(tmp_path: Path) -> None:
         model="env: [{name: A, value: x}, {name: B, value: $(A)y}]\n"
         "args: ['--lora={{.Name}}/{{ .Namespace }}', '--b=$(B)', '$(NONE)', '$$(A)', '{\"a\":{}}']"
     )
-    (found,) = load_text(tmp_path, text).services
+    (found,) = read_text(tmp_path, text).services
     assert found.env == {"A": "x", "B": "xy"}
     assert found.args == ("--lora=m/default", "--b=xy", "$(NONE)", "$(A)", '{"a":{}}')
 
@@ -111,8 +111,8 @@ def test_storage_uris_stay_as_written_and_relative_paths_start_at_the_file(
         ("scaleTarget: 0", "scaleTarget", "expected 1 <= 0"),
         ("containers: []", "containers", "Relume runs its own vLLM runtime"),
         ("workerSpec: {}", "workerSpec", "several nodes"),
-        ("volumes: []", "volumes", "files that a cluster mounts"),
-        ("storageUris: [{uri: hf://a/b}]", "storageUris", "spec.predictor.model.storageUri"),
+        ("initContainers: []", "initContainers", "Relume runs its own vLLM runtime"),
+        ("storageUris: [{uri: hf://a/b}]", "storageUris", "write storageUri or storageUris"),
         ("sklearn: {storageUri: gs://a/b}", "sklearn", "write spec.predictor.model"),
         ("annotations: {a: 1}", "annotations.a", 'must be a string, not the integer 1: write "1"'),
         ("annotations: [a]", "annotations", "must be a table of fields, not a list"),
@@ -131,8 +131,7 @@ def test_a_wrong_field_of_the_predictor_is_refused_by_name(
         ("image: vllm/vllm-openai", "image", "not honoured on this machine: Relume runs its own"),
         ("command: [vllm]", "command", "Relume runs its own vLLM runtime"),
         ("storage: {key: k}", "storage", "write storageUri"),
-        ("envFrom: []", "envFrom", "no Secrets and ConfigMaps"),
-        ("volumeMounts: []", "volumeMounts", "files that a cluster mounts"),
+        ("volumeDevices: []", "volumeDevices", "files that a cluster mounts"),
         ("protocolVersion: v3", "protocolVersion", "must be v1 or v2 or grpc-v1 or grpc-v2"),
         ("protocolVersion: grpc-v2", "protocolVersion", "only HTTP is served"),
         ("runtime: ''", "runtime", "must not be empty"),
@@ -144,9 +143,9 @@ def test_a_wrong_field_of_the_predictor_is_refused_by_name(
             "args[1]",
             "--port is set by Relume: the plane picks the port",
         ),
-        ("args: [--served_model_name=x]", "args[0]", "--served_model_name is set by Relume"),
+        ("args: [--root_path=/x]", "args[0]", "--root_path is set by Relume"),
         ("args: [--model, x]", "args[0]", "write spec.predictor.model.storageUri"),
-        ("args: [--model_id=org/m]", "args[0]", "write spec.predictor.model.storageUri"),
+        ("args: [--model-tag=org/m]", "args[0]", "write spec.predictor.model.storageUri"),
         ("args: [--api-key=s]", "args[0]", "without one"),
         ("args: ['{{.Labels.x}}']", "args[0]", "only {{.Name}} and {{.Namespace}}"),
         ("args: ['{{ x']", "args[0]", "beginning of a Go template"),
@@ -159,7 +158,7 @@ def test_a_wrong_field_of_the_predictor_is_refused_by_name(
             'must be a string, not the integer 1: write "1"',
         ),
         ("env: [{name: A, value: on}]", "env[0].value", "not the boolean on"),
-        ("env: [{name: A, valueFrom: {}}]", "env[0].valueFrom", "write value"),
+        ("env: [{name: A, valueFrom: {}}]", "env[0].valueFrom", "write exactly one of"),
         ("env: [{name: A=B}]", "env[0].name", "no name of an environment variable"),
         ("env: {A: x}", "env", "must be a list, not a table of fields"),
         ("resources: {limit: {}}", "resources.limit", "did you mean limits?"),

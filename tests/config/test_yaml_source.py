@@ -9,7 +9,7 @@ from relume.base.errors import InvalidInput, InvalidManifest
 from relume.config import load
 from relume.config.yaml_source import documents
 
-from .manifests import HERE, broker, load_text, refused, service
+from .manifests import HERE, broker, load_text, read_text, refused, service
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_what_a_cluster_wrote_into_a_manifest_is_left_out(tmp_path: Path) -> Non
 
 def test_values_that_only_old_yaml_sees_in_a_string_stay_strings(tmp_path: Path) -> None:
     text = service(model="args: [1:30, 2026-11-23, '=', =]")
-    assert load_text(tmp_path, text).services[0].args == ("1:30", "2026-11-23", "=", "=")
+    assert read_text(tmp_path, text).services[0].args == ("1:30", "2026-11-23", "=", "=")
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> None:

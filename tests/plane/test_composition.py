@@ -15,6 +15,7 @@ from relume.base.errors import InvalidInput, InvalidManifest
 from relume.config import (
     Destination,
     InferenceService,
+    Mount,
     Origin,
     Plan,
     Ref,
@@ -23,6 +24,7 @@ from relume.config import (
 from relume.plane.addresses import (
     VLLM_SOCKETS,
     PortTaken,
+    StateFolder,
     listen,
     socket_folder,
     url_of,
@@ -34,6 +36,7 @@ from relume.plane.launch import (
     RuntimeMissing,
     check,
     free_port,
+    missing,
     set_runtime_defaults,
 )
 from relume.plane.subscribers import Destinations, SubscriberCapacity
@@ -193,6 +196,61 @@ async def test_a_predictor_gets_its_model_its_name_and_a_port_that_the_plane_kno
         "RELUME_GRACE_S": "120",
         "OWN": "1",
     }
+
+
+async def test_a_predictor_finds_folders_of_this_machine_under_the_paths_of_a_container(
+    tmp_path: Path,
+) -> None:
+    for name in ("model/sub", "adapters"):
+        (tmp_path / name).mkdir(parents=True)
+    here = service(
+        tmp_path,
+        storage_uri=str(tmp_path / "model"),
+        folder="sub",
+        mounts=(Mount("/mnt/models/adapters", str(tmp_path / "adapters")),),
+        args=(
+            "--lora-modules=a=/mnt/models/adapters/x",
+            "--chat-template=/mnt/models/chat.jinja",
+            "--download-dir=/mnt/models-2:/x/mnt/models",
+        ),
+        env={"FILE": "/mnt/models/adapters"},
+    )
+    recorder = Recorder()
+    await LocalLauncher(ModelStore(tmp_path / "store"), recorder).start(here, tmp_path / "log")
+    assert recorder.argv[1] == str(tmp_path / "model" / "sub")
+    assert recorder.argv[4:7] == [
+        f"--lora-modules=a={tmp_path}/adapters/x",
+        f"--chat-template={tmp_path}/model/chat.jinja",
+        "--download-dir=/mnt/models-2:/x/mnt/models",
+    ]
+    assert recorder.env["FILE"] == str(tmp_path / "adapters")
+
+
+async def test_files_of_a_config_map_are_written_for_the_predictor(tmp_path: Path) -> None:
+    mounts = (
+        Mount("/d", files={"in/a": "one"}),
+        Mount("/e/b.json", files={"b.json": "two"}, only="b.json"),
+    )
+    here = service(tmp_path, mounts=mounts, env={"A": "/d/in/a", "B": "/e/b.json"}, args=())
+    recorder = Recorder()
+    folder = StateFolder(tmp_path / "state")
+    with folder.held(), folder.private("files") as files:
+        launcher = LocalLauncher(ModelStore(tmp_path / "store"), recorder, files)
+        await launcher.start(here, tmp_path / "log")
+        await launcher.start(here, tmp_path / "log")
+        assert Path(recorder.env["A"]).read_text() == "one"
+        assert Path(recorder.env["B"]).read_text() == "two"
+        assert files.stat().st_mode & 0o077 == 0
+    assert not files.exists()
+
+
+def test_every_folder_that_a_predictor_reads_must_be_here(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "store")
+    asked = service(tmp_path, folder="gone", mounts=(Mount("/a", "hf://org/gone"),))
+    first, second = missing(asked, store)
+    assert str(first) == f"{tmp_path}: there is no folder gone in it"
+    assert "relume models prepare hf://org/gone" in str(second)
+    assert missing(service(tmp_path), store) == []
 
 
 async def test_a_model_that_left_the_store_starts_nothing(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -176,6 +177,20 @@ class StateFolder:
             yield
         finally:
             self.plane_json.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def private(self, name: str) -> Iterator[Path]:
+        """An empty folder that only this user can read, for as long as the block runs.
+
+        What a killed plane left there is removed first.
+        """
+        folder = self.path / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def read(self) -> PlaneFile | None:
         """The published addresses; None when the file is missing, torn, or not a plane's."""

@@ -6,14 +6,17 @@ Serving and the runtime do not know each other; this is the seam between them.
 import errno
 import importlib.util
 import random
+import re
 import socket
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
+from urllib.parse import quote
 
 from relume.base.errors import InvalidManifest, RelumeError
 from relume.base.vocabulary import Json
 from relume.config import InferenceService, Plan
 from relume.config.config_objects import by_key, files_of, variables_of
+from relume.config.resources import MODELS_FOLDER, Mount
 from relume.plane.addresses import HOST
 from relume.runtimes.models.errors import ModelMissing
 from relume.runtimes.models.store import ModelStore
@@ -39,11 +42,9 @@ def check(plan: Plan, store: ModelStore) -> None:
     """
     _check_functions(plan)
     for service in plan.services:
-        try:
-            store.resolve(service.storage_uri)
-        except ModelMissing as error:
+        for error in missing(service, store):
             if (at := service.storage_uri_origin) is None:
-                raise
+                raise error
             raise InvalidManifest(str(error), file=at.file, line=at.line, field=at.field) from None
     if plan.services and importlib.util.find_spec("vllm") is None:
         raise RuntimeMissing(
@@ -57,6 +58,21 @@ def _check_functions(plan: Plan) -> None:
     for function in plan.functions:
         variables_of(function, objects)
         files_of(function, objects)
+
+
+def missing(service: InferenceService, store: ModelStore) -> list[ModelMissing]:
+    """The folders that a predictor of `service` reads and that are not here, its model first."""
+    found: list[ModelMissing] = []
+    mounted = [(mount.uri, "") for mount in service.mounts if mount.uri]
+    for uri, folder in ((service.storage_uri, service.folder), *mounted):
+        try:
+            path = store.resolve(uri) / folder
+        except ModelMissing as error:
+            found.append(error)
+            continue
+        if not path.is_dir():
+            found.append(ModelMissing(f"{uri}: there is no folder {folder} in it"))
+    return found
 
 
 class LocalPredictor:
@@ -77,33 +93,64 @@ class LocalPredictor:
 class LocalLauncher:
     """Starts the predictors of models for the serving plane."""
 
-    def __init__(self, store: ModelStore, launcher: Launcher) -> None:
+    def __init__(self, store: ModelStore, launcher: Launcher, files: Path | None = None) -> None:
+        """files: a private folder for what a Secret or ConfigMap holds as files."""
         self._store = store
         self._launcher = launcher
+        self._files = files
 
     async def start(self, service: InferenceService, log_path: Path) -> LocalPredictor:
         """Start a predictor for `service`, which writes its log to `log_path`.
 
         Raises ModelMissing when the model left the store, LaunchFailed when nothing starts.
         """
-        model = self._store.resolve(service.storage_uri)
+        stored = self._store.resolve(service.storage_uri)
+        folders = {MODELS_FOLDER: stored} | {
+            mount.path: self._store.resolve(mount.uri)
+            if mount.uri
+            else self._written(service, mount)
+            for mount in service.mounts
+        }
         port = free_port()
         process = await self._launcher.start(
             argv=[
-                *("--model", str(model)),
+                *("--model", str(stored / service.folder)),
                 *("--served-model-name", service.name),
-                *service.args,
+                *(placed(word, folders) for word in service.args),
                 # Last, so that they win: the plane must find the predictor.
                 *("--host", HOST),
                 *("--port", str(port)),
             ],
-            env=environment(service, port),
+            env=environment(service, port, folders),
             log_path=log_path,
         )
         return LocalPredictor(process, port)
 
+    def _written(self, service: InferenceService, mount: Mount) -> Path:
+        """Where the files of a mount are, which are written for each start."""
+        assert self._files is not None
+        folder = self._files / f"{service.namespace}.{service.name}" / quote(mount.path, safe="")
+        for name, content in mount.files.items():
+            file = folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content, encoding="utf-8")
+        return folder / mount.only
 
-def environment(service: InferenceService, port: int) -> Mapping[str, str]:
+
+def placed(text: str, folders: Mapping[str, Path]) -> str:
+    """The text with a folder of this machine in place of each path that a container would have.
+
+    The longest path wins, and a path counts only as a whole: `/mnt/models` is not in
+    `/mnt/models-2`.
+    """
+    paths = "|".join(re.escape(path) for path in sorted(folders, key=len, reverse=True))
+    whole = rf"(?<![\w.\-/])({paths})(?![\w.\-])"
+    return re.sub(whole, lambda found: str(folders[found[1]]), text)
+
+
+def environment(
+    service: InferenceService, port: int, folders: Mapping[str, Path]
+) -> Mapping[str, str]:
     """What Knative and KServe set in a predictor's container; the manifest's own values win.
 
     Nothing here begins with a prefix that libraries read when they are imported: the template has
@@ -117,7 +164,7 @@ def environment(service: InferenceService, port: int) -> Mapping[str, str]:
         "INFERENCE_SERVICE_NAME": service.name,
         "RELUME_NAMESPACE": service.namespace,
         "RELUME_GRACE_S": f"{service.timeout_s:g}",
-        **service.env,
+        **{name: placed(value, folders) for name, value in service.env.items()},
     }
 
 

@@ -162,7 +162,12 @@ class LocalPlane:
         launcher = TemplateLauncher(self._template) if self._template else FreshLauncher()
         serving = ServingPlane(
             (*self.plan.services, *self.plan.functions),
-            EveryLauncher(LocalLauncher(self._store, launcher), functions),
+            EveryLauncher(
+                LocalLauncher(
+                    self._store, launcher, stack.enter_context(self._folder.private("files"))
+                ),
+                functions,
+            ),
             log_dir=self._folder.logs,
             base_url=self.http,
         )

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relume.config.function import Function
+from relume.config.here import NOTHING, Machine
+from relume.config.plan import Plan
 from relume.config.resources import (
     All,
     Any_,
@@ -20,13 +22,13 @@ from relume.config.resources import (
     Exact,
     Filter,
     InferenceService,
+    Mount,
     Negation,
     NotHonoured,
     Origin,
     OtherDocument,
     ParallelFlow,
     PingSource,
-    Plan,
     Prefix,
     Ref,
     RequestReply,
@@ -38,16 +40,17 @@ from relume.config.resources import (
 )
 
 
-def load(paths: Sequence[Path]) -> Plan:
+def load(paths: Sequence[Path], machine: Machine = NOTHING) -> Plan:
     """Read, validate and cross-check every manifest in `paths` (files and folders of files).
 
     Raises InvalidManifest for the first thing that is wrong or that this machine cannot do, with
-    its file, line and field, and InvalidInput for a path without manifests.
+    its file, line and field, and InvalidInput for a path without manifests. `machine` is what the
+    user gives beside the files.
     """
     from relume.config.loader import load_plan  # PyYAML only when there is something to read
     from relume.config.machine import require_runnable
 
-    plan = load_plan(paths)
+    plan = load_plan(paths, machine)
     require_runnable(plan)
     return plan
 
@@ -66,6 +69,8 @@ __all__ = [
     "Filter",
     "Function",
     "InferenceService",
+    "Machine",
+    "Mount",
     "Negation",
     "NotHonoured",
     "Origin",

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from relume.base.errors import InvalidManifest
 from relume.config.fields import Fields, Resource, did_you_mean
-from relume.config.function import ConfigObject, FromObject, Function, Mount, Variable
+from relume.config.function import ConfigObject, FromObject, Function, Mount, Objects, Variable
 from relume.config.nodes import Node
 from relume.config.resources import Origin
 
@@ -19,7 +19,7 @@ SECRET = Fields.of(
     "apiVersion kind metadata data stringData",
     harmless={"files here may change": "immutable", "the type is for a cluster": "type"},
 )
-Objects = Mapping[tuple[str, str, str], ConfigObject]  # by kind, namespace, name
+OBJECTS = ("Secret", "ConfigMap")
 
 
 def read_object(resource: Resource) -> ConfigObject:
@@ -29,7 +29,7 @@ def read_object(resource: Resource) -> ConfigObject:
     encoded, plain = ("data", "stringData") if secret else ("binaryData", "data")
     data = {key: _decoded(node) for key, node in _entries(resource.body.get(encoded))}
     # As on a cluster, stringData wins over data.
-    data |= {key: node.text().encode() for key, node in _entries(resource.body.get(plain))}
+    data |= {key: _text(node).encode() for key, node in _entries(resource.body.get(plain))}
     return ConfigObject(
         kind="Secret" if secret else "ConfigMap",
         namespace=resource.namespace,
@@ -51,9 +51,17 @@ _KEY_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 
 def _decoded(node: Node) -> bytes:
     try:
-        return base64.b64decode("".join(node.text().split()), validate=True)
+        return base64.b64decode("".join(_text(node).split()), validate=True)
     except (binascii.Error, ValueError):
         raise node.wrong("is not base64: write the value under stringData") from None
+
+
+def _text(node: Node) -> str:
+    """The text of a value. An error about it does not show the value, which may be secret."""
+    try:
+        return node.text()
+    except InvalidManifest:
+        raise node.wrong("must be a string: write it in quotes") from None
 
 
 def by_key(objects: Iterable[ConfigObject]) -> Objects:

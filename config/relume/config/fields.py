@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
+from relume.config.here import Surroundings
 from relume.config.nodes import Node, Table
 from relume.config.resources import CannotRun, NotHonoured, Origin
 
@@ -23,12 +24,16 @@ class Resource:
     annotations: dict[str, Node] = field(default_factory=dict)
     left: list[NotHonoured] = field(default_factory=list)
     cannot: list[CannotRun] = field(default_factory=list)
+    here: Surroundings = field(default_factory=Surroundings)
     # False for a kind that has no meaning of its own on this machine.
     is_run: bool = True
 
     def leave_out(self, node: Node, why: str) -> None:
         """Note that `node` has no effect on this machine."""
-        at = node.origin
+        self.note(node.origin, why)
+
+    def note(self, at: Origin, why: str) -> None:
+        """Note that what is written at `at` has no effect on this machine."""
         self.left.append(NotHonoured(at.file, at.line, at.field, self.kind, self.name, why))
 
     def cannot_run(self, at: Origin, why: str) -> None:

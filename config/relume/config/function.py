@@ -143,3 +143,6 @@ class ConfigObject:
     name: str
     data: Mapping[str, bytes]
     origin: Origin | None = field(default=None, compare=False)
+
+
+Objects = Mapping[tuple[str, str, str], ConfigObject]  # by kind, namespace, name

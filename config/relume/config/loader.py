@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from relume.base.errors import InvalidInput
-from relume.config.config_objects import read_object
+from relume.config.config_objects import OBJECTS, by_key, read_object
 from relume.config.eventing import read_broker, read_trigger
 from relume.config.fields import Resource
 from relume.config.flows import read_parallel, read_request_reply, read_sequence
@@ -18,17 +18,18 @@ from relume.config.func_yaml import FUNC_YAML, read_function
 from relume.config.function import ConfigObject, Function, ServiceSettings
 from relume.config.function_documents import documents_of, triggers_of
 from relume.config.head import API_VERSIONS, read_head
+from relume.config.here import NOTHING, Machine, Surroundings
 from relume.config.knative_service import configured, read_knative_service
 from relume.config.nodes import Node
 from relume.config.other_documents import read_other
-from relume.config.references import Eventing, check_references
+from relume.config.plan import Plan
+from relume.config.references import Eventing, check_references, key_of
 from relume.config.resources import (
     Broker,
     InferenceService,
     OtherDocument,
     ParallelFlow,
     PingSource,
-    Plan,
     RequestReply,
     SequenceFlow,
     SinkBinding,
@@ -52,8 +53,6 @@ _READERS: Mapping[str, Callable[[Resource], Item]] = {
     "PingSource": read_ping_source,
     "SinkBinding": read_sink_binding,
     "Service": read_knative_service,
-    "Secret": read_object,
-    "ConfigMap": read_object,
 }
 
 
@@ -63,16 +62,13 @@ _NO_CONTAINER = (
 )
 
 
-def load_plan(paths: Sequence[Path]) -> Plan:
+def load_plan(paths: Sequence[Path], machine: Machine = NOTHING) -> Plan:
     """Read every manifest in `paths` as a cluster would, with what this machine cannot do noted.
 
     Raises InvalidManifest for what no cluster takes either, and InvalidInput for a path without
     manifests. `relume.config.machine` judges what the plan's `cannot_run` holds.
     """
-    read: list[tuple[Resource, Item]] = []
-    for file in manifest_files(paths):
-        for document in documents(file):
-            read += _read(document)
+    read = _read_all(paths, machine)
     if not read:
         names = ", ".join(str(path) for path in paths)
         raise InvalidInput(f"{names}: no manifest is in there", reason="no-manifest")
@@ -119,22 +115,32 @@ def kubernetes_documents(file: Path) -> Iterator[Node]:
         yield from documents_of(function)
 
 
-def _read(document: Node) -> Iterator[tuple[Resource, Item]]:
-    """A document; of a func.yaml the function and the Triggers of its subscriptions."""
-    if document.file.name != FUNC_YAML:
-        resource = read_head(document)
-        yield (
-            resource,
-            _READERS[resource.kind](resource)
-            if resource.is_run
-            else read_other(resource, API_VERSIONS),
-        )
-        return
-    function_resource, function = read_function(document, os.environ)
-    yield function_resource, function
-    for tree in triggers_of(function):
-        resource = read_head(tree)
-        yield resource, read_trigger(resource)
+def _read_all(paths: Sequence[Path], machine: Machine) -> list[tuple[Resource, Item]]:
+    """Every document of the files, in their order; a func.yaml is a function and its Triggers."""
+    functions: dict[int, Function] = {}
+    resources: list[Resource] = []
+    for file in manifest_files(paths):
+        for document in documents(file):
+            if file.name == FUNC_YAML:
+                resource, functions[len(resources)] = read_function(document, os.environ)
+                resources += [resource, *map(read_head, triggers_of(functions[len(resources)]))]
+            else:
+                resources.append(read_head(document))
+    objects = [read_object(r) for r in resources if r.is_run and r.kind in OBJECTS]
+    tables = {key_of(resource): resource.body for resource in resources}
+    here = Surroundings(machine, by_key(objects), tables)
+    for resource in resources:
+        resource.here = here
+    return [
+        (resource, functions.get(number) or _read(resource, here))
+        for number, resource in enumerate(resources)
+    ]
+
+
+def _read(resource: Resource, here: Surroundings) -> Item:
+    if not resource.is_run:
+        return read_other(resource, API_VERSIONS)
+    return here.objects.get(key_of(resource)) or _READERS[resource.kind](resource)
 
 
 def _functions(

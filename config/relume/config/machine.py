@@ -1,7 +1,7 @@
 """Whether this machine can run a plan: the judgement of `relume up`, which `render` never makes."""
 
 from relume.base.errors import InvalidInput, InvalidManifest
-from relume.config.resources import Plan
+from relume.config.plan import Plan
 
 
 def require_runnable(plan: Plan) -> None:
@@ -12,7 +12,12 @@ def require_runnable(plan: Plan) -> None:
     for wrong in plan.cannot_run:
         at = wrong.origin
         raise InvalidManifest(wrong.why, file=at.file, line=at.line, field=at.field)
-    if not plan.runs_something:
+    require_something(plan)
+
+
+def require_something(plan: Plan) -> None:
+    """Raise InvalidInput for a plan of documents that are all listed, and none of them run."""
+    if not (plan.runs_something or plan.cannot_run):
         origins = [*(o.origin for o in plan.others), *(o.origin for o in plan.objects)]
         files = sorted({str(origin.file) for origin in origins if origin is not None})
         raise InvalidInput(

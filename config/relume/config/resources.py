@@ -1,4 +1,4 @@
-"""What manifests mean, as types: services, Brokers, Triggers, flows, sources, and the plan of all.
+"""What manifests mean, as types: services, Brokers, Triggers, flows and sources.
 
 Every duration is in seconds. An InferenceService has every default filled in. In a Broker, Trigger
 or delivery (eventing.knative.dev/v1) None means that the manifest does not set the field: the kind
@@ -8,10 +8,7 @@ of Broker decides which default applies.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from relume.config.function import ConfigObject, Function, ServiceSettings
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +47,31 @@ class Autoscaling:
     max_scale_down_rate: float = 2.0
 
 
+MODELS_FOLDER = "/mnt/models"  # where KServe puts what storageUri names
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A folder that `path` stands for in arguments and variables.
+
+    It is what `uri` (a URI or a path) names. Where `uri` is "", it is one that the plane writes:
+    `files` by name, of which `path` is `only` that one if it is not "".
+    """
+
+    path: str
+    uri: str = ""
+    files: Mapping[str, str] = field(default_factory=dict, repr=False)
+    only: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class InferenceService:
     """One model behind one name (serving.kserve.io/v1beta1).
 
     0 means no bound in `max_replicas` and `container_concurrency`, and off in `idle_timeout_s`.
     `response_start_timeout_s` equals `timeout_s`, as KServe sets both from `timeout`. `annotations`
-    are those of the service and its predictor together, as they reach the revision.
+    are those of the service and its predictor together, as they reach the revision. `args` are for
+    vLLM; `folder` is the one in the model's files that is served, "" for all of them.
     """
 
     namespace: str
@@ -65,7 +80,9 @@ class InferenceService:
     storage_uri: str
     runtime: str | None = None
     args: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)  # a Secret's values too
+    folder: str = ""
+    mounts: tuple[Mount, ...] = ()
     min_replicas: int = 1
     max_replicas: int = 0
     container_concurrency: int = 0
@@ -352,35 +369,3 @@ class OtherDocument:
     namespace: str
     name: str
     origin: Origin = field(compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the files say, in their order. Names are unique.
-
-    `functions` are as their Knative Services configure them; `containers` are the Knative Services
-    of no function, which only a cluster can run; `objects` are Secrets and ConfigMaps.
-    `cannot_run` is what `relume.config.machine` refuses: with anything in it, references may lead
-    nowhere, and a service may have no model (`storage_uri` is empty) or one that is not here.
-    """
-
-    services: tuple[InferenceService, ...] = ()
-    brokers: tuple[Broker, ...] = ()
-    triggers: tuple[Trigger, ...] = ()
-    others: tuple[OtherDocument, ...] = ()
-    sequences: tuple[SequenceFlow, ...] = ()
-    parallels: tuple[ParallelFlow, ...] = ()
-    request_replies: tuple[RequestReply, ...] = ()
-    ping_sources: tuple[PingSource, ...] = ()
-    sink_bindings: tuple[SinkBinding, ...] = ()
-    not_honoured: tuple[NotHonoured, ...] = ()
-    cannot_run: tuple[CannotRun, ...] = ()
-    functions: "tuple[Function, ...]" = ()
-    containers: "tuple[ServiceSettings, ...]" = ()
-    objects: "tuple[ConfigObject, ...]" = ()
-
-    @property
-    def runs_something(self) -> bool:
-        """Whether there is anything that a plane can run."""
-        events = (*self.brokers, *self.triggers, *self.request_replies, *self.ping_sources)
-        return bool(self.services or self.functions or events or self.sequences or self.parallels)

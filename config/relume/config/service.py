@@ -38,10 +38,12 @@ def read_service(resource: Resource) -> InferenceService:
         namespace=resource.namespace,
         name=resource.name,
         model_format=model.format,
-        storage_uri=model.storage_uri,
+        storage_uri=model.storage.uri,
         runtime=model.runtime,
         args=model.args,
-        env=model.env,
+        env=model.env or {},
+        folder=model.storage.folder,
+        mounts=model.mounts,
         min_replicas=scaling.min_scale,
         max_replicas=scaling.max_scale,
         container_concurrency=_bounded(predictor, "containerConcurrency", MOST_CONCURRENCY),
@@ -51,7 +53,7 @@ def read_service(resource: Resource) -> InferenceService:
         autoscaling=scaling,
         annotations={key: node.text() for key, node in notes.items()},
         origin=resource.origin,
-        storage_uri_origin=model.uri_origin,
+        storage_uri_origin=model.storage.origin,
     )
 
 

@@ -20,8 +20,8 @@ SPEC = Fields.of(
     },
 )
 PREDICTOR = Fields.of(
-    """model annotations minReplicas maxReplicas scaleTarget scaleMetric containerConcurrency
-    timeout""",
+    """model huggingface containers storageUris volumes annotations minReplicas maxReplicas
+    scaleTarget scaleMetric containerConcurrency timeout""",
     harmless={
         "nothing on this machine selects by label": "labels",
         "payloads are not copied to a logger": "logger",
@@ -41,17 +41,16 @@ PREDICTOR = Fields.of(
         restartPolicy setHostnameAsFQDN shareProcessNamespace subdomain""",
     },
     refused={
-        _RUNTIME: "containers initContainers",
+        _RUNTIME: "initContainers",
         "a predictor of several nodes does not fit on one machine": "workerSpec",
-        _FILES: "volumes",
-        "name one model by spec.predictor.model.storageUri": "storageUris",
         "the model store downloads by itself": "storageContainerName",
-        "write spec.predictor.model with modelFormat and storageUri": """huggingface lightgbm onnx
-        paddle pmml pytorch sklearn tensorflow triton xgboost""",
+        "write spec.predictor.model with modelFormat and storageUri": """lightgbm onnx paddle
+        pmml pytorch sklearn tensorflow triton xgboost""",
     },
 )
 MODEL = Fields.of(
-    "modelFormat storageUri runtime protocolVersion args env resources",
+    """modelFormat storageUri runtime protocolVersion args env envFrom resources
+    volumeMounts""",
     harmless={
         _INSTALLED: "runtimeVersion",
         "the plane probes the predictor itself": "livenessProbe readinessProbe startupProbe",
@@ -61,11 +60,12 @@ MODEL = Fields.of(
     },
     refused={
         _RUNTIME: "image command workingDir",
-        "there are no Secrets and ConfigMaps here: write env": "envFrom",
         "storage credentials come from your environment: write storageUri": "storage",
         "an encrypted model cannot be opened here": "confidential",
-        _FILES: "volumeDevices volumeMounts",
+        _FILES: "volumeDevices",
     },
 )
+# What KServe makes a model of: the fields of a model but the two that it fills in.
+HUGGINGFACE = Fields(MODEL.honoured - {"modelFormat", "runtime"}, MODEL.harmless, MODEL.refused)
 MODEL_FORMAT = Fields.of("name", harmless={_INSTALLED: "version"})
 RESOURCES = Fields.of("limits requests", harmless={NO_DEVICE: "claims"})

@@ -23,7 +23,7 @@ import logging
 import multiprocessing
 import os
 import socket
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial, wraps
 from types import ModuleType
@@ -96,14 +96,20 @@ def _import_all(*, late: bool) -> None:
 def parse_flags(flags: Sequence[str]) -> Namespace:
     """`vllm serve`'s flags, parsed and checked by vLLM; exits 2 with its message on a wrong one."""
     from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     cli_env_setup()
-    module = _first_module(_FLAGS)
-    parser = module.make_arg_parser(FlexibleArgumentParser(description="vLLM, run by Relume."))
-    args: Namespace = parser.parse_args(list(flags))
-    module.validate_parsed_serve_args(args)
+    args: Namespace = flag_parser().parse_args(list(flags))
+    _first_module(_FLAGS).validate_parsed_serve_args(args)
     return args
+
+
+def flag_parser() -> ArgumentParser:
+    """vLLM's own parser of `vllm serve`'s flags."""
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    parser = FlexibleArgumentParser(description="vLLM, run by Relume.")
+    made: ArgumentParser = _first_module(_FLAGS).make_arg_parser(parser)
+    return made
 
 
 def run_server(listening: socket.socket, args: Namespace) -> Coroutine[Any, Any, None]:

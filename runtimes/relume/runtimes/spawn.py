@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 _MODULE = "relume.runtimes.launcher"
 # Read when vLLM and its libraries are imported, which the template did before it knew the service.
 _READ_AT_IMPORT = ("VLLM_", "HF_", "TRANSFORMERS_", "TORCH", "OMP_", "KMP_", "MKL_", "LD_")
+_READ_WHEN_USED = ("HF_TOKEN",)
 _RESTART_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 
 
@@ -213,7 +214,8 @@ class TemplateLauncher:
         self, *, argv: Sequence[str], env: Mapping[str, str], log_path: Path
     ) -> Process:
         """See `Launcher.start`; waits for a template that is still loading."""
-        if not any(name.startswith(_READ_AT_IMPORT) for name in env):
+        early = (name for name in env if name.startswith(_READ_AT_IMPORT))
+        if all(name in _READ_WHEN_USED for name in early):
             requested = monotonic_ms()
             if await self._template.ready():
                 with suppress(OSError, EOFError):

@@ -15,19 +15,27 @@ from relume.cli.errors import INTERRUPTED_EXIT
 from relume.cli.machine.listing import show_plane
 from relume.cli.screen import Screen
 from relume.config import load
+from relume.config.here import NOTHING, Machine
 from relume.plane.launch import check, set_runtime_defaults
 from relume.plane.local import LocalPlane, PlaneSettings
 from relume.runtimes.models.store import ModelStore, default_root
 
 
-def run(files: Sequence[Path], settings: PlaneSettings, *, as_json: bool) -> int:
+def run(
+    files: Sequence[Path],
+    settings: PlaneSettings,
+    machine: Machine = NOTHING,
+    *,
+    as_json: bool,
+) -> int:
     """Serve the manifests until SIGTERM or SIGINT; 0 when all was drained, 130 when cut short.
 
+    `machine` is what the user gives beside the files.
     Raises what keeps the plane from starting, as an error with a one-line message.
     """
     logging.basicConfig(level=logging.WARNING, format="relume: %(message)s")
     set_runtime_defaults(os.environ)
-    plan = load(files)
+    plan = load(files, machine)
     store = ModelStore(default_root())
     check(plan, store)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -1,5 +1,6 @@
 """`relume up`: run manifests on this machine until a signal says otherwise."""
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,23 @@ def _origins(
             example = found[0] if found else "http://localhost:3000"
             raise click.BadParameter(f"{value!r} is not an origin: write {example}", ctx, param)
     return values
+
+
+def _volumes(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, Path]:
+    """Folders by claim; each must be there."""
+    found: dict[str, Path] = {}
+    for value in values:
+        claim, equals, folder = value.partition("=")
+        if not (claim and equals and folder):
+            raise click.BadParameter(
+                f"{value!r} is not CLAIM=DIR: write llama-pvc=/data", ctx, param
+            )
+        if not os.path.isdir(folder):  # noqa: PTH112 (Path.is_dir may raise)
+            raise click.BadParameter(f"{value!r}: there is no folder {folder}", ctx, param)
+        found[claim] = Path(folder).absolute()
+    return found
 
 
 @click.command("up", short_help="Run InferenceServices, Brokers and Triggers on this machine.")
@@ -95,6 +113,21 @@ def _origins(
     "(a bare %, raw UTF-8); without it they are read as Knative's Brokers read them.",
 )
 @click.option("--no-template", is_flag=True, help="Keep no warm template: less memory, slower.")
+@click.option(
+    "--volume",
+    "volumes",
+    multiple=True,
+    callback=_volumes,
+    metavar="CLAIM=DIR",
+    help="The folder that stands for a PersistentVolumeClaim in pvc:// and volumes; CLAIM may be "
+    "NAMESPACE/NAME. Repeatable.",
+)
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Say what becomes of every field, argument and model, and start nothing. Exit code 2 "
+    "where something is refused.",
+)
 @output_option
 def command(
     *,
@@ -107,6 +140,8 @@ def command(
     allowed_origins: tuple[str, ...],
     strict_events: bool,
     no_template: bool,
+    volumes: dict[str, Path],
+    check: bool,
     output: str,
 ) -> int:
     """Run the manifests in FILE (YAML files or folders) on this machine, without Kubernetes.
@@ -120,7 +155,15 @@ def command(
       relume up config/samples/summarize.yaml
       relume up config/samples/ --port 9080 --broker-port 9081
       relume up model.yaml --no-template -o json
+      relume up --check model.yaml --volume llama-pvc=/data/llama
     """
+    from relume.config.here import Machine
+
+    machine = Machine(environment=os.environ, volumes=volumes)
+    if check:
+        from relume.cli.machine.check import check as say
+
+        return say(files, machine, as_json=output == "json")
     from relume.cli.machine.foreground import (
         run,  # here, so that the help of this command stays quick
     )
@@ -137,4 +180,4 @@ def command(
         allowed_origins=allowed_origins,
         strict_events=strict_events,
     )
-    return run(files, settings, as_json=output == "json")
+    return run(files, settings, machine, as_json=output == "json")

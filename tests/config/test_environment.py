@@ -21,7 +21,7 @@ CONFIG = """\
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: settings}
-data: {C: see, "not.a=name": x}
+data: {C: see, "1st": x}
 """
 
 

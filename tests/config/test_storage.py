@@ -162,7 +162,7 @@ def test_no_file_leaves_its_folder(tmp_path: Path, source: str, mount: str) -> N
     with pytest.raises(InvalidManifest, match="relative path without"):
         read_text(tmp_path, with_files(source, mount))
     escaping = with_files("configMap: {name: x}").replace("b: two", "../b: two")
-    with pytest.raises(InvalidManifest, match=r"a key that names no file: \.\./b"):
+    with pytest.raises(InvalidManifest, match=r"invalid key '\.\./b'"):
         read_text(tmp_path, escaping)
 
 

@@ -141,7 +141,7 @@ class ConfigObject:
     kind: ObjectKind
     namespace: str
     name: str
-    data: Mapping[str, bytes]
+    data: Mapping[str, bytes] = field(repr=False)
     origin: Origin | None = field(default=None, compare=False)
 
 

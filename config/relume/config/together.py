@@ -33,10 +33,13 @@ def check_together(
 
 
 def _check_unique(resources: Sequence[Resource]) -> None:
-    """Raise InvalidManifest for the second resource of one kind, namespace and name."""
+    """Raise InvalidManifest for the second resource of one kind, namespace and name.
+
+    Only kinds that are run are looked at: of others, two groups may have one of the same name.
+    """
     seen: dict[ResourceKey, Resource] = {}
     for resource in resources:
-        if not resource.name:  # a cluster makes one up
+        if not resource.is_run:
             continue
         first = seen.setdefault(key_of(resource), resource)
         if first is not resource:

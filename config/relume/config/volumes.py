@@ -1,6 +1,5 @@
 """Read `volumes` and `volumeMounts`: folders of this machine for what a cluster would mount."""
 
-import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
@@ -16,7 +15,6 @@ MOUNT = Fields.of(
     },
 )
 KEY_TO_PATH = Fields.of("key path", harmless={"only you read the files": "mode"})
-_KEY = re.compile(r"[-._a-zA-Z0-9]+")  # what Kubernetes takes for a key
 _NO_DISK = "a predictor has this machine's own memory and temporary folders"
 _KINDS = {"configMap": ("ConfigMap", "name"), "secret": ("Secret", "secretName")}
 
@@ -70,9 +68,6 @@ def _files(
         return None
     items = source.get("items")
     if items is None:
-        for one in values:
-            if not _KEY.fullmatch(one) or one in (".", ".."):
-                raise name.wrong(f"{kind} {name.text()} has a key that names no file: {one}")
         return values
     found: dict[str, str] = {}
     for item in items.items():

@@ -245,3 +245,20 @@ def test_a_refusal_is_one_line_that_a_terminal_shows_as_it_is(tmp_path: Path) ->
     assert str(error).isprintable()
     error = refused(tmp_path, service(f"timeout: {'x' * 5000}"), "spec.predictor.timeout")
     assert len(str(error)) < 700
+
+
+def test_a_document_before_one_that_cannot_be_read_is_read(tmp_path: Path) -> None:
+    for wrong in ("[" * 50_000, "a: b: c\n"):
+        (tmp_path / "m.yaml").write_text(f"a: 1\n---\nb: 2\n---\n{wrong}")
+        found = documents(tmp_path / "m.yaml")
+        first, second = next(found), next(found)
+        assert ("a" in first.table().entries, "b" in second.table().entries) == (True, True)
+        with pytest.raises(InvalidManifest) as caught:
+            next(found)
+        assert caught.value.line == 5
+
+
+def test_a_field_whose_name_cannot_be_shown_is_named_with_escapes(tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_text('"a\\tb": 1\n')
+    (root,) = documents(tmp_path / "m.yaml")
+    assert root.table().entries["a\tb"].path == r"a\tb"

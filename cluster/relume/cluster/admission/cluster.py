@@ -59,6 +59,7 @@ FLAGS: Mapping[str, str] = {
     "kreference-group": "disabled",
     "cross-namespace-event-links": "disabled",
     "authentication-oidc": "disabled",
+    "new-apiserversource-filters": "disabled",
 }
 _NUMBERS: Mapping[str, int] = {
     "revision-timeout-seconds": 300,
@@ -79,11 +80,15 @@ _WORDS = ("enabled", "allowed", "disabled", "allowrootbounded")
 class Cluster:
     """What differs from the shipped configuration, by key of the config maps.
 
-    `classes`: the DeviceClasses that it is known to have.
+    `classes`: the DeviceClasses that it is known to have. `brokers`: its Brokers by namespace and
+    name, None where they are not known. `serves`: versions of the API that it serves although they
+    are off by default.
     """
 
     settings: Mapping[str, str] = field(default_factory=dict)
     classes: frozenset[str] = frozenset()
+    brokers: frozenset[tuple[str, str]] | None = None
+    serves: frozenset[str] = frozenset()
 
     def flag(self, key: str) -> str:
         """`enabled`, `allowed`, `disabled` (or `allowrootbounded`)."""

@@ -1,0 +1,103 @@
+"""Whether a cluster serves a kind in that version, and how much is known of it.
+
+A kind is judged by its rules, by its fields alone (`fields-only`), or not (`unchecked-kind`).
+Which versions an API server serves by default: kubernetes/kubernetes pkg/controlplane/instance.go.
+"""
+
+from collections.abc import Mapping
+
+from relume.cluster.admission.judge import Judge, content
+from relume.cluster.schemas import known_kinds, schema
+from relume.config.fields import did_you_mean
+from relume.config.nodes import Table
+
+# Kinds that exist beside those with tables, in groups where every other kind is a mistake.
+_WITHOUT_TABLES = {
+    ("serving.knative.dev/v1beta1", "DomainMapping"),
+    ("autoscaling.internal.knative.dev/v1alpha1", "Metric"),
+    ("serving.kserve.io/v1alpha1", "Predictor"),  # ModelMesh's
+}
+# Groups in which other projects have kinds too: sources for RabbitMQ, Redis, GitHub and so on.
+_OPEN_GROUPS = frozenset(
+    {
+        "sources.knative.dev",
+        "sinks.knative.dev",
+        "messaging.knative.dev",
+        "eventing.knative.dev",
+    }
+)
+# Versions that are off unless the API server is told, and what to write instead.
+_OFF_BY_DEFAULT: Mapping[str, tuple[str, str]] = dict.fromkeys(
+    ("resource.k8s.io/v1beta1", "resource.k8s.io/v1beta2"),
+    ("resource.k8s.io/v1", "which Kubernetes 1.34 and newer serve"),
+)
+# Kinds of which admission asks no more than the fields and the metadata: no webhook is shipped for
+# them, or none that looks at one document by itself.
+_WHOLE = {
+    ("", "Namespace"),
+    ("", "ServiceAccount"),
+    ("serving.kserve.io", "ClusterStorageContainer"),
+    ("serving.kserve.io", "LocalModelCache"),
+    ("serving.kserve.io", "LocalModelNamespaceCache"),
+    ("serving.kserve.io", "LocalModelNode"),
+    ("serving.kserve.io", "LocalModelNodeGroup"),
+}
+_KUSTOMIZE = "kustomize.config.k8s.io"
+
+
+def judge_head(document: Table, judge: Judge) -> bool:
+    """Judge apiVersion and kind. Returns whether the rest of the document can be judged."""
+    for name in ("apiVersion", "kind"):
+        node = document.get(name)
+        if node is None or content(node) == "":
+            near = did_you_mean(
+                name, [n for n in document.entries if n not in ("metadata", "spec")]
+            )
+            if node is not None and not isinstance(node, Table) and node.what != "the string ":
+                judge.say(node, "wrong-type", f"must be a string, not {node.what}")
+            else:
+                judge.say(node or document, "missing-field", f"{name} is not set{near}", field=name)
+    if judge.found:
+        return False
+    api_version, kind = (content(document.entries[name]) for name in ("apiVersion", "kind"))
+    if api_version in _OFF_BY_DEFAULT and api_version not in judge.cluster.serves:
+        instead, since = _OFF_BY_DEFAULT[api_version]
+        message = f'no matches for kind "{kind}" in version "{api_version}": it is off unless the '
+        message += f"API server runs with --runtime-config={api_version}=true"
+        node = document.entries["apiVersion"]
+        judge.say(node, "no-such-kind", message, f"Write {instead}, {since}.")
+        return False
+    return schema(api_version, kind) is not None or _judge_kind(document, api_version, kind, judge)
+
+
+def judged_by_fields_alone(api_version: str, kind: str) -> bool:
+    """Whether admission has rules for a kind beyond its fields; asked of kinds without ours."""
+    return (api_version.rpartition("/")[0], kind) not in _WHOLE
+
+
+def _judge_kind(document: Table, api_version: str, kind: str, judge: Judge) -> bool:
+    """Judge a kind without a table: either we do not know it, or no cluster does."""
+    group = api_version.rpartition("/")[0]
+    versions = [v for v, k in known_kinds() if k == kind and v.rpartition("/")[0] == group]
+    versions = [version for version in versions if version not in _OFF_BY_DEFAULT]
+    near = did_you_mean(kind, [k for v, k in known_kinds() if v.rpartition("/")[0] == group])
+    if not versions and _may_exist(api_version, group, kind, near):
+        node = document.entries["kind"]
+        message = f"no field tables for {api_version} {kind}: it was not judged"
+        judge.say(node, "unchecked-kind", message)
+        return group != _KUSTOMIZE  # which is never sent to a cluster, and has no metadata
+    message = f'no matches for kind "{kind}" in version "{api_version}"'
+    if versions:
+        fix = f"Write {' or '.join(versions)}."
+        judge.say(document.entries["apiVersion"], "no-such-kind", message, fix)
+    else:
+        judge.say(document.entries["kind"], "no-such-kind", f"{message}{near}")
+    return False
+
+
+def _may_exist(api_version: str, group: str, kind: str, near: str) -> bool:
+    """Whether a cluster may serve a kind that no table has."""
+    if group in _OPEN_GROUPS:
+        return not near  # otherwise it is misspelled
+    groups = {version.rpartition("/")[0] for version, _ in known_kinds()}
+    return group not in groups or (api_version, kind) in _WITHOUT_TABLES

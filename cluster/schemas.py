@@ -59,6 +59,7 @@ _LIMITS = {
     "minLength": "min_length",
     "maxLength": "max_length",
     "minItems": "min_items",
+    "maxItems": "max_items",
     "pattern": "pattern",
     "enum": "enum",
     "format": "format",

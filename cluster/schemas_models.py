@@ -24,9 +24,9 @@ class Types:
     """Types by number. A type refers to another by its number.
 
     The keys of a type: `type`, `fields`, `items`, `values` (of a map), `required`, `enum`, `min`,
-    `max`, `format`, `pattern`, `min_length`, `max_length`, `min_items`, `keys` (what makes the
-    items of a list unique; [] for the items themselves), and `unknown`: what becomes of a field
-    that is not listed. Absent it is dropped, `refuse` it is an error, `keep` it stays.
+    `max`, `format`, `pattern`, `min_length`, `max_length`, `min_items`, `max_items`, `keys` (what
+    makes the items of a list unique; [] for the items themselves), and `unknown`: what becomes of a
+    field that is not listed. Absent it is dropped, `refuse` it is an error, `keep` it stays.
     """
 
     all: list[Shape] = field(default_factory=list)

@@ -24,6 +24,7 @@ _SUITES = {
     "cloudevents/v1.0/v1_minimum.yaml": 1,
     "crds/knative-serving/*.yaml": 5,
     "crds/knative-eventing/*.yaml": 18,
+    "crds/knative-kafka/*.yaml": 5,
     "crds/kserve/*.yaml": 12,
     "knative-config/*.yaml": 4,
 }

@@ -37,8 +37,9 @@ def show_document(screen: Screen, one: "Diagnosis") -> None:
         (printable(f"  {one.file}:{one.line}"), "dim"),
     )
     screen.draw_line(head)
-    # That only the fields were judged is what the verdict says already.
-    show_findings(screen, (f for f in one.findings if f.reason != "fields-only"))
+    # That only the fields of a kind were judged is what the verdict says already.
+    told = [f for f in one.findings if (f.reason, f.field) != ("fields-only", "kind")]
+    show_findings(screen, told)
 
 
 def show_findings(screen: Screen, findings: Iterable["Finding"]) -> None:

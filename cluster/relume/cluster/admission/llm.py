@@ -8,7 +8,7 @@ import re
 
 from relume.cluster.admission.go_templates import open_blocks, template_error
 from relume.cluster.admission.judge import Judge, child, content, entries, fields, number, truth
-from relume.cluster.admission.llm_workloads import judge_actuators, judge_workload
+from relume.cluster.admission.llm_workloads import judge_actuators, judge_scaling, judge_workload
 from relume.cluster.admission.metadata import RULE_LABEL, is_dns_label, is_subdomain
 from relume.config.nodes import Items, Node, Scalar, Table
 
@@ -29,6 +29,8 @@ def judge_llm_service(document: Table, judge: Judge) -> None:
             judge_workload(workload, judge)
     judge_actuators(child(spec, "scaling"), child(spec, "prefill", "scaling"), judge)
     _judge_scheduler(child(spec, "router", "scheduler"), judge)
+    if content(document, "apiVersion").endswith("v1alpha2"):
+        _judge_pool(child(spec, "router", "scheduler", "pool", "spec"), judge)
     base = content(spec, "model", "name") or content(document, "metadata", "name")
     _judge_adapters(child(spec, "model", "lora", "adapters"), base, judge)
     _judge_confidential(child(spec, "model", "confidential"), judge)
@@ -41,6 +43,9 @@ def judge_llm_config(document: Table, judge: Judge) -> None:
     if base is not None and entries(base):
         judge.not_allowed(base, ": a config does not refer to another one")
     _judge_scheduler_replicas(child(document, "spec", "router", "scheduler"), judge)
+    for workload in (child(document, "spec"), child(document, "spec", "prefill")):
+        if workload is not None:
+            judge_scaling(workload, judge)
     texts = _texts(document)
     if (depth := sum(open_blocks(node.content) for node in texts)) != 0:
         node = next(one for one in texts if open_blocks(one.content))
@@ -76,6 +81,9 @@ def _judge_routes(document: Table, router: Node | None, judge: Judge) -> None:
         fix = f"Remove the refs, or write {gateway.path}.refs."
         judge.say(fields(http)["refs"], "conflict", message, fix)
     parents, own = entries(spec, "parentRefs"), entries(gateway, "refs")
+    if spec is not None:
+        message = "the rules of Gateway API for an HTTPRoute were not judged, only its fields"
+        judge.say(spec, "fields-only", message)
     both = spec is not None and parents and own
     same = sorted(map(_reference, parents)) == sorted(map(_reference, own))
     if both and not (same and content(document, "apiVersion").endswith("v1alpha2")):
@@ -123,6 +131,20 @@ def _judge_scheduler(scheduler: Node | None, judge: Judge) -> None:
         judge.invalid(inline, "inline configuration is invalid", shown="{}")
     if reference is not None:
         judge.check_filled(reference, "name")
+
+
+def _judge_pool(pool: Node | None, judge: Judge) -> None:
+    """An InferencePool that is written here; the CRD of v1alpha2 has rules for it."""
+    picker = child(pool, "endpointPickerRef")
+    service = content(picker, "kind") in ("", "Service")
+    if picker is not None and service and child(picker, "port") is None:
+        judge.missing(picker, "port")
+    ports: set[int | None] = set()
+    for port in entries(pool, "targetPorts"):
+        node = child(port, "number")
+        if node is not None and number(node) in ports:
+            judge.repeated(node)
+        ports.add(number(node))
 
 
 def _judge_adapters(adapters: Node | None, base: str, judge: Judge) -> None:

@@ -15,7 +15,7 @@ _PERCENT = re.compile(r"[0-9]+%")
 def judge_workload(workload: Node, judge: Judge) -> None:
     """Parallelism, scaling, the cache of keys and values, and the rollout."""
     _judge_parallelism(workload, judge)
-    _judge_scaling(workload, judge)
+    judge_scaling(workload, judge)
     _judge_cache(child(workload, "kvCacheOffloading"), judge)
     several_nodes = child(workload, "worker") is not None
     _judge_rollout(child(workload, "rolloutStrategy"), judge, several_nodes=several_nodes)
@@ -42,8 +42,11 @@ def _judge_parallelism(workload: Node, judge: Judge) -> None:
         judge.say(parallelism, "missing-field", message, f"Add {missing}.", field=field)
 
 
-def _judge_scaling(workload: Node, judge: Judge) -> None:
-    """Replicas by a metric: of WVA through an actuator, or of KEDA's own triggers."""
+def judge_scaling(workload: Node, judge: Judge) -> None:
+    """Replicas by a metric: of WVA through an actuator, or of KEDA's own triggers.
+
+    The CRDs have these rules too, so that they hold for a Config.
+    """
     scaling = child(workload, "scaling")
     if scaling is None:
         return

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from relume.cluster.admission import Cluster
+from relume.cluster.doctor import examine
 from relume.cluster.findings import verdict
 
 from .documents import TEMPLATE, changed, check, hits, judged
@@ -28,9 +30,42 @@ def test_a_version_that_is_off_by_default_is_not_served(tmp_path: Path, version:
 
 @pytest.mark.parametrize("version", OLDER)
 def test_a_cluster_that_serves_it_is_believed(tmp_path: Path, version: str) -> None:
-    cluster = Cluster(serves=frozenset({version}))
+    cluster = Cluster(serves=frozenset({version, "apps/v1"}))
     answer = judged(tmp_path, changed(TEMPLATE, "apiVersion", version), cluster)
     assert "no-such-kind" not in {finding.reason for finding in answer.findings}
+
+
+def test_a_cluster_that_was_asked_decides_what_is_served(tmp_path: Path) -> None:
+    served = Cluster(serves=frozenset({"apps/v1", "eventing.knative.dev/v2", "policy/v1beta1"}))
+    for api_version, kind, expected in (
+        ("v1", "Namespace", "accepted"),
+        ("eventing.knative.dev/v1", "Broker", "refused"),
+        ("eventing.knative.dev/v2", "Broker", "unchecked"),
+        ("policy/v1beta1", "PodDisruptionBudget", "unchecked"),
+        ("keda.sh/v1alpha1", "ScaledObject", "refused"),
+    ):
+        answer = judged(tmp_path, bare(api_version, kind), served)
+        assert answer.verdict == expected, kind
+    (finding,) = judged(tmp_path, bare("eventing.knative.dev/v1", "Broker"), served).findings
+    assert finding.fix == "Write eventing.knative.dev/v2."
+
+
+def test_a_kind_that_a_crd_beside_defines_is_unchecked(tmp_path: Path) -> None:
+    crd = {
+        **bare("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
+        "spec": {
+            "group": "serving.kserve.io",
+            "names": {"kind": "Kettle", "plural": "kettles"},
+            "scope": "Namespaced",
+            "versions": [{"name": "v1", "served": True, "storage": True}],
+        },
+    }
+    crd["metadata"] = {"name": "kettles.serving.kserve.io"}
+    file = tmp_path / "m.yaml"
+    file.write_text(yaml.safe_dump_all([crd, bare("serving.kserve.io/v1", "Kettle")]))
+    assert [one.verdict for one in examine([file])][1:] == ["unchecked"]
+    file.write_text(yaml.safe_dump(bare("serving.kserve.io/v1", "Kettle")))
+    assert [one.verdict for one in examine([file])] == ["refused"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,7 +81,7 @@ def command(
     code = OK
     if context is not None:
         code, found = _show_cluster(context, kubeconfig, files, output)
-        cluster = cluster if features is not None else found
+        cluster = replace(found, settings=cluster.settings) if features is not None else found
     if files:
         diagnoses = examine(files, cluster, cold_start_s=start)
         _show(diagnoses, output)

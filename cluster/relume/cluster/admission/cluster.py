@@ -81,14 +81,15 @@ class Cluster:
     """What differs from the shipped configuration, by key of the config maps.
 
     `classes`: the DeviceClasses that it is known to have. `brokers`: its Brokers by namespace and
-    name, None where they are not known. `serves`: versions of the API that it serves although they
-    are off by default.
+    name, None where they are not known. `serves`: the groups of its API with their versions, None
+    for those of a stock cluster. `defines`: apiVersion and kind of what CRDs beside add to it.
     """
 
     settings: Mapping[str, str] = field(default_factory=dict)
     classes: frozenset[str] = frozenset()
     brokers: frozenset[tuple[str, str]] | None = None
-    serves: frozenset[str] = frozenset()
+    serves: frozenset[str] | None = None
+    defines: frozenset[tuple[str, str]] = frozenset()
 
     def flag(self, key: str) -> str:
         """`enabled`, `allowed`, `disabled` (or `allowrootbounded`)."""

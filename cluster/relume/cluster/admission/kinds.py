@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from relume.cluster.admission.judge import Judge, content
 from relume.cluster.schemas import known_kinds, schema
 from relume.config.fields import did_you_mean
-from relume.config.nodes import Table
+from relume.config.nodes import Node, Table
 
 # Kinds that exist beside those with tables, in groups where every other kind is a mistake.
 _WITHOUT_TABLES = {
@@ -60,14 +60,29 @@ def judge_head(document: Table, judge: Judge) -> bool:
     if judge.found:
         return False
     api_version, kind = (content(document.entries[name]) for name in ("apiVersion", "kind"))
-    if api_version in _OFF_BY_DEFAULT and api_version not in judge.cluster.serves:
-        instead, since = _OFF_BY_DEFAULT[api_version]
-        message = f'no matches for kind "{kind}" in version "{api_version}": it is off unless the '
-        message += f"API server runs with --runtime-config={api_version}=true"
-        node = document.entries["apiVersion"]
-        judge.say(node, "no-such-kind", message, f"Write {instead}, {since}.")
+    node, defined = document.entries["apiVersion"], (api_version, kind) in judge.cluster.defines
+    if not defined and not _judge_version(node, api_version, kind, judge):
         return False
     return schema(api_version, kind) is not None or _judge_kind(document, api_version, kind, judge)
+
+
+def _judge_version(node: Node, api_version: str, kind: str, judge: Judge) -> bool:
+    """Judge whether the cluster serves the version of the group; the core group has one."""
+    serves = judge.cluster.serves
+    message = f'no matches for kind "{kind}" in version "{api_version}"'
+    if serves is None and api_version in _OFF_BY_DEFAULT:
+        instead, since = _OFF_BY_DEFAULT[api_version]
+        message += ": it is off unless the API server runs with "
+        message += f"--runtime-config={api_version}=true"
+        judge.say(node, "no-such-kind", message, f"Write {instead}, {since}.")
+        return False
+    if serves is not None and "/" in api_version and api_version not in serves:
+        group = f"{api_version.rpartition('/')[0]}/"
+        others = sorted(one for one in serves if one.startswith(group))
+        fix = f"Write {' or '.join(others)}." if others else f"Install what serves {api_version}."
+        judge.say(node, "no-such-kind", f"{message}: the cluster does not serve it", fix)
+        return False
+    return True
 
 
 def judged_by_fields_alone(api_version: str, kind: str) -> bool:
@@ -81,7 +96,10 @@ def _judge_kind(document: Table, api_version: str, kind: str, judge: Judge) -> b
     versions = [v for v, k in known_kinds() if k == kind and v.rpartition("/")[0] == group]
     versions = [version for version in versions if version not in _OFF_BY_DEFAULT]
     near = did_you_mean(kind, [k for v, k in known_kinds() if v.rpartition("/")[0] == group])
-    if not versions and _may_exist(api_version, group, kind, near):
+    known = (api_version, kind) in judge.cluster.defines or api_version in (
+        judge.cluster.serves or ()
+    )
+    if known or (not versions and _may_exist(api_version, group, kind, near)):
         node = document.entries["kind"]
         message = f"no field tables for {api_version} {kind}: it was not judged"
         judge.say(node, "unchecked-kind", message)

@@ -24,15 +24,17 @@ def test_a_version_that_is_off_by_default_is_not_served(tmp_path: Path, version:
     assert answer.verdict == "refused"
     (finding,) = answer.findings
     assert (finding.reason, finding.field) == ("no-such-kind", "apiVersion")
-    assert f"--runtime-config={version}=true" in finding.message
-    assert "resource.k8s.io/v1, which Kubernetes 1.34" in finding.fix
+    assert "the version is off by default" in finding.message
+    assert f"--runtime-config={version}=true" in finding.fix
+    assert finding.fix.startswith("Write resource.k8s.io/v1")
 
 
 @pytest.mark.parametrize("version", OLDER)
 def test_a_cluster_that_serves_it_is_believed(tmp_path: Path, version: str) -> None:
-    cluster = Cluster(serves=frozenset({version, "apps/v1"}))
-    answer = judged(tmp_path, changed(TEMPLATE, "apiVersion", version), cluster)
-    assert "no-such-kind" not in {finding.reason for finding in answer.findings}
+    asked, told = Cluster(serves=frozenset({version, "apps/v1"})), Cluster({version: "enabled"})
+    for cluster in (asked, told):
+        answer = judged(tmp_path, changed(TEMPLATE, "apiVersion", version), cluster)
+        assert "no-such-kind" not in {finding.reason for finding in answer.findings}
 
 
 def test_a_cluster_that_was_asked_decides_what_is_served(tmp_path: Path) -> None:
@@ -130,7 +132,7 @@ BINDING = {
         (ROLE, "rules 0 verbs", [], "rules[0].verbs", "missing-field"),
         (ROLE, "rules 0 resources", None, "rules[0].resources", "missing-field"),
         (ROLE, "rules 0", {"nonResourceURLs": ["/healthz"], "verbs": ["get"]}, None, None),
-        (ROLE, "rules 0 nonResourceURLs", ["/a"], "rules[0].nonResourceURLs", "conflict"),
+        (ROLE, "rules 0 nonResourceURLs", ["/a"], "rules[0].nonResourceURLs", "invalid-value"),
         (BINDING, "subjects 0 name", "b", None, None),
         (BINDING, "subjects 0 namespace", None, "subjects[0].namespace", "missing-field"),
         (BINDING, "subjects 0 kind", "Robot", "subjects[0].kind", "unsupported-value"),

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from relume.cluster.admission import Cluster
-from relume.cluster.admission.schedules import schedule_error
 
 from .documents import check, hits, judged, told
 
@@ -258,5 +257,6 @@ def test_a_kafka_brokers_config_is_a_config_map(tmp_path: Path) -> None:
         ("@every 5m", True),
     ],
 )
-def test_a_schedule_is_read_as_robfig_cron_does(schedule: str, wrong: bool) -> None:
-    assert (schedule_error(schedule) is not None) == wrong
+def test_a_schedule_is_read_as_robfig_cron_does(tmp_path: Path, schedule: str, wrong: bool) -> None:
+    answer = judged(tmp_path, {**PING, "spec": {**PING["spec"], "schedule": schedule}})
+    assert hits(answer) == ({("invalid-value", "spec.schedule")} if wrong else set())

@@ -14,6 +14,7 @@ from relume.config.nodes import Table
 from relume.config.yaml_source import documents
 
 _POD = "kubernetes.podspec-"
+OPTIONAL_VERSIONS = ("resource.k8s.io/v1beta1", "resource.k8s.io/v1beta2")
 FLAGS: Mapping[str, str] = {
     "multi-container": "enabled",
     "multi-container-probing": "disabled",
@@ -60,6 +61,8 @@ FLAGS: Mapping[str, str] = {
     "cross-namespace-event-links": "disabled",
     "authentication-oidc": "disabled",
     "new-apiserversource-filters": "disabled",
+    # Versions of Kubernetes' own APIs that an API server serves only if it is told to.
+    **dict.fromkeys(OPTIONAL_VERSIONS, "disabled"),
 }
 _NUMBERS: Mapping[str, int] = {
     "revision-timeout-seconds": 300,

@@ -189,12 +189,13 @@ def judge_event_policy(document: Table, judge: Judge) -> None:
     """eventing.knative.dev/v1alpha1 EventPolicy: only where authentication is on."""
     spec = _spec(document)
     if not judge.cluster.enabled("authentication-oidc"):
-        message = "oidc-authentication feature not enabled"
-        fix = (
-            "Set authentication-oidc: enabled in Knative Eventing's config-features map, or leave "
+        judge.say(
+            document.entries["kind"],
+            "feature-off",
+            "oidc-authentication feature not enabled: the flag authentication-oidc is off",
+            "Leave the EventPolicy out, or set authentication-oidc: enabled in the config-features "
+            "map of knative-eventing.",
         )
-        fix += "the EventPolicy out."
-        judge.say(document.entries["kind"], "feature-off", message, fix)
     for name, choices in (("from", ("ref", "sub")), ("to", ("ref", "selector"))):
         for one in entries(spec, name):
             judge.check_one_of(one, *choices)

@@ -4,8 +4,7 @@ A kind is judged by its rules, by its fields alone (`fields-only`), or not (`unc
 Which versions an API server serves by default: kubernetes/kubernetes pkg/controlplane/instance.go.
 """
 
-from collections.abc import Mapping
-
+from relume.cluster.admission.cluster import OPTIONAL_VERSIONS
 from relume.cluster.admission.judge import Judge, content
 from relume.cluster.schemas import known_kinds, schema
 from relume.config.fields import did_you_mean
@@ -26,11 +25,11 @@ _OPEN_GROUPS = frozenset(
         "eventing.knative.dev",
     }
 )
-# Versions that are off unless the API server is told, and what to write instead.
-_OFF_BY_DEFAULT: Mapping[str, tuple[str, str]] = dict.fromkeys(
-    ("resource.k8s.io/v1beta1", "resource.k8s.io/v1beta2"),
-    ("resource.k8s.io/v1", "which Kubernetes 1.34 and newer serve"),
-)
+# What changed from a version to the next.
+_MOVED = {
+    ("resource.k8s.io/v1beta1", kind): ", where a request has its fields under exactly"
+    for kind in ("ResourceClaim", "ResourceClaimTemplate")
+}
 # Kinds of which admission asks no more than the fields and the metadata: no webhook is shipped for
 # them, or none that looks at one document by itself.
 _WHOLE = {
@@ -70,11 +69,14 @@ def _judge_version(node: Node, api_version: str, kind: str, judge: Judge) -> boo
     """Judge whether the cluster serves the version of the group; the core group has one."""
     serves = judge.cluster.serves
     message = f'no matches for kind "{kind}" in version "{api_version}"'
-    if serves is None and api_version in _OFF_BY_DEFAULT:
-        instead, since = _OFF_BY_DEFAULT[api_version]
-        message += ": it is off unless the API server runs with "
-        message += f"--runtime-config={api_version}=true"
-        judge.say(node, "no-such-kind", message, f"Write {instead}, {since}.")
+    if serves is None and api_version in OPTIONAL_VERSIONS:
+        if judge.cluster.enabled(api_version):
+            return True
+        message += ": the version is off by default"
+        fix = f"Write {api_version.rpartition('/')[0]}/v1{_MOVED.get((api_version, kind), '')}, or "
+        fix += f"start the API server with --runtime-config={api_version}=true and say so here: "
+        fix += f"--features with {api_version}: enabled."
+        judge.say(node, "no-such-kind", message, fix)
         return False
     if serves is not None and "/" in api_version and api_version not in serves:
         group = f"{api_version.rpartition('/')[0]}/"
@@ -94,7 +96,7 @@ def _judge_kind(document: Table, api_version: str, kind: str, judge: Judge) -> b
     """Judge a kind without a table: either we do not know it, or no cluster does."""
     group = api_version.rpartition("/")[0]
     versions = [v for v, k in known_kinds() if k == kind and v.rpartition("/")[0] == group]
-    versions = [version for version in versions if version not in _OFF_BY_DEFAULT]
+    versions = [version for version in versions if version not in OPTIONAL_VERSIONS]
     near = did_you_mean(kind, [k for v, k in known_kinds() if v.rpartition("/")[0] == group])
     known = (api_version, kind) in judge.cluster.defines or api_version in (
         judge.cluster.serves or ()

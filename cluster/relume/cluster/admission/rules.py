@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from relume.base.errors import InvalidManifest
 from relume.cluster.admission import (
+    access,
     channels,
     core,
     devices,
@@ -14,7 +15,6 @@ from relume.cluster.admission import (
     kserve,
     kserve_kinds,
     llm,
-    rbac,
     serving,
     sources,
 )
@@ -40,11 +40,10 @@ _RULES: Mapping[tuple[str, str], Callable[[Table, Judge], None]] = {
     ("batch", "CronJob"): core.judge_workload,
     ("policy", "PodDisruptionBudget"): core.judge_disruption_budget,
     ("networking.k8s.io", "NetworkPolicy"): core.judge_network_policy,
-    **{("rbac.authorization.k8s.io", kind): rbac.judge_role for kind in ("Role", "ClusterRole")},
-    **{
-        ("rbac.authorization.k8s.io", kind): rbac.judge_role_binding
-        for kind in ("RoleBinding", "ClusterRoleBinding")
-    },
+    ("rbac.authorization.k8s.io", "Role"): access.judge_role,
+    ("rbac.authorization.k8s.io", "ClusterRole"): access.judge_role,
+    ("rbac.authorization.k8s.io", "RoleBinding"): access.judge_role_binding,
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"): access.judge_role_binding,
     ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"): core.judge_mutating_policy,
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): core.judge_validating_policy,
     ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"): core.judge_binding,

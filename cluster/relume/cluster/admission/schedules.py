@@ -1,74 +1,84 @@
-"""Schedules of cron, as robfig/cron v3 reads them, which Knative and Kubernetes use.
+"""When a CronJob runs: five fields, or one word.
 
-Source: robfig/cron parser.go and spec.go.
+Source: robfig/cron v3 parser.go (ParseStandard), which the API server reads schedules with.
 """
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+
+from relume.config.durations import go_duration
 
 _WORDS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-# Least and largest value, and names for values.
-_Bounds = tuple[int, int, Mapping[str, int]]
-_FIELDS: tuple[_Bounds, ...] = (
-    (0, 59, {}),  # seconds, which may be left out
-    (0, 59, {}),
-    (0, 23, {}),
-    (1, 31, {}),
-    (1, 12, {name: number for number, name in enumerate(_MONTHS, 1)}),
-    (0, 6, {name: number for number, name in enumerate(_DAYS)}),
+_DIGITS = re.compile(r"[0-9]+", re.ASCII)
+_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+_DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """One of the five fields: its bounds, and names that stand for numbers."""
+
+    least: int
+    most: int
+    names: Mapping[str, int]
+
+    def number(self, text: str) -> int:
+        """The number that a part names; raises ValueError for anything else."""
+        if text.lower() in self.names:
+            return self.names[text.lower()]
+        if not _DIGITS.fullmatch(text):
+            raise ValueError(f"failed to parse int from {text}")
+        return int(text[:20])
+
+
+_FIELDS = (
+    _Field(0, 59, {}),
+    _Field(0, 23, {}),
+    _Field(1, 31, {}),
+    _Field(1, 12, {name: number for number, name in enumerate(_MONTHS, 1)}),
+    _Field(0, 6, {name: number for number, name in enumerate(_DAYS)}),
 )
-_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
-def schedule_error(text: str) -> str | None:
-    """Why a PingSource's schedule is refused; None if it is a schedule.
-
-    It has five fields or six, the first of six for seconds. `@every`, which the library knows, is
-    refused by Knative.
-    """
-    if "@every" in text:
-        return "unsupported descriptor @every"
+def check_schedule(text: str) -> None:
+    """Raise ValueError, in the words of the parser, for a schedule that it does not read."""
+    if not text:
+        raise ValueError("empty spec string")
+    if text.startswith("@every "):
+        go_duration(text.removeprefix("@every "))
+        return
     if text.startswith("@"):
-        return None if text in _WORDS else f"unrecognized descriptor: {text}"
-    fields = text.split()
-    if len(fields) not in (5, 6):
-        return f"expected 5 to 6 fields, found {len(fields)}"
-    for field, bounds in zip(fields, _FIELDS[6 - len(fields) :], strict=True):
-        for part in filter(None, field.split(",")):
-            if (why := _range_error(part, bounds)) is not None:
-                return why
-    return None
+        if text not in _WORDS:
+            raise ValueError(f"unrecognized descriptor: {text}")
+        return
+    parts = text.split()
+    if len(parts) != len(_FIELDS):
+        raise ValueError(f"expected exactly {len(_FIELDS)} fields, found {len(parts)}: [{text}]")
+    for field, part in zip(_FIELDS, parts, strict=True):
+        for one in part.split(","):
+            if one:
+                _check_range(field, one)
 
 
-def _range_error(text: str, bounds: _Bounds) -> str | None:
-    """Why one range of a field is refused: `*`, `5`, `1-5`, `*/15` or `1-31/2`."""
-    low, high, names = bounds
-    span, slash, step = text.partition("/")
-    first, hyphen, last = span.partition("-")
-    if "/" in step or "-" in last:
-        return f"too many {'slashes' if '/' in step else 'hyphens'}: {text}"
-    begin, end = low, high
-    if first not in ("*", "?"):
-        found = [_number(one, names) for one in ((first, last) if hyphen else (first,))]
-        for word, value in zip((first, last), found, strict=False):
-            if value is None:
-                return f"failed to parse int from {word}"
-        begin, end = found[0] or 0, found[-1] or 0
-        end = high if slash and not hyphen else end
-    if slash and (not _NUMBER.fullmatch(step) or int(step) == 0):
-        return f"step of range should be a positive number: {text}"
-    if begin < low:
-        return f"beginning of range ({begin}) below minimum ({low}): {text}"
-    if end > high:
-        return f"end of range ({end}) above maximum ({high}): {text}"
-    if begin > end:
-        return f"beginning of range ({begin}) beyond end of range ({end}): {text}"
-    return None
-
-
-def _number(text: str, names: Mapping[str, int]) -> int | None:
-    if text.lower() in names:
-        return names[text.lower()]
-    return int(text) if _NUMBER.fullmatch(text) else None
+def _check_range(field: _Field, text: str) -> None:
+    span, *steps = text.split("/")
+    low, *highs = span.split("-")
+    if len(highs) > 1:
+        raise ValueError(f"too many hyphens: {text}")
+    if len(steps) > 1:
+        raise ValueError(f"too many slashes: {text}")
+    if low in ("*", "?"):
+        start, end = field.least, field.most
+    else:
+        start = field.number(low)
+        end = field.number(highs[0]) if highs else (field.most if steps else start)
+    step = field.number(steps[0]) if steps else 1
+    if start < field.least:
+        raise ValueError(f"beginning of range ({start}) below minimum ({field.least}): {text}")
+    if end > field.most:
+        raise ValueError(f"end of range ({end}) above maximum ({field.most}): {text}")
+    if start > end:
+        raise ValueError(f"beginning of range ({start}) beyond end of range ({end}): {text}")
+    if step == 0:
+        raise ValueError(f"step of range should be a positive number: {text}")

@@ -13,7 +13,7 @@ from zoneinfo import available_timezones
 from relume.cluster.admission.delivery import judge_destination, judge_filters
 from relume.cluster.admission.judge import Judge, child, content, entries, fields
 from relume.cluster.admission.metadata import is_dns_label, is_qualified_name
-from relume.cluster.admission.schedules import schedule_error
+from relume.cluster.admission.schedules import check_schedule
 from relume.config.nodes import Node, Table
 
 _FILTERS = "new-apiserversource-filters"
@@ -94,16 +94,28 @@ def judge_ping_source(document: Table, judge: Judge) -> None:
     judge_source(spec, judge)
     schedule, zone = child(spec, "schedule"), child(spec, "timezone")
     if schedule is not None and content(schedule):
-        why = schedule_error(content(schedule))
-        if why is not None:
-            fix = 'Write five fields, such as "*/5 * * * *", or @hourly, @daily, @weekly.'
-            judge.invalid(schedule, why, fix)
+        _judge_schedule(schedule, judge)
     known = available_timezones()  # none on a machine without the database
     if zone is not None and content(zone) and known and content(zone) not in {*known, "Local"}:
         judge.invalid(
             zone, f"unknown time zone {content(zone)}", "Write a name such as Asia/Tokyo."
         )
     _judge_data(spec, judge)
+
+
+def _judge_schedule(schedule: Node, judge: Judge) -> None:
+    """A schedule of cron, with or without a sixth field in front, for seconds."""
+    text = content(schedule)
+    seconds, _, rest = text.strip().partition(" ")
+    parts = (f"{seconds} * * * *", rest) if len(text.split()) == 6 else (text,)
+    try:
+        if "@every" in text:
+            raise ValueError("unsupported descriptor @every")
+        for part in parts:
+            check_schedule(part)  # seconds have the bounds of minutes
+    except ValueError as error:
+        fix = 'Write five fields, such as "*/5 * * * *", or @hourly, @daily, @weekly.'
+        judge.invalid(schedule, str(error), fix)
 
 
 def _judge_data(spec: Node, judge: Judge) -> None:

@@ -12,62 +12,8 @@ import pytest
 from relume.cluster.admission.go_templates import open_blocks, template_error
 
 from .documents import changed, check, hits, judged, told
+from .other_documents import CACHE, CONFIG, GRAPH, GROUP, KSERVE, LLM, OLD, STORAGE, TRAINED
 
-GROUP = "serving.kserve.io"
-GRAPH = {
-    "apiVersion": f"{GROUP}/v1alpha1",
-    "kind": "InferenceGraph",
-    "metadata": {"name": "g"},
-    "spec": {
-        "nodes": {
-            "root": {
-                "routerType": "Splitter",
-                "steps": [
-                    {"serviceName": "a", "weight": 20, "name": "x"},
-                    {"serviceName": "b", "weight": 80},
-                ],
-            }
-        }
-    },
-}
-TRAINED = {
-    "apiVersion": f"{GROUP}/v1alpha1",
-    "kind": "TrainedModel",
-    "metadata": {"name": "m"},
-    "spec": {
-        "inferenceService": "i",
-        "model": {"storageUri": "gs://a/b", "framework": "sklearn", "memory": "1Gi"},
-    },
-}
-CACHE = {
-    "apiVersion": f"{GROUP}/v1alpha1",
-    "kind": "LocalModelCache",
-    "metadata": {"name": "c"},
-    "spec": {"sourceModelUri": "hf://a/b", "modelSize": "10Gi", "nodeGroups": ["gpu"]},
-}
-STORAGE = {
-    "apiVersion": f"{GROUP}/v1alpha1",
-    "kind": "ClusterStorageContainer",
-    "metadata": {"name": "s"},
-    "spec": {
-        "container": {"name": "storage-initializer", "image": "app"},
-        "supportedUriFormats": [{"prefix": "model-registry://"}],
-    },
-}
-
-
-def llm(version: str = "v1alpha2", kind: str = "LLMInferenceService") -> dict[str, Any]:
-    return {
-        "apiVersion": f"{GROUP}/{version}",
-        "kind": kind,
-        "metadata": {"name": "l", "annotations": {}},
-        "spec": {"model": {"uri": "hf://a/b"}},
-    }
-
-
-LLM, OLD = llm(), llm("v1alpha1")
-CONFIG = llm(kind="LLMInferenceServiceConfig")
-BASES = (GRAPH, TRAINED, CACHE, STORAGE, LLM, OLD, CONFIG)
 BOXES = {"containers": [{"name": "main"}]}
 HPA: dict[str, Any] = {"maxReplicas": 2, "wva": {"hpa": {}}}
 TRIGGERS = [{"type": "prometheus", "metadata": {"query": "a"}}]
@@ -345,7 +291,7 @@ ROUTED: Rows = [
 ]
 
 
-@pytest.mark.parametrize("base", BASES, ids=lambda base: f"{base['kind']} {base['apiVersion']}")
+@pytest.mark.parametrize("base", KSERVE, ids=lambda base: f"{base['kind']} {base['apiVersion']}")
 def test_what_the_rows_change_is_accepted(tmp_path: Path, base: dict[str, Any]) -> None:
     answer = judged(tmp_path, base)
     assert (answer.verdict, hits(answer)) == ("accepted", set())

@@ -12,53 +12,22 @@ import pytest
 from relume.cluster.admission import Cluster
 
 from .documents import check, hits, judged, told
+from .other_documents import (
+    API,
+    AWS,
+    BINDING,
+    CHANNEL,
+    CONTAINER,
+    EVENTING,
+    IN_MEMORY,
+    KAFKA,
+    KAFKA_CHANNEL,
+    KAFKA_SINK,
+    PING,
+    SINK,
+    TIMER,
+)
 
-SINK = {"ref": {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "b"}}
-
-
-def source(kind: str, spec: dict[str, Any], version: str = "v1") -> dict[str, Any]:
-    return {
-        "apiVersion": f"sources.knative.dev/{version}",
-        "kind": kind,
-        "metadata": {"name": "s"},
-        "spec": {"sink": SINK, **spec},
-    }
-
-
-PING = source("PingSource", {"schedule": "*/5 * * * *", "data": "hello"})
-API = source("ApiServerSource", {"resources": [{"apiVersion": "v1", "kind": "Event"}]})
-CONTAINER = source("ContainerSource", {"template": {"spec": {"containers": [{"image": "app"}]}}})
-BINDING = source("SinkBinding", {"subject": {"apiVersion": "apps/v1", "kind": "Job", "name": "a"}})
-TIMER = source("IntegrationSource", {"timer": {"period": 1000, "message": "hello"}}, "v1alpha1")
-KAFKA = source("KafkaSource", {"bootstrapServers": ["k:9092"], "topics": ["t"]})
-AWS = {
-    "apiVersion": "sinks.knative.dev/v1alpha1",
-    "kind": "IntegrationSink",
-    "metadata": {"name": "s"},
-    "spec": {
-        "aws": {"sqs": {"arn": "a", "region": "r"}, "auth": {"secret": {"ref": {"name": "x"}}}}
-    },
-}
-KAFKA_SINK = {
-    "apiVersion": "eventing.knative.dev/v1alpha1",
-    "kind": "KafkaSink",
-    "metadata": {"name": "s"},
-    "spec": {"topic": "t", "bootstrapServers": ["k:9092"]},
-}
-
-
-def channel(kind: str, **spec: object) -> dict[str, Any]:
-    return {
-        "apiVersion": "messaging.knative.dev/v1",
-        "kind": kind,
-        "metadata": {"name": "c", "namespace": "n", "annotations": {}},
-        "spec": spec,
-    }
-
-
-CHANNEL, IN_MEMORY = channel("Channel"), channel("InMemoryChannel")
-KAFKA_CHANNEL = channel("KafkaChannel", numPartitions=3)
-BASES = (PING, API, CONTAINER, BINDING, TIMER, KAFKA, AWS, KAFKA_SINK, CHANNEL, IN_MEMORY)
 SCOPE = "eventing.knative.dev/scope"
 S3 = {"arn": "a", "region": "r"}
 
@@ -179,7 +148,7 @@ ROWS: list[tuple[dict[str, Any], str, object, str | None, str | None]] = [
 ]
 
 
-@pytest.mark.parametrize("base", [*BASES, KAFKA_CHANNEL], ids=lambda base: base["kind"])
+@pytest.mark.parametrize("base", EVENTING, ids=lambda base: base["kind"])
 def test_what_the_rows_change_is_accepted(tmp_path: Path, base: dict[str, Any]) -> None:
     answer = judged(tmp_path, base)
     assert (answer.verdict, hits(answer)) == ("accepted", set())

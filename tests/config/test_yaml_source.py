@@ -158,6 +158,15 @@ def test_a_file_larger_than_any_cluster_takes_is_refused(tmp_path: Path) -> None
         load_text(tmp_path, "# " + "x" * (3 << 20))
 
 
+def test_a_file_of_many_documents_may_be_larger(tmp_path: Path) -> None:
+    one = "# " + "x" * (2 << 20) + "\na: 1\n---\n"
+    (tmp_path / "m.yaml").write_text(one * 2)
+    assert len(list(documents(tmp_path / "m.yaml"))) == 2
+    (tmp_path / "m.yaml").write_text(one * 9)
+    with pytest.raises(InvalidInput, match="larger than 16 MiB; split it"):
+        list(documents(tmp_path / "m.yaml"))
+
+
 def test_a_file_that_cannot_be_read_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "m.yaml").symlink_to(tmp_path / "m.yaml")
     with pytest.raises(InvalidInput, match=r"m\.yaml"):

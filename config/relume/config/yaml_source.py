@@ -17,7 +17,8 @@ from relume.base.vocabulary import JsonValue
 from relume.config.nodes import Items, Kind, Node, Scalar, Table
 
 _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_LARGEST = 3 << 20  # bytes; the API server takes no larger request either
+_LARGEST = 3 << 20  # bytes of a document; the API server takes no larger request either
+_LARGEST_FILE = 16 << 20  # bytes of all documents in a file
 _MOST_NODES = 100_000  # in one document with its aliases written out
 _DEEPEST = 64
 _DEEPEST_TEXT = 500  # libyaml's composer is recursive: deeper nesting could end the process
@@ -156,11 +157,14 @@ def _by_name(node: yaml.Node) -> dict[str, yaml.Node]:
 
 def _read(file: Path) -> str:
     try:
-        content = files.content(file, _LARGEST)
+        content = files.content(file, _LARGEST_FILE)
     except OSError as error:
         raise InvalidInput(f"{file}: {error.strerror or error}") from error
-    if len(content) > _LARGEST:
-        raise InvalidInput(f"{file}: larger than {_LARGEST >> 20} MiB, which no cluster takes")
+    if len(content) > _LARGEST_FILE:
+        raise InvalidInput(f"{file}: larger than {_LARGEST_FILE >> 20} MiB; split it")
+    if any(len(document) > _LARGEST for document in content.split(b"\n---")):
+        message = f"{file}: a document is larger than {_LARGEST >> 20} MiB, which no cluster takes"
+        raise InvalidInput(message)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

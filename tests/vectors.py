@@ -27,6 +27,7 @@ _SUITES = {
     "crds/knative-kafka/*.yaml": 5,
     "crds/kserve/*.yaml": 12,
     "knative-config/*.yaml": 4,
+    "samples/index.json": 1,
 }
 
 

@@ -374,8 +374,9 @@ def test_a_trigger_whose_broker_is_missing_is_said(tmp_path: Path) -> None:
 def test_a_broker_that_the_cluster_has_is_not_missed(tmp_path: Path) -> None:
     text = together(service(), trigger(ONLY_REQUESTS, ASK))
     for brokers, missing in ((frozenset({("default", "b")}), False), (frozenset(), True)):
-        said = found(tmp_path, text, Cluster(brokers=brokers))
-        assert (("no-broker", "spec.broker") in said) == missing
+        diagnoses = diagnosed(tmp_path, text, Cluster(brokers=brokers))
+        said = {(f.reason, f.severity) for one in diagnoses for f in one.findings}
+        assert (("no-broker", "error") in said) == missing
 
 
 def test_a_broker_in_another_namespace_is_another_broker(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Documents that name others: the Broker of a Trigger, and models that are cached twice."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from relume.cluster.admission.cluster import Cluster
 from relume.cluster.admission.judge import child, content
@@ -41,7 +42,8 @@ def _no_broker(trigger: Table, wanted: tuple[str, str], *, known: bool) -> Findi
     )
     fix = f"Apply a Broker {name} in the namespace {namespace} first"
     fix += "." if known else ", unless the cluster has it: relume doctor --context NAME asks."
-    return at(node, "no-broker", f"the Broker {namespace}/{name} is {where}", fix)
+    finding = at(node, "no-broker", f"the Broker {namespace}/{name} is {where}", fix)
+    return replace(finding, gravity="error") if known else finding
 
 
 def _cached_twice(documents: NumberedDocuments) -> Iterator[tuple[int, Finding]]:

@@ -65,6 +65,7 @@ bench: models ## cold start, throughput, the Broker, filters and claims, as rati
 	$(BIN)/python loadtests/throughput.py
 	$(BIN)/python loadtests/filters.py
 	$(BIN)/python loadtests/claims.py
+	$(BIN)/python loadtests/doctor.py
 	$(BIN)/python loadtests/eventing.py
 
 schemas: venv ## make the field tables again from the CRDs in $RELUME_VECTORS, and cluster/DOCTOR.md

@@ -2,13 +2,15 @@
 
     python cluster/schemas.py CRDS TABLES
 
-CRDS is the folder of published CRDs (knative-serving, knative-eventing, kserve); Kubernetes' own
-kinds come from the models of the `kubernetes` package. Only facts are kept (names, types, required,
-enums, ranges), none of the text. Run by `make schemas`; a test runs it again and compares.
+CRDS is the folder of published CRDs (knative-serving, knative-eventing, knative-kafka, kserve);
+Kubernetes' own kinds come from the models of the `kubernetes` package. Only facts are kept (names,
+types, required, enums, ranges), none of the text. Run by `make schemas`; a test runs it again and
+compares.
 
 Where a CRD leaves a place open (`x-kubernetes-preserve-unknown-fields`), the project's webhook
-still decodes it into a Go type. Those types are named here: Knative Eventing's webhook refuses a
-field that its type does not have, Knative Serving's drops it.
+still decodes it into a Go type. Those types are named here: the webhooks of Knative Eventing and
+of its Kafka kinds refuse a field that their type does not have, Knative Serving's drops it. A CRD
+that leaves the whole kind open says nothing of it, and makes no table.
 """
 
 import json
@@ -22,7 +24,8 @@ import yaml
 from schemas_models import ANY, KINDS, STRING, ModelTypes, Shape, Types
 
 # One file each. A custom kind needs the models too: for metadata and for what its CRD leaves open.
-FAMILIES = ("kubernetes", "knative-serving", "knative-eventing", "kserve")
+FAMILIES = ("kubernetes", "knative-serving", "knative-eventing", "knative-kafka", "kserve")
+_STRICT = ("knative-eventing", "knative-kafka")  # whose webhooks refuse unknown fields
 METADATA = "V1ObjectMeta"
 # Path in the CRD (its end) to a model of Kubernetes.
 _SERVING = {
@@ -44,9 +47,11 @@ _SERVING = {
     "volumes.[].persistentVolumeClaim": "V1PersistentVolumeClaimVolumeSource",
 }
 _FILTER = re.compile(r"(all|any)\.\[\]$|filters\.\[\]\.not$")
-_TEXTS = re.compile(r"(exact|prefix|suffix|attributes|matchLabels)$")
+_TEXTS = re.compile(r"(exact|prefix|suffix|attributes|matchLabels|extensions)$")
 _OPEN = re.compile(r"channelTemplate\.spec$")  # another kind's fields, or nobody's
 _REFERENCE = re.compile(r"(subscriber\.ref|spec\.channel)$")
+# Path to a model of Kubernetes, where Knative Eventing leaves the place open.
+_EVENTING = {"spec.job": "V1Job", "spec.template": "V1PodTemplateSpec"}
 _QUANTITY = "KMGTPE"
 _LIMITS = {
     "minimum": "min",
@@ -54,6 +59,7 @@ _LIMITS = {
     "minLength": "min_length",
     "maxLength": "max_length",
     "minItems": "min_items",
+    "maxItems": "max_items",
     "pattern": "pattern",
     "enum": "enum",
     "format": "format",
@@ -68,10 +74,10 @@ class CustomTypes:
         self._types = types
         self._models = models
 
-    def document(self, crd: dict[str, Any], metadata: str) -> int:
+    def document(self, kind: str, crd: dict[str, Any], metadata: str) -> int:
         """A kind: apiVersion, kind, metadata and the CRD's own fields, less the status."""
         fields = {
-            name: self._type(shape, name)
+            name: self._type(shape, f"{kind}.{name}")
             for name, shape in crd.get("properties", {}).items()
             if name not in ("status", "metadata", "apiVersion", "kind")
         }
@@ -123,10 +129,15 @@ class CustomTypes:
             return (
                 shape | {"unknown": "keep"} if model is None else _of(self._types, decoded, model)
             )
-        if self._family != "knative-eventing" or _OPEN.search(path):
+        if self._family not in _STRICT or _OPEN.search(path):
             return shape | {"unknown": "keep"}
-        if path.endswith("spec.job"):
-            return {**_of(self._types, self._models, "V1Job"), "unknown": "refuse"}
+        return self._decoded_strictly(shape, path)
+
+    def _decoded_strictly(self, shape: Shape, path: str) -> Shape:
+        """What a webhook that refuses unknown fields takes in a place that is left open."""
+        model = next((m for end, m in _EVENTING.items() if path.endswith(end)), None)
+        if model is not None:
+            return _of(self._types, self._models.strict(required=model == "V1Job"), model)
         if _TEXTS.search(path):
             return {"type": "object", "values": self._types.add(STRING)}
         if _FILTER.search(path):
@@ -137,6 +148,9 @@ class CustomTypes:
             fields = {name: self._types.add(STRING) for name in names}
         elif _REFERENCE.search(path):
             fields = {name: self._types.add(STRING) for name in ("group", "address")}
+        elif path == "ApiServerSource.spec":  # a field that the published CRD lacks
+            one = self._types.named("filter", self._filter)
+            fields = {"filters": self._types.add({"type": "array", "items": one})}
         known: dict[str, int] = shape.get("fields", {})  # type: ignore[assignment]
         return {**shape, "fields": {**fields, **known}, "unknown": "refuse"}
 
@@ -170,13 +184,24 @@ def families(crds: Path) -> Iterator[tuple[str, Types]]:
 
 def _read_crd(file: Path, custom: CustomTypes, types: Types) -> None:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    spec = yaml.load(file.read_text(encoding="utf-8"), Loader=loader)["spec"]
-    for version in spec["versions"]:
-        if version["served"]:
-            kind = f"{spec['group']}/{version['name']}/{spec['names']['kind']}"
+    for crd in yaml.load_all(file.read_text(encoding="utf-8"), Loader=loader):
+        for version in crd["spec"]["versions"] if crd else ():
             shape = version["schema"]["openAPIV3Schema"]
-            index = custom.document(shape, METADATA)
-            types.kinds[kind] = (index, spec["names"]["plural"], spec["scope"] == "Namespaced")
+            if version["served"] and "properties" in shape:
+                _add(crd["spec"], version["name"], shape, custom, types)
+
+
+def _add(
+    spec: dict[str, Any], version: str, shape: dict[str, Any], custom: CustomTypes, types: Types
+) -> None:
+    """Add one kind in one version that is served."""
+    kind, plural = spec["names"]["kind"], spec["names"]["plural"]
+    index = custom.document(kind, shape, METADATA)
+    types.kinds[f"{spec['group']}/{version}/{kind}"] = (
+        index,
+        plural,
+        spec["scope"] == "Namespaced",
+    )
 
 
 def main(crds: Path, tables: Path) -> None:

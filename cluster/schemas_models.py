@@ -24,9 +24,9 @@ class Types:
     """Types by number. A type refers to another by its number.
 
     The keys of a type: `type`, `fields`, `items`, `values` (of a map), `required`, `enum`, `min`,
-    `max`, `format`, `pattern`, `min_length`, `max_length`, `min_items`, `keys` (what makes the
-    items of a list unique; [] for the items themselves), and `unknown`: what becomes of a field
-    that is not listed. Absent it is dropped, `refuse` it is an error, `keep` it stays.
+    `max`, `format`, `pattern`, `min_length`, `max_length`, `min_items`, `max_items`, `keys` (what
+    makes the items of a list unique; [] for the items themselves), and `unknown`: what becomes of a
+    field that is not listed. Absent it is dropped, `refuse` it is an error, `keep` it stays.
     """
 
     all: list[Shape] = field(default_factory=list)
@@ -151,10 +151,14 @@ KINDS = _kinds()
 class ModelTypes:
     """Adds models to a table of types."""
 
-    def __init__(self, types: Types, *, decoded: bool = False) -> None:
-        """`decoded` leaves out what is required: Go's decoder does not ask for it."""
+    def __init__(self, types: Types, *, decoded: bool = False, strict: bool = False) -> None:
+        """`decoded` leaves out what is required: Go's decoder does not ask for it.
+
+        `strict` refuses a field that the type does not have, at any depth.
+        """
         self._types = types
         self._decoded = decoded
+        self._strict = strict
 
     def document(self, model: str) -> int:
         """A kind: its fields, less the status, which the API server writes."""
@@ -166,12 +170,16 @@ class ModelTypes:
 
     def model(self, name: str) -> int:
         """The number of one model's type."""
-        key = f"{name}{'?' if self._decoded else ''}"
+        key = f"{name}{'?' if self._decoded else ''}{'!' if self._strict else ''}"
         return self._types.named(key, lambda: self._build(name))
 
     def decoded(self) -> "ModelTypes":
         """The same models where nothing is required."""
         return ModelTypes(self._types, decoded=True)
+
+    def strict(self, *, required: bool) -> "ModelTypes":
+        """The same models where an unknown field is refused."""
+        return ModelTypes(self._types, decoded=not required, strict=True)
 
     def _build(self, name: str) -> Shape:
         model = getattr(models, name)
@@ -188,6 +196,7 @@ class ModelTypes:
             if needed and not self._decoded and (plain, written) not in _OPTIONAL:
                 required.append(written)
         shape: Shape = {"type": "object", "fields": fields}
+        shape |= {"unknown": "refuse"} if self._strict else {}
         return shape | ({"required": required} if required else {})
 
     def _field(self, model: str, name: str, written: str) -> int:

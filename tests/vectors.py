@@ -24,8 +24,10 @@ _SUITES = {
     "cloudevents/v1.0/v1_minimum.yaml": 1,
     "crds/knative-serving/*.yaml": 5,
     "crds/knative-eventing/*.yaml": 18,
+    "crds/knative-kafka/*.yaml": 5,
     "crds/kserve/*.yaml": 12,
     "knative-config/*.yaml": 4,
+    "samples/index.json": 1,
 }
 
 

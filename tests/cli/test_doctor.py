@@ -146,3 +146,37 @@ def test_twenty_documents_take_less_than_half_a_second(tmp_path: Path) -> None:
 
 def _sample() -> str:
     return (ROOT / "config" / "samples" / "embed.yaml").read_text()
+
+
+MIXED = """\
+apiVersion: coordination.k8s.io/v1
+kind: Lease
+metadata: {name: l}
+---
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata: {name: s}
+"""
+
+
+def test_what_was_not_judged_is_counted_and_never_accepted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path, f"{SERVICE}---\n{MIXED}")
+    assert run(["doctor", file]) == 0
+    shown = capsys.readouterr().out
+    assert "3 documents: 1 accepted, 1 fields-only, 1 unchecked" in shown
+    assert f"fields-only  Lease l  {file}:9" in shown
+    assert f"unchecked  ScaledObject s  {file}:13" in shown
+    assert "unchecked: nothing but the metadata was looked at" in shown
+
+
+def test_json_has_the_counts_of_all_documents_on_the_last(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["doctor", write(tmp_path, f"{SERVICE}---\n{MIXED}"), "-o", "json"]) == 0
+    first, second, third = lines(capsys)
+    assert (second["verdict"], third["verdict"]) == ("fields-only", "unchecked")
+    assert "counts" not in {*first, *second}
+    counts = {"accepted": 1, "fields-only": 1, "unchecked": 1, "refused": 0, "pruned": 0}
+    assert third["counts"] == counts

@@ -158,6 +158,15 @@ def test_a_file_larger_than_any_cluster_takes_is_refused(tmp_path: Path) -> None
         load_text(tmp_path, "# " + "x" * (3 << 20))
 
 
+def test_a_file_of_many_documents_may_be_larger(tmp_path: Path) -> None:
+    one = "# " + "x" * (2 << 20) + "\na: 1\n---\n"
+    (tmp_path / "m.yaml").write_text(one * 2)
+    assert len(list(documents(tmp_path / "m.yaml"))) == 2
+    (tmp_path / "m.yaml").write_text(one * 9)
+    with pytest.raises(InvalidInput, match="larger than 16 MiB; split it"):
+        list(documents(tmp_path / "m.yaml"))
+
+
 def test_a_file_that_cannot_be_read_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "m.yaml").symlink_to(tmp_path / "m.yaml")
     with pytest.raises(InvalidInput, match=r"m\.yaml"):
@@ -245,3 +254,20 @@ def test_a_refusal_is_one_line_that_a_terminal_shows_as_it_is(tmp_path: Path) ->
     assert str(error).isprintable()
     error = refused(tmp_path, service(f"timeout: {'x' * 5000}"), "spec.predictor.timeout")
     assert len(str(error)) < 700
+
+
+def test_a_document_before_one_that_cannot_be_read_is_read(tmp_path: Path) -> None:
+    for wrong in ("[" * 50_000, "a: b: c\n"):
+        (tmp_path / "m.yaml").write_text(f"a: 1\n---\nb: 2\n---\n{wrong}")
+        found = documents(tmp_path / "m.yaml")
+        first, second = next(found), next(found)
+        assert ("a" in first.table().entries, "b" in second.table().entries) == (True, True)
+        with pytest.raises(InvalidManifest) as caught:
+            next(found)
+        assert caught.value.line == 5
+
+
+def test_a_field_whose_name_cannot_be_shown_is_named_with_escapes(tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_text('"a\\tb": 1\n')
+    (root,) = documents(tmp_path / "m.yaml")
+    assert root.table().entries["a\tb"].path == r"a\tb"

@@ -8,7 +8,7 @@ from typing import Literal
 from relume.cluster.reasons import REASONS, Effect, Severity
 from relume.config.nodes import Node
 
-AdmissionVerdict = Literal["accepted", "refused", "pruned"]
+AdmissionVerdict = Literal["accepted", "fields-only", "unchecked", "refused", "pruned"]
 _PAGE = "cluster/DOCTOR.md"
 
 
@@ -66,8 +66,17 @@ def at(
 
 
 def verdict(findings: Iterable[Finding]) -> AdmissionVerdict:
-    """What a cluster does with a document that has these findings."""
-    effects = {finding.effect for finding in findings}
+    """What a cluster does with a document that has these findings, as far as it was judged.
+
+    `fields-only`: nothing is wrong with its fields, and the rules of its kind were not asked;
+    `unchecked`: not even the fields of its kind are known.
+    """
+    found = tuple(findings)
+    effects, reasons = {one.effect for one in found}, {one.reason for one in found}
     if "refused" in effects:
         return "refused"
-    return "pruned" if "pruned" in effects else "accepted"
+    if "pruned" in effects:
+        return "pruned"
+    if "unchecked-kind" in reasons:
+        return "unchecked"
+    return "fields-only" if "fields-only" in reasons else "accepted"

@@ -144,6 +144,11 @@ _AFTER = {
         "reason NoSupportingRuntime and the conditions stay Unknown.",
         "Apply a ServingRuntime or ClusterServingRuntime for the format first.",
     ),
+    "no-broker": _risk(
+        "A Trigger whose Broker does not exist stays at Ready=False with the reason "
+        "BrokerDoesNotExist, and no event comes to its subscriber.",
+        "Apply the Broker first, in the Trigger's namespace.",
+    ),
     "no-device-class": _note(
         "A pod that asks for a DeviceClass that does not exist stays Pending, and Knative marks "
         "the Revision as failed at once.",
@@ -159,7 +164,13 @@ _AFTER = {
         "seccompProfile.type: RuntimeDefault.",
     ),
     "unchecked-kind": _note(
-        "There are no field tables for the kind: only its metadata was checked.",
+        "There are no field tables for the kind: only its metadata was checked. The document "
+        "counts as unchecked, never as accepted.",
+        "Try it with: kubectl apply --dry-run=server",
+    ),
+    "fields-only": _note(
+        "The kind's fields are known and were checked, but not the rules beyond them that its "
+        "webhook or the API server has.",
         "Try it with: kubectl apply --dry-run=server",
     ),
     "status-ignored": _note(

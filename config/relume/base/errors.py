@@ -42,13 +42,13 @@ class InvalidManifest(InvalidInput):
     reason = "invalid-manifest"
 
     def __init__(self, message: str, *, file: Path, line: int, field: str) -> None:
-        super().__init__(_one_line(f"{file}:{line}: {field}: {message}"))
+        super().__init__(one_line(f"{file}:{line}: {field}: {message}"))
         self.file = file
         self.line = line
         self.field = field
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """The text without characters that move a cursor, which a quoted value may hold."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return shown if len(shown) <= _LONGEST_MESSAGE else shown[:_LONGEST_MESSAGE] + "…"

@@ -1,21 +1,29 @@
 """From the text of a file to documents with lines, or to the one thing that is wrong with it."""
 
+import gc
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from relume.base import files
-from relume.base.errors import InvalidInput, InvalidManifest
+from relume.base.errors import InvalidInput, InvalidManifest, one_line
 from relume.base.vocabulary import JsonValue
 from relume.config.nodes import Items, Kind, Node, Scalar, Table
 
-_LARGEST = 3 << 20  # bytes; the API server takes no larger request either
+_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_LARGEST = 3 << 20  # bytes of a document; the API server takes no larger request either
+_LARGEST_FILE = 16 << 20  # bytes of all documents in a file
 _MOST_NODES = 100_000  # in one document with its aliases written out
 _DEEPEST = 64
+_DEEPEST_TEXT = 500  # libyaml's composer is recursive: deeper nesting could end the process
 _MOST_DIGITS = 1000
+_NO_MORE: Any = object()
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TAG = "tag:yaml.org,2002:"
 _KINDS: dict[str, Kind] = {
@@ -48,24 +56,80 @@ def documents(file: Path, repeated: Repeated = _refuse) -> Iterator[Node]:
     """
     text = _read(file)
     try:
-        for root in yaml.compose_all(text, Loader=yaml.SafeLoader):
+        for root in _roots(file, text):
             if root is not None and root.tag != _TAG + "null":
-                tree = _Tree(file, repeated)
-                for item in tree.listed(root, 0):
-                    yield tree.node(item, "", item.start_mark.line + 1, 0)
+                with _no_collections():
+                    tree = _Tree(file, repeated)
+                    items = [
+                        tree.node(item, "", item.start_mark.line + 1, 0)
+                        for item in tree.listed(root, 0)
+                    ]
+                yield from items
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
+        last = text.count("\n") + 1  # libyaml may name the line after it
+        line = min(mark.line + 1, last) if mark else 1
         words = [error.problem or "", error.context or "" if not error.problem else ""]
         raise _not_yaml(file, line, " ".join(word for word in words if word)) from error
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
+        line = _line_of_character(text, error.position)
         code = int(error.character)  # of a str; of bytes it would be a character
         raise _not_yaml(file, line, f"character U+{code:04X} is not allowed") from error
     except RecursionError as error:
         raise _not_yaml(file, 1, "it is nested too deeply") from error
     except (ValueError, OverflowError) as error:  # of "\UFFFFFFFF"
         raise _not_yaml(file, 1, "an escape names no character") from error
+
+
+def _roots(file: Path, text: str) -> Iterator[yaml.Node | None]:
+    """Each document as YAML's nodes. Raises InvalidManifest for one that is nested too deeply."""
+    deep = _too_deep(text)
+    found: Iterator[Any] = yaml.compose_all(text, Loader=_LOADER)
+    for number in count():
+        if deep is not None and number == deep[0]:
+            raise _not_yaml(file, deep[1], "it is nested too deeply")
+        with _no_collections():
+            root = next(found, _NO_MORE)
+        if root is _NO_MORE:
+            return
+        yield root
+
+
+def _too_deep(text: str) -> tuple[int, int] | None:
+    """The number of the first document that must not be composed, and the line of the place."""
+    number, depth = -1, 0
+    try:
+        for event in yaml.parse(text, Loader=_LOADER):
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+                if depth > _DEEPEST_TEXT:
+                    return number, getattr(event.start_mark, "line", 0) + 1
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+            elif isinstance(event, yaml.DocumentStartEvent):
+                number += 1
+    except (yaml.YAMLError, ValueError, OverflowError):
+        pass  # the composer comes to the same place, and has read the documents before it
+    return None
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """No garbage collection inside: a collection would walk the whole growing tree for nothing."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _line_of_character(text: str, position: int) -> int:
+    """The line of a position that a reader names: libyaml counts bytes, PyYAML characters."""
+    if _LOADER is yaml.SafeLoader:
+        return text.count("\n", 0, position) + 1
+    return text.encode().count(b"\n", 0, position) + 1
 
 
 def plain(node: Node) -> JsonValue:
@@ -93,11 +157,14 @@ def _by_name(node: yaml.Node) -> dict[str, yaml.Node]:
 
 def _read(file: Path) -> str:
     try:
-        content = files.content(file, _LARGEST)
+        content = files.content(file, _LARGEST_FILE)
     except OSError as error:
         raise InvalidInput(f"{file}: {error.strerror or error}") from error
-    if len(content) > _LARGEST:
-        raise InvalidInput(f"{file}: larger than {_LARGEST >> 20} MiB, which no cluster takes")
+    if len(content) > _LARGEST_FILE:
+        raise InvalidInput(f"{file}: larger than {_LARGEST_FILE >> 20} MiB; split it")
+    if any(len(document) > _LARGEST for document in content.split(b"\n---")):
+        message = f"{file}: a document is larger than {_LARGEST >> 20} MiB, which no cluster takes"
+        raise InvalidInput(message)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -175,7 +242,7 @@ class _Tree:
                 continue
             self._check_text(key, line)
             name = str(key.value)
-            shown = name or '""'
+            shown = (name if name.isprintable() else one_line(name)) or '""'
             here = f"{path}.{shown}" if path else shown
             if name in own:
                 first = own[name].line

@@ -356,3 +356,42 @@ def test_a_repeated_field_is_refused_and_the_rest_still_examined(tmp_path: Path)
     first, second = diagnosed(tmp_path, text)
     assert [f.reason for f in first.findings] == ["repeated-field", "invalid-value"]
     assert second.verdict == "accepted"
+
+
+def test_a_trigger_whose_broker_is_missing_is_said(tmp_path: Path) -> None:
+    delivery = (
+        f"{ONLY_REQUESTS}\ndelivery: {{retry: 5, backoffDelay: PT30S, timeout: PT10M, {SINK}}}"
+    )
+    alone = together(service(), trigger(delivery, ASK))
+    (finding,) = [
+        f for one in diagnosed(tmp_path, alone) for f in one.findings if f.reason == "no-broker"
+    ]
+    assert (finding.field, finding.severity) == ("spec.broker", "warning")
+    assert "not among these documents" in finding.message
+    assert "no-broker" not in {r for r, _ in found(tmp_path, together(broker(), alone))}
+
+
+def test_a_broker_that_the_cluster_has_is_not_missed(tmp_path: Path) -> None:
+    text = together(service(), trigger(ONLY_REQUESTS, ASK))
+    for brokers, missing in ((frozenset({("default", "b")}), False), (frozenset(), True)):
+        diagnoses = diagnosed(tmp_path, text, Cluster(brokers=brokers))
+        said = {(f.reason, f.severity) for one in diagnoses for f in one.findings}
+        assert (("no-broker", "error") in said) == missing
+
+
+def test_a_broker_in_another_namespace_is_another_broker(tmp_path: Path) -> None:
+    elsewhere = broker(metadata="namespace: other")
+    said = found(tmp_path, together(elsewhere, service(), trigger(ONLY_REQUESTS, ASK)))
+    assert ("no-broker", "spec.broker") in said
+
+
+def test_a_second_cache_of_one_model_is_refused(tmp_path: Path) -> None:
+    cache = (
+        "apiVersion: serving.kserve.io/v1alpha1\nkind: LocalModelCache\nmetadata: {name: %s}\n"
+        "spec: {sourceModelUri: hf://a/%s, modelSize: 1Gi, nodeGroups: [gpu]}\n"
+    )
+    first, second, third = diagnosed(
+        tmp_path, together(cache % ("x", "b"), cache % ("y", "b"), cache % ("z", "c"))
+    )
+    assert (first.verdict, second.verdict, third.verdict) == ("accepted", "refused", "accepted")
+    assert [(f.reason, f.field) for f in second.findings] == [("conflict", "spec.sourceModelUri")]

@@ -20,6 +20,7 @@ from relume.cluster.findings import Finding
 from relume.cluster.schemas import pruned, schema
 from relume.config.nodes import Items, Node, Table
 from relume.config.yaml_source import documents
+from tests.cluster.admission.other_documents import EVENTING, KSERVE
 from tests.cluster.admission.recorded import RECORDED
 from tests.mutations import changed, places
 
@@ -27,13 +28,15 @@ SAMPLES = sorted((Path(__file__).parents[3] / "config" / "samples").glob("*.yaml
 OTHERS = (None, True, -1, 2**40, 0.5, "", "x", " ", "é\u2028", [], {}, [1], {"a": 1}, [[]])
 # Maps whose keys are the writer's own.
 OWN = {"labels", "annotations", "limits", "requests", "exact", "prefix", "suffix", "attributes"}
-OWN |= {"nodeSelector", "parameters", "matchLabels"}
+OWN |= {"nodeSelector", "parameters", "matchLabels", "nodes", "adapters"}
 
 
 def manifests() -> dict[str, list[Any]]:
     found = {file.stem: list(yaml.safe_load_all(file.read_text())) for file in SAMPLES}
     for case in RECORDED:
         found[case["case"]] = [case["manifest"]]
+    for document in (*EVENTING, *KSERVE):
+        found[f"{document['kind']} {document['apiVersion']}, {len(found)}"] = [document]
     return found
 
 

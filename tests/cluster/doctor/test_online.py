@@ -9,7 +9,7 @@ from relume.cli.main import run
 from relume.cluster.apply.api import KubernetesApi, Unreachable
 from relume.cluster.doctor.online import ClusterReport, examine_cluster, needs_of
 from tests.cluster.api_server import ApiServer, healthy, node, slice_, write_kubeconfig
-from tests.config.manifests import broker, service, together
+from tests.config.manifests import broker, service, together, trigger
 
 pytest.importorskip("kubernetes")
 
@@ -175,3 +175,17 @@ def test_a_device_class_that_the_cluster_has_is_not_asked_for(
         with server.running(tmp_path) as kubeconfig:
             run(["doctor", str(file), "--context", "test", "--kubeconfig", str(kubeconfig)])
         assert ("no-device-class" in capsys.readouterr().out) is missing
+
+
+def test_a_broker_that_the_cluster_has_is_not_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "m.yaml"
+    file.write_text(together(service(), trigger()))
+    server = healthy()
+    for name, missing in (("b", False), ("other", True)):
+        brokers = [{"metadata": {"name": name, "namespace": "default"}}]
+        server.objects["/apis/eventing.knative.dev/v1/brokers"] = brokers
+        with server.running(tmp_path) as kubeconfig:
+            run(["doctor", str(file), "--context", "test", "--kubeconfig", str(kubeconfig)])
+        assert ("no-broker " in f"{capsys.readouterr().out} ".replace("\n", " ")) is missing

@@ -58,6 +58,7 @@ versions:
               spouts:
                 type: array
                 minItems: 1
+                maxItems: 2
                 x-kubernetes-list-type: map
                 x-kubernetes-list-map-keys: [name, side]
                 items:
@@ -193,6 +194,12 @@ def test_a_kind_is_listed_with_its_plural_and_scope_in_each_version_that_is_serv
             "{litres: 1, tags: [a, b, a]}", "duplicate-item", "spec.tags[2]", id="a set repeats"
         ),
         pytest.param("{litres: 1, spouts: []}", "out-of-range", "spec.spouts", id="too few items"),
+        pytest.param(
+            "{litres: 1, spouts: [{name: a}, {name: b}, {name: c}]}",
+            "too-many",
+            "spec.spouts",
+            id="too many items",
+        ),
         pytest.param(
             "{litres: 1, spouts: [{name: a}, {name: a, side: left}]}",
             "duplicate-item",

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,11 +56,13 @@ def command(
     """Examine manifests offline, a cluster online, or both.
 
     Each document is accepted, refused, or pruned: accepted by a client that does not ask for strict
-    validation, with a field dropped. -o json prints one object a line for each document, and one
-    for the cluster. Nothing is changed anywhere.
+    validation, with a field dropped. What is not judged as a cluster does is never accepted: of a
+    kind without rules only the fields are judged (fields-only), and a kind that is not known is
+    unchecked. -o json prints one object a line for each document, the last with the counts of all,
+    and one for the cluster. Nothing is changed anywhere.
 
-    Exit code: 0 all accepted, without errors (warnings are allowed); 1 something is refused, pruned
-    or will not work; 2 a file is not YAML or not there.
+    Exit code: 0 nothing wrong was found (warnings, fields-only and unchecked are allowed); 1
+    something is refused, pruned or will not work; 2 a file is not YAML or not there.
 
     \b
     Examples:
@@ -78,7 +81,7 @@ def command(
     code = OK
     if context is not None:
         code, found = _show_cluster(context, kubeconfig, files, output)
-        cluster = cluster if features is not None else found
+        cluster = replace(found, settings=cluster.settings) if features is not None else found
     if files:
         diagnoses = examine(files, cluster, cold_start_s=start)
         _show(diagnoses, output)
@@ -91,7 +94,7 @@ def _exit_code(diagnoses: Sequence["Diagnosis"]) -> int:
     if any(one.unreadable for one in diagnoses):
         return UNREADABLE
     wrong = any(
-        one.verdict != "accepted" or any(f.severity == "error" for f in one.findings)
+        one.verdict in ("refused", "pruned") or any(f.severity == "error" for f in one.findings)
         for one in diagnoses
     )
     return WRONG if wrong else OK
@@ -100,8 +103,11 @@ def _exit_code(diagnoses: Sequence["Diagnosis"]) -> int:
 def _show(diagnoses: Sequence["Diagnosis"], output: str) -> None:
     """Print every document with what was found about it."""
     if output == "json":
-        for one in diagnoses:
-            _print_json(_document_json(one))
+        from relume.cluster.doctor import count_verdicts
+
+        *before, last = map(_document_json, diagnoses)
+        for one_object in (*before, {**last, "counts": count_verdicts(diagnoses)}):
+            _print_json(one_object)
         return
     from relume.cli.cluster.findings import show_document, show_summary
     from relume.cli.screen import Screen  # it takes longer to load than most files take to read

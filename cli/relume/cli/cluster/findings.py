@@ -13,7 +13,18 @@ if TYPE_CHECKING:
     from relume.cluster.findings import Finding
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
-_VERDICTS = {"accepted": "green", "refused": "bold red", "pruned": "bold magenta"}
+_VERDICTS = {
+    "accepted": "green",
+    "fields-only": "yellow",
+    "unchecked": "yellow",
+    "refused": "bold red",
+    "pruned": "bold magenta",
+}
+# What the words mean that say how little was looked at, in the summary.
+_MEANING = {
+    "fields-only": "fields-only: the fields are right; rules beyond them were not judged",
+    "unchecked": "unchecked: nothing but the metadata was looked at",
+}
 
 
 def show_document(screen: Screen, one: "Diagnosis") -> None:
@@ -26,7 +37,9 @@ def show_document(screen: Screen, one: "Diagnosis") -> None:
         (printable(f"  {one.file}:{one.line}"), "dim"),
     )
     screen.draw_line(head)
-    show_findings(screen, one.findings)
+    # That only the fields of a kind were judged is what the verdict says already.
+    told = [f for f in one.findings if (f.reason, f.field) != ("fields-only", "kind")]
+    show_findings(screen, told)
 
 
 def show_findings(screen: Screen, findings: Iterable["Finding"]) -> None:
@@ -49,14 +62,19 @@ def show_findings(screen: Screen, findings: Iterable["Finding"]) -> None:
 
 
 def show_summary(screen: Screen, diagnoses: Sequence["Diagnosis"]) -> None:
-    """One line that counts, and one that names the page of reasons."""
-    verdicts = Counter(one.verdict for one in diagnoses)
+    """One line that counts, what the rarer verdicts mean, and the name of the page of reasons."""
+    from relume.cluster.doctor import count_verdicts
+
+    verdicts = count_verdicts(diagnoses)
     graves = Counter(f.severity for one in diagnoses for f in one.findings)
     total = len(diagnoses)
     screen.line()
-    counts = [f"{verdicts[v]} {v}" for v in ("accepted", "refused", "pruned") if verdicts[v]]
+    counts = [f"{number} {verdict}" for verdict, number in verdicts.items() if number]
     counts += [f"{graves[s]} {_many(s, graves[s])}" for s in ("error", "warning") if graves[s]]
     screen.line(f"{total} {_many('document', total)}: {', '.join(counts)}", "bold")
+    for verdict, meaning in _MEANING.items():
+        if verdicts.get(verdict):
+            screen.line(f"{meaning}: try kubectl apply --dry-run=server", "dim")
     if graves:
         screen.line("every reason is explained in cluster/DOCTOR.md", "dim")
 

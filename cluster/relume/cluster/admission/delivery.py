@@ -137,6 +137,13 @@ def judge_period(node: Node, judge: Judge) -> None:
         judge.invalid(node, "must be a positive ISO 8601 duration, such as PT1M")
 
 
+def judge_lasting(node: Node, judge: Judge) -> None:
+    """A duration that may be zero."""
+    tenths = _tenths(content(node))
+    if tenths is None or tenths < 0:
+        judge.invalid(node, "must be an ISO 8601 duration, such as PT168H")
+
+
 def _tenths(text: str) -> float | None:
     """Tenths of seconds in an ISO 8601 duration (a month has 30 days); None for any other text."""
     if text == "P0":

@@ -22,6 +22,7 @@ from relume.config.nodes import Node, Table
 _DEPENDENCY = "knative.dev/dependency"
 _INJECTION = "eventing.knative.dev/injection"
 _CROSS_NAMESPACE = "cross-namespace-event-links"
+_KAFKA = ("Kafka", "KafkaNamespaced")
 _CORE = ("id", "specversion", "type")
 
 
@@ -39,7 +40,21 @@ def judge_broker(document: Table, judge: Judge) -> None:
         judge.say(chosen, "missing-field", f"missing field(s): {BROKER_CLASS}", field=BROKER_CLASS)
     if config is not None:
         judge_reference(config, judge)
+        _judge_kafka_config(document, config, content(chosen), judge)
     judge_delivery(child(document, "spec", "delivery"), judge)
+
+
+def _judge_kafka_config(document: Table, config: Node, chosen: str, judge: Judge) -> None:
+    """What eventing-kafka-broker's own webhook asks (pkg/apis/eventing/v1/broker_validation.go)."""
+    kind, namespace = child(config, "kind"), child(config, "namespace")
+    if chosen not in _KAFKA or kind is None:
+        return
+    if content(kind).lower() != "configmap":
+        judge.invalid(kind, "Expected ConfigMap")
+    own = content(document, "metadata", "namespace") or "default"
+    apart = namespace is not None and content(namespace) not in ("", own)
+    if chosen == _KAFKA[1] and apart and namespace is not None:
+        judge.invalid(namespace, "Expected ConfigMap in same namespace with broker resource")
 
 
 def judge_trigger(document: Table, judge: Judge) -> None:
@@ -174,7 +189,13 @@ def judge_event_policy(document: Table, judge: Judge) -> None:
     """eventing.knative.dev/v1alpha1 EventPolicy: only where authentication is on."""
     spec = _spec(document)
     if not judge.cluster.enabled("authentication-oidc"):
-        judge.closed(document.entries["kind"], "authentication-oidc")
+        judge.say(
+            document.entries["kind"],
+            "feature-off",
+            "oidc-authentication feature not enabled: the flag authentication-oidc is off",
+            "Leave the EventPolicy out, or set authentication-oidc: enabled in the config-features "
+            "map of knative-eventing.",
+        )
     for name, choices in (("from", ("ref", "sub")), ("to", ("ref", "selector"))):
         for one in entries(spec, name):
             judge.check_one_of(one, *choices)

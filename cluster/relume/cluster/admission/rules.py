@@ -1,17 +1,31 @@
 """From a document to what is said about it: its head, its schema, its kind's own rules."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from relume.base.errors import InvalidManifest
-from relume.cluster.admission import core, devices, eventing, kserve, serving
+from relume.cluster.admission import (
+    access,
+    channels,
+    core,
+    devices,
+    eventing,
+    integrations,
+    kserve,
+    kserve_kinds,
+    llm,
+    serving,
+    sources,
+)
 from relume.cluster.admission.cluster import SHIPPED, Cluster
 from relume.cluster.admission.judge import Judge, content
+from relume.cluster.admission.kinds import judge_head, judged_by_fields_alone
 from relume.cluster.admission.metadata import judge_metadata
 from relume.cluster.findings import AdmissionVerdict, Finding, at, verdict
 from relume.cluster.reasons import REASONS
-from relume.cluster.schemas import check_shape, known_kinds, pruned, schema
-from relume.config.fields import did_you_mean
+from relume.cluster.schemas import check_shape, pruned, schema
+from relume.cluster.schemas.tables import Shape
 from relume.config.nodes import Node, Table
 
 _RULES: Mapping[tuple[str, str], Callable[[Table, Judge], None]] = {
@@ -26,6 +40,10 @@ _RULES: Mapping[tuple[str, str], Callable[[Table, Judge], None]] = {
     ("batch", "CronJob"): core.judge_workload,
     ("policy", "PodDisruptionBudget"): core.judge_disruption_budget,
     ("networking.k8s.io", "NetworkPolicy"): core.judge_network_policy,
+    ("rbac.authorization.k8s.io", "Role"): access.judge_role,
+    ("rbac.authorization.k8s.io", "ClusterRole"): access.judge_role,
+    ("rbac.authorization.k8s.io", "RoleBinding"): access.judge_role_binding,
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"): access.judge_role_binding,
     ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"): core.judge_mutating_policy,
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): core.judge_validating_policy,
     ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"): core.judge_binding,
@@ -43,33 +61,29 @@ _RULES: Mapping[tuple[str, str], Callable[[Table, Judge], None]] = {
     ("flows.knative.dev", "Sequence"): eventing.judge_sequence,
     ("flows.knative.dev", "Parallel"): eventing.judge_parallel,
     ("messaging.knative.dev", "Subscription"): eventing.judge_subscription,
+    ("messaging.knative.dev", "Channel"): channels.judge_channel,
+    ("messaging.knative.dev", "InMemoryChannel"): channels.judge_in_memory_channel,
+    ("messaging.knative.dev", "KafkaChannel"): channels.judge_kafka_channel,
+    ("eventing.knative.dev", "KafkaSink"): channels.judge_kafka_sink,
     ("sinks.knative.dev", "JobSink"): eventing.judge_job_sink,
+    ("sinks.knative.dev", "IntegrationSink"): integrations.judge_integration_sink,
+    ("sources.knative.dev", "IntegrationSource"): integrations.judge_integration_source,
+    ("sources.knative.dev", "ApiServerSource"): sources.judge_api_server_source,
+    ("sources.knative.dev", "ContainerSource"): sources.judge_container_source,
+    ("sources.knative.dev", "PingSource"): sources.judge_ping_source,
+    ("sources.knative.dev", "SinkBinding"): sources.judge_sink_binding,
+    ("sources.knative.dev", "KafkaSource"): channels.judge_kafka_source,
     ("serving.kserve.io", "InferenceService"): kserve.judge_inference_service,
     ("serving.kserve.io", "ServingRuntime"): kserve.judge_runtime,
     ("serving.kserve.io", "ClusterServingRuntime"): kserve.judge_runtime,
+    ("serving.kserve.io", "InferenceGraph"): kserve_kinds.judge_graph,
+    ("serving.kserve.io", "TrainedModel"): kserve_kinds.judge_trained_model,
+    ("serving.kserve.io", "LLMInferenceService"): llm.judge_llm_service,
+    ("serving.kserve.io", "LLMInferenceServiceConfig"): llm.judge_llm_config,
     ("serving.knative.dev", "Service"): serving.judge_service,
     ("serving.knative.dev", "Configuration"): serving.judge_configuration,
     ("serving.knative.dev", "Revision"): serving.judge_revision,
     ("serving.knative.dev", "Route"): serving.judge_route,
-}
-# Kinds that exist beside those with tables, in groups where every other kind is a mistake.
-_WITHOUT_TABLES = {
-    "serving.knative.dev": {"DomainMapping"},
-    "serving.kserve.io": {
-        "InferenceGraph",
-        "TrainedModel",
-        "ClusterStorageContainer",
-        "LocalModelCache",
-        "LocalModelNamespaceCache",
-        "LocalModelNode",
-        "LocalModelNodeGroup",
-        "LLMInferenceService",
-        "LLMInferenceServiceConfig",
-    },
-    "messaging.knative.dev": {"Channel", "InMemoryChannel", "KafkaChannel", "NatsJetStreamChannel"},
-    "sinks.knative.dev": {"IntegrationSink"},
-    "autoscaling.internal.knative.dev": {"Metric"},
-    "eventing.knative.dev": {"KafkaSink", "RabbitmqBrokerConfig"},
 }
 # Their defaulting webhooks write the whole document anew, every field of their types with it.
 _FILLED = {
@@ -78,8 +92,10 @@ _FILLED = {
     "flows.knative.dev",
     "messaging.knative.dev",
     "sinks.knative.dev",
+    "sources.knative.dev",
 }
-_KUSTOMIZE = "kustomize.config.k8s.io"
+_FILLED_KINDS = {"InferenceService", "LLMInferenceService"}
+_STEP = re.compile(r"\[\d+\]|[^.\[\]]+")
 _CLAIMS = ("resourceClaims", "claims")
 _KNATIVE = ("Service", "Configuration", "Revision")
 
@@ -106,7 +122,7 @@ def admit(document: Node, cluster: Cluster = SHIPPED) -> Admission:
         return Admission("", "", "", (at(document, "not-a-manifest", message),))
     api_version, kind = content(document, "apiVersion"), content(document, "kind")
     judge = Judge(cluster)
-    if _judge_head(document, judge):
+    if judge_head(document, judge):
         _judge_document(document, api_version, kind, judge)
     if verdict(judge.found) == "refused":  # then nothing fails later
         judge.found = [finding for finding in judge.found if finding.reason != "left-empty"]
@@ -123,51 +139,14 @@ def _without_value(finding: Finding) -> Finding:
     return replace(finding, message="this value is not as the API has it", fix="See the API.")
 
 
-def _judge_head(document: Table, judge: Judge) -> bool:
-    """Judge apiVersion and kind. Returns whether the rest of the document can be judged."""
-    for name in ("apiVersion", "kind"):
-        node = document.get(name)
-        if node is None or content(node) == "":
-            near = did_you_mean(
-                name, [n for n in document.entries if n not in ("metadata", "spec")]
-            )
-            if node is not None and not isinstance(node, Table) and node.what != "the string ":
-                judge.say(node, "wrong-type", f"must be a string, not {node.what}")
-            else:
-                judge.say(node or document, "missing-field", f"{name} is not set{near}", field=name)
-    if judge.found:
-        return False
-    api_version, kind = (content(document.entries[name]) for name in ("apiVersion", "kind"))
-    return schema(api_version, kind) is not None or _judge_kind(document, api_version, kind, judge)
-
-
-def _judge_kind(document: Table, api_version: str, kind: str, judge: Judge) -> bool:
-    """Judge a kind without a table: either we do not know it, or no cluster does."""
-    group = api_version.rpartition("/")[0]
-    groups = {version.rpartition("/")[0] for version, _ in known_kinds()}
-    if group not in groups or kind in _WITHOUT_TABLES.get(group, ()):
-        node = document.entries["kind"]
-        judge.say(node, "unchecked-kind", f"no field tables for {api_version} {kind}")
-        return group != _KUSTOMIZE  # which is never sent to a cluster, and has no metadata
-    message = f'no matches for kind "{kind}" in version "{api_version}"'
-    versions = [v for v, k in known_kinds() if k == kind and v.rpartition("/")[0] == group]
-    if versions:
-        fix = f"Write {' or '.join(versions)}."
-        judge.say(document.entries["apiVersion"], "no-such-kind", message, fix)
-    else:
-        hint = did_you_mean(kind, [k for v, k in known_kinds() if v == api_version])
-        judge.say(document.entries["kind"], "no-such-kind", f"{message}{hint}")
-    return False
-
-
 def _judge_document(document: Table, api_version: str, kind: str, judge: Judge) -> None:
     known = schema(api_version, kind)
     group = api_version.rpartition("/")[0]
     kept: Node = document
     if known is not None:
-        filled = kind == "InferenceService" or group in _FILLED
+        filled = kind in _FILLED_KINDS or group in _FILLED
         for finding in check_shape(document, known.shape):
-            judge.found.append(_left_empty(finding) if filled else finding)
+            judge.found.append(_left_empty(finding, known.shape) if filled else finding)
         judge.found = [_about_claims(finding, kind) for finding in judge.found]
         kept = pruned(document, known.shape)
         if (status := document.get("status")) is not None:
@@ -181,17 +160,43 @@ def _judge_document(document: Table, api_version: str, kind: str, judge: Judge) 
         judge_metadata(kept, (api_version, kind), judge, namespaced=namespaced)
         if rule is not None:
             rule(kept, judge)
+        elif known is not None and judged_by_fields_alone(api_version, kind):
+            judge.say(
+                document.entries["kind"], "fields-only", f"of a {kind} only the fields were judged"
+            )
     except InvalidManifest as error:  # a value that only a rule needs to be of some type
         found = Finding("wrong-type", error.field, str(error), "", error.file, error.line)
         judge.found.append(found)
 
 
-def _left_empty(finding: Finding) -> Finding:
-    """A missing field that a defaulting webhook fills in with its zero value."""
+def _left_empty(finding: Finding, whole: Shape) -> Finding:
+    """A missing field that a defaulting webhook fills in with the zero value of its Go type.
+
+    The schema is asked afterwards, and refuses a zero value that it does not take.
+    """
     if finding.reason != "missing-field":
+        return finding
+    steps = ("[]" if step[0] == "[" else step for step in _STEP.findall(finding.field))
+    shape = whole.field(*steps)
+    if shape is not None and not _takes_zero(shape):
         return finding
     message = f"{finding.field} is left empty, and admission takes it"
     return replace(finding, reason="left-empty", message=message, fix="Add the field.")
+
+
+def _takes_zero(shape: Shape) -> bool:
+    """Whether a field takes what Go writes for a value that was never set."""
+    of = shape.type
+    kind = of.get("type")
+    if kind in ("integer", "number"):
+        return float(of.get("min", 0)) <= 0
+    if kind == "string":
+        enum, pattern = of.get("enum", ("",)), of.get("pattern", "")
+        return "" in enum and not of.get("min_length") and re.search(pattern, "") is not None
+    if kind == "array":
+        return False  # it is written as null
+    needed = of.get("required", ()) if kind == "object" else ()
+    return all(_takes_zero(shape.at(of["fields"][name])) for name in needed)
 
 
 def _about_claims(finding: Finding, kind: str) -> Finding:

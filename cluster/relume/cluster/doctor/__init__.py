@@ -4,10 +4,12 @@
 to it afterwards, and where the times of one document do not go together with those of another.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
+from typing import get_args
 
 from relume.cluster.admission import SHIPPED, Cluster, admit
 from relume.cluster.admission.after import after_admission
@@ -21,10 +23,11 @@ from relume.cluster.doctor.files import (
     with_settings_of,
 )
 from relume.cluster.doctor.filters import judge_filters
+from relume.cluster.doctor.references import judge_references
 from relume.cluster.findings import AdmissionVerdict, Finding, verdict
 from relume.config.nodes import Table
 
-__all__ = ["DEFAULT_COLD_START_S", "Diagnosis", "examine"]
+__all__ = ["DEFAULT_COLD_START_S", "Diagnosis", "count_verdicts", "examine"]
 
 DEFAULT_COLD_START_S = 60.0
 
@@ -38,7 +41,7 @@ class Diagnosis(DocumentHead):
 
     @property
     def verdict(self) -> AdmissionVerdict:
-        """What a cluster with those settings does with it."""
+        """What a cluster with those settings does with it, as far as it was judged."""
         return verdict(self.findings)
 
     @property
@@ -77,10 +80,17 @@ def examine(
         judge_budgets(admitted, cluster, cold_start_s),
         judge_filters(admitted),
         judge_devices(admitted, cluster),
+        judge_references(admitted, cluster),
     )
     for number, finding in together:
         found[number].append(finding)
     return [_diagnosis(number, one, found[number]) for number, one in enumerate(read)]
+
+
+def count_verdicts(diagnoses: Iterable[Diagnosis]) -> dict[str, int]:
+    """How many documents have each verdict, with 0 for one that none has."""
+    counts = Counter(one.verdict for one in diagnoses)
+    return {verdict: counts[verdict] for verdict in get_args(AdmissionVerdict)}
 
 
 def _diagnosis(number: int, one: FileDocument, findings: Sequence[Finding]) -> Diagnosis:

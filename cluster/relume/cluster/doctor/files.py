@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from relume.base.errors import InvalidInput, InvalidManifest
 from relume.base.vocabulary import EVENTING_NAMESPACE, SERVING_NAMESPACE
 from relume.cluster.admission import Cluster
 from relume.cluster.admission.cluster import settings_of
-from relume.cluster.admission.judge import child, content
+from relume.cluster.admission.judge import child, content, entries, truth
 from relume.cluster.findings import Finding
 from relume.cluster.reasons import REASONS
 from relume.cluster.render.folder import with_renderings
@@ -85,8 +86,9 @@ _MAPS = ("config-features", "config-defaults", "config-autoscaler")
 
 
 def with_settings_of(read: Sequence[FileDocument], cluster: Cluster) -> Cluster:
-    """The cluster as it is once the config maps among the documents are applied to it."""
+    """The cluster as it is once the config maps and CRDs among the documents are applied to it."""
     settings = dict(cluster.settings)
+    defines = {*cluster.defines, *chain.from_iterable(map(_defined, read))}
     for one in read:
         data = child(one.root, "data")
         if not isinstance(data, Table) or not _is_settings(one):
@@ -95,7 +97,17 @@ def with_settings_of(read: Sequence[FileDocument], cluster: Cluster) -> Cluster:
             settings |= settings_of(data)
         except InvalidInput:  # Knative would not take the map either
             continue
-    return replace(cluster, settings=settings)
+    return replace(cluster, settings=settings, defines=frozenset(defines))
+
+
+def _defined(one: FileDocument) -> Iterator[tuple[str, str]]:
+    """apiVersion and kind of what a CustomResourceDefinition adds to a cluster."""
+    if one.kind != "CustomResourceDefinition":
+        return
+    group, kind = (content(one.root, "spec", *path) for path in (("group",), ("names", "kind")))
+    for version in entries(one.root, "spec", "versions"):
+        if truth(version, "served"):
+            yield f"{group}/{content(version, 'name')}", kind
 
 
 def _is_settings(one: FileDocument) -> bool:

@@ -78,7 +78,8 @@ def examine_cluster(
         lambda: _check_permissions(api, needs),
     ):
         findings += _careful(check)
-    return ClusterReport(version, Cluster(settings, classes_of(api)), tuple(findings))
+    has = Cluster(settings, classes_of(api), _brokers(api, served), frozenset(served))
+    return ClusterReport(version, has, tuple(findings))
 
 
 def _careful(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
@@ -228,6 +229,19 @@ def _check_brokers(api: ClusterApi, served: set[str], classes: Sequence[str]) ->
         if controller is None or not any(controller in name for name in running):
             message = f"nothing in {EVENTING_NAMESPACE} answers for Brokers of class {wanted}"
             yield _say("no-broker-class", wanted, message)
+
+
+def _brokers(api: ClusterApi, served: set[str]) -> frozenset[tuple[str, str]] | None:
+    """The Brokers of the cluster by namespace and name; None where they cannot be read."""
+    if KNATIVE_EVENTING_V1 not in served:
+        return None
+    try:
+        found = api.list(f"/apis/{KNATIVE_EVENTING_V1}/brokers")
+    except Forbidden:
+        return None
+    return frozenset(
+        (text(one, "metadata", "namespace"), text(one, "metadata", "name")) for one in found or ()
+    )
 
 
 def _default_class(data: Mapping[str, str]) -> str:

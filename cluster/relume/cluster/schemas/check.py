@@ -89,6 +89,8 @@ def _items(items: Items, shape: Shape) -> Iterator[Finding]:
     least = shape.type.get("min_items", 0)
     if len(items.nodes) < least:
         yield at(items, "out-of-range", f"must have at least {least} item")
+    if len(items.nodes) > (most := shape.type.get("max_items", len(items.nodes))):
+        yield at(items, "too-many", f"{len(items.nodes)} items: must have at most {most}")
     number = shape.type.get("items")
     if number is None:
         return

@@ -26,6 +26,7 @@ class Type(TypedDict, total=False):
     min_length: int
     max_length: int
     min_items: int
+    max_items: int
     keys: Sequence[Sequence[str | None]]
     unknown: Literal["refuse", "keep"]
 

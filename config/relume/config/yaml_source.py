@@ -11,22 +11,17 @@ from relume.base import files
 from relume.base.errors import InvalidInput, InvalidManifest
 from relume.base.vocabulary import JsonValue
 from relume.config.nodes import Items, Kind, Node, Scalar, Table
+from relume.config.yaml_scalars import MERGE, TAG, ServerResolver, Word, key_of, value_of
 
 _LARGEST = 3 << 20  # bytes; the API server takes no larger request either
 _MOST_NODES = 100_000  # in one document with its aliases written out
 _DEEPEST = 64
-_MOST_DIGITS = 1000
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_TAG = "tag:yaml.org,2002:"
-_KINDS: dict[str, Kind] = {
-    _TAG + "str": "string",
-    _TAG + "timestamp": "string",  # JSON, which the API speaks, has no time
-    _TAG + "value": "string",  # a lone "="
-    _TAG + "int": "integer",
-    _TAG + "float": "number",
-    _TAG + "bool": "boolean",
-    _TAG + "null": "null",
-}
+_SCALARS = {TAG + name for name in ("str", "int", "float", "bool", "null", "timestamp")}
+
+
+class _Loader(ServerResolver, yaml.SafeLoader):
+    """Composes documents with places; unquoted words mean what they mean to an API server."""
 
 
 Repeated = Callable[[InvalidManifest], None]
@@ -39,17 +34,17 @@ def _refuse(repeated: InvalidManifest) -> None:
 def documents(file: Path, repeated: Repeated = _refuse) -> Iterator[Node]:
     """The documents of `file` that hold anything, in order; of a `kind: List` its items.
 
-    A merge key (`<<`) means the fields that it names, as for kubectl: each keeps the line on which
-    it was written, and a field beside the merge key wins. `repeated` is called for every key that
-    is there twice; if it returns, the last value counts.
+    A merge key (`<<`) means the fields that it names, as for an API server: each keeps the line on
+    which it was written, and a field that stands after the merge key wins over it. `repeated` is
+    called for every key that is there twice; if it returns, the last value counts.
 
     Raises InvalidManifest for what is not YAML, a key that is there twice, a tag, and InvalidInput
     for a file that cannot be read.
     """
     text = _read(file)
     try:
-        for root in yaml.compose_all(text, Loader=yaml.SafeLoader):
-            if root is not None and root.tag != _TAG + "null":
+        for root in yaml.compose_all(text, Loader=_Loader):
+            if root is not None and root.tag != TAG + "null":
                 tree = _Tree(file, repeated)
                 for item in tree.listed(root, 0):
                     yield tree.node(item, "", item.start_mark.line + 1, 0)
@@ -79,10 +74,20 @@ def plain(node: Node) -> JsonValue:
         return node.content
     if node.kind == "boolean":
         return node.boolean()
-    if node.kind == "integer" and len(node.content) > _MOST_DIGITS:
-        return float("inf")  # int() refuses very long digit strings
-    value: JsonValue = yaml.safe_load(node.content)
-    return value
+    if node.kind == "null":
+        return None
+    return int(node.content) if node.kind == "integer" else float(node.content)
+
+
+def _as_json(value: Word) -> tuple[Kind, str]:
+    """The kind of a scalar, and its text in JSON, less the quotes of a string."""
+    if value is None:
+        return "null", ""
+    if isinstance(value, bool):
+        return "boolean", "true" if value else "false"
+    if isinstance(value, str):
+        return "string", value
+    return "integer" if isinstance(value, int) else "number", repr(value)
 
 
 def _by_name(node: yaml.Node) -> dict[str, yaml.Node]:
@@ -122,7 +127,9 @@ class _Tree:
         self._count(root.start_mark.line + 1, depth)
         fields = _by_name(root)
         kind, items = fields.get("kind"), fields.get("items")
-        if getattr(kind, "value", None) == "List" and isinstance(items, yaml.SequenceNode):
+        if str(getattr(kind, "value", "")).endswith("List") and isinstance(
+            items, yaml.SequenceNode
+        ):
             for item in items.value:
                 yield from self.listed(item, depth + 1)
         else:
@@ -135,9 +142,9 @@ class _Tree:
 
     def node(self, node: yaml.Node, path: str, line: int, depth: int) -> Node:
         self._count(line, depth)
-        if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
+        if isinstance(node, yaml.MappingNode) and node.tag == TAG + "map":
             return Table(self.file, line, path, self._entries(node, path, depth))
-        if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
+        if isinstance(node, yaml.SequenceNode) and node.tag == TAG + "seq":
             items = tuple(
                 self.node(item, f"{path}[{i}]", item.start_mark.line + 1, depth + 1)
                 for i, item in enumerate(node.value)
@@ -147,13 +154,14 @@ class _Tree:
 
     def _scalar(self, node: yaml.Node, path: str, line: int) -> Scalar:
         self._check_text(node, line)
-        kind = _KINDS.get(node.tag) if isinstance(node, yaml.ScalarNode) else None
-        if kind is None:
+        if not isinstance(node, yaml.ScalarNode) or node.tag not in _SCALARS:
             raise _not_yaml(self.file, line, f"the tag {node.tag} has no meaning in a manifest")
-        # YAML 1.1 reads 1:30 as 90; Kubernetes' YAML does not, and nobody who writes it means 90.
-        if kind in ("integer", "number") and ":" in node.value:
-            kind = "string"
-        return Scalar(self.file, line, path, kind, node.value)
+        try:
+            value = value_of(node)
+        except ValueError as error:
+            raise _not_yaml(self.file, line, str(error)) from error
+        kind, content = _as_json(value)
+        return Scalar(self.file, line, path, kind, content, str(node.value))
 
     def _check_text(self, node: yaml.Node, line: int) -> None:
         """Refuse what an escape such as "\\uD800" makes: half a character, as Kubernetes does."""
@@ -162,41 +170,47 @@ class _Tree:
             raise _not_yaml(self.file, line, "an escape names half a character (U+D800 to U+DFFF)")
 
     def _entries(self, node: yaml.MappingNode, path: str, depth: int) -> dict[str, Node]:
-        """The fields of one table: those of its merge keys first, then its own over them."""
-        merged: dict[str, Node] = {}
-        own: dict[str, Node] = {}
-        merges: list[yaml.Node] = []
+        """The fields of one table; those of a merge key count as written in its place."""
+        found: dict[str, Node] = {}
+        own: dict[str, int] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
                 raise _not_yaml(self.file, line, "a field's name must be a string")
-            if key.tag == _TAG + "merge":
-                merges.append(value)
+            if key.tag == MERGE:
+                found |= self._merged(value, path, depth)
                 continue
             self._check_text(key, line)
-            name = str(key.value)
+            name = self._name(key, line)
             shown = name or '""'
             here = f"{path}.{shown}" if path else shown
             if name in own:
-                first = own[name].line
                 error = InvalidManifest(
-                    f"is already set on line {first}", file=self.file, line=line, field=here
+                    f"is already set on line {own[name]}", file=self.file, line=line, field=here
                 )
                 self.repeated(error)
-            own[name] = self.node(value, here, line, depth + 1)
-        for value in merges:
-            for name, field in self._merged(value, path, depth):
-                merged.setdefault(name, field)
-        return merged | own
+            own[name] = line
+            found[name] = self.node(value, here, line, depth + 1)
+        return found
 
-    def _merged(self, value: yaml.Node, path: str, depth: int) -> Iterator[tuple[str, Node]]:
+    def _name(self, key: yaml.ScalarNode, line: int) -> str:
+        if key.tag not in _SCALARS:
+            raise _not_yaml(self.file, line, f"the tag {key.tag} has no meaning in a manifest")
+        try:
+            return key_of(key)
+        except ValueError as error:
+            raise _not_yaml(self.file, line, str(error)) from error
+
+    def _merged(self, value: yaml.Node, path: str, depth: int) -> dict[str, Node]:
         """The fields that a merge key brings; of several tables the first has the say."""
         line = value.start_mark.line + 1
         tables = value.value if isinstance(value, yaml.SequenceNode) else [value]
         self._count(line, depth)
-        for table in tables:
+        found: dict[str, Node] = {}
+        for table in reversed(tables):
             if not isinstance(table, yaml.MappingNode):
                 raise _not_yaml(
                     self.file, line, "a merge key (<<) takes a table, or a list of them"
                 )
-            yield from self._entries(table, path, depth + 1).items()
+            found |= self._entries(table, path, depth + 1)
+        return found

@@ -150,12 +150,7 @@ def content(node: Node | None, *path: str) -> str:
 def number(node: Node | None, *path: str) -> int | None:
     """The whole number in a node; None if it holds anything else."""
     node = child(node, *path)
-    if not isinstance(node, Scalar) or node.kind != "integer" or len(node.content) > 30:
-        return None
-    try:
-        return int(node.content.replace("_", ""), 0)
-    except ValueError:
-        return int(node.content, 8) if set(node.content.lstrip("+-")) <= set("01234567") else None
+    return int(node.content) if isinstance(node, Scalar) and node.kind == "integer" else None
 
 
 def truth(node: Node | None, *path: str) -> bool:

@@ -51,7 +51,7 @@ def check_shape(node: Node, shape: Shape) -> Iterator[Finding]:
     else:
         hint = ""
         if kind == "string" and isinstance(node, Scalar) and node.kind != "null":
-            hint = f'write "{node.content}" in quotes'
+            hint = f'write "{node.written}" in quotes'
         yield at(node, "wrong-type", f"must be {_WORDS[kind]}, not {node.what}", hint)
 
 
@@ -136,22 +136,12 @@ def _is_quantity(text: str) -> bool:
 
 
 def _number(node: Scalar, of: Type) -> Iterator[Finding]:
-    value = _value(node)
+    value = float(node.content)
     bits = _BITS.get(of.get("format", ""), 63)
     low, high = of.get("min", -(2.0**bits)), of.get("max", 2.0**bits - 1)
-    if value is None or not low <= value <= high:
-        bounds = f"{low:.0f} <= {node.content} <= {high:.0f}"
+    if not low <= value <= high:
+        bounds = f"{low:.0f} <= {node.written} <= {high:.0f}"
         yield at(node, "out-of-range", f"expected {bounds}")
-
-
-def _value(node: Scalar) -> float | None:
-    text = node.content.replace("_", "")
-    if len(text) > 40:
-        return None
-    try:
-        return float(int(text, 0) if node.kind == "integer" else float(text))
-    except ValueError:
-        return float(int(text, 8)) if re.fullmatch(r"[+-]?0[0-7]+", text) else None
 
 
 def _string(node: Scalar, of: Type) -> Iterator[Finding]:

@@ -84,13 +84,21 @@ def key_of(node: yaml.ScalarNode) -> str:
 
 
 class ServerResolver:
-    """Gives unquoted words their tags as the API server does; stands before a loader of PyYAML."""
+    """Gives unquoted words their tags as the API server does.
+
+    Stands before a loader of PyYAML, so that words are read so, or before a dumper, so that a text
+    is quoted which the server would read as something else (PyYAML itself writes `n` and `1e3`).
+    """
 
     def resolve(self, kind: type[yaml.Node], value: str, implicit: tuple[bool, bool]) -> str:
         """The tag of a node that has none in the text."""
         if kind is yaml.ScalarNode and implicit[0]:
             return tag_of(value)
         return str(super().resolve(kind, value, implicit))  # type: ignore[misc]
+
+
+class ServerDumper(ServerResolver, yaml.SafeDumper):
+    """Writes YAML that an API server reads as it was meant."""
 
 
 def _short(tag: str) -> str:

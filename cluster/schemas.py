@@ -24,6 +24,55 @@ from schemas_models import ANY, KINDS, STRING, ModelTypes, Shape, Types
 # One file each. A custom kind needs the models too: for metadata and for what its CRD leaves open.
 FAMILIES = ("kubernetes", "knative-serving", "knative-eventing", "kserve")
 METADATA = "V1ObjectMeta"
+_TEXT: dict[str, Any] = {"type": "string"}
+# A kind whose CRD is not in the folder, by its family. Its fields are those of the CRD in
+# knative/serving config/core/300-resources/domain-mapping.yaml.
+_WRITTEN: dict[str, dict[str, Any]] = {
+    "knative-serving": {
+        "group": "serving.knative.dev",
+        "names": {"kind": "DomainMapping", "plural": "domainmappings"},
+        "scope": "Namespaced",
+        "versions": [
+            {
+                "name": "v1beta1",
+                "served": True,
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "properties": {
+                            "spec": {
+                                "type": "object",
+                                "required": ["ref"],
+                                "properties": {
+                                    "ref": {
+                                        "type": "object",
+                                        "required": ["kind", "name"],
+                                        "properties": dict.fromkeys(
+                                            (
+                                                "address",
+                                                "apiVersion",
+                                                "group",
+                                                "kind",
+                                                "name",
+                                                "namespace",
+                                            ),
+                                            _TEXT,
+                                        ),
+                                    },
+                                    "tls": {
+                                        "type": "object",
+                                        "required": ["secretName"],
+                                        "properties": {"secretName": _TEXT},
+                                    },
+                                },
+                            }
+                        },
+                    }
+                },
+            }
+        ],
+    }
+}
 # Path in the CRD (its end) to a model of Kubernetes.
 _SERVING = {
     "template.metadata": "V1ObjectMeta",
@@ -69,14 +118,15 @@ class CustomTypes:
         self._models = models
 
     def document(self, crd: dict[str, Any], metadata: str) -> int:
-        """A kind: apiVersion, kind, metadata and the CRD's own fields, less the status."""
+        """A kind: apiVersion, kind, metadata and the CRD's own fields."""
         fields = {
             name: self._type(shape, name)
             for name, shape in crd.get("properties", {}).items()
-            if name not in ("status", "metadata", "apiVersion", "kind")
+            if name not in ("metadata", "apiVersion", "kind")
         }
         fields |= {"apiVersion": self._types.add(STRING), "kind": self._types.add(STRING)}
-        fields |= {"metadata": self._models.model(metadata), "status": self._types.add(ANY)}
+        fields |= {"metadata": self._models.model(metadata)}
+        fields.setdefault("status", self._types.add(ANY))
         shape: Shape = {"type": "object", "fields": fields}
         if crd.get("required"):
             shape["required"] = crd["required"]
@@ -163,14 +213,21 @@ def families(crds: Path) -> Iterator[tuple[str, Types]]:
             for kind, (model, plural, namespaced) in KINDS.items():
                 types.kinds[kind] = (models.document(model), plural, namespaced)
         else:
+            custom = CustomTypes(family, types, models)
             for file in sorted((crds / family).glob("*.yaml")):
-                _read_crd(file, CustomTypes(family, types, models), types)
+                _read_crd(file, custom, types)
+            if family in _WRITTEN:
+                _add_kind(_WRITTEN[family], custom, types)
         yield family, types
 
 
 def _read_crd(file: Path, custom: CustomTypes, types: Types) -> None:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     spec = yaml.load(file.read_text(encoding="utf-8"), Loader=loader)["spec"]
+    _add_kind(spec, custom, types)
+
+
+def _add_kind(spec: dict[str, Any], custom: CustomTypes, types: Types) -> None:
     for version in spec["versions"]:
         if version["served"]:
             kind = f"{spec['group']}/{version['name']}/{spec['names']['kind']}"

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 from relume.config.nodes import Node, Table
 from relume.config.resources import NotHonoured, Origin
+
+
+_CLOSE, _VERY_CLOSE = 0.6, 0.75  # shares of equal letters
 
 
 @dataclass(slots=True)
@@ -77,7 +80,18 @@ def _by_name(reasons: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The hint `; did you mean …?` where one of `known` is close to `name`, else nothing."""
+    """The hint `; did you mean …?` where one of `known` is close to `name`, else nothing.
+
+    A word of a quite different length has to be closer: `data` is no `metadata` misspelled.
+    """
     spelled = {choice.lower(): choice for choice in sorted(known)}
-    close = get_close_matches(name.lower(), spelled, n=1, cutoff=0.6)
-    return f"; did you mean {spelled[close[0]]}?" if close else ""
+    close = get_close_matches(name.lower(), spelled, n=1, cutoff=_CLOSE)
+    if not close or (abs(len(close[0]) - len(name)) > 1 and not _is_part(name.lower(), close[0])):
+        return ""
+    return f"; did you mean {spelled[close[0]]}?"
+
+
+def _is_part(name: str, other: str) -> bool:
+    """Whether one begins like the other, or they are alike in nearly all letters."""
+    alike = SequenceMatcher(None, name, other).ratio() >= _VERY_CLOSE
+    return alike or other.startswith(name) or name.startswith(other)

@@ -14,6 +14,7 @@ from relume.config.nodes import Table
 from relume.config.yaml_source import documents
 
 _POD = "kubernetes.podspec-"
+OPTIONAL_VERSIONS = ("resource.k8s.io/v1beta1", "resource.k8s.io/v1beta2")
 FLAGS: Mapping[str, str] = {
     "multi-container": "enabled",
     "multi-container-probing": "disabled",
@@ -59,6 +60,8 @@ FLAGS: Mapping[str, str] = {
     "kreference-group": "disabled",
     "cross-namespace-event-links": "disabled",
     "authentication-oidc": "disabled",
+    # Versions of Kubernetes' own APIs that an API server serves only if it is told to.
+    **dict.fromkeys(OPTIONAL_VERSIONS, "disabled"),
 }
 _NUMBERS: Mapping[str, int] = {
     "revision-timeout-seconds": 300,
@@ -79,11 +82,13 @@ _WORDS = ("enabled", "allowed", "disabled", "allowrootbounded")
 class Cluster:
     """What differs from the shipped configuration, by key of the config maps.
 
-    `classes`: the DeviceClasses that it is known to have.
+    `classes`: the DeviceClasses that it is known to have. `admin_namespaces`: the namespaces whose
+    label lets claims in them have admin access to devices.
     """
 
     settings: Mapping[str, str] = field(default_factory=dict)
     classes: frozenset[str] = frozenset()
+    admin_namespaces: frozenset[str] = frozenset()
 
     def flag(self, key: str) -> str:
         """`enabled`, `allowed`, `disabled` (or `allowrootbounded`)."""

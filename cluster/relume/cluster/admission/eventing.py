@@ -174,7 +174,13 @@ def judge_event_policy(document: Table, judge: Judge) -> None:
     """eventing.knative.dev/v1alpha1 EventPolicy: only where authentication is on."""
     spec = _spec(document)
     if not judge.cluster.enabled("authentication-oidc"):
-        judge.closed(document.entries["kind"], "authentication-oidc")
+        judge.say(
+            document.entries["kind"],
+            "feature-off",
+            "oidc-authentication feature not enabled: the flag authentication-oidc is off",
+            "Leave the EventPolicy out, or set authentication-oidc: enabled in the config-features "
+            "map of knative-eventing.",
+        )
     for name, choices in (("from", ("ref", "sub")), ("to", ("ref", "selector"))):
         for one in entries(spec, name):
             judge.check_one_of(one, *choices)

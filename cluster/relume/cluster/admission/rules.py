@@ -1,31 +1,46 @@
 """From a document to what is said about it: its head, its schema, its kind's own rules."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from relume.base.errors import InvalidManifest
-from relume.cluster.admission import core, devices, eventing, kserve, serving
-from relume.cluster.admission.cluster import SHIPPED, Cluster
+from relume.cluster.admission import (
+    autoscalers,
+    config_data,
+    core,
+    devices,
+    domain_mappings,
+    eventing,
+    kserve,
+    networking,
+    serving,
+    volume_claims,
+    workloads,
+)
+from relume.cluster.admission.cluster import OPTIONAL_VERSIONS, SHIPPED, Cluster
 from relume.cluster.admission.judge import Judge, content
 from relume.cluster.admission.metadata import judge_metadata
 from relume.cluster.findings import AdmissionVerdict, Finding, at, verdict
 from relume.cluster.reasons import REASONS
-from relume.cluster.schemas import check_shape, known_kinds, pruned, schema
+from relume.cluster.schemas import BASE64, check_shape, fractions, known_kinds, pruned, schema
 from relume.config.fields import did_you_mean
 from relume.config.nodes import Node, Table
 
 _RULES: Mapping[tuple[str, str], Callable[[Table, Judge], None]] = {
-    ("", "ConfigMap"): core.judge_config_map,
-    ("", "Secret"): core.judge_config_map,
-    ("", "Service"): core.judge_core_service,
+    ("", "ConfigMap"): config_data.judge_config_map,
+    ("", "Secret"): config_data.judge_secret,
+    ("", "Service"): networking.judge_core_service,
     ("", "ResourceQuota"): core.judge_quota,
-    ("", "Pod"): core.judge_workload,
-    ("", "PodTemplate"): core.judge_workload,
-    **{("apps", kind): core.judge_workload for kind in core.SELECTING},
-    ("batch", "Job"): core.judge_workload,
-    ("batch", "CronJob"): core.judge_workload,
+    ("", "Pod"): workloads.judge_workload,
+    ("", "PodTemplate"): workloads.judge_workload,
+    ("", "ReplicationController"): workloads.judge_workload,
+    ("", "PersistentVolumeClaim"): volume_claims.judge_volume_claim,
+    **{("apps", kind): workloads.judge_workload for kind in workloads.SELECTING},
+    ("batch", "Job"): workloads.judge_workload,
+    ("batch", "CronJob"): workloads.judge_workload,
+    ("autoscaling", "HorizontalPodAutoscaler"): autoscalers.judge_autoscaler,
     ("policy", "PodDisruptionBudget"): core.judge_disruption_budget,
-    ("networking.k8s.io", "NetworkPolicy"): core.judge_network_policy,
+    ("networking.k8s.io", "NetworkPolicy"): networking.judge_network_policy,
     ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"): core.judge_mutating_policy,
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): core.judge_validating_policy,
     ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"): core.judge_binding,
@@ -51,10 +66,10 @@ _RULES: Mapping[tuple[str, str], Callable[[Table, Judge], None]] = {
     ("serving.knative.dev", "Configuration"): serving.judge_configuration,
     ("serving.knative.dev", "Revision"): serving.judge_revision,
     ("serving.knative.dev", "Route"): serving.judge_route,
+    ("serving.knative.dev", "DomainMapping"): domain_mappings.judge_domain_mapping,
 }
 # Kinds that exist beside those with tables, in groups where every other kind is a mistake.
 _WITHOUT_TABLES = {
-    "serving.knative.dev": {"DomainMapping"},
     "serving.kserve.io": {
         "InferenceGraph",
         "TrainedModel",
@@ -79,6 +94,9 @@ _FILLED = {
     "messaging.knative.dev",
     "sinks.knative.dev",
 }
+# KServe's webhook for defaults reads this kind into its types; of its runtimes there is none.
+_DECODED = ("LLMInferenceService",)
+_PROJECTS = (".knative.dev", ".kserve.io")  # whose kinds have CRDs
 _KUSTOMIZE = "kustomize.config.k8s.io"
 _CLAIMS = ("resourceClaims", "claims")
 _KNATIVE = ("Service", "Configuration", "Revision")
@@ -117,10 +135,16 @@ def admit(document: Node, cluster: Cluster = SHIPPED) -> Admission:
 
 
 def _without_value(finding: Finding) -> Finding:
-    """The finding without the value, which is secret."""
-    if not finding.field.startswith(("data", "stringData")):
+    """The finding without the value, which is secret. What `config_data` says has none in it."""
+    if not finding.field.startswith(("data.", "stringData.")):
         return finding
-    return replace(finding, message="this value is not as the API has it", fix="See the API.")
+    if finding.reason == "wrong-type":
+        message = "must be a string, and this is not one (value not shown)"
+        return replace(finding, message=message, fix="Put the value in quotes.")
+    if finding.message == BASE64:
+        fix = "Write plain text under stringData; data takes base64."
+        return replace(finding, message=f"{BASE64} (value not shown)", fix=fix)
+    return finding
 
 
 def _judge_head(document: Table, judge: Judge) -> bool:
@@ -138,7 +162,23 @@ def _judge_head(document: Table, judge: Judge) -> bool:
     if judge.found:
         return False
     api_version, kind = (content(document.entries[name]) for name in ("apiVersion", "kind"))
+    if api_version in OPTIONAL_VERSIONS and not judge.cluster.enabled(api_version):
+        _refuse_version(document, api_version, kind, judge)
+        return False
     return schema(api_version, kind) is not None or _judge_kind(document, api_version, kind, judge)
+
+
+def _refuse_version(document: Table, api_version: str, kind: str, judge: Judge) -> None:
+    """A version of the API that exists and is off in an API server as it ships."""
+    group = api_version.rpartition("/")[0]
+    judge.say(
+        document.entries["apiVersion"],
+        "no-such-kind",
+        f'no matches for kind "{kind}" in version "{api_version}": the version is off by default',
+        f"Write {group}/v1, where a request has its fields under exactly, or start the API server "
+        f"with --runtime-config={api_version}=true and say so here: --features with {api_version}: "
+        "enabled.",
+    )
 
 
 def _judge_kind(document: Table, api_version: str, kind: str, judge: Judge) -> bool:
@@ -166,8 +206,11 @@ def _judge_document(document: Table, api_version: str, kind: str, judge: Judge) 
     kept: Node = document
     if known is not None:
         filled = kind == "InferenceService" or group in _FILLED
-        for finding in check_shape(document, known.shape):
-            judge.found.append(_left_empty(finding) if filled else finding)
+        own = not group.endswith(_PROJECTS)
+        differing = _of_status(check_shape(document, known.shape), decoded=filled or own)
+        judge.found += (_left_empty(finding) if filled else finding for finding in differing)
+        if not (filled or own or kind in _DECODED):
+            judge.found += fractions(document, known.shape)
         judge.found = [_about_claims(finding, kind) for finding in judge.found]
         kept = pruned(document, known.shape)
         if (status := document.get("status")) is not None:
@@ -184,6 +227,18 @@ def _judge_document(document: Table, api_version: str, kind: str, judge: Judge) 
     except InvalidManifest as error:  # a value that only a rule needs to be of some type
         found = Finding("wrong-type", error.field, str(error), "", error.file, error.line)
         judge.found.append(found)
+
+
+def _of_status(found: Iterable[Finding], *, decoded: bool) -> Iterator[Finding]:
+    """What counts of the findings: a status is dropped, but it must be of the API's fields.
+
+    `decoded`: the API server, or a webhook, reads the whole document into its types first.
+    """
+    for finding in found:
+        inside = finding.field == "status" or finding.field.startswith(("status.", "status["))
+        reasons = ("unknown-field", "undecodable-field", *(("wrong-type",) if decoded else ()))
+        if not inside or finding.reason in reasons:
+            yield finding
 
 
 def _left_empty(finding: Finding) -> Finding:

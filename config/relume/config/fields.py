@@ -7,7 +7,6 @@ from difflib import SequenceMatcher, get_close_matches
 from relume.config.nodes import Node, Table
 from relume.config.resources import NotHonoured, Origin
 
-
 _CLOSE, _VERY_CLOSE = 0.6, 0.75  # shares of equal letters
 
 
@@ -82,16 +81,15 @@ def _by_name(reasons: Mapping[str, str] | None) -> dict[str, str]:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The hint `; did you mean …?` where one of `known` is close to `name`, else nothing.
 
-    A word of a quite different length has to be closer: `data` is no `metadata` misspelled.
+    A word of a quite different length has to begin like it: `data` is no `metadata` misspelled.
     """
     spelled = {choice.lower(): choice for choice in sorted(known)}
     close = get_close_matches(name.lower(), spelled, n=1, cutoff=_CLOSE)
-    if not close or (abs(len(close[0]) - len(name)) > 1 and not _is_part(name.lower(), close[0])):
-        return ""
-    return f"; did you mean {spelled[close[0]]}?"
+    return f"; did you mean {spelled[close[0]]}?" if close and _alike(name, close[0]) else ""
 
 
-def _is_part(name: str, other: str) -> bool:
-    """Whether one begins like the other, or they are alike in nearly all letters."""
-    alike = SequenceMatcher(None, name, other).ratio() >= _VERY_CLOSE
-    return alike or other.startswith(name) or name.startswith(other)
+def _alike(name: str, other: str) -> bool:
+    """Whether one of two close words may be the other one misspelled."""
+    if abs(len(other) - len(name)) <= 1 or name.lower()[:3] == other[:3]:
+        return True
+    return SequenceMatcher(None, name.lower(), other).ratio() >= _VERY_CLOSE

@@ -190,7 +190,9 @@ def _judge_kind(document: Table, api_version: str, kind: str, judge: Judge) -> b
         judge.say(node, "unchecked-kind", f"no field tables for {api_version} {kind}")
         return group != _KUSTOMIZE  # which is never sent to a cluster, and has no metadata
     message = f'no matches for kind "{kind}" in version "{api_version}"'
-    versions = [v for v, k in known_kinds() if k == kind and v.rpartition("/")[0] == group]
+    off = [v for v in OPTIONAL_VERSIONS if not judge.cluster.enabled(v)]
+    of_group = [v for v, k in known_kinds() if k == kind and v.rpartition("/")[0] == group]
+    versions = [v for v in of_group if v not in off]
     if versions:
         fix = f"Write {' or '.join(versions)}."
         judge.say(document.entries["apiVersion"], "no-such-kind", message, fix)

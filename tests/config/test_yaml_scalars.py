@@ -185,6 +185,14 @@ def test_of_a_key_that_is_there_twice_the_last_counts(tmp_path: Path) -> None:
     assert both(tmp_path / "m.yaml", "a: 1\nb: {c: 1, c: 2}\na: 3\n") == [{"a": 3, "b": {"c": 2}}]
 
 
+def test_two_escapes_of_json_are_one_character(tmp_path: Path) -> None:
+    text = '{"a\\ud83d\\ude00": "\\ud83d\\ude00 \\u00e9"}'
+    assert both(tmp_path / "m.json", text) == [{"a😀": "😀 é"}]
+    (tmp_path / "m.yaml").write_text(f"b: {text}\n")
+    with pytest.raises(InvalidManifest, match="half a character"):
+        list(documents(tmp_path / "m.yaml"))
+
+
 LIKE_NUMBERS = r"[-+]?(0[xob]?)?[0-9a-f_]{0,6}(\.[0-9]{0,3})?([eE][-+]?[0-9]{0,2})?"
 WITH_FOLDER = [HealthCheck.function_scoped_fixture]
 words = st.one_of(

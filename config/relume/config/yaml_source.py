@@ -45,7 +45,7 @@ def documents(file: Path, repeated: Repeated = _refuse) -> Iterator[Node]:
     try:
         for root in yaml.compose_all(text, Loader=_Loader):
             if root is not None and root.tag != TAG + "null":
-                tree = _Tree(file, repeated)
+                tree = _Tree(file, repeated, json=text.lstrip().startswith("{"))
                 for item in tree.listed(root, 0):
                     yield tree.node(item, "", item.start_mark.line + 1, 0)
     except yaml.MarkedYAMLError as error:
@@ -116,10 +116,14 @@ def _not_yaml(file: Path, line: int, message: str) -> InvalidManifest:
 
 @dataclass(slots=True)
 class _Tree:
-    """Builds one document's tree and counts it, so that aliases cannot make it huge."""
+    """Builds one document's tree and counts it, so that aliases cannot make it huge.
+
+    `json`: the file may be JSON, in which two escapes make one character above U+FFFF.
+    """
 
     file: Path
     repeated: Repeated
+    json: bool
     size: int = 0
 
     def listed(self, root: yaml.Node, depth: int) -> Iterator[yaml.Node]:
@@ -166,7 +170,11 @@ class _Tree:
     def _check_text(self, node: yaml.Node, line: int) -> None:
         """Refuse what an escape such as "\\uD800" makes: half a character, as Kubernetes does."""
         value = node.value
-        if isinstance(value, str) and not value.isascii() and _SURROGATE.search(value):
+        if not isinstance(value, str) or value.isascii() or not _SURROGATE.search(value):
+            return
+        if self.json:
+            node.value = value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+        if _SURROGATE.search(node.value):
             raise _not_yaml(self.file, line, "an escape names half a character (U+D800 to U+DFFF)")
 
     def _entries(self, node: yaml.MappingNode, path: str, depth: int) -> dict[str, Node]:

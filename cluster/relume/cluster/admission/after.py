@@ -76,8 +76,7 @@ def _judge_storage(component: Table, failing: Judge) -> None:
             flag, made = _POD + "init-containers", "an init container"
         if not failing.cluster.enabled(flag):
             where = component.entries["storageUris"]
-            why = f": KServe makes {made} of it, and the feature flag {flag} is off"
-            failing.closed(where, flag, why)
+            failing.closed(where, flag, f": KServe makes {made} of it")
 
 
 def _judge_mode(document: Table, judge: Judge) -> None:

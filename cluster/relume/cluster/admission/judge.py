@@ -55,7 +55,9 @@ class Judge:
     def closed(self, node: Node, flag: str, why: str = "") -> None:
         """Refuse a field that must not be set while `flag` is off."""
         fix = f"Remove the field, or set {flag}: enabled in the config-features map."
-        self.say(node, "feature-off", f"must not set the field(s): {node.path}{why}", fix)
+        cause = f"the feature flag {flag} is {self.cluster.flag(flag)}"
+        message = f"must not set the field(s): {node.path}{why}: {cause}"
+        self.say(node, "feature-off", message, fix)
 
     def unsupported(self, node: Node, words: Iterable[str], *, field: str | None = None) -> None:
         """Refuse a word that is none of `words`."""

@@ -97,6 +97,11 @@ _FILLED = {
 # KServe's webhook for defaults reads this kind into its types; of its runtimes there is none.
 _DECODED = ("LLMInferenceService",)
 _PROJECTS = (".knative.dev", ".kserve.io")  # whose kinds have CRDs
+# What changed from a version to the next.
+_MOVED = {
+    ("resource.k8s.io/v1beta1", kind): ", where a request has its fields under exactly"
+    for kind in ("ResourceClaim", "ResourceClaimTemplate")
+}
 _KUSTOMIZE = "kustomize.config.k8s.io"
 _CLAIMS = ("resourceClaims", "claims")
 _KNATIVE = ("Service", "Configuration", "Revision")
@@ -175,8 +180,8 @@ def _refuse_version(document: Table, api_version: str, kind: str, judge: Judge) 
         document.entries["apiVersion"],
         "no-such-kind",
         f'no matches for kind "{kind}" in version "{api_version}": the version is off by default',
-        f"Write {group}/v1, where a request has its fields under exactly, or start the API server "
-        f"with --runtime-config={api_version}=true and say so here: --features with {api_version}: "
+        f"Write {group}/v1{_MOVED.get((api_version, kind), '')}, or start the API server with "
+        f"--runtime-config={api_version}=true and say so here: --features with {api_version}: "
         "enabled.",
     )
 

@@ -1,6 +1,6 @@
-"""Kubernetes' own kinds that bound others: budgets of disruption, quotas, admission policies.
+"""Kubernetes' own kinds that bound others: budgets, quotas, priorities, admission policies.
 
-Source: kubernetes pkg/apis/{core,policy,admissionregistration}/validation.
+Source: kubernetes pkg/apis/{core,policy,scheduling,admissionregistration}/validation.
 """
 
 import re
@@ -9,6 +9,7 @@ from relume.cluster.admission.judge import Judge, child, content, entries, field
 from relume.cluster.admission.metadata import is_qualified_name
 from relume.config.nodes import Node, Table
 
+_HIGHEST_PRIORITY = 1_000_000_000
 _OPERATIONS = ("CREATE", "UPDATE", "DELETE", "CONNECT", "*")
 _PATCHES = {"ApplyConfiguration": "applyConfiguration", "JSONPatch": "jsonPatch"}
 
@@ -98,3 +99,16 @@ def judge_binding(document: Table, judge: Judge) -> None:
     validating = content(document, "kind").startswith("Validating")
     if validating and not entries(spec, "validationActions"):
         judge.missing(spec, "validationActions")
+
+
+def judge_priority(document: Table, judge: Judge) -> None:
+    """scheduling.k8s.io/v1 PriorityClass: the highest ones are the system's own."""
+    name, value = child(document, "metadata", "name"), child(document, "value")
+    if name is not None and content(name).startswith("system-"):
+        message = "priority class names with 'system-' prefix are reserved for system use only"
+        judge.say(name, "reserved", f"{content(name)}: {message}")
+    amount = number(value)
+    if value is not None and amount is not None and amount > _HIGHEST_PRIORITY:
+        why = f"maximum allowed value of a user defined priority is {_HIGHEST_PRIORITY}"
+        judge.invalid(value, why)
+    judge.check_word(child(document, "preemptionPolicy"), ("PreemptLowerPriority", "Never"))

@@ -5,15 +5,18 @@ from dataclasses import dataclass, replace
 
 from relume.base.errors import InvalidManifest
 from relume.cluster.admission import (
+    access,
     autoscalers,
     config_data,
     core,
     devices,
     domain_mappings,
     eventing,
+    ingresses,
     kserve,
     networking,
     serving,
+    storage,
     volume_claims,
     workloads,
 )
@@ -36,6 +39,14 @@ _RULES: Mapping[tuple[str, str], Callable[[Table, Judge], None]] = {
     ("", "ReplicationController"): workloads.judge_workload,
     ("", "PersistentVolumeClaim"): volume_claims.judge_volume_claim,
     **{("apps", kind): workloads.judge_workload for kind in workloads.SELECTING},
+    ("", "PersistentVolume"): storage.judge_volume,
+    ("storage.k8s.io", "StorageClass"): storage.judge_storage_class,
+    ("scheduling.k8s.io", "PriorityClass"): core.judge_priority,
+    ("networking.k8s.io", "Ingress"): ingresses.judge_ingress,
+    ("rbac.authorization.k8s.io", "Role"): access.judge_role,
+    ("rbac.authorization.k8s.io", "ClusterRole"): access.judge_role,
+    ("rbac.authorization.k8s.io", "RoleBinding"): access.judge_role_binding,
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"): access.judge_role_binding,
     ("batch", "Job"): workloads.judge_workload,
     ("batch", "CronJob"): workloads.judge_workload,
     ("autoscaling", "HorizontalPodAutoscaler"): autoscalers.judge_autoscaler,

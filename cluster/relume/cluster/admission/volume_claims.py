@@ -10,7 +10,7 @@ from relume.cluster.claims import quantity
 from relume.config.nodes import Node, Table
 
 _ONCE_POD = "ReadWriteOncePod"
-_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", _ONCE_POD)
+ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", _ONCE_POD)
 
 
 def judge_volume_claim(document: Table, judge: Judge) -> None:
@@ -31,7 +31,7 @@ def judge_claim_spec(spec: Node, judge: Judge, *, path: str | None = None) -> No
             field=f"{where}.accessModes",
         )
     for mode in modes:
-        judge.check_word(mode, _MODES, empty=False)
+        judge.check_word(mode, ACCESS_MODES, empty=False)
     if len(modes) > 1 and any(content(mode) == _ONCE_POD for mode in modes):
         message = f"may not use {_ONCE_POD} with other access modes"
         judge.say(modes[0], "conflict", message, field=f"{where}.accessModes")

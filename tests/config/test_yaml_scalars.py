@@ -198,7 +198,9 @@ WITH_FOLDER = [HealthCheck.function_scoped_fixture]
 words = st.one_of(
     st.from_regex(LIKE_NUMBERS, fullmatch=True),
     st.sampled_from([word for word, _ in WORDS] + NOTHING),
-    st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), max_size=8),
+    st.text(
+        st.characters(codec="utf-8", categories=("L", "N")) | st.sampled_from("+._~=<"), max_size=8
+    ),
 )
 trees = st.recursive(
     words
@@ -234,7 +236,7 @@ def as_json(value: JsonValue) -> JsonValue:
 @given(words)
 def test_both_readers_agree_about_any_word(tmp_path: Path, word: str) -> None:
     file = tmp_path / "m.yaml"
-    file.write_text(f"- {word}\n- {{{word}: 1}}\n", encoding="utf-8")
+    file.write_text(f"- {word}\n- {word}: 1\n", encoding="utf-8")
     outcomes = []
     for read in (lambda: [plain(root) for root in documents(file)], lambda: list(values(file))):
         try:

@@ -27,6 +27,55 @@ from schemas_models import ANY, KINDS, STRING, ModelTypes, Shape, Types
 FAMILIES = ("kubernetes", "knative-serving", "knative-eventing", "knative-kafka", "kserve")
 _STRICT = ("knative-eventing", "knative-kafka")  # whose webhooks refuse unknown fields
 METADATA = "V1ObjectMeta"
+_TEXT: dict[str, Any] = {"type": "string"}
+# A kind whose CRD is not in the folder, by its family. Its fields are those of the CRD in
+# knative/serving config/core/300-resources/domain-mapping.yaml.
+_WRITTEN: dict[str, dict[str, Any]] = {
+    "knative-serving": {
+        "group": "serving.knative.dev",
+        "names": {"kind": "DomainMapping", "plural": "domainmappings"},
+        "scope": "Namespaced",
+        "versions": [
+            {
+                "name": "v1beta1",
+                "served": True,
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "properties": {
+                            "spec": {
+                                "type": "object",
+                                "required": ["ref"],
+                                "properties": {
+                                    "ref": {
+                                        "type": "object",
+                                        "required": ["kind", "name"],
+                                        "properties": dict.fromkeys(
+                                            (
+                                                "address",
+                                                "apiVersion",
+                                                "group",
+                                                "kind",
+                                                "name",
+                                                "namespace",
+                                            ),
+                                            _TEXT,
+                                        ),
+                                    },
+                                    "tls": {
+                                        "type": "object",
+                                        "required": ["secretName"],
+                                        "properties": {"secretName": _TEXT},
+                                    },
+                                },
+                            }
+                        },
+                    }
+                },
+            }
+        ],
+    }
+}
 # Path in the CRD (its end) to a model of Kubernetes.
 _SERVING = {
     "template.metadata": "V1ObjectMeta",
@@ -75,14 +124,15 @@ class CustomTypes:
         self._models = models
 
     def document(self, kind: str, crd: dict[str, Any], metadata: str) -> int:
-        """A kind: apiVersion, kind, metadata and the CRD's own fields, less the status."""
+        """A kind: apiVersion, kind, metadata and the CRD's own fields."""
         fields = {
             name: self._type(shape, f"{kind}.{name}")
             for name, shape in crd.get("properties", {}).items()
-            if name not in ("status", "metadata", "apiVersion", "kind")
+            if name not in ("metadata", "apiVersion", "kind")
         }
         fields |= {"apiVersion": self._types.add(STRING), "kind": self._types.add(STRING)}
-        fields |= {"metadata": self._models.model(metadata), "status": self._types.add(ANY)}
+        fields |= {"metadata": self._models.model(metadata)}
+        fields.setdefault("status", self._types.add(ANY))
         shape: Shape = {"type": "object", "fields": fields}
         if crd.get("required"):
             shape["required"] = crd["required"]
@@ -177,31 +227,30 @@ def families(crds: Path) -> Iterator[tuple[str, Types]]:
             for kind, (model, plural, namespaced) in KINDS.items():
                 types.kinds[kind] = (models.document(model), plural, namespaced)
         else:
+            custom = CustomTypes(family, types, models)
             for file in sorted((crds / family).glob("*.yaml")):
-                _read_crd(file, CustomTypes(family, types, models), types)
+                _read_crd(file, custom, types)
+            if family in _WRITTEN:
+                _add_kind(_WRITTEN[family], custom, types)
         yield family, types
 
 
 def _read_crd(file: Path, custom: CustomTypes, types: Types) -> None:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     for crd in yaml.load_all(file.read_text(encoding="utf-8"), Loader=loader):
-        for version in crd["spec"]["versions"] if crd else ():
-            shape = version["schema"]["openAPIV3Schema"]
-            if version["served"] and "properties" in shape:
-                _add(crd["spec"], version["name"], shape, custom, types)
+        if crd:
+            _add_kind(crd["spec"], custom, types)
 
 
-def _add(
-    spec: dict[str, Any], version: str, shape: dict[str, Any], custom: CustomTypes, types: Types
-) -> None:
-    """Add one kind in one version that is served."""
+def _add_kind(spec: dict[str, Any], custom: CustomTypes, types: Types) -> None:
+    """Add one kind in each version that is served."""
     kind, plural = spec["names"]["kind"], spec["names"]["plural"]
-    index = custom.document(kind, shape, METADATA)
-    types.kinds[f"{spec['group']}/{version}/{kind}"] = (
-        index,
-        plural,
-        spec["scope"] == "Namespaced",
-    )
+    for version in spec["versions"]:
+        shape = version["schema"]["openAPIV3Schema"]
+        if version["served"] and "properties" in shape:
+            index = custom.document(kind, shape, METADATA)
+            namespaced = spec["scope"] == "Namespaced"
+            types.kinds[f"{spec['group']}/{version['name']}/{kind}"] = (index, plural, namespaced)
 
 
 def main(crds: Path, tables: Path) -> None:

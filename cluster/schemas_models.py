@@ -161,11 +161,12 @@ class ModelTypes:
         self._strict = strict
 
     def document(self, model: str) -> int:
-        """A kind: its fields, less the status, which the API server writes."""
+        """A kind: its fields, and of the status, which the API server writes, what it decodes."""
         number = self.model(model)
         fields = dict(self._types.all[number]["fields"])  # type: ignore[call-overload]
         if "status" in fields:
-            fields["status"] = self._types.add(ANY)
+            status = getattr(models, model).openapi_types["status"]
+            fields["status"] = self.decoded().model(status)
         return self._types.add(self._types.all[number] | {"fields": fields})
 
     def model(self, name: str) -> int:

@@ -2,9 +2,10 @@
 
 They are what other projects publish of the behaviour that we implement: the CESQL technology
 compatibility kit, the CloudEvents conformance events, feature file and JSON Schema, the CRDs of
-Knative and KServe, and Knative's config maps. The tests that read them have the mark `published`;
-without the folder they are left out (see `tests/conftest.py`), and cases of our own, written from
-the specifications' clauses, cover the same ground.
+Knative and KServe, Knative's config maps, and what a real cluster answered to manifests. The tests
+that read them have the mark `published`; without the folder they are left out (see
+`tests/conftest.py`), and cases of our own, written from the specifications' clauses, cover the same
+ground.
 """
 
 import os
@@ -28,6 +29,7 @@ _SUITES = {
     "crds/kserve/*.yaml": 12,
     "knative-config/*.yaml": 4,
     "samples/index.json": 1,
+    "verdicts.json": 1,
 }
 
 

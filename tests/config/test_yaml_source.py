@@ -99,10 +99,10 @@ def test_a_merge_key_brings_fields_and_those_beside_it_win(tmp_path: Path) -> No
 
 
 def test_a_merged_field_keeps_its_line_and_gets_the_path_of_its_place(tmp_path: Path) -> None:
-    (tmp_path / "m.yaml").write_text("x: &x\n  n: 1\ny:\n  <<: *x\n  m: 2\n")
+    (tmp_path / "m.yaml").write_text("x: &x\n  k: 1\nz:\n  <<: *x\n  m: 2\n")
     (root,) = documents(tmp_path / "m.yaml")
-    merged = root.table().entries["y"].table().entries["n"]
-    assert (merged.line, merged.path) == (2, "y.n")
+    merged = root.table().entries["z"].table().entries["k"]
+    assert (merged.line, merged.path) == (2, "z.k")
 
 
 def test_the_items_of_a_list_are_documents_of_their_own(tmp_path: Path) -> None:

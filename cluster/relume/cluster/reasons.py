@@ -47,8 +47,9 @@ _DOCUMENT = {
     "not-a-manifest": _refused(
         "A manifest is a table with apiVersion, kind and metadata.", "Write a table of fields."
     ),
-    "repeated-field": _refused(
-        "kubectl refuses a field that is there twice; other clients take the last one silently.",
+    "repeated-field": _pruned(
+        "An API server that validates strictly, as kubectl asks it to, refuses a field that is "
+        "there twice. Other clients have the last one taken without a word.",
         "Keep one of the two.",
     ),
     "no-such-kind": _refused(
@@ -107,7 +108,8 @@ _AFTER = {
     ),
     "reconcile-failed": _fails(
         "Admission takes the InferenceService, and Knative then refuses the Service that KServe "
-        "makes of it: it stays at PredictorReady=False with the reason ReconcileFailed.",
+        "makes of a component: PredictorReady (or TransformerReady, ExplainerReady) stays False "
+        "with the reason ReconcileFailed.",
         "Change the field, or the setting of Knative that forbids it.",
     ),
     "left-empty": _fails(
@@ -122,14 +124,20 @@ _AFTER = {
         "Change the field.",
     ),
     "pod-refused": _fails(
-        "Knative takes the Service, and the API server then refuses the pod that it makes: the "
-        "Revision is marked as failed.",
+        "What makes the pod is taken, and the API server then refuses the pod itself: a Revision "
+        "is marked as failed, a StatefulSet stays without pods.",
         "Change the field.",
     ),
     "dropped-later": _risk(
         "KServe hands the field to a Knative Service, whose schema does not have it: it is dropped "
         "without a word.",
         "Remove the field, or use the annotation serving.kserve.io/deploymentMode: Standard.",
+    ),
+    "no-effect": _risk(
+        "KServe builds a HorizontalPodAutoscaler or KEDA's ScaledObject in Standard mode only. In "
+        "Knative mode nothing reads the field, and nothing says so.",
+        "Use scaleMetric and scaleTarget, which Knative reads, or the annotation "
+        "serving.kserve.io/deploymentMode: Standard.",
     ),
     "annotation-ignored": _risk(
         "Nothing reads the annotation here, and nothing says so.", "Remove or correct it."

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 from relume.config.here import Surroundings
 from relume.config.nodes import Node, Table
 from relume.config.resources import CannotRun, NotHonoured, Origin
+
+_CLOSE, _VERY_CLOSE = 0.6, 0.75  # shares of equal letters
 
 
 @dataclass(slots=True)
@@ -93,7 +95,17 @@ def _by_name(reasons: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The hint `; did you mean …?` where one of `known` is close to `name`, else nothing."""
+    """The hint `; did you mean …?` where one of `known` is close to `name`, else nothing.
+
+    A word of a quite different length has to begin like it: `data` is no `metadata` misspelled.
+    """
     spelled = {choice.lower(): choice for choice in sorted(known)}
-    close = get_close_matches(name.lower(), spelled, n=1, cutoff=0.6)
-    return f"; did you mean {spelled[close[0]]}?" if close else ""
+    close = get_close_matches(name.lower(), spelled, n=1, cutoff=_CLOSE)
+    return f"; did you mean {spelled[close[0]]}?" if close and _alike(name, close[0]) else ""
+
+
+def _alike(name: str, other: str) -> bool:
+    """Whether one of two close words may be the other one misspelled."""
+    if abs(len(other) - len(name)) <= 1 or name.lower()[:3] == other[:3]:
+        return True
+    return SequenceMatcher(None, name.lower(), other).ratio() >= _VERY_CLOSE

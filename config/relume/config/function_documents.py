@@ -184,7 +184,7 @@ def as_tree(value: JsonValue, at: Origin, path: str = "") -> Node:
         items = tuple(as_tree(item, at, f"{path}[{i}]") for i, item in enumerate(value))
         return Items(at.file, at.line, path, items)
     kind, content = _scalar(value)
-    return Scalar(at.file, at.line, path, kind, content)
+    return Scalar(at.file, at.line, path, kind, content, content)
 
 
 def _scalar(value: JsonValue) -> tuple[Kind, str]:

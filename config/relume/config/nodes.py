@@ -1,10 +1,9 @@
 """A manifest as a tree in which every value knows its file, line and path.
 
-Values are what YAML 1.1 makes of them, as for Kubernetes: an unquoted 10 is a number and an
-unquoted `on` a boolean, and neither passes for a string. `null` counts as absent.
+Values are what an API server makes of them (`relume.config.yaml_scalars`): an unquoted 10 is a
+number and an unquoted `on` a boolean, and neither passes for a string. `null` counts as absent.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ from relume.config.resources import Origin
 Kind = Literal["string", "integer", "number", "boolean", "null"]
 
 _INT32 = 2**31 - 1
-_DECIMAL = re.compile(r"[+-]?(0|[1-9][0-9]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,33 +79,38 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Scalar(Node):
-    """A string, number, boolean or null; `content` is its text in the file, unquoted."""
+    """A string, number, boolean or null.
+
+    `content` is its text in the JSON that an API server makes of the file, without quotes: `1000`
+    for an unquoted 1e3. `written` is its text in the file.
+    """
 
     kind: Kind
     content: str
+    written: str
 
     @property
     def what(self) -> str:
-        return "nothing" if self.kind == "null" else f"the {self.kind} {self.content}"
+        return "nothing" if self.kind == "null" else f"the {self.kind} {self.written}"
 
     def text(self) -> str:
         if self.kind == "null":
             self._not("a string")
         if self.kind != "string":
-            self._not("a string", f': write "{self.content}"')
+            self._not("a string", f': write "{self.written}"')
         return self.content
 
     def integer(self, least: int = 0, most: int = _INT32) -> int:
-        if self.kind != "integer" or not _DECIMAL.fullmatch(self.content):
+        if self.kind != "integer":
             self._not("a whole number")
-        if len(self.content) > 20 or not least <= int(self.content) <= most:
-            raise self.wrong(f"expected {least} <= {self.content} <= {most}")
+        if not least <= int(self.content) <= most:
+            raise self.wrong(f"expected {least} <= {self.written} <= {most}")
         return int(self.content)
 
     def boolean(self) -> bool:
         if self.kind != "boolean":
             self._not("true or false")
-        return self.content.lower() in ("true", "yes", "on")
+        return self.content == "true"
 
 
 @dataclass(frozen=True, slots=True)

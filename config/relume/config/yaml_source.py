@@ -12,9 +12,10 @@ from typing import Any
 import yaml
 
 from relume.base import files
-from relume.base.errors import InvalidInput, InvalidManifest, one_line
+from relume.base.errors import InvalidInput, InvalidManifest
 from relume.base.vocabulary import JsonValue
 from relume.config.nodes import Items, Kind, Node, Scalar, Table
+from relume.config.yaml_scalars import MERGE, TAG, ServerResolver, Word, key_of, value_of
 
 _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _LARGEST = 3 << 20  # bytes of a document; the API server takes no larger request either
@@ -22,19 +23,13 @@ _LARGEST_FILE = 16 << 20  # bytes of all documents in a file
 _MOST_NODES = 100_000  # in one document with its aliases written out
 _DEEPEST = 64
 _DEEPEST_TEXT = 500  # libyaml's composer is recursive: deeper nesting could end the process
-_MOST_DIGITS = 1000
 _NO_MORE: Any = object()
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_TAG = "tag:yaml.org,2002:"
-_KINDS: dict[str, Kind] = {
-    _TAG + "str": "string",
-    _TAG + "timestamp": "string",  # JSON, which the API speaks, has no time
-    _TAG + "value": "string",  # a lone "="
-    _TAG + "int": "integer",
-    _TAG + "float": "number",
-    _TAG + "bool": "boolean",
-    _TAG + "null": "null",
-}
+_SCALARS = {TAG + name for name in ("str", "int", "float", "bool", "null", "timestamp")}
+
+
+class _Loader(ServerResolver, _LOADER):  # type: ignore[misc, valid-type]
+    """Composes documents with places; unquoted words mean what they mean to an API server."""
 
 
 Repeated = Callable[[InvalidManifest], None]
@@ -47,9 +42,9 @@ def _refuse(repeated: InvalidManifest) -> None:
 def documents(file: Path, repeated: Repeated = _refuse) -> Iterator[Node]:
     """The documents of `file` that hold anything, in order; of a `kind: List` its items.
 
-    A merge key (`<<`) means the fields that it names, as for kubectl: each keeps the line on which
-    it was written, and a field beside the merge key wins. `repeated` is called for every key that
-    is there twice; if it returns, the last value counts.
+    A merge key (`<<`) means the fields that it names, as for an API server: each keeps the line on
+    which it was written, and a field that stands after the merge key wins over it. `repeated` is
+    called for every key that is there twice; if it returns, the last value counts.
 
     Raises InvalidManifest for what is not YAML, a key that is there twice, a tag, and InvalidInput
     for a file that cannot be read.
@@ -57,9 +52,9 @@ def documents(file: Path, repeated: Repeated = _refuse) -> Iterator[Node]:
     text = _read(file)
     try:
         for root in _roots(file, text):
-            if root is not None and root.tag != _TAG + "null":
+            if root is not None and root.tag != TAG + "null":
                 with _no_collections():
-                    tree = _Tree(file, repeated)
+                    tree = _Tree(file, repeated, json=text.lstrip().startswith("{"))
                     items = [
                         tree.node(item, "", item.start_mark.line + 1, 0)
                         for item in tree.listed(root, 0)
@@ -84,7 +79,7 @@ def documents(file: Path, repeated: Repeated = _refuse) -> Iterator[Node]:
 def _roots(file: Path, text: str) -> Iterator[yaml.Node | None]:
     """Each document as YAML's nodes. Raises InvalidManifest for one that is nested too deeply."""
     deep = _too_deep(text)
-    found: Iterator[Any] = yaml.compose_all(text, Loader=_LOADER)
+    found: Iterator[Any] = yaml.compose_all(text, Loader=_Loader)
     for number in count():
         if deep is not None and number == deep[0]:
             raise _not_yaml(file, deep[1], "it is nested too deeply")
@@ -143,10 +138,20 @@ def plain(node: Node) -> JsonValue:
         return node.content
     if node.kind == "boolean":
         return node.boolean()
-    if node.kind == "integer" and len(node.content) > _MOST_DIGITS:
-        return float("inf")  # int() refuses very long digit strings
-    value: JsonValue = yaml.safe_load(node.content)
-    return value
+    if node.kind == "null":
+        return None
+    return int(node.content) if node.kind == "integer" else float(node.content)
+
+
+def _as_json(value: Word) -> tuple[Kind, str]:
+    """The kind of a scalar, and its text in JSON, less the quotes of a string."""
+    if value is None:
+        return "null", ""
+    if isinstance(value, bool):
+        return "boolean", "true" if value else "false"
+    if isinstance(value, str):
+        return "string", value
+    return "integer" if isinstance(value, int) else "number", repr(value)
 
 
 def _by_name(node: yaml.Node) -> dict[str, yaml.Node]:
@@ -178,10 +183,14 @@ def _not_yaml(file: Path, line: int, message: str) -> InvalidManifest:
 
 @dataclass(slots=True)
 class _Tree:
-    """Builds one document's tree and counts it, so that aliases cannot make it huge."""
+    """Builds one document's tree and counts it, so that aliases cannot make it huge.
+
+    `json`: the file may be JSON, in which two escapes make one character above U+FFFF.
+    """
 
     file: Path
     repeated: Repeated
+    json: bool
     size: int = 0
 
     def listed(self, root: yaml.Node, depth: int) -> Iterator[yaml.Node]:
@@ -189,7 +198,9 @@ class _Tree:
         self._count(root.start_mark.line + 1, depth)
         fields = _by_name(root)
         kind, items = fields.get("kind"), fields.get("items")
-        if getattr(kind, "value", None) == "List" and isinstance(items, yaml.SequenceNode):
+        if str(getattr(kind, "value", "")).endswith("List") and isinstance(
+            items, yaml.SequenceNode
+        ):
             for item in items.value:
                 yield from self.listed(item, depth + 1)
         else:
@@ -202,9 +213,9 @@ class _Tree:
 
     def node(self, node: yaml.Node, path: str, line: int, depth: int) -> Node:
         self._count(line, depth)
-        if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
+        if isinstance(node, yaml.MappingNode) and node.tag == TAG + "map":
             return Table(self.file, line, path, self._entries(node, path, depth))
-        if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
+        if isinstance(node, yaml.SequenceNode) and node.tag == TAG + "seq":
             items = tuple(
                 self.node(item, f"{path}[{i}]", item.start_mark.line + 1, depth + 1)
                 for i, item in enumerate(node.value)
@@ -214,56 +225,67 @@ class _Tree:
 
     def _scalar(self, node: yaml.Node, path: str, line: int) -> Scalar:
         self._check_text(node, line)
-        kind = _KINDS.get(node.tag) if isinstance(node, yaml.ScalarNode) else None
-        if kind is None:
+        if not isinstance(node, yaml.ScalarNode) or node.tag not in _SCALARS:
             raise _not_yaml(self.file, line, f"the tag {node.tag} has no meaning in a manifest")
-        # YAML 1.1 reads 1:30 as 90; Kubernetes' YAML does not, and nobody who writes it means 90.
-        if kind in ("integer", "number") and ":" in node.value:
-            kind = "string"
-        return Scalar(self.file, line, path, kind, node.value)
+        try:
+            value = value_of(node)
+        except ValueError as error:
+            raise _not_yaml(self.file, line, str(error)) from error
+        kind, content = _as_json(value)
+        return Scalar(self.file, line, path, kind, content, str(node.value))
 
     def _check_text(self, node: yaml.Node, line: int) -> None:
         """Refuse what an escape such as "\\uD800" makes: half a character, as Kubernetes does."""
         value = node.value
-        if isinstance(value, str) and not value.isascii() and _SURROGATE.search(value):
+        if not isinstance(value, str) or value.isascii() or not _SURROGATE.search(value):
+            return
+        if self.json:
+            node.value = value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+        if _SURROGATE.search(node.value):
             raise _not_yaml(self.file, line, "an escape names half a character (U+D800 to U+DFFF)")
 
     def _entries(self, node: yaml.MappingNode, path: str, depth: int) -> dict[str, Node]:
-        """The fields of one table: those of its merge keys first, then its own over them."""
-        merged: dict[str, Node] = {}
-        own: dict[str, Node] = {}
-        merges: list[yaml.Node] = []
+        """The fields of one table; those of a merge key count as written in its place."""
+        found: dict[str, Node] = {}
+        own: dict[str, int] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
                 raise _not_yaml(self.file, line, "a field's name must be a string")
-            if key.tag == _TAG + "merge":
-                merges.append(value)
+            if key.tag == MERGE:
+                found |= self._merged(value, path, depth)
                 continue
             self._check_text(key, line)
-            name = str(key.value)
-            shown = (name if name.isprintable() else one_line(name)) or '""'
+            name = self._name(key, line)
+            shown = name or '""'
             here = f"{path}.{shown}" if path else shown
             if name in own:
-                first = own[name].line
                 error = InvalidManifest(
-                    f"is already set on line {first}", file=self.file, line=line, field=here
+                    f"is already set on line {own[name]}", file=self.file, line=line, field=here
                 )
                 self.repeated(error)
-            own[name] = self.node(value, here, line, depth + 1)
-        for value in merges:
-            for name, field in self._merged(value, path, depth):
-                merged.setdefault(name, field)
-        return merged | own
+            own[name] = line
+            found[name] = self.node(value, here, line, depth + 1)
+        return found
 
-    def _merged(self, value: yaml.Node, path: str, depth: int) -> Iterator[tuple[str, Node]]:
+    def _name(self, key: yaml.ScalarNode, line: int) -> str:
+        if key.tag not in _SCALARS:
+            raise _not_yaml(self.file, line, f"the tag {key.tag} has no meaning in a manifest")
+        try:
+            return key_of(key)
+        except ValueError as error:
+            raise _not_yaml(self.file, line, str(error)) from error
+
+    def _merged(self, value: yaml.Node, path: str, depth: int) -> dict[str, Node]:
         """The fields that a merge key brings; of several tables the first has the say."""
         line = value.start_mark.line + 1
         tables = value.value if isinstance(value, yaml.SequenceNode) else [value]
         self._count(line, depth)
-        for table in tables:
+        found: dict[str, Node] = {}
+        for table in reversed(tables):
             if not isinstance(table, yaml.MappingNode):
                 raise _not_yaml(
                     self.file, line, "a merge key (<<) takes a table, or a list of them"
                 )
-            yield from self._entries(table, path, depth + 1).items()
+            found |= self._entries(table, path, depth + 1)
+        return found

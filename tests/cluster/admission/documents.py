@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from relume.cluster.admission import SHIPPED, Admission, Cluster, admit
+from relume.config.yaml_scalars import ServerDumper
 from relume.config.yaml_source import documents
 
 KSVC = {
@@ -101,7 +102,7 @@ def told(base: dict[str, Any], path: str, value: object, reason: str | None) -> 
 
 
 def judged(folder: Path, document: object, cluster: Cluster = SHIPPED) -> Admission:
-    (folder / "m.yaml").write_text(yaml.safe_dump(document))
+    (folder / "m.yaml").write_text(yaml.dump(document, Dumper=ServerDumper))
     (root,) = documents(folder / "m.yaml")
     return admit(root, cluster)
 

@@ -363,8 +363,8 @@ ROWS_OTHER += [
         TEMPLATE,
         f"{R} 0 exactly tolerations",
         [{"value": "x"}],
-        f"{REQUEST}.exactly.tolerations[0].key",
-        "missing-field",
+        None,
+        None,
     ),
     (
         TEMPLATE,

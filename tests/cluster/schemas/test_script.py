@@ -154,6 +154,8 @@ def test_a_kind_is_listed_with_its_plural_and_scope_in_each_version_that_is_serv
         "serving.kserve.io/v1/Kettle": ("kserve", "kettles", False),
         "eventing.knative.dev/v1/Pipe": ("knative-eventing", "pipes", True),
         "serving.knative.dev/v1/Pot": ("knative-serving", "pots", True),
+        # its CRD is not in the folder of CRDs: the script has its fields
+        "serving.knative.dev/v1beta1/DomainMapping": ("knative-serving", "domainmappings", True),
     }
 
 

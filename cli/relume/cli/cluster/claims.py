@@ -10,6 +10,7 @@ from relume.cli.cluster.progress import show_report
 from relume.cli.errors import BadUsage
 from relume.cli.options import output_option
 from relume.cli.screen import Screen
+from relume.config.yaml_scalars import ServerDumper
 
 if TYPE_CHECKING:
     from relume.cluster.claims.explain import ClaimReport
@@ -217,5 +218,6 @@ def _show_sizing(screen: Screen, sizing: "Sizing") -> None:
     screen.line(f'resources: {{limits: {{{name}: "{amount}"}}}}')
     screen.line()
     screen.title("or as a claim")
-    for line in yaml.safe_dump(size_wording.claim_template(advised), sort_keys=False).splitlines():
+    template = size_wording.claim_template(advised)
+    for line in yaml.dump(template, Dumper=ServerDumper, sort_keys=False).splitlines():
         screen.line(line)

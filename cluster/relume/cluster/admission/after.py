@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cache
 
-from relume.base.vocabulary import DEPLOYMENT_MODE, INITIAL_SCALE
+from relume.base.vocabulary import AUTOSCALER_CLASS, DEPLOYMENT_MODE, INITIAL_SCALE
 from relume.cluster.admission.annotations import judge_template
 from relume.cluster.admission.cluster import Cluster
 from relume.cluster.admission.judge import Judge, child, content, entries, fields
@@ -18,10 +18,13 @@ from relume.cluster.admission.serving import judge_limits, judge_revision_spec
 from relume.cluster.findings import Finding
 from relume.cluster.reasons import REASONS
 from relume.cluster.schemas import check_shape, pruned, shape_of
-from relume.config.head import PREDICTOR_SUFFIX
 from relume.config.nodes import Items, Node, Table
 
 _LABEL = 63
+_COMPONENTS = ("predictor", "transformer", "explainer")
+_MODELS = ("model", "art")  # beside the older formats, what KServe makes a container of
+_STANDARD_ONLY = ("autoScaling", "scaleMetricType")
+_POD = "kubernetes.podspec-"
 _DROPPED = {"min-scale": "minReplicas", "max-scale": "maxReplicas"}
 
 
@@ -29,17 +32,51 @@ def after_admission(document: Table, cluster: Cluster) -> list[Finding]:
     """What fails or is dropped after an InferenceService has passed admission."""
     judge = Judge(cluster)
     _judge_mode(document, judge)
-    predictor = child(document, "spec", "predictor")
-    if mode(document) != "Knative" or not isinstance(predictor, Table):
+    if mode(document) != "Knative":
         return judge.found
-    _judge_name(document, judge)
-    failing = Judge(cluster)
-    judge_limits(predictor.get("timeout"), predictor.get("containerConcurrency"), failing)
-    notes = {**fields(document, "metadata", "annotations"), **fields(predictor, "annotations")}
-    judge_template(_carried(notes, judge), failing)
-    _judge_pod(predictor, judge, failing)
-    judge.adopt(failing, "reconcile-failed")
+    _note_unread(document.get("metadata"), judge)
+    for kind in _COMPONENTS:
+        component = child(document, "spec", kind)
+        if isinstance(component, Table):
+            _judge_component(document, component, kind, judge)
     return judge.found
+
+
+def _judge_component(document: Table, component: Table, kind: str, judge: Judge) -> None:
+    """The Knative Service of the predictor, the transformer or the explainer."""
+    _judge_name(document, f"-{kind}", judge)
+    _note_unread(component, judge)
+    failing = Judge(judge.cluster)
+    judge_limits(component.get("timeout"), component.get("containerConcurrency"), failing)
+    notes = {**fields(document, "metadata", "annotations"), **fields(component, "annotations")}
+    judge_template(_carried(notes, kind, judge), failing)
+    _judge_pod(component, kind, judge, failing)
+    _judge_storage(component, failing)
+    judge.adopt(failing, "reconcile-failed")
+
+
+def _note_unread(owner: Node | None, judge: Judge) -> None:
+    """What only the Standard mode reads of scaling; here Knative's own autoscaler scales."""
+    unread = [child(owner, name) for name in _STANDARD_ONLY]
+    for node in (*unread, child(owner, "annotations", AUTOSCALER_CLASS)):
+        if node is not None:
+            message = f"{node.path} has no effect in Knative mode: Knative's own autoscaler scales"
+            judge.say(node, "no-effect", message)
+
+
+def _judge_storage(component: Table, failing: Judge) -> None:
+    """`storageUris`, which KServe's controller makes init containers and volumes of."""
+    for one in entries(component, "storageUris"):
+        scheme = content(one, "uri").partition("://")[0]
+        if scheme == "pvc":
+            flag, made = _POD + "persistent-volume-claim", "a volume with a claim"
+        elif scheme.partition("+")[0] == "oci":
+            continue  # an image that is mounted; no webhook of Knative looks at it
+        else:
+            flag, made = _POD + "init-containers", "an init container"
+        if not failing.cluster.enabled(flag):
+            where = component.entries["storageUris"]
+            failing.closed(where, flag, f": KServe makes {made} of it")
 
 
 def _judge_mode(document: Table, judge: Judge) -> None:
@@ -52,26 +89,26 @@ def _judge_mode(document: Table, judge: Judge) -> None:
         judge.say(said, "unknown-mode", f"there is no deployment mode {content(said)}")
 
 
-def _judge_name(document: Table, judge: Judge) -> None:
+def _judge_name(document: Table, suffix: str, judge: Judge) -> None:
     name = child(document, "metadata", "name")
-    if name is not None and len(content(name) + PREDICTOR_SUFFIX) > _LABEL:
+    if name is not None and len(content(name) + suffix) > _LABEL:
         judge.say(
             name,
             "reconcile-failed",
-            f"not a DNS 1035 label with {PREDICTOR_SUFFIX} after it: must be no more than {_LABEL} "
-            f"characters, and {content(name)} makes {len(content(name) + PREDICTOR_SUFFIX)}",
-            f"Write a name of at most {_LABEL - len(PREDICTOR_SUFFIX)} characters.",
+            f"not a DNS 1035 label with {suffix} after it: must be no more than {_LABEL} "
+            f"characters, and {content(name)} makes {len(content(name) + suffix)}",
+            f"Write a name of at most {_LABEL - len(suffix)} characters.",
         )
 
 
-def _carried(notes: Mapping[str, Node], judge: Judge) -> dict[str, Node]:
+def _carried(notes: Mapping[str, Node], kind: str, judge: Judge) -> dict[str, Node]:
     """The annotations that reach the revision. Adds a note for each that KServe removes."""
     carried = dict(notes)
     for short, field in _DROPPED.items():
         node = carried.pop(f"autoscaling.knative.dev/{short}", None)
         if node is not None:
             message = f"KServe takes {short} off the revision and writes its own from {field}"
-            judge.say(node, "annotation-ignored", message, f"Write spec.predictor.{field}.")
+            judge.say(node, "annotation-ignored", message, f"Write spec.{kind}.{field}.")
     initial = carried.get(INITIAL_SCALE)
     if initial is None:
         return carried
@@ -85,17 +122,18 @@ def _carried(notes: Mapping[str, Node], judge: Judge) -> dict[str, Node]:
     return carried
 
 
-def _judge_pod(predictor: Table, judge: Judge, failing: Judge) -> None:
+def _judge_pod(component: Table, kind: str, judge: Judge, failing: Judge) -> None:
     shape = shape_of("serving.knative.dev/v1", "Service", "spec", "template", "spec")
-    of_component, of_model = _kserves_own()
-    models = [predictor.entries[n] for n in ("model", *OLD_FORMATS) if n in fields(predictor)]
+    of_component, of_model = _kserves_own(kind)
+    named = [name for name in (*_MODELS, *OLD_FORMATS) if name in fields(component)]
+    models = [component.entries[name] for name in named]
     containers = [
-        *entries(predictor, "containers"),
+        *entries(component, "containers"),
         *(_without(model, of_model) if isinstance(model, Table) else model for model in models),
     ]
-    path = f"{predictor.path}.containers"
-    listed = Items(predictor.file, predictor.line, path, tuple(containers))
-    pod = _without(predictor, of_component)
+    path = f"{component.path}.containers"
+    listed = Items(component.file, component.line, path, tuple(containers))
+    pod = _without(component, of_component)
     whole = replace(pod, entries={**pod.entries, "containers": listed})
     for finding in check_shape(whole, shape):
         judge.found.append(_later(finding))
@@ -105,11 +143,12 @@ def _judge_pod(predictor: Table, judge: Judge, failing: Judge) -> None:
 
 
 @cache
-def _kserves_own() -> tuple[frozenset[str], frozenset[str]]:
-    """The fields of a predictor that no pod has, and those of a model that no container has."""
-    predictor = ("serving.kserve.io/v1beta1", "InferenceService", "spec", "predictor")
+def _kserves_own(kind: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The fields of a component that no pod has, and those of its model that no container has."""
+    component = ("serving.kserve.io/v1beta1", "InferenceService", "spec")
     pod = ("v1", "Pod", "spec")
-    pairs = ((predictor, pod), ((*predictor, "model"), (*pod, "containers", "[]")))
+    model = ("explainer", "art") if kind == "explainer" else ("predictor", "model")
+    pairs = (((*component, kind), pod), ((*component, *model), (*pod, "containers", "[]")))
     of_component, of_model = (
         frozenset(shape_of(*own).type["fields"].keys() - shape_of(*of_pod).type["fields"].keys())
         for own, of_pod in pairs

@@ -86,6 +86,7 @@ class Cluster:
     `classes`: the DeviceClasses that it is known to have. `brokers`: its Brokers by namespace and
     name, None where they are not known. `serves`: the groups of its API with their versions, None
     for those of a stock cluster. `defines`: apiVersion and kind of what CRDs beside add to it.
+    `admin_namespaces`: the namespaces whose label lets claims in them have admin access to devices.
     """
 
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -93,6 +94,7 @@ class Cluster:
     brokers: frozenset[tuple[str, str]] | None = None
     serves: frozenset[str] | None = None
     defines: frozenset[tuple[str, str]] = frozenset()
+    admin_namespaces: frozenset[str] = frozenset()
 
     def flag(self, key: str) -> str:
         """`enabled`, `allowed`, `disabled` (or `allowrootbounded`)."""

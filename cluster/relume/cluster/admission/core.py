@@ -1,116 +1,17 @@
-"""Kubernetes' own kinds, as far as we write them: what the API server asks beyond their types.
+"""Kubernetes' own kinds that bound others: budgets, quotas, priorities, admission policies.
 
-Source: kubernetes pkg/apis/{core,apps,policy,networking,admissionregistration}/validation. A pod
-template is judged here too; a pod that Knative makes is refused by the same rules, but later.
+Source: kubernetes pkg/apis/{core,policy,scheduling,admissionregistration}/validation.
 """
 
 import re
-from collections.abc import Mapping
 
 from relume.cluster.admission.judge import Judge, child, content, entries, fields, number
-from relume.cluster.admission.metadata import is_dns_label, is_qualified_name, judge_keys
-from relume.cluster.admission.pods import (
-    POD_WORDS,
-    PROTOCOLS,
-    judge_port,
-    judge_whole_pod,
-    judge_words,
-)
-from relume.cluster.admission.serving import judge_settings
+from relume.cluster.admission.metadata import is_qualified_name
 from relume.config.nodes import Node, Table
 
-_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
-SELECTING = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet")
-_TEMPLATES: Mapping[str, tuple[str, ...]] = {
-    "Pod": (),
-    "PodTemplate": ("template",),
-    **dict.fromkeys((*SELECTING, "Job"), ("spec", "template")),
-    "CronJob": ("spec", "jobTemplate", "spec", "template"),
-}
+_HIGHEST_PRIORITY = 1_000_000_000
 _OPERATIONS = ("CREATE", "UPDATE", "DELETE", "CONNECT", "*")
 _PATCHES = {"ApplyConfiguration": "applyConfiguration", "JSONPatch": "jsonPatch"}
-
-
-def judge_workload(document: Table, judge: Judge) -> None:
-    """A pod, or what makes pods of a template."""
-    kind = content(document, "kind")
-    owner = child(document, *_TEMPLATES[kind])
-    if owner is None:
-        return
-    if _TEMPLATES[kind]:
-        judge_keys(child(owner, "metadata"), judge)
-    pod = child(owner, "spec")
-    if pod is None:
-        judge.missing(owner, "spec")
-        return
-    judge_words(pod, POD_WORDS, judge)
-    if not entries(pod, "containers"):
-        judge.missing(pod, "containers")
-    if kind in SELECTING:
-        _judge_selector(document, owner, judge)
-    judge_whole_pod(pod, judge)
-    _judge_volumes(pod, judge)
-
-
-def _judge_selector(document: Table, template: Node, judge: Judge) -> None:
-    selector = child(document, "spec", "selector")
-    for name, node in fields(selector, "matchLabels").items():
-        if content(template, "metadata", "labels", name) != content(node):
-            judge.say(
-                node,
-                "conflict",
-                f"`selector` does not match template `labels`: {name}: {content(node)}",
-                f"Write the label {name}: {content(node)} in spec.template.metadata.labels.",
-                field="spec.template.metadata.labels",
-            )
-    if selector is not None and not fields(selector):
-        judge.say(selector, "invalid-value", "empty selector is invalid for a workload")
-
-
-def _judge_volumes(pod: Node, judge: Judge) -> None:
-    volumes = {content(volume, "name") for volume in entries(pod, "volumes")}
-    for volume in entries(pod, "volumes"):
-        name = child(volume, "name")
-        if name is not None and not is_dns_label(content(name)):
-            judge.invalid(name, "a volume's name is a DNS-1123 label")
-        sources = [source for source in fields(volume) if source != "name"]
-        if len(sources) > 1:
-            judge.several(volume, *sources)
-    for container in (*entries(pod, "initContainers"), *entries(pod, "containers")):
-        for mount in entries(container, "volumeMounts"):
-            name = child(mount, "name")
-            if name is not None and content(name) not in volumes:
-                judge.say(name, "invalid-value", f'not found: "{content(name)}"')
-
-
-def judge_config_map(document: Table, judge: Judge) -> None:
-    """v1 ConfigMap and Secret: the names of keys."""
-    for field in ("data", "binaryData", "stringData"):
-        for name, node in fields(document, field).items():
-            if not _KEY.fullmatch(name) or name in (".", ".."):
-                judge.invalid(node, "a key has letters, digits, '-', '_' and '.'", shown=name)
-    if content(document, "kind") == "ConfigMap":
-        judge_settings(document, judge)
-
-
-def judge_core_service(document: Table, judge: Judge) -> None:
-    """v1 Service."""
-    ports = entries(document, "spec", "ports")
-    headless = content(document, "spec", "clusterIP") == "None"
-    if not ports and not headless and content(document, "spec", "type") != "ExternalName":
-        judge.missing(child(document, "spec") or document, "ports")
-    names: set[str] = set()
-    for port in ports:
-        for field in ("port", "nodePort"):
-            judge_port(child(port, field), judge)
-        name, text = child(port, "name"), content(port, "name")
-        if len(ports) > 1 and not text:
-            judge.missing(port, "name")
-        elif name is not None and text and not is_dns_label(text):
-            judge.invalid(name, "must be a DNS-1123 label")
-        elif name is not None and text in names:
-            judge.repeated(name)
-        names.add(text)
 
 
 def judge_disruption_budget(document: Table, judge: Judge) -> None:
@@ -122,17 +23,6 @@ def judge_disruption_budget(document: Table, judge: Judge) -> None:
     for node in (inside[name] for name in both):
         if number(node) is None and not re.fullmatch(r"\d{1,3}%", content(node)):
             judge.invalid(node, "must be a whole number or a percentage")
-
-
-def judge_network_policy(document: Table, judge: Judge) -> None:
-    """networking.k8s.io/v1 NetworkPolicy."""
-    spec = document.get("spec")
-    for node in entries(spec, "policyTypes"):
-        judge.check_word(node, ("Ingress", "Egress"), empty=False)
-    for rule in (*entries(spec, "ingress"), *entries(spec, "egress")):
-        for port in entries(rule, "ports"):
-            judge_port(child(port, "port"), judge)
-            judge.check_word(child(port, "protocol"), PROTOCOLS)
 
 
 def judge_quota(document: Table, judge: Judge) -> None:
@@ -209,3 +99,16 @@ def judge_binding(document: Table, judge: Judge) -> None:
     validating = content(document, "kind").startswith("Validating")
     if validating and not entries(spec, "validationActions"):
         judge.missing(spec, "validationActions")
+
+
+def judge_priority(document: Table, judge: Judge) -> None:
+    """scheduling.k8s.io/v1 PriorityClass: the highest ones are the system's own."""
+    name, value = child(document, "metadata", "name"), child(document, "value")
+    if name is not None and content(name).startswith("system-"):
+        message = "priority class names with 'system-' prefix are reserved for system use only"
+        judge.say(name, "reserved", f"{content(name)}: {message}")
+    amount = number(value)
+    if value is not None and amount is not None and amount > _HIGHEST_PRIORITY:
+        why = f"maximum allowed value of a user defined priority is {_HIGHEST_PRIORITY}"
+        judge.invalid(value, why)
+    judge.check_word(child(document, "preemptionPolicy"), ("PreemptLowerPriority", "Never"))

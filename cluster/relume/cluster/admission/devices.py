@@ -13,9 +13,9 @@ from relume.cluster.admission.metadata import (
     RULE_LABEL,
     is_dns_label,
     is_subdomain,
-    judge_keys,
 )
-from relume.cluster.admission.pods import is_extended_resource, judge_tolerations
+from relume.cluster.admission.pods import is_extended_resource, judge_toleration
+from relume.cluster.admission.volume_claims import judge_template_metadata
 from relume.config.nodes import Node, Table
 
 _MOST = 32  # requests, constraints, configurations, selectors
@@ -50,17 +50,25 @@ def judge_device_class(document: Table, judge: Judge) -> None:
 def judge_claim(document: Table, judge: Judge) -> None:
     """resource.k8s.io ResourceClaim."""
     if content(document, "apiVersion") != _OLD:
-        _judge_claim_spec(child(document, "spec", "devices"), judge)
+        admin = _is_labelled(document, judge)
+        _judge_claim_spec(child(document, "spec", "devices"), judge, admin=admin)
 
 
 def judge_claim_template(document: Table, judge: Judge) -> None:
     """resource.k8s.io ResourceClaimTemplate."""
-    judge_keys(child(document, "spec", "metadata"), judge)
+    judge_template_metadata(child(document, "spec", "metadata"), judge)
     if content(document, "apiVersion") != _OLD:
-        _judge_claim_spec(child(document, "spec", "spec", "devices"), judge)
+        admin = _is_labelled(document, judge)
+        _judge_claim_spec(child(document, "spec", "spec", "devices"), judge, admin=admin)
 
 
-def _judge_claim_spec(devices: Node | None, judge: Judge) -> None:
+def _is_labelled(document: Table, judge: Judge) -> bool:
+    """Whether the namespace of a claim lets it have admin access."""
+    namespace = content(document, "metadata", "namespace") or "default"
+    return namespace in judge.cluster.admin_namespaces
+
+
+def _judge_claim_spec(devices: Node | None, judge: Judge, *, admin: bool) -> None:
     requests = child(devices, "requests")
     _at_most(requests, _MOST, judge)
     names: dict[str, frozenset[str]] = {}
@@ -68,12 +76,12 @@ def _judge_claim_spec(devices: Node | None, judge: Judge) -> None:
         _judge_name(request, names, judge)
         alternatives = entries(request, "firstAvailable")
         names[content(request, "name")] = frozenset(content(one, "name") for one in alternatives)
-        _judge_request(request, judge)
+        _judge_request(request, judge, admin=admin)
     _judge_constraints(child(devices, "constraints"), names, judge)
     _judge_config(child(devices, "config"), names, judge)
 
 
-def _judge_request(request: Node, judge: Judge) -> None:
+def _judge_request(request: Node, judge: Judge, *, admin: bool) -> None:
     exactly, several = child(request, "exactly"), child(request, "firstAvailable")
     alternatives = entries(several)
     if exactly is not None and alternatives:
@@ -81,14 +89,14 @@ def _judge_request(request: Node, judge: Judge) -> None:
     elif exactly is None and not alternatives:
         _exactly_one(request, "neither of exactly and firstAvailable is", judge)
     elif exactly is not None:
-        _judge_wanted(exactly, judge)
+        _judge_wanted(exactly, judge, admin=admin)
     else:
         _at_most(several, _MOST_ALTERNATIVES, judge)
         seen: set[str] = set()
         for one in alternatives:
             _judge_name(one, seen, judge)
             seen.add(content(one, "name"))
-            _judge_wanted(one, judge)
+            _judge_wanted(one, judge, admin=admin)
 
 
 def _exactly_one(node: Node, what: str, judge: Judge) -> None:
@@ -106,8 +114,8 @@ def _judge_name(request: Node, seen: Container[str], judge: Judge) -> None:
         judge.invalid(name, f"a request's name has {RULE_LABEL}")
 
 
-def _judge_wanted(wanted: Node, judge: Judge) -> None:
-    """What a request, or one alternative of it, asks for."""
+def _judge_wanted(wanted: Node, judge: Judge, *, admin: bool) -> None:
+    """What a request, or one alternative of it, asks for; `admin`: it may ask for admin access."""
     chosen = child(wanted, "deviceClassName")
     if chosen is None or not content(chosen):
         judge.missing(wanted, "deviceClassName")
@@ -122,12 +130,13 @@ def _judge_wanted(wanted: Node, judge: Judge) -> None:
         elif content(mode) in ("", "ExactCount") and value < 0:
             judge.invalid(count, "must be greater than zero")
     _at_most(child(wanted, "tolerations"), _MOST_TOLERATIONS, judge)
-    judge_tolerations(child(wanted, "tolerations"), judge, _EFFECTS)
-    admin = child(wanted, "adminAccess")
-    if admin is not None and truth(admin):
-        message = f"{admin.path}: admin access needs a label on the namespace"
+    for toleration in entries(wanted, "tolerations"):
+        judge_toleration(toleration, judge, _EFFECTS)
+    access = child(wanted, "adminAccess")
+    if access is not None and truth(access) and not admin:
+        message = f"{access.path}: admin access needs a label on the namespace"
         fix = 'Label the namespace resource.kubernetes.io/admin-access: "true".'
-        judge.say(admin, "feature-off", message, fix)
+        judge.say(access, "feature-off", message, fix)
     for name, node in fields(wanted, "capacity", "requests").items():
         if not _is_qualified_id(name):
             judge.invalid(node, "a capacity is a C identifier, with or without domain/", shown=name)

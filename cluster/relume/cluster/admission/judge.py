@@ -55,7 +55,9 @@ class Judge:
     def closed(self, node: Node, flag: str, why: str = "") -> None:
         """Refuse a field that must not be set while `flag` is off."""
         fix = f"Remove the field, or set {flag}: enabled in the config-features map."
-        self.say(node, "feature-off", f"must not set the field(s): {node.path}{why}", fix)
+        cause = f"the feature flag {flag} is {self.cluster.flag(flag)}"
+        message = f"must not set the field(s): {node.path}{why}: {cause}"
+        self.say(node, "feature-off", message, fix)
 
     def unsupported(self, node: Node, words: Iterable[str], *, field: str | None = None) -> None:
         """Refuse a word that is none of `words`."""
@@ -150,12 +152,7 @@ def content(node: Node | None, *path: str) -> str:
 def number(node: Node | None, *path: str) -> int | None:
     """The whole number in a node; None if it holds anything else."""
     node = child(node, *path)
-    if not isinstance(node, Scalar) or node.kind != "integer" or len(node.content) > 30:
-        return None
-    try:
-        return int(node.content.replace("_", ""), 0)
-    except ValueError:
-        return int(node.content, 8) if set(node.content.lstrip("+-")) <= set("01234567") else None
+    return int(node.content) if isinstance(node, Scalar) and node.kind == "integer" else None
 
 
 def truth(node: Node | None, *path: str) -> bool:

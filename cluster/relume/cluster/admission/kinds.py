@@ -12,7 +12,6 @@ from relume.config.nodes import Node, Table
 
 # Kinds that exist beside those with tables, in groups where every other kind is a mistake.
 _WITHOUT_TABLES = {
-    ("serving.knative.dev/v1beta1", "DomainMapping"),
     ("autoscaling.internal.knative.dev/v1alpha1", "Metric"),
     ("serving.kserve.io/v1alpha1", "Predictor"),  # ModelMesh's
 }

@@ -7,14 +7,31 @@ in a dry run with its Service, otherwise after the Service was admitted.
 import re
 from collections.abc import Collection, Mapping
 
-from relume.cluster.admission.judge import Judge, child, content, entries, fields, number
-from relume.cluster.admission.metadata import is_dns_label, is_label_value, is_qualified_name
+from relume.cluster.admission.judge import (
+    INT32,
+    Judge,
+    child,
+    content,
+    entries,
+    fields,
+    number,
+    truth,
+)
+from relume.cluster.admission.metadata import (
+    is_dns_label,
+    is_label_value,
+    is_qualified_name,
+    is_subdomain,
+)
+from relume.cluster.admission.pod_claims import judge_pod_claims
+from relume.cluster.admission.pod_volumes import containers_of, judge_volume_paths, judge_volumes
 from relume.cluster.claims import quantity
 from relume.config.nodes import Node
 
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 _PORT_NAME = re.compile(r"(?=.*[a-z])(?!.*--)[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?")
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc")
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _NATIVE = ("cpu", "memory", "ephemeral-storage")
 _SECCOMP = ("Localhost", "RuntimeDefault", "Unconfined")
@@ -35,8 +52,14 @@ def judge_whole_pod(pod: Node, judge: Judge, *, whole: bool = True) -> None:
     the startup probe's (knative/serving pkg/reconciler/revision/resources/deploy.go).
     """
     judge_tolerations(child(pod, "tolerations"), judge, _EFFECTS)
+    judge_volume_paths(pod, judge)
+    if whole:
+        judge_volumes(pod, judge)
+        judge_pod_claims(pod, judge)
+        judge_ports(pod, judge)
+        _judge_bounds(pod, judge)
     names: set[str] = set()
-    for container in (*entries(pod, "initContainers"), *entries(pod, "containers")):
+    for container in containers_of(pod):
         name = child(container, "name")
         if name is not None and content(name):
             if not is_dns_label(content(name)):
@@ -47,7 +70,7 @@ def judge_whole_pod(pod: Node, judge: Judge, *, whole: bool = True) -> None:
         judge_words(container, _CONTAINER_WORDS, judge)
         if whole:  # Knative writes the image and the port itself
             judge.check_filled(container, "image")
-            _judge_ports(container, judge)
+            _judge_handlers(container, judge)
         for variable in entries(container, "env"):
             _judge_variable(variable, judge)
         _judge_resources(container, judge)
@@ -65,20 +88,24 @@ def judge_words(table: Node, words: Mapping[str, tuple[str, ...]], judge: Judge)
 
 
 def judge_tolerations(tolerations: Node | None, judge: Judge, effects: Collection[str]) -> None:
-    """The taints that a pod or a request tolerates, on nodes or devices with these effects."""
+    """The taints that a pod tolerates, on nodes with these effects."""
     for toleration in entries(tolerations):
-        key, operator, value = (child(toleration, n) for n in ("key", "operator", "value"))
-        judge.check_word(operator, ("Equal", "Exists"))
-        if value is not None and content(operator) == "Exists" and content(value):
-            judge.invalid(value, "must be empty for operator `Exists`")
-        elif value is not None and not is_label_value(content(value)):
-            judge.invalid(value, "must be a label value")
-        if not content(key):
-            if content(operator) != "Exists":
-                judge.missing(toleration, "key")
-        elif key is not None and not is_qualified_name(content(key)):
-            judge.invalid(key, "must be a label name")
-        judge.check_word(child(toleration, "effect"), effects)
+        if not content(toleration, "key") and content(toleration, "operator") != "Exists":
+            judge.missing(toleration, "key")
+        judge_toleration(toleration, judge, effects)
+
+
+def judge_toleration(toleration: Node, judge: Judge, effects: Collection[str]) -> None:
+    """What a toleration of nodes or devices has; of devices it may leave the key out."""
+    key, operator, value = (child(toleration, n) for n in ("key", "operator", "value"))
+    judge.check_word(operator, ("Equal", "Exists"))
+    if value is not None and content(operator) == "Exists" and content(value):
+        judge.invalid(value, "must be empty for operator `Exists`")
+    elif value is not None and not is_label_value(content(value)):
+        judge.invalid(value, "must be a label value")
+    if key is not None and content(key) and not is_qualified_name(content(key)):
+        judge.invalid(key, "must be a label name")
+    judge.check_word(child(toleration, "effect"), effects)
 
 
 def _judge_seccomp(profile: Node | None, judge: Judge) -> None:
@@ -111,19 +138,75 @@ def _judge_probe_port(probe: Node | None, judge: Judge) -> None:
         judge_port(child(handler, "port"), judge)
 
 
+def is_port_name(text: str) -> bool:
+    """At most 15 lower case letters, digits and '-', one of them a letter."""
+    return _PORT_NAME.fullmatch(text) is not None
+
+
 def judge_port(node: Node | None, judge: Judge) -> None:
     """The number of a port."""
     judge.check_number(node, 1, 65535)
 
 
-def _judge_ports(container: Node, judge: Judge) -> None:
-    for port in entries(container, "ports"):
-        for field in ("containerPort", "hostPort"):
-            judge_port(child(port, field), judge)
-        name = child(port, "name")
-        if name is not None and content(name) and not _PORT_NAME.fullmatch(content(name)):
-            judge.invalid(name, "at most 15 lower case letters, digits and '-', one a letter")
-        judge.check_word(child(port, "protocol"), PROTOCOLS)
+def judge_ports(pod: Node, judge: Judge) -> None:
+    """The ports of all containers: numbers, names, and those of the node, which are there once."""
+    taken: set[tuple[str, str, int]] = set()
+    own_network = not truth(pod, "hostNetwork")
+    for container in containers_of(pod):
+        names: set[str] = set()
+        for port in entries(container, "ports"):
+            judge_port(child(port, "containerPort"), judge)
+            name, protocol = child(port, "name"), child(port, "protocol")
+            if name is not None and content(name) and not is_port_name(content(name)):
+                judge.invalid(name, "at most 15 lower case letters, digits and '-', one a letter")
+            elif name is not None and content(name) in names:
+                judge.repeated(name)
+            names.add(content(name) or f"#{len(names)}")
+            judge.check_word(protocol, PROTOCOLS)
+            of_node, inside = child(port, "hostPort"), number(port, "containerPort")
+            where = number(of_node) or (0 if own_network else inside or 0)
+            if of_node is not None and number(of_node):  # 0 is the same as none
+                judge_port(of_node, judge)
+                if not own_network and number(of_node) != inside:
+                    judge.invalid(of_node, "must match `containerPort` when `hostNetwork` is true")
+            key = (content(protocol) or "TCP", content(port, "hostIP"), where)
+            if where and key in taken and container not in entries(pod, "initContainers"):
+                judge.say(of_node or port, "duplicate-item", f"duplicate port of the node: {where}")
+            if container not in entries(pod, "initContainers"):
+                taken.add(key)
+
+
+def _judge_bounds(pod: Node, judge: Judge) -> None:
+    """Numbers and names of the pod itself."""
+    judge.check_number(child(pod, "activeDeadlineSeconds"), 1, INT32)
+    judge.check_number(child(pod, "terminationGracePeriodSeconds"), 0, 2**63 - 1)
+    account = child(pod, "serviceAccountName")
+    if account is not None and content(account) and not is_subdomain(content(account)):
+        judge.invalid(account, "must be the name of a ServiceAccount")
+    for name in ("hostname", "subdomain"):
+        node = child(pod, name)
+        if node is not None and content(node) and not is_dns_label(content(node)):
+            judge.invalid(node, "must be a DNS-1123 label")
+    if content(pod, "dnsPolicy") == "None" and not entries(pod, "dnsConfig", "nameservers"):
+        message = "must provide at least one DNS nameserver when `dnsPolicy` is None"
+        where = f"{pod.path}.dnsConfig.nameservers"
+        judge.say(pod, "missing-field", message, "Add the addresses of servers.", where)
+
+
+def _judge_handlers(container: Node, judge: Judge) -> None:
+    """Every probe of a container does one thing; an init container has none."""
+    init = ".initContainers[" in f".{container.path}" and content(container, "restartPolicy") == ""
+    for name in (*_PROBES, "lifecycle"):
+        probe = child(container, name)
+        if probe is None:
+            continue
+        if init:
+            message = "may not be set for init containers without restartPolicy=Always"
+            judge.say(probe, "not-allowed", f"{probe.path}: {message}")
+        elif name != "lifecycle":
+            judge.check_one_of(probe, *_HANDLERS)
+    for source in entries(container, "envFrom"):
+        judge.check_one_of(source, "configMapRef", "secretRef")
 
 
 def _judge_variable(variable: Node, judge: Judge) -> None:

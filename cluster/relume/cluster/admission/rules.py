@@ -1,22 +1,30 @@
 """From a document to what is said about it: its head, its schema, its kind's own rules."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from relume.base.errors import InvalidManifest
 from relume.cluster.admission import (
     access,
+    autoscalers,
     channels,
+    config_data,
     core,
     devices,
+    domain_mappings,
     eventing,
+    ingresses,
     integrations,
     kserve,
     kserve_kinds,
     llm,
+    networking,
     serving,
     sources,
+    storage,
+    volume_claims,
+    workloads,
 )
 from relume.cluster.admission.cluster import SHIPPED, Cluster
 from relume.cluster.admission.judge import Judge, content
@@ -24,26 +32,33 @@ from relume.cluster.admission.kinds import judge_head, judged_by_fields_alone
 from relume.cluster.admission.metadata import judge_metadata
 from relume.cluster.findings import AdmissionVerdict, Finding, at, verdict
 from relume.cluster.reasons import REASONS
-from relume.cluster.schemas import check_shape, pruned, schema
+from relume.cluster.schemas import BASE64, check_shape, fractions, pruned, schema
 from relume.cluster.schemas.tables import Shape
 from relume.config.nodes import Node, Table
 
 _RULES: Mapping[tuple[str, str], Callable[[Table, Judge], None]] = {
-    ("", "ConfigMap"): core.judge_config_map,
-    ("", "Secret"): core.judge_config_map,
-    ("", "Service"): core.judge_core_service,
+    ("", "ConfigMap"): config_data.judge_config_map,
+    ("", "Secret"): config_data.judge_secret,
+    ("", "Service"): networking.judge_core_service,
     ("", "ResourceQuota"): core.judge_quota,
-    ("", "Pod"): core.judge_workload,
-    ("", "PodTemplate"): core.judge_workload,
-    **{("apps", kind): core.judge_workload for kind in core.SELECTING},
-    ("batch", "Job"): core.judge_workload,
-    ("batch", "CronJob"): core.judge_workload,
-    ("policy", "PodDisruptionBudget"): core.judge_disruption_budget,
-    ("networking.k8s.io", "NetworkPolicy"): core.judge_network_policy,
+    ("", "Pod"): workloads.judge_workload,
+    ("", "PodTemplate"): workloads.judge_workload,
+    ("", "ReplicationController"): workloads.judge_workload,
+    ("", "PersistentVolumeClaim"): volume_claims.judge_volume_claim,
+    **{("apps", kind): workloads.judge_workload for kind in workloads.SELECTING},
+    ("", "PersistentVolume"): storage.judge_volume,
+    ("storage.k8s.io", "StorageClass"): storage.judge_storage_class,
+    ("scheduling.k8s.io", "PriorityClass"): core.judge_priority,
+    ("networking.k8s.io", "Ingress"): ingresses.judge_ingress,
     ("rbac.authorization.k8s.io", "Role"): access.judge_role,
     ("rbac.authorization.k8s.io", "ClusterRole"): access.judge_role,
     ("rbac.authorization.k8s.io", "RoleBinding"): access.judge_role_binding,
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): access.judge_role_binding,
+    ("batch", "Job"): workloads.judge_workload,
+    ("batch", "CronJob"): workloads.judge_workload,
+    ("autoscaling", "HorizontalPodAutoscaler"): autoscalers.judge_autoscaler,
+    ("policy", "PodDisruptionBudget"): core.judge_disruption_budget,
+    ("networking.k8s.io", "NetworkPolicy"): networking.judge_network_policy,
     ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"): core.judge_mutating_policy,
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): core.judge_validating_policy,
     ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"): core.judge_binding,
@@ -84,6 +99,7 @@ _RULES: Mapping[tuple[str, str], Callable[[Table, Judge], None]] = {
     ("serving.knative.dev", "Configuration"): serving.judge_configuration,
     ("serving.knative.dev", "Revision"): serving.judge_revision,
     ("serving.knative.dev", "Route"): serving.judge_route,
+    ("serving.knative.dev", "DomainMapping"): domain_mappings.judge_domain_mapping,
 }
 # Their defaulting webhooks write the whole document anew, every field of their types with it.
 _FILLED = {
@@ -95,6 +111,7 @@ _FILLED = {
     "sources.knative.dev",
 }
 _FILLED_KINDS = {"InferenceService", "LLMInferenceService"}
+_PROJECTS = (".knative.dev", ".kserve.io")  # whose kinds have CRDs
 _STEP = re.compile(r"\[\d+\]|[^.\[\]]+")
 _CLAIMS = ("resourceClaims", "claims")
 _KNATIVE = ("Service", "Configuration", "Revision")
@@ -133,10 +150,16 @@ def admit(document: Node, cluster: Cluster = SHIPPED) -> Admission:
 
 
 def _without_value(finding: Finding) -> Finding:
-    """The finding without the value, which is secret."""
-    if not finding.field.startswith(("data", "stringData")):
+    """The finding without the value, which is secret. What `config_data` says has none in it."""
+    if not finding.field.startswith(("data.", "stringData.")):
         return finding
-    return replace(finding, message="this value is not as the API has it", fix="See the API.")
+    if finding.reason == "wrong-type":
+        message = "must be a string, and this is not one (value not shown)"
+        return replace(finding, message=message, fix="Put the value in quotes.")
+    if finding.message == BASE64:
+        fix = "Write plain text under stringData; data takes base64."
+        return replace(finding, message=f"{BASE64} (value not shown)", fix=fix)
+    return finding
 
 
 def _judge_document(document: Table, api_version: str, kind: str, judge: Judge) -> None:
@@ -145,8 +168,12 @@ def _judge_document(document: Table, api_version: str, kind: str, judge: Judge) 
     kept: Node = document
     if known is not None:
         filled = kind in _FILLED_KINDS or group in _FILLED
-        for finding in check_shape(document, known.shape):
+        own = not group.endswith(_PROJECTS)
+        differing = _of_status(check_shape(document, known.shape), decoded=filled or own)
+        for finding in differing:
             judge.found.append(_left_empty(finding, known.shape) if filled else finding)
+        if not (filled or own):
+            judge.found += fractions(document, known.shape)
         judge.found = [_about_claims(finding, kind) for finding in judge.found]
         kept = pruned(document, known.shape)
         if (status := document.get("status")) is not None:
@@ -167,6 +194,18 @@ def _judge_document(document: Table, api_version: str, kind: str, judge: Judge) 
     except InvalidManifest as error:  # a value that only a rule needs to be of some type
         found = Finding("wrong-type", error.field, str(error), "", error.file, error.line)
         judge.found.append(found)
+
+
+def _of_status(found: Iterable[Finding], *, decoded: bool) -> Iterator[Finding]:
+    """What counts of the findings: a status is dropped, but it must be of the API's fields.
+
+    `decoded`: the API server, or a webhook, reads the whole document into its types first.
+    """
+    for finding in found:
+        inside = finding.field == "status" or finding.field.startswith(("status.", "status["))
+        reasons = ("unknown-field", "undecodable-field", *(("wrong-type",) if decoded else ()))
+        if not inside or finding.reason in reasons:
+            yield finding
 
 
 def _left_empty(finding: Finding, whole: Shape) -> Finding:

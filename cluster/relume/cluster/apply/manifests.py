@@ -15,6 +15,7 @@ from relume.base.errors import InvalidInput, RelumeError
 from relume.base.vocabulary import Json
 from relume.cluster.apply.api import ApiAnswer, ClusterApi, objects, text
 from relume.cluster.claims.documents import Document, read
+from relume.cluster.claims.yaml_files import KubernetesLoader
 from relume.cluster.render import Note, Options, Rendering, render
 from relume.cluster.render.draft import LABELS
 from relume.cluster.render.folder import base_files, cluster_files, is_rendered
@@ -117,7 +118,7 @@ def _of_rendering(rendering: Rendering) -> Source:
         if body["kind"] not in _BUILD
     ]
     patches = [
-        ClusterManifest(yaml.safe_load(content), file)
+        ClusterManifest(yaml.load(content, KubernetesLoader), file)
         for file, content in rendering.files.items()
         if file.startswith("cluster/")
     ]

@@ -201,11 +201,14 @@ class Field:
         """A whole number, `default` where it is absent."""
         if self.value is None:
             return default
-        if not isinstance(self.value, int) or isinstance(self.value, bool):
+        value = self.value
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # of a JSON file: 4.0 is 4, as kubectl sends it
+        if not isinstance(value, int) or isinstance(value, bool):
             raise self._not("a whole number")
-        if self.value < least:
-            raise self.wrong(f"must be at least {least}, not {self.value}")
-        return self.value
+        if value < least:
+            raise self.wrong(f"must be at least {least}, not {value}")
+        return value
 
     def boolean(self) -> bool:
         """True or false; false where it is absent."""

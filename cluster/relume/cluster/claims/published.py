@@ -13,6 +13,7 @@ import yaml
 
 from relume.cluster.claims.presets import PRESETS
 from relume.cluster.published import with_kustomization, write
+from relume.config.yaml_scalars import ServerDumper
 
 _HEAD = "# Generated: python -m relume.cluster.claims.published config/dra/deviceclasses\n"
 
@@ -22,7 +23,7 @@ def files() -> Mapping[str, str]:
     groups: dict[str, list[str]] = {}
     for preset in PRESETS.values():
         name = f"{preset.vendor.lower()}{'-mig' if preset.partition else ''}.yaml"
-        document = yaml.safe_dump(preset.manifest(), sort_keys=False, width=10_000)
+        document = yaml.dump(preset.manifest(), Dumper=ServerDumper, sort_keys=False, width=10_000)
         groups.setdefault(name, []).append(f"# {preset.what}\n{document}")
     texts = {name: _HEAD + "---\n".join(members) for name, members in groups.items()}
     return with_kustomization(texts, _HEAD)

@@ -6,54 +6,86 @@
 left to the loader.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import orjson
 import yaml
 
 from relume.base import files
 from relume.base.errors import InvalidInput, InvalidManifest
+from relume.config.yaml_scalars import MERGE, TAG, ServerResolver, key_of, tag_of, value_of
 
 FieldPath: TypeAlias = tuple[str | int, ...]
 """The way from the root of a document to a value: names of fields and positions in lists."""
 
-_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
-_FLOAT = re.compile(r"[-+]?[0-9]+\.[0-9]*(?:[eE][-+][0-9]+)?|\.[0-9]+(?:[eE][-+][0-9]+)?")
-_WORDS: Mapping[str, object] = {
-    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
-    **dict.fromkeys(("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"), True),
-    **dict.fromkeys(("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"), False),
-}
+_T = TypeVar("_T")
 _LARGEST = 256 << 20  # bytes; the devices of 8,000 GPUs are 6 MB
 _DEEPEST = 500  # libyaml's composer is recursive: deeper nesting could end the process
 _DEEPEST_ALIASED = 64
 _MOST_VALUES = 1_000_000  # of one document that has aliases, with the aliases written out
 
 
-KubernetesLoader: type[yaml.SafeLoader] = type(
-    "KubernetesLoader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {}
-)
-"""Reads all of YAML; unquoted values mean what `scalar` says."""
+if TYPE_CHECKING:
+    _Loader = yaml.SafeLoader
+else:
+    _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def scalar(text: str) -> object:
-    """An unquoted value as Kubernetes reads it: no octal, no base 60, no time."""
-    if text in _WORDS:
-        return _WORDS[text]
-    if _INTEGER.fullmatch(text):
-        return int(text) if len(text) < 20 else float(text)
-    return float(text) if _FLOAT.fullmatch(text) else text
+class KubernetesLoader(ServerResolver, _Loader):
+    """Reads all of YAML; unquoted words mean what they mean to an API server."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """A table by the names that its keys have in JSON; of a name that is there twice, the last.
+
+        The fields of a merge key count as written in its place; of several tables that it names
+        the first has the say (goyaml.v2/decode.go). Raises yaml.MarkedYAMLError for a key that is
+        no scalar, or null, and for a merge key of anything but tables.
+        """
+        known: dict[yaml.Node, dict[Hashable, Any]] = self.__dict__.setdefault("_tables", {})
+        if node in known:
+            return known[node]
+        table: dict[Hashable, Any] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _wrong("a field's name must be a string", key)
+            if key.tag != MERGE:
+                table[_of_node(key_of, key)] = self.construct_object(value, deep)
+                continue
+            for merged in reversed(
+                value.value if isinstance(value, yaml.SequenceNode) else [value]
+            ):
+                if not isinstance(merged, yaml.MappingNode):
+                    raise _wrong("a merge key (<<) takes a table, or a list of them", merged)
+                table |= self.construct_mapping(merged, deep=True)
+        known[node] = table
+        return table
 
 
-def _construct(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> object:
-    return scalar(str(loader.construct_scalar(node)))
+def _wrong(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
-for _tag in ("int", "float", "timestamp", "null", "bool"):
-    KubernetesLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", _construct)
+def _of_node(read: Callable[[yaml.ScalarNode], _T], node: yaml.ScalarNode) -> _T:
+    """What `read` makes of a node; what it refuses is an error at the node's line."""
+    try:
+        return read(node)
+    except ValueError as error:
+        raise _wrong(str(error), node) from error
+
+
+def _construct(_: yaml.SafeLoader, node: yaml.ScalarNode) -> object:
+    return _of_node(value_of, node)
+
+
+def _of_word(event: yaml.ScalarEvent) -> object:
+    mark = cast("yaml.Mark", event.start_mark)
+    return _of_node(value_of, yaml.ScalarNode(tag_of(event.value), event.value, mark))
+
+
+for _name in ("int", "float", "timestamp", "null", "bool"):
+    KubernetesLoader.add_constructor(TAG + _name, _construct)
 
 
 def values(file: Path) -> Iterator[object]:
@@ -128,10 +160,11 @@ def from_events(text: str) -> list[object] | None:
     for event in yaml.parse(text, Loader=KubernetesLoader):
         if isinstance(event, yaml.ScalarEvent):
             value: object = event.value
-            rare = rare or event.tag is not None or value in ("<<", "=")
+            rare = rare or event.tag is not None
             if event.implicit[0]:  # unquoted
                 if value not in known:
-                    known[event.value] = scalar(event.value)
+                    rare = rare or event.value == "<<"
+                    known[event.value] = None if rare else _of_word(event)
                 value = known[event.value]
             here.append(value)
         elif isinstance(event, yaml.CollectionStartEvent):

@@ -9,7 +9,7 @@ from relume.base.errors import InvalidInput, InvalidManifest
 from relume.base.vocabulary import EVENTING_NAMESPACE, SERVING_NAMESPACE
 from relume.cluster.admission import Cluster
 from relume.cluster.admission.cluster import settings_of
-from relume.cluster.admission.judge import child, content, entries, truth
+from relume.cluster.admission.judge import child, content, entries, fields, truth
 from relume.cluster.findings import Finding
 from relume.cluster.reasons import REASONS
 from relume.cluster.render.folder import with_renderings
@@ -82,13 +82,19 @@ def _finding(error: InvalidManifest, reason: str) -> Finding:
 
 
 _NAMESPACES = (SERVING_NAMESPACE, EVENTING_NAMESPACE, "kserve")
+_ADMIN = "resource.kubernetes.io/admin-access"
 _MAPS = ("config-features", "config-defaults", "config-autoscaler")
 
 
 def with_settings_of(read: Sequence[FileDocument], cluster: Cluster) -> Cluster:
-    """The cluster as it is once the config maps and CRDs among the documents are applied to it."""
+    """The cluster as it is once the documents that change what it takes are applied to it.
+
+    These are the config maps of Knative, CRDs, and namespaces whose label opens admin access to
+    devices.
+    """
     settings = dict(cluster.settings)
     defines = {*cluster.defines, *chain.from_iterable(map(_defined, read))}
+    admin = {*cluster.admin_namespaces, *(one.name for one in read if _gives_admin(one))}
     for one in read:
         data = child(one.root, "data")
         if not isinstance(data, Table) or not _is_settings(one):
@@ -97,7 +103,12 @@ def with_settings_of(read: Sequence[FileDocument], cluster: Cluster) -> Cluster:
             settings |= settings_of(data)
         except InvalidInput:  # Knative would not take the map either
             continue
-    return replace(cluster, settings=settings, defines=frozenset(defines))
+    return replace(
+        cluster,
+        settings=settings,
+        defines=frozenset(defines),
+        admin_namespaces=frozenset(admin),
+    )
 
 
 def _defined(one: FileDocument) -> Iterator[tuple[str, str]]:
@@ -108,6 +119,11 @@ def _defined(one: FileDocument) -> Iterator[tuple[str, str]]:
     for version in entries(one.root, "spec", "versions"):
         if truth(version, "served"):
             yield f"{group}/{content(version, 'name')}", kind
+
+
+def _gives_admin(one: FileDocument) -> bool:
+    labels = fields(one.root, "metadata", "labels")
+    return one.kind == "Namespace" and content(labels.get(_ADMIN)) == "true"
 
 
 def _is_settings(one: FileDocument) -> bool:

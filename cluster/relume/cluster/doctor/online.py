@@ -25,6 +25,7 @@ from relume.cluster.admission import Cluster
 from relume.cluster.admission.judge import child, content, fields
 from relume.cluster.apply.api import ClusterApi, Forbidden, objects, part, table, text
 from relume.cluster.apply.devices import classes_of
+from relume.cluster.claims.yaml_files import KubernetesLoader
 from relume.cluster.doctor.files import read_files
 from relume.cluster.findings import Finding
 from relume.cluster.reasons import REASONS
@@ -246,7 +247,7 @@ def _brokers(api: ClusterApi, served: set[str]) -> frozenset[tuple[str, str]] | 
 
 def _default_class(data: Mapping[str, str]) -> str:
     try:
-        found = yaml.safe_load(data.get("default-br-config", "")) or {}
+        found = yaml.load(data.get("default-br-config", ""), KubernetesLoader) or {}
     except yaml.YAMLError:
         found = {}
     return text(found, "clusterDefault", "brokerClass") or "MTChannelBasedBroker"

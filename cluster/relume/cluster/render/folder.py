@@ -17,6 +17,7 @@ import yaml
 from relume.base.errors import InvalidInput
 from relume.base.vocabulary import EVENTING_NAMESPACE, JsonValue
 from relume.cluster.render.draft import Rendering, Setting
+from relume.config.yaml_scalars import ServerDumper
 
 #: Lists the files of the last rendering; a folder that has it was made by `relume render`.
 MARKER = ".relume-render.json"
@@ -58,7 +59,7 @@ HEAD = "# Made by relume render: change the manifests that it was made from, and
 _WIDTH = 96
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(ServerDumper):
     """Writes long texts as blocks, and never an alias."""
 
     def ignore_aliases(self, data: object) -> bool:

@@ -6,7 +6,16 @@ and KServe. `cluster/schemas.py` makes them from the published CRDs and the mode
 for.
 """
 
-from relume.cluster.schemas.check import check_shape, pruned
+from relume.cluster.schemas.check import BASE64, check_shape, fractions, pruned
 from relume.cluster.schemas.tables import Schema, known_kinds, schema, shape_of
 
-__all__ = ["Schema", "check_shape", "known_kinds", "pruned", "schema", "shape_of"]
+__all__ = [
+    "BASE64",
+    "Schema",
+    "check_shape",
+    "fractions",
+    "known_kinds",
+    "pruned",
+    "schema",
+    "shape_of",
+]

@@ -7,7 +7,7 @@ absent, as it does for the API server.
 import base64
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from relume.cluster.claims import quantity
 from relume.cluster.findings import Finding, at
@@ -15,6 +15,7 @@ from relume.cluster.schemas.tables import Shape, Type
 from relume.config.fields import did_you_mean
 from relume.config.nodes import Items, Node, Scalar, Table
 
+BASE64 = "illegal base64 data"
 _WORDS = {
     "object": "a table of fields",
     "array": "a list",
@@ -51,7 +52,7 @@ def check_shape(node: Node, shape: Shape) -> Iterator[Finding]:
     else:
         hint = ""
         if kind == "string" and isinstance(node, Scalar) and node.kind != "null":
-            hint = f'write "{node.content}" in quotes'
+            hint = f'write "{node.written}" in quotes'
         yield at(node, "wrong-type", f"must be {_WORDS[kind]}, not {node.what}", hint)
 
 
@@ -64,19 +65,20 @@ def _table(table: Table, shape: Shape) -> Iterator[Finding]:
         elif values is not None:
             yield from check_shape(node, shape.at(values))
         elif fields is not None:
-            yield from _unknown(node, name, fields, shape.type)
+            free = [field for field in fields if table.get(field) is None]
+            yield from _unknown(node, name, free, shape.type)
     for name in shape.type.get("required", ()):
         if table.get(name) is None:
             field = f"{table.path}.{name}" if table.path else name
             yield at(table, "missing-field", f"missing field: {field}", field=field)
 
 
-def _unknown(node: Node, name: str, fields: object, of: Type) -> Iterator[Finding]:
+def _unknown(node: Node, name: str, free: Sequence[str], of: Type) -> Iterator[Finding]:
+    """What becomes of an unknown field; `free`: the known fields that are not there already."""
     unknown = of.get("unknown")
     if unknown == "keep":
         return
-    known = list(fields) if isinstance(fields, dict) else []
-    hint = did_you_mean(name, known)
+    hint = did_you_mean(name, free)
     reason = "undecodable-field" if unknown == "refuse" else "unknown-field"
     yield at(node, reason, f'unknown field "{node.path}"{hint}', _instead(hint))
 
@@ -138,22 +140,12 @@ def _is_quantity(text: str) -> bool:
 
 
 def _number(node: Scalar, of: Type) -> Iterator[Finding]:
-    value = _value(node)
+    value = float(node.content)
     bits = _BITS.get(of.get("format", ""), 63)
     low, high = of.get("min", -(2.0**bits)), of.get("max", 2.0**bits - 1)
-    if value is None or not low <= value <= high:
-        bounds = f"{low:.0f} <= {node.content} <= {high:.0f}"
+    if not low <= value <= high:
+        bounds = f"{low:.0f} <= {node.written} <= {high:.0f}"
         yield at(node, "out-of-range", f"expected {bounds}")
-
-
-def _value(node: Scalar) -> float | None:
-    text = node.content.replace("_", "")
-    if len(text) > 40:
-        return None
-    try:
-        return float(int(text, 0) if node.kind == "integer" else float(text))
-    except ValueError:
-        return float(int(text, 8)) if re.fullmatch(r"[+-]?0[0-7]+", text) else None
 
 
 def _string(node: Scalar, of: Type) -> Iterator[Finding]:
@@ -167,15 +159,36 @@ def _string(node: Scalar, of: Type) -> Iterator[Finding]:
     if of.get("format") == "date-time" and not _DATE.fullmatch(text):
         yield at(node, "invalid-value", f"invalid value: {text}: write 2026-01-31T12:00:00Z")
     if of.get("format") == "byte" and not _is_base64(text):
-        yield at(node, "invalid-value", "invalid value: this is not base64")
+        yield at(node, "invalid-value", BASE64, "Write the bytes in base64.")
 
 
 def _is_base64(text: str) -> bool:
     try:
-        base64.b64decode("".join(text.split()), validate=True)
+        base64.b64decode(re.sub(r"[\r\n]", "", text), validate=True)
     except (binascii.Error, ValueError):
         return False
     return True
+
+
+def fractions(node: Node, shape: Shape) -> Iterator[Finding]:
+    """Yield the quantities that are numbers with a fraction, which no CRD takes.
+
+    A CRD has a whole number or a string there. Kubernetes' own kinds, and webhooks that read a
+    document into its types first, take any number.
+    """
+    of = shape.type
+    if isinstance(node, Table):
+        fields, values = of.get("fields", {}), of.get("values")
+        for name, below in node:
+            number = fields.get(name, values)
+            if number is not None:
+                yield from fractions(below, shape.at(number))
+    elif isinstance(node, Items) and "items" in of:
+        for item in node.nodes:
+            yield from fractions(item, shape.at(of["items"]))
+    elif isinstance(node, Scalar) and of.get("type") == "quantity" and node.kind == "number":
+        hint = f'write "{node.written}" in quotes'
+        yield at(node, "wrong-type", f"must be {_WORDS['int-or-string']}, not {node.what}", hint)
 
 
 def pruned(node: Node, shape: Shape) -> Node:

@@ -21,6 +21,7 @@ NO_IMAGE = "registry.invalid/"
 PLACEHOLDER = NO_IMAGE + "relume/{name}@sha256:" + 64 * "0"
 CONTAINER = "kserve-container"
 PORT = 8080
+PROTOCOLS = ("v1", "v2")
 _LONGEST_START_S = 3600
 _CACHE = "/cache"
 
@@ -56,7 +57,7 @@ class Runtime:
             "spec": {
                 "annotations": metrics,
                 "supportedModelFormats": formats,
-                "protocolVersions": ["v1", "v2"],
+                "protocolVersions": list(PROTOCOLS),
                 "containers": [self._container(image or PLACEHOLDER.format(name=self.name))],
                 "volumes": [
                     _memory_volume("shm", self.shared_memory),

@@ -21,6 +21,7 @@ from relume.cluster.doctor.files import (
     with_settings_of,
 )
 from relume.cluster.doctor.filters import judge_filters
+from relume.cluster.doctor.runtimes import judge_runtimes
 from relume.cluster.findings import AdmissionVerdict, Finding, verdict
 from relume.config.nodes import Table
 
@@ -77,6 +78,7 @@ def examine(
         judge_budgets(admitted, cluster, cold_start_s),
         judge_filters(admitted),
         judge_devices(admitted, cluster),
+        judge_runtimes(admitted),
     )
     for number, finding in together:
         found[number].append(finding)

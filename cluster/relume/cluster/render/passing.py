@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from relume.base.errors import InvalidManifest
 from relume.base.vocabulary import DEPLOYMENT_MODE
 from relume.cluster.admission.judge import child, content, entries, fields
+from relume.cluster.render.arguments import HUB, NAME, read_arguments
 from relume.cluster.render.originals import ANNOTATIONS, MODEL, PREDICTOR, Original
 from relume.cluster.render.runtimes import PORT, PROTOCOLS, runtime_named
 from relume.config.model import MODEL_FORMATS
@@ -109,14 +110,20 @@ def _unfit(model: Node, original: Original) -> tuple[Node, str] | None:
     protocol = child(model, "protocolVersion")
     if protocol is not None and content(protocol) not in PROTOCOLS:
         return protocol, f"Relume's runtimes answer {' and '.join(PROTOCOLS)}"
+    texts = [content(argument) for argument in entries(model, "args")]
     for argument in entries(model, "args"):
         flag = content(argument).partition("=")[0]
         spelled = flag.replace("_", "-")
-        if spelled in _KSERVES_FLAGS:
+        if spelled in _KSERVES_FLAGS and spelled not in (NAME, HUB):
             return argument, f"{flag} is a flag of KServe's own server"
         if spelled in SET_BY_RUNTIME:
             return argument, f"{flag} is set by Relume's runtime: {SET_BY_RUNTIME[spelled]}"
-    stored = any(child(model, name) is not None for name in ("storageUri", "storage"))
-    if not stored and original.node(*PREDICTOR, "storageUris") is None:
+    stored = [child(model, name) for name in ("storageUri", "storage")]
+    stored.append(original.node(*PREDICTOR, "storageUris"))
+    written = next((node for node in stored if node is not None), None)
+    hub = read_arguments(texts).hub_model
+    if written is None and hub is None:
         return original.at(*MODEL), "it names no storageUri, so that no model is in /mnt/models"
+    if written is not None and hub is not None:
+        return written, f"KServe's own server takes {hub} of --model_id in its place"
     return None

@@ -42,7 +42,8 @@ def check_admitted(table: Table, book: Book) -> None:
         if finding.reason != _FLAG_OFF:
             wrong.append(finding)
         elif not finding.field.endswith(_KEPT_FOR_A_SETTING):
-            book.tell(Note(finding.file, finding.line or 0, finding.field, finding.message))
+            told = f"{finding.message}: a flag of the cluster is off as shipped. {finding.fix}"
+            book.tell(Note(finding.file, finding.line or 0, finding.field, told))
     for finding in sorted(wrong, key=lambda one: one.line or 0):
         raise refused(finding, table.file)
 

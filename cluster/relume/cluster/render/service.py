@@ -11,6 +11,7 @@ from relume.base.vocabulary import (
 from relume.cluster.admission.judge import content
 from relume.cluster.admission.kserve_components import STANDARD_MODES
 from relume.cluster.render import rules
+from relume.cluster.render.arguments import translate_arguments
 from relume.cluster.render.budget import SHIPPED_MAX_TIMEOUT_S, Budget, budget_of
 from relume.cluster.render.components import longest_s, render_fronts
 from relume.cluster.render.devices import DeviceRequest, Devices, read_devices
@@ -73,6 +74,7 @@ def _arrange(
         draft.set((*MODEL, "runtime"), runtime.name, rules.RUNTIME_BY_DEVICE, reason)
     if runtime is not None:
         _own_resources(draft, runtime)
+        translate_arguments(draft)
     _time(draft, service, budget, standard=standard)
     render_fronts(draft, original, budget, book, knative=not standard)
     if standard:

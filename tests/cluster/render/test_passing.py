@@ -67,6 +67,10 @@ def flags(rendering: Rendering) -> set[str]:
             {"predictor": "storageUris: [{uri: 'hf://a/b', mountPath: /mnt/models}]"},
             "kubernetes.podspec-init-containers",
         ),
+        (
+            {"predictor": "storageUris: [{uri: 'pvc://a/b', mountPath: /mnt/models}]"},
+            "kubernetes.podspec-persistent-volume-claim",
+        ),
     ],
 )
 def test_what_only_a_cluster_has_passes_and_relumes_runtime_serves_it(
@@ -219,7 +223,7 @@ OTHERS = """\
 apiVersion: v1
 kind: Secret
 metadata: {name: hf, namespace: models}
-stringData: {HF_TOKEN: "y", NUMBER: "1e3", OCTAL: "0o17", PLAIN: abc, LINES: "a\\nb"}
+stringData: {HF_TOKEN: abc, LINES: "a\\nb"}
 ---
 apiVersion: v1
 kind: Namespace
@@ -256,13 +260,6 @@ def test_documents_of_other_kinds_pass_as_they_are(tmp_path: Path) -> None:
     (base,) = rendering.documents["base/kustomization.yaml"]
     assert base["resources"] == ["cluster-wide.yaml", "default/others.yaml", "models/others.yaml"]
     assert rendering.notes == ()
-
-
-def test_a_text_that_looks_like_something_else_is_quoted(tmp_path: Path) -> None:
-    """The API server reads y, 1e3 and 0o17 as a boolean and numbers, where PyYAML does not."""
-    text = render_text(tmp_path, OTHERS).files["base/models/others.yaml"]
-    for line in ("HF_TOKEN: 'y'", "NUMBER: '1e3'", "OCTAL: '0o17'", "PLAIN: abc"):
-        assert f"  {line}\n" in text
 
 
 def test_a_trigger_may_ask_a_knative_service(tmp_path: Path) -> None:

@@ -42,9 +42,9 @@ def fronts(original: Original, budget: Budget) -> Iterator[Front]:
         yield Front(name, node, max(needed, number(node, "timeout") or 0))
 
 
-def longest_s(original: Original, budget: Budget) -> int:
-    """Seconds that a request to the InferenceService may take, whatever it goes through."""
-    return max([budget.timeout_s, *(front.timeout_s for front in fronts(original, budget))])
+def in_front_s(original: Original, budget: Budget) -> int:
+    """Seconds that a request may take in what stands in front of the predictor; 0 for nothing."""
+    return max((front.timeout_s for front in fronts(original, budget)), default=0)
 
 
 def render_fronts(

@@ -137,7 +137,8 @@ def _eventing(
             )
         delivery = None if its is None else its.node("spec", "delivery")
         subscriber = _subscriber(one.trigger, original, read, services, book)
-        subscribed = subscribed or subscriber is not None
+        ref = one.trigger.subscriber.ref
+        subscribed = subscribed or (ref is not None and ref.kind == "InferenceService")
         render_trigger(
             one.trigger,
             original,
@@ -165,7 +166,7 @@ def _subscriber(
     key = (ref.kind, ref.namespace, ref.name)
     found = services.get(key)
     if found is not None:
-        return Subscriber(found.service, found.budget, found.longest_s)
+        return Subscriber(found.service, found.budget, found.in_front_s)
     if key not in {(one.kind, one.namespace, one.name) for one in read}:
         book.note(
             original.at("spec", "subscriber", "ref", "name"),

@@ -121,12 +121,17 @@ def _add_rabbit_config(original: Original, book: Book) -> None:
 class Subscriber:
     """The service behind a Trigger, and its budget.
 
-    `longest_s` is how long a request to it may take, through its transformer or explainer too.
+    `in_front_s` is how long a request may take in its transformer or explainer, if it has one.
     """
 
     service: InferenceService
     budget: Budget
-    longest_s: int
+    in_front_s: int = 0
+
+    @property
+    def longest_s(self) -> int:
+        """Seconds that a request may take, whatever it goes through."""
+        return max(self.budget.timeout_s, self.in_front_s)
 
     @property
     def delivery_s(self) -> int:

@@ -6,7 +6,6 @@ The same documents always make the same bytes. The folder holds `base/` (and `mo
 
 import json
 import os
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -66,15 +65,8 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-# Kubernetes reads these as a boolean or a number where they stand unquoted, and PyYAML does not.
-_LOOKS_OTHERWISE = re.compile(
-    r"[yYnN]|[-+]?(0o[0-7_]+|0b[01_]+|0x[0-9a-fA-F_]+|(\.[0-9]|[0-9])[0-9_]*(\.[0-9_]*)?"
-    r"([eE][-+]?[0-9]+)?)"
-)
-
-
 def _text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in data else "'" if _LOOKS_OTHERWISE.fullmatch(data) else None
+    style = "|" if "\n" in data else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from relume.base.errors import InvalidManifest
 from relume.cluster.admission import SHIPPED, Cluster
 from relume.cluster.admission.annotations import judge_template
-from relume.cluster.admission.judge import Judge, child, entries, fields
+from relume.cluster.admission.judge import Judge, child, content, entries, fields
 from relume.cluster.admission.revision_containers import security_fields
 from relume.cluster.admission.revision_pods import FLAGS, VOLUME_FLAGS
 from relume.cluster.render.components import FRONTS
@@ -70,9 +70,13 @@ def check_fields(original: Original, book: Book) -> None:
         table = original.node("spec", component)
         for name, node in table if isinstance(table, Table) else ():
             _check_field(name, node, original, book)
-    if (listed := original.node(*PREDICTOR, "storageUris")) is not None:
-        # KServe writes the download of these into the Knative Service itself.
-        _need(FLAGS["initContainers"][0], listed, original, book)
+    for stored in entries(original.node(*PREDICTOR, "storageUris")):
+        # KServe writes the volumes and the downloads of these into the Knative Service itself.
+        scheme = content(stored, "uri").partition("://")[0]
+        if scheme == "pvc":
+            _need(VOLUME_FLAGS["persistentVolumeClaim"][0], stored, original, book)
+        elif scheme.partition("+")[0] != "oci":
+            _need(FLAGS["initContainers"][0], stored, original, book)
     _check_container(original.at(*MODEL).table(), original, book)
 
 

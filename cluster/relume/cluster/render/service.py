@@ -13,7 +13,7 @@ from relume.cluster.admission.kserve_components import STANDARD_MODES
 from relume.cluster.render import rules
 from relume.cluster.render.arguments import translate_arguments
 from relume.cluster.render.budget import SHIPPED_MAX_TIMEOUT_S, Budget, budget_of
-from relume.cluster.render.components import longest_s, render_fronts
+from relume.cluster.render.components import in_front_s, render_fronts
 from relume.cluster.render.devices import DeviceRequest, Devices, read_devices
 from relume.cluster.render.draft import Book, Draft, Setting
 from relume.cluster.render.options import Options
@@ -34,12 +34,12 @@ _DEPLOYMENT_PROGRESS_S = 600  # apps/v1 Deployment, progressDeadlineSeconds
 class RenderedService:
     """A service that Relume arranges: its values, its times, and the runtime that it needs of ours.
 
-    `longest_s` is how long a request to it may take, whatever it goes through.
+    `in_front_s` is how long a request may take in its transformer or explainer, if it has one.
     """
 
     service: InferenceService
     budget: Budget
-    longest_s: int
+    in_front_s: int
     runtime: Runtime | None
 
 
@@ -84,7 +84,7 @@ def _arrange(
         _ask_knative(draft, service, original, devices, budget, book)
     _environment(draft, devices, budget, standard=standard)
     take_route(draft, original, devices, options.route, book)
-    return RenderedService(service, budget, longest_s(original, budget), runtime)
+    return RenderedService(service, budget, in_front_s(original, budget), runtime)
 
 
 def _check_mode(original: Original, options: Options, book: Book) -> tuple[Node, str] | None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from relume.base.errors import InvalidManifest
 from relume.base.vocabulary import DEPLOYMENT_MODE
 from relume.cluster.admission.judge import child, content, entries, fields
+from relume.cluster.admission.kserve import OLD_FORMATS
 from relume.cluster.render.arguments import HUB, NAME, read_arguments
 from relume.cluster.render.originals import ANNOTATIONS, MODEL, PREDICTOR, Original
 from relume.cluster.render.runtimes import PORT, PROTOCOLS, runtime_named
@@ -77,7 +78,8 @@ def why_it_passes(original: Original) -> tuple[Node, str] | None:
         return inside["workerSpec"], "Relume's runtime is one pod, and this predictor is several"
     model = inside.get("model")
     if model is None:
-        node = next(iter(inside.values()), original.at(*PREDICTOR))
+        served = [inside[name] for name in (*OLD_FORMATS, "containers") if name in inside]
+        node = served[0] if served else original.at(*PREDICTOR)
         return node, "Relume's runtime serves spec.predictor.model, and this is none"
     return _why_the_model_passes(model, original)
 

@@ -91,6 +91,11 @@ _DOCUMENT = {
         "The cluster's feature flag for the field is off, as it is shipped.",
         "Remove the field, or ask for the flag to be enabled.",
     ),
+    "runtime-clash": _refused(
+        "KServe's webhook takes no two runtimes of one scope with one priority for the same model "
+        "format and version, where both are chosen automatically and share a protocol.",
+        "Give the format another priority, or none: a runtime without one is chosen last.",
+    ),
     "invalid-expression": _refused("The expression does not compile.", "Correct the expression."),
 }
 _AFTER = {
@@ -161,6 +166,12 @@ _AFTER = {
         "A pod that asks for a DeviceClass that does not exist stays Pending, and Knative marks "
         "the Revision as failed at once.",
         "Apply the DeviceClass first.",
+    ),
+    "runtime-takes-over": _risk(
+        "KServe chooses the runtime again at every look at a service that names none, and takes "
+        "the one with the highest priority, then the newest.",
+        "Leave the priority of the format out, set autoSelect: false, or name the runtime in the "
+        "services that are to stay.",
     ),
     "wrong-image": _risk(
         "KServe chooses the GPU image of its own runtimes only for the resource names it knows.",

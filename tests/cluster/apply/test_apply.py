@@ -373,3 +373,49 @@ def test_a_server_that_goes_away_is_one_error(tmp_path: Path) -> None:
 
 def _put(cluster: Cluster, path: str, body: dict[str, object]) -> None:
     cluster.put(path, body)
+
+
+def runtime(name: str, priority: int | None) -> dict[str, object]:
+    shown = {"name": "huggingface", "version": "1", "autoSelect": True}
+    return {
+        "apiVersion": "serving.kserve.io/v1alpha1",
+        "kind": "ClusterServingRuntime",
+        "metadata": {"name": name},
+        "spec": {
+            "supportedModelFormats": [
+                shown if priority is None else {**shown, "priority": priority}
+            ],
+            "protocolVersions": ["v1"],
+            "containers": [{"name": "kserve-container", "image": "i"}],
+        },
+    }
+
+
+@pytest.mark.parametrize("there", ["on the cluster", "in the same files"])
+def test_runtimes_that_clash_are_refused_before_anything_is_tried(
+    there: str, tmp_path: Path
+) -> None:
+    """KServe's webhook sees one dry run at a time, and so no clash of two that are both new."""
+    cluster = Cluster()
+    manifests = [ClusterManifest(runtime("mine", 2), "m.yaml")]
+    if there == "on the cluster":
+        path = "/apis/serving.kserve.io/v1alpha1/clusterservingruntimes/other"
+        cluster.put(path, runtime("other", 2))
+    else:
+        manifests.insert(0, ClusterManifest(runtime("other", 2), "m.yaml"))
+    with pytest.raises(NotApplied) as error:
+        applied(cluster, tmp_path, Source(tuple(manifests)))
+    (refused,) = error.value.refusals
+    assert refused.manifest.name == "mine" and refused.field == "spec.supportedModelFormats"
+    assert "the clusterservingruntimes other and mine: give the format" in refused.message
+    assert not [one for one in cluster.asked if one.startswith("PATCH")]
+
+
+def test_a_rendered_service_is_applied_beside_kserves_own_runtimes(tmp_path: Path) -> None:
+    cluster = Cluster()
+    path = "/apis/serving.kserve.io/v1alpha1/clusterservingruntimes/kserve-huggingfaceserver-"
+    for number in (1, 2, 3, 4, 5):
+        cluster.put(f"{path}{number}", runtime(f"kserve-huggingfaceserver-{number}", number))
+    world.settle(cluster)
+    applied(cluster, tmp_path, world.source(tmp_path))
+    assert "clusterservingruntimes" in plurals(cluster)

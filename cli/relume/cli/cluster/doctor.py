@@ -156,11 +156,14 @@ def _show_cluster(
     Raises Unreachable where it does not answer, and InvalidInput for files that cannot be read.
     """
     from relume.cluster.apply.api import KubernetesApi
-    from relume.cluster.doctor.online import examine_cluster, needs_of
+    from relume.cluster.doctor.online import examine_cluster, needs_of, runtimes_of
 
     needs, classes = needs_of(files)
     report = examine_cluster(
-        KubernetesApi.of_context(context, kubeconfig), needs=needs, broker_classes=classes
+        KubernetesApi.of_context(context, kubeconfig),
+        needs=needs,
+        broker_classes=classes,
+        runtimes=runtimes_of(files),
     )
     wrong = any(finding.severity == "error" for finding in report.findings)
     if output == "json":

@@ -45,6 +45,9 @@ def command(
     administrator. DIR/monitoring is a kustomize component for clusters with the Prometheus
     operator. Nothing is applied.
 
+    What a cluster takes passes, whatever this machine can run: documents of other kinds as they
+    are, and InferenceServices that Relume's runtime does not serve with a note that says why.
+
     \b
     --dra extended-resource   the request in limits stays; the scheduler makes the claim (1.36)
     --dra admission           a policy puts a claim into the pod; it can have fallbacks (1.36)

@@ -39,7 +39,7 @@ FLAGS: Mapping[str, tuple[str, bool]] = {
 _SECURITY = ("runAsUser", "runAsGroup", "runAsNonRoot", "fsGroup", "supplementalGroups")
 _VOLUMES = ("secret", "configMap", "projected")  # that every cluster takes
 # The other kinds of volumes to the flag that opens them, and what the webhook calls them.
-_VOLUME_FLAGS: Mapping[str, tuple[str, str]] = {
+VOLUME_FLAGS: Mapping[str, tuple[str, str]] = {
     "emptyDir": (_POD + "volumes-emptydir", "EmptyDir volume"),
     "persistentVolumeClaim": (_POD + "persistent-volume-claim", "Persistent volume claim"),
     "hostPath": (_POD + "volumes-hostpath", "HostPath volume"),
@@ -192,8 +192,8 @@ def _judge_volume(volume: Node, judge: Judge) -> None:
     judge.check_filled(volume, "name")
     if name and not is_dns_label(name):
         judge.invalid(inside["name"], "must be a DNS-1123 label")
-    on = [kind for kind, (flag, _) in _VOLUME_FLAGS.items() if judge.cluster.enabled(flag)]
-    for kind, (flag, words) in _VOLUME_FLAGS.items():
+    on = [kind for kind, (flag, _) in VOLUME_FLAGS.items() if judge.cluster.enabled(flag)]
+    for kind, (flag, words) in VOLUME_FLAGS.items():
         if kind in inside and kind not in on:
             why = f": {words} support is disabled, but found {words} {name}"
             judge.closed(inside[kind], flag, why)
@@ -211,7 +211,7 @@ def _judge_volume(volume: Node, judge: Judge) -> None:
         policy = fields(image).get("pullPolicy")
         if policy is not None and content(policy) not in _PULL:
             judge.invalid(policy, "must be IfNotPresent, Always or Never")
-    chosen = [kind for kind in (*_VOLUMES, *_VOLUME_FLAGS) if kind in inside]
+    chosen = [kind for kind in (*_VOLUMES, *VOLUME_FLAGS) if kind in inside]
     if len(chosen) > 1:
         judge.several(volume, *chosen)
     elif not chosen:

@@ -17,6 +17,7 @@ from relume.cluster.apply.manifests import (
     NotApplied,
     Refusal,
     Source,
+    clashes,
     ours,
     refusal,
 )
@@ -52,6 +53,7 @@ def apply(
     manifests = tuple(map(writer.placed, source.manifests))
     _check_settings(writer.api, source.patches, choices, progress)
     progress.now(f"trying {len(manifests)} documents")
+    _check_runtimes(writer.api, manifests)
     later = _try_all(writer, manifests)
     if choices.dry_run:
         tried = len(manifests) - len(later)
@@ -83,6 +85,16 @@ def _check_images(manifests: Sequence[ClusterManifest]) -> None:
                     f"--image {one.name}=REPOSITORY@sha256:…",
                     reason="no-image",
                 )
+
+
+def _check_runtimes(api: ClusterApi, manifests: Sequence[ClusterManifest]) -> None:
+    """Refuse runtimes that KServe does not take beside each other: dry runs see one at a time."""
+    try:
+        refused = tuple(clashes(api, manifests))
+    except Forbidden:
+        return  # the cluster itself says so when it tries them
+    if refused:
+        raise NotApplied(refused)
 
 
 def _check_settings(

@@ -12,7 +12,14 @@ from pathlib import Path
 import yaml
 
 from relume.base.errors import InvalidInput, RelumeError
-from relume.base.vocabulary import Json
+from relume.base.vocabulary import KSERVE_V1ALPHA1, Json
+from relume.cluster.admission.runtime_choice import (
+    CLUSTER_KIND,
+    NAMESPACE_KIND,
+    RuntimeFacts,
+    clash,
+    facts_of,
+)
 from relume.cluster.apply.api import ApiAnswer, ClusterApi, objects, text
 from relume.cluster.claims.documents import Document, read
 from relume.cluster.claims.yaml_files import KubernetesLoader
@@ -22,6 +29,7 @@ from relume.cluster.render.folder import base_files, cluster_files, is_rendered
 from relume.config.loader import manifest_files
 
 _BUILD = ("Kustomization", "Component")
+CLASH_FIX = "give the format another priority, or none"
 
 # Each kind comes after those that it needs.
 _ORDER = (
@@ -290,6 +298,37 @@ class Refusal:
     def __str__(self) -> str:
         field = f"{self.field}: " if self.field else ""
         return f"{self.place}: {self.manifest.title}: {field}{self.message}"
+
+
+def runtimes_there(api: ClusterApi, namespaces: Iterable[str]) -> list[RuntimeFacts]:
+    """The runtimes of the cluster, and those of `namespaces`. Raises Forbidden."""
+    root = f"/apis/{KSERVE_V1ALPHA1}"
+    kinds = {f"{root}/clusterservingruntimes": CLUSTER_KIND}
+    for name in namespaces:
+        kinds[f"{root}/namespaces/{name}/servingruntimes"] = NAMESPACE_KIND
+    return [
+        facts_of({**one, "kind": kind})
+        for path, kind in kinds.items()
+        for one in api.list(path) or ()
+    ]
+
+
+def clashes(api: ClusterApi, manifests: Sequence[ClusterManifest]) -> Iterator[Refusal]:
+    """Runtimes that the cluster refuses beside its own, or beside another one of `manifests`."""
+    runtimes = [
+        (one, facts_of(one.body)) for one in manifests if one.kind in (CLUSTER_KIND, NAMESPACE_KIND)
+    ]
+    if not runtimes:
+        return
+    names = {(facts.namespace, facts.name) for _, facts in runtimes}
+    there = runtimes_there(api, {facts.namespace for _, facts in runtimes if facts.namespace})
+    before = [one for one in there if (one.namespace, one.name) not in names]
+    for manifest, facts in runtimes:
+        for other in before:
+            message = clash(facts, other)
+            if message is not None:
+                yield Refusal(manifest, "spec.supportedModelFormats", f"{message}: {CLASH_FIX}")
+        before.append(facts)
 
 
 class NotApplied(RelumeError):

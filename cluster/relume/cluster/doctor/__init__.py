@@ -24,6 +24,7 @@ from relume.cluster.doctor.files import (
 )
 from relume.cluster.doctor.filters import judge_filters
 from relume.cluster.doctor.references import judge_references
+from relume.cluster.doctor.runtimes import judge_runtimes
 from relume.cluster.findings import AdmissionVerdict, Finding, verdict
 from relume.config.nodes import Table
 
@@ -81,6 +82,7 @@ def examine(
         judge_filters(admitted),
         judge_devices(admitted, cluster),
         judge_references(admitted, cluster),
+        judge_runtimes(admitted),
     )
     for number, finding in together:
         found[number].append(finding)

@@ -6,20 +6,17 @@ machine refuses, such as a sink that is a Knative Service.
 """
 
 import json
-import math
 from dataclasses import dataclass
-from typing import Literal
 
 from relume.base.vocabulary import BROKER_CLASS, NATS_CONFIG
 from relume.cluster.admission.judge import child, content, fields, number
-from relume.config import Broker, Delivery, Destination, Trigger
-from relume.config.durations import iso8601_duration
+from relume.cluster.render.reading import read_delivery
+from relume.config import Broker, Destination, Trigger
 from relume.config.nodes import Node, Table
 from relume.eventing.delivery.profiles import Profile, profile_for
 from relume.eventing.delivery.route import DeliveryPolicy, backoff_s, policy_for
 
 _NATS_BATCH = 10
-_MOST_RETRIES = 1000  # what is summed up; more than any start needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +36,8 @@ class TriggerDelivery:
 def delivery_of(trigger: Table, broker: Table | None) -> TriggerDelivery:
     """The delivery of `trigger` on `broker`, None where the Broker is not known."""
     own, brokers = (child(one, "spec", "delivery") for one in (trigger, broker))
-    there = Broker("", "", broker_class=class_of(broker), delivery=_read(brokers))
-    here = Trigger("", "", "", Destination(), delivery=_read(own))
+    there = Broker("", "", broker_class=class_of(broker), delivery=read_delivery(brokers))
+    here = Trigger("", "", "", Destination(), delivery=read_delivery(own))
     profile = profile_for(there)
     return TriggerDelivery(
         policy_for(here, there, profile),
@@ -62,30 +59,6 @@ def nats_batch(broker: Table | None) -> int:
         return int(sizes[-1]) if int(sizes[-1]) > 0 else _NATS_BATCH
     except (ValueError, LookupError, TypeError):
         return _NATS_BATCH
-
-
-def _read(node: Node | None) -> Delivery | None:
-    """A delivery that admission has accepted."""
-    if node is None:
-        return None
-    said = fields(node)
-    retry, policy = said.get("retry"), content(said.get("backoffPolicy"))
-    backoff: Literal["linear", "exponential"] = "linear" if policy == "linear" else "exponential"
-    return Delivery(
-        retry=None if retry is None else min(number(retry) or 0, _MOST_RETRIES),
-        backoff_policy=backoff if policy else None,
-        backoff_delay_s=_seconds(said.get("backoffDelay"), None),
-        # A timeout of months or years has no fixed length here, and is longer than every answer.
-        timeout_s=_seconds(said.get("timeout"), math.inf),
-        dead_letter_sink=Destination() if "deadLetterSink" in said else None,
-    )
-
-
-def _seconds(node: Node | None, unreadable: float | None) -> float | None:
-    try:
-        return None if node is None else iso8601_duration(content(node))
-    except ValueError:
-        return unreadable
 
 
 def _written(name: str, own: Node | None, brokers: Node | None, profile: Profile) -> Node | None:

@@ -27,10 +27,12 @@ from relume.cluster.apply.api import ClusterApi, Forbidden, objects, part, table
 from relume.cluster.apply.devices import classes_of
 from relume.cluster.claims.yaml_files import KubernetesLoader
 from relume.cluster.doctor.files import read_files
+from relume.cluster.doctor.runtimes import check_runtimes
 from relume.cluster.findings import Finding
 from relume.cluster.reasons import REASONS
 from relume.cluster.schemas import schema
 from relume.config.head import DEFAULT_NAMESPACE
+from relume.config.nodes import Table
 
 DRA_SINCE, ROUTES_SINCE = (1, 34), (1, 36)
 _APIS = {
@@ -61,9 +63,15 @@ class ClusterReport:
 
 
 def examine_cluster(
-    api: ClusterApi, *, needs: Sequence[AccessNeed] = (), broker_classes: Sequence[str] = ()
+    api: ClusterApi,
+    *,
+    needs: Sequence[AccessNeed] = (),
+    broker_classes: Sequence[str] = (),
+    runtimes: Sequence[Table] = (),
 ) -> ClusterReport:
     """Examine a cluster. `needs`: what will be applied; `broker_classes`: those of the manifests.
+
+    `runtimes` are the documents of the runtimes among them.
 
     Raises Unreachable where the API server does not answer.
     """
@@ -76,6 +84,7 @@ def examine_cluster(
         lambda: _check_settings(api, settings),
         lambda: _check_devices(api, served),
         lambda: _check_brokers(api, served, broker_classes),
+        lambda: check_runtimes(api, runtimes, KSERVE_V1BETA1 in served),
         lambda: _check_permissions(api, needs),
     ):
         findings += _careful(check)
@@ -281,3 +290,10 @@ def needs_of(files: Sequence[Path]) -> tuple[list[AccessNeed], list[str]]:
             annotations = fields(child(one.root, "metadata", "annotations"))
             classes.append(content(annotations.get(BROKER_CLASS)))
     return needs, classes
+
+
+def runtimes_of(files: Sequence[Path]) -> list[Table]:
+    """The documents of the runtimes in `files`."""
+    read = read_files(files) if files else ()
+    kinds = ("ServingRuntime", "ClusterServingRuntime")
+    return [one.root for one in read if one.kind in kinds and isinstance(one.root, Table)]

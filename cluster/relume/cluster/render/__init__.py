@@ -15,8 +15,8 @@ from relume.cluster.render.options import BROKERS, ROUTES, Images, Options
 def render(paths: Sequence[Path], options: Options) -> Rendering:
     """Everything that a cluster needs for the manifests in `paths` (files and folders of files).
 
-    Raises InvalidManifest, with file, line and field, for what `relume.config.load` refuses and for
-    what could not work on a cluster by the chosen route.
+    Raises InvalidManifest, with file, line and field, for what no cluster takes and for what could
+    not work on one by the chosen route.
     """
     from relume.cluster.render.compose import compose  # PyYAML only when there is something to read
 

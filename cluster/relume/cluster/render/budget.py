@@ -19,7 +19,6 @@ from relume.eventing.delivery.route import DeliveryPolicy
 from relume.eventing.delivery.route import backoff_s as wait_s
 
 SHIPPED_MAX_TIMEOUT_S = 600  # Knative's max-revision-timeout-seconds, and the activator's grace
-_BROKER_WAITS_LONGER_S = 10
 _PROGRESS_MARGIN_S = 60  # between the last moment to become ready and giving up
 
 
@@ -43,11 +42,6 @@ class Budget:
     def progress_s(self) -> int:
         """How long a revision may take to become ready before Knative gives it up."""
         return max(self.cold_start_s + _PROGRESS_MARGIN_S, self.own_progress_s)
-
-    @property
-    def delivery_s(self) -> int:
-        """Of one delivery: the broker must not ask again while the first answer is on its way."""
-        return self.timeout_s + _BROKER_WAITS_LONGER_S
 
 
 def budget_of(service: InferenceService, original: Original, cold_start_s: int) -> Budget:

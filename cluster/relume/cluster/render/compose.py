@@ -1,12 +1,11 @@
 """The whole rendering: services, Brokers and Triggers, then their files."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from relume.base.errors import InvalidInput
 from relume.base.vocabulary import KSERVE_V1ALPHA1, JsonValue
 from relume.cluster.render import rules
-from relume.cluster.render.budget import budget_of
 from relume.cluster.render.draft import Book, Draft, Rendering
 from relume.cluster.render.eventing import (
     Subscriber,
@@ -18,10 +17,17 @@ from relume.cluster.render.eventing import (
 from relume.cluster.render.folder import activator_text, settings_texts, yaml_text
 from relume.cluster.render.guards import MONITORING, add_guards, add_monitoring
 from relume.cluster.render.options import Images, Options
-from relume.cluster.render.originals import BASE, Original, originals
+from relume.cluster.render.originals import BASE, CLUSTER_WIDE, Original, originals
+from relume.cluster.render.reading import (
+    check_admitted,
+    check_unique,
+    nothing_to_read,
+    read_broker,
+    read_trigger,
+)
 from relume.cluster.render.runtimes import Runtime
-from relume.cluster.render.service import render_service
-from relume.config import Plan, load
+from relume.cluster.render.service import RenderedService, render_service
+from relume.config import Broker, Trigger
 from relume.config.references import ResourceKey
 from relume.config.yaml_source import plain
 
@@ -30,11 +36,16 @@ _KUSTOMIZE = "kustomize.config.k8s.io"
 
 def compose(paths: Sequence[Path], options: Options) -> Rendering:
     """See `relume.cluster.render.render`."""
-    plan = load(paths)
-    known = {(o.kind, o.namespace, o.name): o for o in originals(paths)}
+    read = originals(paths)
+    if not read:
+        raise nothing_to_read(paths)
+    check_unique(read)
     book = Book()
-    _services(plan, known, options, book)
-    _eventing(plan, known, options, book)
+    services = _services(read, options, book)
+    _eventing(read, services, options, book)
+    for original in read:
+        if not original.changed:
+            book.adopt(original.file, original.body())
     documents: dict[str, list[dict[str, JsonValue]]] = {}
     for draft in book.drafts:
         documents.setdefault(draft.file, []).append(draft.body)
@@ -54,18 +65,27 @@ def compose(paths: Sequence[Path], options: Options) -> Rendering:
     )
 
 
-def _services(plan: Plan, known: dict[ResourceKey, Original], options: Options, book: Book) -> None:
-    used: dict[str, Runtime] = {}
-    for service in plan.services:
-        original = known["InferenceService", service.namespace, service.name]
-        runtime = render_service(service, original, options, book)
-        if runtime is not None:
-            used[runtime.name] = runtime
+def _services(
+    read: Sequence[Original], options: Options, book: Book
+) -> dict[ResourceKey, RenderedService]:
+    """Put every service into `book`; return those that Relume arranges."""
+    rendered: dict[ResourceKey, RenderedService] = {}
+    for original in _of_kind(read, "InferenceService"):
+        one = render_service(original, options, book)
+        if one is None:
+            continue
+        rendered[original.kind, original.namespace, original.name] = one
         add_guards(original, options.route, book)
         add_monitoring(original, options.route, book)
+    used = {one.runtime.name: one.runtime for one in rendered.values() if one.runtime is not None}
     _check_images(used, options.images)
     for name in sorted(used):
         _add_runtime(used[name], options, book)
+    return rendered
+
+
+def _of_kind(read: Sequence[Original], kind: str) -> list[Original]:
+    return [one for one in read if one.changed and one.kind == kind]
 
 
 def _check_images(used: Iterable[str], images: Images) -> None:
@@ -92,25 +112,36 @@ def _add_runtime(runtime: Runtime, options: Options, book: Book) -> None:
         book.note(None, f"{missing}: --image {name}=REPOSITORY@sha256:…")
 
 
-def _eventing(plan: Plan, known: dict[ResourceKey, Original], options: Options, book: Book) -> None:
-    brokers = {(broker.namespace, broker.name): broker for broker in plan.brokers}
-    for broker in plan.brokers:
-        render_broker(broker, known["Broker", broker.namespace, broker.name], options.broker, book)
-    subscribers: dict[ResourceKey, Subscriber] = {}
-    for service in plan.services:
-        key = ("InferenceService", service.namespace, service.name)
-        budget = budget_of(service, known[key], options.cold_start_s)
-        subscribers[key] = Subscriber(service, budget)
+def _eventing(
+    read: Sequence[Original],
+    services: Mapping[ResourceKey, RenderedService],
+    options: Options,
+    book: Book,
+) -> None:
+    brokers: dict[tuple[str, str], tuple[Broker, Original]] = {}
+    for original in _of_kind(read, "Broker"):
+        check_admitted(original.table, book)
+        broker = read_broker(original)
+        brokers[original.namespace, original.name] = broker, original
+        render_broker(broker, original, options.broker, book)
     subscribed = False
-    for trigger in plan.triggers:
-        broker = brokers[trigger.namespace, trigger.broker]
-        delivery = known["Broker", broker.namespace, broker.name].node("spec", "delivery")
-        ref = trigger.subscriber.ref
-        subscriber = subscribers.get((ref.kind, ref.namespace, ref.name)) if ref else None
-        subscribed = subscribed or subscriber is not None
+    for original in _of_kind(read, "Trigger"):
+        check_admitted(original.table, book)
+        one = read_trigger(original)
+        where = one.broker_namespace, one.trigger.broker
+        broker, its = brokers.get(where, (Broker(*where), None))
+        if its is None:
+            book.note(
+                original.at("spec", "broker"),
+                f"no Broker {'/'.join(where)} is in these files: the cluster must have it",
+            )
+        delivery = None if its is None else its.node("spec", "delivery")
+        subscriber = _subscriber(one.trigger, original, read, services, book)
+        ref = one.trigger.subscriber.ref
+        subscribed = subscribed or (ref is not None and ref.kind == "InferenceService")
         render_trigger(
-            trigger,
-            known["Trigger", trigger.namespace, trigger.name],
+            one.trigger,
+            original,
             broker,
             None if delivery is None else plain(delivery),
             subscriber,
@@ -119,6 +150,30 @@ def _eventing(plan: Plan, known: dict[ResourceKey, Original], options: Options, 
         )
     if subscribed:
         add_addressable(book)
+
+
+def _subscriber(
+    trigger: Trigger,
+    original: Original,
+    read: Sequence[Original],
+    services: Mapping[ResourceKey, RenderedService],
+    book: Book,
+) -> Subscriber | None:
+    """The service behind a Trigger, None where it is no InferenceService that Relume arranges."""
+    ref = trigger.subscriber.ref
+    if ref is None:
+        return None
+    key = (ref.kind, ref.namespace, ref.name)
+    found = services.get(key)
+    if found is not None:
+        return Subscriber(found.service, found.budget, found.in_front_s)
+    if key not in {(one.kind, one.namespace, one.name) for one in read}:
+        book.note(
+            original.at("spec", "subscriber", "ref", "name"),
+            f"no {ref.kind} {ref.namespace}/{ref.name} is in these files: the cluster must have "
+            "it, and delivery.timeout must be longer than its answers take",
+        )
+    return None
 
 
 def _kustomization(
@@ -130,6 +185,7 @@ def _kustomization(
     version = f"{_KUSTOMIZE}/{'v1beta1' if kind == 'Kustomization' else 'v1alpha1'}"
     body: dict[str, JsonValue] = {"apiVersion": version, "kind": kind}
     draft = Draft(f"{folder}/kustomization.yaml", body, book.decisions)
+    inside.sort(key=lambda file: file != CLUSTER_WIDE)  # namespaces before what is in them
     names: list[JsonValue] = [file.removeprefix(f"{folder}/") for file in inside]
     draft.set(("resources",), names, rules.KUSTOMIZE)
     return {draft.file: [body]}

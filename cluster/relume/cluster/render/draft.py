@@ -220,9 +220,13 @@ class Book:
 
     def note(self, node: Node | None, message: str) -> None:
         """Tell the reader something about a field, once."""
-        note = Note(None, 0, "", message)
-        if node is not None:
-            note = Note(node.file, node.line, node.path, message)
+        if node is None:
+            self.tell(Note(None, 0, "", message))
+        else:
+            self.tell(Note(node.file, node.line, node.path, message))
+
+    def tell(self, note: Note) -> None:
+        """Add a note, once."""
         if note not in self.notes:
             self.notes.append(note)
 

@@ -36,6 +36,7 @@ _CONFIG: Mapping[BrokerClass, tuple[str, str, str]] = {
 }
 _DELIVERY = ("spec", "delivery")
 _DEFAULT_RETRIES = 5
+_BROKER_WAITS_LONGER_S = 10
 _MOST_PARALLELISM = 1000
 _PARALLELISM = 50  # of a service without a bound; as many as the Kafka broker has in flight
 # A broker's own configuration replaces the defaults whole, so all that matters is said. One event
@@ -118,10 +119,24 @@ def _add_rabbit_config(original: Original, book: Book) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Subscriber:
-    """The service behind a Trigger, and its budget."""
+    """The service behind a Trigger, and its budget.
+
+    `in_front_s` is how long a request may take in its transformer or explainer, if it has one.
+    """
 
     service: InferenceService
     budget: Budget
+    in_front_s: int = 0
+
+    @property
+    def longest_s(self) -> int:
+        """Seconds that a request may take, whatever it goes through."""
+        return max(self.budget.timeout_s, self.in_front_s)
+
+    @property
+    def delivery_s(self) -> int:
+        """Of one delivery: the broker must not ask again while the first answer is on its way."""
+        return self.longest_s + _BROKER_WAITS_LONGER_S
 
 
 def render_trigger(
@@ -146,7 +161,7 @@ def render_trigger(
         key = "delivery-retryafter"
         book.need(Setting("config-features", key, "Enabled", why, EVENTING_NAMESPACE))
     if subscriber is not None:
-        _deliver(draft, trigger.delivery, broker, inherited, subscriber.budget)
+        _deliver(draft, trigger.delivery, broker, inherited, subscriber)
     _repeat(draft, inherited, kind)
     if subscriber is None:
         return
@@ -160,7 +175,11 @@ def render_trigger(
 
 
 def _deliver(
-    draft: Draft, own: Delivery | None, broker: Broker, written: JsonValue, budget: Budget
+    draft: Draft,
+    own: Delivery | None,
+    broker: Broker,
+    written: JsonValue,
+    subscriber: Subscriber,
 ) -> None:
     """Set the timeout, the retries and the backoff.
 
@@ -171,9 +190,10 @@ def _deliver(
     retries = _DEFAULT_RETRIES if given.retry is None else given.retry
     policy = given.backoff_policy or "exponential"
     wanted: dict[str, tuple[JsonValue, str]] = {}
-    if (given.timeout_s or 0) < budget.delivery_s:
-        reason = f"more than the service's own timeout of {budget.timeout_s} s"
-        wanted["timeout"] = f"PT{budget.delivery_s}S", reason
+    budget, least_s = subscriber.budget, subscriber.delivery_s
+    if (given.timeout_s or 0) < least_s:
+        reason = f"more than the service's own timeout of {subscriber.longest_s} s"
+        wanted["timeout"] = f"PT{least_s}S", reason
     if given.retry is None:
         wanted["retry"] = retries, ""
     if given.backoff_policy is None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from relume.base.vocabulary import EVENTING_NAMESPACE, SERVICE_LABEL, SERVING_NAMESPACE, JsonValue
 from relume.cluster.render import rules
+from relume.cluster.render.components import FRONTS
 from relume.cluster.render.draft import Book, Draft
 from relume.cluster.render.options import DeviceRoute
 from relume.cluster.render.originals import Original
@@ -22,10 +23,14 @@ _PROXY_PORTS = (8012, 8013, 8112)  # queue-proxy: HTTP/1, HTTP/2, TLS
 _AUTOSCALER_PORT = 9090  # queue-proxy's figures for the autoscaler
 _USER_METRICS_PORT = 9091
 MONITORING = "monitoring"
+_COMPONENT_LABEL = "component"  # KServe sets it to predictor, transformer or explainer
 
 
 def add_guards(original: Original, route: DeviceRoute, book: Book) -> None:
-    """The NetworkPolicy and the PodDisruptionBudget of one service's pods, in every revision."""
+    """The NetworkPolicy of one service's pods in every revision, and how they drain.
+
+    Its transformer and its explainer are reached as the predictor is, and have their own budgets.
+    """
     name, file, namespace = original.name, original.file, original.written_namespace
     pods: JsonValue = {"matchLabels": {SERVICE_LABEL: name}}
     book.begin(
@@ -38,16 +43,25 @@ def add_guards(original: Original, route: DeviceRoute, book: Book) -> None:
         {"policyTypes": "not Egress: KServe downloads the model from inside the same pod"},
         namespace=namespace,
     )
+    fronts = [one for one in FRONTS if original.node("spec", one) is not None]
+    for component in ("predictor", *fronts):
+        own = name if component == "predictor" else f"{name}-{component}"
+        # A service that is a predictor alone has no other pods to tell apart.
+        label: dict[str, JsonValue] = {_COMPONENT_LABEL: component} if fronts else {}
+        _add_budget(original, own, {"matchLabels": {SERVICE_LABEL: name, **label}}, book)
+
+
+def _add_budget(original: Original, name: str, pods: JsonValue, book: Book) -> None:
     reason = "a replica that is still loading serves nobody, and must not hold up a drain"
     book.begin(
-        file,
+        original.file,
         "policy/v1",
         "PodDisruptionBudget",
         name,
         rules.DISRUPTION,
         {"maxUnavailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow", "selector": pods},
         {"unhealthyPodEvictionPolicy": reason},
-        namespace=namespace,
+        namespace=original.written_namespace,
     )
 
 

@@ -6,15 +6,23 @@ happens when KServe's controller writes it, long after the InferenceService was 
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
+from relume.base.errors import InvalidManifest
+from relume.cluster.admission import SHIPPED, Cluster
+from relume.cluster.admission.annotations import judge_template
+from relume.cluster.admission.judge import Judge, child, content, entries, fields
 from relume.cluster.admission.revision_containers import security_fields
-from relume.cluster.admission.revision_pods import FLAGS
+from relume.cluster.admission.revision_pods import FLAGS, VOLUME_FLAGS
+from relume.cluster.render.components import FRONTS
 from relume.cluster.render.draft import Book, Setting
 from relume.cluster.render.originals import MODEL, PREDICTOR, Original
 from relume.cluster.render.runtimes import PORT
+from relume.config.autoscaling import MAX_SCALE, MIN_SCALE
 from relume.config.nodes import Node, Table
 
 _FEATURES = "config-features"
+_FIELD_REFERENCES = "kubernetes.podspec-fieldref"
 
 _CLAIMS = (
     "Knative has no field for claims: it would be pruned silently and the service would become "
@@ -58,15 +66,52 @@ _NEVER_IN_CONTAINER = (
 
 def check_fields(original: Original, book: Book) -> None:
     """Refuse what Knative has no field for; ask for the flags of what it takes behind one."""
-    predictor = original.at(*PREDICTOR).table()
-    for name, node in predictor:
-        if name in _NEVER:
-            raise node.wrong(f"cannot work in Knative mode: {_NEVER[name]}")
-        if name in FLAGS:
-            why = f"InferenceService {original.namespace}/{original.name} sets {node.path}"
-            flag, _ = FLAGS[name]
-            book.need(Setting(_FEATURES, flag, "enabled", why))
-    _check_container(predictor.need("model", "").table(), original, book)
+    for component in ("predictor", *FRONTS):
+        table = original.node("spec", component)
+        for name, node in table if isinstance(table, Table) else ():
+            _check_field(name, node, original, book)
+    for stored in entries(original.node(*PREDICTOR, "storageUris")):
+        # KServe writes the volumes and the downloads of these into the Knative Service itself.
+        scheme = content(stored, "uri").partition("://")[0]
+        if scheme == "pvc":
+            _need(VOLUME_FLAGS["persistentVolumeClaim"][0], stored, original, book)
+        elif scheme.partition("+")[0] != "oci":
+            _need(FLAGS["initContainers"][0], stored, original, book)
+    _check_container(original.at(*MODEL).table(), original, book)
+
+
+def _check_field(name: str, node: Node, original: Original, book: Book) -> None:
+    if name in _NEVER:
+        raise node.wrong(f"cannot work in Knative mode: {_NEVER[name]}")
+    if name in FLAGS:
+        _need(FLAGS[name][0], node, original, book)
+    if name == "volumes":
+        for volume in entries(node):
+            for kind, inside in fields(volume).items():
+                if kind in VOLUME_FLAGS:
+                    _need(VOLUME_FLAGS[kind][0], inside, original, book)
+
+
+def _need(flag: str, node: Node, original: Original, book: Book) -> None:
+    """Ask for a feature flag, unless a cluster has it on as it is shipped."""
+    why = f"InferenceService {original.namespace}/{original.name} sets {node.path}"
+    if not SHIPPED.enabled(flag):
+        book.need(Setting(_FEATURES, flag, "enabled", why))
+
+
+def check_annotations(annotations: Mapping[str, Node], file: Path) -> None:
+    """Raise InvalidManifest for an annotation that Knative refuses on a revision.
+
+    The replicas are left out, because KServe writes those from its own fields.
+    """
+    judge = Judge(Cluster({"allow-zero-initial-scale": "true"}))
+    kept = {key: node for key, node in annotations.items() if key not in (MIN_SCALE, MAX_SCALE)}
+    judge_template(kept, judge)
+    for finding in judge.found:
+        if finding.effect == "refused":
+            place = finding.file or file
+            line, field = finding.line or 1, finding.field
+            raise InvalidManifest(finding.message, file=place, line=line, field=field)
 
 
 def _check_container(model: Table, original: Original, book: Book) -> None:
@@ -82,6 +127,9 @@ def _check_container(model: Table, original: Original, book: Book) -> None:
             raise item.wrong(
                 f"cannot work in Knative mode: one port is served, and the runtime's is {PORT}"
             )
+    for variable in entries(model, "env"):
+        if (chosen := child(variable, "valueFrom", "fieldRef")) is not None:
+            _need(_FIELD_REFERENCES, chosen, original, book)
     if (context := model.get("securityContext")) is not None:
         _check_security(context.table(), original, book)
 

@@ -18,6 +18,9 @@ RUNTIME_BY_DEVICE = RenderRule(
 RUNTIME = RenderRule("runtime", "how Relume's runtime runs on this kind of device")
 IMAGE = RenderRule("image-by-digest", "KServe rewrites tags, and a tag can move")
 PLACEHOLDER = RenderRule("image-placeholder", "no image was given: --image replaces it")
+KSERVE_FLAGS = RenderRule(
+    "kserve-flags", "a flag of KServe's own server, which Relume's runtime has under another name"
+)
 OWN_RESOURCES = RenderRule(
     "resources-before-defaults",
     "KServe's shipped default would limit the predictor to 1 CPU and 2 Gi",

@@ -14,6 +14,7 @@ from relume.base.vocabulary import KSERVE_V1ALPHA1, JsonValue
 from relume.cluster.render.draft import LABELS
 from relume.cluster.render.options import ImageNotPinned, Images, check_image
 from relume.config.fields import did_you_mean
+from relume.config.model import MODEL_FORMATS
 from relume.config.yaml_source import documents
 
 #: Pulls nothing anywhere (RFC 2606), so that a forgotten --image is an error and not a surprise.
@@ -21,6 +22,7 @@ NO_IMAGE = "registry.invalid/"
 PLACEHOLDER = NO_IMAGE + "relume/{name}@sha256:" + 64 * "0"
 CONTAINER = "kserve-container"
 PORT = 8080
+PROTOCOLS = ("v1", "v2")
 _LONGEST_START_S = 3600
 _CACHE = "/cache"
 
@@ -31,7 +33,6 @@ class Runtime:
 
     name: str
     vendor: str | None
-    priority: int
     cpu: str
     memory: str
     shared_memory: str
@@ -39,8 +40,7 @@ class Runtime:
     def manifest(self, image: str | None = None) -> dict[str, JsonValue]:
         """The ClusterServingRuntime document (serving.kserve.io/v1alpha1)."""
         formats: list[JsonValue] = [
-            {"name": name, "version": "1", "autoSelect": True, "priority": self.priority}
-            for name in ("vLLM", "huggingface")
+            {"name": name, "version": "1", "autoSelect": True} for name in MODEL_FORMATS
         ]
         metrics: dict[str, JsonValue] = {
             "prometheus.kserve.io/port": str(PORT),
@@ -56,7 +56,7 @@ class Runtime:
             "spec": {
                 "annotations": metrics,
                 "supportedModelFormats": formats,
-                "protocolVersions": ["v1", "v2"],
+                "protocolVersions": list(PROTOCOLS),
                 "containers": [self._container(image or PLACEHOLDER.format(name=self.name))],
                 "volumes": [
                     _memory_volume("shm", self.shared_memory),
@@ -109,12 +109,14 @@ class Runtime:
         return [{"name": name, "value": value} for name, value in variables.items()]
 
 
-# KServe refuses two runtimes with one priority for one format; 1 is what its own have.
+# They have no priority. KServe refuses two runtimes with one priority for one format, and its own
+# have 1 and 2. Of several it takes the highest, at every look at a service that names no runtime,
+# so that a higher one of ours would take over services that run on another runtime.
 RUNTIMES = (
-    Runtime("relume-vllm", "NVIDIA", 5, cpu="4", memory="16Gi", shared_memory="8Gi"),
-    Runtime("relume-vllm-amd", "AMD", 4, cpu="4", memory="16Gi", shared_memory="8Gi"),
-    Runtime("relume-vllm-intel", "Intel", 3, cpu="4", memory="16Gi", shared_memory="8Gi"),
-    Runtime("relume-vllm-cpu", None, 2, cpu="2", memory="4Gi", shared_memory="1Gi"),
+    Runtime("relume-vllm", "NVIDIA", cpu="4", memory="16Gi", shared_memory="8Gi"),
+    Runtime("relume-vllm-amd", "AMD", cpu="4", memory="16Gi", shared_memory="8Gi"),
+    Runtime("relume-vllm-intel", "Intel", cpu="4", memory="16Gi", shared_memory="8Gi"),
+    Runtime("relume-vllm-cpu", None, cpu="2", memory="4Gi", shared_memory="1Gi"),
 )
 
 

@@ -1,38 +1,68 @@
 """An InferenceService for a cluster: the user's document and what only a cluster needs."""
 
-from pathlib import Path
-from urllib.parse import urlsplit
+from dataclasses import dataclass
 
+from relume.base.errors import InvalidManifest
 from relume.base.vocabulary import (
     DEPLOYMENT_MODE,
     INITIAL_SCALE,
     PROGRESS_DEADLINE,
 )
+from relume.cluster.admission.judge import content
+from relume.cluster.admission.kserve_components import STANDARD_MODES
 from relume.cluster.render import rules
+from relume.cluster.render.arguments import translate_arguments
 from relume.cluster.render.budget import SHIPPED_MAX_TIMEOUT_S, Budget, budget_of
+from relume.cluster.render.components import in_front_s, render_fronts
 from relume.cluster.render.devices import DeviceRequest, Devices, read_devices
 from relume.cluster.render.draft import Book, Draft, Setting
 from relume.cluster.render.options import Options
-from relume.cluster.render.originals import ANNOTATIONS, MODEL, PREDICTOR, Original
-from relume.cluster.render.podspec import check_fields
+from relume.cluster.render.originals import ANNOTATIONS, MODEL, PREDICTOR, Original, annotated
+from relume.cluster.render.passing import why_it_passes
+from relume.cluster.render.podspec import check_annotations, check_fields
+from relume.cluster.render.reading import annotations_of, check_admitted, read_service
 from relume.cluster.render.routes import take_route
 from relume.cluster.render.runtimes import Runtime, runtime_for, runtime_named
 from relume.config import InferenceService
+from relume.config.head import service_name
 from relume.config.nodes import Node
 
 _DEPLOYMENT_PROGRESS_S = 600  # apps/v1 Deployment, progressDeadlineSeconds
 
 
-def render_service(
+@dataclass(frozen=True, slots=True)
+class RenderedService:
+    """A service that Relume arranges: its values, its times, and the runtime that it needs of ours.
+
+    `in_front_s` is how long a request may take in its transformer or explainer, if it has one.
+    """
+
+    service: InferenceService
+    budget: Budget
+    in_front_s: int
+    runtime: Runtime | None
+
+
+def render_service(original: Original, options: Options, book: Book) -> RenderedService | None:
+    """Put the InferenceService and its claim into `book`; None for one that passes as it is."""
+    unfit = why_it_passes(original)
+    if unfit is None:
+        _check_storage(original)
+    check_admitted(original.table, book)
+    if unfit is None:
+        unfit = _check_mode(original, options, book)
+    if unfit is not None:
+        node, why = unfit
+        book.adopt(original.file, original.body())
+        book.note(node, f"the service passes as it is, without Relume's runtime: {why}")
+        return None
+    return _arrange(read_service(original), original, options, book)
+
+
+def _arrange(
     service: InferenceService, original: Original, options: Options, book: Book
-) -> Runtime | None:
-    """Put the InferenceService and its claim into `book`; the runtime that it needs of ours."""
-    _check_storage(service, original)
+) -> RenderedService:
     standard = options.route == "standard"
-    if standard:
-        _check_standard(original)
-    else:
-        check_fields(original, book)
     devices = read_devices(original)
     runtime = _choose_runtime(service, original, devices)
     budget = budget_of(service, original, options.cold_start_s)
@@ -44,7 +74,9 @@ def render_service(
         draft.set((*MODEL, "runtime"), runtime.name, rules.RUNTIME_BY_DEVICE, reason)
     if runtime is not None:
         _own_resources(draft, runtime)
+        translate_arguments(draft)
     _time(draft, service, budget, standard=standard)
+    render_fronts(draft, original, budget, book, knative=not standard)
     if standard:
         _keep_one(draft, original, book)
         _tell_deadline(original, budget, book)
@@ -52,7 +84,37 @@ def render_service(
         _ask_knative(draft, service, original, devices, budget, book)
     _environment(draft, devices, budget, standard=standard)
     take_route(draft, original, devices, options.route, book)
-    return runtime
+    return RenderedService(service, budget, in_front_s(original, budget), runtime)
+
+
+def _check_mode(original: Original, options: Options, book: Book) -> tuple[Node, str] | None:
+    """Refuse what cannot work in the mode of the chosen route.
+
+    A service that asks for Standard mode itself passes as it is, where only Knative refuses it.
+    """
+    mode = "Standard" if options.route == "standard" else "Knative"
+    own = original.node(*ANNOTATIONS, DEPLOYMENT_MODE)
+    try:
+        _try_mode(original, mode, Book())
+    except InvalidManifest as error:
+        if mode == "Standard" or content(own) not in STANDARD_MODES:
+            raise
+        assert own is not None
+        why = str(error).removeprefix(f"{error.file}:{error.line}: ")
+        return own, f"it stays in Standard mode, because of {why}"
+    _try_mode(original, mode, book)
+    return None
+
+
+def _try_mode(original: Original, mode: str, book: Book) -> None:
+    service_name(original.at("metadata", "name"))
+    table = annotated(original.table, DEPLOYMENT_MODE, mode)
+    if mode == "Standard":
+        _check_standard(original)
+    else:
+        check_fields(original, book)
+        check_annotations(annotations_of(original), original.table.file)
+    check_admitted(table, book)
 
 
 def _set_mode(draft: Draft, original: Original, mode: str, book: Book) -> None:
@@ -67,16 +129,17 @@ def _set_mode(draft: Draft, original: Original, mode: str, book: Book) -> None:
     draft.set((*ANNOTATIONS, DEPLOYMENT_MODE), mode, rules.ROUTE)
 
 
-def _check_storage(service: InferenceService, original: Original) -> None:
-    uri = service.storage_uri
-    scheme = urlsplit(uri).scheme
-    if Path(uri).is_absolute() or scheme == "file":
-        node = original.at(*MODEL, "storageUri")
+def _check_storage(original: Original) -> None:
+    node = original.node(*MODEL, "storageUri")
+    uri = content(node)
+    if node is not None and uri and ("://" not in uri or uri.startswith("file://")):
         raise node.wrong("cannot work on a cluster: a folder of this machine is not there")
 
 
 def _check_standard(original: Original) -> None:
-    """In Standard mode KServe scales by CPU, and by nothing that these fields mean here."""
+    """In Standard mode KServe scales by CPU or memory: a target alone is a share of the CPU."""
+    if content(original.node(*PREDICTOR, "scaleMetric")) in ("cpu", "memory"):
+        return
     for name in ("scaleTarget", "scaleMetric"):
         if (node := original.node(*PREDICTOR, name)) is not None:
             raise node.wrong(

@@ -74,6 +74,7 @@ class Stub:
             self.app.add_middleware(AllowedOrigins)
             self.app.add_middleware(OpenAIPrefix)
         self.app.state.relume_model = MODEL
+        self.app.state.relume_further_names = ()
         self.app.state.relume_tasks = frozenset(tasks)
 
     @property

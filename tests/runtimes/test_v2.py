@@ -206,6 +206,14 @@ async def test_the_models_are_listed_and_so_is_what_is_loaded(producer: Producer
     assert "model_repository" in (await producer.http.get("/v2")).json()["extensions"]
 
 
+async def test_a_model_is_found_by_each_of_its_names(producer: Producer, stub: Stub) -> None:
+    stub.app.state.relume_further_names = ("other",)
+    assert (await producer.http.get("/v2/models")).json() == {"models": [MODEL, "other"]}
+    for name, status in ((MODEL, 200), ("other", 200), ("third", 404)):
+        assert (await producer.http.get(f"/v2/models/{name}/ready")).status_code == status
+        assert (await producer.http.get(f"/v1/models/{name}")).status_code == status
+
+
 async def test_a_served_model_is_loaded_and_stays_so(producer: Producer) -> None:
     post = producer.http.post
     loaded = await post(f"/v2/repository/models/{MODEL}/load", json={})

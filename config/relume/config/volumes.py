@@ -14,6 +14,19 @@ MOUNT = Fields.of(
         "the path is taken as it is written": "subPathExpr",
     },
 )
+VOLUME = Fields.of(
+    """name persistentVolumeClaim hostPath configMap secret emptyDir projected downwardAPI ephemeral
+    csi image nfs iscsi fc local awsElasticBlockStore azureDisk azureFile cephfs cinder flexVolume
+    flocker gcePersistentDisk gitRepo glusterfs photonPersistentDisk portworxVolume quobyte rbd
+    scaleIO storageos vsphereVolume"""
+)
+_SOURCES = {
+    "persistentVolumeClaim": Fields.of("claimName readOnly"),
+    "hostPath": Fields.of("path type"),
+    "configMap": Fields.of("name items optional defaultMode"),
+    "secret": Fields.of("secretName items optional defaultMode"),
+    "emptyDir": Fields.of("medium sizeLimit"),
+}
 KEY_TO_PATH = Fields.of("key path", harmless={"only you read the files": "mode"})
 _NO_DISK = "a predictor has this machine's own memory and temporary folders"
 _KINDS = {"configMap": ("ConfigMap", "name"), "secret": ("Secret", "secretName")}
@@ -28,10 +41,7 @@ def read_mounts(predictor: Table, model: Table, resource: Resource) -> tuple[Mou
     volumes, mounts = predictor.get("volumes"), model.get("volumeMounts")
     if volumes is None and mounts is None:
         return ()
-    by_name = {
-        item.table().need("name", "a volume needs a name").text(): item.table()
-        for item in (volumes.items() if volumes is not None else ())
-    }
+    by_name = dict(_volume(item) for item in (volumes.items() if volumes is not None else ()))
     found: list[Mount] = []
     for item in mounts.items() if mounts is not None else ():
         table = item.table()
@@ -45,6 +55,15 @@ def read_mounts(predictor: Table, model: Table, resource: Resource) -> tuple[Mou
         if (mount := _mount(by_name[name.text()], path, inside, name, resource)) is not None:
             found.append(mount)
     return tuple(found)
+
+
+def _volume(node: Node) -> tuple[str, Table]:
+    table = node.table()
+    VOLUME.refuse_unknown(table)
+    for kind, source in table:
+        if kind in _SOURCES:
+            _SOURCES[kind].refuse_unknown(source.table())
+    return table.need("name", "a volume needs a name").text(), table
 
 
 def _mount(volume: Table, path: str, inside: str, mount: Node, resource: Resource) -> Mount | None:

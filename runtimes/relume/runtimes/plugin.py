@@ -44,7 +44,8 @@ class RelumeEndpoints:
         self, engine_client: "EngineClient | None", state: State, args: Namespace
     ) -> None:
         """Keep what the routes need to know about the model, and open the gate."""
-        state.relume_model = args.served_model_name[0] if args.served_model_name else args.model
+        state.relume_model, *further = args.served_model_name or [args.model]
+        state.relume_further_names = tuple(further)
         state.relume_tasks = (
             frozenset(await engine_client.get_supported_tasks()) if engine_client else frozenset()
         )

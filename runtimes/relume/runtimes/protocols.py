@@ -254,8 +254,9 @@ async def server_metadata(_request: Request) -> Response:
 
 
 async def models(request: Request) -> Response:
-    """The names of all models: one."""
-    return JSONResponse({"models": [request.app.state.relume_model]})
+    """The names of all models: those of the one that is served."""
+    state = request.app.state
+    return JSONResponse({"models": [state.relume_model, *state.relume_further_names]})
 
 
 async def repository_index(request: Request) -> Response:

@@ -34,8 +34,9 @@ class TaskFailed(Exception):
 
 
 def require_model(request: Request, model: str) -> None:
-    """Raise TaskFailed 404 for another model than the one that is served."""
-    if model != request.app.state.relume_model:
+    """Raise TaskFailed 404 for a name that the served model does not have."""
+    state = request.app.state
+    if model not in (state.relume_model, *state.relume_further_names):
         raise TaskFailed(404, f"model {model!r} is not served here")
 
 

@@ -47,6 +47,10 @@ _DOCUMENT = {
     "not-a-manifest": _refused(
         "A manifest is a table with apiVersion, kind and metadata.", "Write a table of fields."
     ),
+    "func-yaml": _refused(
+        "func refuses the func.yaml, or the function cannot run: it is not deployed.",
+        "Correct the field that is named.",
+    ),
     "repeated-field": _refused(
         "kubectl refuses a field that is there twice; other clients take the last one silently.",
         "Keep one of the two.",

@@ -16,6 +16,7 @@ from relume.cluster.render.eventing import (
     render_trigger,
 )
 from relume.cluster.render.folder import activator_text, settings_texts, yaml_text
+from relume.cluster.render.functions import render_function
 from relume.cluster.render.guards import MONITORING, add_guards, add_monitoring
 from relume.cluster.render.options import Images, Options
 from relume.cluster.render.originals import BASE, Original, originals
@@ -34,6 +35,9 @@ def compose(paths: Sequence[Path], options: Options) -> Rendering:
     known = {(o.kind, o.namespace, o.name): o for o in originals(paths)}
     book = Book()
     _services(plan, known, options, book)
+    for function in plan.functions:
+        render_function(function, book)
+    _as_written(plan, known, book)
     _eventing(plan, known, options, book)
     documents: dict[str, list[dict[str, JsonValue]]] = {}
     for draft in book.drafts:
@@ -66,6 +70,14 @@ def _services(plan: Plan, known: dict[ResourceKey, Original], options: Options, 
     _check_images(used, options.images)
     for name in sorted(used):
         _add_runtime(used[name], options, book)
+
+
+def _as_written(plan: Plan, known: dict[ResourceKey, Original], book: Book) -> None:
+    """Knative Services of no function, Secrets and ConfigMaps: a cluster takes them as they are."""
+    keys = [("Service", service.namespace, service.name) for service in plan.containers]
+    keys += [(one.kind, one.namespace, one.name) for one in plan.objects]
+    for key in keys:
+        book.adopt(known[key].file, known[key].body())
 
 
 def _check_images(used: Iterable[str], images: Images) -> None:

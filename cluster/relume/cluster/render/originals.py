@@ -35,6 +35,10 @@ class Original:
         """Where it goes: a service has a file of its own, the rest of a namespace shares one."""
         if self.kind == "InferenceService":
             return f"{BASE}/{self.namespace}/inferenceservice-{self.name}.yaml"
+        if self.kind == "Service":
+            return f"{BASE}/{self.namespace}/service-{self.name}.yaml"
+        if self.kind in ("Secret", "ConfigMap"):
+            return f"{BASE}/{self.namespace}/objects.yaml"
         return f"{BASE}/{self.namespace}/eventing.yaml"
 
     def body(self) -> dict[str, JsonValue]:

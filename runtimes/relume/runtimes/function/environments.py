@@ -9,6 +9,7 @@ broken off leaves a half-made folder, which the next one removes.
 import asyncio
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import math
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relume.base.errors import RelumeError
+from relume.base.parent import die_with_parent
 
 #: The server that runs a function (knative/func's scaffolding asks for it too).
 FUNC_PYTHON = "func-python>=0.8,<1"
@@ -58,7 +60,8 @@ def wanted(name: str, folder: Path) -> Wanted:
         requirements = project.get("dependencies", [])
         if "dependencies" in project.get("dynamic", []):
             raise ValueError("project.dependencies is dynamic: write the list")
-        if not all(isinstance(item, str) for item in requirements):
+        listed = isinstance(requirements, list)
+        if not listed or not all(isinstance(item, str) for item in requirements):
             raise ValueError("project.dependencies must be a list of strings")
     except OSError as error:
         raise EnvironmentNotMade(f"{file}: {error.strerror}") from None
@@ -176,6 +179,7 @@ async def _run(*command: str) -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env={k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")},
+        preexec_fn=functools.partial(die_with_parent, os.getpid()),
     )
     try:
         output, _ = await child.communicate()

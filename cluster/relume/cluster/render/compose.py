@@ -6,7 +6,7 @@ from pathlib import Path
 from relume.base.errors import InvalidInput
 from relume.base.vocabulary import KSERVE_V1ALPHA1, JsonValue
 from relume.cluster.render import rules
-from relume.cluster.render.budget import budget_of
+from relume.cluster.render.budget import budget_of, budget_of_function
 from relume.cluster.render.draft import Book, Draft, Rendering
 from relume.cluster.render.eventing import (
     Subscriber,
@@ -113,13 +113,16 @@ def _eventing(plan: Plan, known: dict[ResourceKey, Original], options: Options, 
         key = ("InferenceService", service.namespace, service.name)
         budget = budget_of(service, known[key], options.cold_start_s)
         subscribers[key] = Subscriber(service, budget)
+    for function in plan.functions:
+        key = ("Service", function.namespace, function.name)
+        subscribers[key] = Subscriber(function, budget_of_function(function))
     subscribed = False
     for trigger in plan.triggers:
         broker = brokers[trigger.namespace, trigger.broker]
         delivery = known["Broker", broker.namespace, broker.name].node("spec", "delivery")
         ref = trigger.subscriber.ref
         subscriber = subscribers.get((ref.kind, ref.namespace, ref.name)) if ref else None
-        subscribed = subscribed or subscriber is not None
+        subscribed = subscribed or (ref is not None and ref.kind == "InferenceService")
         render_trigger(
             trigger,
             known["Trigger", trigger.namespace, trigger.name],

@@ -22,7 +22,7 @@ from relume.cluster.render.budget import Budget, backoff_s
 from relume.cluster.render.draft import Book, Draft, Setting
 from relume.cluster.render.options import BROKERS, BrokerClass
 from relume.cluster.render.originals import ANNOTATIONS, BASE, Original
-from relume.config import Broker, Delivery, InferenceService, Trigger
+from relume.config import Broker, Delivery, Function, InferenceService, Trigger
 from relume.config.broker_classes import PROFILES
 
 # What the annotation of each class says; of the two names of Kafka's the first.
@@ -120,7 +120,7 @@ def _add_rabbit_config(original: Original, book: Book) -> None:
 class Subscriber:
     """The service behind a Trigger, and its budget."""
 
-    service: InferenceService
+    service: InferenceService | Function
     budget: Budget
 
 
@@ -208,7 +208,7 @@ def _repeat(draft: Draft, written: JsonValue, kind: BrokerClass | None) -> None:
             draft.set((*_DELIVERY, name), written[name], rules.DELIVERY, reason)
 
 
-def _parallelism(service: InferenceService) -> int:
+def _parallelism(service: InferenceService | Function) -> int:
     at_once = service.container_concurrency * max(1, service.max_replicas)
     return min(at_once or _PARALLELISM, _MOST_PARALLELISM)
 

@@ -30,6 +30,7 @@ from relume.base.parent import die_with_parent
 FUNC_PYTHON = "func-python>=0.8,<1"
 _LAST_LINES = 6
 _LOCK_EVERY_S = 0.2
+_AT_ONCE = 2  # pip unpacks with all of a core
 #: How long a failure counts before the next start of the function tries again.
 _FAILED_FOR_S = 30.0
 _PARTIAL = ".partial"
@@ -88,6 +89,7 @@ class Environments:
         self.root = root
         self._progress = progress
         self._making: dict[str, asyncio.Task[Path]] = {}
+        self._turns = asyncio.Semaphore(_AT_ONCE)
         self._failed: dict[str, tuple[float, EnvironmentNotMade]] = {}
 
     async def __aenter__(self) -> "Environments":
@@ -124,7 +126,7 @@ class Environments:
         partial = self.root / _PARTIAL / asked.key
         try:
             partial.parent.mkdir(parents=True, exist_ok=True)
-            async with _locked(partial.with_suffix(".lock")):
+            async with self._turns, _locked(partial.with_suffix(".lock")):
                 if _interpreter(folder).exists():  # another plane was quicker
                     return _interpreter(folder)
                 await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)

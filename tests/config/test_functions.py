@@ -202,7 +202,7 @@ def test_a_function_may_be_named_by_its_func_yaml_too(tmp_path: Path) -> None:
 
 def test_two_functions_of_one_name_are_refused(tmp_path: Path) -> None:
     folders = [folder_of(tmp_path, func_yaml(), name) for name in ("f", "g")]
-    with pytest.raises(InvalidManifest, match=r"Function default/f is already defined at .*f/func"):
+    with pytest.raises(InvalidManifest, match=r"Service default/f is already defined at .*f/func"):
         load(folders)
 
 

@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 
 MOUNTS = "RELUME_MOUNTS"
 _ENVIRONMENT, _PROCESS = LAUNCH_PHASES
-#: What is bound to the Knative Service `NAMESPACE/NAME` beside its own variables, asked for at each
-#: start. Its variables win over the function's own, as those that a SinkBinding injects.
-Bound = Callable[[str], Mapping[str, str]]
+#: What is bound to the Knative Service of that namespace and name, asked for at each start. It wins
+#: over the function's own variables, as what a SinkBinding injects does.
+Bound = Callable[[str, str], Mapping[str, str]]
 
 
 class LocalFunction:
@@ -118,7 +118,7 @@ class FunctionLauncher:
         own = {
             "NATS_URL": self._nats_url,
             **variables_of(function, self._objects),
-            **self._bound(f"{function.namespace}/{function.name}"),
+            **self._bound(function.namespace, function.name),
         }
         root = self._mounts / f"{function.namespace}.{function.name}"
         files = files_of(function, self._objects)

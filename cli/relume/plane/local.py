@@ -142,8 +142,8 @@ class LocalPlane:
         stack.callback(lambda: [task.cancel() for task in preparing])
         return launcher
 
-    def bound(self, full_name: str) -> Mapping[str, str]:
-        """What is bound to the Knative Service `NAMESPACE/NAME`: K_SINK, K_CE_OVERRIDES."""
+    def bound(self, namespace: str, name: str) -> Mapping[str, str]:
+        """What is bound to the Knative Service of that name: K_SINK, K_CE_OVERRIDES."""
         return {}
 
     async def _start_serving(

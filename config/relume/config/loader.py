@@ -45,7 +45,10 @@ def load_plan(paths: Sequence[Path]) -> Plan:
         names = ", ".join(str(path) for path in paths)
         raise InvalidInput(f"{names}: no manifest is in there", reason="no-manifest")
     resources = [resource for resource, _ in read]
-    check_unique(resources)
+    # A Knative Service document has the name of the function that it configures.
+    settings = [resource for resource, item in read if isinstance(item, ServiceSettings)]
+    check_unique(settings)
+    check_unique([resource for resource in resources if resource not in settings])
     _check_addresses(resources)
     events = [(r, item) for r, item in read if isinstance(item, Broker | Trigger)]
     check_references(events, resources)
@@ -155,7 +158,7 @@ def _check_addresses(resources: Iterable[Resource]) -> None:
     """Raise InvalidManifest for a function that has the name of an InferenceService."""
     models = {(r.namespace, r.name) for r in resources if r.kind == "InferenceService"}
     for resource in resources:
-        if resource.kind in ("Function", "Service") and _key(resource)[1:] in models:
+        if resource.kind == "Service" and _key(resource)[1:] in models:
             at = resource.origin
             raise InvalidManifest(
                 f"InferenceService {resource.namespace}/{resource.name} has the same address: "
@@ -171,8 +174,6 @@ def check_references(
 ) -> None:
     """Raise InvalidManifest for a Broker, subscriber or dead letter sink that is in no file."""
     known = {_key(resource) for resource in resources}
-    # A function is a Knative Service.
-    known |= {("Service", *key[1:]) for key in known if key[0] == "Function"}
     for resource, item in read:
         if isinstance(item, Trigger):
             key = ("Broker", item.namespace, item.broker)

@@ -21,6 +21,7 @@ from aiohttp import web
 from relume.config import load
 from relume.plane.launch import check
 from relume.plane.local import LocalPlane, PlaneSettings
+from relume.runtimes.function.environments import EnvironmentNotMade
 from relume.runtimes.models.store import ModelStore
 
 from .conftest import ALL
@@ -298,9 +299,17 @@ async def test_an_answer_of_its_own_type_goes_round_until_its_time_to_live_ends(
 
 
 async def test_what_cannot_be_installed_fails_the_service_and_the_plane_serves_on(
-    stage: Staging, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    stage: Staging,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with stage(requirement="./no-such-folder-here") as s:
+    async def run(*command: str) -> None:  # venv, then pip; test_environments.py has the real one
+        if "pip" in command:
+            raise EnvironmentNotMade(f"pip failed: ERROR: no such thing | as {command[-1]}")
+
+    monkeypatch.setattr("relume.runtimes.function.environments._run", run)
+    async with stage(requirement="no-such-folder-here") as s:
         async with asyncio.timeout(60):
             while "pip failed:" not in caplog.text:  # the environment is made before any event
                 await asyncio.sleep(0.05)
@@ -310,7 +319,7 @@ async def test_what_cannot_be_installed_fails_the_service_and_the_plane_serves_o
         service = s.service()
         assert service["state"] == "failed"
         assert "pip failed:" in service["reason"]
-        assert "no-such-folder-here" in "".join(service["log_tail"])
+        assert service["log_tail"] == ["pip failed: ERROR: no such thing", "as no-such-folder-here"]
         entries = (tmp_path / "state" / "coldstarts.jsonl").read_text().splitlines()
         assert json.loads(entries[0])["outcome"] == "failed"
         async with httpx.AsyncClient() as client:

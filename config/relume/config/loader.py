@@ -46,9 +46,8 @@ def load_plan(paths: Sequence[Path]) -> Plan:
         raise InvalidInput(f"{names}: no manifest is in there", reason="no-manifest")
     resources = [resource for resource, _ in read]
     # A Knative Service document has the name of the function that it configures.
-    settings = [resource for resource, item in read if isinstance(item, ServiceSettings)]
-    check_unique(settings)
-    check_unique([resource for resource in resources if resource not in settings])
+    check_unique([r for r, item in read if isinstance(item, ServiceSettings)])
+    check_unique([r for r, item in read if not isinstance(item, ServiceSettings)])
     _check_addresses(resources)
     events = [(r, item) for r, item in read if isinstance(item, Broker | Trigger)]
     check_references(events, resources)

@@ -42,14 +42,20 @@ class LocalFunction:
     started: StartedFrom = "fresh"
 
     def __init__(
-        self, process: FunctionProcess, port: int, ready_path: str, environment_ms: float
+        self,
+        process: FunctionProcess,
+        port: int,
+        ready_path: str,
+        environment_ms: float,
+        began: float,
     ) -> None:
+        """began: when the start of the process began, in monotonic seconds."""
         self.pid = process.pid
         self.base_url = f"http://{HOST}:{port}"
         self.probes = Probes(ready=ready_path, startup=None)
         self._process = process
         self._environment_ms = environment_ms
-        self._began = time.monotonic()
+        self._began = began
         self._process_ms: float | None = None
         self.wait = process.wait
         self.terminate = process.terminate
@@ -102,7 +108,7 @@ class FunctionLauncher:
         except EnvironmentNotMade as error:
             _write_lines(log_path, str(error).split(" | "))
             raise
-        environment_ms = (time.monotonic() - asked_at) * 1000
+        began = time.monotonic()
         port = free_port()
         process = await start(
             python,
@@ -112,7 +118,8 @@ class FunctionLauncher:
             log_path,
             function.memory_bytes,
         )
-        return LocalFunction(process, port, function.readiness, environment_ms)
+        environment_ms = (began - asked_at) * 1000
+        return LocalFunction(process, port, function.readiness, environment_ms, began)
 
     def _variables(self, function: Function, port: int) -> dict[str, str]:
         own = {

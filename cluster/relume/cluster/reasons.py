@@ -47,6 +47,10 @@ _DOCUMENT = {
     "not-a-manifest": _refused(
         "A manifest is a table with apiVersion, kind and metadata.", "Write a table of fields."
     ),
+    "func-yaml": _refused(
+        "func refuses the func.yaml, or the function cannot run: it is not deployed.",
+        "Correct the field that is named.",
+    ),
     "repeated-field": _pruned(
         "An API server that validates strictly, as kubectl asks it to, refuses a field that is "
         "there twice. Other clients have the last one taken without a word.",

@@ -79,6 +79,11 @@ INITIAL_SCALE = "autoscaling.knative.dev/initial-scale"
 PROGRESS_DEADLINE = "serving.knative.dev/progress-deadline"
 REVISION_LABEL = "serving.knative.dev/revision"
 
+# The label that func writes on what it deploys, and the seconds that a function may take from
+# nothing to ready: its image is pulled and Python starts, but no model is loaded.
+FUNCTION_LABEL = "function.knative.dev/name"
+FUNCTION_COLD_START_S = 60
+
 # Annotations of Knative's Brokers.
 BROKER_CLASS = "eventing.knative.dev/broker.class"
 DELIVERY_ORDER = "kafka.eventing.knative.dev/delivery.order"

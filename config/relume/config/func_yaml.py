@@ -25,7 +25,7 @@ from relume.config.function_fields import (
     RESOURCES,
     RUN,
     SCALE,
-    SHARED_CPU,
+    SHARED_MACHINE,
     SUBSCRIPTION,
     VOLUME,
 )
@@ -58,7 +58,7 @@ def read_function(document: Node, environment: Mapping[str, str]) -> tuple[Resou
     deploy = _table(body, "deploy")
     DEPLOY.refuse_unknown(deploy)
     resource = Resource(
-        kind="Function",
+        kind="Service",  # what a Trigger refers to it as
         namespace=_namespace(body, deploy),
         name=function_name(name_node),
         origin=name_node.origin,
@@ -242,11 +242,10 @@ def _resources(table: Table, resource: Resource) -> tuple[Table, dict[str, JsonV
         }
         if values:
             written[name] = values
-        if (cpu := amounts.get("cpu")) is not None:
-            resource.leave_out(cpu, SHARED_CPU)
     if (memory := requests.get("memory")) is not None:
         read_bytes(memory)
-        resource.leave_out(memory, "memory is not reserved here; limits.memory counts")
+    if requests.entries or limits.get("cpu") is not None:
+        resource.leave_out(table, f"{SHARED_MACHINE}; limits.memory and concurrency count")
     return limits, written
 
 

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from relume.base.vocabulary import (
     AUTOSCALING,
+    FUNCTION_LABEL,
     KNATIVE_EVENTING_V1,
     KNATIVE_SERVING_V1,
     JsonValue,
@@ -26,7 +27,7 @@ def service_document(function: Function) -> dict[str, JsonValue]:
     labels: dict[str, JsonValue] = {
         **function.labels,
         "boson.dev/function": "true",
-        "function.knative.dev/name": function.name,
+        FUNCTION_LABEL: function.name,
         "function.knative.dev/runtime": "python",
     }
     notes: dict[str, JsonValue] = dict(sorted(function.annotations.items()))

@@ -6,7 +6,7 @@ Source of the fields: knative/func `schema/func_yaml-schema.json`; Knative Servi
 from relume.config.fields import Fields
 from relume.config.service_fields import NO_DEVICE
 
-SHARED_CPU = "a function shares this machine's CPU"
+SHARED_MACHINE = "a function shares this machine's CPU and memory"
 _NO_IMAGE = "no image is built here: the folder itself runs"
 _AS_YOU = "a function runs as you, without a service account"
 _NO_LABELS = "nothing on this machine selects by label"

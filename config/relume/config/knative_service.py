@@ -15,7 +15,7 @@ from relume.config.function_fields import (
     CONTAINER_RESOURCES,
     REVISION,
     SERVICE,
-    SHARED_CPU,
+    SHARED_MACHINE,
     TEMPLATE,
     TEMPLATE_METADATA,
 )
@@ -79,8 +79,8 @@ def _resources(
         if name == "claims":
             continue
         written[name] = dict(amounts.table().texts())
-        if (cpu := amounts.table().get("cpu")) is not None:
-            resource.leave_out(cpu, SHARED_CPU)
+        if name == "requests" or amounts.table().get("cpu") is not None:
+            resource.leave_out(amounts, f"{SHARED_MACHINE}; limits.memory counts")
         if name == "limits" and (limit := amounts.table().get("memory")) is not None:
             memory = read_bytes(limit)
     return written, memory

@@ -74,7 +74,12 @@ def load_plan(paths: Sequence[Path], machine: Machine = NOTHING) -> Plan:
         raise InvalidInput(f"{names}: no manifest is in there", reason="no-manifest")
     resources = [resource for resource, _ in read]
     events = [(resource, item) for resource, item in read if isinstance(item, Eventing)]
-    check_together(resources, events)
+    # A Knative Service document has the name of the function that it configures.
+    check_together(
+        [r for r, item in read if isinstance(item, ServiceSettings)],
+        [r for r, item in read if not isinstance(item, ServiceSettings)],
+        events,
+    )
     check_references(events, resources)
     items = [item for _, item in read]
     functions, containers = _functions(items)

@@ -34,8 +34,6 @@ def check_references(
 ) -> None:
     """Note every Broker, subscriber, sink and reply that is in no file."""
     known = {key_of(resource) for resource in resources}
-    # A function is a Knative Service.
-    known |= {("Service", *key[1:]) for key in known if key[0] == "Function"}
     for resource, item in read:
         for key, path in _references(item):
             if key not in known:

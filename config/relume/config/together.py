@@ -22,11 +22,17 @@ from relume.config.resources import (
 
 
 def check_together(
-    resources: Sequence[Resource], events: Sequence[tuple[Resource, Eventing]]
+    settings: Sequence[Resource],
+    resources: Sequence[Resource],
+    events: Sequence[tuple[Resource, Eventing]],
 ) -> None:
-    """Raise InvalidManifest for names that clash, and note what a Broker makes of its Triggers."""
+    """Raise InvalidManifest for names that clash, and note what a Broker makes of its Triggers.
+
+    `settings` are Knative Services, which have the names of the functions that they configure.
+    """
+    _check_unique(settings)
     _check_unique(resources)
-    _check_addresses(resources)
+    _check_addresses((*settings, *resources))
     _check_channels(events)
     _check_bindings(events)
     _note_together(events)
@@ -57,7 +63,7 @@ def _check_addresses(resources: Iterable[Resource]) -> None:
     """Raise InvalidManifest for a function that has the name of an InferenceService."""
     models = {(r.namespace, r.name) for r in resources if r.kind == "InferenceService"}
     for resource in resources:
-        if resource.kind in ("Function", "Service") and key_of(resource)[1:] in models:
+        if resource.is_run and resource.kind == "Service" and key_of(resource)[1:] in models:
             at = resource.origin
             raise InvalidManifest(
                 f"InferenceService {resource.namespace}/{resource.name} has the same address: "

@@ -14,6 +14,7 @@ from relume.cluster.render.folder import MARKER, write
 ROOT = Path(__file__).parents[3]
 SAMPLES = ROOT / "config" / "samples"
 GPU_SAMPLES = ROOT / "config" / "samples-gpu"
+FUNCTIONS = Path(__file__).parent / "function_samples"
 GOLDEN = Path(__file__).parent / "golden"
 DIGEST = "sha256:" + 32 * "1f"
 IMAGES = Images({"relume-vllm": f"images.example/relume/vllm@{DIGEST}"})
@@ -36,6 +37,11 @@ CASES = (
     *(
         Case(f"gpu-{broker}", (GPU_SAMPLES,), Options("extended-resource", broker, 600, IMAGES))
         for broker in ("kafka", "rabbitmq", "nats", "mt")
+    ),
+    Case(
+        "functions",
+        (GPU_SAMPLES, FUNCTIONS / "manifests.yaml", FUNCTIONS / "enrich"),
+        Options("extended-resource", "kafka", images=IMAGES),
     ),
 )
 

@@ -59,7 +59,7 @@ def _volumes(
     return found
 
 
-@click.command("up", short_help="Run InferenceServices, Brokers and Triggers on this machine.")
+@click.command("up", short_help="Run models, functions, Brokers and Triggers on this machine.")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
 @click.option(
     "--state",
@@ -146,14 +146,16 @@ def command(
 ) -> int:
     """Run the manifests in FILE (YAML files or folders) on this machine, without Kubernetes.
 
-    InferenceServices start at zero and wake up with a request or an event. Ctrl-C or SIGTERM
-    drains: what was accepted is answered or stays stored; a second one stops at once. It goes on
-    serving when its output is closed or nobody reads it any more.
+    A folder with a func.yaml is a Knative Function. InferenceServices and functions start at zero
+    and wake up with a request or an event. Ctrl-C or SIGTERM drains: what was accepted is answered
+    or stays stored; a second one stops at once. It goes on serving when its output is closed or
+    nobody reads it any more.
 
     \b
     Examples:
       relume up config/samples/summarize.yaml
       relume up config/samples/ --port 9080 --broker-port 9081
+      relume up config/samples/ my-function/
       relume up model.yaml --no-template -o json
       relume up --check model.yaml --volume llama-pvc=/data/llama
     """

@@ -36,14 +36,15 @@ def judge_budgets(
     """What does not go together, with the number of the document that should change."""
     known = models(documents)
     for model in known.values():
-        for finding in _of_model(model, cluster, cold_start_s):
+        for finding in _of_model(model, cluster, model.cold_start_s(cold_start_s)):
             yield model.number, finding
     brokers = named(documents, "Broker")
     for number_, trigger in named(documents, "Trigger").values():
         name = content(child(trigger, "spec", "broker"))
         _, broker = brokers.get(("Broker", key(trigger)[1], name), (0, None))
         asked = known.get(subscriber(trigger) or ("", "", ""))
-        for finding in _of_trigger(trigger, broker, asked, cluster, cold_start_s):
+        start_s = cold_start_s if asked is None else asked.cold_start_s(cold_start_s)
+        for finding in _of_trigger(trigger, broker, asked, cluster, start_s):
             yield number_, finding
 
 

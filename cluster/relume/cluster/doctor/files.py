@@ -13,7 +13,8 @@ from relume.cluster.admission.judge import child, content, entries, fields, trut
 from relume.cluster.findings import Finding
 from relume.cluster.reasons import REASONS
 from relume.cluster.render.folder import with_renderings
-from relume.config.loader import manifest_files
+from relume.config.func_yaml import FUNC_YAML
+from relume.config.loader import kubernetes_documents, manifest_files
 from relume.config.nodes import Node, Table
 from relume.config.yaml_source import documents
 
@@ -57,12 +58,24 @@ def read_files(paths: Sequence[Path]) -> list[FileDocument]:
 
 def _read(file: Path) -> Iterator[FileDocument]:
     repeated: list[InvalidManifest] = []
+    if file.name == FUNC_YAML:
+        yield from _read_function(file)
+        return
     try:
         for root in documents(file, repeated.append):
             yield _document(file, root.line, root, repeated)
             repeated.clear()
     except InvalidManifest as error:
         yield _document(file, error.line, None, repeated, _finding(error, "not-yaml"))
+
+
+def _read_function(file: Path) -> Iterator[FileDocument]:
+    """What func deploy would make of a func.yaml; one that is wrong is a finding."""
+    try:
+        for root in kubernetes_documents(file):
+            yield _document(file, root.line, root, ())
+    except InvalidManifest as error:
+        yield _document(file, error.line, None, (), _finding(error, "func-yaml"))
 
 
 def _document(

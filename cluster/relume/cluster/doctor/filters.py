@@ -1,7 +1,7 @@
 """Filters of Triggers that take replies of their own subscriber, or mean something unexpected.
 
 A Broker feeds a reply to every Trigger. Of a reply of Relume's runtime the type and the source are
-known, and that some attributes are copied from the request.
+known, and that some attributes are copied from the request. Of a function's reply nothing is known.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,8 +37,10 @@ def judge_filters(documents: NumberedDocuments) -> Iterator[tuple[int, Finding]]
 
 
 def _loop(trigger: Table, spec: Node) -> Iterator[Finding]:
-    """That a Trigger takes a reply of the InferenceService that it sends to."""
+    """That a Trigger takes a reply of the service that it sends to."""
     asked = subscriber(trigger)
+    if asked is not None and asked[0] == "Service":
+        yield from _loop_of_any(asked[2], spec)
     if asked is None or asked[0] != "InferenceService":
         return
     source = f"/namespaces/{asked[1]}/inferenceservices/{asked[2]}"
@@ -51,6 +53,16 @@ def _loop(trigger: Table, spec: Node) -> Iterator[Finding]:
             fix = "Filter on the type of the request: filters: [{exact: {type: …}}]."
             yield at(where, "reply-loop", message, fix, field=f"{spec.path}.{name}")
             return
+
+
+def _loop_of_any(name: str, spec: Node) -> Iterator[Finding]:
+    """That a Trigger without a filter sends to a function, whose replies have any type."""
+    attributes = fields(fields(spec).get("filter")).get("attributes")
+    if entries(fields(spec).get("filters")) or fields(attributes):
+        return
+    message = f"replies of {name} come back to it, whatever their type"
+    fix = "Filter on the type of the request: filters: [{exact: {type: …}}]."
+    yield at(spec, "reply-loop", message, fix, field=f"{spec.path}.filters")
 
 
 def _may_pass(spec: Node, reply: CloudEvent) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from relume.base.vocabulary import FUNCTION_COLD_START_S, FUNCTION_LABEL
 from relume.cluster.admission.judge import child, content, entries, fields, number
 from relume.cluster.admission.kserve import OLD_FORMATS, containers_of, mode
 from relume.config.head import DEFAULT_NAMESPACE
@@ -22,6 +23,12 @@ class ModelService:
     knative: bool  # scaled by Knative, which holds requests while a replica starts
     kserve: bool
     annotations: Mapping[str, Node]
+
+    def cold_start_s(self, of_a_model: float) -> float:
+        """How long it starts: a function pulls its image and loads no model."""
+        labels = child(self.document, "metadata", "labels")
+        function = FUNCTION_LABEL in fields(labels)
+        return min(of_a_model, FUNCTION_COLD_START_S) if function else of_a_model
 
     @property
     def timeout(self) -> Node | None:

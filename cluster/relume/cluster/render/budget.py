@@ -9,10 +9,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from relume.base.vocabulary import COLD_START_BUDGET
+from relume.base.vocabulary import COLD_START_BUDGET, FUNCTION_COLD_START_S
 from relume.cluster.render.options import LONGEST_COLD_START_S
 from relume.cluster.render.originals import ANNOTATIONS, Original
-from relume.config import InferenceService
+from relume.config import Function, InferenceService
 from relume.config.durations import go_duration
 from relume.config.nodes import Node
 from relume.eventing.delivery.route import DeliveryPolicy
@@ -51,6 +51,16 @@ def budget_of(service: InferenceService, original: Original, cold_start_s: int) 
         cold_start_s=cold_start_s if node is None else _annotated(node),
         answer_s=int(service.timeout_s),
         own_progress_s=int(service.progress_deadline_s),
+    )
+
+
+def budget_of_function(function: Function) -> Budget:
+    """The budget of a function, whose own timeout covers its start as well, as func leaves it."""
+    timeout_s = int(function.timeout_s)
+    return Budget(
+        cold_start_s=min(FUNCTION_COLD_START_S, timeout_s),
+        answer_s=max(timeout_s - FUNCTION_COLD_START_S, 0),
+        own_progress_s=int(function.progress_deadline_s),
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from relume.base.errors import InvalidInput
 from relume.base.vocabulary import KSERVE_V1ALPHA1, JsonValue
 from relume.cluster.render import rules
+from relume.cluster.render.budget import budget_of_function
 from relume.cluster.render.draft import Book, Draft, Rendering
 from relume.cluster.render.eventing import (
     Subscriber,
@@ -15,6 +16,7 @@ from relume.cluster.render.eventing import (
     render_trigger,
 )
 from relume.cluster.render.folder import activator_text, settings_texts, yaml_text
+from relume.cluster.render.functions import functions_of, render_function
 from relume.cluster.render.guards import MONITORING, add_guards, add_monitoring
 from relume.cluster.render.options import Images, Options
 from relume.cluster.render.originals import BASE, CLUSTER_WIDE, Original, originals
@@ -41,10 +43,16 @@ def compose(paths: Sequence[Path], options: Options) -> Rendering:
         raise nothing_to_read(paths)
     check_unique(read)
     book = Book()
-    services = _services(read, options, book)
-    _eventing(read, services, options, book)
+    services, functions = _services(read, options, book), functions_of(read)
+    for function in functions.values():
+        render_function(function, book)
+    subscribers = {
+        **{key: Subscriber(s.service, s.budget, s.in_front_s) for key, s in services.items()},
+        **{key: Subscriber(f, budget_of_function(f)) for key, f in functions.items()},
+    }
+    _eventing(read, subscribers, options, book)
     for original in read:
-        if not original.changed:
+        if not (original.changed or original.key in functions):
             book.adopt(original.file, original.body())
     documents: dict[str, list[dict[str, JsonValue]]] = {}
     for draft in book.drafts:
@@ -114,7 +122,7 @@ def _add_runtime(runtime: Runtime, options: Options, book: Book) -> None:
 
 def _eventing(
     read: Sequence[Original],
-    services: Mapping[ResourceKey, RenderedService],
+    subscribers: Mapping[ResourceKey, Subscriber],
     options: Options,
     book: Book,
 ) -> None:
@@ -136,7 +144,7 @@ def _eventing(
                 f"no Broker {'/'.join(where)} is in these files: the cluster must have it",
             )
         delivery = None if its is None else its.node("spec", "delivery")
-        subscriber = _subscriber(one.trigger, original, read, services, book)
+        subscriber = _subscriber(one.trigger, original, read, subscribers, book)
         ref = one.trigger.subscriber.ref
         subscribed = subscribed or (ref is not None and ref.kind == "InferenceService")
         render_trigger(
@@ -156,18 +164,17 @@ def _subscriber(
     trigger: Trigger,
     original: Original,
     read: Sequence[Original],
-    services: Mapping[ResourceKey, RenderedService],
+    subscribers: Mapping[ResourceKey, Subscriber],
     book: Book,
 ) -> Subscriber | None:
-    """The service behind a Trigger, None where it is no InferenceService that Relume arranges."""
+    """The service behind a Trigger, None where Relume arranges neither a model nor a function."""
     ref = trigger.subscriber.ref
     if ref is None:
         return None
     key = (ref.kind, ref.namespace, ref.name)
-    found = services.get(key)
-    if found is not None:
-        return Subscriber(found.service, found.budget, found.in_front_s)
-    if key not in {(one.kind, one.namespace, one.name) for one in read}:
+    if key in subscribers:
+        return subscribers[key]
+    if key not in {one.key for one in read}:
         book.note(
             original.at("spec", "subscriber", "ref", "name"),
             f"no {ref.kind} {ref.namespace}/{ref.name} is in these files: the cluster must have "

@@ -22,7 +22,7 @@ from relume.cluster.render.budget import Budget, backoff_s
 from relume.cluster.render.draft import Book, Draft, Setting
 from relume.cluster.render.options import BROKERS, BrokerClass
 from relume.cluster.render.originals import ANNOTATIONS, BASE, Original
-from relume.config import Broker, Delivery, InferenceService, Trigger
+from relume.config import Broker, Delivery, Function, InferenceService, Trigger
 from relume.config.broker_classes import PROFILES
 
 # What the annotation of each class says; of the two names of Kafka's the first.
@@ -124,7 +124,7 @@ class Subscriber:
     `in_front_s` is how long a request may take in its transformer or explainer, if it has one.
     """
 
-    service: InferenceService
+    service: InferenceService | Function
     budget: Budget
     in_front_s: int = 0
 
@@ -228,7 +228,7 @@ def _repeat(draft: Draft, written: JsonValue, kind: BrokerClass | None) -> None:
             draft.set((*_DELIVERY, name), written[name], rules.DELIVERY, reason)
 
 
-def _parallelism(service: InferenceService) -> int:
+def _parallelism(service: InferenceService | Function) -> int:
     at_once = service.container_concurrency * max(1, service.max_replicas)
     return min(at_once or _PARALLELISM, _MOST_PARALLELISM)
 

@@ -8,6 +8,7 @@ from relume.base.errors import InvalidManifest
 from relume.base.vocabulary import JsonValue
 from relume.cluster.admission.judge import content
 from relume.cluster.schemas import schema
+from relume.config.func_yaml import FUNC_YAML
 from relume.config.head import DEFAULT_NAMESPACE
 from relume.config.loader import kubernetes_documents, manifest_files
 from relume.config.nodes import Node, Scalar, Table
@@ -70,6 +71,16 @@ class Original:
     def group(self) -> str:
         """The group of its API, "" for the core."""
         return self.api_version.rpartition("/")[0]
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Kind, namespace and name."""
+        return (self.kind, self.namespace, self.name)
+
+    @property
+    def of_function(self) -> bool:
+        """Whether it is what func makes of a func.yaml, and not a document of its own."""
+        return self.table.file.name == FUNC_YAML
 
     @property
     def changed(self) -> bool:

@@ -55,11 +55,14 @@ def refused(finding: Finding, file: Path) -> InvalidManifest:
 
 
 def check_unique(documents: Iterable[Original]) -> None:
-    """Raise InvalidManifest for the second document of one kind, namespace and name."""
-    seen: dict[tuple[str, str, str, str], Original] = {}
+    """Raise InvalidManifest for the second document of one kind, namespace and name.
+
+    A Knative Service with the name of a function is not a second one: it configures the function.
+    """
+    seen: dict[tuple[str, str, str, str, bool], Original] = {}
     for one in documents:
         namespace = one.namespace if one.namespaced else ""
-        first = seen.setdefault((one.group, one.kind, namespace, one.name), one)
+        first = seen.setdefault((one.group, one.kind, namespace, one.name, one.of_function), one)
         if first is not one:
             place = f"{first.table.file}:{first.at('metadata', 'name').line}"
             name = f"{namespace}/{one.name}" if namespace else one.name

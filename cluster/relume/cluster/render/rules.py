@@ -18,6 +18,10 @@ RUNTIME_BY_DEVICE = RenderRule(
 RUNTIME = RenderRule("runtime", "how Relume's runtime runs on this kind of device")
 IMAGE = RenderRule("image-by-digest", "KServe rewrites tags, and a tag can move")
 PLACEHOLDER = RenderRule("image-placeholder", "no image was given: --image replaces it")
+FUNCTION = RenderRule("function", "what func deploy makes of the function's func.yaml")
+FUNCTION_IMAGE = RenderRule(
+    "function-image-placeholder", "func.yaml names no image and no registry yet"
+)
 KSERVE_FLAGS = RenderRule(
     "kserve-flags", "a flag of KServe's own server, which Relume's runtime has under another name"
 )

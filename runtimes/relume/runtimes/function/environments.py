@@ -9,6 +9,7 @@ broken off leaves a half-made folder, which the next one removes.
 import asyncio
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import math
@@ -23,11 +24,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relume.base.errors import RelumeError
+from relume.base.parent import die_with_parent
 
 #: The server that runs a function (knative/func's scaffolding asks for it too).
 FUNC_PYTHON = "func-python>=0.8,<1"
 _LAST_LINES = 6
 _LOCK_EVERY_S = 0.2
+_AT_ONCE = 2  # pip unpacks with all of a core
 #: How long a failure counts before the next start of the function tries again.
 _FAILED_FOR_S = 30.0
 _PARTIAL = ".partial"
@@ -58,7 +61,8 @@ def wanted(name: str, folder: Path) -> Wanted:
         requirements = project.get("dependencies", [])
         if "dependencies" in project.get("dynamic", []):
             raise ValueError("project.dependencies is dynamic: write the list")
-        if not all(isinstance(item, str) for item in requirements):
+        listed = isinstance(requirements, list)
+        if not listed or not all(isinstance(item, str) for item in requirements):
             raise ValueError("project.dependencies must be a list of strings")
     except OSError as error:
         raise EnvironmentNotMade(f"{file}: {error.strerror}") from None
@@ -85,6 +89,7 @@ class Environments:
         self.root = root
         self._progress = progress
         self._making: dict[str, asyncio.Task[Path]] = {}
+        self._turns = asyncio.Semaphore(_AT_ONCE)
         self._failed: dict[str, tuple[float, EnvironmentNotMade]] = {}
 
     async def __aenter__(self) -> "Environments":
@@ -121,7 +126,7 @@ class Environments:
         partial = self.root / _PARTIAL / asked.key
         try:
             partial.parent.mkdir(parents=True, exist_ok=True)
-            async with _locked(partial.with_suffix(".lock")):
+            async with self._turns, _locked(partial.with_suffix(".lock")):
                 if _interpreter(folder).exists():  # another plane was quicker
                     return _interpreter(folder)
                 await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
@@ -176,6 +181,7 @@ async def _run(*command: str) -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env={k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")},
+        preexec_fn=functools.partial(die_with_parent, os.getpid()),
     )
     try:
         output, _ = await child.communicate()

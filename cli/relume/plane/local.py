@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING
 
 from relume.base.version import version
 from relume.base.vocabulary import Json
-from relume.config import Broker, InferenceService, Plan
+from relume.config import Broker, Destination, InferenceService, Plan, Ref
+from relume.config.head import API_VERSIONS
 from relume.eventing.jetstream.server import Fsync, NatsServer
 from relume.eventing.observer import Observer
 from relume.eventing.settings import EventingSettings
@@ -207,6 +208,11 @@ class LocalPlane:
 
     def broker_url(self, broker: Broker) -> str:
         return self._destinations.ingress(f"{broker.namespace}/{broker.name}")
+
+    def flow_url(self, kind: str, namespace: str, name: str) -> str:
+        """Where a Sequence, Parallel or RequestReply takes events."""
+        ref = Ref(kind, namespace, name, API_VERSIONS[kind])
+        return self._destinations.resolve(Destination(ref=ref), namespace)
 
     @property
     def _destinations(self) -> Destinations:

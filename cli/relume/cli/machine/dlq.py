@@ -266,6 +266,9 @@ def _broker_of(status: Status, wanted: str | None) -> str:
     full = [broker.full_name for broker in status.eventing.brokers if broker.dead_letters]
     if wanted is None and len(full) == 1:
         return full[0]
+    if wanted is None and any(b.of and b.dead_letters for b in status.eventing.brokers):
+        names = ", ".join(sorted(full))
+        raise BadUsage(f"several logs have dead letters; choose one with --broker: {names}")
     return choose_broker(status, wanted).full_name
 
 

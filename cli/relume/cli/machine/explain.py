@@ -14,6 +14,7 @@ from relume.cli.machine.story import (
     find_cold_start,
     is_answer,
     record_line,
+    related,
     sentence,
     show_cold_start,
 )
@@ -28,6 +29,8 @@ from relume.cli.screen import Screen
 def command(*, event_id: str, output: str, url: str | None) -> int:
     """Show the life of one event: its deliveries, the cold start it waited for, its answer.
 
+    The answer to an answer belongs to it as well, so a pipeline is shown from step to step.
+
     The plane remembers its last 1,000 records and 100 cold starts.
 
     \b
@@ -36,7 +39,7 @@ def command(*, event_id: str, output: str, url: str | None) -> int:
       relume explain article-1 -o json
     """
     records, ledger = asyncio.run(_fetch(find_plane(url)))
-    records = [record for record in records if event_id in (record.id, record.causation)]
+    records = related(records, event_id)
     if not records:
         raise BadUsage(f"{event_id}: no such event among the last {RING} records of the plane")
     answer = next((record.event for record in records if is_answer(record.event)), None)

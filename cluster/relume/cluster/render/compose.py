@@ -15,6 +15,7 @@ from relume.cluster.render.eventing import (
     render_broker,
     render_trigger,
 )
+from relume.cluster.render.flows import render_flows
 from relume.cluster.render.folder import activator_text, settings_texts, yaml_text
 from relume.cluster.render.guards import MONITORING, add_guards, add_monitoring
 from relume.cluster.render.options import Images, Options
@@ -118,7 +119,7 @@ def _eventing(plan: Plan, known: dict[ResourceKey, Original], options: Options, 
             class_of(broker, options.broker),
             book,
         )
-    if subscribed:
+    if render_flows(plan, known, subscribers, book) or subscribed:
         add_addressable(book)
 
 

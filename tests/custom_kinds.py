@@ -83,7 +83,7 @@ FLOWS = (
         "eventing.knative.dev/v1alpha1", "RequestReply", "knative-eventing/requestreply.yaml"
     ),
     CustomKind("sources.knative.dev/v1", "PingSource", "knative-eventing/pingsource.yaml"),
-    CustomKind("sources.knative.dev/v1", "SinkBinding", "knative-eventing/sinkbinding.yaml"),
+    CustomKind("sources.knative.dev/v1", "SinkBinding", "knative-eventing/sinkbindings.yaml"),
 )
 EVENT_TYPE = CustomKind(
     "eventing.knative.dev/v1beta3", "EventType", "knative-eventing/eventtype.yaml"

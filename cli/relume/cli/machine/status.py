@@ -28,7 +28,7 @@ _STYLES = {
 @plane_option
 @cluster_options
 def command(*, output: str, url: str | None, target: ClusterTarget) -> int:
-    """Show the services, Brokers and Triggers of the running plane, or of a cluster's namespace.
+    """Show the services, Brokers, Triggers and flows of the plane, or of a cluster's namespace.
 
     A service that failed is shown with the reason and the last lines of its log. With --context,
     --kubeconfig or --namespace it is a cluster: conditions, pods, and the devices that they hold;

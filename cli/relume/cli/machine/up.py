@@ -41,7 +41,9 @@ def _origins(
     return values
 
 
-@click.command("up", short_help="Run InferenceServices, Brokers and Triggers on this machine.")
+@click.command(
+    "up", short_help="Run InferenceServices, Brokers, Triggers and flows on this machine."
+)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
 @click.option(
     "--state",

@@ -11,11 +11,14 @@ import pytest
 from aiohttp import web
 
 from relume.base.clock import SystemClock
+from relume.base.testing import VirtualClock
 from relume.cloudevents.event import CloudEvent, InvalidEvent
 from relume.cloudevents.http import Mode, decode, encode
 from relume.config import Broker, Exact, Plan, RequestReply
 from relume.eventing.correlation import Correlation
 from relume.eventing.event_log import BrokerKey
+from relume.eventing.request_reply import Waiting
+from relume.eventing.settings import MIB
 from relume.plane.server import HttpServer
 from relume.plane.subscribers import Destinations
 
@@ -133,6 +136,36 @@ async def test_b14_the_same_request_again_gets_the_answer_and_is_not_worked_on_t
         third = await ask(stage, event("1", b"this"))  # when the answer is long there
         assert third.content == b"answer to this"
     assert len(service.calls) == 1
+
+
+async def test_b14_when_the_broker_has_forgotten_a_request_its_answer_is_forgotten_too() -> None:
+    async with Subscriber(replies) as service, plane(service.url) as stage:
+        await ask(stage, event("1", b"this"))
+        await stage.virtual.advance(599)
+        await ask(stage, event("1", b"this"))
+        assert len(service.calls) == 1
+        await stage.virtual.advance(2)
+        assert (await ask(stage, event("1", b"this"))).content == b"answer to this"
+    assert len(service.calls) == 2
+
+
+def test_b14_so_many_answers_are_remembered_and_so_much_of_them() -> None:
+    async def remembered(waiting: Waiting, correlation: str) -> bool:
+        future = waiting.join(correlation)
+        waiting.leave(correlation, future)
+        return future.done()
+
+    async def fill() -> None:
+        many = Waiting(VirtualClock(), 600)
+        for number in range(1002):
+            many.answer(str(number), event("1"))
+        assert not await remembered(many, "0") and await remembered(many, "1001")
+        large = Waiting(VirtualClock(), 600)
+        for number in range(3):
+            large.answer(str(number), event("1", bytes(20 * MIB)))
+        assert not await remembered(large, "0") and not await remembered(large, "1")
+
+    asyncio.run(fill())
 
 
 async def test_b14_a_request_of_a_killed_process_is_answered_by_the_next_one() -> None:

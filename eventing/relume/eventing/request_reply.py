@@ -48,11 +48,17 @@ class _NoReply(RelumeError):
 
 
 class Waiting:
-    """Who waits for which answer, and the answers that came lately."""
+    """Who waits for which answer, and the answers that came in the last `window_s`.
 
-    def __init__(self) -> None:
+    That is how long the Broker knows a request that is sent again: after it the request is a new
+    one, and so is its answer.
+    """
+
+    def __init__(self, clock: Clock, window_s: float) -> None:
+        self._clock = clock
+        self._window_s = window_s
         self._futures: dict[str, list[asyncio.Future[CloudEvent | None]]] = {}
-        self._answers: OrderedDict[str, CloudEvent] = OrderedDict()
+        self._answers: OrderedDict[str, tuple[float, CloudEvent]] = OrderedDict()
         self._bytes = 0
 
     @property
@@ -64,8 +70,9 @@ class Waiting:
         """The answer; None when everybody is sent away. `leave` must follow."""
         future = asyncio.get_running_loop().create_future()
         self._futures.setdefault(correlation, []).append(future)
-        if (answer := self._answers.get(correlation)) is not None:
-            future.set_result(answer)
+        self._forget()
+        if (known := self._answers.get(correlation)) is not None:
+            future.set_result(known[1])
         return future
 
     def leave(self, correlation: str, future: "asyncio.Future[CloudEvent | None]") -> None:
@@ -76,14 +83,23 @@ class Waiting:
 
     def answer(self, correlation: str, event: CloudEvent) -> None:
         """Give the answer to all who wait for it, and remember it; the first one counts."""
+        self._forget()
         if correlation not in self._answers:
-            self._answers[correlation] = event
+            self._answers[correlation] = (self._clock.monotonic(), event)
             self._bytes += len(event.data or b"")
         for future in self._futures.get(correlation, ()):
             if not future.done():
                 future.set_result(event)
-        while len(self._answers) > _REMEMBERED or self._bytes > _REMEMBERED_BYTES:
-            _, oldest = self._answers.popitem(last=False)
+
+    def _forget(self) -> None:
+        """Drop answers that are old, and the oldest where there are too many."""
+        before = self._clock.monotonic() - self._window_s
+        while self._answers:
+            correlation, (at, oldest) = next(iter(self._answers.items()))
+            many = len(self._answers) > _REMEMBERED or self._bytes > _REMEMBERED_BYTES
+            if at > before and not many:
+                return
+            del self._answers[correlation]
             self._bytes -= len(oldest.data or b"")
 
     def send_away(self) -> None:
@@ -107,7 +123,10 @@ class RequestReplies:
         self._settings = settings
         self._closed = False
         self._doors = {
-            BrokerKey(each.flow.namespace, each.flow.name): (each, Waiting())
+            BrokerKey(each.flow.namespace, each.flow.name): (
+                each,
+                Waiting(clock, settings.duplicate_window_s),
+            )
             for each in correlations
         }
 

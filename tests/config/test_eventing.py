@@ -202,7 +202,7 @@ INFERENCE = "apiVersion: serving.kserve.io/v1beta1, kind: InferenceService"
             ".ref.apiVersion",
             "write eventing.knative.dev/v1",
         ),
-        ("{ref: {name: m}}", ".ref.kind", "is missing: known are InferenceService, Broker, Ser"),
+        ("{ref: {name: m}}", ".ref.kind", "is missing: known are InferenceService, Service, B"),
         ("{url: 'http://h/'}", ".url", "did you mean uri?"),
         ("{uri: 'https://h/', CACerts: x}", ".CACerts", "not honoured on this machine"),
         ("{uri: 'https://h/', audience: x}", ".audience", "no identity tokens"),

@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,6 +43,7 @@ from relume.plane.addresses import (
 )
 from relume.plane.grace import Grace
 from relume.plane.launch import LocalLauncher, template_status
+from relume.plane.sink_bindings import sink_environment
 from relume.plane.subscribers import Destinations, SubscriberCapacity
 from relume.runtimes.models.store import ModelStore
 from relume.runtimes.spawn import FreshLauncher, Template, TemplateLauncher
@@ -208,6 +209,11 @@ class LocalPlane:
 
     def broker_url(self, broker: Broker) -> str:
         return self._destinations.ingress(f"{broker.namespace}/{broker.name}")
+
+    def bound(self, namespace: str, name: str) -> Mapping[str, str]:
+        """What SinkBindings add to the environment of a Knative Service: K_SINK, K_CE_OVERRIDES."""
+        bound = sink_environment(self.plan, self._destinations.resolve)
+        return bound.get((namespace, name), {})
 
     def flow_url(self, kind: str, namespace: str, name: str) -> str:
         """Where a Sequence, Parallel or RequestReply takes events."""

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from relume.cli.errors import BadUsage
+from relume.cli.machine.client import choose_broker
+from relume.cli.machine.dlq import log_of
 from relume.cli.machine.flows import flow_lines, target
 from relume.cli.machine.listing import events_of, show_plane
 from relume.cli.machine.reports import EventRecord, Status
@@ -211,3 +214,36 @@ def test_a_step_of_a_flow_is_named_once() -> None:
     assert line.count("s-kn-sequence-0") == 1
     other = record_line(EventRecord.parse({**step, "trigger": "t"})).plain
     assert "default/s-kn-sequence-0 → t" in other
+
+
+# ---- which log a command means
+
+
+def logs(**dead_letters: int) -> Status:
+    """A plane whose Sequence s stands beside Broker events; `dead_letters` by the log's name."""
+    own = [("events", None), ("step0", "Sequence default/s"), ("step1", "Sequence default/s")]
+    brokers = [
+        {
+            "namespace": "default",
+            "name": name,
+            "url": "u",
+            "dead_letters": dead_letters.get(name, 0),
+        }
+        | ({"of": of} if of else {})
+        for name, of in own
+    ]
+    triggers = [{"namespace": "default", "name": "t", "broker": name} for name, _ in own]
+    return Status.parse({**STATUS, "eventing": {"brokers": brokers, "triggers": triggers}})
+
+
+def test_an_event_is_sent_to_the_only_broker_and_not_to_a_channel() -> None:
+    assert choose_broker(logs(), None).name == "events"
+    assert choose_broker(logs(), "step1").of == "Sequence default/s"
+
+
+def test_dead_letters_of_several_logs_need_the_name_of_one() -> None:
+    assert log_of(logs(step1=1), None) == "default/step1"
+    assert log_of(logs(), None) == "default/events"
+    with pytest.raises(BadUsage, match="one with --broker: default/events, default/step0"):
+        log_of(logs(step0=1, events=2), None)
+    assert log_of(logs(step0=1, events=2), "step0") == "default/step0"

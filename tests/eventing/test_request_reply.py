@@ -254,7 +254,9 @@ async def test_b14_what_is_no_request_to_one_is_refused_as_at_a_broker(
 
 async def test_b14_options_grants_everybody_and_what_is_no_event_is_refused() -> None:
     async with plane("http://127.0.0.1:1/") as stage:
-        assert (await stage.request("OPTIONS", PATH)).status_code == 200
+        granted = await stage.request("OPTIONS", PATH)
+        assert granted.status_code == 200 and granted.headers["webhook-allowed-origin"] == "*"
+        assert "accept-post" not in granted.headers
         response = await stage.request("POST", PATH, [], b"{}")
         assert (response.status_code, response.json()["reason"]) == (400, "invalid-event")
         # Two parts too many for a cluster, which would never find the answer.
@@ -312,3 +314,25 @@ def test_the_broker_of_a_request_reply_is_in_its_namespace() -> None:
     assert BrokerKey(FLOW.namespace, FLOW.broker) == BrokerKey(
         "default", Broker("default", "b").name
     )
+
+
+@pytest.mark.parametrize(
+    "headers, body",
+    [
+        ([("content-type", "application/cloudevents-batch+json")], b"[]"),
+        (
+            [("content-type", "application/cloudevents-batch+json")],
+            b'[{"specversion": "1.0", "id": "1", "source": "/s", "type": "ask"}]',
+        ),
+        ([("content-type", "application/cloudevents+json")], b"[]"),
+        ([("ce-id", "1")], b""),
+    ],
+    ids=["an empty batch", "a batch", "a list", "half an event"],
+)
+@pytest.mark.parametrize("path", [PATH, f"{PATH}/reply"])
+async def test_b14_only_one_whole_event_is_a_request_or_an_answer(
+    path: str, headers: list[tuple[str, str]], body: bytes
+) -> None:
+    async with plane("http://127.0.0.1:1/") as stage:
+        response = await stage.request("POST", path, headers, body)
+    assert (response.status_code, response.json()["reason"]) == (400, "invalid-event")

@@ -24,7 +24,7 @@ from relume.base.clock import Clock
 from relume.base.errors import RelumeError
 from relume.cloudevents.asgi import ClientGone, headers_of
 from relume.cloudevents.event import CloudEvent, InvalidEvent
-from relume.cloudevents.http import Mode, decode, encode
+from relume.cloudevents.http import Mode, decode, encode, mode_of
 from relume.config import RequestReply
 from relume.config.channels import REQUEST_REPLY_PATH
 from relume.eventing.correlation import Correlation
@@ -154,6 +154,8 @@ class RequestReplies:
         is_reply = path.count("/") == 3 and path.endswith(_REPLY)
         named = broker_of({**scope, "path": path.removesuffix(_REPLY) if is_reply else path})
         if isinstance(named, Response):
+            if scope["method"] == "OPTIONS":
+                del named.headers["Accept-Post"]  # which invites batches
             return named
         if (door := self._doors.get(named)) is None:
             return refused(404, f"there is no RequestReply {named}", "unknown-request-reply")
@@ -167,6 +169,8 @@ class RequestReplies:
 
     async def _event(self, scope: Scope, receive: Receive) -> CloudEvent:
         headers = headers_of(scope)
+        if mode_of(headers) is Mode.BATCH:
+            raise InvalidEvent("a batch was not asked for: a request is one event")
         body = await uploaded(receive, headers, self._settings)
         return decode(headers, body, lenient=not self._settings.strict_events).event
 

@@ -76,6 +76,15 @@ class CustomKind:
 
 BROKER = CustomKind("eventing.knative.dev/v1", "Broker", "knative-eventing/broker.yaml")
 TRIGGER = CustomKind("eventing.knative.dev/v1", "Trigger", "knative-eventing/trigger.yaml")
+FLOWS = (
+    CustomKind("flows.knative.dev/v1", "Sequence", "knative-eventing/sequence.yaml"),
+    CustomKind("flows.knative.dev/v1", "Parallel", "knative-eventing/parallel.yaml"),
+    CustomKind(
+        "eventing.knative.dev/v1alpha1", "RequestReply", "knative-eventing/requestreply.yaml"
+    ),
+    CustomKind("sources.knative.dev/v1", "PingSource", "knative-eventing/pingsource.yaml"),
+    CustomKind("sources.knative.dev/v1", "SinkBinding", "knative-eventing/sinkbindings.yaml"),
+)
 EVENT_TYPE = CustomKind(
     "eventing.knative.dev/v1beta3", "EventType", "knative-eventing/eventtype.yaml"
 )

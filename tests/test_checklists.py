@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # The letter of the clauses, and how many there are: where they are listed, and who cites them.
-CHECKLISTS = {"A": ("serving", 17), "B": ("eventing", 12)}
+CHECKLISTS = {"A": ("serving", 17), "B": ("eventing", 17)}
 
 
 def rows(letter: str) -> dict[str, str]:

@@ -8,22 +8,34 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from relume.cli.machine.listing import events_of, show_plane, target
-from relume.cli.machine.reports import Status
+from relume.cli.errors import BadUsage
+from relume.cli.machine.client import choose_broker
+from relume.cli.machine.dlq import log_of
+from relume.cli.machine.flows import flow_lines, target
+from relume.cli.machine.listing import events_of, show_plane
+from relume.cli.machine.reports import EventRecord, Status
 from relume.cli.machine.status import show_eventing
+from relume.cli.machine.story import record_line, related
 from relume.cli.screen import Screen
 from relume.config import (
     All,
     Any_,
+    Branch,
     Broker,
     Cesql,
     Destination,
     Exact,
     Filter,
     Negation,
+    ParallelFlow,
+    PingSource,
     Plan,
     Prefix,
     Ref,
+    RequestReply,
+    SequenceFlow,
+    SinkBinding,
+    Step,
     Suffix,
     Trigger,
 )
@@ -115,3 +127,123 @@ def test_filters_of_the_older_kind_are_put_into_words() -> None:
     assert events_of(trigger(legacy_attributes={"type": "a"})) == "type=a"
     assert target(trigger().subscriber) == "InferenceService it/v1/embeddings"
     assert target(Destination(uri="http://x/")) == "http://x/"
+
+
+# ---- flows
+
+TO_BROKER = Destination(Ref("Broker", "default", "events", "eventing.knative.dev/v1"))
+HERE = Destination(uri="http://u:secret@h/x")
+FLOWS = Plan(
+    brokers=(Broker("default", "events"),),
+    sequences=(SequenceFlow("default", "s", (Step(HERE), Step(TO_BROKER)), TO_BROKER),),
+    parallels=(ParallelFlow("default", "p", (Branch(HERE, TO_BROKER),)),),
+    request_replies=(RequestReply("default", "r", "events"),),
+    ping_sources=(PingSource("default", "t", TO_BROKER, "0 5 * * *"),),
+    sink_bindings=(
+        SinkBinding("default", "k", TO_BROKER, Ref("Service", "default", "f", "serving")),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    "name, does",
+    [
+        ("Sequence default/s", "http://***@h/x → Broker events → Broker events"),
+        ("Parallel default/p", "Broker events → http://***@h/x"),
+        ("RequestReply default/r", "asks Broker events, and waits 30 s for the answer"),
+        ("PingSource default/t", "0 5 * * * (UTC) → Broker events"),
+        ("SinkBinding default/k", "K_SINK of Service f is Broker events"),
+    ],
+)
+def test_each_flow_and_source_says_what_it_does(name: str, does: str) -> None:
+    lines = {f"{each.kind} {each.namespace}/{each.name}": each.does for each in flow_lines(FLOWS)}
+    assert lines[name] == does
+
+
+def test_the_start_lists_flows_with_their_addresses(tmp_path: Path) -> None:
+    plane = LocalPlane(FLOWS, PlaneSettings(tmp_path), ModelStore(tmp_path))
+    plane.broker = "http://b"
+    file = io.StringIO()
+    show_plane(Screen(Console(file=file, highlight=False, width=200)), plane, as_json=False)
+    assert "http://b/default/s-kn-sequence-0" in file.getvalue()
+    file = io.StringIO()
+    show_plane(Screen(Console(file=file, highlight=False)), plane, as_json=True)
+    urls = {each["kind"]: each["url"] for each in json.loads(file.getvalue())["flows"]}
+    assert urls["RequestReply"] == "http://b/request-reply/default/r"
+    assert urls["PingSource"] is None
+
+
+def test_the_status_shows_the_logs_of_flows_and_who_waits() -> None:
+    channel = {"namespace": "default", "name": "s-kn-sequence-0", "url": "http://b/s"}
+    door = {"namespace": "default", "name": "r", "broker": "events", "waiting": 2, "url": "u"}
+    eventing = {"brokers": [channel | {"of": "Sequence default/s"}], "request_replies": [door]}
+    file = io.StringIO()
+    screen = Screen(Console(file=file, highlight=False, width=200))
+    show_eventing(screen, Status.parse({**STATUS, "eventing": eventing}))
+    lines = [line.split() for line in file.getvalue().splitlines()]
+    assert ["default/s-kn-sequence-0", "Sequence", "default/s", "0", "0", "http://b/s"] in lines
+    assert ["default/r", "events", "2", "u"] in lines
+
+
+# ---- what belongs to an event
+
+
+def record(stage: str, id_: str, detail: str | None = None, **attributes: str) -> EventRecord:
+    return EventRecord(
+        at="", stage=stage, broker="default/b", event={"id": id_, **attributes}, detail=detail
+    )
+
+
+def test_an_event_is_followed_from_answer_to_answer_through_a_pipeline() -> None:
+    records = [
+        record("accepted", "1"),
+        record("replied", "half", "to 1"),
+        record("accepted", "half"),
+        record("replied", "whole", "to half"),
+        record("accepted", "other"),
+        record("dead-lettered", "late", causationid="whole"),
+        record("retrying", "other", "to 1"),
+    ]
+    assert [each.id for each in related(records, "1")] == ["1", "half", "half", "whole", "late"]
+    assert related(records, "none") == []
+
+
+def test_a_step_of_a_flow_is_named_once() -> None:
+    step = {"at": "", "stage": "delivered", "broker": "default/s-kn-sequence-0", "event": {}}
+    line = record_line(EventRecord.parse({**step, "trigger": "s-kn-sequence-0"})).plain
+    assert line.count("s-kn-sequence-0") == 1
+    other = record_line(EventRecord.parse({**step, "trigger": "t"})).plain
+    assert "default/s-kn-sequence-0 → t" in other
+
+
+# ---- which log a command means
+
+
+def logs(**dead_letters: int) -> Status:
+    """A plane whose Sequence s stands beside Broker events; `dead_letters` by the log's name."""
+    own = [("events", None), ("step0", "Sequence default/s"), ("step1", "Sequence default/s")]
+    brokers = [
+        {
+            "namespace": "default",
+            "name": name,
+            "url": "u",
+            "dead_letters": dead_letters.get(name, 0),
+        }
+        | ({"of": of} if of else {})
+        for name, of in own
+    ]
+    triggers = [{"namespace": "default", "name": "t", "broker": name} for name, _ in own]
+    return Status.parse({**STATUS, "eventing": {"brokers": brokers, "triggers": triggers}})
+
+
+def test_an_event_is_sent_to_the_only_broker_and_not_to_a_channel() -> None:
+    assert choose_broker(logs(), None).name == "events"
+    assert choose_broker(logs(), "step1").of == "Sequence default/s"
+
+
+def test_dead_letters_of_several_logs_need_the_name_of_one() -> None:
+    assert log_of(logs(step1=1), None) == "default/step1"
+    assert log_of(logs(), None) == "default/events"
+    with pytest.raises(BadUsage, match="one with --broker: default/events, default/step0"):
+        log_of(logs(step0=1, events=2), None)
+    assert log_of(logs(step0=1, events=2), "step0") == "default/step0"

@@ -180,6 +180,11 @@ def test_a_flow_that_is_wrong_is_refused_by_its_field(
             "write an extension",
         ),
         (
+            f"brokerRef: {{name: b}}\nreplyAttribute: correlationid  {HERE}",
+            "spec.replyAttribute",
+            "a request would answer itself",
+        ),
+        (
             f"brokerRef: {{name: b}}\nreplyAttribute: replyId  {HERE}",
             "spec.replyAttribute",
             "lower case letters and digits",
@@ -208,6 +213,19 @@ def test_a_trigger_may_send_to_a_flow(tmp_path: Path, kind: str) -> None:
     ref = f"ref: {{apiVersion: {api}, kind: {kind}, name: f}}"
     text = together(broker(), trigger(subscriber=ref), flow(kind, specs[kind], api))
     assert load_text(tmp_path, text).triggers[0].subscriber.ref == Ref(kind, "default", "f", api)
+
+
+@pytest.mark.parametrize(
+    "filters, circles",
+    [("", True), ("filters: []", True), ("filters: [{exact: {type: a}}]", False)],
+)
+def test_a_reply_that_comes_back_for_ever_is_noted(
+    tmp_path: Path, filters: str, circles: bool
+) -> None:
+    ref = "ref: {apiVersion: flows.knative.dev/v1, kind: Sequence, name: f}"
+    sequence = flow("Sequence", f"steps: [{{{URI}}}]\nreply: {{{TO_BROKER}}}")
+    plan = load_text(tmp_path, together(broker(), trigger(filters, subscriber=ref), sequence))
+    assert [note.field for note in plan.not_honoured] == ["spec.reply"] * circles
 
 
 @pytest.mark.parametrize("name", ["f-kn-sequence-0", "f-kn-sequence-0-reply"])

@@ -65,6 +65,12 @@ ceOverrides: {{extensions: {{kind: nightly}}}}
             "spec.ceOverrides.extensions.id",
             "invalid key name: id",
         ),
+        (
+            f'{SINK}\nceOverrides: {{extensions: {{a: "x\\ty"}}}}  {HERE}',
+            "spec.ceOverrides.extensions.a",
+            "control character",
+        ),
+        (f'{SINK}\ncontentType: "a\\nb"  {HERE}', "spec.contentType", "control character"),
         (f"{SINK}\njsonData: x  {HERE}", "spec.jsonData", "unknown field"),
     ],
 )

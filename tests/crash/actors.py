@@ -10,7 +10,9 @@ import json
 import os
 import signal
 import socket
+from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 from tests.crash.await_points import Points
 from tests.crash.processes import PlaneArguments
@@ -22,7 +24,21 @@ import aiohttp.web  # noqa: E402
 
 from relume.cloudevents.event import CloudEvent  # noqa: E402
 from relume.cloudevents.http import Mode, decode, encode  # noqa: E402
-from relume.config import Broker, Delivery, Destination, Exact, Plan, Trigger  # noqa: E402
+from relume.config import (  # noqa: E402
+    Branch,
+    Broker,
+    Delivery,
+    Destination,
+    Exact,
+    ParallelFlow,
+    PingSource,
+    Plan,
+    Ref,
+    RequestReply,
+    SequenceFlow,
+    Step,
+    Trigger,
+)
 from relume.eventing.dead_letters import NoSuchDeadLetter  # noqa: E402
 from relume.eventing.event_log import BrokerKey, StoreUnavailable  # noqa: E402
 from relume.eventing.jetstream.log import log as _jetstream  # noqa: E402, F401 - imported before the fork
@@ -30,6 +46,7 @@ from relume.eventing.jetstream.server import NatsServer  # noqa: E402
 from relume.eventing.plane import EventingPlane  # noqa: E402
 from relume.eventing.settings import EventingSettings  # noqa: E402
 from relume.plane.server import HttpServer  # noqa: E402
+from relume.plane.subscribers import Destinations  # noqa: E402
 
 _PR_SET_PDEATHSIG = 1
 # Short, because a killed process leaves its leases behind and the next one waits for their end.
@@ -68,6 +85,41 @@ def _plan(url: str, broker_class: str | None) -> Plan:
     return Plan(brokers=(Broker("default", "b", broker_class),), triggers=triggers)
 
 
+def _with_flows(plan: Plan, url: str) -> Plan:
+    """The plan with one of each flow and source; what they answer goes into the Broker.
+
+    The functions give every answer an id of its own, so that an answer that was stored twice would
+    be seen twice.
+    """
+    delivery = Delivery(10, "exponential", 0.02)
+    broker = Destination(ref=Ref("Broker", "default", "b", "eventing.knative.dev/v1"))
+    half, rest, no = (Destination(uri=f"{url}{path}") for path in ("/half", "/rest", "/told"))
+    question = Trigger("default", "question", "b", Destination(uri=f"{url}/question"))
+    return replace(
+        plan,
+        triggers=(
+            *plan.triggers,
+            replace(question, filters=(Exact({"type": "question"}),), delivery=delivery),
+        ),
+        sequences=(
+            SequenceFlow("default", "s", (Step(half, delivery), Step(rest, delivery)), broker),
+        ),
+        parallels=(
+            ParallelFlow(
+                "default",
+                "p",
+                (Branch(rest, filter=half, delivery=delivery), Branch(rest, filter=no)),
+                broker,
+                channel_delivery=delivery,
+            ),
+        ),
+        request_replies=(RequestReply("default", "q", "b", timeout_s=1.0, delivery=delivery),),
+        ping_sources=(
+            PingSource("default", "tick", Destination(uri=f"{url}/pinged"), "* * * * * *"),
+        ),
+    )
+
+
 def plane(arguments: PlaneArguments) -> None:
     """The body of a plane's process; ends on SIGTERM, or by its trap."""
     _die_with_parent()
@@ -80,12 +132,14 @@ def plane(arguments: PlaneArguments) -> None:
 async def _serve(arguments: PlaneArguments) -> None:
     nats = NatsServer(arguments.folder)
     POINTS.set(arguments.trap, lambda: _fire(arguments, nats))
+    plan = _plan(arguments.subscriber, arguments.broker_class)
     plane = EventingPlane(
-        _plan(arguments.subscriber, arguments.broker_class),
+        _with_flows(plan, arguments.subscriber) if arguments.flows else plan,
         nats,
-        lambda destination, _: destination.uri or "http://broker",
+        Destinations("http://none", f"http://127.0.0.1:{arguments.port}").resolve,
         settings=SETTINGS,
         concurrency=lambda _: 2,
+        secret=b"the same for each process",
     )
     async with nats:
         await plane.start()
@@ -134,18 +188,16 @@ def subscriber(folder: Path, port: int) -> None:
         event = decode(tuple(request.headers.items()), await request.read()).event
         os.write(calls, f"{request.path} {event.id}\n".encode())
         path = request.path
-        if path == "/refuse":
+        if path == "/refuse" or (path == "/half" and event.type == "sour"):
             return aiohttp.web.Response(status=400, text="not to my taste")
         if path in ("/flaky", "/sink") and event.id not in asked:
             asked.add(event.id)
             return aiohttp.web.Response(status=503)
-        if path in ("/told", "/sink"):
+        if path in ("/told", "/sink", "/pinged"):
             return aiohttp.web.Response()
         while path == "/slow" and not (folder / "release").exists():
             await asyncio.sleep(0.01)
-        type_ = "loop" if path == "/again" else "reply"
-        reply = {"id": f"re-{event.id}", "source": "/subscriber", "type": type_}
-        headers, body = encode(CloudEvent.create(reply), Mode.BINARY)
+        headers, body = encode(_reply(path, event), Mode.BINARY)
         return aiohttp.web.Response(headers=dict(headers), body=body)
 
     async def serve() -> None:
@@ -157,6 +209,21 @@ def subscriber(folder: Path, port: int) -> None:
         await asyncio.Event().wait()
 
     asyncio.run(serve())
+
+
+def _reply(path: str, event: CloudEvent) -> CloudEvent:
+    """What the subscriber answers; /half and /rest name the first event in the subject."""
+    reply = {"id": f"re-{event.id}", "source": "/subscriber", "type": "reply"}
+    match path:
+        case "/again":
+            reply["type"] = "loop"
+        case "/half":
+            reply |= {"id": uuid4().hex, "type": "half", "subject": event.id}
+        case "/rest":
+            reply["id"] = f"re-{event.attributes['subject']}"
+        case "/question":
+            reply["replyid"] = str(event.attributes["correlationid"])
+    return CloudEvent.create(reply)
 
 
 def _die_with_parent() -> None:

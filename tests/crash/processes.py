@@ -28,6 +28,7 @@ class PlaneArguments:
     trap: Trap | None = None
     victim: Victim = "plane"
     broker_class: str | None = None
+    flows: bool = False
 
 
 def start_plane(arguments: PlaneArguments) -> ForkServerProcess:

@@ -17,7 +17,7 @@ from tests.crash.await_points import PHASES, Trap, all_points
 from tests.crash.processes import Victim
 from tests.crash.trial import Tally, Trial
 
-SCENARIOS = ("life", "redrive", "stop", "outage", "kafka", "nats")
+SCENARIOS = ("life", "redrive", "stop", "outage", "kafka", "nats", "flows")
 AT_ONCE = 12
 # Where a delivery is under way, and the death of its subscriber can be met.
 DELIVERING = ("delivery.courier", "delivery.burial", "delivery.dispatcher")
@@ -25,8 +25,11 @@ DELIVERING = ("delivery.courier", "delivery.burial", "delivery.dispatcher")
 ELSEWHERE = ("testing", "observer", "registry.documents")
 
 
-async def _reached(folder: Path) -> dict[str, tuple[str, int]]:
-    """For each point the first scenario that gets there, and how often it does."""
+async def _reached(folder: Path) -> tuple[dict[str, tuple[str, int]], set[str]]:
+    """For each point the first scenario that gets there, and how often it does.
+
+    Also the points that an event of a flow gets to.
+    """
 
     async def reached(scenario: str) -> Counter[str]:
         place = folder / scenario
@@ -42,13 +45,19 @@ async def _reached(folder: Path) -> dict[str, tuple[str, int]]:
     for scenario, points in every.items():
         for point, times in points.result().items():
             found.setdefault(point, (scenario, times))
-    return found
+    return found, set(every["flows"].result())
 
 
 def _plans(
-    reached: dict[str, tuple[str, int]], every_phase: bool
+    reached: dict[str, tuple[str, int]], in_flows: set[str], every_phase: bool
 ) -> Iterator[tuple[str, Trap, Victim]]:
-    """Before one point is after another, so a kill before is only tried where all are."""
+    """Before one point is after another, so a kill before is only tried where all are.
+
+    A delivery is killed in a flow as well, where its reply goes into another log.
+    """
+    for point in sorted(in_flows):
+        if reached[point][0] != "flows" and point.partition(":")[0] in DELIVERING:
+            yield "flows", Trap(point, "after", 1), "plane"
     for point, (scenario, times) in sorted(reached.items()):
         for phase in PHASES if every_phase else PHASES[1:]:
             yield scenario, Trap(point, phase, 1), "plane"
@@ -92,8 +101,8 @@ async def _verdicts(
 async def test_a_kill_at_any_await_loses_nothing_and_settles_nothing_twice(
     tmp_path: Path, tally: Tally, pytestconfig: pytest.Config
 ) -> None:
-    reached = await _reached(tmp_path)
-    plans = list(_plans(reached, pytestconfig.getoption("every_phase")))
+    reached, in_flows = await _reached(tmp_path)
+    plans = list(_plans(reached, in_flows, pytestconfig.getoption("every_phase")))
     tally.untried = [
         point
         for point in all_points()

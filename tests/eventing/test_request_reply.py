@@ -12,12 +12,14 @@ from aiohttp import web
 
 from relume.base.clock import SystemClock
 from relume.base.limits import MIB
+from relume.base.testing import VirtualClock
 from relume.cloudevents.event import CloudEvent, InvalidEvent
 from relume.cloudevents.http import Mode, decode, encode
 from relume.config import Broker, Exact, Plan, RequestReply
 from relume.eventing import request_reply
 from relume.eventing.correlation import Correlation
 from relume.eventing.event_log import BrokerKey
+from relume.eventing.request_reply import Waiting
 from relume.plane.server import HttpServer
 from relume.plane.subscribers import Destinations
 
@@ -137,6 +139,36 @@ async def test_b14_the_same_request_again_gets_the_answer_and_is_not_worked_on_t
     assert len(service.calls) == 1
 
 
+async def test_b14_when_the_broker_has_forgotten_a_request_its_answer_is_forgotten_too() -> None:
+    async with Subscriber(replies) as service, plane(service.url) as stage:
+        await ask(stage, event("1", b"this"))
+        await stage.virtual.advance(599)
+        await ask(stage, event("1", b"this"))
+        assert len(service.calls) == 1
+        await stage.virtual.advance(2)
+        assert (await ask(stage, event("1", b"this"))).content == b"answer to this"
+    assert len(service.calls) == 2
+
+
+def test_b14_so_many_answers_are_remembered_and_so_much_of_them() -> None:
+    async def remembered(waiting: Waiting, correlation: str) -> bool:
+        future = waiting.join(correlation)
+        waiting.leave(correlation, future)
+        return future.done()
+
+    async def fill() -> None:
+        many = Waiting(VirtualClock(), 600)
+        for number in range(1002):
+            many.answer(str(number), event("1"))
+        assert not await remembered(many, "0") and await remembered(many, "1001")
+        large = Waiting(VirtualClock(), 600)
+        for number in range(3):
+            large.answer(str(number), event("1", bytes(20 * MIB)))
+        assert not await remembered(large, "0") and not await remembered(large, "1")
+
+    asyncio.run(fill())
+
+
 async def test_b14_a_request_of_a_killed_process_is_answered_by_the_next_one() -> None:
     """With the same secret, which lies in the state folder, the answer is known as one."""
     release = asyncio.Event()
@@ -223,7 +255,9 @@ async def test_b14_what_is_no_request_to_one_is_refused_as_at_a_broker(
 
 async def test_b14_options_grants_everybody_and_what_is_no_event_is_refused() -> None:
     async with plane("http://127.0.0.1:1/") as stage:
-        assert (await stage.request("OPTIONS", PATH)).status_code == 200
+        granted = await stage.request("OPTIONS", PATH)
+        assert granted.status_code == 200 and granted.headers["webhook-allowed-origin"] == "*"
+        assert "accept-post" not in granted.headers
         response = await stage.request("POST", PATH, [], b"{}")
         assert (response.status_code, response.json()["reason"]) == (400, "invalid-event")
         # Two parts too many for a cluster, which would never find the answer.
@@ -285,7 +319,7 @@ def test_the_broker_of_a_request_reply_is_in_its_namespace() -> None:
 
 def test_the_answers_that_are_remembered_are_bounded() -> None:
     waiting, event = (
-        request_reply.Waiting(),
+        request_reply.Waiting(VirtualClock(), 60),
         CloudEvent.create({"id": "1", "source": "/s", "type": "t"}, b"x" * MIB),
     )
     for number in range(request_reply._REMEMBERED + 10):
@@ -293,3 +327,25 @@ def test_the_answers_that_are_remembered_are_bounded() -> None:
     most = request_reply._REMEMBERED_BYTES // MIB
     assert len(waiting._answers) == most
     assert str(request_reply._REMEMBERED + 9) in waiting._answers
+
+
+@pytest.mark.parametrize(
+    "headers, body",
+    [
+        ([("content-type", "application/cloudevents-batch+json")], b"[]"),
+        (
+            [("content-type", "application/cloudevents-batch+json")],
+            b'[{"specversion": "1.0", "id": "1", "source": "/s", "type": "ask"}]',
+        ),
+        ([("content-type", "application/cloudevents+json")], b"[]"),
+        ([("ce-id", "1")], b""),
+    ],
+    ids=["an empty batch", "a batch", "a list", "half an event"],
+)
+@pytest.mark.parametrize("path", [PATH, f"{PATH}/reply"])
+async def test_b14_only_one_whole_event_is_a_request_or_an_answer(
+    path: str, headers: list[tuple[str, str]], body: bytes
+) -> None:
+    async with plane("http://127.0.0.1:1/") as stage:
+        response = await stage.request("POST", path, headers, body)
+    assert (response.status_code, response.json()["reason"]) == (400, "invalid-event")

@@ -22,7 +22,7 @@ from relume.cli.text import read_as_utf8
 
 SECTIONS: dict[str, dict[str, str]] = {
     "Run": {
-        "up": "Run models, functions, Brokers and Triggers on this machine.",
+        "up": "Run models, functions, Brokers, Triggers and flows on this machine.",
         "demo": "The whole story on one machine: zero, an event, the answer, zero again.",
     },
     "Use": {

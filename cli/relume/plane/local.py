@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING
 
 from relume.base.version import version
 from relume.base.vocabulary import Json
-from relume.config import Broker, Function, InferenceService, Plan
+from relume.config import Broker, Destination, Function, InferenceService, Plan, Ref
+from relume.config.head import API_VERSIONS
 from relume.eventing.jetstream.server import Fsync, NatsServer
 from relume.eventing.observer import Observer
 from relume.eventing.settings import EventingSettings
@@ -249,6 +250,11 @@ class LocalPlane:
 
     async def _recall(self, broker: "BrokerKey", key: str) -> "Envelope | None":
         return await self._eventing.recall(broker, key) if self._eventing else None
+
+    def flow_url(self, kind: str, namespace: str, name: str) -> str:
+        """Where a Sequence, Parallel or RequestReply takes events."""
+        ref = Ref(kind, namespace, name, API_VERSIONS[kind])
+        return self._destinations.resolve(Destination(ref=ref), namespace)
 
     @property
     def _destinations(self) -> Destinations:

@@ -8,13 +8,18 @@ from urllib.parse import SplitResult, urlsplit
 from relume.base.vocabulary import (
     BROKER_CLASS,
     DELIVERY_ORDER,
+    KNATIVE_EVENTING_V1,
+    KNATIVE_EVENTING_V1ALPHA1,
+    KNATIVE_FLOWS_V1,
+    KNATIVE_SERVING_V1,
+    KSERVE_V1BETA1,
     PARALLELISM,
 )
 from relume.cesql.parser import ParseError, parse
 from relume.config.broker_classes import left_out
 from relume.config.durations import iso8601_duration, read_seconds
 from relume.config.fields import Fields, Resource, did_you_mean
-from relume.config.head import API_VERSIONS, namespace_name
+from relume.config.head import namespace_name
 from relume.config.nodes import Node, Table
 from relume.config.resources import (
     All,
@@ -58,10 +63,14 @@ DELIVERY = Fields.of(
 )
 # What a ref can name on this machine, and the version of each.
 ADDRESSABLE: Mapping[str, str] = {
-    **{kind: API_VERSIONS[kind] for kind in ("InferenceService", "Service", "Broker")},
-    **{kind: API_VERSIONS[kind] for kind in ("Sequence", "Parallel", "RequestReply")},
+    "InferenceService": KSERVE_V1BETA1,
+    "Service": KNATIVE_SERVING_V1,
+    "Broker": KNATIVE_EVENTING_V1,
+    "Sequence": KNATIVE_FLOWS_V1,
+    "Parallel": KNATIVE_FLOWS_V1,
+    "RequestReply": KNATIVE_EVENTING_V1ALPHA1,
 }
-_ADDRESSABLE = " and ".join(", ".join(ADDRESSABLE).rsplit(", ", 1))
+_ADDRESSABLE = ", ".join(ADDRESSABLE)
 _COMPARISONS: Mapping[str, Callable[[Mapping[str, str]], Filter]] = {
     "exact": Exact,
     "prefix": Prefix,

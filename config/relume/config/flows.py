@@ -82,12 +82,17 @@ def read_request_reply(resource: Resource) -> RequestReply:
     if (kind := reference.get("kind")) is not None:
         kind.one_of("Broker")
     timeout = spec.get("timeout")
+    correlation = _extension(spec.get("correlationAttribute"), "correlationid")
+    reply = _extension(spec.get("replyAttribute"), "replyid")
+    if correlation == reply:
+        at = spec.get("replyAttribute") or spec.need("correlationAttribute", "")
+        raise at.wrong(f"{reply} is the correlationAttribute too: a request would answer itself")
     return RequestReply(
         namespace=resource.namespace,
         name=resource.name,
         broker=reference.need("name", "name the Broker").filled(),
-        correlation_attribute=_extension(spec.get("correlationAttribute"), "correlationid"),
-        reply_attribute=_extension(spec.get("replyAttribute"), "replyid"),
+        correlation_attribute=correlation,
+        reply_attribute=reply,
         timeout_s=30.0 if timeout is None else _positive(timeout),
         delivery=read_delivery(spec.get("delivery"), resource),
         origin=resource.origin,

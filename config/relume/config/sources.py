@@ -22,6 +22,7 @@ SUBJECT = Fields.of(
     refused={"nothing on this machine selects by label: write name": "selector"},
 )
 _EXTENSION = re.compile(r"[a-z0-9]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _CONTEXT = ("id", "source", "specversion", "type", "datacontenttype", "dataschema", "subject")
 _NO_CORE = (*_CONTEXT, "time", "data")
 
@@ -60,9 +61,16 @@ def read_sink_binding(resource: Resource) -> SinkBinding:
     )
 
 
+def _plain(node: Node) -> str:
+    """Text that an attribute of an event can hold (CloudEvents 1.0.2, "Type System")."""
+    if _CONTROL.search(node.text()):
+        raise node.wrong("no attribute of an event holds a control character")
+    return node.text()
+
+
 def _text(node: Node | None) -> str | None:
     """The text of a field; an empty one counts as absent."""
-    return None if node is None else node.text() or None
+    return None if node is None else _plain(node) or None
 
 
 def _schedule(node: Node | None, timezone: Node | None) -> str:
@@ -119,6 +127,7 @@ def _overrides(node: Node | None, resource: Resource) -> Mapping[str, str] | Non
             raise value.wrong(
                 f"invalid key name: {name}: write an extension of lower case letters and digits"
             )
+        _plain(value)
     return extensions.table().texts()
 
 

@@ -111,7 +111,7 @@ def _check_bindings(read: Iterable[tuple[Resource, Eventing]]) -> None:
 
 
 def _note_together(read: Iterable[tuple[Resource, Eventing]]) -> None:
-    """Note annotations that the Broker's class ignores, and dead letters that come back."""
+    """Note annotations that the Broker's class ignores, and events that come back for ever."""
     pairs = list(read)
     brokers = {(b.namespace, b.name): (r, b) for r, b in pairs if isinstance(b, Broker)}
     for resource, item in pairs:
@@ -119,6 +119,9 @@ def _note_together(read: Iterable[tuple[Resource, Eventing]]) -> None:
             where, broker = brokers[item.namespace, item.broker]
             _note_annotations(resource, broker)
             _note_loop(item, broker, resource, where)
+        elif isinstance(item, SequenceFlow | ParallelFlow):
+            triggers = [trigger for _, trigger in pairs if isinstance(trigger, Trigger)]
+            _note_circle(item, resource, triggers)
 
 
 def _note_annotations(resource: Resource, broker: Broker) -> None:
@@ -144,6 +147,32 @@ def _note_loop(trigger: Trigger, broker: Broker, own: Resource, brokers: Resourc
                 "filter takes again is tried again, up to 255 times; write another Broker",
             )
         return
+
+
+def _note_circle(
+    flow: SequenceFlow | ParallelFlow, resource: Resource, triggers: Sequence[Trigger]
+) -> None:
+    """A reply to a Broker whose Trigger sends every event into the flow again never ends.
+
+    No time to live ends it: an event that is posted to a flow begins a new one.
+    """
+    reply = flow.reply.ref if flow.reply is not None else None
+    for trigger in triggers:
+        back = trigger.subscriber.ref
+        if reply is None or back is None or trigger.filters or trigger.legacy_attributes:
+            continue
+        to = ("Broker", trigger.namespace, trigger.broker)
+        own = (resource.kind, flow.namespace, flow.name)
+        if (reply.kind, reply.namespace, reply.name) == to and (
+            back.kind,
+            back.namespace,
+            back.name,
+        ) == own:
+            resource.leave_out(
+                resource.body.need("spec", "").table().need("reply", ""),
+                f"Trigger {trigger.name} sends every event of Broker {trigger.broker} into "
+                f"{resource.kind} {flow.name}, its own replies too, for ever: give it filters",
+            )
 
 
 def _sink(delivery: Delivery | None) -> Destination | None:

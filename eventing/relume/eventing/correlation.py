@@ -9,7 +9,6 @@ two producers that use the same id get each their own answer.
 import base64
 import hashlib
 import hmac
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from relume.cloudevents.event import CloudEvent, InvalidEvent
@@ -62,6 +61,3 @@ class Correlation:
         name = "\0".join((self.flow.namespace, self.flow.name, id_)).encode()
         made = hmac.digest(self.secret, name + b"\0" + digest, "sha256")
         return made[:_SIGNATURE_BYTES]
-
-
-Correlations = Callable[[RequestReply], Correlation]

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from relume.base.clock import Clock
 from relume.base.vocabulary import PING
-from relume.cloudevents.event import AttributeValue, CloudEvent, rfc3339
+from relume.cloudevents.event import AttributeValue, CloudEvent, InvalidEvent, rfc3339
 from relume.config import PingSource
 from relume.config.schedules import Schedule
 from relume.eventing.envelope import Envelope, coming_in
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 # The wall clock is looked at again after so long, because it may be set, and the machine may sleep.
 _LOOK_EVERY_S = 30.0
+_LOST = (BrokerFull, DiskFull, EventTooLarge, StoreUnavailable, InvalidEvent)
 # Called with what was stored, and whether it was new.
 Count = Callable[[BrokerKey, Sequence[CloudEvent], Sequence[bool]], None]
 
@@ -59,17 +60,18 @@ class Ping:
         while (due := self._schedule.after(self._clock.now())) is not None:
             while (left_s := (due - self._clock.now()).total_seconds()) > 0:
                 await self._clock.sleep(min(left_s, _LOOK_EVERY_S))
-            await self._send(ping_event(self._source, due))
+            await self._send(due)
 
-    async def _send(self, event: CloudEvent) -> None:
+    async def _send(self, due: datetime) -> None:
         """Store the event; where that is not possible, it is lost and told, as on a cluster."""
         try:
+            event = ping_event(self._source, due)
             await self._events.admit(self._target)
             envelope = Envelope(coming_in(event, self._clock.now()))
             new = await self._events.append(self._target, envelope, self._patience_s)
-        except (BrokerFull, DiskFull, EventTooLarge, StoreUnavailable) as error:
+        except _LOST as error:
             name = f"{self._source.namespace}/{self._source.name}"
-            log.warning("PingSource %s: the event of %s is lost: %s", name, event.id, error)
+            log.warning("PingSource %s: the event of %s is lost: %s", name, rfc3339(due), error)
             return
         self._count(self._target, [event], [new])
 

@@ -25,7 +25,7 @@ from relume.base.errors import RelumeError
 from relume.base.limits import MIB
 from relume.cloudevents.asgi import ClientGone, headers_of
 from relume.cloudevents.event import CloudEvent, InvalidEvent
-from relume.cloudevents.http import Mode, decode, encode
+from relume.cloudevents.http import Mode, decode, encode, mode_of
 from relume.config import RequestReply
 from relume.config.channels import REQUEST_REPLY_PATH
 from relume.eventing.correlation import Correlation
@@ -49,11 +49,17 @@ class _NoReply(RelumeError):
 
 
 class Waiting:
-    """Who waits for which answer, and the answers that came lately."""
+    """Who waits for which answer, and the answers that came in the last `window_s`.
 
-    def __init__(self) -> None:
+    That is how long the Broker knows a request that is sent again: after it the request is a new
+    one, and so is its answer.
+    """
+
+    def __init__(self, clock: Clock, window_s: float) -> None:
+        self._clock = clock
+        self._window_s = window_s
         self._futures: dict[str, list[asyncio.Future[CloudEvent | None]]] = {}
-        self._answers: OrderedDict[str, CloudEvent] = OrderedDict()
+        self._answers: OrderedDict[str, tuple[float, CloudEvent]] = OrderedDict()
         self._bytes = 0
 
     @property
@@ -65,8 +71,9 @@ class Waiting:
         """The answer; None when everybody is sent away. `leave` must follow."""
         future = asyncio.get_running_loop().create_future()
         self._futures.setdefault(correlation, []).append(future)
-        if (answer := self._answers.get(correlation)) is not None:
-            future.set_result(answer)
+        self._forget()
+        if (known := self._answers.get(correlation)) is not None:
+            future.set_result(known[1])
         return future
 
     def leave(self, correlation: str, future: "asyncio.Future[CloudEvent | None]") -> None:
@@ -77,14 +84,23 @@ class Waiting:
 
     def answer(self, correlation: str, event: CloudEvent) -> None:
         """Give the answer to all who wait for it, and remember it; the first one counts."""
+        self._forget()
         if correlation not in self._answers:
-            self._answers[correlation] = event
+            self._answers[correlation] = (self._clock.monotonic(), event)
             self._bytes += len(event.data or b"")
         for future in self._futures.get(correlation, ()):
             if not future.done():
                 future.set_result(event)
-        while len(self._answers) > _REMEMBERED or self._bytes > _REMEMBERED_BYTES:
-            _, oldest = self._answers.popitem(last=False)
+
+    def _forget(self) -> None:
+        """Drop answers that are old, and the oldest where there are too many."""
+        before = self._clock.monotonic() - self._window_s
+        while self._answers:
+            correlation, (at, oldest) = next(iter(self._answers.items()))
+            many = len(self._answers) > _REMEMBERED or self._bytes > _REMEMBERED_BYTES
+            if at > before and not many:
+                return
+            del self._answers[correlation]
             self._bytes -= len(oldest.data or b"")
 
     def send_away(self) -> None:
@@ -108,7 +124,10 @@ class RequestReplies:
         self._settings = settings
         self._closed = False
         self._doors = {
-            BrokerKey(each.flow.namespace, each.flow.name): (each, Waiting())
+            BrokerKey(each.flow.namespace, each.flow.name): (
+                each,
+                Waiting(clock, settings.duplicate_window_s),
+            )
             for each in correlations
         }
 
@@ -136,6 +155,8 @@ class RequestReplies:
         is_reply = path.count("/") == 3 and path.endswith(_REPLY)
         named = broker_of({**scope, "path": path.removesuffix(_REPLY) if is_reply else path})
         if isinstance(named, Response):
+            if scope["method"] == "OPTIONS":
+                del named.headers["Accept-Post"]  # which invites batches
             return named
         if (door := self._doors.get(named)) is None:
             return refused(404, f"there is no RequestReply {named}", "unknown-request-reply")
@@ -149,6 +170,8 @@ class RequestReplies:
 
     async def _event(self, scope: Scope, receive: Receive) -> CloudEvent:
         headers = headers_of(scope)
+        if mode_of(headers) is Mode.BATCH:
+            raise InvalidEvent("a batch was not asked for: a request is one event")
         with self._ingress.intake.reading(receive) as counted:
             body = await uploaded(counted, headers, self._settings)
         return decode(headers, body, lenient=not self._settings.strict_events).event

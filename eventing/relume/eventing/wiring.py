@@ -10,7 +10,7 @@ its own first, whose line delivers it. So a reply is durable before the event th
 settled, wherever it goes.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from relume.base.vocabulary import KNATIVE_EVENTING_V1ALPHA1
@@ -109,8 +109,10 @@ class _Draft:
         self, destination: Destination | None, subscription: BrokerKey, of: str, delivery: Delivery
     ) -> BrokerKey | None:
         """The log that takes the replies of a Subscription for `destination`."""
-        if destination is None or (key := entry_key(destination)) is not None:
-            return None if destination is None else key
+        if destination is None:
+            return None
+        if (key := entry_key(destination)) is not None:
+            return key
         name = reply_channel(subscription.name)
         log = self.add_channel(subscription.namespace, name, of, delivery)
         self.add_line(log, name, destination)
@@ -195,12 +197,3 @@ def _line_of(each: RequestReply, answers: Predicate) -> Line:
 
 def _everything(_: object) -> bool:
     return True
-
-
-def flows_of(wiring: Wiring) -> Iterator[tuple[str, list[Log]]]:
-    """Each flow or source that has logs of its own, and those."""
-    found: dict[str, list[Log]] = {}
-    for log in wiring.logs.values():
-        if log.of is not None:
-            found.setdefault(log.of, []).append(log)
-    yield from found.items()

@@ -6,6 +6,7 @@ import pydantic
 
 from tests.custom_kinds import (
     BROKER,
+    FLOWS,
     INFERENCE_SERVICE,
     KNATIVE_SERVICE,
     SERVING_RUNTIME,
@@ -15,7 +16,7 @@ from tests.custom_kinds import (
 
 CUSTOM = {
     (kind.api_version, kind.kind): kind
-    for kind in (BROKER, INFERENCE_SERVICE, KNATIVE_SERVICE, SERVING_RUNTIME, TRIGGER)
+    for kind in (BROKER, INFERENCE_SERVICE, KNATIVE_SERVICE, SERVING_RUNTIME, TRIGGER, *FLOWS)
 }
 MODELS = {
     "ClusterRole": "V1ClusterRole",

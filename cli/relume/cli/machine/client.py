@@ -254,7 +254,7 @@ def choose_broker(status: Status, wanted: str | None) -> BrokerStatus:
     """The Broker by `NS/NAME` (or NAME in `default`), or the only one that has a Trigger.
 
     A Broker without Triggers, where another keeps its dead letters, is chosen only by name, or
-    when there is no other. Raises BadUsage.
+    when there is no other. The channels of flows are Brokers here. Raises BadUsage.
     """
     brokers = {broker.full_name: broker for broker in status.eventing.brokers}
     names = ", ".join(sorted(brokers))
@@ -266,7 +266,8 @@ def choose_broker(status: Status, wanted: str | None) -> BrokerStatus:
     if not brokers:
         raise BadUsage(f"the plane at {status.http} has no Broker; add one to its YAML")
     used = {f"{trigger.namespace}/{trigger.broker}" for trigger in status.eventing.triggers}
-    candidates = [name for name in brokers if name in used] or list(brokers)
+    own = [name for name, broker in brokers.items() if broker.of is None] or list(brokers)
+    candidates = [name for name in own if name in used] or own
     if len(candidates) > 1:
         raise BadUsage(f"the plane has several Brokers; choose one with --broker: {names}")
     return brokers[candidates[0]]

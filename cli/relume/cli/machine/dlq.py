@@ -216,7 +216,7 @@ class _Work:
         """Act on each dead letter. Return 1 when one of them failed, else 0."""
         screen, failed = Screen.stdout(), 0
         async with PlaneClient(url) as plane:
-            broker = _broker_of(await plane.status(), self.choice.broker)
+            broker = log_of(await plane.status(), self.choice.broker)
             letters = await self._meant(plane, broker)
             if self.ask and letters and not _confirmed(len(letters), broker):
                 screen.line("nothing removed")
@@ -258,14 +258,20 @@ async def _list(url: str, choice: Choice, limit: int) -> tuple[list[DeadLetterRe
 
 async def _get(url: str, broker: str | None, number: int) -> DeadLetterReport:
     async with PlaneClient(url) as plane:
-        return await plane.dead_letter(_broker_of(await plane.status(), broker), number)
+        return await plane.dead_letter(log_of(await plane.status(), broker), number)
 
 
-def _broker_of(status: Status, wanted: str | None) -> str:
-    """The Broker that is named, or the only one that has dead letters. Raises BadUsage."""
+def log_of(status: Status, wanted: str | None) -> str:
+    """The Broker or channel that is named, or the only one that has dead letters.
+
+    Raises BadUsage.
+    """
     full = [broker.full_name for broker in status.eventing.brokers if broker.dead_letters]
     if wanted is None and len(full) == 1:
         return full[0]
+    if wanted is None and any(b.of and b.dead_letters for b in status.eventing.brokers):
+        names = ", ".join(sorted(full))
+        raise BadUsage(f"several logs have dead letters; choose one with --broker: {names}")
     return choose_broker(status, wanted).full_name
 
 

@@ -15,6 +15,7 @@ from relume.cli.machine.story import (
     find_cold_start,
     is_answer,
     record_line,
+    related,
     sentence,
     show_cold_start,
 )
@@ -28,6 +29,8 @@ from relume.cli.screen import Screen
 @plane_option
 def command(*, event_id: str, output: str, url: str | None) -> int:
     """Show the life of one event: its deliveries, the cold start it waited for, its answer.
+
+    The answer to an answer belongs to it as well, so a pipeline is shown from step to step.
 
     The plane remembers up to 1,000 records (16 MiB of them) and 100 cold starts.
 
@@ -59,10 +62,10 @@ def command(*, event_id: str, output: str, url: str | None) -> int:
 async def _fetch(
     url: str, event_id: str
 ) -> tuple[list[EventRecord], tuple[ColdStartReport, ...], Json | None]:
-    """The records of an event and of its answer, the ledger, and the whole answer."""
+    """The records of an event and of all that answers it, the ledger, and the whole answer."""
     async with PlaneClient(url) as plane:
         async with plane.events(replay=RING, follow=False) as records:
-            gathered = [each async for each in records if event_id in (each.id, each.causation)]
+            gathered = related([each async for each in records], event_id)
         found = next((record for record in gathered if is_answer(record.event)), None)
         answer = await plane.whole(found) if found is not None else None
         return gathered, await plane.cold_starts(), answer

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
+from relume.cli.machine.flows import FlowLine, flow_lines, target
 from relume.cli.screen import Screen
 from relume.config import (
     All,
     Any_,
     Broker,
     Cesql,
-    Destination,
     Exact,
     Filter,
     Function,
@@ -25,7 +25,7 @@ from relume.plane.local import LocalPlane
 
 
 def show_plane(screen: Screen, plane: LocalPlane, *, as_json: bool) -> None:
-    """Services, Brokers, Triggers with their addresses, and the fields that are not honoured."""
+    """Services, Brokers, Triggers, flows, their addresses, and the fields that are left out."""
     if as_json:
         screen.json(_document(plane))
         return
@@ -49,6 +49,9 @@ def show_plane(screen: Screen, plane: LocalPlane, *, as_json: bool) -> None:
         screen.line()
         rows = [_trigger(trigger) for trigger in plan.triggers]
         screen.table(("trigger", "broker", "events", "subscriber"), rows)
+    if flows := list(flow_lines(plan)):
+        screen.line()
+        screen.table(("flow", "does", "url"), [_flow(each, plane) for each in flows])
     _show_not_honoured(screen, plan.not_honoured)
     if screen.terminal:
         screen.line()
@@ -107,6 +110,14 @@ def _trigger(trigger: Trigger) -> tuple[str, ...]:
     )
 
 
+def _flow(line: FlowLine, plane: LocalPlane) -> tuple[str, ...]:
+    return (f"{line.kind} {line.namespace}/{line.name}", line.does, _url_of(line, plane) or "-")
+
+
+def _url_of(line: FlowLine, plane: LocalPlane) -> str | None:
+    return plane.flow_url(line.kind, line.namespace, line.name) if line.addressable else None
+
+
 def _document(plane: LocalPlane) -> dict[str, object]:
     plan = plane.plan
     return {
@@ -131,18 +142,21 @@ def _document(plane: LocalPlane) -> dict[str, object]:
             {"namespace": t.namespace, "name": t.name, "broker": t.broker, "events": events_of(t)}
             for t in plan.triggers
         ],
+        "flows": [
+            {
+                "kind": each.kind,
+                "namespace": each.namespace,
+                "name": each.name,
+                "does": each.does,
+                "url": _url_of(each, plane),
+            }
+            for each in flow_lines(plan)
+        ],
         "not_honoured": [
             {"file": str(f.file), "line": f.line, "field": f.field, "why": f.why}
             for f in plan.not_honoured
         ],
     }
-
-
-def target(destination: Destination) -> str:
-    """A destination in words: kind and name, or the URL."""
-    if destination.ref is None:
-        return without_secrets(destination.uri or "")
-    return f"{destination.ref.kind} {destination.ref.name}{destination.uri or ''}"
 
 
 def events_of(trigger: Trigger) -> str:

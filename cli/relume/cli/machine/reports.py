@@ -93,12 +93,21 @@ class ServiceStatus(NamedStatus):
 
 
 class BrokerStatus(NamedStatus):
-    """One Broker as the eventing plane sees it now."""
+    """One log as the eventing plane sees it now; `of` is the flow that it belongs to."""
 
     url: str
+    of: str | None = None
     profile: str = "strict"
     accepted: int = 0
     dead_letters: int = 0
+
+
+class RequestReplyStatus(NamedStatus):
+    """One RequestReply as the eventing plane sees it now."""
+
+    broker: str
+    url: str = ""
+    waiting: int = 0
 
 
 class TriggerStatus(NamedStatus):
@@ -132,6 +141,7 @@ class ServingStatus(PlaneAnswer):
 class EventingStatus(PlaneAnswer):
     brokers: tuple[BrokerStatus, ...] = ()
     triggers: tuple[TriggerStatus, ...] = ()
+    request_replies: tuple[RequestReplyStatus, ...] = ()
     nats: NatsStatus | None = None
 
 
@@ -194,6 +204,13 @@ class EventRecord(PlaneAnswer):
         """The id of the event that this one answers."""
         cause = self.event.get("causationid")
         return None if cause is None else str(cause)
+
+    @property
+    def answers(self) -> str | None:
+        """The id of the event to which this one was the reply, where this record says it."""
+        if self.stage != "replied" or self.detail is None:
+            return None
+        return self.detail.removeprefix("to ")
 
 
 class DeadLetterReport(PlaneAnswer):

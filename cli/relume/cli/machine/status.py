@@ -28,7 +28,7 @@ _STYLES = {
 @plane_option
 @cluster_options
 def command(*, output: str, url: str | None, target: ClusterTarget) -> int:
-    """Show the services, Brokers and Triggers of the running plane, or of a cluster's namespace.
+    """Show the services, Brokers, Triggers and flows of the plane, or of a cluster's namespace.
 
     A service that failed is shown with the reason and the last lines of its log. With --context,
     --kubeconfig or --namespace it is a cluster: conditions, pods, and the devices that they hold;
@@ -88,14 +88,31 @@ def _show_status(screen: Screen, status: Status) -> None:
 
 
 def show_eventing(screen: Screen, status: Status) -> None:
-    """One row for each Broker and each Trigger; what is on the HTTP port is shown by its path."""
-    brokers, triggers = status.eventing.brokers, status.eventing.triggers
+    """One row for each Broker, channel and Trigger.
+
+    What is on the HTTP port is shown by its path.
+    """
+    brokers = [each for each in status.eventing.brokers if each.of is None]
+    channels = [each for each in status.eventing.brokers if each.of is not None]
+    triggers = status.eventing.triggers
     if brokers:
         screen.line()
         rows = [
             (b.full_name, b.profile, str(b.accepted), str(b.dead_letters), b.url) for b in brokers
         ]
         screen.table(("broker", "as", "accepted", "dead", "url"), rows)
+    if channels:
+        screen.line()
+        rows = [
+            (c.full_name, c.of or "", str(c.accepted), str(c.dead_letters), c.url) for c in channels
+        ]
+        screen.table(("channel", "of", "accepted", "dead", "url"), rows)
+    if doors := status.eventing.request_replies:
+        screen.line()
+        screen.table(
+            ("request-reply", "broker", "waiting", "url"),
+            [(each.full_name, each.broker, str(each.waiting), each.url) for each in doors],
+        )
     if triggers:
         screen.line()
         screen.table(

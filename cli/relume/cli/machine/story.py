@@ -26,6 +26,20 @@ _UNSAID = {"specversion", "data", "data_base64"}
 _LEDGER_TRIES, _LEDGER_EVERY_S = 50, 0.1
 
 
+def related(records: Sequence[EventRecord], event_id: str) -> list[EventRecord]:
+    """The records of an event, of what answered it, and of what answered that, and so on.
+
+    An answer names what it answers in `causationid`; the record of a reply does too, because not
+    every subscriber says so.
+    """
+    ids = {event_id}
+    while True:
+        found = {record.id for record in records if ids & {record.causation, record.answers}}
+        if found <= ids:
+            return [record for record in records if record.id in ids]
+        ids |= found
+
+
 def is_answer(event: Json) -> bool:
     """Whether the event's type is one that a predictor answers with."""
     return event.get("type") in (RESPONSE, ERROR)
@@ -153,7 +167,9 @@ def phase_lines(phases: Mapping[str, float], *, bars: bool, width: int = 40) -> 
 def record_line(record: EventRecord) -> Text:
     """One record as one line: time, stage, Broker and Trigger, event, and outcome."""
     clock = record.at.partition("T")[2][:12].rstrip("Z") or record.at
-    where = record.broker if record.trigger is None else f"{record.broker} → {record.trigger}"
+    # A step of a flow has the name of its channel.
+    step = record.trigger in (None, record.broker.partition("/")[2])
+    where = record.broker if step else f"{record.broker} → {record.trigger}"
     line = Text.assemble(
         (f"{clock:<12}", "dim"),
         "  ",

@@ -59,7 +59,9 @@ def _volumes(
     return found
 
 
-@click.command("up", short_help="Run models, functions, Brokers and Triggers on this machine.")
+@click.command(
+    "up", short_help="Run models, functions, Brokers, Triggers and flows on this machine."
+)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
 @click.option(
     "--state",

@@ -15,6 +15,7 @@ from relume.cluster.render.eventing import (
     render_broker,
     render_trigger,
 )
+from relume.cluster.render.flows import render_flows
 from relume.cluster.render.folder import activator_text, settings_texts, yaml_text
 from relume.cluster.render.functions import functions_of, render_function
 from relume.cluster.render.guards import MONITORING, add_guards, add_monitoring
@@ -156,7 +157,7 @@ def _eventing(
             class_of(broker, options.broker),
             book,
         )
-    if subscribed:
+    if render_flows(read, subscribers, book) or subscribed:
         add_addressable(book)
 
 

@@ -6,7 +6,7 @@ extensions.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from relume.base.vocabulary import (
@@ -19,7 +19,7 @@ from relume.base.vocabulary import (
 )
 from relume.cluster.render import rules
 from relume.cluster.render.budget import Budget, backoff_s
-from relume.cluster.render.draft import Book, Draft, Setting
+from relume.cluster.render.draft import Book, Draft, PathStep, Setting
 from relume.cluster.render.options import BROKERS, BrokerClass
 from relume.cluster.render.originals import ANNOTATIONS, BASE, Original
 from relume.config import Broker, Delivery, Function, InferenceService, Trigger
@@ -35,6 +35,8 @@ _CONFIG: Mapping[BrokerClass, tuple[str, str, str]] = {
     "rabbitmq": ("eventing.knative.dev/v1alpha1", "RabbitmqBrokerConfig", _RABBIT_CONFIG),
 }
 _DELIVERY = ("spec", "delivery")
+_HIDDEN = "the Broker's, which a delivery of the Trigger's own hides"
+_HIDDEN_IN_FLOW = "the Channel's, which a delivery of its own hides"
 _DEFAULT_RETRIES = 5
 _BROKER_WAITS_LONGER_S = 10
 _MOST_PARALLELISM = 1000
@@ -161,7 +163,8 @@ def render_trigger(
         key = "delivery-retryafter"
         book.need(Setting("config-features", key, "Enabled", why, EVENTING_NAMESPACE))
     if subscriber is not None:
-        _deliver(draft, trigger.delivery, broker, inherited, subscriber)
+        own = trigger.delivery
+        deliver(draft, _DELIVERY, own, broker.delivery, inherited, subscriber)
     _repeat(draft, inherited, kind)
     if subscriber is None:
         return
@@ -174,19 +177,20 @@ def render_trigger(
         draft.set((*ANNOTATIONS, PARALLELISM), parallelism, rules.IN_FLIGHT, reason)
 
 
-def _deliver(
+def deliver(
     draft: Draft,
+    path: Sequence[PathStep],
     own: Delivery | None,
-    broker: Broker,
+    inherited: Delivery | None,
     written: JsonValue,
     subscriber: Subscriber,
 ) -> None:
-    """Set the timeout, the retries and the backoff.
+    """Set the timeout, the retries and the backoff of the delivery at `path`.
 
-    A Trigger's delivery hides its Broker's: Knative then takes only the dead letter sink from it.
-    So everything else that was `written` there is repeated here.
+    A Trigger's delivery hides its Broker's, and a step's that of its Channel: Knative then takes
+    only the dead letter sink from it. So everything else that was `written` there is repeated here.
     """
-    given = own or broker.delivery or Delivery()
+    given = own or inherited or Delivery()
     retries = _DEFAULT_RETRIES if given.retry is None else given.retry
     policy = given.backoff_policy or "exponential"
     wanted: dict[str, tuple[JsonValue, str]] = {}
@@ -203,11 +207,11 @@ def _deliver(
         reason = f"{retries} retries then outlast a cold start of {budget.cold_start_s} s"
         wanted["backoffDelay"] = f"PT{least}S", reason
     if own is None and isinstance(written, dict):
-        reason = "the Broker's, which a delivery of the Trigger's own hides"
+        reason = _HIDDEN if tuple(path) == _DELIVERY else _HIDDEN_IN_FLOW
         copied = written.keys() - wanted.keys() - {"deadLetterSink"}
         wanted |= {name: (written[name], reason) for name in sorted(copied)}
     for name, (value, reason) in wanted.items():
-        draft.set((*_DELIVERY, name), value, rules.DELIVERY, reason)
+        draft.set((*path, name), value, rules.DELIVERY, reason)
 
 
 def _repeat(draft: Draft, written: JsonValue, kind: BrokerClass | None) -> None:

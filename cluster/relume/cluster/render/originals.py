@@ -26,6 +26,9 @@ _CHANGED: Mapping[str, str] = {
     "InferenceService": "serving.kserve.io",
     "Broker": "eventing.knative.dev",
     "Trigger": "eventing.knative.dev",
+    "RequestReply": "eventing.knative.dev",
+    "Sequence": "flows.knative.dev",
+    "Parallel": "flows.knative.dev",
 }
 _KUSTOMIZE = "kustomize.config.k8s.io/"
 # Kinds without a namespace whose fields Relume does not know.

@@ -137,14 +137,15 @@ def read_trigger(original: Original) -> ReadTrigger:
         namespace=original.namespace,
         name=original.name,
         broker=broker,
-        subscriber=Destination(ref=_ref(child(spec, "subscriber", "ref"), original)),
+        subscriber=Destination(ref=read_ref(child(spec, "subscriber", "ref"), original)),
         delivery=read_delivery(child(spec, "delivery")),
         origin=original.at("metadata", "name").origin,
     )
     return ReadTrigger(trigger, content(elsewhere, "namespace") or original.namespace)
 
 
-def _ref(node: Node | None, original: Original) -> Ref | None:
+def read_ref(node: Node | None, original: Original) -> Ref | None:
+    """A reference of `original`, None where there is none."""
     if node is None:
         return None
     return Ref(

@@ -27,7 +27,7 @@ from relume.cluster.apply.api import ClusterApi, Forbidden, objects, part, table
 from relume.cluster.apply.devices import classes_of
 from relume.cluster.claims.yaml_files import KubernetesLoader
 from relume.cluster.doctor.files import read_files
-from relume.cluster.doctor.runtimes import check_runtimes
+from relume.cluster.doctor.online_runtimes import check_runtimes
 from relume.cluster.findings import Finding
 from relume.cluster.reasons import REASONS
 from relume.cluster.schemas import schema

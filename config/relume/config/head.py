@@ -34,7 +34,7 @@ METADATA = Fields.of(
 
 def read_head(document: Node) -> Resource:
     """Check apiVersion, kind and metadata of a document and begin its resource."""
-    body = _document(document)
+    body = document_table(document)
     kind = _kind(body)
     if kind not in _WITHOUT_SPEC:
         TOP.refuse_unknown(body)
@@ -67,7 +67,8 @@ def annotations(table: Table) -> dict[str, Node]:
     return found
 
 
-def _document(document: Node) -> Table:
+def document_table(document: Node) -> Table:
+    """The fields of a whole document. Raises InvalidManifest for anything but a table."""
     if isinstance(document, Table):
         return document
     raise InvalidManifest(

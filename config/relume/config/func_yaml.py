@@ -30,7 +30,7 @@ from relume.config.function_fields import (
     VOLUME,
 )
 from relume.config.function_variables import read_envs
-from relume.config.head import DEFAULT_NAMESPACE, function_name, namespace_name
+from relume.config.head import DEFAULT_NAMESPACE, document_table, function_name, namespace_name
 from relume.config.nodes import Node, Scalar, Table
 from relume.config.quantities import read_bytes
 from relume.config.service import DEFAULT_PROGRESS_DEADLINE_S, MOST_CONCURRENCY
@@ -50,7 +50,7 @@ def read_function(document: Node, environment: Mapping[str, str]) -> tuple[Resou
 
     Raises InvalidManifest for the first wrong field.
     """
-    body = document.table()
+    body = document_table(document)
     FUNCTION.refuse_unknown(body)
     for name in ("specVersion", "created"):
         body.need(name, "func writes it: run func init, or copy it from another function").text()

@@ -50,7 +50,7 @@ def read_head(document: Node) -> Resource:
 
     Of a kind that is not in API_VERSIONS only the kind and the name are read.
     """
-    body = _document(document)
+    body = document_table(document)
     kind = _kind(body)
     if not _is_run(body, kind):
         return _other_head(body, kind)
@@ -106,7 +106,8 @@ def annotations(table: Table) -> dict[str, Node]:
     return found
 
 
-def _document(document: Node) -> Table:
+def document_table(document: Node) -> Table:
+    """The fields of a whole document. Raises InvalidManifest for anything but a table."""
     if isinstance(document, Table):
         return document
     raise InvalidManifest(

@@ -1,11 +1,13 @@
 """Settings of all tests."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.closing_lines import write_closing_lines
+from tests.quick_stop import servers_that_stop_soon
 from tests.shares import for_workers
 from tests.vectors import VARIABLE, folder, missing
 
@@ -25,6 +27,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="tests/crash: kill before, during and after each await, whoever can be killed",
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_stop() -> Iterator[None]:
+    with servers_that_stop_soon():
+        yield
 
 
 _LEFT_OUT = pytest.StashKey[int]()

@@ -8,6 +8,9 @@ STAMP := $(VENV)/.installed
 SDK_2 := $(VENV)/cloudevents-2/.installed
 # PyTorch's own index of CPU builds, tried where pip is configured with none; empty: not tried.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+# The tests run in this many processes at once; one of them has all that load models.
+WORKERS ?= 2
+PYTEST_ALL := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 # An environment whose Python was removed or upgraded is made again.
 $(shell test -x $(BIN)/python || rm -f $(STAMP))
 
@@ -48,11 +51,11 @@ crash: venv ## kill every process before, during and after each await; five minu
 	$(BIN)/python -m pytest tests/crash -q --every-phase
 
 unit: venv ## the tests that need no model and take no minutes
-	$(BIN)/python -m pytest -m 'not model and not crash and not cluster'
+	$(PYTEST_ALL) -m 'not model and not crash and not cluster'
 
 # Not `cluster`: where KUBECONFIG is set, those tests write to somebody's cluster.
 test: check models ## every check and test, the real vLLM and model included
-	$(BIN)/python -m pytest -m 'not cluster'
+	$(PYTEST_ALL) -m 'not cluster'
 
 # For each of PYTHONS, as on a machine where nothing is configured; minutes and 10 GB of disk each.
 fresh: ## make demo in a new clone of HEAD, with plain pip: make fresh PYTHONS='python3.12 …'

@@ -1,8 +1,14 @@
 """Settings of all tests."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.closing_lines import write_closing_lines
+from tests.quick_stop import servers_that_stop_soon
+from tests.shares import for_workers
 from tests.vectors import VARIABLE, folder, missing
 
 # Speed is not asserted in tests: an example may take as long as a busy machine makes it.
@@ -23,6 +29,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _quick_stop() -> Iterator[None]:
+    with servers_that_stop_soon():
+        yield
+
+
 _LEFT_OUT = pytest.StashKey[int]()
 
 
@@ -36,7 +48,9 @@ def pytest_configure(config: pytest.Config) -> None:
 # After pytest's own selection by mark and name, so that only what would have run is counted.
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the published suites out where nobody says where they are."""
+    """Leave the published suites out where nobody says where they are; share the rest out."""
+    if hasattr(config, "workerinput"):
+        for_workers(items)
     if folder() is not None:
         return
     left_out = [item for item in items if item.get_closest_marker("published")]
@@ -46,7 +60,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.stash[_LEFT_OUT] = len(left_out)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a pytest-xdist worker left out; each of them collects all tests."""
+    workeroutput = getattr(node, "workeroutput", {})
+    node.config.stash[_LEFT_OUT] = max(
+        node.config.stash[_LEFT_OUT], workeroutput.get("left_out", 0)
+    )
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash[_LEFT_OUT]
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    write_closing_lines(terminalreporter)
     if terminalreporter.config.stash[_LEFT_OUT]:
         terminalreporter.line(
             f"published suites not run: set {VARIABLE} to the folder that holds them"

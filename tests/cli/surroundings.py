@@ -139,8 +139,9 @@ def make_files(folder: Path, url: str) -> list[Path]:
         b"utf16.json": EVENT.encode("utf-16"),
         b"deep.json": b'{"type": "t", "data": ' + b"[" * DEEP + b"]" * DEEP + b"}",
         b"deep900.json": b'{"type": "t", "data": ' + b"[" * 900 + b"]" * 900 + b"}",
-        b"open.json": b"[" * DEEP,
-        b"deep.yaml": b"a: " + b"[" * DEEP,
+        b"open.json": b"[\n" * DEEP,
+        # Line by line: PyYAML's own scanner, which reads a kubeconfig, takes seconds for one line.
+        b"deep.yaml": b"a:\n" + b" [\n" * DEEP,
         b"long.json": b'{"type": "t", "n": ' + b"9" * 5000 + b"}",
         b"config.json": b'{"architectures": [1], "hidden_size": "x", "num_hidden_layers": 1e400}',
         b"kubeconfig": KUBECONFIG.replace("URL", url).encode(),

@@ -4,24 +4,16 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.closing_lines import count_at_the_end
+
 Count = Callable[[str, int, int], None]
 
-COUNTS: dict[str, tuple[int, int]] = {}
 
-
-@pytest.fixture(scope="session")
-def conformance_count() -> Count:
+@pytest.fixture
+def conformance_count(request: pytest.FixtureRequest) -> Count:
     """`conformance_count(name, passed, total)`: report before you assert; calls add up by name."""
 
     def count(name: str, passed: int, total: int) -> None:
-        before = COUNTS.get(name, (0, 0))
-        COUNTS[name] = (before[0] + passed, before[1] + total)
+        count_at_the_end(request.node, name, int(passed), total)
 
     return count
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if COUNTS:
-        terminalreporter.section("conformance")
-    for name, (passed, total) in COUNTS.items():
-        terminalreporter.line(f"{name}: {passed}/{total}")

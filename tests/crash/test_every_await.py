@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.closing_lines import say_at_the_end
 from tests.crash.await_points import PHASES, Trap, all_points
 from tests.crash.processes import Victim
 from tests.crash.trial import Tally, Trial
@@ -99,10 +100,11 @@ async def _verdicts(
 @pytest.mark.crash
 @pytest.mark.timeout(900)
 async def test_a_kill_at_any_await_loses_nothing_and_settles_nothing_twice(
-    tmp_path: Path, tally: Tally, pytestconfig: pytest.Config
+    tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    tally = Tally()
     reached, in_flows = await _reached(tmp_path)
-    plans = list(_plans(reached, in_flows, pytestconfig.getoption("every_phase")))
+    plans = list(_plans(reached, in_flows, request.config.getoption("every_phase")))
     tally.untried = [
         point
         for point in all_points()
@@ -110,6 +112,7 @@ async def test_a_kill_at_any_await_loses_nothing_and_settles_nothing_twice(
     ]
     (tmp_path / "trials").mkdir()
     wrong = await _verdicts(tmp_path / "trials", plans, tally)
+    say_at_the_end(request.node, str(tally))
     assert not wrong, "\n".join(wrong)
     assert tally.tried == len(plans)
 

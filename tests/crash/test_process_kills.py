@@ -17,6 +17,7 @@ import pytest
 
 from relume.eventing.jetstream.server import NatsServer
 from tests.eventing.stage import Subscriber, replies, stored
+from tests.ports import own_port
 
 PROGRAM = """
 import asyncio, sys
@@ -71,21 +72,22 @@ async def post(client: httpx.AsyncClient, number: int) -> bool:
 
 @pytest.mark.timeout(180)
 async def test_killing_the_whole_process_loses_nothing_and_stores_every_answer_once(
-    tmp_path: Path, unused_tcp_port: int
+    tmp_path: Path,
 ) -> None:
     accepted: set[int] = set()
+    port = own_port()
     async with Subscriber(replies) as asked, Subscriber() as told:
         for round_ in range(3):
             async with (
-                process(tmp_path, unused_tcp_port, asked.url, told.url) as pid,
-                httpx.AsyncClient(base_url=f"http://127.0.0.1:{unused_tcp_port}") as client,
+                process(tmp_path, port, asked.url, told.url) as pid,
+                httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
             ):
                 for number in range(round_ * 40, round_ * 40 + 40):
                     if await post(client, number):
                         accepted.add(number)
                 os.kill(pid, signal.SIGKILL)
         assert len(accepted) == 120
-        async with process(tmp_path, unused_tcp_port, asked.url, told.url), asyncio.timeout(60):
+        async with process(tmp_path, port, asked.url, told.url), asyncio.timeout(60):
             while {f"re-{number}" for number in accepted} - set(told.ids):
                 await asyncio.sleep(0.05)
         async with NatsServer(tmp_path) as server:

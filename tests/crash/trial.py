@@ -6,11 +6,9 @@ it was told 202 for is accepted, and nothing else is.
 
 import asyncio
 import contextlib
-import itertools
 import os
 import re
 import signal
-import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +23,7 @@ from nats.js import JetStreamContext
 
 from tests.crash.await_points import Trap
 from tests.crash.processes import PlaneArguments, Victim, start_plane, start_subscriber
+from tests.ports import own_port
 
 STREAM, STREAMS, DEAD_STREAMS = "broker_default_b", "broker_", "deadletters_"
 # Events of the clock, which never come to rest.
@@ -38,9 +37,6 @@ _LOST = {"kafka": BURIED, "nats": BURIED | {"bitter"}}
 _WITHIN_S = 120.0
 _POLL_S = 0.02
 _ANSWER_S = 5.0
-
-# Below the ports that Linux chooses for connections (ip_local_port_range starts at 32768).
-_ports = itertools.cycle(range(20_000 + os.getpid() % 100 * 100, 32_000))
 
 
 @dataclass(slots=True)
@@ -91,7 +87,7 @@ class Trial:
         self._scenario = scenario
         self._trap = trap
         self._victim: Victim = victim
-        self._port, self._subscriber_port = _own_port(), _own_port()
+        self._port, self._subscriber_port = own_port(), own_port()
         self._subscriber: ForkServerProcess
         self._plane: ForkServerProcess
         self.books = Books()
@@ -314,15 +310,6 @@ class Trial:
 
     def _start_subscriber(self) -> ForkServerProcess:
         return start_subscriber(self._folder, self._subscriber_port)
-
-
-def _own_port() -> int:
-    """A port that nobody else takes while its process is dead: none that the system gives out."""
-    while True:
-        port = next(_ports)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 async def _ignore(_: Exception) -> None:

@@ -3,6 +3,7 @@
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import regex
@@ -66,6 +67,18 @@ def smollm2() -> Path:
     return ModelStore(default_root()).resolve(SMOLLM2)
 
 
+@pytest.fixture(scope="module")
+def tokenizer(smollm2: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(smollm2)
+
+
+@pytest.fixture(scope="module")
+def slow_bpe(smollm2: Path) -> SlowBpe:
+    return SlowBpe(smollm2 / "tokenizer.json")
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -76,11 +89,10 @@ def smollm2() -> Path:
         "x" * 200 + " " * 30 + "\n\n\n\t\t" + "!?" * 20,
     ],
 )
-def test_the_tokenizer_of_smollm2_agrees_with_an_independent_bpe(smollm2: Path, text: str) -> None:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(smollm2)
-    assert tokenizer.encode(text) == SlowBpe(smollm2 / "tokenizer.json").encode(text)
+def test_the_tokenizer_of_smollm2_agrees_with_an_independent_bpe(
+    tokenizer: Any, slow_bpe: SlowBpe, text: str
+) -> None:
+    assert tokenizer.encode(text) == slow_bpe.encode(text)
 
 
 def test_the_vocabulary_of_smollm2_fills_the_embedding_exactly(smollm2: Path) -> None:
@@ -91,10 +103,7 @@ def test_the_vocabulary_of_smollm2_fills_the_embedding_exactly(smollm2: Path) ->
     assert (config["rope_theta"], config["tie_word_embeddings"]) == (100000.0, True)
 
 
-def test_a_chat_is_rendered_as_the_model_was_taught(smollm2: Path) -> None:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(smollm2)
+def test_a_chat_is_rendered_as_the_model_was_taught(tokenizer: Any) -> None:
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
     assert tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) == (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"

@@ -2,8 +2,9 @@
 # Make the environment of each function and run its tests in it: test.sh [PYTHON] [FUNCTION…]
 # An environment is made once, and again when the function's pyproject.toml changes.
 set -euo pipefail
+python="$(command -v "${1:-python3}")"
+case "$python" in /*) ;; *) python="$PWD/$python" ;; esac
 cd "$(dirname "$0")"
-python="${1:-python3}"
 shift || true
 for name in "${@:-}"; do [ -n "$name" ] || continue; chosen+=("$name"); done
 [ -n "${chosen:-}" ] || chosen=(*/)

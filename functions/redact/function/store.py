@@ -10,13 +10,9 @@ from dataclasses import dataclass
 import nats
 from nats.aio.client import Client
 from nats.errors import Error
+from nats.js import JetStreamContext
 from nats.js.api import KeyValueConfig, StorageType
-from nats.js.errors import (
-    BucketNotFoundError,
-    KeyNotFoundError,
-    KeyWrongLastSequenceError,
-    NoKeysError,
-)
+from nats.js.errors import BucketNotFoundError, KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 
 from .events import HttpAnswer
@@ -37,6 +33,7 @@ class Store:
         self._url, self._bucket, self._ttl_s = url, bucket, ttl_s
         self._client: Client | None = None
         self._kv: KeyValue | None = None
+        self._jetstream: JetStreamContext | None = None
         self._lock = asyncio.Lock()
 
     async def get(self, key: str) -> Entry | None:
@@ -73,14 +70,18 @@ class Store:
         return True
 
     async def keys(self, pattern: str) -> list[str]:
-        """The keys that match a subject pattern, such as `job.*`."""
-        kv = await self._open()
+        """The keys that match a subject pattern, such as `job.*`; none is ever deleted.
+
+        The stream behind the bucket tells them, without a consumer that would stay for minutes.
+        """
+        await self._open()
+        assert self._jetstream is not None
+        prefix = f"$KV.{self._bucket}."
         try:
-            return await kv.keys(filters=[pattern])
-        except NoKeysError:
-            return []
+            found = await self._jetstream.stream_info(f"KV_{self._bucket}", prefix + pattern)
         except _FAILURES as error:
             raise _unavailable(error) from None
+        return [subject.removeprefix(prefix) for subject in found.state.subjects or {}]
 
     async def _open(self) -> KeyValue:
         async with self._lock:
@@ -95,13 +96,13 @@ class Store:
                     reconnect_time_wait=0.5,
                     error_cb=_ignore,
                 )
-                self._kv = await self._bucket_of(self._client)
+                self._jetstream = self._client.jetstream(timeout=5)
+                self._kv = await self._bucket_of(self._jetstream)
             except _FAILURES as error:
                 raise _unavailable(error) from None
             return self._kv
 
-    async def _bucket_of(self, client: Client) -> KeyValue:
-        jetstream = client.jetstream(timeout=5)
+    async def _bucket_of(self, jetstream: JetStreamContext) -> KeyValue:
         try:
             return await jetstream.key_value(self._bucket)
         except BucketNotFoundError:
@@ -116,5 +117,5 @@ async def _ignore(error: Exception) -> None:
 
 
 def _unavailable(error: BaseException) -> HttpAnswer:
-    told = f"the key-value store does not answer: {type(error).__name__}"
+    told = f"the key-value store does not answer: {type(error).__name__}: {error}"
     return HttpAnswer(503, "store-unavailable", told, 2)

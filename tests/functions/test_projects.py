@@ -22,7 +22,7 @@ SCHEMA = json.loads((Path(__file__).parent / "func_yaml.schema.json").read_text(
 #: Files that several functions hold, and that must be the same in all of them.
 COPIES = (
     *("function/events.py", "function/settings.py", "function/fitting.py", "function/store.py"),
-    *("tests/conftest.py", "tests/test_server.py", "tests/nats_process.py"),
+    *("function/sink.py", "tests/conftest.py", "tests/test_server.py", "tests/nats_process.py"),
 )
 #: Modules that a distribution installs under another name.
 MODULES = {
@@ -30,6 +30,7 @@ MODULES = {
     "nats-py": {"nats"},
     "python-stdnum": {"stdnum"},
     "sqlite-vec": {"sqlite_vec"},
+    "a2a-sdk": {"a2a"},
 }
 
 each = pytest.mark.parametrize("project", PROJECTS, ids=lambda path: path.name)
@@ -66,7 +67,7 @@ def imports(file: Path) -> set[str]:
 
 def test_all_projects_are_seen() -> None:
     names = {project.name for project in PROJECTS}
-    assert names >= {"extract", "prompt", "redact", "webhook-out"}
+    assert names >= {"agent-bridge", "extract", "folder-watch", "prompt", "redact", "split-join"}
 
 
 @each

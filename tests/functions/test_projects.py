@@ -67,7 +67,16 @@ def imports(file: Path) -> set[str]:
 
 def test_all_projects_are_seen() -> None:
     names = {project.name for project in PROJECTS}
-    assert names >= {"agent-bridge", "extract", "folder-watch", "prompt", "redact", "split-join"}
+    assert names >= {
+        "agent-bridge",
+        "extract",
+        "folder-watch",
+        "prompt",
+        "redact",
+        "split-join",
+        "vector-store",
+        "webhook-out",
+    }
 
 
 @each

@@ -38,7 +38,8 @@ from .store import Store
 from .texts import group, split
 
 FIELDS = frozenset(
-    {"documents", "request_type", "type", "tick", "kind", "part_chars", "most_parts", "timeout_s"}
+    {"documents", "request_type", "type", "tick", "kind", "part_chars", "most_parts"}
+    | {"timeout_s", "reduce_chars"}
     | {"partial", "reduce", "instruction", "reduce_instruction", "max_tokens"}
 )
 BUCKET = "relume-split-join"
@@ -68,6 +69,7 @@ class SplitJoin(EventFunction):
         self._type = settings.read("type", str)
         self._tick = settings.read("tick", str, "relume.function.tick")
         self._chars = _positive(settings, "part_chars", 2000, least=100)
+        self._reduce_chars = _positive(settings, "reduce_chars", self._chars, least=100)
         self._most_parts = _positive(settings, "most_parts", 500)
         self._timeout_s = _positive(settings, "timeout_s", 900)
         self._partial = settings.read("partial", bool, True)
@@ -136,12 +138,12 @@ class SplitJoin(EventFunction):
             return await self._result(job, by)
         if job.round > asked:
             before = await self._jobs.parts(job, job.round - 1)
-            await self._ask(job, group(_texts(before), self._chars))
+            await self._ask(job, group(_texts(before), self._reduce_chars))
         if len(await self._jobs.answered(job)) < job.rounds[-1]:
             return None
         if self._reduce == "join" or self._kind == "embedding" or job.rounds[-1] == 1:
             return await self._result(job, by)
-        texts = group(_texts(await self._jobs.parts(job, job.round)), self._chars)
+        texts = group(_texts(await self._jobs.parts(job, job.round)), self._reduce_chars)
         if not texts:
             return await self._result(job, by)
         await self._jobs.next_round(job, len(texts))  # or somebody else did, with the same texts

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from environment import variables
 
-SERVE = "from func_python.cloudevent import serve; from function import new; serve(new)"
+SERVE = "from func_python.http import serve; from function import new; serve(new)"
 EVENT = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/shop", "ce-type": "com.example.odd"}
 NOT_JSON = [b"", b"{", b"\xff\xfe"]
 ODD_JSON = [
@@ -77,8 +77,33 @@ def check(response: httpx.Response) -> None:
     assert response.status_code < 500 or response.status_code == 503, response.text
 
 
-def test_what_is_no_event_is_refused(url: str) -> None:
-    assert httpx.post(url, json={"a": 1}).status_code == 400
+BATCH = {"content-type": "application/cloudevents-batch+json"}
+STRUCTURED = {"content-type": "application/cloudevents+json"}
+JSON = {"content-type": "application/json"}
+NO_EVENTS = [
+    ({}, b""),
+    (JSON, b'{"a": 1}'),
+    (BATCH, b"[]"),
+    (STRUCTURED, b"[]"),
+    (STRUCTURED, b"{"),
+    (STRUCTURED, b'{"specversion": "1.0", "id": 1, "source": [], "type": null, "time": "soon"}'),
+    (EVENT | {"ce-specversion": "0.3"}, b""),
+    (EVENT | {"ce-specversion": "9"}, b""),
+    (EVENT | {"ce-id": ""}, b""),
+    (EVENT | {"ce-time": "yesterday"}, b""),
+    (EVENT | JSON, b"[" * 100_000 + b"]" * 100_000),
+]
+
+
+@pytest.mark.parametrize(("headers", "body"), NO_EVENTS)
+def test_what_is_no_event_is_refused(url: str, headers: dict[str, str], body: bytes) -> None:
+    """400, which a Broker does not try again."""
+    response = httpx.post(url, headers=headers, content=body)
+    assert response.status_code == 400, response.text
+    assert response.json()["reason"] == "invalid-event"
+
+
+def test_a_request_without_an_event_is_refused(url: str) -> None:
     assert httpx.get(url).status_code == 400
 
 

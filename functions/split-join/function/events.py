@@ -7,10 +7,13 @@ built and deployed alone. A test of the project compares the copies.
 import hashlib
 import json
 import logging
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cloudevents.core.bindings.http import HTTPMessage, from_http_event, to_binary_event
+from cloudevents.core.exceptions import BaseCloudEventException
 from cloudevents.core.v1.event import CloudEvent
 
 #: The type of an error event, whichever function made it.
@@ -19,6 +22,9 @@ ERROR = "relume.function.error"
 MODEL_RESPONSE, MODEL_ERROR = "relume.inference.response", "relume.inference.error"
 #: Attributes that an answer copies from its request. Models served by Relume copy the same ones.
 COPIED = ("subject", "traceparent", "tracestate", "partitionkey", "correlationid")
+
+#: More than any Broker delivers.
+MOST_BYTES = 16 * 1024 * 1024
 
 Json = dict[str, Any]
 
@@ -140,40 +146,93 @@ class EventFunction:
         raise NotImplementedError
 
     async def handle(self, scope: Json, receive: Any, send: Any) -> None:
-        request: CloudEvent = scope["event"]
+        """One HTTP request of func-python's server: decode the event, answer it."""
+        try:
+            request = await _decoded(scope, receive)
+        except NotAnEvent as error:
+            outcome = Outcome(400, body={"error": str(error), "reason": "invalid-event"})
+        else:
+            outcome = await self.outcome(request)
+        await _send(send, outcome)
+
+    async def outcome(self, request: CloudEvent) -> "Outcome":
+        """What becomes of an event. Raises nothing that an event can cause."""
         unwanted = request.get_type() == ERROR and not self.takes_errors
         if unwanted or request.get_source() == self.source:
-            await _send_status(send, 200)
-            return
+            return Outcome(200)
         try:
             answer = await self.answer(request)
-            event = None if answer is None else event_for(request, answer, self.source)
+            return Outcome(
+                200, event=None if answer is None else event_for(request, answer, self.source)
+            )
         except HttpAnswer as told:
             logging.warning("answered %d: %s: %s", told.status, told.reason, told.message)
             body = {"error": told.message, "reason": told.reason}
-            await _send_status(send, told.status, body, told.retry_after_s)
-            return
+            return Outcome(told.status, body=body, retry_after_s=told.retry_after_s)
         except Refusal as refusal:
-            event = event_for(request, error_answer(refusal), self.source)
-        except Exception:
-            # Without its text, which may hold what the event holds.
-            logging.exception("the function failed with event %s", request.get_id())
-            refusal = Refusal("internal", "the function failed; its log says why")
-            event = event_for(request, error_answer(refusal), self.source)
-        if event is None:
-            await _send_status(send, 200)
-        else:
-            await send.binary(event)
+            refused = refusal
+        except Exception as error:
+            # Where, but not the text of the error, which may hold what the event holds.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            name = type(error).__name__
+            logging.error("failed with event %s: %s\n%s", request.get_id(), name, where)
+            refused = Refusal("internal", "the function failed; its log says why")
+        return Outcome(200, event=event_for(request, error_answer(refused), self.source))
 
 
-async def _send_status(
-    send: Any, status: int, body: object = None, retry_after_s: int | None = None
-) -> None:
-    data = b"" if body is None else json.dumps(body).encode()
-    headers = [(b"content-length", str(len(data)).encode())]
-    if data:
-        headers.append((b"content-type", b"application/json"))
-    if retry_after_s is not None:
-        headers.append((b"retry-after", str(retry_after_s).encode()))
-    await send.http({"type": "http.response.start", "status": status, "headers": headers})
-    await send.http({"type": "http.response.body", "body": data})
+@dataclass(frozen=True)
+class Outcome:
+    """An HTTP answer to be, with an event or without."""
+
+    status: int
+    event: CloudEvent | None = None
+    body: Json | None = None
+    retry_after_s: int | None = None
+
+
+class NotAnEvent(Exception):
+    """The request holds no single CloudEvent that can be read."""
+
+
+async def _decoded(scope: Json, receive: Any) -> CloudEvent:
+    """The event of a request, in binary or structured mode. Raises NotAnEvent.
+
+    Here and not in `func_python.cloudevent`, which answers a batch and deeply nested JSON with a
+    500 (0.8.1), and a Broker tries a 500 again.
+    """
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > MOST_BYTES:
+            raise NotAnEvent(f"an event has at most {MOST_BYTES} bytes")
+    headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
+    if headers.get("content-type", "").startswith("application/cloudevents-batch"):
+        raise NotAnEvent("send one event at a time, not a batch")
+    try:
+        event = from_http_event(HTTPMessage(headers, body))
+    except (BaseCloudEventException, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise NotAnEvent(f"no CloudEvent can be read: {type(error).__name__}") from None
+    except RecursionError:
+        raise NotAnEvent("the JSON is nested too deeply") from None
+    if not isinstance(event, CloudEvent):
+        raise NotAnEvent("the specversion must be 1.0")
+    return event
+
+
+async def _send(send: Any, outcome: Outcome) -> None:
+    headers: dict[str, str] = {}
+    data = b""
+    if outcome.event is not None:
+        message = to_binary_event(outcome.event)
+        headers, data = dict(message.headers), message.body
+    elif outcome.body is not None:
+        headers, data = {"content-type": "application/json"}, json.dumps(outcome.body).encode()
+    if outcome.retry_after_s is not None:
+        headers["retry-after"] = str(outcome.retry_after_s)
+    headers["content-length"] = str(len(data))
+    encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
+    start = {"type": "http.response.start", "status": outcome.status, "headers": encoded}
+    await send(start)
+    await send({"type": "http.response.body", "body": data})

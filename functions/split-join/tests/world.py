@@ -79,18 +79,10 @@ class World:
 
     async def deliver(self, event: CloudEvent) -> None:
         """One delivery. Raises AssertionError for a status that is not 200."""
-        sent: list[Any] = []
-
-        class Send:
-            async def binary(self, answer: CloudEvent) -> None:
-                sent.append(answer)
-
-            async def http(self, message: dict[str, Any]) -> None:
-                assert message.get("status", 200) == 200, message
-
-        await self.function.handle({"event": event}, None, Send())
-        for answer in sent:
-            await self.take(answer)
+        outcome = await self.function.outcome(event)
+        assert outcome.status == 200, outcome
+        if outcome.event is not None:
+            await self.take(outcome.event)
         self.delivered.append(event)
 
     async def run(self) -> None:

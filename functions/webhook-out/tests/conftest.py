@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from func_python.cloudevent import ASGIApplication
+from func_python.http import ASGIApplication
 from function import new
 
 BASE = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/shop", "ce-type": "com.example.asked"}

@@ -5,6 +5,7 @@ under a hash of the event's `correlationid`, which models and functions copy fro
 An event without one gets the hash of its source and id.
 """
 
+import asyncio
 import hashlib
 import logging
 import re
@@ -14,11 +15,11 @@ from cloudevents.core.v1.event import CloudEvent
 
 from . import recognizers as rules
 from .events import Answer, EventFunction, HttpAnswer, Refusal, answer_id, text_of
-from .mapping import Placeholders, each_text, field_values, has_placeholder
+from .mapping import Placeholders, each_text, field_values, has_placeholder, text_length
 from .settings import ConfigError, Settings, load_settings
 from .store import Store
 
-FIELDS = frozenset({"redact", "restore", "regions", "fields", "patterns", "keep_days"})
+FIELDS = frozenset({"redact", "restore", "regions", "fields", "patterns", "keep_days", "max_chars"})
 BUCKET = "relume-redact"
 KIND = re.compile(r"[A-Z]+")
 _ATTEMPTS = 10
@@ -37,6 +38,7 @@ class Redact(EventFunction):
         self._redact = _texts(settings, "redact")
         self._restore = _texts(settings, "restore")
         self._fields = _texts(settings, "fields")
+        self._max_chars = settings.read("max_chars", int, 20_000)
         self._recognizers = recognizers_of(settings)
         url = cfg.get("NATS_URL")
         if not url:
@@ -60,11 +62,15 @@ class Redact(EventFunction):
         known = rules.known_values(field_values(data, self._fields))
         found = (rules.placeholders, known, *self._recognizers)
         key = _key(correlation)
+        if (length := text_length(data)) > self._max_chars:
+            told = f"the texts have {length} characters, and max_chars is {self._max_chars}"
+            raise Refusal("text-too-long", told, "data")
         for _ in range(_ATTEMPTS):
             entry = await self._store.get(key)
             given = Placeholders() if entry is None else Placeholders.unpack(entry.value)
             before = given.pack()
-            clean = each_text(data, lambda text: given.redact(text, rules.find(text, found)))  # noqa: B023
+            # In a thread, because rows of digits take the telephone rules a while.
+            clean = await asyncio.to_thread(_redact, data, given, found)
             # The mapping is stored before the event leaves, so that every placeholder that is out
             # can be restored; a repeated delivery finds it and gives the same placeholders.
             stored = (
@@ -111,6 +117,10 @@ def _texts(settings: Settings, name: str) -> dict[str, str]:
     if not all(isinstance(text, str) for pair in value.items() for text in pair):
         raise ConfigError(f"{settings.file}: {name} must map texts to texts")
     return value
+
+
+def _redact(data: Any, given: Placeholders, found: tuple[rules.Recognizer, ...]) -> Any:
+    return each_text(data, lambda text: given.redact(text, rules.find(text, found)))
 
 
 def _answer(

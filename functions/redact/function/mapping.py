@@ -70,5 +70,14 @@ def field_values(node: Any, kinds: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def text_length(node: Any) -> int:
+    """The characters of all texts together."""
+    if isinstance(node, dict):
+        return sum(map(text_length, node.values()))
+    if isinstance(node, list):
+        return sum(map(text_length, node))
+    return len(node) if isinstance(node, str) else 0
+
+
 def has_placeholder(data: Any) -> bool:
     return re.search(PLACEHOLDER, json.dumps(data)) is not None

@@ -103,6 +103,7 @@ async def test_plain_text_is_redacted_too(running, url: str) -> None:
     [
         ({"a": "x"}, {"type": "com.example.odd"}, "unknown-type"),
         (b"\xff\xfe", CREATED, "invalid-data"),
+        ({"a": ["x" * 10_001, {"b": "x" * 10_000}]}, CREATED, "text-too-long"),
         ({"a": "[EMAIL_1]"}, SORTED, "no-correlation"),
         ({"a": "[EMAIL_1]"}, {**SORTED, "correlationid": "never"}, "mapping-gone"),
     ],

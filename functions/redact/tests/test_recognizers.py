@@ -34,10 +34,12 @@ def test_what_is_not_personal_stays(text: str) -> None:
     assert found in ([], ["2.1.3.4"])
 
 
-@pytest.mark.parametrize("text", ["a" * 50_000, "a@" * 20_000, "1 " * 25_000, "DE12" * 10_000])
-def test_long_and_odd_texts_take_no_time(text: str) -> None:
-    """The time is bounded by the timeout of the test run, and no rule goes quadratic by far."""
-    rules.find(text, ALL)
+ODD = ["a" * 20_000, "a@" * 10_000, "1 " * 10_000, "DE12" * 5_000, "a.b@c." * 3_000, ":" * 20_000]
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_nothing_is_found_in_odd_texts_of_the_greatest_length(text: str) -> None:
+    assert rules.find(text, ALL) == []
 
 
 def test_of_two_spans_that_overlap_the_longer_one_is_kept() -> None:

@@ -29,6 +29,7 @@ MODULES = {
     "pyyaml": {"yaml"},
     "nats-py": {"nats"},
     "python-stdnum": {"stdnum"},
+    "phonenumberslite": {"phonenumbers"},
     "sqlite-vec": {"sqlite_vec"},
     "a2a-sdk": {"a2a"},
 }

@@ -15,7 +15,7 @@ PYTEST_ALL := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadsc
 $(shell test -x $(BIN)/python || rm -f $(STAMP))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv models demo test fresh check fuzz unit crash bench schemas manifests flags lock images clean
+.PHONY: help venv models demo test fresh check fuzz unit crash functions bench schemas manifests flags lock images clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ fuzz: venv ## 100,000 malformed requests to the Broker's ingress, then a coverag
 
 crash: venv ## kill every process before, during and after each await; five minutes
 	$(BIN)/python -m pytest tests/crash -q --every-phase
+
+functions: ## each function's environment, and its tests in it: make functions ONLY='prompt redact'
+	@bash functions/test.sh $(PYTHON) $(ONLY)
 
 unit: venv ## the tests that need no model and take no minutes
 	$(PYTEST_ALL) -m 'not model and not crash and not cluster'

@@ -1,0 +1,3 @@
+"""The function: func-python's server calls `new`."""
+
+from .func import new as new

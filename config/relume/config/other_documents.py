@@ -12,7 +12,7 @@ _NO_POLICY = "it has no effect on one machine"
 _REASONS: Mapping[str, str] = {
     "a namespace needs no making on this machine": "Namespace",
     "a predictor runs as you, without a service account": "ServiceAccount",
-    "only the variables that name it read it": "Secret ConfigMap",
+    "only the variables and volumes that name it read it": "Secret ConfigMap",
     "a predictor reads a folder of this machine instead": """PersistentVolume
         PersistentVolumeClaim StorageClass""",
     _NO_PERMISSIONS: "Role RoleBinding ClusterRole ClusterRoleBinding",

@@ -55,6 +55,18 @@ def event_file(folder: Path, **attributes: object) -> str:
     return str(file)
 
 
+def test_what_this_machine_cannot_run_keeps_no_filter_from_being_tried(
+    manifest: str, tmp_path: Path, capsys: Output
+) -> None:
+    elsewhere = MANIFEST.replace("hf://nobody/has-this-model", "pvc://claim/m").replace(
+        "apiVersion: serving.kserve.io/v1beta1, kind: InferenceService, name: m",
+        "apiVersion: serving.knative.dev/v1, kind: Service, name: s",
+    )
+    Path(manifest).write_text(elsewhere, encoding="utf-8")
+    assert run(["trigger", "test", manifest, "--event", event_file(tmp_path)]) == 0
+    assert "default/gold" in capsys.readouterr().out
+
+
 def test_it_names_the_clause_that_decided_for_each_trigger(
     manifest: str, tmp_path: Path, capsys: Output
 ) -> None:

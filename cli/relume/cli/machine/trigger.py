@@ -12,7 +12,7 @@ from relume.cli.machine.envelope import assignments, from_file, from_options
 from relume.cli.options import output_option
 from relume.cli.screen import Screen
 from relume.cloudevents.event import CloudEvent
-from relume.config import Trigger, load
+from relume.config import Trigger
 from relume.eventing.filters import Verdict, explain
 
 NOTHING_MATCHES_EXIT = 1
@@ -62,10 +62,12 @@ def try_event(
       relume trigger test my.yaml --type com.example.order --attribute subject=orders/7
       relume trigger test my.yaml --event - -o json | jq '.triggers[] | .decided_by'
     """
+    from relume.config.loader import load_plan  # here, so that the help stays quick
+
     changes = assignments("--attribute", attributes)
     changes |= {k: v for k, v in (("type", type_), ("source", source)) if v is not None}
     event = _event(file, changes)
-    trials = [Trial(trigger, explain(trigger, event)) for trigger in load(files).triggers]
+    trials = [Trial(trigger, explain(trigger, event)) for trigger in load_plan(files).triggers]
     screen = Screen.stdout()
     if output == "json":
         screen.json({"event": event.attributes, "triggers": [trial.to_json() for trial in trials]})

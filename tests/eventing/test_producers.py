@@ -73,7 +73,11 @@ async def test_a_producer_that_offers_an_upgrade_keeps_its_data() -> None:
 
 
 @pytest.mark.parametrize(
-    ("coding", "body"), [("gzip", gzip.compress(DATA)), ("deflate", zlib.compress(DATA))]
+    ("coding", "body"),
+    [
+        pytest.param("gzip", gzip.compress(DATA), id="gzip"),
+        pytest.param("deflate", zlib.compress(DATA), id="deflate"),
+    ],
 )
 async def test_a_compressed_event_is_delivered_as_it_is_meant(coding: str, body: bytes) -> None:
     headers = f"{CE.format(id='1')}{JSON}Content-Encoding: {coding}\r\n"

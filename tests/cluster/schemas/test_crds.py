@@ -2,7 +2,7 @@
 
 import pytest
 
-from relume.config import eventing, model, service_fields
+from relume.config import environment, eventing, service_fields
 from relume.config.fields import Fields
 from tests.custom_kinds import BROKER, INFERENCE_SERVICE, ORIGINS, TRIGGER, CustomKind
 
@@ -21,7 +21,7 @@ TABLES = [
     ("MODEL", service_fields.MODEL, INFERENCE_SERVICE, MODEL),
     ("MODEL_FORMAT", service_fields.MODEL_FORMAT, INFERENCE_SERVICE, (*MODEL, "modelFormat")),
     ("RESOURCES", service_fields.RESOURCES, INFERENCE_SERVICE, (*MODEL, "resources")),
-    ("ENVIRONMENT", model.ENVIRONMENT, INFERENCE_SERVICE, (*MODEL, "env", "[]")),
+    ("ENVIRONMENT", environment.ENVIRONMENT, INFERENCE_SERVICE, (*MODEL, "env", "[]")),
     ("BROKER_SPEC", eventing.BROKER_SPEC, BROKER, ("spec",)),
     ("DELIVERY", eventing.DELIVERY, BROKER, ("spec", "delivery")),
     ("DELIVERY", eventing.DELIVERY, TRIGGER, ("spec", "delivery")),

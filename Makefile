@@ -10,7 +10,7 @@ SDK_2 := $(VENV)/cloudevents-2/.installed
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 # The tests run in this many processes at once; one of them has all that load models.
 WORKERS ?= 2
-PYTEST_ALL := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PYTEST_ALL := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 # An environment whose Python was removed or upgraded is made again.
 $(shell test -x $(BIN)/python || rm -f $(STAMP))
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.closing_lines import write_closing_lines
 from tests.quick_stop import servers_that_stop_soon
-from tests.shares import for_workers
+from tests.shares import FilesTogether, longest_first
 from tests.vectors import VARIABLE, folder, missing
 
 # Speed is not asserted in tests: an example may take as long as a busy machine makes it.
@@ -45,12 +45,18 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"{VARIABLE}={root} does not hold {', '.join(lacking)}")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogether:
+    """Share the tests out by files."""
+    return FilesTogether(config, log)
+
+
 # After pytest's own selection by mark and name, so that only what would have run is counted.
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the published suites out where nobody says where they are; share the rest out."""
     if hasattr(config, "workerinput"):
-        for_workers(items)
+        longest_first(items)
     if folder() is not None:
         return
     left_out = [item for item in items if item.get_closest_marker("published")]

@@ -9,6 +9,7 @@ from relume.base.errors import InvalidManifest
 from relume.config import Function, Plan, load
 from relume.config.config_objects import by_key, files_of, variables_of
 from relume.config.function_documents import service_document
+from relume.config.loader import load_plan
 
 from .manifests import HERE, broker, together
 
@@ -286,7 +287,8 @@ resources: {limits: {memory: 1Gi}}""",
 
 
 def test_a_knative_service_of_no_function_is_kept_for_a_cluster(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, func_yaml(), service(name="other"))
+    (tmp_path / "m.yaml").write_text(service(name="other"))
+    plan = load_plan([folder_of(tmp_path, func_yaml()), tmp_path / "m.yaml"])
     (container,) = plan.containers
     assert (container.name, container.image_origin.field) == (
         "other",

@@ -136,7 +136,7 @@ def test_misnaming_any_field_is_refused_or_is_the_users_own_name(tmp_path: Path,
             continue
         found = outcome(tmp_path, changed(documents, path, misname))
         own = path[-2:-1] in (("labels",), ("limits",), ("requests",)) or path[-1] == "a"
-        own = own or path[-2] in ("exact", "prefix", "suffix", "attributes")
+        own = own or path[-2] in ("exact", "prefix", "suffix", "attributes", "data", "stringData")
         noted = "serving.k" in str(path[-1])  # annotations that a machine leaves out
         assert isinstance(found, InvalidManifest) or own or noted, path
 

@@ -163,6 +163,12 @@ class BrokerStage:
         await self.plane.start()
         return self
 
+    def accepted(self) -> int:
+        """How many events the Broker has taken since its start, replies among them."""
+        brokers = self.plane.status()["brokers"]
+        assert isinstance(brokers, list)
+        return sum(each["accepted"] for each in brokers)
+
     async def __aexit__(self, *_: object) -> None:
         await self.plane.stop(0)
 

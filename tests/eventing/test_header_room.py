@@ -11,7 +11,7 @@ from relume.base.limits import (
 from relume.cloudevents.event import CloudEvent
 from relume.cloudevents.http import Mode, encode_batch
 from relume.eventing.header_room import AttributesTooLong, check_room
-from tests.eventing.stage import BROKER, BrokerStage, event
+from tests.eventing.stage import BrokerStage, event
 
 FITS = ATTRIBUTE_BYTES
 WIDE = {"€": 9, "é": 6, "😀": 12, '"': 3, "x": 1}
@@ -67,7 +67,7 @@ async def test_the_door_names_the_attribute_and_stores_nothing() -> None:
                 "send it in the data",
                 "reason": "attributes-too-long",
             }
-        assert stage.plane.app.accepted[BROKER] == 0
+        assert stage.accepted() == 0
 
 
 async def test_the_door_names_the_event_of_a_batch() -> None:
@@ -78,7 +78,7 @@ async def test_the_door_names_the_event_of_a_batch() -> None:
         )
         assert refused.status_code == 413
         assert refused.json()["error"].startswith("[2]: subject: takes 120000 bytes")
-        assert stage.plane.app.accepted[BROKER] == 0
+        assert stage.accepted() == 0
 
 
 async def test_headers_that_every_delivery_repeats_have_the_same_bounds() -> None:

@@ -6,7 +6,7 @@ import httpx
 
 from relume.cloudevents.http import Mode, encode
 from relume.eventing.settings import EventingSettings
-from tests.eventing.stage import BROKER, BrokerStage, event
+from tests.eventing.stage import BrokerStage, event
 
 SETTINGS = EventingSettings(intake_bytes=100_000, small_bytes=1000)
 
@@ -41,7 +41,7 @@ async def test_a_large_request_is_turned_away_while_others_fill_the_door() -> No
             slow.go.set()
             assert (await posting).status_code == 202
             assert (await stage.post(event("large", bytes(60_000)))).status_code == 202
-        assert stage.plane.app.accepted[BROKER] == 3
+        assert stage.accepted() == 3
 
 
 async def test_the_door_forgets_what_it_refused() -> None:

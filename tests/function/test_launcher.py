@@ -27,7 +27,7 @@ def variables(
         Environments(folder),
         folder / "mounts",
         "nats://here",
-        lambda namespace, name: bound if (namespace, name) == ("ns", "f") else {},
+        {("ns", "f"): bound},
     )
     return launcher._variables(function, 4711)
 
@@ -90,7 +90,7 @@ def test_the_files_of_a_mount_are_for_this_user_alone_and_go_with_a_killed_plane
 def test_what_cannot_run_here_is_refused_before_anything_starts(tmp_path: Path) -> None:
     store = ModelStore(tmp_path / "models")
     (tmp_path / "m.yaml").write_text(service(name="other"))
-    with pytest.raises(InvalidManifest, match="no container image runs here") as refused:
+    with pytest.raises(InvalidManifest, match="no container image runs on this machine") as refused:
         check(load([folder_of(tmp_path, func_yaml()), tmp_path / "m.yaml"]), store)
     assert refused.value.field == "spec.template.spec.containers[0].image"
     run = "volumes:\n- secret: missing\n  path: /etc/keys\n"

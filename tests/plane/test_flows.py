@@ -101,16 +101,13 @@ async def test_a_caller_that_waits_does_not_hold_up_the_end_of_a_plane(tmp_path:
     assert (response.status_code, response.json()["reason"]) == (503, "stopping")
 
 
-def test_b16_a_plane_says_what_is_bound_to_a_service(tmp_path: Path) -> None:
+def test_b16_what_is_bound_to_a_service() -> None:
     sink = Destination(Ref("Sequence", "default", "work", "flows.knative.dev/v1"))
     plan = Plan(sink_bindings=(SinkBinding("default", "sb", sink, SERVICE),))
-    plane = LocalPlane(plan, PlaneSettings(tmp_path), ModelStore(tmp_path))
-    plane.broker = "http://b"
-    assert plane.bound("default", "s") == {
-        "K_SINK": "http://b/default/work-kn-sequence-0",
-        "K_CE_OVERRIDES": "",
+    bound = sink_environment(plan, Destinations("http://h", "http://b").resolve)
+    assert bound == {
+        ("default", "s"): {"K_SINK": "http://b/default/work-kn-sequence-0", "K_CE_OVERRIDES": ""}
     }
-    assert plane.bound("default", "other") == {}
 
 
 def test_the_secret_of_a_state_folder_is_made_once_and_for_its_owner(tmp_path: Path) -> None:

@@ -184,6 +184,8 @@ def _mounts(node: Node | None, resource: Resource) -> tuple[Mount, ...]:
         kinds = [name for name, _ in table if name != "path"]
         if len(kinds) != 1:
             raise item.wrong("write one of secret, configMap and emptyDir")
+        if kinds[0] in VOLUME.refused:
+            continue
         if where.rstrip("/") in mounts:
             raise path.wrong(f"{where} is there twice")
         mounts[where.rstrip("/")] = _mount(table, kinds[0], where, resource)

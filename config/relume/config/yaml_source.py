@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from relume.base import files
-from relume.base.errors import InvalidInput, InvalidManifest
+from relume.base.errors import InvalidInput, InvalidManifest, one_line
 from relume.base.vocabulary import JsonValue
 from relume.config.nodes import Items, Kind, Node, Scalar, Table
 from relume.config.yaml_scalars import MERGE, TAG, ServerResolver, Word, key_of, value_of
@@ -30,6 +30,18 @@ _SCALARS = {TAG + name for name in ("str", "int", "float", "bool", "null", "time
 
 class _Loader(ServerResolver, _LOADER):  # type: ignore[misc, valid-type]
     """Composes documents with places; unquoted words mean what they mean to an API server."""
+
+
+class _SlowLoader(ServerResolver, yaml.SafeLoader):
+    """The same, for escapes that libyaml refuses: JSON writes one character as two halves."""
+
+
+# Half a character (U+D800 to U+DFFF), or a number that no character has.
+_HARD_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]|\\U(?!000|0010)")
+
+
+def _loader_for(text: str) -> type[yaml.SafeLoader]:
+    return _SlowLoader if _HARD_ESCAPE.search(text) else _Loader
 
 
 Repeated = Callable[[InvalidManifest], None]
@@ -79,7 +91,7 @@ def documents(file: Path, repeated: Repeated = _refuse) -> Iterator[Node]:
 def _roots(file: Path, text: str) -> Iterator[yaml.Node | None]:
     """Each document as YAML's nodes. Raises InvalidManifest for one that is nested too deeply."""
     deep = _too_deep(text)
-    found: Iterator[Any] = yaml.compose_all(text, Loader=_Loader)
+    found: Iterator[Any] = yaml.compose_all(text, Loader=_loader_for(text))
     for number in count():
         if deep is not None and number == deep[0]:
             raise _not_yaml(file, deep[1], "it is nested too deeply")
@@ -94,7 +106,7 @@ def _too_deep(text: str) -> tuple[int, int] | None:
     """The number of the first document that must not be composed, and the line of the place."""
     number, depth = -1, 0
     try:
-        for event in yaml.parse(text, Loader=_LOADER):
+        for event in yaml.parse(text, Loader=_loader_for(text)):
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
                 if depth > _DEEPEST_TEXT:
@@ -122,7 +134,7 @@ def _no_collections() -> Iterator[None]:
 
 def _line_of_character(text: str, position: int) -> int:
     """The line of a position that a reader names: libyaml counts bytes, PyYAML characters."""
-    if _LOADER is yaml.SafeLoader:
+    if not issubclass(_loader_for(text), getattr(yaml, "CSafeLoader", ())):
         return text.count("\n", 0, position) + 1
     return text.encode().count(b"\n", 0, position) + 1
 
@@ -257,7 +269,7 @@ class _Tree:
                 continue
             self._check_text(key, line)
             name = self._name(key, line)
-            shown = name or '""'
+            shown = (name if name.isprintable() else one_line(name)) or '""'
             here = f"{path}.{shown}" if path else shown
             if name in own:
                 error = InvalidManifest(

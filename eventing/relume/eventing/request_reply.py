@@ -84,10 +84,10 @@ class Waiting:
 
     def answer(self, correlation: str, event: CloudEvent) -> None:
         """Give the answer to all who wait for it, and remember it; the first one counts."""
-        self._forget()
         if correlation not in self._answers:
             self._answers[correlation] = (self._clock.monotonic(), event)
             self._bytes += len(event.data or b"")
+        self._forget()
         for future in self._futures.get(correlation, ()):
             if not future.done():
                 future.set_result(event)

@@ -85,7 +85,7 @@ def test_it_tries_every_rendered_document_and_says_what_it_does_not_run(
 
 def test_a_document_that_the_server_refuses_is_a_failure(printed: dict[str, str]) -> None:
     text = printed["refusing"]
-    assert "not this one" in text and "7 failed" in text
+    assert "not this one" in text and "8 failed" in text
 
 
 def test_it_says_that_no_driver_publishes_a_device(printed: dict[str, str]) -> None:

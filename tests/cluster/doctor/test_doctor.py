@@ -391,7 +391,7 @@ def test_a_second_cache_of_one_model_is_refused(tmp_path: Path) -> None:
         "spec: {sourceModelUri: hf://a/%s, modelSize: 1Gi, nodeGroups: [gpu]}\n"
     )
     first, second, third = diagnosed(
-        tmp_path, together(cache % ("x", "b"), cache % ("y", "b"), cache % ("z", "c"))
+        tmp_path, together(cache % ("one", "b"), cache % ("two", "b"), cache % ("three", "c"))
     )
     assert (first.verdict, second.verdict, third.verdict) == ("accepted", "refused", "accepted")
     assert [(f.reason, f.field) for f in second.findings] == [("conflict", "spec.sourceModelUri")]

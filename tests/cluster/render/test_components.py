@@ -11,7 +11,7 @@ from relume.cluster.render import Options, Rendering
 from relume.cluster.render.folder import write
 from tests.cluster.render.rendering import broker, find, render_text, service, trigger
 
-PODS = "containers: [{name: kserve-container, image: i}]"
+PODS = "containers: [{name: kserve-container, image: example.org/image}]"
 
 
 def beside(component: str) -> str:
@@ -78,7 +78,7 @@ def test_each_component_is_drained_by_itself(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["transformer", "explainer"])
 def test_what_knative_has_no_field_for_is_refused_there_too(name: str, tmp_path: Path) -> None:
-    text = beside(f"{name}: {{{PODS}, nodeName: n}}")
+    text = beside(f"{name}: {{{PODS}, nodeName: x}}")
     with pytest.raises(InvalidManifest, match="cannot work in Knative mode") as error:
         render_text(tmp_path, text)
     assert error.value.field == f"spec.{name}.nodeName"

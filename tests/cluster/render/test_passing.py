@@ -172,7 +172,7 @@ def test_a_predictor_of_several_nodes_passes(tmp_path: Path) -> None:
     [
         "terminationGracePeriodSeconds: 60",
         "scaleMetric: cpu, scaleTarget: 80",
-        "nodeName: n",
+        "nodeName: x",
         "deploymentStrategy: {type: Recreate}",
     ],
 )

@@ -29,7 +29,7 @@ KNATIVE: list[tuple[str, dict[str, str], str, str]] = [
         "spec.predictor.terminationGracePeriodSeconds",
         "grace period",
     ),
-    ("a node", {"predictor": "nodeName: n"}, "spec.predictor.nodeName", "no such field"),
+    ("a node", {"predictor": "nodeName: x"}, "spec.predictor.nodeName", "no such field"),
     ("a second port", {"model": "ports: [{containerPort: 9}]"}, f"{MODEL}.ports[0]", "8080"),
     ("a life cycle", {"model": "lifecycle: {}"}, f"{MODEL}.lifecycle", "no such field"),
     (

@@ -21,6 +21,7 @@ from relume.config import (
 )
 from relume.eventing.dead_letters import redrive
 from relume.eventing.event_log import BrokerKey
+from relume.eventing.observer import WHOLE_BYTES
 
 from .stage import BROKER, BrokerStage, Call, Handler, Subscriber, answer, event, trigger
 
@@ -76,6 +77,26 @@ async def test_b11_each_step_gets_what_the_step_before_it_answered() -> None:
         await stage.until("delivered")
     assert [call.body for call in end.calls] == [b"zero onetwo"]
     assert end.calls[0].event.type == "two"
+
+
+async def test_a_long_answer_of_a_step_is_read_from_the_log_that_has_it() -> None:
+    long = CloudEvent.create({"id": "2", "source": "/f", "type": "t"}, b"x" * (WHOLE_BYTES + 1))
+
+    async def handler(call: Call) -> web.StreamResponse:
+        return answer(long)
+
+    async with (
+        Subscriber(handler) as first,
+        Subscriber() as second,
+        BrokerStage([], more=sequence(first.url, second.url)) as stage,
+    ):
+        await stage.post(event("1"), path=ENTRY)
+        told = (await stage.until("replied"))[-1].shortened()
+        assert told.bytes == WHOLE_BYTES + 1
+        assert told.key is not None
+        found = await stage.plane.recall(BrokerKey(*told.broker.split("/")), told.key)
+    assert found is not None
+    assert found.event.data == long.data
 
 
 async def test_b11_a_step_that_answers_nothing_ends_the_sequence() -> None:

@@ -87,7 +87,7 @@ class Record:
             event=CloudEvent(self.event.attributes),
             bytes=len(data),
             begins=data[:BEGINNING_BYTES].decode(errors="replace"),
-            key=identity(self.event, self.via),
+            key=self.key or identity(self.event, self.via),
         )
 
     @property

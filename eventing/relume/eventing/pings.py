@@ -25,12 +25,20 @@ from relume.eventing.event_log import (
     EventTooLarge,
     StoreUnavailable,
 )
+from relume.eventing.header_room import AttributesTooLong
 
 log = logging.getLogger(__name__)
 
 # The wall clock is looked at again after so long, because it may be set, and the machine may sleep.
 _LOOK_EVERY_S = 30.0
-_LOST = (BrokerFull, DiskFull, EventTooLarge, StoreUnavailable, InvalidEvent)
+_LOST = (
+    BrokerFull,
+    DiskFull,
+    EventTooLarge,
+    StoreUnavailable,
+    InvalidEvent,
+    AttributesTooLong,
+)
 # Called with what was stored, and whether it was new.
 Count = Callable[[BrokerKey, Sequence[CloudEvent], Sequence[bool]], None]
 

@@ -148,7 +148,13 @@ class EventingPlane:
 
         Raises StoreUnavailable.
         """
-        return await self._log.recall(broker, key) if broker in self._logs else None
+        if broker not in self._logs:
+            return None
+        # A reply in a flow lies in another log than what it answers.
+        for each in (broker, *self._logs):
+            if (found := await self._log.recall(each, key)) is not None:
+                return found
+        return None
 
     def status(self) -> dict[str, object]:
         """JSON types only: `brokers`, `triggers` and `nats`.

@@ -215,5 +215,5 @@ class Courier:
         self.tally.delivered += 1
         self.tally.replied += 1
         self.tally.accepted += new
-        self._journal.tell("replied", reply, attempt, f"to {request.event.id}")
-        self._journal.tell("accepted" if new else "duplicate", reply, by_trigger=False)
+        self._journal.tell("replied", reply, attempt, f"to {request.event.id}", key=key)
+        self._journal.tell("accepted" if new else "duplicate", reply, by_trigger=False, key=key)

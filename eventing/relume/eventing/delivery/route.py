@@ -118,8 +118,9 @@ class Journal:
         detail: str | None = None,
         *,
         by_trigger: bool = True,
+        key: str = "",
     ) -> None:
-        """One step in the life of an event.
+        """One step in the life of an event, which the log knows by `key` if it has one.
 
         `by_trigger`: it is this Trigger's doing, on an event of its log. Else it is what the log
         does that takes the Trigger's replies.
@@ -137,6 +138,7 @@ class Journal:
                 ms=attempt.ms if attempt else None,
                 detail=detail,
                 via=self._route.trigger if stage == "replied" or not by_trigger else "",
+                key=key or None,
             )
         )
 

@@ -349,7 +349,11 @@ def test_a_variable_of_another_server_does_not_stop_the_plane(
 @pytest.mark.parametrize("line", [["send", "-"], ["send", "--type", "t", "--data", "-"]])
 def test_ctrl_c_while_reading_standard_input_exits_130(line: list[str]) -> None:
     with subprocess.Popen(
-        [*COMMAND, *line], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+        [*COMMAND, *line],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Whoever runs the tests in the background has it ignored, and so would this process.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         reading = Path(f"/proc/{process.pid}/wchan")
         deadline = monotonic() + 3  # some kernels do not tell where a process waits

@@ -87,19 +87,6 @@ def test_func_yaml_has_the_fields_that_func_knows(project: Path) -> None:
     assert read["name"] == project.name
 
 
-@published
-@each
-def test_func_yaml_fits_the_published_schema(project: Path) -> None:
-    """knative/func, `schema/func_yaml-schema.json`, where it lies among the vectors."""
-    path = vector("func/func_yaml-schema.json")
-    if not path.exists():
-        pytest.skip("func's schema does not lie in $RELUME_VECTORS/func")
-    from jsonschema import Draft4Validator
-
-    errors = Draft4Validator(json.loads(path.read_text())).iter_errors(manifest(project))
-    assert [error.message for error in errors] == []
-
-
 @each
 def test_a_project_is_complete(project: Path) -> None:
     for name in ("README.md", "pyproject.toml", "function/__init__.py", "function/func.py"):

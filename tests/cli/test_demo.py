@@ -2,7 +2,8 @@
 
 import json
 
-from relume.cli.machine.demo import EVENT_TYPE, MODEL, _event, sample
+from relume.cli.machine.demo import EVENT_TYPE, _event, sample
+from relume.cli.machine.demo_plane import MODEL
 from relume.config import Exact, load
 from relume.runtimes.models.sources import known_model
 

@@ -199,6 +199,18 @@ async def test_an_answer_that_is_an_error_is_not_taken_for_a_first_token(stage: 
         assert s.plane.coldstarts()[0]["first_token"] is not None
 
 
+async def test_a_good_answer_without_a_body_completes_the_ledger_too(stage: Staging) -> None:
+    async def infer(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=204)
+
+    async with stage(handler=infer) as s:
+        request = s.ask()
+        await s.ready()
+        await request.end()
+        await eventually(lambda: len(s.plane.coldstarts()) == 1)
+        assert s.plane.coldstarts()[0]["first_token"] is not None
+
+
 async def test_a_stream_that_breaks_off_is_not_ended_as_if_it_were_complete(
     stage: Staging,
 ) -> None:

@@ -126,8 +126,9 @@ class ResponseWriter:
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def finish(self, chunk: bytes = b"") -> None:
-        """Send the end of the body."""
+        """Send the end of the body. A good answer without a body is an answer from here on."""
         self.finished = True
+        self._held.wrote(good_body=self._good and not chunk)
         await self._send({"type": "http.response.body", "body": chunk})
 
 

@@ -18,6 +18,8 @@ FUNCTIONS = Path(__file__).parent / "function_samples"
 GOLDEN = Path(__file__).parent / "golden"
 DIGEST = "sha256:" + 32 * "1f"
 IMAGES = Images({"relume-vllm": f"images.example/relume/vllm@{DIGEST}"})
+CPU_IMAGES = Images({"relume-vllm-cpu": f"images.example/relume/vllm-cpu@{DIGEST}"})
+TICKET_FUNCTIONS = ("redact", "prompt", "extract", "webhook-out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,11 @@ CASES = (
         "functions",
         (GPU_SAMPLES, FUNCTIONS / "manifests.yaml", FUNCTIONS / "enrich"),
         Options("extended-resource", "kafka", images=IMAGES),
+    ),
+    Case(
+        "tickets",
+        (SAMPLES / "tickets", *(ROOT / "functions" / name for name in TICKET_FUNCTIONS)),
+        Options(images=CPU_IMAGES),
     ),
 )
 

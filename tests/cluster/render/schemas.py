@@ -27,6 +27,7 @@ MODELS = {
     "NetworkPolicy": "V1NetworkPolicy",
     "PodDisruptionBudget": "V1PodDisruptionBudget",
     "ResourceClaimTemplate": "V1ResourceClaimTemplate",
+    "Secret": "V1Secret",
     "Service": "V1Service",
 }
 # No schema of these is published with KServe, Knative or Kubernetes.

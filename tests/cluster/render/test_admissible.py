@@ -121,8 +121,11 @@ def test_timeouts_fit_into_each_other(name: str) -> None:
     if most > int(SHIPPED["defaults"][MAX_TIMEOUT]):
         activator = yaml.safe_load(rendered(name).files["cluster/activator.yaml"])
         assert activator["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == slowest
+    default = int(SHIPPED["defaults"]["revision-timeout-seconds"])
     functions = {
-        service["metadata"]["name"]: service["spec"]["template"]["spec"]["timeoutSeconds"]
+        service["metadata"]["name"]: service["spec"]["template"]["spec"].get(
+            "timeoutSeconds", default
+        )
         for service in documents(name, "Service")
         if service["apiVersion"] == "serving.knative.dev/v1"
     }
@@ -132,11 +135,14 @@ def test_timeouts_fit_into_each_other(name: str) -> None:
 
 
 MAX_TIMEOUT = "max-revision-timeout-seconds"
+#: ConfigMaps that the user wrote, for functions.
+OWN = {"tickets": {"webhook-out"}}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_setting_of_the_cluster_is_in_the_base(name: str) -> None:
-    assert not documents(name, "ConfigMap", "Deployment")
+    assert not documents(name, "Deployment")
+    assert {d["metadata"]["name"] for d in documents(name, "ConfigMap")} == OWN.get(name, set())
     for file, text in rendered(name).files.items():
         if file.startswith("cluster/") and "config-" in file:
             lines = text.splitlines()

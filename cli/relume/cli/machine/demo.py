@@ -4,16 +4,15 @@ import asyncio
 import json
 import os
 import signal
-import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 
 import click
 
 from relume.base.vocabulary import Json
-from relume.cli.errors import TERMINATED_EXIT, DemoFailed
+from relume.cli.errors import TERMINATED_EXIT, BadUsage, DemoFailed
 from relume.cli.machine.client import PlaneClient
+from relume.cli.machine.demo_plane import demo_plane, is_warm, reaches, samples
 from relume.cli.machine.reports import ColdStartReport, EventRecord, ServiceStatus, Status
 from relume.cli.machine.story import (
     attributes,
@@ -23,33 +22,49 @@ from relume.cli.machine.story import (
     sentence,
     show_cold_start,
 )
+from relume.cli.machine.tickets import MOST_TICKETS, TICKETS, tell_tickets
 from relume.cli.options import output_option
 from relume.cli.screen import Screen
 from relume.cloudevents.event import CloudEvent
 from relume.cloudevents.http import Mode, encode
 
-MODEL = "smollm2"
+Report = dict[str, object]
+
 EVENT_TYPE = "com.example.summarize.request"
 QUESTION = "In one sentence: what is a GPU?"
-TEMPLATE_WITHIN_S = 300.0
 ANSWER_WITHIN_S = 300.0
 ZERO_WITHIN_S = 120.0
-POLL_S = 0.1
 
 
 @click.command("demo", short_help="The whole story on one machine.")
+@click.argument("story", required=False, type=click.Choice(["tickets"]), metavar="[tickets]")
+@click.option(
+    "--tickets",
+    "count",
+    type=click.IntRange(2, MOST_TICKETS),
+    metavar="N",
+    help=f"How many tickets come, with `relume demo tickets`. [default: {TICKETS}; "
+    f"2<=N<={MOST_TICKETS}]",
+)
 @output_option
-def command(*, output: str) -> int:
+def command(*, story: str | None, count: int | None, output: str) -> int:
     """Run config/samples/summarize.yaml, wake it with an event, and see it go back to zero.
 
     The demo runs a plane of its own, with free ports and a temporary state folder, and leaves
     nothing behind. It prepares the model first where that is missing.
 
+    `relume demo tickets` runs config/samples/tickets with its four functions instead: support
+    tickets come in, the model sorts them, and a webhook gets the results. The functions are in a
+    clone of Relume only. Their environments are made at the first time, and kept.
+
     \b
     Examples:
       relume demo
       relume demo -o json | jq .phases_ms
+      relume demo tickets --tickets 100
     """
+    if story is None and count is not None:
+        raise BadUsage("--tickets belongs to another demo: write relume demo tickets")
     import uvloop
 
     from relume.plane.launch import set_runtime_defaults
@@ -58,7 +73,8 @@ def command(*, output: str) -> int:
     screen = Screen.stderr() if output == "json" else Screen.stdout()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            report = runner.run(_until_told(screen))
+            telling = _tell(screen) if story is None else tell_tickets(screen, count or TICKETS)
+            report = runner.run(_until_told(telling))
         except asyncio.CancelledError:
             return TERMINATED_EXIT
     if output == "json":
@@ -67,32 +83,25 @@ def command(*, output: str) -> int:
 
 
 def sample() -> Path:
-    """The sample manifest, from the sources in a clone, else from the installed package."""
-    import relume.config
-
-    package = Path(relume.config.__file__).parent
-    places = (package.parents[1] / "samples", package / "samples")
-    for folder in places:
-        if (file := folder / "summarize.yaml").exists():
-            return file
-    raise DemoFailed(f"summarize.yaml is not in {' or '.join(map(str, places))}")
+    """The sample manifest that the demo runs."""
+    return samples() / "summarize.yaml"
 
 
-async def _until_told(screen: Screen) -> dict[str, object]:
+async def _until_told(telling: Coroutine[None, None, Report]) -> Report:
     """Run the demo; SIGTERM ends it like Ctrl-C does, and everything that it started."""
     main = asyncio.current_task()
     assert main is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)
-    return await _tell(screen)
+    return await telling
 
 
-async def _tell(screen: Screen) -> dict[str, object]:
+async def _tell(screen: Screen) -> Report:
     """Run the steps of the demo. Raises DemoFailed at the first that does not happen."""
-    async with _plane(screen) as plane:
+    from relume.config import load
+
+    async with demo_plane(screen, load([sample()])) as plane:
         story = _Story(plane, screen)
-        status = await story.reaches(
-            "the warm template imports vLLM, once", TEMPLATE_WITHIN_S, _warm
-        )
+        status = await is_warm(plane, screen)
         story.shows_zero("1  The service is at zero: no predictor, no model in memory", status)
         event = _event()
         answer = await story.is_answered(event, status)
@@ -104,32 +113,9 @@ async def _tell(screen: Screen) -> dict[str, object]:
         screen.title("5  The response event")
         screen.pairs(attributes(answer))
         screen.line()
-        status = await story.reaches("nobody asks any more", ZERO_WITHIN_S, _asleep)
+        status = await reaches(plane, screen, "nobody asks any more", ZERO_WITHIN_S, _asleep)
         story.shows_zero("6  The service is at zero again", status)
         return _report(cold_start, answer)
-
-
-@asynccontextmanager
-async def _plane(screen: Screen) -> AsyncIterator[PlaneClient]:
-    """A plane that runs the sample, and its client."""
-    from relume.cli.machine.progress import watching
-    from relume.config import load
-    from relume.plane.launch import check
-    from relume.plane.local import LocalPlane, PlaneSettings
-    from relume.runtimes.models.store import ModelStore, default_root
-
-    store = ModelStore(default_root())
-    with watching(screen, MODEL) as progress:
-        await asyncio.to_thread(store.prepare, MODEL, progress)
-    plan = load([sample()])
-    check(plan, store)
-    with tempfile.TemporaryDirectory(prefix="relume-demo-") as state:
-        settings = PlaneSettings(Path(state), port=0, broker_port=0)
-        async with (
-            LocalPlane(plan, settings, store).running() as plane,
-            PlaneClient(plane.http) as client,
-        ):
-            yield client
 
 
 class _Story:
@@ -138,19 +124,6 @@ class _Story:
     def __init__(self, plane: PlaneClient, screen: Screen) -> None:
         self._plane = plane
         self._screen = screen
-
-    async def reaches(
-        self, meanwhile: str, within_s: float, reached: Callable[[Status], bool]
-    ) -> Status:
-        """Wait until `reached` accepts the status, and return it."""
-        try:
-            async with asyncio.timeout(within_s):
-                with self._screen.spinner(meanwhile):
-                    while not reached(status := await self._plane.status()):  # noqa: ASYNC110
-                        await asyncio.sleep(POLL_S)
-            return status
-        except TimeoutError:
-            raise DemoFailed(f"still waiting after {within_s:g} s: {meanwhile}") from None
 
     def shows_zero(self, title: str, status: Status) -> None:
         service = _only(status)
@@ -200,12 +173,6 @@ async def _answer(records: AsyncIterator[EventRecord], event_id: str) -> Json:
     raise DemoFailed("the plane stopped before it answered")
 
 
-def _warm(status: Status) -> bool:
-    if status.template.state == "failed":
-        raise DemoFailed("the warm template does not start; vLLM cannot be imported here")
-    return status.template.state == "ready"
-
-
 def _asleep(status: Status) -> bool:
     service = _only(status)
     return service.state == "zero" and not service.pids
@@ -228,7 +195,7 @@ def _only(status: Status) -> ServiceStatus:
     return status.serving.services[0]
 
 
-def _report(cold_start: ColdStartReport, answer: Json) -> dict[str, object]:
+def _report(cold_start: ColdStartReport, answer: Json) -> Report:
     return {
         "started": cold_start.started,
         "total_ms": cold_start.total,

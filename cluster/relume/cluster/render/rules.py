@@ -23,7 +23,7 @@ FUNCTION_IMAGE = RenderRule(
     "function-image-placeholder", "func.yaml names no image and no registry yet"
 )
 KSERVE_FLAGS = RenderRule(
-    "kserve-flags", "a flag of KServe's own server, which Relume's runtime has under another name"
+    "kserve-flags", "what was written for KServe's own server or an older vLLM, in today's flags"
 )
 OWN_RESOURCES = RenderRule(
     "resources-before-defaults",

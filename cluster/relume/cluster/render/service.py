@@ -45,11 +45,10 @@ class RenderedService:
 
 def render_service(original: Original, options: Options, book: Book) -> RenderedService | None:
     """Put the InferenceService and its claim into `book`; None for one that passes as it is."""
+    check_admitted(original.table, book)
     unfit = why_it_passes(original)
     if unfit is None:
         _check_storage(original)
-    check_admitted(original.table, book)
-    if unfit is None:
         unfit = _check_mode(original, options, book)
     if unfit is not None:
         node, why = unfit
@@ -74,7 +73,7 @@ def _arrange(
         draft.set((*MODEL, "runtime"), runtime.name, rules.RUNTIME_BY_DEVICE, reason)
     if runtime is not None:
         _own_resources(draft, runtime)
-        translate_arguments(draft)
+        translate_arguments(draft, original, book)
     _time(draft, service, budget, standard=standard)
     render_fronts(draft, original, budget, book, knative=not standard)
     if standard:

@@ -36,7 +36,7 @@ class Variable:
 
 
 @dataclass(frozen=True, slots=True)
-class Mount:
+class ObjectMount:
     """A folder of files at `path`: one file for each key of an object, or none (emptyDir)."""
 
     path: str
@@ -70,7 +70,7 @@ class Function:
     invoke: Invoke = "http"
     image: str | None = None
     variables: tuple[Variable, ...] = ()
-    mounts: tuple[Mount, ...] = ()
+    mounts: tuple[ObjectMount, ...] = ()
     subscriptions: tuple[Subscription, ...] = ()
     resources: Mapping[str, JsonValue] = field(default_factory=dict)
     memory_bytes: int | None = None

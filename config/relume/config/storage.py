@@ -40,9 +40,9 @@ def read_storage(model: Table, predictor: Table, said: Translation, resource: Re
     stored = _stored(model, predictor, resource)
     if (chosen := uri_in_arguments(said, resource, stored=bool(stored))) is not None:
         uri, origin = chosen
-        for mount, place in stored:
+        for mount, at in stored:
             if mount.uri != uri and said.model_id is not None:
-                resource.note(place, f"--model_id={said.model_id.shown} is served instead")
+                resource.note(at, f"--model_id={said.model_id.shown} is served instead")
         return Storage(_checked(uri, origin, resource), origin)
     named = said.model_dir
     if not stored:

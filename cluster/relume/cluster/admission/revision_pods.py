@@ -7,13 +7,13 @@ CRD, so that types are right and fields that no CRD has are gone.
 from collections.abc import Mapping, Sequence
 
 from relume.cluster.admission.judge import INT32, Judge, content, entries, fields, is_set, truth
-from relume.cluster.admission.metadata import is_dns_label, is_subdomain
 from relume.cluster.admission.revision_containers import (
     Volume,
     judge_container,
     judge_init_container,
 )
 from relume.cluster.claims import quantity
+from relume.config.names import is_dns_label, is_subdomain
 from relume.config.nodes import Node, Table
 
 _POD = "kubernetes.podspec-"

@@ -9,7 +9,7 @@ by itself.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from relume.base.vocabulary import DEPLOYMENT_MODE
+from relume.base.vocabulary import DEPLOYMENT_MODE, STANDARD_MODES
 from relume.cluster.claims.claim import Ask, Claim, ClaimRequest, claim_of
 from relume.cluster.claims.classes import Classes
 from relume.cluster.claims.documents import Document, Field
@@ -18,7 +18,6 @@ from relume.cluster.claims.presets import IMPLICIT_PREFIX
 CLAIM_KINDS = ("ResourceClaim", "ResourceClaimTemplate")
 _POD_MAKERS = {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job"}
 _COMPONENTS = ("predictor", "transformer", "explainer")
-_STANDARD = ("Standard", "RawDeployment")
 _NATIVE = ("hugepages-", "cpu", "memory", "ephemeral-storage", "pods", "storage")
 _KNATIVE_DROPS = (
     "Knative mode drops spec.resourceClaims without a word: the pod gets no device from it (use "
@@ -83,7 +82,7 @@ def _pods(document: Document) -> Iterator[tuple[str, Field, bool]]:
         for component in _COMPONENTS:
             pod = root.get("spec", component)
             if pod.there:
-                yield f"{title} {component}", pod, annotation.value in _STANDARD
+                yield f"{title} {component}", pod, annotation.value in STANDARD_MODES
 
 
 def _containers(pod: Field) -> list[Field]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from relume.base.errors import InvalidManifest
-from relume.base.vocabulary import JsonValue
+from relume.base.vocabulary import KUSTOMIZE_GROUP, JsonValue
 from relume.cluster.admission.judge import content
 from relume.cluster.schemas import schema
 from relume.config.func_yaml import FUNC_YAML
@@ -30,7 +30,6 @@ _CHANGED: Mapping[str, str] = {
     "Sequence": "flows.knative.dev",
     "Parallel": "flows.knative.dev",
 }
-_KUSTOMIZE = "kustomize.config.k8s.io/"
 # Kinds without a namespace whose fields Relume does not know.
 _CLUSTER_WIDE_KINDS = frozenset(
     (
@@ -137,7 +136,9 @@ def originals(paths: Sequence[Path]) -> list[Original]:
         _original(table)
         for file in manifest_files(paths)
         for document in kubernetes_documents(file)
-        if not content((table := _table(document)).get("apiVersion")).startswith(_KUSTOMIZE)
+        if not content((table := _table(document)).get("apiVersion")).startswith(
+            f"{KUSTOMIZE_GROUP}/"
+        )
     ]
 
 

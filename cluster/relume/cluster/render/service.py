@@ -7,9 +7,9 @@ from relume.base.vocabulary import (
     DEPLOYMENT_MODE,
     INITIAL_SCALE,
     PROGRESS_DEADLINE,
+    STANDARD_MODES,
 )
 from relume.cluster.admission.judge import content
-from relume.cluster.admission.kserve_components import STANDARD_MODES
 from relume.cluster.render import rules
 from relume.cluster.render.arguments import translate_arguments
 from relume.cluster.render.budget import SHIPPED_MAX_TIMEOUT_S, Budget, budget_of
@@ -120,7 +120,7 @@ def _set_mode(draft: Draft, original: Original, mode: str, book: Book) -> None:
     own = draft.get(*ANNOTATIONS, DEPLOYMENT_MODE)
     if own == mode:
         return
-    if own in ("Standard", "RawDeployment"):
+    if own in STANDARD_MODES:
         book.note(
             original.at(*ANNOTATIONS, DEPLOYMENT_MODE),
             f"becomes {mode}: write --dra standard to keep it",

@@ -320,6 +320,36 @@ def test_a_model_name_becomes_a_further_name_and_a_model_id_the_storage_uri(tmp_
     assert value_of(rendering, "InferenceService", path) == ("hf://c/d", "kserve-flags")
 
 
+def test_an_older_huggingface_predictor_is_rendered_as_the_model_that_kserve_makes_of_it(
+    tmp_path: Path,
+) -> None:
+    text = isvc("predictor: {huggingface: {args: [--model_id=a/b, --task=embed]}}")
+    rendering = render_text(tmp_path, text)
+    predictor = rendered_service(rendering)["spec"]["predictor"]
+    model = predictor["model"]
+    assert "huggingface" not in predictor
+    assert (model["modelFormat"], model["protocolVersion"]) == ({"name": "huggingface"}, "v2")
+    assert (model["storageUri"], model["runtime"]) == ("hf://a/b", "relume-vllm-cpu")
+    assert model["args"] == ["--runner=pooling", "--convert=embed"]
+    write(rendering, tmp_path / "out")
+    assert {one.verdict for one in examine([tmp_path / "out"])} == {"accepted"}
+
+
+def test_an_older_huggingface_predictor_is_refused_where_it_was_written(tmp_path: Path) -> None:
+    with pytest.raises(InvalidManifest, match="no flag --max-modl-len") as error:
+        render_text(
+            tmp_path, isvc("predictor: {huggingface: {args: [--model_id=a/b, --max-modl-len=1]}}")
+        )
+    assert error.value.field == "spec.predictor.huggingface.args[1]"
+
+
+def test_an_older_huggingface_predictor_that_kserve_alone_serves_passes(tmp_path: Path) -> None:
+    text = isvc("predictor: {huggingface: {args: [--model_id=a/b, --task=fill_mask]}}")
+    rendering = render_text(tmp_path, text)
+    assert list(rendered_service(rendering)["spec"]["predictor"]) == ["huggingface"]
+    assert rendering.notes[0].field == "spec.predictor.huggingface.args[1]"
+
+
 OTHERS = """\
 apiVersion: v1
 kind: Secret

@@ -166,6 +166,31 @@ def _original(table: Table) -> Original:
     )
 
 
+def with_model(original: Original) -> Original:
+    """The document as KServe reads it: `predictor.huggingface` is a model of that format.
+
+    The fields keep the lines and the paths at which they were written. Source: kserve
+    pkg/apis/serving/v1beta1/inference_service_defaults.go, assignHuggingFaceRuntime.
+    """
+    written = original.node(*PREDICTOR, "huggingface")
+    if not isinstance(written, Table) or original.node(*MODEL) is not None:
+        return original
+    at, line = written.path, written.line
+    name = Scalar(written.file, line, f"{at}.modelFormat.name", "string", *2 * ("huggingface",))
+    chosen = Table(written.file, line, f"{at}.modelFormat", {"name": name})
+    protocol = Scalar(written.file, line, f"{at}.protocolVersion", "string", "v2", "v2")
+    asked = written.get("protocolVersion") or protocol
+    added = {"modelFormat": chosen, "protocolVersion": asked}
+    model = replace(written, entries={**written.entries, **added})
+    predictor = original.at(*PREDICTOR).table()
+    rest = {key: node for key, node in predictor.entries.items() if key != "huggingface"}
+    predictor = replace(predictor, entries={**rest, "model": model})
+    spec = original.at("spec").table()
+    spec = replace(spec, entries={**spec.entries, "predictor": predictor})
+    table = replace(original.table, entries={**original.table.entries, "spec": spec})
+    return replace(original, table=table)
+
+
 def annotated(table: Table, name: str, value: str) -> Table:
     """The document with one annotation set; the other fields keep their lines."""
     metadata = table.need("metadata", "").table()

@@ -25,6 +25,9 @@ FUNCTION_IMAGE = RenderRule(
 KSERVE_FLAGS = RenderRule(
     "kserve-flags", "what was written for KServe's own server or an older vLLM, in today's flags"
 )
+HUGGINGFACE = RenderRule(
+    "huggingface-as-model", "KServe reads predictor.huggingface as a model of this format"
+)
 OWN_RESOURCES = RenderRule(
     "resources-before-defaults",
     "KServe's shipped default would limit the predictor to 1 CPU and 2 Gi",

@@ -12,7 +12,7 @@ from typing import Literal
 from relume.base.vocabulary import AUTOSCALING, KNATIVE_SERVING, PROGRESS_DEADLINE, JsonValue
 from relume.config.autoscaling import canonical, read_autoscaling
 from relume.config.fields import Resource
-from relume.config.function import FromObject, Function, Invoke, ObjectMount, Subscription
+from relume.config.function import BrokerSubscription, FromObject, Function, Invoke, ObjectMount
 from relume.config.function_fields import (
     DEPLOY,
     EMPTY_DIR,
@@ -199,14 +199,14 @@ def _mount(table: Table, kind: str, path: str, resource: Resource) -> ObjectMoun
     return ObjectMount(path, FromObject(of, node.filled()), node.origin)
 
 
-def _subscriptions(node: Node | None, resource: Resource) -> tuple[Subscription, ...]:
+def _subscriptions(node: Node | None, resource: Resource) -> tuple[BrokerSubscription, ...]:
     found = []
     for item in node.items() if node is not None else ():
         table = item.table()
         SUBSCRIPTION.check(table, resource)
         source = table.need("source", "name the Broker").filled()
         attributes = _table(table, "filters").texts()
-        found.append(Subscription(source, attributes, item.origin))
+        found.append(BrokerSubscription(source, attributes, item.origin))
     return tuple(found)
 
 

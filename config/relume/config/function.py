@@ -45,7 +45,7 @@ class ObjectMount:
 
 
 @dataclass(frozen=True, slots=True)
-class Subscription:
+class BrokerSubscription:
     """Events of a Broker of the namespace whose attributes have these values."""
 
     broker: str
@@ -71,7 +71,7 @@ class Function:
     image: str | None = None
     variables: tuple[Variable, ...] = ()
     mounts: tuple[ObjectMount, ...] = ()
-    subscriptions: tuple[Subscription, ...] = ()
+    subscriptions: tuple[BrokerSubscription, ...] = ()
     resources: Mapping[str, JsonValue] = field(default_factory=dict)
     memory_bytes: int | None = None
     liveness: str = "/health/liveness"

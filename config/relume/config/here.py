@@ -27,7 +27,7 @@ Key = tuple[str, str, str]  # kind, namespace, name
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class ManifestSurroundings:
     """A machine, and the documents of the same files that others refer to."""
 
     machine: Machine = field(default_factory=Machine)

@@ -23,7 +23,7 @@ from relume.config.server_flags import (
     TASKS_OF_KSERVE,
 )
 
-Kind = Literal["of-kserve", "only-kserve", "retired", "set-by-relume", "wrong"]
+ObjectionKind = Literal["of-kserve", "only-kserve", "retired", "set-by-relume", "wrong"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Objection:
     `set-by-relume`: it would undo what Relume sets. `wrong`: no server can do it.
     """
 
-    kind: Kind
+    kind: ObjectionKind
     word: Argument
     flag: str
     why: str
@@ -173,7 +173,7 @@ class _Reader:
         elif task not in TASKS:
             known = ", ".join(TASKS)
             hint = did_you_mean(shown, TASKS)
-            kind: Kind = "only-kserve" if task in TASKS_OF_KSERVE else "wrong"
+            kind: ObjectionKind = "only-kserve" if task in TASKS_OF_KSERVE else "wrong"
             self._object(kind, word, f"vLLM has no task {shown}: known are {known}{hint}")
         for flag in TASKS.get(task, ()):
             self._add(word, flag)
@@ -182,7 +182,7 @@ class _Reader:
         self._made.words.append(Argument(text, text, word.origin, word.is_final))
 
     def _object(
-        self, kind: Kind, word: Argument, why: str, values: Sequence[Argument] = ()
+        self, kind: ObjectionKind, word: Argument, why: str, values: Sequence[Argument] = ()
     ) -> None:
         given = tuple(value.text for value in values)
         self._made.objections.append(Objection(kind, word, _written(word), why, given))
@@ -197,7 +197,7 @@ def _unknown_value(word: Argument) -> str:
     return f"{_written(word)} has a value that only the cluster fills in"
 
 
-def _unlike_vllm(name: str) -> tuple[Kind, str, bool] | None:
+def _unlike_vllm(name: str) -> tuple[ObjectionKind, str, bool] | None:
     """What is to say of a flag that is not handed on, and whether it has a value; else None."""
     if name in SET_BY_RELUME:
         return "set-by-relume", SET_BY_RELUME[name], True

@@ -25,7 +25,6 @@ SECRET = Fields.of(
     "apiVersion kind metadata data stringData",
     harmless={"files here may change": "immutable", "the type is for a cluster": "type"},
 )
-OBJECTS = ("Secret", "ConfigMap")
 
 
 def read_object(resource: Resource) -> ConfigObject:

@@ -41,7 +41,8 @@ DEFAULT_NAMESPACE = "default"
 _BY_CLUSTER = "a cluster writes it"
 TOP = Fields.of("apiVersion kind metadata spec", harmless={_BY_CLUSTER: "status"})
 #: Kinds whose reader checks the fields beside apiVersion, kind and metadata itself.
-_WITHOUT_SPEC = ("Secret", "ConfigMap")
+#: Kinds that hold values in the document itself, without a spec.
+OBJECTS = ("Secret", "ConfigMap")
 METADATA = Fields.of(
     "name namespace annotations",
     harmless={
@@ -62,7 +63,7 @@ def read_head(document: Node) -> Resource:
     kind = _kind(body)
     if not _is_run(body, kind):
         return _other_head(body, kind)
-    if kind not in _WITHOUT_SPEC:
+    if kind not in OBJECTS:
         TOP.refuse_unknown(body)
     metadata = body.need("metadata", "write metadata.name").table()
     METADATA.refuse_unknown(metadata)
@@ -76,7 +77,7 @@ def read_head(document: Node) -> Resource:
         body=body,
         annotations=annotations(metadata),
     )
-    if kind not in _WITHOUT_SPEC:
+    if kind not in OBJECTS:
         TOP.check(body, resource)
     METADATA.check(metadata, resource)
     if (labels := metadata.get("labels")) is not None:

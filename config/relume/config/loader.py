@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from relume.base.errors import InvalidInput
-from relume.config.config_objects import OBJECTS, by_key, read_object
+from relume.config.config_objects import by_key, read_object
 from relume.config.eventing import read_broker, read_trigger
 from relume.config.fields import Resource
 from relume.config.flows import read_parallel, read_request_reply, read_sequence
 from relume.config.func_yaml import FUNC_YAML, read_function
 from relume.config.function import ConfigObject, Function, ServiceSettings
 from relume.config.function_documents import documents_of, triggers_of
-from relume.config.head import API_VERSIONS, read_head
+from relume.config.head import API_VERSIONS, OBJECTS, read_head
 from relume.config.here import NOTHING, Machine, ManifestSurroundings
 from relume.config.knative_service import configured, read_knative_service
 from relume.config.nodes import Node

@@ -17,7 +17,7 @@ from relume.cluster.claims.presets import IMPLICIT_PREFIX
 
 CLAIM_KINDS = ("ResourceClaim", "ResourceClaimTemplate")
 _POD_MAKERS = {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job"}
-_COMPONENTS = ("predictor", "transformer", "explainer")
+COMPONENTS = ("predictor", "transformer", "explainer")
 _NATIVE = ("hugepages-", "cpu", "memory", "ephemeral-storage", "pods", "storage")
 _KNATIVE_DROPS = (
     "Knative mode drops spec.resourceClaims without a word: the pod gets no device from it (use "
@@ -79,7 +79,7 @@ def _pods(document: Document) -> Iterator[tuple[str, Field, bool]]:
         yield title, root.get("spec", "template", "spec"), False
     elif document.kind == "InferenceService":
         annotation = root.get("metadata", "annotations", DEPLOYMENT_MODE)
-        for component in _COMPONENTS:
+        for component in COMPONENTS:
             pod = root.get("spec", component)
             if pod.there:
                 yield f"{title} {component}", pod, annotation.value in STANDARD_MODES

@@ -31,7 +31,7 @@ from relume.cluster.render.reading import (
 from relume.cluster.render.runtimes import Runtime
 from relume.cluster.render.service import RenderedService, render_service
 from relume.config import Broker, Trigger
-from relume.config.references import ResourceKey
+from relume.config.here import ResourceKey
 from relume.config.yaml_source import plain
 
 

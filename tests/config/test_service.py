@@ -142,7 +142,7 @@ def test_a_wrong_field_of_the_predictor_is_refused_by_name(
         (
             "args: [--a, --port=9000]",
             "args[1]",
-            "--port is set by Relume: the plane picks the port",
+            "--port is set by Relume: its callers know the port",
         ),
         ("args: [--root_path=/x]", "args[0]", "--root_path is set by Relume"),
         ("args: [--model, x]", "args[0]", "write spec.predictor.model.storageUri"),

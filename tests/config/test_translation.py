@@ -10,10 +10,11 @@ from relume.config.loader import load_plan
 from relume.config.resources import Origin
 from relume.config.server_flags import (
     INSTEAD,
-    LEFT_OUT,
+    OF_KSERVE,
     RETIRED,
-    SET_BY_PLANE,
-    SWITCHES_LEFT_OUT,
+    RETIRED_SWITCHES,
+    SET_BY_RELUME,
+    SWITCHES_OF_KSERVE,
     TASKS,
 )
 
@@ -65,7 +66,7 @@ def test_a_flag_is_put_into_vllm_s(tmp_path: Path, args: list[str], expected: li
     ("arg", "why"),
     [
         ("--backend=huggingface", "--model-impl=transformers"),
-        ("--http_port=8080", "the plane picks the address"),
+        ("--http_port=8080", "Relume picks the address"),
         ("--grpc_port=9000", "only HTTP is served"),
         ("--enable_grpc=false", "only HTTP is served"),
         ("--workers=2", "maxReplicas makes more"),
@@ -190,9 +191,9 @@ def test_a_container_is_refused_with_what_to_write_for_it(tmp_path: Path) -> Non
 
 
 def test_no_flag_of_today_s_vllm_is_taken_for_one_of_another_server() -> None:
-    for flags in (LEFT_OUT, SWITCHES_LEFT_OUT, RETIRED, INSTEAD):
+    for flags in (OF_KSERVE, SWITCHES_OF_KSERVE, RETIRED, RETIRED_SWITCHES, INSTEAD):
         assert set(flags) & set(vllm_flags.flags()) <= {"--grpc-port"}, "of vLLM's gRPC server"
-    for flag in (*SET_BY_PLANE, "--runner", "--convert", "--pooler-config", "--hf-overrides"):
+    for flag in (*SET_BY_RELUME, "--runner", "--convert", "--pooler-config", "--hf-overrides"):
         assert flag in vllm_flags.flags() or flag == "--model-tag"
 
 

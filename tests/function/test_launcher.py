@@ -7,7 +7,7 @@ import pytest
 
 from relume.base.errors import InvalidManifest
 from relume.config import Destination, Function, Plan, Ref, Trigger, load
-from relume.config.function import ConfigObject, FromObject, Mount, Variable
+from relume.config.function import ConfigObject, FromObject, ObjectMount, Variable
 from relume.plane.functions import MOUNTS, FunctionLauncher, below, empty_folder, write_mounts
 from relume.plane.launch import check
 from relume.plane.subscribers import Destinations, SubscriberCapacity
@@ -54,7 +54,7 @@ def test_a_variable_that_is_a_path_in_a_mount_names_the_real_file(tmp_path: Path
     function = Function(
         **{"namespace": "ns", "name": "f", "folder": Path("/f")},
         variables=(Variable("KEY_FILE", "/etc/keys/token"), Variable("OTHER", "/etc/keyses")),
-        mounts=(Mount("/etc/keys", FromObject("Secret", "s")),),
+        mounts=(ObjectMount("/etc/keys", FromObject("Secret", "s")),),
     )
     secret = ConfigObject("Secret", "ns", "s", {"token": b"abc"})
     given = variables(function, tmp_path, {}, secret)

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from relume.base.vocabulary import KUSTOMIZE_GROUP
+
 
 def with_kustomization(texts: Mapping[str, str], head: str) -> Mapping[str, str]:
     """The files of `texts`, by name, and the kustomization; `head` is the comment above it."""
     resources = "".join(f"- {name}\n" for name in sorted(texts))
     kustomization = (
-        f"{head}apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
-        f"resources:\n{resources}"
+        f"{head}apiVersion: {KUSTOMIZE_GROUP}/v1beta1\nkind: Kustomization\nresources:\n{resources}"
     )
     return {**texts, "kustomization.yaml": kustomization}
 

@@ -59,6 +59,8 @@ KNATIVE_EVENTING_V1ALPHA1 = "eventing.knative.dev/v1alpha1"
 KNATIVE_FLOWS_V1 = "flows.knative.dev/v1"
 KNATIVE_SOURCES_V1 = "sources.knative.dev/v1"
 RESOURCE_V1 = "resource.k8s.io/v1"
+#: The group of documents that kustomize reads and no cluster sees.
+KUSTOMIZE_GROUP = "kustomize.config.k8s.io"
 
 # The namespaces in which Knative is installed.
 SERVING_NAMESPACE = "knative-serving"
@@ -68,8 +70,11 @@ EVENTING_NAMESPACE = "knative-eventing"
 AUTOSCALING = "autoscaling.knative.dev/"
 KNATIVE_SERVING = "serving.knative.dev/"
 
-# Annotations and labels of KServe.
+# Annotations and labels of KServe, and the container of a component that serves requests.
 DEPLOYMENT_MODE = "serving.kserve.io/deploymentMode"
+#: Both are one mode, by its newer and its older name.
+STANDARD_MODES = ("Standard", "RawDeployment")
+SERVING_CONTAINER = "kserve-container"
 AUTOSCALER_CLASS = "serving.kserve.io/autoscalerClass"
 GPU_RESOURCE_TYPES = "serving.kserve.io/gpu-resource-types"
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"

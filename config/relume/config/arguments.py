@@ -11,22 +11,32 @@ from relume.config.resources import Origin
 
 _TEMPLATE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_.-][A-Za-z0-9_.-]*)\)")
+_FILLED_IN = re.compile(r"\{\{|\$\(")  # by KServe, and by the kubelet
 _SEVERAL_WORDS = re.compile(r"--?[A-Za-z][A-Za-z0-9_.-]*\s+\S")
 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One word; `text` may hold a Secret's value, `shown` is what the manifest says."""
+    """One word; `text` may hold a Secret's value, `shown` is what the manifest says.
+
+    `is_final` is false where the cluster fills a part of it in, which is not known here.
+    """
 
     text: str
     shown: str
     origin: Origin
+    is_final: bool = True
 
     @property
     def flag(self) -> str:
         """The name of a flag with `-` for `_`, "" for any other word."""
         name = self.text.partition("=")[0]
         return name.replace("_", "-") if name.startswith("--") else ""
+
+    @property
+    def is_name_final(self) -> bool:
+        """Whether the part before = is known, so that a flag can be judged by it."""
+        return self.is_final or not _FILLED_IN.search(self.text.partition("=")[0])
 
 
 def read_arguments(
@@ -43,11 +53,28 @@ def read_arguments(
         shown = _fill_template(item, resource)
         parts = _split(shown)
         if len(parts) > 1:
-            resource.leave_out(
-                item, f"read as {len(parts)} words; a cluster takes it as one: write one a line"
-            )
+            resource.leave_out(item, _several(parts))
         words += [Argument(expand(part, environment), part, item.origin) for part in parts]
     return words
+
+
+def written_arguments(node: Node | None, resource: Resource) -> list[Argument]:
+    """The words of `args` for a cluster, which fills in templates and $(NAME) itself."""
+    words: list[Argument] = []
+    for item in node.items() if node is not None else ():
+        text = item.text()
+        parts = _split(text)
+        if len(parts) > 1:
+            resource.leave_out(item, _several(parts))
+        words += [
+            Argument(part, part, item.origin, is_final=not _FILLED_IN.search(part))
+            for part in parts
+        ]
+    return words
+
+
+def _several(parts: Sequence[str]) -> str:
+    return f"read as {len(parts)} words; a container gets it as one: write one a line"
 
 
 def _split(text: str) -> Sequence[str]:

@@ -7,11 +7,17 @@ from pathlib import PurePosixPath
 
 from relume.base.errors import InvalidManifest
 from relume.config.fields import Fields, Resource, did_you_mean
-from relume.config.function import ConfigObject, FromObject, Function, Mount, Objects, Variable
+from relume.config.function import (
+    ConfigObject,
+    FromObject,
+    Function,
+    ObjectMount,
+    Objects,
+    Variable,
+)
 from relume.config.nodes import Node
 from relume.config.resources import Origin
 
-_CLUSTER = "a cluster writes it"
 CONFIG_MAP = Fields.of(
     "apiVersion kind metadata data binaryData", harmless={"files here may change": "immutable"}
 )
@@ -19,7 +25,6 @@ SECRET = Fields.of(
     "apiVersion kind metadata data stringData",
     harmless={"files here may change": "immutable", "the type is for a cluster": "type"},
 )
-OBJECTS = ("Secret", "ConfigMap")
 
 
 def read_object(resource: Resource) -> ConfigObject:
@@ -101,7 +106,7 @@ def files_of(function: Function, objects: Objects) -> dict[PurePosixPath, Mappin
 
 
 def _data(
-    source: FromObject, user: Variable | Mount, namespace: str, objects: Objects
+    source: FromObject, user: Variable | ObjectMount, namespace: str, objects: Objects
 ) -> Mapping[str, bytes]:
     """The keys that `source` names; a missing one that is optional is nothing."""
     found = objects.get((source.kind, namespace, source.name))

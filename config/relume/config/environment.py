@@ -9,6 +9,11 @@ import re
 from relume.config.arguments import expand
 from relume.config.fields import Fields, Resource, did_you_mean
 from relume.config.nodes import Node, Table
+from relume.config.object_references import (
+    ObjectReference,
+    read_key_reference,
+    read_object_reference,
+)
 
 RESERVED_ENVIRONMENT = ("PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION")
 ENVIRONMENT = Fields.of("name value valueFrom")
@@ -17,16 +22,8 @@ VALUE_FROM = Fields.of(
     "secretKeyRef configMapKeyRef fieldRef",
     refused={_FROM_POD: "resourceFieldRef", "write value": "fileKeyRef"},
 )
-KEY_REF = Fields.of("name key optional")
 FIELD_REF = Fields.of("fieldPath apiVersion")
 ENV_FROM = Fields.of("prefix secretRef configMapRef")
-SOURCE = Fields.of("name optional")
-_KINDS = {
-    "secretKeyRef": "Secret",
-    "configMapKeyRef": "ConfigMap",
-    "secretRef": "Secret",
-    "configMapRef": "ConfigMap",
-}
 # What only a download needs, which `relume models prepare` does with your own environment.
 DOWNLOAD_CREDENTIALS = frozenset(
     (
@@ -47,7 +44,7 @@ DOWNLOAD_CREDENTIALS = frozenset(
         *("AZ_TENANT_ID", "AZ_CLIENT_ID", "AZ_CLIENT_SECRET", "AZURE_STORAGE_ACCESS_KEY"),
     )
 )
-_VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 
 
 def read_environment(
@@ -65,7 +62,7 @@ def read_environment(
         ENVIRONMENT.check(table, resource)
         name_node = table.need("name", "a variable needs a name")
         name = name_node.text()
-        if not _VARIABLE.fullmatch(name):
+        if not VARIABLE.fullmatch(name):
             raise name_node.wrong(f"invalid value: {name}: no name of an environment variable")
         if name in RESERVED_ENVIRONMENT:
             raise name_node.wrong(f'"{name}" is a reserved environment variable')
@@ -90,9 +87,9 @@ def _referred(name: str, table: Table, resource: Resource) -> str | None:
     ((kind, node),) = fields.items()
     if kind == "fieldRef":
         return _of_pod(node.table(), resource)
-    if kind not in _KINDS:
-        return None  # refused above
-    return _key(name, _KINDS[kind], node.table(), resource)
+    if kind in VALUE_FROM.refused:
+        return None
+    return _key(name, read_key_reference(table, resource), resource)
 
 
 def _of_pod(table: Table, resource: Resource) -> str | None:
@@ -104,29 +101,28 @@ def _of_pod(table: Table, resource: Resource) -> str | None:
     return None
 
 
-def _key(name: str, kind: str, table: Table, resource: Resource) -> str | None:
-    KEY_REF.check(table, resource)
-    source = table.need("name", f"name the {kind}")
-    key = table.need("key", f"name a key of the {kind}")
-    wanted = f"{kind} {resource.namespace}/{source.text()}"
-    values = resource.here.values_of(kind, resource.namespace, source.text())
-    if values is not None and key.text() in values:
-        return values[key.text()]
+def _key(name: str, reference: ObjectReference, resource: Resource) -> str | None:
+    source, key = reference.source, reference.source.key or ""
+    wanted = f"{source.kind} {resource.namespace}/{source.name}"
+    values = resource.here.values_of(source.kind, resource.namespace, source.name)
+    if values is not None and key in values:
+        return values[key]
+    at = reference.name
     if (own := resource.here.environment.get(name)) is not None:
-        resource.leave_out(source, f"{wanted} is not read: {name} is taken from your environment")
+        resource.leave_out(at, f"{wanted} is not read: {name} is taken from your environment")
         return own
-    optional = table.get("optional")
-    if optional is not None and optional.boolean():
-        resource.leave_out(source, f"{name} is not set: {wanted} has no such key in these files")
+    if source.optional:
+        resource.leave_out(at, f"{name} is not set: {wanted} has no such key in these files")
     elif name in DOWNLOAD_CREDENTIALS:
         why = "set it in your environment for relume models prepare, which downloads the model"
-        resource.leave_out(source, f"{name} is not set, and a model in the store needs none: {why}")
+        resource.leave_out(at, f"{name} is not set, and a model in the store needs none: {why}")
     elif values is not None:
-        hint = did_you_mean(key.text(), values)
-        resource.cannot_run(key.origin, f"{wanted} has no key {key.text()}{hint}")
+        hint = did_you_mean(key, values)
+        place = at if reference.key is None else reference.key
+        resource.cannot_run(place.origin, f"{wanted} has no key {key}{hint}")
     else:
         why = f"{wanted} is in none of these files: add it, or set {name} in your environment"
-        resource.cannot_run(source.origin, why)
+        resource.cannot_run(at.origin, why)
     return None
 
 
@@ -135,19 +131,14 @@ def _all_of(table: Table, resource: Resource) -> dict[str, str]:
     ENV_FROM.check(table, resource)
     prefix = table.get("prefix")
     start = "" if prefix is None else prefix.text()
-    named = [(field, node) for field, node in table if field in _KINDS]
-    if len(named) != 1:
-        raise table.wrong("write exactly one of secretRef and configMapRef")
-    ((field, node),) = named
-    SOURCE.check(node.table(), resource)
-    name = node.table().need("name", f"name the {_KINDS[field]}")
-    values = resource.here.values_of(_KINDS[field], resource.namespace, name.text())
+    reference = read_object_reference(table, resource)
+    source, name = reference.source, reference.name
+    values = resource.here.values_of(source.kind, resource.namespace, source.name)
     if values is not None:
         named_well = {start + key: value for key, value in values.items()}
-        return {key: value for key, value in named_well.items() if _VARIABLE.fullmatch(key)}
-    wanted = f"{_KINDS[field]} {resource.namespace}/{name.text()}"
-    optional = node.table().get("optional")
-    if optional is not None and optional.boolean():
+        return {key: value for key, value in named_well.items() if VARIABLE.fullmatch(key)}
+    wanted = f"{source.kind} {resource.namespace}/{source.name}"
+    if source.optional:
         resource.leave_out(name, f"{wanted} is in none of these files; it is optional")
     else:
         resource.cannot_run(

@@ -71,12 +71,12 @@ ADDRESSABLE: Mapping[str, str] = {
     "RequestReply": KNATIVE_EVENTING_V1ALPHA1,
 }
 _ADDRESSABLE = ", ".join(ADDRESSABLE)
-_COMPARISONS: Mapping[str, Callable[[Mapping[str, str]], Filter]] = {
+COMPARISONS: Mapping[str, Callable[[Mapping[str, str]], Filter]] = {
     "exact": Exact,
     "prefix": Prefix,
     "suffix": Suffix,
 }
-_ATTRIBUTE = re.compile(r"[a-z][a-z0-9]*")
+ATTRIBUTE_NAME = re.compile(r"[a-z][a-z0-9]*")
 _ATTRIBUTE_RULE = (
     "Attribute name must start with a letter and can only contain lowercase alphanumeric"
 )
@@ -153,7 +153,7 @@ def _read_filter(node: Node, resource: Resource) -> Filter:
     dialect, value = dialects[0]
     match dialect:
         case "exact" | "prefix" | "suffix":
-            return _COMPARISONS[dialect](_attributes(value.table()))
+            return COMPARISONS[dialect](_attributes(value.table()))
         case "not":
             return Negation(_read_filter(value, resource))
         case "cesql":
@@ -196,7 +196,7 @@ def _legacy(node: Node | None, resource: Resource) -> Mapping[str, str] | None:
 
 def _check_names(table: Table) -> None:
     for name, node in table.entries.items():
-        if not _ATTRIBUTE.fullmatch(name):
+        if not ATTRIBUTE_NAME.fullmatch(name):
             raise node.wrong(f'invalid key name "{name}": {_ATTRIBUTE_RULE}')
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher, get_close_matches
 
-from relume.config.here import Surroundings
+from relume.config.here import ManifestSurroundings
 from relume.config.nodes import Node, Table
 from relume.config.resources import CannotRun, NotHonoured, Origin
 
@@ -26,7 +26,7 @@ class Resource:
     annotations: dict[str, Node] = field(default_factory=dict)
     left: list[NotHonoured] = field(default_factory=list)
     cannot: list[CannotRun] = field(default_factory=list)
-    here: Surroundings = field(default_factory=Surroundings)
+    here: ManifestSurroundings = field(default_factory=ManifestSurroundings)
     # False for a kind that has no meaning of its own on this machine.
     is_run: bool = True
 

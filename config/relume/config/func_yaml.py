@@ -12,7 +12,7 @@ from typing import Literal
 from relume.base.vocabulary import AUTOSCALING, KNATIVE_SERVING, PROGRESS_DEADLINE, JsonValue
 from relume.config.autoscaling import canonical, read_autoscaling
 from relume.config.fields import Resource
-from relume.config.function import FromObject, Function, Invoke, Mount, Subscription
+from relume.config.function import BrokerSubscription, FromObject, Function, Invoke, ObjectMount
 from relume.config.function_fields import (
     DEPLOY,
     EMPTY_DIR,
@@ -172,8 +172,8 @@ def _image(body: Table, deploy: Table) -> str | None:
     return f"{registry.filled().rstrip('/')}/{body.need('name', '').text()}:latest"
 
 
-def _mounts(node: Node | None, resource: Resource) -> tuple[Mount, ...]:
-    mounts: dict[str, Mount] = {}
+def _mounts(node: Node | None, resource: Resource) -> tuple[ObjectMount, ...]:
+    mounts: dict[str, ObjectMount] = {}
     for item in node.items() if node is not None else ():
         table = item.table()
         VOLUME.check(table, resource)
@@ -192,23 +192,23 @@ def _mounts(node: Node | None, resource: Resource) -> tuple[Mount, ...]:
     return tuple(mounts.values())
 
 
-def _mount(table: Table, kind: str, path: str, resource: Resource) -> Mount:
+def _mount(table: Table, kind: str, path: str, resource: Resource) -> ObjectMount:
     node = table.need(kind, "")
     if kind == "emptyDir":
         EMPTY_DIR.check(node.table(), resource)
-        return Mount(path, None, node.origin)
+        return ObjectMount(path, None, node.origin)
     of: Literal["Secret", "ConfigMap"] = "Secret" if kind == "secret" else "ConfigMap"
-    return Mount(path, FromObject(of, node.filled()), node.origin)
+    return ObjectMount(path, FromObject(of, node.filled()), node.origin)
 
 
-def _subscriptions(node: Node | None, resource: Resource) -> tuple[Subscription, ...]:
+def _subscriptions(node: Node | None, resource: Resource) -> tuple[BrokerSubscription, ...]:
     found = []
     for item in node.items() if node is not None else ():
         table = item.table()
         SUBSCRIPTION.check(table, resource)
         source = table.need("source", "name the Broker").filled()
         attributes = _table(table, "filters").texts()
-        found.append(Subscription(source, attributes, item.origin))
+        found.append(BrokerSubscription(source, attributes, item.origin))
     return tuple(found)
 
 

@@ -36,7 +36,7 @@ class Variable:
 
 
 @dataclass(frozen=True, slots=True)
-class Mount:
+class ObjectMount:
     """A folder of files at `path`: one file for each key of an object, or none (emptyDir)."""
 
     path: str
@@ -45,7 +45,7 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True)
-class Subscription:
+class BrokerSubscription:
     """Events of a Broker of the namespace whose attributes have these values."""
 
     broker: str
@@ -70,8 +70,8 @@ class Function:
     invoke: Invoke = "http"
     image: str | None = None
     variables: tuple[Variable, ...] = ()
-    mounts: tuple[Mount, ...] = ()
-    subscriptions: tuple[Subscription, ...] = ()
+    mounts: tuple[ObjectMount, ...] = ()
+    subscriptions: tuple[BrokerSubscription, ...] = ()
     resources: Mapping[str, JsonValue] = field(default_factory=dict)
     memory_bytes: int | None = None
     liveness: str = "/health/liveness"

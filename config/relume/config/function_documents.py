@@ -13,7 +13,7 @@ from relume.base.vocabulary import (
     KNATIVE_SERVING_V1,
     JsonValue,
 )
-from relume.config.function import DEFAULT_TIMEOUT_S, FromObject, Function, Mount, Variable
+from relume.config.function import DEFAULT_TIMEOUT_S, FromObject, Function, ObjectMount, Variable
 from relume.config.nodes import Items, Kind, Node, Scalar, Table
 from relume.config.resources import Origin
 
@@ -117,14 +117,14 @@ def _variable(variable: Variable) -> dict[str, JsonValue]:
     return {"name": variable.name, "valueFrom": {by_key: reference}}
 
 
-def _volume_name(mount: Mount) -> str:
+def _volume_name(mount: ObjectMount) -> str:
     if mount.source is None:
         return "-".join(("empty-dir", *PurePosixPath(mount.path).parts[1:])).lower()
     prefix = "secret" if mount.source.kind == "Secret" else "config-map"
     return f"{prefix}-{mount.source.name}"
 
 
-def _volume(mount: Mount) -> dict[str, JsonValue]:
+def _volume(mount: ObjectMount) -> dict[str, JsonValue]:
     match mount.source:
         case None:
             return {"emptyDir": {}}

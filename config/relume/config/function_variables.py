@@ -3,20 +3,14 @@
 import re
 from collections.abc import Mapping
 
+from relume.config.environment import ENVIRONMENT, RESERVED_ENVIRONMENT, VARIABLE
 from relume.config.fields import Resource
 from relume.config.function import FromObject, ObjectKind, Variable
-from relume.config.function_fields import (
-    CONTAINER_ENV,
-    ENV,
-    ENV_FROM,
-    KEY_REF,
-    OBJECT_REF,
-    VALUE_FROM,
-)
+from relume.config.function_fields import ENV, FUNCTION_ENV_FROM, FUNCTION_VALUE_FROM
 from relume.config.nodes import Node, Table
+from relume.config.object_references import read_key_reference, read_object_reference
 
-RESERVED = ("PORT", "LISTEN_ADDRESS", "K_SERVICE", "K_CONFIGURATION", "K_REVISION")
-_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+RESERVED = (*RESERVED_ENVIRONMENT, "LISTEN_ADDRESS")
 _LOCAL = re.compile(r"\{\{\s*env:(\w+)\s*\}\}")
 # The names and keys that knative/func's own patterns take (pkg/functions/function.go).
 _OBJECT = re.compile(r"\{\{\s*(secret|configMap):([\w'.-]+?)(?::([-._a-zA-Z0-9]+))?\s*\}\}")
@@ -68,47 +62,28 @@ def read_container_environment(container: Table, resource: Resource) -> tuple[Va
     found: list[Variable] = []
     for item in _items(container.get("envFrom")):
         table = item.table()
-        ENV_FROM.check(table, resource)
-        source = _object(table, "secretRef", "configMapRef", resource, with_key=False)
+        FUNCTION_ENV_FROM.check(table, resource)
+        source = read_object_reference(table, resource).source
         found.append(Variable("", source, item.origin))
     named: list[Variable] = []
     for item in _items(container.get("env")):
         table = item.table()
-        CONTAINER_ENV.check(table, resource)
+        ENVIRONMENT.check(table, resource)
         name = table.need("name", "a variable needs a name")
         _check_name(name, named)
         value, reference = table.get("value"), table.get("valueFrom")
         if reference is None:
             read: str | FromObject = "" if value is None else value.text()
         else:
-            VALUE_FROM.check(reference.table(), resource)
-            read = _object(
-                reference.table(), "secretKeyRef", "configMapKeyRef", resource, with_key=True
-            )
+            FUNCTION_VALUE_FROM.check(reference.table(), resource)
+            read = read_key_reference(reference.table(), resource).source
         named.append(Variable(name.text(), read, item.origin))
     return (*found, *named)
 
 
-def _object(
-    table: Table, secret: str, config_map: str, resource: Resource, *, with_key: bool
-) -> FromObject:
-    references = [(name, node) for name, node in table if name in (secret, config_map)]
-    if len(references) != 1:
-        raise table.wrong(f"write one of {secret} and {config_map}")
-    name, node = references[0]
-    (KEY_REF if with_key else OBJECT_REF).check(node.table(), resource)
-    optional = node.table().get("optional")
-    return FromObject(
-        kind="Secret" if name == secret else "ConfigMap",
-        name=node.table().need("name", "name the object").filled(),
-        key=node.table().need("key", "name its key").filled() if with_key else None,
-        optional=optional is not None and optional.boolean(),
-    )
-
-
 def _check_name(node: Node, before: list[Variable]) -> None:
     name = node.text()
-    if not _NAME.fullmatch(name):
+    if not VARIABLE.fullmatch(name):
         raise node.wrong(f"invalid value: {name}: no name of an environment variable")
     if name in RESERVED:
         raise node.wrong(f'"{name}" is a reserved environment variable')

@@ -1,6 +1,6 @@
 """Read the head of a manifest: its kind, its name by the rules of Kubernetes, its annotations."""
 
-import re
+from collections.abc import Callable
 
 from relume.base.errors import InvalidManifest
 from relume.base.vocabulary import (
@@ -13,6 +13,14 @@ from relume.base.vocabulary import (
     KSERVE_V1BETA1,
 )
 from relume.config.fields import Fields, Resource
+from relume.config.names import (
+    DNS_1035,
+    LONGEST_LABEL,
+    LONGEST_SUBDOMAIN,
+    is_dns1035_label,
+    is_dns_label,
+    is_subdomain,
+)
 from relume.config.nodes import Node, Table
 
 API_VERSIONS = {
@@ -33,7 +41,8 @@ DEFAULT_NAMESPACE = "default"
 _BY_CLUSTER = "a cluster writes it"
 TOP = Fields.of("apiVersion kind metadata spec", harmless={_BY_CLUSTER: "status"})
 #: Kinds whose reader checks the fields beside apiVersion, kind and metadata itself.
-_WITHOUT_SPEC = ("Secret", "ConfigMap")
+#: Kinds that hold values in the document itself, without a spec.
+OBJECTS = ("Secret", "ConfigMap")
 METADATA = Fields.of(
     "name namespace annotations",
     harmless={
@@ -54,7 +63,7 @@ def read_head(document: Node) -> Resource:
     kind = _kind(body)
     if not _is_run(body, kind):
         return _other_head(body, kind)
-    if kind not in _WITHOUT_SPEC:
+    if kind not in OBJECTS:
         TOP.refuse_unknown(body)
     metadata = body.need("metadata", "write metadata.name").table()
     METADATA.refuse_unknown(metadata)
@@ -68,7 +77,7 @@ def read_head(document: Node) -> Resource:
         body=body,
         annotations=annotations(metadata),
     )
-    if kind not in _WITHOUT_SPEC:
+    if kind not in OBJECTS:
         TOP.check(body, resource)
     METADATA.check(metadata, resource)
     if (labels := metadata.get("labels")) is not None:
@@ -136,27 +145,22 @@ def _namespace(metadata: Table) -> str:
     return DEFAULT_NAMESPACE if node is None else namespace_name(node)
 
 
-_DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_DNS_1123_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_DNS_1123_SUBDOMAIN = re.compile(rf"{_DNS_1123_LABEL.pattern}(\.{_DNS_1123_LABEL.pattern})*")
-_LABEL = 63
-_SUBDOMAIN = 253
 PREDICTOR_SUFFIX = "-predictor"
 
 
 def namespace_name(node: Node) -> str:
     """A namespace: a DNS-1123 label."""
-    return _checked(node, _DNS_1123_LABEL, _LABEL, "a namespace", "digits and '-'")
+    return _checked(node, is_dns_label, LONGEST_LABEL, "a namespace", "digits and '-'")
 
 
 def resource_name(node: Node) -> str:
     """A resource of Knative Eventing: a DNS-1123 subdomain."""
-    return _checked(node, _DNS_1123_SUBDOMAIN, _SUBDOMAIN, "a name", "digits, '-' and '.'")
+    return _checked(node, is_subdomain, LONGEST_SUBDOMAIN, "a name", "digits, '-' and '.'")
 
 
-def _checked(node: Node, allowed: re.Pattern[str], most: int, what: str, marks: str) -> str:
+def _checked(node: Node, allowed: Callable[[str], bool], most: int, what: str, marks: str) -> str:
     name = node.text()
-    if not allowed.fullmatch(name) or len(name) > most:
+    if not allowed(name):
         raise node.wrong(
             f"invalid value: {name}: {what} has at most {most} lower case letters, {marks}, and "
             "starts and ends with a letter or digit"
@@ -170,15 +174,15 @@ def service_name(node: Node) -> str:
     KServe admits longer ones, and Knative then refuses the predictor.
     """
     name = node.text()
-    if not _DNS_1035.fullmatch(name):
+    if not DNS_1035.fullmatch(name):
         raise node.wrong(
             f"invalid value: {name}: an InferenceService name must consist of lower case letters, "
             "digits and '-', start with a letter and end with a letter or digit"
         )
-    if len(name) > _LABEL - len(PREDICTOR_SUFFIX):
+    if len(name) > LONGEST_LABEL - len(PREDICTOR_SUFFIX):
         raise node.wrong(
             f"invalid value: {name}: not a DNS 1035 label with {PREDICTOR_SUFFIX} after it: "
-            f"write at most {_LABEL - len(PREDICTOR_SUFFIX)} characters"
+            f"write at most {LONGEST_LABEL - len(PREDICTOR_SUFFIX)} characters"
         )
     return name
 
@@ -186,11 +190,11 @@ def service_name(node: Node) -> str:
 def function_name(node: Node) -> str:
     """A Knative Service, and so a function: a DNS-1035 label."""
     name = node.text()
-    if not _DNS_1035.fullmatch(name) or len(name) > _LABEL:
+    if not is_dns1035_label(name):
         raise node.wrong(
             f"invalid value: {name}: a function and its Knative Service have a name of at most "
-            f"{_LABEL} lower case letters, digits and '-', which starts with a letter and ends "
-            "with a letter or digit"
+            f"{LONGEST_LABEL} lower case letters, digits and '-', which starts with a letter and "
+            "ends with a letter or digit"
         )
     return name
 

@@ -23,16 +23,16 @@ class Machine:
 NOTHING = Machine()  # a user who gives nothing but files
 
 
-Key = tuple[str, str, str]  # kind, namespace, name
+ResourceKey = tuple[str, str, str]  # kind, namespace, name
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class ManifestSurroundings:
     """A machine, and the documents of the same files that others refer to."""
 
     machine: Machine = field(default_factory=Machine)
     objects: Objects = field(default_factory=dict, repr=False)
-    documents: Mapping[Key, Table] = field(default_factory=dict, repr=False)
+    documents: Mapping[ResourceKey, Table] = field(default_factory=dict, repr=False)
 
     @property
     def environment(self) -> Mapping[str, str]:

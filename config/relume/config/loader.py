@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from relume.base.errors import InvalidInput
-from relume.config.config_objects import OBJECTS, by_key, read_object
+from relume.config.config_objects import by_key, read_object
 from relume.config.eventing import read_broker, read_trigger
 from relume.config.fields import Resource
 from relume.config.flows import read_parallel, read_request_reply, read_sequence
 from relume.config.func_yaml import FUNC_YAML, read_function
 from relume.config.function import ConfigObject, Function, ServiceSettings
 from relume.config.function_documents import documents_of, triggers_of
-from relume.config.head import API_VERSIONS, read_head
-from relume.config.here import NOTHING, Machine, Surroundings
+from relume.config.head import API_VERSIONS, OBJECTS, read_head
+from relume.config.here import NOTHING, Machine, ManifestSurroundings
 from relume.config.knative_service import configured, read_knative_service
 from relume.config.nodes import Node
 from relume.config.other_documents import read_other
@@ -133,7 +133,7 @@ def _read_all(paths: Sequence[Path], machine: Machine) -> list[tuple[Resource, I
                 resources.append(read_head(document))
     objects = [read_object(r) for r in resources if r.is_run and r.kind in OBJECTS]
     tables = {key_of(resource): resource.body for resource in resources}
-    here = Surroundings(machine, by_key(objects), tables)
+    here = ManifestSurroundings(machine, by_key(objects), tables)
     for resource in resources:
         resource.here = here
     return [
@@ -142,7 +142,7 @@ def _read_all(paths: Sequence[Path], machine: Machine) -> list[tuple[Resource, I
     ]
 
 
-def _read(resource: Resource, here: Surroundings) -> Item:
+def _read(resource: Resource, here: ManifestSurroundings) -> Item:
     if not resource.is_run:
         return read_other(resource, API_VERSIONS)
     return here.objects.get(key_of(resource)) or _READERS[resource.kind](resource)

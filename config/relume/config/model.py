@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from relume.config import vllm_flags
 from relume.config.arguments import read_arguments
 from relume.config.containers import refuse_containers
 from relume.config.environment import read_environment
@@ -63,13 +64,15 @@ def _read(table: Table, predictor: Table, format_name: str, resource: Resource) 
     if (resources := table.get("resources")) is not None:
         _leave_out_resources(resources.table(), resource)
     environment = read_environment(table.get("env"), resource, table.get("envFrom"))
-    said = translate(read_arguments(table.get("args"), environment, resource), resource)
+    words = read_arguments(table.get("args"), environment, resource)
+    said = translate(words, check=vllm_flags.judged())
+    _tell_objections(said, resource)
     storage = read_storage(table, predictor, said, resource)
     return ModelSpec(
         format=format_name,
         storage=storage,
         runtime=_runtime(table, resource),
-        args=_arguments(said, resource),
+        args=tuple(said.arguments(resource.name)),
         env=environment,
         mounts=(*storage.mounts, *read_mounts(predictor, table, resource)),
     )
@@ -87,11 +90,10 @@ def _format(table: Table, resource: Resource) -> str:
     return name.text()
 
 
-def _arguments(said: Translation, resource: Resource) -> tuple[str, ...]:
-    """The arguments for vLLM; a further name stands beside the InferenceService's own."""
-    further = [name for name in dict.fromkeys(said.names) if name != resource.name]
-    named = ("--served-model-name", resource.name, *further) if further else ()
-    return (*named, *(word.text for word in said.words))
+def _tell_objections(said: Translation, resource: Resource) -> None:
+    for one in said.objections:
+        tell = resource.note if one.is_harmless else resource.cannot_run
+        tell(one.word.origin, str(one))
 
 
 def _runtime(table: Table, resource: Resource) -> str | None:

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from relume.config.fields import Resource, did_you_mean
 from relume.config.resources import OtherDocument
+from relume.config.service_fields import NO_DEVICE
 
 _NO_PERMISSIONS = "a predictor runs as you: nothing asks for permissions on this machine"
-_NO_DEVICES = "no device is claimed on this machine"
 _ONE_RUNTIME = "Relume's own vLLM runtime serves every model"
 _NO_POLICY = "it has no effect on one machine"
 _REASONS: Mapping[str, str] = {
@@ -16,7 +16,7 @@ _REASONS: Mapping[str, str] = {
     "a predictor reads a folder of this machine instead": """PersistentVolume
         PersistentVolumeClaim StorageClass""",
     _NO_PERMISSIONS: "Role RoleBinding ClusterRole ClusterRoleBinding",
-    _NO_DEVICES: "DeviceClass ResourceClaim ResourceClaimTemplate ResourceSlice",
+    NO_DEVICE: "DeviceClass ResourceClaim ResourceClaimTemplate ResourceSlice",
     _ONE_RUNTIME: "ClusterServingRuntime ServingRuntime ClusterStorageContainer",
     _NO_POLICY: """NetworkPolicy ResourceQuota LimitRange PriorityClass PodDisruptionBudget
         ServiceMonitor PodMonitor PrometheusRule ScaledObject TriggerAuthentication

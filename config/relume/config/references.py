@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from relume.config.eventing import ADDRESSABLE
 from relume.config.fields import Resource, did_you_mean
+from relume.config.here import ResourceKey
 from relume.config.nodes import Items, Node, Table
 from relume.config.resources import (
     Broker,
@@ -17,7 +18,6 @@ from relume.config.resources import (
     Trigger,
 )
 
-ResourceKey = tuple[str, str, str]  # kind, namespace, name
 Eventing = Broker | Trigger | SequenceFlow | ParallelFlow | RequestReply | PingSource | SinkBinding
 # A name of a field, or the number of an item in a list.
 Path = tuple[str | int, ...]

@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-_DESCRIPTORS = {
+#: Each word that stands for a schedule, and its five fields.
+DESCRIPTORS = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
     "@monthly": "0 0 1 * *",
@@ -70,10 +71,10 @@ def zone_named(name: str | None) -> tzinfo:
 
 def _six_fields(text: str) -> str:
     if text.startswith("@"):
-        if text not in _DESCRIPTORS:
-            known = ", ".join(_DESCRIPTORS)
+        if text not in DESCRIPTORS:
+            known = ", ".join(DESCRIPTORS)
             raise ValueError(f"{text.split()[0]} is not a descriptor: known are {known}")
-        text = _DESCRIPTORS[text]
+        text = DESCRIPTORS[text]
     if "TZ=" in text:
         raise ValueError("write the time zone in spec.timezone")
     if _NOT_KNOWN.search(text):

@@ -7,7 +7,7 @@ and the flags of vllm-project/vllm from 0.4 to 0.32.
 
 from collections.abc import Mapping
 
-_BY_PLANE = "the plane picks the address of a predictor"
+_ADDRESS = "Relume picks the address of a predictor"
 _ONE_SERVER = "a predictor is one server; maxReplicas makes more"
 _HTTP = "only HTTP is served"
 _NO_TRANSFORMER = "it is for a transformer, and only the predictor runs here"
@@ -21,10 +21,11 @@ def _by_flag(reasons: Mapping[str, str]) -> dict[str, str]:
     return {f"--{name}": why for why, names in reasons.items() for name in names.split()}
 
 
-#: Of KServe's servers, with a value, and left out: why no answer changes, or what to write.
-LEFT_OUT: Mapping[str, str] = _by_flag(
+#: Flags of KServe's server, with a value, that are left out: why no answer changes, or what to
+#: write.
+OF_KSERVE: Mapping[str, str] = _by_flag(
     {
-        _BY_PLANE: "http-port",
+        _ADDRESS: "http-port",
         _ONE_SERVER: "workers max-threads max-asyncio-workers",
         _HTTP: "grpc-port enable-grpc grpc-max-send-message-length grpc-max-receive-message-length",
         _NO_TRANSFORMER: """predictor-host protocol predictor-protocol predictor-use-ssl
@@ -35,8 +36,8 @@ LEFT_OUT: Mapping[str, str] = _by_flag(
         "vLLM feeds a model its inputs by itself": "tensor-input-names",
     }
 )
-#: The same, of flags without a value.
-SWITCHES_LEFT_OUT: Mapping[str, str] = _by_flag(
+#: The same for flags without a value.
+SWITCHES_OF_KSERVE: Mapping[str, str] = _by_flag(
     {
         _NO_TRANSFORMER: "enable-predictor-health-check",
         _TOKENIZER: "disable-lower-case",
@@ -46,6 +47,11 @@ SWITCHES_LEFT_OUT: Mapping[str, str] = _by_flag(
         "ask /tokenize for token ids": "return-token-type-ids",
         'ask /tokenize with "return_token_strs": true for tokens': "return-offsets-mapping",
         "/classify answers with probabilities by itself": "return-probabilities",
+    }
+)
+#: Flags that vLLM once had, without a value.
+RETIRED_SWITCHES: Mapping[str, str] = _by_flag(
+    {
         "vLLM logs requests only with --enable-log-requests": "disable-log-requests",
         _SPEED: """use-v2-block-manager worker-use-ray engine-use-ray enable-reasoning
         multi-step-stream-outputs disable-frontend-multiprocessing""",
@@ -92,6 +98,17 @@ TASKS: Mapping[str, tuple[str, ...]] = {
     "token_classification": _POOL,
     "reward": _POOL,
 }
+#: What else KServe's Hugging Face server can do, and vLLM cannot (its `MLTask`).
+TASKS_OF_KSERVE = frozenset(
+    (
+        "fill_mask",
+        "multiple_choice",
+        "question_answering",
+        "table_question_answering",
+        "time_series_forecast",
+    )
+)
+#: Each `--backend` of KServe's server, and why it is left out ("" where vLLM is meant).
 BACKENDS: Mapping[str, str] = {
     "auto": "",
     "vllm": "",
@@ -100,19 +117,22 @@ BACKENDS: Mapping[str, str] = {
 }
 RAW_LOGITS = ("--return-raw-logits", "--return-logits")
 
-# Flags that would undo what the plane sets, or what it must know. vLLM reads _ in them as -.
-SET_BY_PLANE: Mapping[str, str] = {
-    "--host": "the plane picks the address",
-    "--port": "the plane picks the port",
-    "--uds": "the plane picks the address",
+#: Flags that would undo what Relume sets, or what it must know. vLLM reads _ in them as -.
+_PICKED = "its callers know the address"
+_MODEL = "write spec.predictor.model.storageUri"
+_PLAIN = "it is called over plain HTTP"
+SET_BY_RELUME: Mapping[str, str] = {
+    "--host": _PICKED,
+    "--port": "its callers know the port",
+    "--uds": _PICKED,
     "--root-path": "routes begin at /",
-    "--model": "write spec.predictor.model.storageUri",
-    "--model-tag": "write spec.predictor.model.storageUri",
-    "--api-key": "the plane calls the predictor without one",
-    "--ssl-keyfile": "the plane calls the predictor on loopback without TLS",
-    "--ssl-certfile": "the plane calls the predictor on loopback without TLS",
-    "--ssl-ca-certs": "the plane calls the predictor on loopback without TLS",
-    "--ssl-cert-reqs": "the plane calls the predictor on loopback without TLS",
+    "--model": _MODEL,
+    "--model-tag": _MODEL,
+    "--api-key": "it is called without one",
+    "--ssl-keyfile": _PLAIN,
+    "--ssl-certfile": _PLAIN,
+    "--ssl-ca-certs": _PLAIN,
+    "--ssl-cert-reqs": _PLAIN,
     "--config": "write the flags of that file in args",
     "--headless": "a predictor answers requests",
     "--grpc": "only HTTP is served",

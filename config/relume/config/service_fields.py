@@ -7,7 +7,7 @@ SHARED_MACHINE = "a predictor shares this machine's CPU and memory"
 _NO_POD = "a predictor is a process here, not a pod"
 _NO_SCHEDULER = "there is one machine to run on"
 _NO_IDENTITY = "a predictor runs as you, without a service account"
-_ONE_REVISION = "there is one revision, and it gets every request"
+ONE_REVISION = "there is one revision, and it gets every request"
 _INSTALLED = "the installed vLLM is what runs"
 _RUNTIME = "Relume runs its own vLLM runtime: write spec.predictor.model"
 _FILES = "files that a cluster mounts are not here"
@@ -26,7 +26,7 @@ PREDICTOR = Fields.of(
         "nothing on this machine selects by label": "labels",
         "payloads are not copied to a logger": "logger",
         "vLLM batches by itself": "batcher",
-        _ONE_REVISION: "canaryTrafficPercent deploymentStrategy",
+        ONE_REVISION: "canaryTrafficPercent deploymentStrategy",
         "KEDA is not here; minReplicas, scaleTarget and annotations count": "autoScaling",
         "the target is an average for each replica": "scaleMetricType",
         SHARED_MACHINE: "resources",

@@ -38,11 +38,13 @@ class Storage:
 def read_storage(model: Table, predictor: Table, said: Translation, resource: Resource) -> Storage:
     """The model of `spec.predictor`; `said` is what its arguments say of it."""
     stored = _stored(model, predictor, resource)
-    if said.model_id is not None:
-        return _by_id(said.model_id, said, stored, resource)
+    if (chosen := uri_in_arguments(said, resource, stored=bool(stored))) is not None:
+        uri, origin = chosen
+        for mount, at in stored:
+            if mount.uri != uri and said.model_id is not None:
+                resource.note(at, f"--model_id={said.model_id.shown} is served instead")
+        return Storage(_checked(uri, origin, resource), origin)
     named = said.model_dir
-    if named is not None and "://" in named.text and not stored:
-        return Storage(_checked(named.text, named.origin, resource), named.origin)
     if not stored:
         why = f"is missing: {_EXAMPLE}"
         resource.cannot_run(model.place_of("storageUri"), why)
@@ -54,7 +56,7 @@ def read_storage(model: Table, predictor: Table, said: Translation, resource: Re
             why = f"no model is at {named.shown}: it must be {MODELS_FOLDER} or a folder below"
             resource.cannot_run(named.origin, why)
         place, origin = stored[0]
-    uri = _with_revision(place.uri, said.revision, resource)
+    uri = with_revision(place.uri, said.revision, resource)
     folder = PurePosixPath(served)
     inside = folder.relative_to(place.path) if folder.is_relative_to(place.path) else ""
     mounts = tuple(mount for mount, _ in stored if len(stored) > 1)
@@ -107,18 +109,22 @@ def _tell_choice(served: Mount, stored: Sequence[Placed], resource: Resource) ->
             )
 
 
-def _by_id(
-    model_id: Argument, said: Translation, stored: Sequence[Placed], resource: Resource
-) -> Storage:
-    """KServe's server takes --model_id before any storageUri."""
-    uri = _with_revision(f"hf://{model_id.text}", said.revision, resource)
-    for mount, origin in stored:
-        if mount.uri != uri:
-            resource.note(origin, f"--model_id={model_id.shown} is served instead")
-    return Storage(_checked(uri, model_id.origin, resource), model_id.origin)
+def uri_in_arguments(
+    said: Translation, resource: Resource, *, stored: bool
+) -> tuple[str, Origin] | None:
+    """The URI of a model that arguments name: `stored` says whether other fields name one too.
+
+    KServe's server takes --model_id before any storageUri, and a URI in --model_dir after it.
+    """
+    if (hub := said.model_id) is not None:
+        return with_revision(f"hf://{hub.text}", said.revision, resource), hub.origin
+    folder = said.model_dir
+    if folder is not None and "://" in folder.text and not stored:
+        return folder.text, folder.origin
+    return None
 
 
-def _with_revision(uri: str, revision: Argument | None, resource: Resource) -> str:
+def with_revision(uri: str, revision: Argument | None, resource: Resource) -> str:
     """The URI of that revision, as KServe's storage package takes it: hf://OWNER/NAME:REVISION."""
     if revision is None or revision.text == _DEFAULT_REVISION:
         return uri

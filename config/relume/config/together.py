@@ -6,7 +6,8 @@ from relume.base.errors import InvalidManifest
 from relume.config.broker_classes import READ_BY, profile_name
 from relume.config.channels import channels_of, trigger_of
 from relume.config.fields import Resource
-from relume.config.references import Eventing, ResourceKey, key_of
+from relume.config.here import ResourceKey
+from relume.config.references import Eventing, key_of
 from relume.config.resources import (
     Broker,
     Delivery,

@@ -1,21 +1,55 @@
-"""Put the arguments of KServe's Hugging Face server into those of vLLM, whose server runs here."""
+"""Put the arguments of KServe's Hugging Face server into those of vLLM, whose server runs here.
+
+The same for one machine and for a cluster: what differs is what becomes of an `Objection`.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from relume.config import vllm_flags
 from relume.config.arguments import Argument
-from relume.config.fields import Resource, did_you_mean
+from relume.config.fields import did_you_mean
 from relume.config.server_flags import (
     BACKENDS,
     INSTEAD,
-    LEFT_OUT,
+    OF_KSERVE,
     RAW_LOGITS,
     RETIRED,
-    SET_BY_PLANE,
-    SWITCHES_LEFT_OUT,
+    RETIRED_SWITCHES,
+    SET_BY_RELUME,
+    SWITCHES_OF_KSERVE,
     TASKS,
+    TASKS_OF_KSERVE,
 )
+
+ObjectionKind = Literal["of-kserve", "only-kserve", "retired", "set-by-relume", "wrong"]
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """An argument that is not handed on to vLLM, or that vLLM would end with.
+
+    `of-kserve`: a flag of KServe's own server, without which no answer of vLLM changes.
+    `only-kserve`: KServe's own server can do it, and vLLM cannot. `retired`: vLLM needs it no more.
+    `set-by-relume`: it would undo what Relume sets. `wrong`: no server can do it.
+    """
+
+    kind: ObjectionKind
+    word: Argument
+    flag: str
+    why: str
+    values: tuple[str, ...] = ()
+
+    @property
+    def is_harmless(self) -> bool:
+        """Whether it is enough to tell that the argument is left out."""
+        return self.kind in ("of-kserve", "retired")
+
+    def __str__(self) -> str:
+        if self.kind == "set-by-relume":
+            return f"{self.flag} is set by Relume: {self.why}"
+        return f"{self.flag}: {self.why}" if self.is_harmless else self.why
 
 
 @dataclass(slots=True)
@@ -27,27 +61,35 @@ class Translation:
     model_id: Argument | None = None
     model_dir: Argument | None = None
     revision: Argument | None = None
+    objections: list[Objection] = field(default_factory=list)
+
+    def arguments(self, own_name: str) -> list[str]:
+        """The arguments for vLLM; further names stand beside the InferenceService's own."""
+        further = [name for name in dict.fromkeys(self.names) if name != own_name]
+        named = ["--served-model-name", own_name, *further] if further else []
+        return [*named, *(word.text for word in self.words)]
 
 
-def translate(words: Sequence[Argument], resource: Resource) -> Translation:
-    """Translate flag by flag; notes in `resource` what is left out and what cannot be run."""
+def translate(words: Sequence[Argument], *, check: bool) -> Translation:
+    """Translate flag by flag; `check` judges the result by the table of vLLM's flags."""
     made = Translation()
-    reader = _Reader(words, resource, made)
+    reader = _Reader(words, made)
     while reader.left():
         reader.step()
-    if vllm_flags.judged():
-        for word, why in vllm_flags.refusals(made.words):
-            resource.cannot_run(word.origin, why)
+    if check:
+        made.objections += [
+            Objection("wrong", word, word.flag, why)
+            for word, why in vllm_flags.refusals(made.words)
+        ]
     return made
 
 
 class _Reader:
     """The words from left to right, one flag with its values at a time."""
 
-    def __init__(self, words: Sequence[Argument], resource: Resource, made: Translation) -> None:
+    def __init__(self, words: Sequence[Argument], made: Translation) -> None:
         self._words = list(words)
         self._at = 0
-        self._resource = resource
         self._made = made
         self._mapped: Mapping[str, Callable[[Argument, list[Argument]], None]] = {
             "--model-name": self._names,
@@ -69,29 +111,18 @@ class _Reader:
         word = self._words[self._at]
         self._at += 1
         name = word.flag
-        if name in SET_BY_PLANE:
-            shown = word.text.partition("=")[0]
-            self._cannot(word, f"{shown} is set by Relume: {SET_BY_PLANE[name]}")
-            self._values(word)
-        elif name in self._mapped:
+        if (mapped := self._mapped.get(name)) is not None:
             values = self._values(word)
             if values:
-                self._mapped[name](word, values)
+                mapped(word, values)
             else:
-                self._cannot(word, f"{word.text.partition('=')[0]} needs a value")
+                self._object("wrong", word, f"{_written(word)} needs a value")
         elif name in RAW_LOGITS:
             self._add(word, '--pooler-config={"use_activation": false}')
-        elif name == "--hf-token":
-            self._leave_out(word, "the model comes from the store, and needs no token to be read")
-            self._values(word)
-        elif name in SWITCHES_LEFT_OUT:
-            self._leave_out(word, SWITCHES_LEFT_OUT[name])
-        elif name in LEFT_OUT or (name in RETIRED and vllm_flags.find(name) is None):
-            self._leave_out(word, LEFT_OUT.get(name) or RETIRED[name])
-            self._values(word)
-        elif name in INSTEAD and vllm_flags.find(name) is None:
-            self._cannot(word, f"vLLM has no flag {name}: {INSTEAD[name]}")
-            self._values(word)
+        elif (found := _unlike_vllm(name)) is not None:
+            kind, why, has_values = found
+            values = self._values(word) if has_values else []
+            self._object(kind, word, why, values)
         else:
             self._made.words.append(word)
 
@@ -100,7 +131,7 @@ class _Reader:
         _, equals, value = word.text.partition("=")
         if equals:
             shown = word.shown.partition("=")[2]
-            return [Argument(value, shown, word.origin)] if value else []
+            return [Argument(value, shown, word.origin, word.is_final)] if value else []
         start = self._at
         while self.left() and not vllm_flags.is_flag(self._words[self._at].text):
             self._at += 1
@@ -125,32 +156,63 @@ class _Reader:
         self._add(word, f"--max-model-len={values[0].text}")
 
     def _backend(self, word: Argument, values: list[Argument]) -> None:
-        chosen = values[0].text
-        if chosen not in BACKENDS:
+        chosen = values[0]
+        if not chosen.is_final:
+            self._object("only-kserve", word, _unknown_value(word))
+        elif chosen.text not in BACKENDS:
             known = ", ".join(BACKENDS)
-            self._cannot(
-                word,
-                f"{word.text.partition('=')[0]} must be one of {known}"
-                f"{did_you_mean(values[0].shown, BACKENDS)}",
-            )
-        elif BACKENDS[chosen]:
-            self._leave_out(word, BACKENDS[chosen])
+            hint = did_you_mean(chosen.shown, BACKENDS)
+            self._object("wrong", word, f"{_written(word)} must be one of {known}{hint}")
+        elif why := BACKENDS[chosen.text]:
+            self._object("of-kserve", word, why)
 
     def _task(self, word: Argument, values: list[Argument]) -> None:
-        task = values[0].text
-        if task.lower() not in TASKS:
+        task, shown = values[0].text.lower(), values[0].shown
+        if not values[0].is_final:
+            self._object("only-kserve", word, _unknown_value(word))
+        elif task not in TASKS:
             known = ", ".join(TASKS)
-            hint = did_you_mean(values[0].shown, TASKS)
-            self._cannot(word, f"vLLM has no task {values[0].shown}: known are {known}{hint}")
-            return
-        for flag in TASKS[task.lower()]:
+            hint = did_you_mean(shown, TASKS)
+            kind: ObjectionKind = "only-kserve" if task in TASKS_OF_KSERVE else "wrong"
+            self._object(kind, word, f"vLLM has no task {shown}: known are {known}{hint}")
+        for flag in TASKS.get(task, ()):
             self._add(word, flag)
 
     def _add(self, word: Argument, text: str) -> None:
-        self._made.words.append(Argument(text, text, word.origin))
+        self._made.words.append(Argument(text, text, word.origin, word.is_final))
 
-    def _leave_out(self, word: Argument, why: str) -> None:
-        self._resource.note(word.origin, f"{word.text.partition('=')[0]}: {why}")
+    def _object(
+        self, kind: ObjectionKind, word: Argument, why: str, values: Sequence[Argument] = ()
+    ) -> None:
+        given = tuple(value.text for value in values)
+        self._made.objections.append(Objection(kind, word, _written(word), why, given))
 
-    def _cannot(self, word: Argument, why: str) -> None:
-        self._resource.cannot_run(word.origin, why)
+
+def _written(word: Argument) -> str:
+    """The name of a flag as the manifest spells it."""
+    return word.text.partition("=")[0]
+
+
+def _unknown_value(word: Argument) -> str:
+    return f"{_written(word)} has a value that only the cluster fills in"
+
+
+def _unlike_vllm(name: str) -> tuple[ObjectionKind, str, bool] | None:
+    """What is to say of a flag that is not handed on, and whether it has a value; else None."""
+    if name in SET_BY_RELUME:
+        return "set-by-relume", SET_BY_RELUME[name], True
+    if name == "--hf-token":
+        return "retired", "the model is read from files, and needs no token to be read", True
+    if name in SWITCHES_OF_KSERVE:
+        return "of-kserve", SWITCHES_OF_KSERVE[name], False
+    if name in OF_KSERVE:
+        return "of-kserve", OF_KSERVE[name], True
+    if name in RETIRED_SWITCHES:
+        return "retired", RETIRED_SWITCHES[name], False
+    if vllm_flags.find(name) is not None:
+        return None
+    if name in RETIRED:
+        return "retired", RETIRED[name], True
+    if name in INSTEAD:
+        return "wrong", f"vLLM has no flag {name}: {INSTEAD[name]}", True
+    return None

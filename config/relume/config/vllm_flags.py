@@ -97,11 +97,16 @@ def is_flag(word: str) -> bool:
 
 
 def refusals(words: Sequence[Argument]) -> Iterator[tuple[Argument, str]]:
-    """Each word that vLLM would end with, and what is wrong with it."""
+    """Each word that vLLM would end with, and what is wrong with it.
+
+    What is not final in a word is taken for what it should be.
+    """
     i = 0
     while i < len(words):
         word = words[i]
         i += 1
+        if not word.is_name_final:
+            continue
         if not is_flag(word.text):
             yield word, f"{word.shown} belongs to no flag: vLLM takes flags and their values"
             continue
@@ -144,14 +149,16 @@ def _values(
     own = following if taken is None else following[:taken]
     if given is None and not own and flag.values in ("one", "many"):
         yield word, f"{name} needs a value: write {name}=VALUE"
-    for stray in following[len(own) :]:
+    for stray in (one for one in following[len(own) :] if one.is_final):
         yield stray, f"{stray.shown} belongs to no flag: {name} takes {_count(flag, given)}"
     if "." in name:
+        return
+    if not word.is_final:
         return
     if given is not None and flag.values != "none" and (why := flag.refusal(given)):
         yield word, f"{name} {why}"
     for one in own:
-        if why := flag.refusal(one.text):
+        if one.is_final and (why := flag.refusal(one.text)):
             yield one, f"{name} {why}"
 
 

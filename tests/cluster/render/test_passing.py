@@ -8,9 +8,9 @@ import pytest
 
 from relume.base.errors import InvalidManifest
 from relume.cluster.doctor import examine
-from relume.cluster.render import Options, Rendering
-from relume.cluster.render.arguments import KServeArguments, read_arguments
+from relume.cluster.render import Options, Rendering, render
 from relume.cluster.render.folder import write
+from relume.config.loader import load_plan
 from tests.cluster.render.rendering import (
     broker,
     find,
@@ -184,7 +184,7 @@ def test_what_only_standard_mode_has_keeps_a_service_in_it(extra: str, tmp_path:
     assert rendered_service(rendering)["metadata"]["annotations"][MODE] == "Standard"
 
 
-@pytest.mark.parametrize("argument", ["--port=80", "--backend=vllm", "--ssl-keyfile=/k"])
+@pytest.mark.parametrize("argument", ["--port=80", "--task=fill_mask", "--ssl-keyfile=/k"])
 def test_a_runtime_of_ours_that_cannot_serve_the_service_is_refused(
     argument: str, tmp_path: Path
 ) -> None:
@@ -195,28 +195,159 @@ def test_a_runtime_of_ours_that_cannot_serve_the_service_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("written", "read"),
+    ("written", "rendered"),
     [
-        (["--model_name=q", "--dtype=auto"], KServeArguments(("--dtype=auto",), "q")),
-        (["--model-name", "q", "--x"], KServeArguments(("--x",), "q")),
-        (["--model_id=a/b"], KServeArguments((), None, "a/b")),
-        (["--model_name=q", "--model_name=r"], KServeArguments((), "r")),
-        (["--x", "--model_name"], KServeArguments(("--x",))),
+        ("--model_name=q, --dtype=auto", ["--served-model-name", "{{.Name}}", "q", "--dtype=auto"]),
+        ("--model-name, q, --seed=1", ["--served-model-name", "{{.Name}}", "q", "--seed=1"]),
+        ("--model_name=q, --model_name=r", ["--served-model-name", "{{.Name}}", "q", "r"]),
+        ("--model_name=chat", None),
+        ("'--model_name={{.Name}}'", None),
+        ("'--model_name=$(NAME)'", ["--served-model-name", "{{.Name}}", "$(NAME)"]),
+        ("--backend=vllm", None),
+        ("--backend, auto, --dtype=half", ["--dtype=half"]),
+        ("--task=embed", ["--runner=pooling", "--convert=embed"]),
+        ("--task, text_generation", ["--runner=generate"]),
+        ("--return_raw_logits", ['--pooler-config={"use_activation": false}']),
+        ("--max_length=128", ["--max-model-len=128"]),
+        ("--model_dir=/mnt/models/", None),
+        ("'--seed 7'", ["--seed", "7"]),
+        ("--disable_log_requests, --swap-space=4", None),
+        ("--host=0.0.0.0, --port, '8080'", None),
+        ("'--max-model-len=$(LENGTH)'", ["--max-model-len=$(LENGTH)"]),
+        ("'$(MORE)', --seed, '$(SEED)'", ["$(MORE)", "--seed", "$(SEED)"]),
+        ("--trust_remote_code", ["--trust_remote_code"]),
     ],
 )
-def test_two_flags_of_kserves_server_are_read(written: list[str], read: KServeArguments) -> None:
-    assert read_arguments(written) == read
+def test_arguments_are_written_for_the_vllm_of_relumes_runtime(
+    written: str, rendered: list[str] | None, tmp_path: Path
+) -> None:
+    rendering = render_text(tmp_path, service(model=f"args: [{written}]"))
+    model = rendered_service(rendering)["spec"]["predictor"]["model"]
+    assert (model.get("args"), model["runtime"]) == (rendered, "relume-vllm-cpu")
+
+
+@pytest.mark.parametrize("runtime", ["", "runtime: relume-vllm-cpu, "])
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "--max-modl-len=1",
+        "--max-modl-len=$(LENGTH)",
+        "--max_model_len=long",
+        "--task=embd",
+        "--backend=tensorrt",
+        "--rope-theta=1",
+        "--model_name",
+        "stray",
+    ],
+)
+def test_an_argument_that_vllm_would_end_with_is_refused_with_the_words_of_one_machine(
+    argument: str, runtime: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "m.yaml"
+    file.write_text(service(model=f"{runtime}args: [--seed=1, '{argument}']"))
+    (wrong,) = load_plan([file]).cannot_run
+    with pytest.raises(InvalidManifest) as error:
+        render([file], Options())
+    assert error.value.field == "spec.predictor.model.args[1]"
+    assert str(error.value).endswith(wrong.why)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "--http_port=8081",
+        "--return_probabilities",
+        "--task=fill_mask",
+        "--task=$(TASK)",
+        "--backend=$(BACKEND)",
+        "--model_dir=/mnt/models/below",
+        "--host=127.0.0.1",
+    ],
+)
+def test_what_only_kserves_own_server_honours_leaves_the_service_to_it(
+    argument: str, tmp_path: Path
+) -> None:
+    rendering = render_text(tmp_path, service(model=f"args: ['{argument}', --whatever=1]"))
+    (note,) = rendering.notes
+    assert note.field == "spec.predictor.model.args[0]"
+    assert "passes as it is, without Relume's runtime" in note.message
+    assert rendered_service(rendering)["spec"]["predictor"]["model"]["args"] == [
+        argument,
+        "--whatever=1",
+    ]
+
+
+@pytest.mark.parametrize(
+    "argument", ["--http_port=8081", "--backend=huggingface", "--swap-space=4"]
+)
+def test_what_a_named_runtime_of_ours_leaves_out_is_noted(argument: str, tmp_path: Path) -> None:
+    text = service(model=f"runtime: relume-vllm-cpu, args: ['{argument}', --seed=1]")
+    rendering = render_text(tmp_path, text)
+    model = rendered_service(rendering)["spec"]["predictor"]["model"]
+    assert model["args"] == ["--seed=1"]
+    told = [note.message for note in rendering.notes if note.field.endswith("args[0]")]
+    assert told and told[0].startswith(argument.partition("=")[0])
+
+
+@pytest.mark.parametrize(
+    ("uri", "argument", "rendered"),
+    [
+        ("hf://a/b", "--model_revision=v2", "hf://a/b:v2"),
+        ("hf://a/b", "--revision=main", "hf://a/b"),
+        ("pvc://a/b", "--model_revision=v2", "pvc://a/b"),
+        ("", "--model_dir=s3://bucket/m", "s3://bucket/m"),
+        ("", "--model_id=a/b", "hf://a/b"),
+        ("hf://a/b", "--model_id=a/b", "hf://a/b"),
+    ],
+)
+def test_arguments_that_name_the_model_become_its_uri(
+    uri: str, argument: str, rendered: str, tmp_path: Path
+) -> None:
+    text = service(model=f"args: ['{argument}']")
+    text = text.replace("hf://a/b", uri, 1) if uri else text.replace("storageUri: 'hf://a/b', ", "")
+    model = rendered_service(render_text(tmp_path, text))["spec"]["predictor"]["model"]
+    assert (model["storageUri"], model.get("args")) == (rendered, None)
 
 
 def test_a_model_name_becomes_a_further_name_and_a_model_id_the_storage_uri(tmp_path: Path) -> None:
     text = service(model="args: [--model_name=q, --model_id=c/d, --dtype=auto]")
     rendering = render_text(tmp_path, text.replace("storageUri: 'hf://a/b', ", ""))
     model = rendered_service(rendering)["spec"]["predictor"]["model"]
-    assert model["args"] == ["--dtype=auto", "--served-model-name", "{{.Name}}", "q"]
+    assert model["args"] == ["--served-model-name", "{{.Name}}", "q", "--dtype=auto"]
     assert model["storageUri"] == "hf://c/d"
     assert model["runtime"] == "relume-vllm-cpu"
     path = "spec.predictor.model.storageUri"
     assert value_of(rendering, "InferenceService", path) == ("hf://c/d", "kserve-flags")
+
+
+def test_an_older_huggingface_predictor_is_rendered_as_the_model_that_kserve_makes_of_it(
+    tmp_path: Path,
+) -> None:
+    text = isvc("predictor: {huggingface: {args: [--model_id=a/b, --task=embed]}}")
+    rendering = render_text(tmp_path, text)
+    predictor = rendered_service(rendering)["spec"]["predictor"]
+    model = predictor["model"]
+    assert "huggingface" not in predictor
+    assert (model["modelFormat"], model["protocolVersion"]) == ({"name": "huggingface"}, "v2")
+    assert (model["storageUri"], model["runtime"]) == ("hf://a/b", "relume-vllm-cpu")
+    assert model["args"] == ["--runner=pooling", "--convert=embed"]
+    write(rendering, tmp_path / "out")
+    assert {one.verdict for one in examine([tmp_path / "out"])} == {"accepted"}
+
+
+def test_an_older_huggingface_predictor_is_refused_where_it_was_written(tmp_path: Path) -> None:
+    with pytest.raises(InvalidManifest, match="no flag --max-modl-len") as error:
+        render_text(
+            tmp_path, isvc("predictor: {huggingface: {args: [--model_id=a/b, --max-modl-len=1]}}")
+        )
+    assert error.value.field == "spec.predictor.huggingface.args[1]"
+
+
+def test_an_older_huggingface_predictor_that_kserve_alone_serves_passes(tmp_path: Path) -> None:
+    text = isvc("predictor: {huggingface: {args: [--model_id=a/b, --task=fill_mask]}}")
+    rendering = render_text(tmp_path, text)
+    assert list(rendered_service(rendering)["spec"]["predictor"]) == ["huggingface"]
+    assert rendering.notes[0].field == "spec.predictor.huggingface.args[1]"
 
 
 OTHERS = """\

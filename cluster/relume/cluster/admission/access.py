@@ -4,7 +4,7 @@ Source: kubernetes pkg/apis/rbac/validation/validation.go.
 """
 
 from relume.cluster.admission.judge import Judge, child, content, entries
-from relume.cluster.admission.metadata import is_subdomain
+from relume.config.names import is_subdomain
 from relume.config.nodes import Node, Table
 
 _GROUP = "rbac.authorization.k8s.io"

@@ -11,20 +11,19 @@ from functools import cache
 
 from relume.base.vocabulary import AUTOSCALER_CLASS, DEPLOYMENT_MODE, INITIAL_SCALE
 from relume.cluster.admission.annotations import judge_template
-from relume.cluster.admission.cluster import Cluster
+from relume.cluster.admission.cluster import POD_FLAGS, Cluster
 from relume.cluster.admission.judge import Judge, child, content, entries, fields
 from relume.cluster.admission.kserve import OLD_FORMATS, RENAMED_MODES, mode
 from relume.cluster.admission.serving import judge_limits, judge_revision_spec
+from relume.cluster.claims.workloads import COMPONENTS
 from relume.cluster.findings import Finding
 from relume.cluster.reasons import REASONS
 from relume.cluster.schemas import check_shape, pruned, shape_of
 from relume.config.nodes import Items, Node, Table
 
 _LABEL = 63
-_COMPONENTS = ("predictor", "transformer", "explainer")
 _MODELS = ("model", "art")  # beside the older formats, what KServe makes a container of
 _STANDARD_ONLY = ("autoScaling", "scaleMetricType")
-_POD = "kubernetes.podspec-"
 _DROPPED = {"min-scale": "minReplicas", "max-scale": "maxReplicas"}
 
 
@@ -35,7 +34,7 @@ def after_admission(document: Table, cluster: Cluster) -> list[Finding]:
     if mode(document) != "Knative":
         return judge.found
     _note_unread(document.get("metadata"), judge)
-    for kind in _COMPONENTS:
+    for kind in COMPONENTS:
         component = child(document, "spec", kind)
         if isinstance(component, Table):
             _judge_component(document, component, kind, judge)
@@ -69,11 +68,11 @@ def _judge_storage(component: Table, failing: Judge) -> None:
     for one in entries(component, "storageUris"):
         scheme = content(one, "uri").partition("://")[0]
         if scheme == "pvc":
-            flag, made = _POD + "persistent-volume-claim", "a volume with a claim"
+            flag, made = POD_FLAGS + "persistent-volume-claim", "a volume with a claim"
         elif scheme.partition("+")[0] == "oci":
             continue  # an image that is mounted; no webhook of Knative looks at it
         else:
-            flag, made = _POD + "init-containers", "an init container"
+            flag, made = POD_FLAGS + "init-containers", "an init container"
         if not failing.cluster.enabled(flag):
             where = component.entries["storageUris"]
             failing.closed(where, flag, f": KServe makes {made} of it")

@@ -13,7 +13,8 @@ from relume.config.fields import did_you_mean
 from relume.config.nodes import Table
 from relume.config.yaml_source import documents
 
-_POD = "kubernetes.podspec-"
+#: How the flags of config-features for fields of a pod begin.
+POD_FLAGS = "kubernetes.podspec-"
 OPTIONAL_VERSIONS = ("resource.k8s.io/v1beta1", "resource.k8s.io/v1beta2")
 FLAGS: Mapping[str, str] = {
     "multi-container": "enabled",
@@ -25,7 +26,7 @@ FLAGS: Mapping[str, str] = {
     "queueproxy.resource-defaults": "disabled",
     "kubernetes.containerspec-addcapabilities": "disabled",
     **{
-        _POD + name: "disabled"
+        POD_FLAGS + name: "disabled"
         for name in (
             "affinity",
             "dnsconfig",
@@ -53,7 +54,7 @@ FLAGS: Mapping[str, str] = {
             "volumes-mount-propagation",
         )
     },
-    _POD + "volumes-emptydir": "enabled",
+    POD_FLAGS + "volumes-emptydir": "enabled",
     # Knative Eventing's
     "delivery-timeout": "enabled",
     "delivery-retryafter": "disabled",

@@ -9,6 +9,7 @@ import ssl
 
 from relume.cesql.parser import ParseError, parse
 from relume.cluster.admission.judge import Judge, child, content, entries, fields, number
+from relume.config.eventing import ATTRIBUTE_NAME
 from relume.config.nodes import Node
 
 # rickb777/date period: a sign, then numbers with these marks in this order. Of a fraction only its
@@ -19,7 +20,6 @@ _PERIOD = re.compile(
 )
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d*)?", re.ASCII)
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(//([^/?#]*@)?(?P<host>[^/?#]*))?")
-_ATTRIBUTE = re.compile(r"[a-z][a-z0-9]*")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _HOST = re.compile(r"(\[[^\]]*\]|[^\[\]:]*)(:\d*)?")
 _DIALECTS = ("exact", "prefix", "suffix", "all", "any", "not", "cesql")
@@ -172,7 +172,7 @@ def judge_filters(node: Node | None, judge: Judge) -> None:
 def judge_attributes(node: Node | None, judge: Judge) -> None:
     """Names of CloudEvents attributes."""
     for name, value in fields(node).items():
-        if not _ATTRIBUTE.fullmatch(name):
+        if not ATTRIBUTE_NAME.fullmatch(name):
             path = value.path.removesuffix(f".{name}" if name else '.""')
             judge.say(
                 value,

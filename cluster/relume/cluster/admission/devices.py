@@ -9,13 +9,10 @@ import re
 from collections.abc import Container, Mapping
 
 from relume.cluster.admission.judge import Judge, child, content, entries, fields, number, truth
-from relume.cluster.admission.metadata import (
-    RULE_LABEL,
-    is_dns_label,
-    is_subdomain,
-)
+from relume.cluster.admission.metadata import RULE_LABEL
 from relume.cluster.admission.pods import is_extended_resource, judge_toleration
 from relume.cluster.admission.volume_claims import judge_template_metadata
+from relume.config.names import is_dns_label, is_subdomain
 from relume.config.nodes import Node, Table
 
 _MOST = 32  # requests, constraints, configurations, selectors

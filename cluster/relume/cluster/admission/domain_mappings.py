@@ -6,7 +6,7 @@ apis/duck/v1/knative_reference.go.
 
 from relume.cluster.admission.delivery import judge_reference
 from relume.cluster.admission.judge import Judge, child, content
-from relume.cluster.admission.metadata import is_dns_label, is_subdomain
+from relume.config.names import is_dns_label, is_subdomain
 from relume.config.nodes import Table
 
 _CLUSTER_DOMAIN = "cluster.local"

@@ -6,8 +6,8 @@ Source: kubernetes pkg/apis/networking/validation/validation.go, ValidateIngress
 import ipaddress
 
 from relume.cluster.admission.judge import Judge, child, content, entries, fields
-from relume.cluster.admission.metadata import is_dns1035_label, is_subdomain
 from relume.cluster.admission.pods import is_port_name, judge_port
+from relume.config.names import is_dns1035_label, is_subdomain
 from relume.config.nodes import Node, Table
 
 _KINDS = ("Exact", "ImplementationSpecific", "Prefix")

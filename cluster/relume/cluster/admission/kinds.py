@@ -4,6 +4,7 @@ A kind is judged by its rules, by its fields alone (`fields-only`), or not (`unc
 Which versions an API server serves by default: kubernetes/kubernetes pkg/controlplane/instance.go.
 """
 
+from relume.base.vocabulary import KUSTOMIZE_GROUP
 from relume.cluster.admission.cluster import OPTIONAL_VERSIONS
 from relume.cluster.admission.judge import Judge, content
 from relume.cluster.schemas import known_kinds, schema
@@ -40,7 +41,6 @@ _WHOLE = {
     ("serving.kserve.io", "LocalModelNode"),
     ("serving.kserve.io", "LocalModelNodeGroup"),
 }
-_KUSTOMIZE = "kustomize.config.k8s.io"
 
 
 def judge_head(document: Table, judge: Judge) -> bool:
@@ -104,7 +104,7 @@ def _judge_kind(document: Table, api_version: str, kind: str, judge: Judge) -> b
         node = document.entries["kind"]
         message = f"no field tables for {api_version} {kind}: it was not judged"
         judge.say(node, "unchecked-kind", message)
-        return group != _KUSTOMIZE  # which is never sent to a cluster, and has no metadata
+        return group != KUSTOMIZE_GROUP  # which is never sent to a cluster, and has no metadata
     message = f'no matches for kind "{kind}" in version "{api_version}"'
     if versions:
         fix = f"Write {' or '.join(versions)}."

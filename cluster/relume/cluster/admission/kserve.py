@@ -6,19 +6,24 @@ the first error; here all are gathered.
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 
-from relume.base.vocabulary import AUTOSCALER_CLASS, DEPLOYMENT_MODE, GPU_RESOURCE_TYPES
+from relume.base.vocabulary import (
+    AUTOSCALER_CLASS,
+    DEPLOYMENT_MODE,
+    GPU_RESOURCE_TYPES,
+    SERVING_CONTAINER,
+    STANDARD_MODES,
+)
 from relume.cluster.admission.judge import Judge, child, content, entries, fields, number, truth
 from relume.cluster.admission.kserve_components import (
-    STANDARD_MODES,
     URI_VARIABLE,
     judge_replicas,
     judge_scaling,
     judge_storage,
     storage_uri,
 )
+from relume.config.names import DNS_1035
 from relume.config.nodes import Node, Table
 
 OLD_FORMATS = (
@@ -33,8 +38,6 @@ OLD_FORMATS = (
     "lightgbm",
     "paddle",
 )
-_CONTAINER = "kserve-container"
-_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _AUTOSCALERS = ("hpa", "external", "keda", "none")
 _BLOCKED = "PYTHONPATH"
 _STORAGE = ("s3://", "hdfs://", "webhdfs://")
@@ -56,7 +59,7 @@ def mode(document: Table) -> str:
 def judge_inference_service(document: Table, judge: Judge) -> None:
     """serving.kserve.io/v1beta1 InferenceService."""
     name = child(document, "metadata", "name")
-    if name is not None and not _NAME.fullmatch(content(name)):
+    if name is not None and not DNS_1035.fullmatch(content(name)):
         judge.say(
             name,
             "invalid-name",
@@ -128,7 +131,7 @@ def _judge_implementation(predictor: Table, judge: Judge, *, filled: bool) -> No
         chosen.insert(0, "model")
     containers = entries(predictor, "containers")
     names = [content(container, "name") for container in containers]
-    custom = names.count(_CONTAINER) or (1 if containers and not chosen else 0)
+    custom = names.count(SERVING_CONTAINER) or (1 if containers and not chosen else 0)
     if len(chosen) + custom != 1:
         paths = ", ".join([*chosen, *(["containers"] if containers else [])]) or "none of them"
         judge.say(
@@ -245,7 +248,7 @@ def judge_runtime(document: Table, judge: Judge) -> None:
     _judge_worker(worker, judge)
     annotations = fields(spec, "annotations")
     for container in entries(spec, "containers"):
-        if content(container, "name") == _CONTAINER:
+        if content(container, "name") == SERVING_CONTAINER:
             _judge_head(container, annotations, judge)
     workers = entries(worker, "containers")
     if not workers:

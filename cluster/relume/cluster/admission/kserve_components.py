@@ -7,13 +7,13 @@ predictor_custom,explainer}.go, pkg/validation/confidential.go.
 import re
 from collections.abc import Sequence
 
-from relume.base.vocabulary import AUTOSCALER_CLASS, DEPLOYMENT_MODE
+from relume.base.vocabulary import AUTOSCALER_CLASS, DEPLOYMENT_MODE, STANDARD_MODES
 from relume.cluster.admission.judge import Judge, child, content, entries, fields, number, truth
 from relume.cluster.claims import quantity
 from relume.config.nodes import Node, Table
+from relume.config.resources import MODELS_FOLDER
 
 URI_VARIABLE = "STORAGE_URI"
-STANDARD_MODES = ("Standard", "RawDeployment")
 
 _METRICS = {  # of KEDA; the horizontal pod autoscaler has the first
     "Resource": "resource",
@@ -22,7 +22,6 @@ _METRICS = {  # of KEDA; the horizontal pod autoscaler has the first
 }
 _AIMS = {"Utilization": "averageUtilization", "AverageValue": "averageValue", "Value": "value"}
 _MEBIBYTE = 1 << 20
-_MOUNT = "/mnt/models"  # what the CRD fills in
 _RESOURCE = re.compile(r"kbs:///[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 
 
@@ -173,7 +172,7 @@ def _judge_several(several: Sequence[Node], judge: Judge) -> None:
     for one in several:
         judge.check_filled(one, "uri")
         written = child(one, "mountPath")
-        path = _MOUNT if written is None else content(written)
+        path = MODELS_FOLDER if written is None else content(written)
         node = written or one
         if not path.startswith("/") or path == "/" or ".." in path:
             judge.invalid(node, "must be an absolute path below / without ..", shown=path)

@@ -7,9 +7,9 @@ trainedmodel_webhook.go.
 import re
 
 from relume.cluster.admission.judge import Judge, child, content, entries, fields, number
+from relume.config.names import DNS_1035
 from relume.config.nodes import Node, Table
 
-_GRAPH = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _TRAINED = re.compile(r"[a-zA-Z0-9_-]+")
 _TARGETS = ("nodeName", "serviceName", "serviceUrl")
 _STORAGE = ("s3://", "gs://", "https://", "http://")
@@ -19,7 +19,7 @@ _ROOT = "root"
 def judge_graph(document: Table, judge: Judge) -> None:
     """serving.kserve.io/v1alpha1 InferenceGraph."""
     name = child(document, "metadata", "name")
-    if name is not None and content(name) and not _GRAPH.fullmatch(content(name)):
+    if name is not None and content(name) and not DNS_1035.fullmatch(content(name)):
         message = f"invalid value: {content(name)}: an InferenceGraph name must consist of lower "
         message += "case letters, digits and '-', and start with a letter"
         judge.say(name, "invalid-name", message)

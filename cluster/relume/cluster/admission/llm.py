@@ -9,7 +9,8 @@ import re
 from relume.cluster.admission.go_templates import open_blocks, template_error
 from relume.cluster.admission.judge import Judge, child, content, entries, fields, number, truth
 from relume.cluster.admission.llm_workloads import judge_actuators, judge_scaling, judge_workload
-from relume.cluster.admission.metadata import RULE_LABEL, is_dns_label, is_subdomain
+from relume.cluster.admission.metadata import RULE_LABEL
+from relume.config.names import is_dns_label, is_subdomain
 from relume.config.nodes import Items, Node, Scalar, Table
 
 _DEVICES = "serving.kserve.io/exp-dra-"

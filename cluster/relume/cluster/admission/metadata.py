@@ -7,32 +7,15 @@ import re
 from collections.abc import Callable, Mapping
 
 from relume.cluster.admission.judge import Judge, child, content, entries, fields
+from relume.config.names import is_dns1035_label, is_dns_label, is_subdomain
 from relume.config.nodes import Node, Table
 
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_SUBDOMAIN = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*")
 _NAME = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 _MOST_ANNOTATIONS = 256 << 10  # bytes, keys and values together
 
 RULE_1123 = "lower case letters, digits and '-', with a letter or digit at both ends"
 RULE_LABEL = f"at most 63 {RULE_1123}"
 RULE_1035 = f"{RULE_LABEL}, beginning with a letter"
-
-
-def is_dns_label(text: str) -> bool:
-    """RFC 1123: at most 63 lower case letters, digits and '-'."""
-    return len(text) <= 63 and _LABEL.fullmatch(text) is not None
-
-
-def is_dns1035_label(text: str) -> bool:
-    """RFC 1035: the same, beginning with a letter."""
-    return len(text) <= 63 and _LABEL_1035.fullmatch(text) is not None
-
-
-def is_subdomain(text: str) -> bool:
-    """RFC 1123: labels joined by dots, at most 253 characters."""
-    return len(text) <= 253 and _SUBDOMAIN.fullmatch(text) is not None
 
 
 def is_qualified_name(text: str) -> bool:

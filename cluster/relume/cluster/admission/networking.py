@@ -8,8 +8,9 @@ import ipaddress
 import re
 
 from relume.cluster.admission.judge import Judge, child, content, entries, fields, number
-from relume.cluster.admission.metadata import is_dns_label, is_qualified_name, is_subdomain
+from relume.cluster.admission.metadata import is_qualified_name
 from relume.cluster.admission.pods import PROTOCOLS, is_port_name, judge_port
+from relume.config.names import is_dns_label, is_subdomain
 from relume.config.nodes import Node, Scalar, Table
 
 _TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")

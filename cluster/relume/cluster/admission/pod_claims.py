@@ -5,8 +5,9 @@ validateContainerResourceClaims.
 """
 
 from relume.cluster.admission.judge import Judge, child, content, entries, fields
-from relume.cluster.admission.metadata import RULE_LABEL, is_dns_label, is_subdomain
+from relume.cluster.admission.metadata import RULE_LABEL
 from relume.cluster.admission.pod_volumes import containers_of
+from relume.config.names import is_dns_label, is_subdomain
 from relume.config.nodes import Node
 
 _SOURCES = ("resourceClaimName", "resourceClaimTemplateName")

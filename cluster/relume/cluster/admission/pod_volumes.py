@@ -7,9 +7,9 @@ import posixpath
 from collections.abc import Collection, Iterator
 
 from relume.cluster.admission.judge import Judge, child, content, entries, fields, number
-from relume.cluster.admission.metadata import is_dns_label
 from relume.cluster.admission.volume_claims import judge_claim_spec, judge_template_metadata
 from relume.cluster.claims import quantity
+from relume.config.names import is_dns_label
 from relume.config.nodes import Node
 
 _HOST_PATHS = (

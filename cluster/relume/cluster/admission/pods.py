@@ -17,22 +17,18 @@ from relume.cluster.admission.judge import (
     number,
     truth,
 )
-from relume.cluster.admission.metadata import (
-    is_dns_label,
-    is_label_value,
-    is_qualified_name,
-    is_subdomain,
-)
+from relume.cluster.admission.metadata import is_label_value, is_qualified_name
 from relume.cluster.admission.pod_claims import judge_pod_claims
 from relume.cluster.admission.pod_volumes import containers_of, judge_volume_paths, judge_volumes
+from relume.cluster.admission.revision_containers import PROBES
 from relume.cluster.claims import quantity
+from relume.config.names import is_dns_label, is_subdomain
 from relume.config.nodes import Node
 
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 _PORT_NAME = re.compile(r"(?=.*[a-z])(?!.*--)[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?")
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc")
-_PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _NATIVE = ("cpu", "memory", "ephemeral-storage")
 _SECCOMP = ("Localhost", "RuntimeDefault", "Unconfined")
 POD_WORDS: Mapping[str, tuple[str, ...]] = {
@@ -77,7 +73,7 @@ def judge_whole_pod(pod: Node, judge: Judge, *, whole: bool = True) -> None:
         _judge_seccomp(child(container, "securityContext", "seccompProfile"), judge)
         for probe in ("livenessProbe", "startupProbe"):
             _judge_probe(child(container, probe), judge)
-        for probe in _PROBES if whole else ("startupProbe",):
+        for probe in PROBES if whole else ("startupProbe",):
             _judge_probe_port(child(container, probe), judge)
 
 
@@ -196,7 +192,7 @@ def _judge_bounds(pod: Node, judge: Judge) -> None:
 def _judge_handlers(container: Node, judge: Judge) -> None:
     """Every probe of a container does one thing; an init container has none."""
     init = ".initContainers[" in f".{container.path}" and content(container, "restartPolicy") == ""
-    for name in (*_PROBES, "lifecycle"):
+    for name in (*PROBES, "lifecycle"):
         probe = child(container, name)
         if probe is None:
             continue

@@ -22,12 +22,12 @@ from relume.cluster.admission.judge import (
     truth,
 )
 from relume.cluster.schemas import shape_of
+from relume.config.environment import RESERVED_ENVIRONMENT
 from relume.config.nodes import Node
 
+PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 RESERVED_PORTS = (8008, 8012, 8013, 8022, 9090, 9091)
-RESERVED_ENVIRONMENT = ("PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION")
 _RESERVED_PATHS = ("/", "/dev", "/dev/log")
-_PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _HANDLERS = ("httpGet", "tcpSocket", "exec", "grpc")
 _REPOSITORY = re.compile(r"[a-z0-9_\-./]{2,255}")
 _TAG = re.compile(r"[A-Za-z0-9_\-.]{1,128}")
@@ -54,7 +54,7 @@ def judge_container(
 ) -> None:
     """A container that answers requests on `port`, or stands beside one that does."""
     probing = judge.cluster.enabled("multi-container-probing")
-    for name in _PROBES:
+    for name in PROBES:
         probe, readiness = child(container, name), name == "readinessProbe"
         if probe is None:
             continue
@@ -87,7 +87,7 @@ def security_fields() -> frozenset[str]:
 
 def judge_init_container(container: Node, volumes: Mapping[str, Volume], judge: Judge) -> None:
     """A container that runs before the others."""
-    for name in (*_PROBES, "lifecycle"):
+    for name in (*PROBES, "lifecycle"):
         node = child(container, name)
         if node is not None:
             judge.say(node, "not-allowed", f"field not allowed in an init container: {node.path}")

@@ -6,46 +6,46 @@ CRD, so that types are right and fields that no CRD has are gone.
 
 from collections.abc import Mapping, Sequence
 
+from relume.cluster.admission.cluster import POD_FLAGS
 from relume.cluster.admission.judge import INT32, Judge, content, entries, fields, is_set, truth
-from relume.cluster.admission.metadata import is_dns_label, is_subdomain
 from relume.cluster.admission.revision_containers import (
     Volume,
     judge_container,
     judge_init_container,
 )
 from relume.cluster.claims import quantity
+from relume.config.names import is_dns_label, is_subdomain
 from relume.config.nodes import Node, Table
 
-_POD = "kubernetes.podspec-"
 #: A field to the flag that opens it, and whether it is behind a pointer in the Go type.
 FLAGS: Mapping[str, tuple[str, bool]] = {
-    "affinity": (_POD + "affinity", True),
-    "topologySpreadConstraints": (_POD + "topologyspreadconstraints", False),
-    "hostAliases": (_POD + "hostaliases", False),
-    "nodeSelector": (_POD + "nodeselector", False),
-    "runtimeClassName": (_POD + "runtimeclassname", True),
-    "tolerations": (_POD + "tolerations", False),
-    "securityContext": (_POD + "securitycontext", True),
-    "shareProcessNamespace": (_POD + "shareprocessnamespace", True),
-    "priorityClassName": (_POD + "priorityclassname", False),
-    "schedulerName": (_POD + "schedulername", False),
-    "dnsPolicy": (_POD + "dnspolicy", False),
-    "dnsConfig": (_POD + "dnsconfig", True),
-    "hostIPC": (_POD + "hostipc", False),
-    "hostPID": (_POD + "hostpid", False),
-    "hostNetwork": (_POD + "hostnetwork", False),
-    "initContainers": (_POD + "init-containers", False),
+    "affinity": (POD_FLAGS + "affinity", True),
+    "topologySpreadConstraints": (POD_FLAGS + "topologyspreadconstraints", False),
+    "hostAliases": (POD_FLAGS + "hostaliases", False),
+    "nodeSelector": (POD_FLAGS + "nodeselector", False),
+    "runtimeClassName": (POD_FLAGS + "runtimeclassname", True),
+    "tolerations": (POD_FLAGS + "tolerations", False),
+    "securityContext": (POD_FLAGS + "securitycontext", True),
+    "shareProcessNamespace": (POD_FLAGS + "shareprocessnamespace", True),
+    "priorityClassName": (POD_FLAGS + "priorityclassname", False),
+    "schedulerName": (POD_FLAGS + "schedulername", False),
+    "dnsPolicy": (POD_FLAGS + "dnspolicy", False),
+    "dnsConfig": (POD_FLAGS + "dnsconfig", True),
+    "hostIPC": (POD_FLAGS + "hostipc", False),
+    "hostPID": (POD_FLAGS + "hostpid", False),
+    "hostNetwork": (POD_FLAGS + "hostnetwork", False),
+    "initContainers": (POD_FLAGS + "init-containers", False),
 }
 _SECURITY = ("runAsUser", "runAsGroup", "runAsNonRoot", "fsGroup", "supplementalGroups")
 _VOLUMES = ("secret", "configMap", "projected")  # that every cluster takes
 # The other kinds of volumes to the flag that opens them, and what the webhook calls them.
 VOLUME_FLAGS: Mapping[str, tuple[str, str]] = {
-    "emptyDir": (_POD + "volumes-emptydir", "EmptyDir volume"),
-    "persistentVolumeClaim": (_POD + "persistent-volume-claim", "Persistent volume claim"),
-    "hostPath": (_POD + "volumes-hostpath", "HostPath volume"),
-    "csi": (_POD + "volumes-csi", "CSI volume"),
-    "ephemeral": (_POD + "volumes-ephemeral", "Ephemeral volume"),
-    "image": (_POD + "volumes-image", "Image volume"),
+    "emptyDir": (POD_FLAGS + "volumes-emptydir", "EmptyDir volume"),
+    "persistentVolumeClaim": (POD_FLAGS + "persistent-volume-claim", "Persistent volume claim"),
+    "hostPath": (POD_FLAGS + "volumes-hostpath", "HostPath volume"),
+    "csi": (POD_FLAGS + "volumes-csi", "CSI volume"),
+    "ephemeral": (POD_FLAGS + "volumes-ephemeral", "Ephemeral volume"),
+    "image": (POD_FLAGS + "volumes-image", "Image volume"),
 }
 _PROJECTED = ("secret", "configMap", "serviceAccountToken", "downwardAPI")
 _PULL = ("IfNotPresent", "Always", "Never", "")
@@ -219,7 +219,7 @@ def _judge_volume(volume: Node, judge: Judge) -> None:
 
 
 def _judge_claim(claim: Node | None, judge: Judge) -> None:
-    flag = _POD + "persistent-volume-write"
+    flag = POD_FLAGS + "persistent-volume-write"
     if claim is None or truth(claim, "readOnly") or judge.cluster.enabled(flag):
         return
     found = f"found persistent volume claim {content(claim, 'claimName')} that is not read-only"

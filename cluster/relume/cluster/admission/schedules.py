@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from relume.config.durations import go_duration
+from relume.config.schedules import DESCRIPTORS
 
-_WORDS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
@@ -49,7 +49,7 @@ def check_schedule(text: str) -> None:
         go_duration(text.removeprefix("@every "))
         return
     if text.startswith("@"):
-        if text not in _WORDS:
+        if text not in DESCRIPTORS:
             raise ValueError(f"unrecognized descriptor: {text}")
         return
     parts = text.split()

@@ -8,15 +8,16 @@ import math
 import re
 from collections.abc import Mapping
 
+from relume.base.vocabulary import SERVING_NAMESPACE
 from relume.cluster.admission.annotations import judge_owner, judge_template
 from relume.cluster.admission.judge import Judge, child, content, entries, fields, number, truth
-from relume.cluster.admission.metadata import RULE_1035, is_dns1035_label, is_qualified_name
+from relume.cluster.admission.metadata import RULE_1035, is_qualified_name
 from relume.cluster.admission.pods import judge_whole_pod
 from relume.cluster.admission.revision_pods import judge_pod
 from relume.config.durations import go_duration
+from relume.config.names import is_dns1035_label
 from relume.config.nodes import Node, Table
 
-_NAMESPACE = "knative-serving"
 _LARGEST = 2.0**63
 _INT32 = 2.0**31 - 1
 _ABOVE_ONE = math.nextafter(1.0, 2.0)
@@ -200,7 +201,7 @@ def judge_settings(document: Table, judge: Judge) -> None:
     A map may be laid over the one that is there: a key that it leaves out has its shipped value.
     """
     data = fields(document, "data")
-    if content(document, "metadata", "namespace") != _NAMESPACE:
+    if content(document, "metadata", "namespace") != SERVING_NAMESPACE:
         return
     name = content(document, "metadata", "name")
     if name == "config-defaults":

@@ -11,8 +11,9 @@ import re
 
 from relume.cluster.admission.delivery import judge_destination, judge_filters
 from relume.cluster.admission.judge import Judge, child, content, entries, fields
-from relume.cluster.admission.metadata import is_dns_label, is_qualified_name
+from relume.cluster.admission.metadata import is_qualified_name
 from relume.cluster.admission.schedules import check_schedule
+from relume.config.names import is_dns_label
 from relume.config.nodes import Node, Table
 
 _FILTERS = "new-apiserversource-filters"

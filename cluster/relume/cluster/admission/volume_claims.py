@@ -5,8 +5,9 @@ ValidateTemplateObjectMeta.
 """
 
 from relume.cluster.admission.judge import Judge, child, content, entries, fields
-from relume.cluster.admission.metadata import is_subdomain, judge_keys
+from relume.cluster.admission.metadata import judge_keys
 from relume.cluster.claims import quantity
+from relume.config.names import is_subdomain
 from relume.config.nodes import Node, Table
 
 _ONCE_POD = "ReadWriteOncePod"

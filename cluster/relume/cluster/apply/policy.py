@@ -7,12 +7,12 @@ address, and each learns of the policy by itself; therefore several answers in a
 """
 
 from relume.base.errors import RelumeError
-from relume.base.vocabulary import CLAIM_TEMPLATE, REVISION_LABEL, Json
+from relume.base.vocabulary import CLAIM_TEMPLATE, REVISION_LABEL, SERVING_CONTAINER, Json
 from relume.cluster.apply.api import ClusterApi, objects, text
 from relume.cluster.apply.manifests import FIELD_MANAGER, ClusterManifest
 from relume.cluster.apply.waiting import ApplyProgress, Pace
 from relume.cluster.render.routes import CLAIM
-from relume.cluster.render.runtimes import CONTAINER, NO_IMAGE
+from relume.cluster.render.runtimes import NO_IMAGE
 
 _IN_A_ROW = 3
 _EVERY_S = 1.0
@@ -101,7 +101,7 @@ def probe(namespace: str, template: str) -> Json:
             "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [
                 {
-                    "name": CONTAINER,
+                    "name": SERVING_CONTAINER,
                     "image": NO_IMAGE + "relume/policy-probe",
                     "resources": {"requests": little, "limits": little},
                     "securityContext": {

@@ -8,6 +8,7 @@ Every attribute is read behind `has()`: in DRA an attribute that a device lacks 
 and one such device stops the whole allocation (KEP-4381).
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -79,6 +80,8 @@ _TIERS: Mapping[str, Mapping[int, tuple[int, str]]] = {
     },
 }
 
+#: Names of the device plugin for single partitions.
+MIG_RESOURCE = re.compile(r"nvidia\.com/mig-.+")
 # cards -> profile -> floor in MiB. NVIDIA MIG User Guide, "Supported MIG Profiles"; the usable
 # memory of an instance lies under the number in its name (1g.5gb: 4864Mi).
 _MIG: Mapping[str, Mapping[str, int]] = {

@@ -9,7 +9,7 @@ by itself.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from relume.base.vocabulary import DEPLOYMENT_MODE
+from relume.base.vocabulary import DEPLOYMENT_MODE, STANDARD_MODES
 from relume.cluster.claims.claim import Ask, Claim, ClaimRequest, claim_of
 from relume.cluster.claims.classes import Classes
 from relume.cluster.claims.documents import Document, Field
@@ -17,8 +17,7 @@ from relume.cluster.claims.presets import IMPLICIT_PREFIX
 
 CLAIM_KINDS = ("ResourceClaim", "ResourceClaimTemplate")
 _POD_MAKERS = {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job"}
-_COMPONENTS = ("predictor", "transformer", "explainer")
-_STANDARD = ("Standard", "RawDeployment")
+COMPONENTS = ("predictor", "transformer", "explainer")
 _NATIVE = ("hugepages-", "cpu", "memory", "ephemeral-storage", "pods", "storage")
 _KNATIVE_DROPS = (
     "Knative mode drops spec.resourceClaims without a word: the pod gets no device from it (use "
@@ -80,10 +79,10 @@ def _pods(document: Document) -> Iterator[tuple[str, Field, bool]]:
         yield title, root.get("spec", "template", "spec"), False
     elif document.kind == "InferenceService":
         annotation = root.get("metadata", "annotations", DEPLOYMENT_MODE)
-        for component in _COMPONENTS:
+        for component in COMPONENTS:
             pod = root.get("spec", component)
             if pod.there:
-                yield f"{title} {component}", pod, annotation.value in _STANDARD
+                yield f"{title} {component}", pod, annotation.value in STANDARD_MODES
 
 
 def _containers(pod: Field) -> list[Field]:

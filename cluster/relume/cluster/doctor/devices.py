@@ -16,7 +16,7 @@ from relume.cluster.admission.annotations import autoscaling
 from relume.cluster.admission.cluster import Cluster
 from relume.cluster.admission.judge import child, content, entries, fields, number
 from relume.cluster.admission.kserve import OLD_FORMATS, containers_of
-from relume.cluster.claims.presets import IMPLICIT_PREFIX, find
+from relume.cluster.claims.presets import IMPLICIT_PREFIX, MIG_RESOURCE, find
 from relume.cluster.doctor.graph import (
     ModelService,
     NumberedDocuments,
@@ -41,7 +41,6 @@ _SIZES = {
     "-dp": "data",
 }
 _WHOLE = re.compile(r"[1-9][0-9]{0,5}")
-_PARTITION = re.compile(r"nvidia\.com/mig-.+")
 _KINDS = ("DeviceClass", "ResourceClaim", "ResourceClaimTemplate", "ResourceSlice")
 
 
@@ -182,7 +181,7 @@ def _count(node: Node) -> int:
 
 def _is_partition(name: str) -> bool:
     preset = find(name.removeprefix(IMPLICIT_PREFIX)) if name.startswith(IMPLICIT_PREFIX) else None
-    return _PARTITION.fullmatch(name) is not None or (preset is not None and preset.partition)
+    return MIG_RESOURCE.fullmatch(name) is not None or (preset is not None and preset.partition)
 
 
 def _lints(documents: NumberedDocuments) -> Iterator[tuple[int, Finding]]:

@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 from relume.base.errors import InvalidInput, InvalidManifest
-from relume.base.vocabulary import EVENTING_NAMESPACE, SERVING_NAMESPACE
+from relume.base.vocabulary import EVENTING_NAMESPACE, KUSTOMIZE_GROUP, SERVING_NAMESPACE
 from relume.cluster.admission import Cluster
 from relume.cluster.admission.cluster import settings_of
 from relume.cluster.admission.judge import child, content, entries, fields, truth
@@ -47,9 +47,8 @@ def read_files(paths: Sequence[Path]) -> list[FileDocument]:
     Raises InvalidInput for a path that is not there or cannot be read, or where no document is.
     """
     files = manifest_files(with_renderings(paths))
-    kustomize = "kustomize.config.k8s.io/"
     read = (one for file in files for one in _read(file))
-    found = [one for one in read if not one.api_version.startswith(kustomize)]
+    found = [one for one in read if not one.api_version.startswith(f"{KUSTOMIZE_GROUP}/")]
     if not found:
         names = ", ".join(map(str, paths))
         raise InvalidInput(f"{names}: no manifest is in there", reason="no-manifest")

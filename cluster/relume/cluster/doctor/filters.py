@@ -4,7 +4,7 @@ A Broker feeds a reply to every Trigger. Of a reply of Relume's runtime the type
 known, and that some attributes are copied from the request. Of a function's reply nothing is known.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from relume.base.vocabulary import COPIED_ATTRIBUTES, ERROR, RESPONSE
 from relume.cesql.parser import ParseError, parse
@@ -13,17 +13,13 @@ from relume.cloudevents.event import SPECVERSION, CloudEvent
 from relume.cluster.admission.judge import child, content, entries, fields
 from relume.cluster.doctor.graph import NumberedDocuments, named, subscriber
 from relume.cluster.findings import Finding, at
-from relume.config import All, Any_, Destination, Exact, Filter, Negation, Prefix, Suffix, Trigger
+from relume.config import All, Any_, Destination, Filter, Negation, Trigger
+from relume.config.eventing import COMPARISONS
 from relume.config.nodes import Node, Table
 from relume.eventing.filters import wanted_by
 
 # Attributes of a reply whose values depend on the request or on the time.
 _UNKNOWN = frozenset({*COPIED_ATTRIBUTES, "id", "time"})
-_TESTS: Mapping[str, type[Exact | Prefix | Suffix]] = {
-    "exact": Exact,
-    "prefix": Prefix,
-    "suffix": Suffix,
-}
 _ALWAYS, _NEVER = All(()), Any_(())
 
 
@@ -86,10 +82,10 @@ def _lenient(node: Node, *, negated: bool = False) -> Filter:
     Inside an odd number of `not` that means that the test itself fails.
     """
     for dialect, value in fields(node).items():
-        if dialect in _TESTS:
+        if dialect in COMPARISONS:
             tests = {name: content(wanted) for name, wanted in fields(value).items()}
             known = {name: wanted for name, wanted in tests.items() if name not in _UNKNOWN}
-            return _NEVER if negated and known != tests else _TESTS[dialect](known)
+            return _NEVER if negated and known != tests else COMPARISONS[dialect](known)
         if dialect in ("all", "any"):
             inner = tuple(_lenient(one, negated=negated) for one in entries(value))
             return All(inner) if dialect == "all" else Any_(inner)

@@ -1,60 +1,88 @@
-"""Arguments of KServe's Hugging Face server that have the same meaning for Relume's runtime.
+"""Arguments written for KServe's Hugging Face server, as the vLLM of Relume's runtime takes them.
 
-Source: kserve python/huggingfaceserver/huggingfaceserver/__main__.py: `--model_name` is the name in
-requests, `--model_id` the model on the Hugging Face Hub where no storageUri is written.
+What each one means is decided in `relume.config.translation`, for one machine and a cluster alike.
+A cluster fills in templates and $(NAME) itself, so that they stay as they are.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from relume.base.errors import InvalidManifest
 from relume.cluster.render import rules
-from relume.cluster.render.draft import Draft
-from relume.cluster.render.originals import MODEL
+from relume.cluster.render.draft import Book, Draft, Note
+from relume.cluster.render.originals import MODEL, Original
+from relume.config.arguments import written_arguments
+from relume.config.fields import Resource
+from relume.config.storage import uri_in_arguments, with_revision
+from relume.config.translation import Translation, translate
 
-NAME, HUB = "--model-name", "--model-id"
 _OWN_NAME = "{{.Name}}"  # KServe fills it in: the name of the InferenceService
 
 
 @dataclass(frozen=True, slots=True)
-class KServeArguments:
-    """What is left of the arguments, and what was taken out of them."""
+class ReadArguments:
+    """A translation, and the document as which `relume.config` reads it."""
 
-    rest: tuple[str, ...]
-    name: str | None = None
-    hub_model: str | None = None
+    said: Translation
+    resource: Resource
 
-
-def read_arguments(arguments: Sequence[str]) -> KServeArguments:
-    """Take the two flags out of `arguments`; of a flag that is there twice the last counts."""
-    rest: list[str] = []
-    found: dict[str, str] = {}
-    words = iter(arguments)
-    for word in words:
-        flag, equals, value = word.partition("=")
-        spelled = flag.replace("_", "-")
-        if spelled in (NAME, HUB):
-            found[spelled] = value if equals else next(words, "")
-        else:
-            rest.append(word)
-    return KServeArguments(tuple(rest), found.get(NAME) or None, found.get(HUB) or None)
+    def uri(self, *, stored: bool) -> str | None:
+        """The URI of the model that the arguments name, None where they name none."""
+        found = uri_in_arguments(self.said, self.resource, stored=stored)
+        return None if found is None else found[0]
 
 
-def translate_arguments(draft: Draft) -> None:
-    """Write the two flags of the draft's model as Relume's runtime knows them."""
-    written = draft.get(*MODEL, "args")
-    if not isinstance(written, list):
+def read_arguments(original: Original) -> ReadArguments:
+    """The arguments of `spec.predictor.model`, which has been admitted.
+
+    They are always judged by the table of vLLM's flags: it is of the release that is in the
+    runtime's image, whatever is installed here.
+    """
+    origin = original.at("metadata", "name").origin
+    resource = Resource(original.kind, original.namespace, original.name, origin, original.table)
+    words = written_arguments(original.node(*MODEL, "args"), resource)
+    return ReadArguments(translate(words, check=True), resource)
+
+
+def translate_arguments(draft: Draft, original: Original, book: Book) -> None:
+    """Write the arguments of the draft's model for vLLM, and the URI that they name.
+
+    Raises InvalidManifest for the first argument that vLLM would end with.
+    """
+    read = read_arguments(original)
+    said, resource = read.said, read.resource
+    for one in said.objections:
+        at = one.word.origin
+        if one.kind == "wrong":
+            raise InvalidManifest(str(one), file=at.file, line=at.line, field=at.field)
+        if one.is_harmless:
+            resource.note(at, str(one))
+    _write_arguments(draft, said, original.name)
+    _write_uri(draft, read)
+    for left in resource.left:
+        book.tell(Note(left.file, left.line, left.field, left.why))
+
+
+def _write_arguments(draft: Draft, said: Translation, name: str) -> None:
+    said.names = [one for one in said.names if one != name]
+    arguments = said.arguments(_OWN_NAME)
+    path = (*MODEL, "args")
+    if arguments == (draft.get(*path) or []):
         return
-    read = read_arguments([str(one) for one in written])
-    if read.name is None and read.hub_model is None:
+    if not arguments:
+        draft.remove(path, rules.KSERVE_FLAGS)
         return
-    arguments = [*read.rest]
-    if read.name is not None:
-        arguments += ["--served-model-name", _OWN_NAME, read.name]
-    reason = "a further name in requests; the first is the service's own"
-    if arguments:
-        draft.set((*MODEL, "args"), [*arguments], rules.KSERVE_FLAGS, reason)
-    else:
-        draft.remove((*MODEL, "args"), rules.KSERVE_FLAGS)
-    if read.hub_model is not None and draft.get(*MODEL, "storageUri") is None:
-        reason = "the model that --model_id names, for KServe to download"
-        draft.set((*MODEL, "storageUri"), f"hf://{read.hub_model}", rules.KSERVE_FLAGS, reason)
+    reason = "a further name in requests; the first is the service's own" if said.names else ""
+    draft.set(path, [*arguments], rules.KSERVE_FLAGS, reason)
+
+
+def _write_uri(draft: Draft, read: ReadArguments) -> None:
+    path = (*MODEL, "storageUri")
+    written = draft.get(*path)
+    before = written if isinstance(written, str) else ""
+    uri = read.uri(stored=bool(before))
+    reason = "the model that the arguments name, for KServe to download"
+    if uri is None:
+        uri = with_revision(before, read.said.revision, read.resource)
+        reason = "the revision that the arguments name"
+    if uri != before:
+        draft.set(path, uri, rules.KSERVE_FLAGS, reason)

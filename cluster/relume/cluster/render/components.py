@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from relume.cluster.admission.judge import number
+from relume.cluster.claims.workloads import COMPONENTS
 from relume.cluster.render import rules
 from relume.cluster.render.budget import SHIPPED_MAX_TIMEOUT_S, Budget
 from relume.cluster.render.draft import Book, Draft, Setting
 from relume.cluster.render.originals import Original
 from relume.config.nodes import Node
 
-FRONTS = ("transformer", "explainer")
+FRONTS = tuple(name for name in COMPONENTS if name != "predictor")
 
 
 @dataclass(frozen=True, slots=True)

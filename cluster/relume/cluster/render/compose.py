@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from relume.base.errors import InvalidInput
-from relume.base.vocabulary import KSERVE_V1ALPHA1, JsonValue
+from relume.base.vocabulary import KSERVE_V1ALPHA1, KUSTOMIZE_GROUP, JsonValue
 from relume.cluster.render import rules
 from relume.cluster.render.budget import budget_of_function
 from relume.cluster.render.draft import Book, Draft, Rendering
@@ -31,10 +31,8 @@ from relume.cluster.render.reading import (
 from relume.cluster.render.runtimes import Runtime
 from relume.cluster.render.service import RenderedService, render_service
 from relume.config import Broker, Trigger
-from relume.config.references import ResourceKey
+from relume.config.here import ResourceKey
 from relume.config.yaml_source import plain
-
-_KUSTOMIZE = "kustomize.config.k8s.io"
 
 
 def compose(paths: Sequence[Path], options: Options) -> Rendering:
@@ -190,7 +188,7 @@ def _kustomization(
     inside = [file for file in sorted(documents) if file.startswith(f"{folder}/")]
     if not inside:
         return {}
-    version = f"{_KUSTOMIZE}/{'v1beta1' if kind == 'Kustomization' else 'v1alpha1'}"
+    version = f"{KUSTOMIZE_GROUP}/{'v1beta1' if kind == 'Kustomization' else 'v1alpha1'}"
     body: dict[str, JsonValue] = {"apiVersion": version, "kind": kind}
     draft = Draft(f"{folder}/kustomization.yaml", body, book.decisions)
     inside.sort(key=lambda file: file != CLUSTER_WIDE)  # namespaces before what is in them

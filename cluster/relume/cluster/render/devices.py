@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from relume.base.errors import InvalidManifest
 from relume.base.vocabulary import FALLBACKS
-from relume.cluster.claims.presets import IMPLICIT_PREFIX, find
+from relume.cluster.claims.presets import IMPLICIT_PREFIX, MIG_RESOURCE, find
 from relume.cluster.render.originals import ANNOTATIONS, MODEL, Original
 from relume.config.nodes import Node, Scalar, Table
 
@@ -20,7 +20,6 @@ _WELL_KNOWN: dict[str, tuple[str, str]] = {
     "gpu.intel.com/xe": ("Intel", "gpu.intel.com"),
     "google.com/tpu": ("Google", "tpu.google.com"),
 }
-_MIG = re.compile(r"nvidia\.com/mig-.+")
 _WHOLE = re.compile(r"[1-9][0-9]{0,3}")
 _ONE_PARTITION = "CUDA gives a process one MIG device, and no other: ask for a larger profile"
 _CHOICE = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?)(?:=([1-9][0-9]{0,3}))?")
@@ -103,7 +102,7 @@ def _request(name: str, node: Node) -> DeviceRequest | None:
     if name in _WELL_KNOWN:
         vendor, class_name = _WELL_KNOWN[name]
         return DeviceRequest(name, _count(node), node, vendor, class_name)
-    if _MIG.fullmatch(name):
+    if MIG_RESOURCE.fullmatch(name):
         return DeviceRequest(name, _count(node), node, "NVIDIA", None, partition=True)
     return None  # something else, such as a network card: not ours to count
 

@@ -8,8 +8,8 @@ from relume.cluster.render.draft import Book, Setting
 from relume.cluster.render.eventing import Subscriber, deliver
 from relume.cluster.render.originals import Original
 from relume.cluster.render.reading import check_admitted, read_delivery, read_ref
+from relume.config.here import ResourceKey
 from relume.config.nodes import Node
-from relume.config.references import ResourceKey
 from relume.config.yaml_source import plain
 
 Subscribers = Mapping[ResourceKey, Subscriber]

@@ -14,8 +14,8 @@ from relume.config import Function
 from relume.config.func_yaml import read_function
 from relume.config.function_documents import service_document
 from relume.config.head import read_head
+from relume.config.here import ResourceKey
 from relume.config.knative_service import configured, read_knative_service
-from relume.config.references import ResourceKey
 from relume.config.yaml_source import documents
 
 _IMAGE = ("spec", "template", "spec", "containers", 0, "image")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from relume.base.errors import InvalidManifest
-from relume.base.vocabulary import JsonValue
+from relume.base.vocabulary import KUSTOMIZE_GROUP, JsonValue
 from relume.cluster.admission.judge import content
 from relume.cluster.schemas import schema
 from relume.config.func_yaml import FUNC_YAML
@@ -30,7 +30,6 @@ _CHANGED: Mapping[str, str] = {
     "Sequence": "flows.knative.dev",
     "Parallel": "flows.knative.dev",
 }
-_KUSTOMIZE = "kustomize.config.k8s.io/"
 # Kinds without a namespace whose fields Relume does not know.
 _CLUSTER_WIDE_KINDS = frozenset(
     (
@@ -137,7 +136,9 @@ def originals(paths: Sequence[Path]) -> list[Original]:
         _original(table)
         for file in manifest_files(paths)
         for document in kubernetes_documents(file)
-        if not content((table := _table(document)).get("apiVersion")).startswith(_KUSTOMIZE)
+        if not content((table := _table(document)).get("apiVersion")).startswith(
+            f"{KUSTOMIZE_GROUP}/"
+        )
     ]
 
 
@@ -163,6 +164,31 @@ def _original(table: Table) -> Original:
         table=table,
         written_namespace="" if namespace is None else namespace.text(),
     )
+
+
+def with_model(original: Original) -> Original:
+    """The document as KServe reads it: `predictor.huggingface` is a model of that format.
+
+    The fields keep the lines and the paths at which they were written. Source: kserve
+    pkg/apis/serving/v1beta1/inference_service_defaults.go, assignHuggingFaceRuntime.
+    """
+    written = original.node(*PREDICTOR, "huggingface")
+    if not isinstance(written, Table) or original.node(*MODEL) is not None:
+        return original
+    at, line = written.path, written.line
+    name = Scalar(written.file, line, f"{at}.modelFormat.name", "string", *2 * ("huggingface",))
+    chosen = Table(written.file, line, f"{at}.modelFormat", {"name": name})
+    protocol = Scalar(written.file, line, f"{at}.protocolVersion", "string", "v2", "v2")
+    asked = written.get("protocolVersion") or protocol
+    added = {"modelFormat": chosen, "protocolVersion": asked}
+    model = replace(written, entries={**written.entries, **added})
+    predictor = original.at(*PREDICTOR).table()
+    rest = {key: node for key, node in predictor.entries.items() if key != "huggingface"}
+    predictor = replace(predictor, entries={**rest, "model": model})
+    spec = original.at("spec").table()
+    spec = replace(spec, entries={**spec.entries, "predictor": predictor})
+    table = replace(original.table, entries={**original.table.entries, "spec": spec})
+    return replace(original, table=table)
 
 
 def annotated(table: Table, name: str, value: str) -> Table:

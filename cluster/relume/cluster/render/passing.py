@@ -1,66 +1,27 @@
 """Which InferenceServices pass as they are, because Relume's runtime would not serve them.
 
 A cluster runs them all the same: with a runtime of KServe's, or with the user's own container.
-What KServe's runtimes are asked for is in kserve python/huggingfaceserver/huggingfaceserver and
-python/kserve/kserve/model_server.py.
+An argument that only KServe's own server honours leaves the service to it.
 """
 
-from collections.abc import Mapping
+from pathlib import PurePosixPath
 
 from relume.base.errors import InvalidManifest
 from relume.base.vocabulary import DEPLOYMENT_MODE
 from relume.cluster.admission.judge import child, content, entries, fields
 from relume.cluster.admission.kserve import OLD_FORMATS
-from relume.cluster.render.arguments import HUB, NAME, read_arguments
+from relume.cluster.render.arguments import read_arguments
 from relume.cluster.render.originals import ANNOTATIONS, MODEL, PREDICTOR, Original
-from relume.cluster.render.runtimes import PORT, PROTOCOLS, runtime_named
+from relume.cluster.render.runtimes import HOST, PORT, PROTOCOLS, runtime_named
+from relume.config.arguments import Argument
 from relume.config.model import MODEL_FORMATS
 from relume.config.nodes import Node
+from relume.config.resources import MODELS_FOLDER
+from relume.config.translation import Objection
 
-_PORT = f"it listens on {PORT}, where its probes and its proxy ask"
-_STORAGE = "it serves the model of storageUri"
-_PLAIN = "its probes and its proxy ask it over plain HTTP"
-#: Flags that would undo what the runtime sets, and why. vLLM reads _ in them as -.
-SET_BY_RUNTIME: Mapping[str, str] = {
-    **dict.fromkeys(("--port", "--uds"), _PORT),
-    **dict.fromkeys(("--model", "--model-tag", "--model-dir"), _STORAGE),
-    **dict.fromkeys(
-        ("--ssl-keyfile", "--ssl-certfile", "--ssl-ca-certs", "--ssl-cert-reqs"), _PLAIN
-    ),
-    "--root-path": "its routes begin at /",
-    "--api-key": "its proxy has none",
-    "--config": "write the flags of that file in args",
-    "--headless": "it answers requests",
-    "--api-server-count": "it is one server",
-}
-# Flags of KServe's own server for Hugging Face models, which vLLM does not have.
-_KSERVES_FLAGS = frozenset(
-    (
-        "--access-log-format",
-        "--backend",
-        "--disable-log-requests",
-        "--disable-lower-case",
-        "--disable-special-tokens",
-        "--enable-docs-url",
-        "--enable-grpc",
-        "--enable-latency-logging",
-        "--grpc-port",
-        "--http-port",
-        "--log-config-file",
-        "--max-asyncio-workers",
-        "--max-threads",
-        "--model-id",
-        "--model-name",
-        "--model-revision",
-        "--predict-batch-size",
-        "--return-probabilities",
-        "--return-raw-logits",
-        "--return-token-type-ids",
-        "--task",
-        "--tensor-input-names",
-        "--workers",
-    )
-)
+#: What the runtime sets itself: an argument that says the same undoes nothing.
+_SAME_AS_RUNTIME = (f"--host={HOST}", f"--port={PORT}", f"--model={MODELS_FOLDER}")
+_MODELS = PurePosixPath(MODELS_FOLDER)
 _IMAGE = "it names an image or a command of its own"
 
 
@@ -95,7 +56,7 @@ def _why_the_model_passes(model: Node, original: Original) -> tuple[Node, str] |
     named = inside.get("runtime")
     if named is not None and runtime_named(content(named)) is None:
         return None  # the user's own runtime, whose times follow from the budget all the same
-    unfit = _unfit(model, original)
+    unfit = _unfit(model, original, named=named is not None)
     if unfit is not None and named is not None:
         raise refusal(unfit, content(named))
     return unfit
@@ -107,25 +68,47 @@ def refusal(unfit: tuple[Node, str], runtime: str) -> InvalidManifest:
     return node.wrong(f"cannot work with the runtime {runtime}: {why}")
 
 
-def _unfit(model: Node, original: Original) -> tuple[Node, str] | None:
-    """What in a model Relume's runtime cannot do, and why."""
+def _unfit(model: Node, original: Original, *, named: bool) -> tuple[Node, str] | None:
+    """What in a model Relume's runtime cannot do, and why.
+
+    Where the service does not name the runtime, that is also what only KServe's server honours.
+    """
     protocol = child(model, "protocolVersion")
     if protocol is not None and content(protocol) not in PROTOCOLS:
         return protocol, f"Relume's runtimes answer {' and '.join(PROTOCOLS)}"
-    texts = [content(argument) for argument in entries(model, "args")]
-    for argument in entries(model, "args"):
-        flag = content(argument).partition("=")[0]
-        spelled = flag.replace("_", "-")
-        if spelled in _KSERVES_FLAGS and spelled not in (NAME, HUB):
-            return argument, f"{flag} is a flag of KServe's own server"
-        if spelled in SET_BY_RUNTIME:
-            return argument, f"{flag} is set by Relume's runtime: {SET_BY_RUNTIME[spelled]}"
+    read = read_arguments(original)
+    for one in read.said.objections:
+        if (why := _why_not(one, named=named)) is not None:
+            return _written(one.word, model), why
     stored = [child(model, name) for name in ("storageUri", "storage")]
     stored.append(original.node(*PREDICTOR, "storageUris"))
     written = next((node for node in stored if node is not None), None)
-    hub = read_arguments(texts).hub_model
-    if written is None and hub is None:
+    uri = read.uri(stored=written is not None)
+    folder = read.said.model_dir
+    if folder is not None and uri is None and PurePosixPath(folder.text) != _MODELS:
+        return _written(folder, model), f"Relume's runtime serves {MODELS_FOLDER} as a whole"
+    if written is None and uri is None:
         return original.at(*MODEL), "it names no storageUri, so that no model is in /mnt/models"
-    if written is not None and hub is not None:
+    if written is not None and uri not in (None, content(written)):
+        hub = "" if read.said.model_id is None else read.said.model_id.shown
         return written, f"KServe's own server takes {hub} of --model_id in its place"
+    return None
+
+
+def _written(word: Argument, model: Node) -> Node:
+    return next(node for node in entries(model, "args") if node.origin == word.origin)
+
+
+def _why_not(one: Objection, *, named: bool) -> str | None:
+    """Why Relume's runtime is not for a service with this argument; None where it is."""
+    match one.kind:
+        case "of-kserve":
+            return None if named else f"{one.flag} is a flag of KServe's own server"
+        case "only-kserve":
+            return str(one)
+        case "set-by-relume":
+            said = f"{one.word.flag}={' '.join(one.values)}"
+            if said in _SAME_AS_RUNTIME:
+                return None
+            return f"{one.flag} is set by Relume's runtime: {one.why}"
     return None

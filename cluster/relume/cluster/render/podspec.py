@@ -14,7 +14,7 @@ from relume.cluster.admission.annotations import judge_template
 from relume.cluster.admission.judge import Judge, child, content, entries, fields
 from relume.cluster.admission.revision_containers import security_fields
 from relume.cluster.admission.revision_pods import FLAGS, VOLUME_FLAGS
-from relume.cluster.render.components import FRONTS
+from relume.cluster.claims.workloads import COMPONENTS
 from relume.cluster.render.draft import Book, Setting
 from relume.cluster.render.originals import MODEL, PREDICTOR, Original
 from relume.cluster.render.runtimes import PORT
@@ -66,7 +66,7 @@ _NEVER_IN_CONTAINER = (
 
 def check_fields(original: Original, book: Book) -> None:
     """Refuse what Knative has no field for; ask for the flags of what it takes behind one."""
-    for component in ("predictor", *FRONTS):
+    for component in COMPONENTS:
         table = original.node("spec", component)
         for name, node in table if isinstance(table, Table) else ():
             _check_field(name, node, original, book)

@@ -10,14 +10,20 @@ Kubernetes 1.36, whatever `failurePolicy` says); the runtime's own check keeps s
 becoming ready.
 """
 
-from relume.base.vocabulary import CLAIM_TEMPLATE, FALLBACKS, RESOURCE_V1, REVISION_LABEL, JsonValue
+from relume.base.vocabulary import (
+    CLAIM_TEMPLATE,
+    FALLBACKS,
+    RESOURCE_V1,
+    REVISION_LABEL,
+    SERVING_CONTAINER,
+    JsonValue,
+)
 from relume.cluster.claims.presets import IMPLICIT_PREFIX, find
 from relume.cluster.render import rules
 from relume.cluster.render.devices import Alternative, DeviceRequest, Devices
 from relume.cluster.render.draft import Book, Draft
 from relume.cluster.render.options import DeviceRoute
 from relume.cluster.render.originals import ANNOTATIONS, BASE, MODEL, PREDICTOR, Original
-from relume.cluster.render.runtimes import CONTAINER
 from relume.config.nodes import Node
 
 CLAIM = "device"
@@ -41,7 +47,7 @@ Object{{
     ],
     containers: [
       Object.spec.containers{{
-        name: "{CONTAINER}",
+        name: "{SERVING_CONTAINER}",
         resources: Object.spec.containers.resources{{
           claims: [Object.spec.containers.resources.claims{{name: "{CLAIM}"}}]
         }}

@@ -23,7 +23,10 @@ FUNCTION_IMAGE = RenderRule(
     "function-image-placeholder", "func.yaml names no image and no registry yet"
 )
 KSERVE_FLAGS = RenderRule(
-    "kserve-flags", "a flag of KServe's own server, which Relume's runtime has under another name"
+    "kserve-flags", "what was written for KServe's own server or an older vLLM, in today's flags"
+)
+HUGGINGFACE = RenderRule(
+    "huggingface-as-model", "KServe reads predictor.huggingface as a model of this format"
 )
 OWN_RESOURCES = RenderRule(
     "resources-before-defaults",

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relume.base.errors import InvalidInput
-from relume.base.vocabulary import KSERVE_V1ALPHA1, JsonValue
+from relume.base.vocabulary import KSERVE_V1ALPHA1, SERVING_CONTAINER, JsonValue
 from relume.cluster.render.draft import LABELS
 from relume.cluster.render.options import ImageNotPinned, Images, check_image
 from relume.config.fields import did_you_mean
 from relume.config.model import MODEL_FORMATS
+from relume.config.resources import MODELS_FOLDER
 from relume.config.yaml_source import documents
 
 #: Pulls nothing anywhere (RFC 2606), so that a forgotten --image is an error and not a surprise.
 NO_IMAGE = "registry.invalid/"
 PLACEHOLDER = NO_IMAGE + "relume/{name}@sha256:" + 64 * "0"
-CONTAINER = "kserve-container"
-PORT = 8080
+HOST, PORT = "0.0.0.0", 8080
 PROTOCOLS = ("v1", "v2")
 _LONGEST_START_S = 3600
 _CACHE = "/cache"
@@ -68,10 +68,14 @@ class Runtime:
 
     def _container(self, image: str) -> dict[str, JsonValue]:
         return {
-            "name": CONTAINER,
+            "name": SERVING_CONTAINER,
             "image": image,
             "command": ["python", "-m", "relume.runtimes.launcher"],
-            "args": ["--host=0.0.0.0", "--model=/mnt/models", "--served-model-name={{.Name}}"],
+            "args": [
+                f"--host={HOST}",
+                f"--model={MODELS_FOLDER}",
+                "--served-model-name={{.Name}}",
+            ],
             "env": self._environment(),
             "ports": [{"name": "http1", "containerPort": PORT, "protocol": "TCP"}],
             "resources": {"requests": {"cpu": self.cpu, "memory": self.memory}},

@@ -7,9 +7,9 @@ from relume.base.vocabulary import (
     DEPLOYMENT_MODE,
     INITIAL_SCALE,
     PROGRESS_DEADLINE,
+    STANDARD_MODES,
 )
 from relume.cluster.admission.judge import content
-from relume.cluster.admission.kserve_components import STANDARD_MODES
 from relume.cluster.render import rules
 from relume.cluster.render.arguments import translate_arguments
 from relume.cluster.render.budget import SHIPPED_MAX_TIMEOUT_S, Budget, budget_of
@@ -17,7 +17,14 @@ from relume.cluster.render.components import in_front_s, render_fronts
 from relume.cluster.render.devices import DeviceRequest, Devices, read_devices
 from relume.cluster.render.draft import Book, Draft, Setting
 from relume.cluster.render.options import Options
-from relume.cluster.render.originals import ANNOTATIONS, MODEL, PREDICTOR, Original, annotated
+from relume.cluster.render.originals import (
+    ANNOTATIONS,
+    MODEL,
+    PREDICTOR,
+    Original,
+    annotated,
+    with_model,
+)
 from relume.cluster.render.passing import why_it_passes
 from relume.cluster.render.podspec import check_annotations, check_fields
 from relume.cluster.render.reading import annotations_of, check_admitted, read_service
@@ -26,6 +33,7 @@ from relume.cluster.render.runtimes import Runtime, runtime_for, runtime_named
 from relume.config import InferenceService
 from relume.config.head import service_name
 from relume.config.nodes import Node
+from relume.config.yaml_source import plain
 
 _DEPLOYMENT_PROGRESS_S = 600  # apps/v1 Deployment, progressDeadlineSeconds
 
@@ -43,30 +51,33 @@ class RenderedService:
     runtime: Runtime | None
 
 
-def render_service(original: Original, options: Options, book: Book) -> RenderedService | None:
+def render_service(written: Original, options: Options, book: Book) -> RenderedService | None:
     """Put the InferenceService and its claim into `book`; None for one that passes as it is."""
+    check_admitted(written.table, book)
+    original = with_model(written)
     unfit = why_it_passes(original)
     if unfit is None:
         _check_storage(original)
-    check_admitted(original.table, book)
-    if unfit is None:
         unfit = _check_mode(original, options, book)
     if unfit is not None:
         node, why = unfit
-        book.adopt(original.file, original.body())
+        book.adopt(written.file, written.body())
         book.note(node, f"the service passes as it is, without Relume's runtime: {why}")
         return None
-    return _arrange(read_service(original), original, options, book)
+    draft = book.adopt(written.file, written.body())
+    if written is not original:
+        draft.remove((*PREDICTOR, "huggingface"), rules.HUGGINGFACE)
+        draft.set(MODEL, plain(original.at(*MODEL)), rules.HUGGINGFACE)
+    return _arrange(draft, read_service(original), original, options, book)
 
 
 def _arrange(
-    service: InferenceService, original: Original, options: Options, book: Book
+    draft: Draft, service: InferenceService, original: Original, options: Options, book: Book
 ) -> RenderedService:
     standard = options.route == "standard"
     devices = read_devices(original)
     runtime = _choose_runtime(service, original, devices)
     budget = budget_of(service, original, options.cold_start_s)
-    draft = book.adopt(original.file, original.body())
     _set_mode(draft, original, "Standard" if standard else "Knative", book)
     if runtime is not None and draft.get(*MODEL, "runtime") is None:
         asked = runtime.vendor or "no device"
@@ -74,7 +85,7 @@ def _arrange(
         draft.set((*MODEL, "runtime"), runtime.name, rules.RUNTIME_BY_DEVICE, reason)
     if runtime is not None:
         _own_resources(draft, runtime)
-        translate_arguments(draft)
+        translate_arguments(draft, original, book)
     _time(draft, service, budget, standard=standard)
     render_fronts(draft, original, budget, book, knative=not standard)
     if standard:
@@ -121,7 +132,7 @@ def _set_mode(draft: Draft, original: Original, mode: str, book: Book) -> None:
     own = draft.get(*ANNOTATIONS, DEPLOYMENT_MODE)
     if own == mode:
         return
-    if own in ("Standard", "RawDeployment"):
+    if own in STANDARD_MODES:
         book.note(
             original.at(*ANNOTATIONS, DEPLOYMENT_MODE),
             f"becomes {mode}: write --dra standard to keep it",

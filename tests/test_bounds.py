@@ -157,10 +157,10 @@ TABLE = {
     "eventing.wiring:_Draft.pings": Bound("PingSources", None, PLAN),
     # Requests that wait for the answer to their event.
     "eventing.request_reply:RequestReplies._doors": Bound("RequestReplies", None, PLAN),
-    "eventing.request_reply:Waiting._futures": Bound(
+    "eventing.request_reply:WaitingCallers._futures": Bound(
         "requests", None, "each is an open request, which ends with its timeout"
     ),
-    "eventing.request_reply:Waiting._answers": Bound(
+    "eventing.request_reply:WaitingCallers._answers": Bound(
         "bytes",
         request_reply._REMEMBERED_BYTES,
         "the oldest are forgotten",

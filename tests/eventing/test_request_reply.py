@@ -19,7 +19,7 @@ from relume.config import Broker, Exact, Plan, RequestReply
 from relume.eventing import request_reply
 from relume.eventing.correlation import Correlation
 from relume.eventing.event_log import BrokerKey
-from relume.eventing.request_reply import Waiting
+from relume.eventing.request_reply import WaitingCallers
 from relume.plane.server import HttpServer
 from relume.plane.subscribers import Destinations
 
@@ -151,17 +151,17 @@ async def test_b14_when_the_broker_has_forgotten_a_request_its_answer_is_forgott
 
 
 def test_b14_so_many_answers_are_remembered_and_so_much_of_them() -> None:
-    async def remembered(waiting: Waiting, correlation: str) -> bool:
+    async def remembered(waiting: WaitingCallers, correlation: str) -> bool:
         future = waiting.join(correlation)
         waiting.leave(correlation, future)
         return future.done()
 
     async def fill() -> None:
-        many = Waiting(VirtualClock(), 600)
+        many = WaitingCallers(VirtualClock(), 600)
         for number in range(1002):
             many.answer(str(number), event("1"))
         assert not await remembered(many, "0") and await remembered(many, "1001")
-        large = Waiting(VirtualClock(), 600)
+        large = WaitingCallers(VirtualClock(), 600)
         for number in range(3):
             large.answer(str(number), event("1", bytes(20 * MIB)))
         assert not await remembered(large, "0") and not await remembered(large, "1")
@@ -319,7 +319,7 @@ def test_the_broker_of_a_request_reply_is_in_its_namespace() -> None:
 
 def test_the_answers_that_are_remembered_are_bounded() -> None:
     waiting, event = (
-        request_reply.Waiting(VirtualClock(), 60),
+        request_reply.WaitingCallers(VirtualClock(), 60),
         CloudEvent.create({"id": "1", "source": "/s", "type": "t"}, b"x" * MIB),
     )
     for number in range(request_reply._REMEMBERED + 10):

@@ -23,7 +23,7 @@ from relume.config import Function, InferenceService, Plan
 from relume.config.config_objects import by_key, files_of, variables_of
 from relume.plane.addresses import HOST
 from relume.plane.launch import LocalLauncher, free_port
-from relume.plane.sink_bindings import ServiceKey
+from relume.plane.sink_bindings import FullName
 from relume.runtimes.function.environments import EnvironmentNotMade, Environments, wanted
 from relume.runtimes.function.process import FunctionProcess, start
 from relume.serving.predictor import Predictor, Probes, ServedService, StartedFrom
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 MOUNTS = "RELUME_MOUNTS"
 _ENVIRONMENT, _PROCESS = LAUNCH_PHASES
 #: What SinkBindings add to the variables of each Knative Service. It wins over the function's own.
-Bound = Mapping[ServiceKey, Mapping[str, str]]
+Bound = Mapping[FullName, Mapping[str, str]]
 
 
 class LocalFunction:

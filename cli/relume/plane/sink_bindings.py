@@ -12,12 +12,12 @@ from relume.base.vocabulary import OVERRIDES_VARIABLE, SINK_VARIABLE
 from relume.config import Destination, Plan, SinkBinding
 
 # Namespace and name of a Service.
-ServiceKey = tuple[str, str]
+FullName = tuple[str, str]
 
 
 def sink_environment(
     plan: Plan, resolve: Callable[[Destination, str], str]
-) -> Mapping[ServiceKey, Mapping[str, str]]:
+) -> Mapping[FullName, Mapping[str, str]]:
     """The variables that the plan's SinkBindings add to each Service.
 
     `resolve(destination, namespace)` is the URL of a sink.

@@ -140,7 +140,7 @@ def _of_text(segments: list[str]) -> Test:
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
+class SqlFunction:
     """One function; None among `takes` is any type, `more` the type of all further arguments."""
 
     returns: type
@@ -156,7 +156,7 @@ class Function:
         return (*self.takes, *(self.more,) * further)
 
 
-def find(name: str, count: int) -> Function | None:
+def find(name: str, count: int) -> SqlFunction | None:
     """The function that takes `count` arguments; `name` is in upper case."""
     found = (
         function for function in FUNCTIONS.get(name, ()) if function.parameters(count) is not None
@@ -200,21 +200,21 @@ def _substring(x: str, position: int, length: int = MOST) -> str:
     return x[start : start + length]
 
 
-FUNCTIONS: Mapping[str, tuple[Function, ...]] = {
-    "INT": (Function(int, (None,), to_integer),),
-    "BOOL": (Function(bool, (None,), to_boolean),),
-    "STRING": (Function(str, (None,), to_string),),
-    "ABS": (Function(int, (int,), _absolute),),
-    "LENGTH": (Function(int, (str,), len),),
-    "CONCAT": (Function(str, (), lambda *texts: "".join(texts), more=str),),
-    "CONCAT_WS": (Function(str, (str,), lambda by, *texts: by.join(texts), more=str),),
-    "LOWER": (Function(str, (str,), str.lower),),
-    "UPPER": (Function(str, (str,), str.upper),),
-    "TRIM": (Function(str, (str,), lambda x: x.strip(_WHITE_SPACE)),),
-    "LEFT": (Function(str, (str, int), _left),),
-    "RIGHT": (Function(str, (str, int), _right),),
+FUNCTIONS: Mapping[str, tuple[SqlFunction, ...]] = {
+    "INT": (SqlFunction(int, (None,), to_integer),),
+    "BOOL": (SqlFunction(bool, (None,), to_boolean),),
+    "STRING": (SqlFunction(str, (None,), to_string),),
+    "ABS": (SqlFunction(int, (int,), _absolute),),
+    "LENGTH": (SqlFunction(int, (str,), len),),
+    "CONCAT": (SqlFunction(str, (), lambda *texts: "".join(texts), more=str),),
+    "CONCAT_WS": (SqlFunction(str, (str,), lambda by, *texts: by.join(texts), more=str),),
+    "LOWER": (SqlFunction(str, (str,), str.lower),),
+    "UPPER": (SqlFunction(str, (str,), str.upper),),
+    "TRIM": (SqlFunction(str, (str,), lambda x: x.strip(_WHITE_SPACE)),),
+    "LEFT": (SqlFunction(str, (str, int), _left),),
+    "RIGHT": (SqlFunction(str, (str, int), _right),),
     "SUBSTRING": (
-        Function(str, (str, int), _substring),
-        Function(str, (str, int, int), _substring),
+        SqlFunction(str, (str, int), _substring),
+        SqlFunction(str, (str, int, int), _substring),
     ),
 }

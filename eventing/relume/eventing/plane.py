@@ -25,7 +25,7 @@ from relume.eventing.observer import Observer
 from relume.eventing.pings import Ping, run_all
 from relume.eventing.request_reply import RequestReplies
 from relume.eventing.settings import EventingSettings
-from relume.eventing.wiring import Line, wire
+from relume.eventing.wiring import TriggerLine, wire
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +216,7 @@ class EventingPlane:
             raise ValueError("a plane needs a NatsServer or open_log")
         return await JetStreamLog.connect(self._nats.url, settings, clock, self._nats.disk)
 
-    def _dispatcher(self, line: Line, subscribers: Subscribers) -> Dispatcher:
+    def _dispatcher(self, line: TriggerLine, subscribers: Subscribers) -> Dispatcher:
         trigger, route = line.trigger, self._route(line)
         slots = Slots(lambda: self._at_once(trigger, route), self._clock.monotonic)
         journal = Journal(route, self._observer, self._clock)
@@ -224,7 +224,7 @@ class EventingPlane:
         cursor = self._log.cursor(route.broker, trigger.name)
         return Dispatcher(route, cursor, courier, slots, self._clock, self._settings)
 
-    def _route(self, line: Line) -> Route:
+    def _route(self, line: TriggerLine) -> Route:
         trigger, broker = line.trigger, self._logs[line.log].broker
         policy = policy_for(trigger, broker, profile_for(broker))
         sink = policy.dead_letter_sink

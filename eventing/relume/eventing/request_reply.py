@@ -48,7 +48,7 @@ class _NoReply(RelumeError):
     retryable = True
 
 
-class Waiting:
+class WaitingCallers:
     """Who waits for which answer, and the answers that came in the last `window_s`.
 
     That is how long the Broker knows a request that is sent again: after it the request is a new
@@ -126,7 +126,7 @@ class RequestReplies:
         self._doors = {
             BrokerKey(each.flow.namespace, each.flow.name): (
                 each,
-                Waiting(clock, settings.duplicate_window_s),
+                WaitingCallers(clock, settings.duplicate_window_s),
             )
             for each in correlations
         }
@@ -179,7 +179,7 @@ class RequestReplies:
     async def _ask(
         self,
         correlation: Correlation,
-        waiting: Waiting,
+        waiting: WaitingCallers,
         event: CloudEvent,
         scope: Scope,
         receive: Receive,
@@ -224,7 +224,7 @@ class RequestReplies:
         )
 
 
-def _brought(correlation: Correlation, waiting: Waiting, event: CloudEvent) -> Response:
+def _brought(correlation: Correlation, waiting: WaitingCallers, event: CloudEvent) -> Response:
     asked = correlation.asked(event)
     if asked is None:
         name = correlation.flow.reply_attribute

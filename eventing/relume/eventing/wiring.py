@@ -58,7 +58,7 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class TriggerLine:
     """A Trigger and the log that takes its replies (None: nobody wants them).
 
     `in_flow`: an event has one reply here, whatever id its subscriber gives it.
@@ -79,14 +79,14 @@ class Wiring:
     """Everything that a plan runs on; `pings` says which log the events of a PingSource enter."""
 
     logs: Mapping[BrokerKey, Log]
-    lines: tuple[Line, ...]
+    lines: tuple[TriggerLine, ...]
     pings: tuple[tuple[PingSource, BrokerKey], ...] = ()
 
 
 @dataclass(slots=True)
 class _Draft:
     logs: dict[BrokerKey, Log] = field(default_factory=dict)
-    lines: list[Line] = field(default_factory=list)
+    lines: list[TriggerLine] = field(default_factory=list)
     pings: list[tuple[PingSource, BrokerKey]] = field(default_factory=list)
 
     def add_channel(self, namespace: str, name: str, of: str, delivery: Delivery) -> BrokerKey:
@@ -103,7 +103,7 @@ class _Draft:
         delivery: Delivery | None = None,
     ) -> None:
         trigger = Trigger(log.namespace, name, log.name, subscriber, delivery=delivery)
-        self.lines.append(Line(trigger, replies, _everything, in_flow=True))
+        self.lines.append(TriggerLine(trigger, replies, _everything, in_flow=True))
 
     def replies_to(
         self, destination: Destination | None, subscription: BrokerKey, of: str, delivery: Delivery
@@ -127,7 +127,7 @@ def wire(plan: Plan, answers: Callable[[RequestReply], Predicate]) -> Wiring:
         draft.logs[log.key] = log
     for trigger in plan.triggers:
         key = BrokerKey(trigger.namespace, trigger.broker)
-        draft.lines.append(Line(trigger, key, wanted_by(trigger)))
+        draft.lines.append(TriggerLine(trigger, key, wanted_by(trigger)))
     for sequence in plan.sequences:
         _add_sequence(draft, sequence)
     for parallel in plan.parallels:
@@ -185,14 +185,14 @@ def _add_ping(draft: _Draft, source: PingSource) -> None:
     draft.pings.append((source, key))
 
 
-def _line_of(each: RequestReply, answers: Predicate) -> Line:
+def _line_of(each: RequestReply, answers: Predicate) -> TriggerLine:
     """The Trigger that Knative makes of a RequestReply."""
     ref = Ref("RequestReply", each.namespace, each.name, KNATIVE_EVENTING_V1ALPHA1)
     subscriber = Destination(ref=ref, uri="/reply")
     trigger = Trigger(
         each.namespace, reply_trigger(each.name), each.broker, subscriber, delivery=each.delivery
     )
-    return Line(trigger, None, answers)
+    return TriggerLine(trigger, None, answers)
 
 
 def _everything(_: object) -> bool:

@@ -12,7 +12,7 @@ from relume.config.here import ResourceKey
 from relume.config.nodes import Node
 from relume.config.yaml_source import plain
 
-Subscribers = Mapping[ResourceKey, Subscriber]
+SubscribersByKey = Mapping[ResourceKey, Subscriber]
 _TEMPLATE = ("spec", "channelTemplate")
 # The list of each flow's parts, and where a part names its subscriber.
 _PARTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -21,7 +21,7 @@ _PARTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-def render_flows(read: Sequence[Original], subscribers: Subscribers, book: Book) -> bool:
+def render_flows(read: Sequence[Original], subscribers: SubscribersByKey, book: Book) -> bool:
     """Put every flow into `book`; whether a flow or a source sends to an InferenceService."""
     found = False
     for original in read:
@@ -47,7 +47,7 @@ def _request_reply(original: Original, book: Book) -> None:
         book.note(delivery, "a cluster does not read it")
 
 
-def _flow(original: Original, subscribers: Subscribers, book: Book) -> bool:
+def _flow(original: Original, subscribers: SubscribersByKey, book: Book) -> bool:
     check_admitted(original.table, book)
     draft = book.adopt(original.file, original.body())
     node = original.node(*_TEMPLATE, "spec", "delivery")
@@ -75,6 +75,8 @@ def _flow(original: Original, subscribers: Subscribers, book: Book) -> bool:
     return found
 
 
-def _behind(node: Node | None, original: Original, subscribers: Subscribers) -> Subscriber | None:
+def _behind(
+    node: Node | None, original: Original, subscribers: SubscribersByKey
+) -> Subscriber | None:
     ref = read_ref(node, original)
     return None if ref is None else subscribers.get((ref.kind, ref.namespace, ref.name))

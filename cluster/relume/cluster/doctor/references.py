@@ -17,7 +17,8 @@ def judge_references(
     brokers = {(namespace, name) for _, namespace, name in named(documents, "Broker")}
     for number, trigger in named(documents, "Trigger").values():
         wanted = _broker(trigger)
-        if wanted not in brokers | (cluster.brokers or frozenset()):
+        is_named = bool(wanted[1])  # else admission refuses it
+        if is_named and wanted not in brokers | (cluster.brokers or frozenset()):
             yield number, _no_broker(trigger, wanted, known=cluster.brokers is not None)
     yield from _cached_twice(documents)
 

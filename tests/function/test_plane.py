@@ -86,6 +86,13 @@ spec:
         - {{name: SECRETS, value: /etc/keys}}
         - {{name: SCRATCH, value: {scratch}}}
         - {{name: TOKEN, valueFrom: {{secretKeyRef: {{name: keys, key: token}}}}}}
+---
+apiVersion: sources.knative.dev/v1
+kind: SinkBinding
+metadata: {{name: all-to-b}}
+spec:
+  subject: {{apiVersion: serving.knative.dev/v1, kind: Service, name: all}}
+  sink: {{ref: {{apiVersion: eventing.knative.dev/v1, kind: Broker, name: b}}}}
 """
 VOLUMES = """\
 run:
@@ -191,6 +198,7 @@ async def test_its_first_event_starts_it_and_its_start_is_in_the_ledger(
         assert told["K_REVISION"] == "all-00001"
         assert told["TOKEN"] == "s3cret"
         assert told["NATS_URL"].startswith("nats://")
+        assert told["K_SINK"] == f"{s.plane.broker}/default/b"
         assert told["LISTEN_ADDRESS"] == f"127.0.0.1:{told['PORT']}"
         assert s.service()["state"] == "ready"
     (line,) = (tmp_path / "state" / "coldstarts.jsonl").read_text().splitlines()
@@ -296,6 +304,19 @@ async def test_an_answer_of_its_own_type_goes_round_until_its_time_to_live_ends(
         assert s.trigger("ask")["delivered"] == s.trigger("ask")["replied"] == 18
         await s.send("tell", "2")
         assert (await s.came())["ce-type"] == "told"
+
+
+async def test_a_flood_of_its_own_events_is_stored_and_others_are_answered_meanwhile(
+    stage: Staging,
+) -> None:
+    async with stage() as s:
+        await s.warm()
+        await s.send("storm")
+        await s.send("tell", "2")
+        came = [await s.came() for _ in range(302)]
+        ids = [each["ce-id"] for each in came]
+        assert sorted(ids) == sorted([*(f"drop-{n}" for n in range(300)), "reply-1", "reply-2"])
+        assert ids.index("reply-2") < 300, "it did not wait for the end of the flood"
 
 
 async def test_what_cannot_be_installed_fails_the_service_and_the_plane_serves_on(

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import urllib.request
 from pathlib import Path
 
 
@@ -42,6 +43,9 @@ class Function:
                 await reply_event(send, event, "survived")
             case "flood":
                 await reply_event(send, event, "flooded", b'"' + b"x" * (9 << 20) + b'"')
+            case "storm":
+                await asyncio.to_thread(storm, self.environment["K_SINK"])
+                await reply_event(send, event, "survived")
             case "same":
                 await reply_event(send, event, "same")
             case "files":
@@ -51,6 +55,21 @@ class Function:
             case _:
                 told = json.dumps(self.environment).encode()
                 await reply_event(send, event, "told", told)
+
+
+def storm(sink):
+    """Post 300 events to the sink, as fast as it takes them."""
+    for number in range(300):
+        headers = {
+            "content-type": "application/json",
+            "ce-specversion": "1.0",
+            "ce-id": f"drop-{number}",
+            "ce-type": "told",
+            "ce-source": "/all",
+        }
+        request = urllib.request.Request(sink, b"{}", headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert answer.status == 202
 
 
 async def reply_event(send, event, kind, data=b"{}"):

@@ -22,6 +22,9 @@ LOCKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "requirements-build.lock": (("hatchling",), ()),
 }
 # The GPU base is vLLM's own image; what vLLM needs is the same as for its CPU build.
+#: The oldest Python that we support, which needs all that a newer one needs: the locks are the same
+#: whatever Python writes them.
+_PYTHON = {"python_version": "3.11", "python_full_version": "3.11.0"}
 _HEADER = "# Written by `make lock`; installed with --no-deps.\n"
 
 
@@ -40,7 +43,8 @@ def closure(roots: Iterable[str], versions: dict[NormalizedName, str]) -> set[No
         extras = ["", *sorted(one.extras)]
         for line in metadata.distribution(name).requires or ():
             needed = Requirement(line)
-            if needed.marker is None or any(needed.marker.evaluate({"extra": e}) for e in extras):
+            marker = needed.marker
+            if marker is None or any(marker.evaluate({**_PYTHON, "extra": e}) for e in extras):
                 todo.append(needed)
     return seen
 

@@ -116,7 +116,7 @@ def hopeless() -> Iterator[Any]:
     yield "nan", b'{"messages": [NaN]}', {}, "invalid-json", 400
     yield "infinite", b'{"messages": [1e999]}', {}, "invalid-json", 400
     yield "surrogate", b'{"messages": ["\\ud800"]}', {}, "invalid-json", 400
-    yield "deep", b'{"messages": ' + b"[" * 5000 + b"]" * 5000 + b"}", {}, "invalid-json", 400
+    yield "deep", b'{"messages": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", {}, "invalid-json", 400
     yield "not-utf-8", b'{"prompt": "\xff"}', {}, "invalid-data", 400
     yield "text-not-utf-8", b"\xff", {"headers": text}, "invalid-data", 400
     yield "charset", b"{}", {"headers": json_latin}, "invalid-data", 400

@@ -102,6 +102,7 @@ def group() -> None:
 def run(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; print errors as one line on stderr."""
     streams.escape_what_cannot_be_encoded()
+    output = sys.stdout
     try:
         code = group.main(args=argv, prog_name="relume", standalone_mode=False)
         sys.stdout.flush()
@@ -110,6 +111,12 @@ def run(argv: Sequence[str] | None = None) -> int:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED_EXIT
+    except SystemExit:
+        # click ends like this when the reader of our output has left, and has hidden the stream.
+        # What is still to be written is dropped: else Python 3.13 tells of it at its end.
+        sys.stdout = output
+        streams.finish()
+        raise
     except (RelumeError, OSError, BaseExceptionGroup) as error:
         code = _say(error)
     streams.finish()

@@ -66,15 +66,15 @@ def test_a_variable_that_is_a_path_in_a_mount_names_the_real_file(tmp_path: Path
 @pytest.mark.parametrize(
     ("value", "real"),
     [
-        ("/etc/keys", "/root/etc/keys"),
-        ("/etc/keys/a/b", "/root/etc/keys/a/b"),
+        ("/etc/keys", "/mounts/etc/keys"),
+        ("/etc/keys/a/b", "/mounts/etc/keys/a/b"),
         ("/etc", "/etc"),
         ("etc/keys", "etc/keys"),
         ("see /etc/keys", "see /etc/keys"),
     ],
 )
 def test_only_a_whole_path_in_a_mount_is_changed(value: str, real: str) -> None:
-    assert below(Path("/root"), {PurePosixPath("/etc/keys"): {}}, value) == real
+    assert below(Path("/mounts"), {PurePosixPath("/etc/keys"): {}}, value) == real
 
 
 def test_the_files_of_a_mount_are_for_this_user_alone_and_go_with_a_killed_plane(

@@ -28,7 +28,7 @@ from relume.cli.screen import Screen
 from relume.cloudevents.event import CloudEvent
 from relume.cloudevents.http import Mode, encode
 
-Report = dict[str, object]
+DemoReport = dict[str, object]
 
 EVENT_TYPE = "com.example.summarize.request"
 QUESTION = "In one sentence: what is a GPU?"
@@ -87,7 +87,7 @@ def sample() -> Path:
     return samples() / "summarize.yaml"
 
 
-async def _until_told(telling: Coroutine[None, None, Report]) -> Report:
+async def _until_told(telling: Coroutine[None, None, DemoReport]) -> DemoReport:
     """Run the demo; SIGTERM ends it like Ctrl-C does, and everything that it started."""
     main = asyncio.current_task()
     assert main is not None
@@ -95,7 +95,7 @@ async def _until_told(telling: Coroutine[None, None, Report]) -> Report:
     return await telling
 
 
-async def _tell(screen: Screen) -> Report:
+async def _tell(screen: Screen) -> DemoReport:
     """Run the steps of the demo. Raises DemoFailed at the first that does not happen."""
     from relume.config import load
 
@@ -195,7 +195,7 @@ def _only(status: Status) -> ServiceStatus:
     return status.serving.services[0]
 
 
-def _report(cold_start: ColdStartReport, answer: Json) -> Report:
+def _report(cold_start: ColdStartReport, answer: Json) -> DemoReport:
     return {
         "started": cold_start.started,
         "total_ms": cold_start.total,

@@ -17,7 +17,7 @@ from relume.cli.machine.client import PlaneClient
 from relume.cli.machine.demo_plane import POLL_S, demo_plane, is_warm, reaches, samples
 from relume.cli.machine.reports import BrokerStatus, ColdStartReport, ServiceStatus, Status
 from relume.cli.machine.story import show_cold_start
-from relume.cli.machine.webhook import Outcome, Webhook
+from relume.cli.machine.webhook import TicketOutcome, Webhook
 from relume.cli.screen import Screen
 from relume.config import Plan
 
@@ -145,7 +145,7 @@ class _Story:
         if len(outcomes) != count or len({each.subject for each in outcomes}) != count:
             raise DemoFailed(f"{count} tickets have {len(outcomes)} outcomes")
         self._screen.title(f"5  {count} tickets, {count} outcomes")
-        first: dict[str, Outcome] = {}
+        first: dict[str, TicketOutcome] = {}
         for each in outcomes:
             first.setdefault(each.type, each)
         rows = [
@@ -295,7 +295,7 @@ def _model_asleep(status: Status) -> bool:
     return service.state == "zero" and not service.pids
 
 
-def _types(outcomes: Sequence[Outcome]) -> Counter[str]:
+def _types(outcomes: Sequence[TicketOutcome]) -> Counter[str]:
     return Counter(each.type for each in outcomes)
 
 

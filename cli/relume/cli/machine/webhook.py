@@ -18,7 +18,7 @@ _LISTENS_WITHIN_S, _EVERY_S = 20.0, 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TicketOutcome:
     """What became of one ticket: the event that the webhook got, its subject and its data."""
 
     id: str
@@ -80,17 +80,17 @@ class Webhook:
             process.terminate()
             await process.wait()
 
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[TicketOutcome]:
         """What came until now, each event once."""
         if not self._received.exists():
             return []
         # The last line may be only half written.
         *lines, _ = self._received.read_text(encoding="utf-8").split("\n")
-        found: dict[str, Outcome] = {}
+        found: dict[str, TicketOutcome] = {}
         for line in lines:
             body = json.loads(line)
             event = body["event"]
-            found[event["id"]] = Outcome(
+            found[event["id"]] = TicketOutcome(
                 event["id"], body["type"], event.get("subject", ""), body["data"]
             )
         return list(found.values())

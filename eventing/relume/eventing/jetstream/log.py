@@ -190,3 +190,7 @@ class JetStreamLog(JetStreamStore):
 
 async def _on_error(error: Exception) -> None:
     log.debug("nats: %r", error)
+    # nats-py waits with wait_for, which in Python 3.11 forgets a cancellation that comes together
+    # with the answer. A closed client would then look for its server for ever.
+    if (task := asyncio.current_task()) is not None and task.cancelling():
+        raise asyncio.CancelledError

@@ -1,0 +1,1 @@
+"""Jobs: durable asynchronous inference. Every job that was accepted is settled exactly once."""

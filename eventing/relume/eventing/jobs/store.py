@@ -1,0 +1,196 @@
+"""What jobs need of a durable store. JetStream is one, `relume.eventing.testing` has another.
+
+A work message says that a job is to be done, and holds its request. It stays until the job is
+deleted or its time is over, because a retry needs the request again. A record says how far a job
+is. Chunks are the parts of an answer as they came. Nothing of all this is kept in the process.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+from relume.base.errors import InvalidInput, RelumeError
+from relume.eventing.event_log import Cursor
+from relume.eventing.jobs.job import Job, Priority, ServiceName
+from relume.eventing.jobs.state import Record, State
+
+
+class KeyInUse(InvalidInput):
+    """Another request has this idempotency key: give this one a key of its own."""
+
+    reason = "key-in-use"
+
+
+class NoSuchJob(InvalidInput):
+    """There is no job of this id, or its time is over, or it belongs to somebody else."""
+
+    reason = "no-such-job"
+
+
+class NoSuchPayload(RelumeError):
+    """The object store does not have it (any more)."""
+
+    reason = "no-such-payload"
+
+
+class Outrun(RelumeError):
+    """Somebody else wrote the record first: read it again, and decide again."""
+
+    reason = "outrun"
+    retryable = True
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is stored of a job. `place` is where its work message lies (0: it is gone).
+
+    `revision` names the record for `write` (0: there is none).
+    """
+
+    job: Job | None
+    place: int
+    record: Record | None
+    revision: int
+
+    @property
+    def state(self) -> State:
+        """The state for everybody who asks."""
+        if self.record is None or (self.job is not None and self.job.round > self.record.round):
+            return "queued"
+        return self.record.state
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A part of an answer. `position` counts from 1 and names it to clients for all time.
+
+    `kind` is `data` (what the predictor sent after `data: `) or `restarted` (the answer begins
+    again after this; `data` is the number of the attempt). `generation` is that of the lease.
+    """
+
+    position: int
+    kind: Literal["data", "restarted"]
+    data: bytes
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Lane:
+    """The queue of one tenant at one service, at one priority."""
+
+    service: ServiceName
+    priority: Priority
+    tenant: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which jobs to list; None and () take all."""
+
+    owner: str | None = None
+    service: ServiceName | None = None
+    states: Sequence[State] = ()
+
+
+class JobStore(Protocol):
+    """The durable store of all jobs. Every method raises StoreUnavailable."""
+
+    async def submit(self, job: Job, patience_s: float) -> tuple[bool, Seen]:
+        """Store a new job durably: True and what is stored.
+
+        False, and what is stored, when the same job is there already. Raises KeyInUse when a job
+        with this id has another digest, DiskFull and JobTooLarge.
+        """
+        ...
+
+    async def look(self, job_id: str) -> Seen:
+        """Raises NoSuchJob."""
+        ...
+
+    async def write(self, record: Record, revision: int) -> int:
+        """Replace the record of this revision (0: create it); the new revision. Raises Outrun.
+
+        The record of a settled job goes away by itself `keep_s` seconds after it was written.
+        """
+        ...
+
+    async def requeue(self, job: Job, place: int) -> None:
+        """Replace the work message at `place` by this next round of the job. Raises Outrun."""
+        ...
+
+    async def withdraw(self, job_id: str) -> None:
+        """Remove the work message, if there is one."""
+        ...
+
+    async def append(self, job_id: str, chunks: Sequence[Chunk], after: int) -> int:
+        """Store chunks durably; returns the place to give as `after` next time.
+
+        `after` is the place of this job's last chunk (0: none). Raises LeaseLost when somebody
+        else has appended since.
+        """
+        ...
+
+    async def chunks(self, job_id: str, after: int = 0) -> tuple[Sequence[Chunk], int]:
+        """The stored chunks with positions above `after`, and the place of the last chunk."""
+        ...
+
+    def follow(self, job_id: str, after: int = 0) -> AsyncIterator[Chunk]:
+        """The same, going on as more are stored, without an end; survives a restart of the store.
+
+        Close it (`aclose`) when the job is settled and its last position was seen.
+        """
+        ...
+
+    def watch(self, job_id: str) -> AsyncIterator[Record]:
+        """The record now (if there is one) and each time it changes, without an end."""
+        ...
+
+    async def forget(self, job_id: str) -> None:
+        """Remove the chunks and payloads of a job."""
+        ...
+
+    async def put_payload(self, job_id: str, name: str, data: AsyncIterator[bytes]) -> str:
+        """Store a large body; returns its reference. Raises DiskFull."""
+        ...
+
+    def payload(self, reference: str) -> AsyncIterator[bytes]:
+        """Raises NoSuchPayload."""
+        ...
+
+    def listed(self, wanted: Filter, after: str | None = None) -> AsyncIterator[Seen]:
+        """The jobs that pass, newest first; `after` is the id of the last one of the page before.
+
+        Reading on costs no more memory than one page.
+        """
+        ...
+
+    async def lanes(self, service: ServiceName) -> Mapping[Lane, int]:
+        """The lanes of a service, and how many jobs wait in each."""
+        ...
+
+    async def open_lane(self, lane: Lane) -> Cursor:
+        """The place of all workers together in a lane. The number of deliveries of a leased event
+        is its `generation`."""
+        ...
+
+    async def ahead(self, lane: Lane, place: int) -> int:
+        """How many jobs of this lane wait in front of the one at `place`."""
+        ...
+
+    async def pause(self, service: ServiceName, paused: bool) -> None:
+        """Let no worker lease a job of this service, or let them again; also after a restart."""
+        ...
+
+    async def paused(self) -> frozenset[ServiceName]: ...
+
+    def settled(self) -> Cursor:
+        """The place of all publishers together in what was settled.
+
+        The payload of a leased event is a packed record that has settled (`pack_record`).
+        """
+        ...
+
+    async def oldest(self, lane: Lane) -> tuple[Job, datetime] | None:
+        """The job at the head of a lane that no worker has leased, and when it was stored."""
+        ...

@@ -66,7 +66,7 @@ class Queue:
         self.changed = asyncio.Event()
 
     def take(self, limit: int) -> list[LeasedJob]:
-        taken = []
+        taken: list[LeasedJob] = []
         while len(taken) < limit and (self.again or self.waiting):
             if self.again:
                 taken.append(LeasedJob(self, *self.again.popleft()))

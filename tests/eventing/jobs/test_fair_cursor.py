@@ -11,7 +11,7 @@ import pytest
 from relume.base.testing import VirtualClock, settle
 from relume.eventing.jobs.fair_cursor import FairCursor
 from relume.eventing.jobs.store import JobStore, Lane
-from tests.eventing.jobs.lanes import SERVICE, LeasedJob, Lanes, lane
+from tests.eventing.jobs.lanes import SERVICE, Lanes, LeasedJob, lane
 
 MILLION = 1_000_000
 

@@ -1,0 +1,112 @@
+"""Ends jobs that have waited longer than their `queue_s`, where no worker comes to do it.
+
+A worker ends an overdue job itself when it gets one. While a service is paused or all its slots are
+taken none comes, so this looks at the heads of the lanes. A job behind the head whose own time is
+shorter than that of the head is ended when it is the head.
+
+The work message stays where it is: the worker that gets it finds the job settled, and drops it.
+Any number of gateways may do this at once, since the record is written by compare-and-set.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from relume.base.clock import Clock
+from relume.eventing.event_log import StoreUnavailable
+from relume.eventing.jobs.job import ServiceName
+from relume.eventing.jobs.state import JobConflict, QueueExpired, Record, step
+from relume.eventing.jobs.store import JobStore, Lane, NoSuchJob, Outrun, Waiting
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+# A head is leased one day, and the next one may have less time: look at each lane so often.
+_LANE_LOOK_S = 10.0
+# So many jobs of one lane are ended before the other lanes have their turn.
+_AT_ONCE = 100
+
+
+@dataclass(slots=True)
+class _Head:
+    """What is known of a lane: the last place that was ended, and when to look again."""
+
+    after: int = 0
+    look_at: float = 0.0
+
+
+class QueueClock:
+    """The queue clock of some services; `run` belongs into a task of its own.
+
+    `on_expired` is told each record that this process has settled.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        services: Callable[[], Iterable[ServiceName]],
+        clock: Clock,
+        *,
+        look_s: float = LOOK_S,
+        on_expired: Callable[[Record], None] = lambda _: None,
+    ) -> None:
+        self._store = store
+        self._services = services
+        self._clock = clock
+        self._look_s = look_s
+        self._on_expired = on_expired
+        self._heads: dict[Lane, _Head] = {}
+
+    async def run(self) -> None:
+        """Look once a second, until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except StoreUnavailable as error:
+                log.warning("jobs that waited too long cannot be ended now: %s", error)
+            await self._clock.sleep(self._look_s)
+
+    async def look(self) -> int:
+        """End what is overdue at the heads of all lanes; how many jobs. Raises StoreUnavailable."""
+        heads: dict[Lane, _Head] = {}
+        ended = 0
+        for service in self._services():
+            for lane, waiting in (await self._store.lanes(service)).items():
+                if waiting:
+                    head = heads[lane] = self._heads.get(lane, _Head())
+                    if head.look_at <= self._clock.monotonic():
+                        ended += await self._look_at(lane, head)
+        self._heads = heads
+        return ended
+
+    async def _look_at(self, lane: Lane, head: _Head) -> int:
+        ended = 0
+        for _ in range(_AT_ONCE):
+            waiting = await self._store.oldest(lane, head.after)
+            if waiting is None:
+                break  # all that wait were ended; what comes next may have little time
+            now = self._clock.now()
+            left_s = (_due(waiting) - now).total_seconds()
+            if left_s > 0:
+                head.look_at = self._clock.monotonic() + min(left_s, _LANE_LOOK_S)
+                break
+            ended += await self._end(waiting, now)
+            head.after = waiting.place
+        return ended
+
+    async def _end(self, waiting: Waiting, now: datetime) -> bool:
+        try:
+            seen = await self._store.look(waiting.job.id)
+            if seen.place != waiting.place:
+                return False  # it was withdrawn, or waits for its next round at another place
+            record = step(seen.record, seen.job, QueueExpired(now))
+            await self._store.write(record, seen.revision)
+        except (NoSuchJob, JobConflict, Outrun):
+            return False  # somebody else was first: it is leased, settled or gone
+        self._on_expired(record)
+        return True
+
+
+def _due(waiting: Waiting) -> datetime:
+    return waiting.since + timedelta(seconds=waiting.job.limits.queue_s)

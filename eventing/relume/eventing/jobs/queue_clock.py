@@ -11,7 +11,7 @@ Any number of gateways may do this at once, since the record is written by compa
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from relume.base.clock import Clock
 from relume.eventing.event_log import StoreUnavailable
@@ -87,7 +87,7 @@ class QueueClock:
             if waiting is None:
                 break  # all that wait were ended; what comes next may have little time
             now = self._clock.now()
-            left_s = (_due(waiting) - now).total_seconds()
+            left_s = waiting.job.limits.queue_s - (now - waiting.since).total_seconds()
             if left_s > 0:
                 head.look_at = self._clock.monotonic() + min(left_s, _LANE_LOOK_S)
                 break
@@ -106,7 +106,3 @@ class QueueClock:
             return False  # somebody else was first: it is leased, settled or gone
         self._on_expired(record)
         return True
-
-
-def _due(waiting: Waiting) -> datetime:
-    return waiting.since + timedelta(seconds=waiting.job.limits.queue_s)

@@ -1,0 +1,168 @@
+"""What one tenant may have waiting at one service: a bound in jobs and one in tokens.
+
+Both are asked at the door, so they cost no request to the store. How many jobs wait is known by
+the lanes, which are counted once a second for all gateways together; between two counts a gateway
+knows of its own jobs only. So a bound may be exceeded by what the others accept in one second.
+
+How many tokens wait is estimated: of each lane the sizes of the last jobs that this gateway has
+accepted are remembered in a few sums, and as a lane is a queue, those that wait are its newest.
+An exact count would have to be stored with each acceptance and each lease. That is a second write
+for each, and a kill between the two would leave a difference that nobody finds again.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from relume.eventing.jobs.estimates import Estimates
+from relume.eventing.jobs.fair_share import served_before
+from relume.eventing.jobs.job import ServiceName
+from relume.eventing.jobs.store import Lane
+
+BYTES_PER_TOKEN = 4
+# The names under which requests bound the length of their answer; the first one counts.
+_ANSWER_BOUNDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+# No model answers with more; a larger bound is none.
+_LONGEST_ANSWER = 10_000_000
+# Sums that are remembered for each lane, and lanes for which they are.
+_SUMS = 32
+_LANES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """Why a job is not accepted now, and when to try again."""
+
+    what: Literal["jobs", "tokens"]
+    limit: int
+    waiting: int
+    retry_after_s: int
+
+    def __str__(self) -> str:
+        about = "about " if self.what == "tokens" else ""
+        return (
+            f"{about}{self.waiting:,} {self.what} of yours wait at this service, and at most "
+            f"{self.limit:,} may: try again in {self.retry_after_s} s"
+        )
+
+
+def tokens_of(size: int, request: Mapping[str, object] | None = None) -> int:
+    """About how many tokens a job has: its body of `size` bytes, and the answer that it asks for.
+
+    `request` is the body where it is a JSON object. Without a bound in it only the body counts.
+    """
+    bound = 0
+    for name in _ANSWER_BOUNDS:
+        if request is not None and (found := _count(request.get(name))):
+            bound = min(found, _LONGEST_ANSWER) * max(1, min(_count(request.get("n")), 128))
+            break
+    return size // BYTES_PER_TOKEN + bound
+
+
+class Quotas:
+    """The bounds of all tenants; `counts` says how many jobs wait in each lane of a service."""
+
+    def __init__(
+        self,
+        counts: Callable[[ServiceName], Mapping[Lane, int]],
+        estimates: Estimates,
+        *,
+        tenant_jobs: int,
+        tenant_tokens: int,
+    ) -> None:
+        self._counts = counts
+        self._estimates = estimates
+        self._tenant_jobs = tenant_jobs
+        self._tenant_tokens = tenant_tokens
+        self._sizes: OrderedDict[Lane, _Sizes] = OrderedDict()
+
+    def check(self, lane: Lane, tokens: int) -> Full | None:
+        """Whether another job of so many tokens may wait in a lane; None when it may.
+
+        A job that has more tokens than may wait is accepted when nothing else of its tenant waits.
+        """
+        counts = self._counts(lane.service)
+        mine = {each: n for each, n in counts.items() if each.tenant == lane.tenant and n > 0}
+        jobs = sum(mine.values())
+        if jobs >= self._tenant_jobs:
+            return self._full("jobs", lane, jobs, jobs + 1 - self._tenant_jobs, counts)
+        waiting = sum(self.tokens_in(each, n, tokens) for each, n in mine.items())
+        if jobs and (over := waiting + tokens - self._tenant_tokens) > 0:
+            # As many jobs of mean size as make the room; all that wait are always enough.
+            needed = min(jobs, -(-over * jobs // max(1, waiting)))
+            return self._full("tokens", lane, waiting, needed, counts)
+        return None
+
+    def accepted(self, lane: Lane, tokens: int) -> None:
+        """A job of so many tokens was stored."""
+        if lane in self._sizes:
+            self._sizes.move_to_end(lane)
+        elif len(self._sizes) >= _LANES:
+            self._sizes.popitem(last=False)
+        self._sizes.setdefault(lane, _Sizes()).add(tokens)
+
+    def tokens_in(self, lane: Lane, jobs: int, otherwise: int) -> int:
+        """About how many tokens the newest `jobs` of a lane have.
+
+        `otherwise` is taken for the size of each where this gateway has accepted none of them.
+        """
+        sizes = self._sizes.get(lane)
+        return jobs * otherwise if sizes is None else sizes.newest(jobs)
+
+    def _full(
+        self,
+        what: Literal["jobs", "tokens"],
+        lane: Lane,
+        waiting: int,
+        needed: int,
+        counts: Mapping[Lane, int],
+    ) -> Full:
+        limit = self._tenant_jobs if what == "jobs" else self._tenant_tokens
+        # There is room when the first `needed` jobs of the lane are served, and what comes between.
+        turns = served_before(lane, needed, counts)
+        return Full(what, limit, waiting, self._estimates.retry_after_s(lane.service, turns))
+
+
+class _Sizes:
+    """The tokens of a lane's jobs in the order of their acceptance, as a few sums.
+
+    The newest job has a sum of its own; the older they are, the more jobs share one.
+    """
+
+    __slots__ = ("_sums",)
+
+    def __init__(self) -> None:
+        self._sums: deque[tuple[int, int]] = deque()  # jobs and their tokens, the newest last
+
+    def add(self, tokens: int) -> None:
+        self._sums.append((1, tokens))
+        if len(self._sums) > _SUMS:
+            self._merge()
+
+    def newest(self, jobs: int) -> int:
+        """The tokens of the newest `jobs`; beyond what is remembered, by the mean."""
+        left, tokens = jobs, 0
+        for count, total in reversed(self._sums):
+            if left <= count:
+                return tokens + total * left // count
+            left -= count
+            tokens += total
+        return tokens + tokens * left // (jobs - left)
+
+    def _merge(self) -> None:
+        """Make one of the two neighbours that, compared with what is newer, matter least."""
+        sums = list(self._sums)
+        newer, best, least = 0, 0, float("inf")
+        for place in range(len(sums) - 2, -1, -1):
+            together = sums[place][0] + sums[place + 1][0]
+            if together / (newer + 1) < least:
+                best, least = place, together / (newer + 1)
+            newer += sums[place + 1][0]
+        (one, its), (two, others) = sums[best], sums[best + 1]
+        sums[best : best + 2] = [(one + two, its + others)]
+        self._sums = deque(sums)
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

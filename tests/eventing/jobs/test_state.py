@@ -288,6 +288,9 @@ def test_a_tombstone_keeps_the_key_and_the_usage_and_nothing_that_was_said() -> 
         "",
     )
     assert step(tomb, JOB, Deleted(LATER)) == tomb
+    failed = step(lived(*TRIED), JOB, Cancelled(LATER))
+    assert may_be_retried(failed)
+    assert not may_be_retried(step(failed, JOB, Deleted(LATER)))
 
 
 def test_what_is_settled_can_be_deleted_when_its_work_message_is_gone() -> None:

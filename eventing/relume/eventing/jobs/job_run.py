@@ -87,6 +87,7 @@ class JobRun:
         self._interrupt = Interrupt()
         self._chunks.on_error = self._interrupt.trip
         self._body = b""
+        self._unreadable: End | None = None  # where the request itself is gone
         self._transcript: Transcript | None = None
         self._question: Question | None = None
         self._may_go_on = True

@@ -40,7 +40,7 @@ from relume.eventing.jobs.state import (
     Result,
     Usage,
 )
-from relume.eventing.jobs.store import NoSuchJob, NoSuchPayload
+from relume.eventing.jobs.store import NoSuchJob
 
 log = logging.getLogger(__name__)
 

@@ -261,8 +261,10 @@ class Transcript:
 
     def _take_usage(self, part: Part, usage: Part) -> list[bytes]:
         """The last part, which has the usage and nothing else."""
-        if self._held is not None and not self._question.wants_usage:
+        if not self._question.wants_usage:
             # A reader that did not ask for it does not expect a part without choices.
+            if self._held is None:
+                return []
             self._held["usage"] = usage
             beside = {name: value for name, value in part.items() if name not in self._held}
             self._held |= beside

@@ -1,4 +1,4 @@
-"""A worker of jobs: what it asks, stores and settles, whatever the predictor does (virtual clock)."""
+"""A worker of jobs: what it asks, stores and settles, whatever the predictor does."""
 
 import asyncio
 import json

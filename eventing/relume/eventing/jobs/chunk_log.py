@@ -1,8 +1,8 @@
 """Stores the parts of one answer as they come, in order, and never twice.
 
-One append is under way at a time; what comes meanwhile goes into the next one. So a slow store makes
-larger messages and not a longer queue. An append whose acknowledgement got lost is looked up before
-it is repeated.
+One append is under way at a time; what comes meanwhile goes into the next one. So a slow store
+makes larger messages and not a longer queue. An append whose acknowledgement got lost is looked up
+when the repetition is refused.
 """
 
 import asyncio

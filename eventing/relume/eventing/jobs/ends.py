@@ -1,4 +1,4 @@
-"""How a job ends: with its answer, with what the predictor refused it with, or without any. Pure."""
+"""How a job ends: with an answer, with the refusal of the predictor, or with neither. Pure."""
 
 import json
 from collections.abc import Mapping
@@ -75,7 +75,7 @@ def reply_of(job: Job, end: End, usage: Usage, now: datetime) -> CloudEvent | No
 
 
 def tokens_in(body: bytes) -> Tokens:
-    """The tokens that the usage in an answer tells; OpenAI's names and those of the other routes."""
+    """The tokens that the usage in an answer tells, by OpenAI's names or those of other routes."""
     usage = _object(body).get("usage")
     if not isinstance(usage, dict):
         return Tokens()

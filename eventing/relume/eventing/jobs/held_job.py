@@ -1,8 +1,8 @@
 """The record of a job that this worker holds: every step is written durably before it counts.
 
-A write may be applied although its acknowledgement is lost. So a write that failed is looked up, and
-a record that says what was to be written is taken for written: nobody else writes under the same
-worker and generation.
+A write may be applied although its acknowledgement is lost. So a write that failed is looked up,
+and a record that says what was to be written is taken for written: nobody else writes under the
+same worker and generation.
 """
 
 from dataclasses import dataclass

@@ -3,11 +3,15 @@
 import asyncio
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from aiohttp import web
 
 from relume.eventing.jobs.job import Limits
+from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.jobs.state import Cancelled, step
+from relume.eventing.jobs.testing import MemoryJobs
 from tests.eventing.jobs.job_stage import (
     COMPLETION,
     QUESTION,
@@ -255,8 +259,6 @@ async def test_an_error_in_the_middle_of_a_stream(code: int, state: str, calls: 
 
 async def test_a_stream_that_ends_without_done_is_a_failed_attempt() -> None:
     async def ends_early(call: object) -> object:
-        from aiohttp import web
-
         part = {"id": "x", "choices": [{"index": 0, "delta": {"content": "Once"}}]}
         text = f"data: {json.dumps(part)}\n\n"
         return web.Response(text=text, content_type="text/event-stream")
@@ -495,6 +497,60 @@ async def test_a_large_answer_and_a_large_request_lie_in_the_object_store() -> N
         stored = [part async for part in stage.store.payload(record.result.payload)]
         assert json.loads(b"".join(stored)) == settings_body
         assert record.result.body == b""
+
+
+async def test_a_stream_without_an_end_is_given_up_at_the_limit() -> None:
+    async def goes_on(call: Any) -> Any:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(call.http)
+        part = {"id": "x", "choices": [{"index": 0, "delta": {"content": "x" * 1000}}]}
+        while True:
+            await response.write(b"data: " + json.dumps(part).encode() + b"\n\n")
+
+    settings = JobSettings(max_body_bytes=100_000)
+    async with Predictor(goes_on) as predictor, JobStage(predictor, settings=settings) as stage:
+        record = await stage.ended(await stage.submit(job_of(stage)))
+        assert (record.state, record.reason) == ("failed", "answer-too-large")
+        assert len(predictor.calls) == 1
+
+
+async def test_a_predictor_is_not_read_faster_than_its_parts_are_stored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stored = asyncio.Event()
+    append = MemoryJobs.append
+
+    async def slow(*arguments: Any, **more: Any) -> int:
+        await stored.wait()
+        return await append(*arguments, **more)
+
+    written = 0
+
+    async def writes_much(call: Any) -> Any:
+        nonlocal written
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(call.http)
+        for number in range(2000):
+            text = {"delta": {"content": "x" * 10_000}}
+            ending = {"finish_reason": "stop" if number == 1999 else None}
+            part = {"id": "x", "choices": [{"index": 0, **text, **ending}]}
+            await response.write(b"data: " + json.dumps(part).encode() + b"\n\n")
+            written += 1
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    monkeypatch.setattr(MemoryJobs, "append", slow)
+    settings = JobSettings(unstored_bytes=500_000)
+    async with Predictor(writes_much) as predictor, JobStage(predictor, settings=settings) as stage:
+        job_id = await stage.submit(job_of(stage))
+        await asyncio.sleep(0.5)
+        # What the sockets hold comes on top of the bound.
+        assert written < 1500
+        stored.set()
+        record = await stage.ended(job_id)
+        assert record.state == "completed"
+        chunks, _ = await stage.store.chunks(job_id)
+        assert len(chunks) == 2000
 
 
 async def test_an_answer_at_once_is_stored_as_it_is_with_its_usage() -> None:

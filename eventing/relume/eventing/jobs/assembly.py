@@ -19,6 +19,8 @@ _HEAD = ("id", "object", "created", "model", "choices", "usage", TOKENS)
 _CHOICE = ("index", "delta", "text", "logprobs", "finish_reason", "token_ids")
 _DELTA = ("role", "content", "reasoning", "tool_calls")
 
+_MANY = 500
+
 
 @dataclass(slots=True)
 class _ToolCall:
@@ -34,7 +36,7 @@ class _ToolCall:
         # vLLM sends a name once and whole; OpenAI's own clients also take it for whole.
         self.name = function.get("name") or self.name
         if arguments := function.get("arguments"):
-            self.arguments.append(arguments)
+            _grow(self.arguments, arguments)
 
     def whole(self) -> Part:
         function = {"name": self.name, "arguments": "".join(self.arguments)}
@@ -59,9 +61,9 @@ class _Choice:
             delta = {"content": part.get("text")}
         self.role = delta.get("role") or self.role
         if content := delta.get("content"):
-            self.text.append(content)
+            _grow(self.text, content)
         if reasoning := delta.get("reasoning"):
-            self.reasoning.append(reasoning)
+            _grow(self.reasoning, reasoning)
         for call in delta.get("tool_calls") or ():
             self.tool_calls.setdefault(call.get("index", 0), _ToolCall()).feed(call)
         for name, value in delta.items():
@@ -106,6 +108,8 @@ class _Choice:
 
     def as_completion(self, index: int) -> Part:
         rest = {"prompt_logprobs": None, "prompt_token_ids": None} | self._rest(None)
+        if self.token_ids is None:
+            rest["prompt_token_ids"] = None  # a stream that repeats the prompt has them unasked
         return {"index": index, "text": "".join(self.text), **rest}
 
     def _rest(self, unfinished: str | None) -> Part:
@@ -184,6 +188,13 @@ class Assembly:
             "usage": {"prompt_tokens_details": None, **usage},
             **self._beside,
         }
+
+
+def _grow(texts: list[str], text: str) -> None:
+    """Add a text; many small ones are made one, which needs a tenth of the memory."""
+    texts.append(text)
+    if len(texts) > _MANY:
+        texts[:] = ["".join(texts)]
 
 
 def _joined(before: Any, value: Any) -> Any:

@@ -215,7 +215,11 @@ class JobRun:
                 self._run_s += self._clock.monotonic() - began
 
     async def _stream(self, answer: Answer, transcript: Transcript) -> Outcome:
+        size = 0
         async for data in answer.parts():
+            size += len(data)
+            if size > self._world.settings.max_body_bytes:
+                raise AnswerTooLarge(f"the answer streams more than {size} bytes")
             self._chunks.put(transcript.receive(data))
             await self._chunks.room()
         return Unanswered("the stream ended before the answer was complete")

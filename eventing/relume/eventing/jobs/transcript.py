@@ -8,6 +8,7 @@ from its own prompt: all of that is set right here. The token counts so far are 
 Pure: no I/O, no clock.
 """
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +55,7 @@ class Transcript:
     def __init__(self, question: Question) -> None:
         self._question = question
         self._counts = question.may_go_on
+        self._held_back = question.held_back
         self._wants_running_usage = question.wants_running_usage
         self._held: Part | None = None
         self._begin_anew()
@@ -92,12 +94,12 @@ class Transcript:
         text = self._answer.text
         if not text or not self._answer.is_plain:
             return None
-        return self._question.going_on(text, self._tokens_of(len(text)))
+        return self._question.going_on(text, self._tokens_so_far)
 
     @property
     def exhausted(self) -> bool:
         """Whether the answer has as many tokens as it may have, and only its end is missing."""
-        left = self._question.left(self._tokens_of(len(self._answer.text)))
+        left = self._question.left(self._tokens_so_far)
         return left is not None and left <= 0 and not self._answer.is_blank
 
     def begin_again(self) -> None:
@@ -112,7 +114,7 @@ class Transcript:
         text = self._answer.text
         self._follows, self._overlap = True, space_at_the_end(text)
         self._is_first = True
-        self._base = self._completion = self._tokens_of(len(text))
+        self._base = self._completion = self._tokens_so_far
 
     def receive(self, data: bytes) -> list[bytes]:
         """The parts to store for a part of the predictor.
@@ -187,7 +189,7 @@ class Transcript:
         self._cached = 0
         self._usage_now: Part | None = None
         self._written = 0  # characters of the first choice
-        self._lengths: list[tuple[int, int]] = []  # characters and tokens after each part
+        self._lengths = deque[tuple[int, int]]()  # characters and tokens after the last parts
 
     def _feed(self, part: Part) -> None:
         try:
@@ -198,14 +200,16 @@ class Transcript:
         if first is not None and self._counts and (text := _text_of(first)):
             self._written += len(text)
             self._lengths.append((self._written, self._completion))
+            while self._lengths[0][0] < self._written - self._held_back:
+                self._lengths.popleft()
 
-    def _tokens_of(self, characters: int) -> int:
-        """How many tokens the first `characters` of the text have, as closely as is known.
+    @property
+    def _tokens_so_far(self) -> int:
+        """How many tokens the text has, as closely as is known.
 
         vLLM tells a text that may be the beginning of a stop string later than its tokens.
         """
-        wanted = characters - self._question.held_back
-        return next((tokens for length, tokens in self._lengths if length >= wanted), 0)
+        return self._lengths[0][1] if self._lengths else 0
 
     def _compare_prompt(self, part: Part) -> None:
         """Find out whether the text at the end of the prompt still has its last white space.

@@ -18,6 +18,8 @@ from relume.eventing import event_log, observer, request_reply
 from relume.eventing.delivery import dispatcher
 from relume.eventing.jetstream import cursor
 from relume.eventing.jetstream.streams import BrokerStreams
+from relume.eventing.jobs import predictor
+from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.settings import MAX_MESSAGE_BYTES, EventingSettings
 from relume.plane import control
 from relume.serving import ledger
@@ -37,7 +39,7 @@ MAKERS = frozenset(
     {"deque", "dict", "list", "set", "OrderedDict", "defaultdict", "Counter", "Queue", "fromkeys"}
     | {"BoundedRecords"}
 )
-EVENTING, SERVING = EventingSettings(), ServingSettings()
+EVENTING, SERVING, JOBS = EventingSettings(), ServingSettings(), JobSettings()
 MIB = 1024 * 1024
 
 
@@ -167,6 +169,55 @@ TABLE = {
         "test_the_answers_that_are_remembered_are_bounded",
     ),
     "eventing.plane:EventingPlane._dispatchers": Bound("Triggers", None, PLAN),
+    # Jobs on their way to the predictor. There are as many at once as a service has slots.
+    "eventing.jobs.job:Job.headers": Bound(
+        "bytes",
+        limits.ATTRIBUTES_BYTES,
+        "the door refuses more",
+        "test_headers_that_every_delivery_repeats_have_the_same_bounds",
+    ),
+    "eventing.jobs.chunk_log:ChunkLog._waiting": Bound(
+        "bytes of each job",
+        JOBS.unstored_bytes,
+        "the predictor is not read; one more read may come",
+        "test_a_predictor_is_not_read_faster_than_its_parts_are_stored",
+    ),
+    "eventing.jobs.sse:EventParser._data": Bound(
+        "bytes of each job",
+        predictor._PART_BYTES,
+        "a larger part of a stream fails the attempt",
+        "test_an_event_without_an_end_is_refused",
+    ),
+    "eventing.jobs.assembly:_Choice.text": Bound(
+        "bytes of each job",
+        JOBS.max_body_bytes,
+        "a longer stream is given up",
+        "test_a_stream_without_an_end_is_given_up_at_the_limit",
+    ),
+    "eventing.jobs.assembly:_Choice.reasoning": Bound("parts of a stream", None, "as _Choice.text"),
+    "eventing.jobs.assembly:_Choice.tool_calls": Bound(
+        "parts of a stream", None, "as _Choice.text"
+    ),
+    "eventing.jobs.assembly:_Choice.message": Bound("parts of a stream", None, "as _Choice.text"),
+    "eventing.jobs.assembly:_Choice.beside": Bound("parts of a stream", None, "as _Choice.text"),
+    "eventing.jobs.assembly:_ToolCall.arguments": Bound(
+        "parts of a stream", None, "as _Choice.text"
+    ),
+    "eventing.jobs.assembly:Assembly._choices": Bound("parts of a stream", None, "as _Choice.text"),
+    "eventing.jobs.assembly:Assembly._beside": Bound("parts of a stream", None, "as _Choice.text"),
+    "eventing.jobs.assembly:Assembly.head": Bound("parts of a stream", None, "as _Choice.text"),
+    "eventing.jobs.transcript:Transcript._usage_now": Bound(
+        "parts of a stream", None, "as _Choice.text"
+    ),
+    "eventing.jobs.transcript:Transcript._lengths": Bound(
+        "pairs of numbers", None, "one for each character of the longest stop string"
+    ),
+    "eventing.jobs.predictor:Answer.headers": Bound(
+        "headers", limits.HEADERS, "an answer with more is none"
+    ),
+    "eventing.jobs.runner:JobRunner._faulty": Bound(
+        "numbers", None, "one for each job that a fault of our own code ends, until it is settled"
+    ),
     # Requests to services.
     "serving.proxy:RequestBody._chunks": Bound(
         "bytes of each request",

@@ -43,6 +43,12 @@ class EventTooLarge(RelumeError):
     reason = "event-too-large"
 
 
+class LeaseLost(RelumeError):
+    """Another process has what was leased, or it is settled: this one stops and writes nothing."""
+
+    reason = "lease-lost"
+
+
 def packed(envelope: Envelope) -> bytes:
     """The stored form of an event. Raises EventTooLarge when it does not fit one message."""
     payload = envelope.pack()
@@ -76,6 +82,14 @@ class LeasedEvent(Protocol):
     @property
     def payload(self) -> bytes:
         """A packed Envelope."""
+        ...
+
+    @property
+    def generation(self) -> int:
+        """How often this event was delivered to anybody, this time included; it only goes up.
+
+        Of two processes that both hold the event, the one with the higher number is the later.
+        """
         ...
 
     async def settle(self) -> None:

@@ -1,0 +1,171 @@
+"""Stores the parts of one answer as they come, in order, and never twice.
+
+One append is under way at a time; what comes meanwhile goes into the next one. So a slow store
+makes larger messages and not a longer queue. An append whose acknowledgement got lost is looked up
+when the repetition is refused.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Literal
+
+from relume.base.clock import Clock
+from relume.base.errors import RelumeError
+from relume.base.limits import MIB
+from relume.eventing.event_log import DiskFull, LeaseLost, StoreUnavailable
+from relume.eventing.jobs.settings import JobSettings
+from relume.eventing.jobs.store import Chunk, JobStore
+
+log = logging.getLogger(__name__)
+
+# What one append stores: it must fit one message, with the largest part that a stream may have.
+_TOGETHER_BYTES = 1 * MIB
+# How long after a store has failed it is tried again.
+STORE_PAUSE_S = 0.5
+
+
+class ChunkLog:
+    """The chunks of one job, written under one lease."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        job_id: str,
+        generation: int,
+        lasts_s: float,
+        clock: Clock,
+        settings: JobSettings,
+    ) -> None:
+        self._store = store
+        self._job_id = job_id
+        self._generation = generation
+        self._lasts_s = lasts_s
+        self._clock = clock
+        self._bound = settings.unstored_bytes
+        self._place = 0
+        self._waiting: list[Chunk] = []
+        self._waiting_bytes = 0
+        self._stored = 0
+        self._changed = asyncio.Event()
+        self._written = asyncio.Event()
+        self._error: Exception | None = None
+        #: The position of the last part that was taken.
+        self.position = 0
+        #: Told when a part cannot be stored any more.
+        self.on_error: Callable[[Exception], None] | None = None
+
+    async def read(self, at_least: int) -> Sequence[Chunk]:
+        """All that is stored. What is put afterwards follows it, at positions above `at_least`."""
+        while True:
+            try:
+                chunks, self._place = await self._store.chunks(self._job_id)
+            except StoreUnavailable:
+                await self._clock.sleep(STORE_PAUSE_S)
+            else:
+                break
+        self.position = self._stored = max(at_least, chunks[-1].position if chunks else 0)
+        self._waiting, self._waiting_bytes, self._error = [], 0, None
+        return chunks
+
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncIterator[None]:
+        """Store in the background while the block runs; what is left then is not stored."""
+        pump = asyncio.create_task(self._pump())
+        try:
+            yield
+        finally:
+            pump.cancel()
+            await asyncio.wait([pump])
+
+    def put(self, parts: Sequence[bytes], kind: Literal["data", "restarted"] = "data") -> None:
+        """Store these next. Raises what made storing impossible."""
+        self._check()
+        for data in parts:
+            self.position += 1
+            self._waiting.append(Chunk(self.position, kind, data, self._generation))
+            self._waiting_bytes += len(data)
+        self._changed.set()
+
+    async def room(self) -> None:
+        """Return when not too much waits to be stored. Raises as `put`."""
+        await self._until(lambda: self._waiting_bytes < self._bound)
+
+    async def flush(self) -> None:
+        """Return when everything is stored. Raises as `put`."""
+        await self._until(lambda: self._stored == self.position)
+
+    async def _until(self, done: Callable[[], bool]) -> None:
+        self._check()
+        while not done():
+            self._written.clear()
+            await self._written.wait()
+            self._check()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    async def _pump(self) -> None:
+        while True:
+            while self._waiting and self._error is None:
+                together = self._next()
+                try:
+                    await self._append(together)
+                except RelumeError as error:
+                    self._fail(error)
+                except Exception as error:
+                    log.exception("storing parts of job %s", self._job_id)
+                    self._fail(error)
+                else:
+                    self._stored = together[-1].position
+                    self._waiting_bytes -= sum(len(chunk.data) for chunk in together)
+                self._written.set()
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _fail(self, error: Exception) -> None:
+        self._error = error
+        if self.on_error is not None:
+            self.on_error(error)
+
+    def _next(self) -> Sequence[Chunk]:
+        count, size = 0, 0
+        for chunk in self._waiting:
+            size += len(chunk.data)
+            if count and size > _TOGETHER_BYTES:
+                break
+            count += 1
+        together, self._waiting = self._waiting[:count], self._waiting[count:]
+        return together
+
+    async def _append(self, chunks: Sequence[Chunk]) -> None:
+        unsure = False
+        while True:
+            try:
+                self._place = await self._store.append(
+                    self._job_id, chunks, self._place, lasts_s=self._lasts_s
+                )
+            except (StoreUnavailable, DiskFull):
+                unsure = True
+                await self._clock.sleep(STORE_PAUSE_S)
+            except LeaseLost:
+                if not (unsure and await self._is_stored(chunks)):
+                    raise
+                return
+            else:
+                return
+
+    async def _is_stored(self, chunks: Sequence[Chunk]) -> bool:
+        """Whether an append that was not acknowledged was stored, and nothing after it."""
+        while True:
+            try:
+                found, place = await self._store.chunks(self._job_id, chunks[0].position - 1)
+            except StoreUnavailable:
+                await self._clock.sleep(STORE_PAUSE_S)
+                continue
+            if list(found) == list(chunks):
+                self._place = place
+                return True
+            return False

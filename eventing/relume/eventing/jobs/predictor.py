@@ -1,0 +1,164 @@
+"""Requests to a predictor: one connection pool, and answers that are read as they come.
+
+A predictor may be a URL of this machine's serving plane, which holds the request while a replica
+starts, or any server that speaks the same HTTP. Nothing here has a clock of its own but that for
+the connection: the runner ends a request by leaving its block, and the connection is closed, which
+is how vLLM is told to stop.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Self
+
+import aiohttp
+
+from relume.base.errors import RelumeError
+from relume.base.limits import HEADER_BYTES, HEADERS, MIB
+from relume.base.vocabulary import COLD_START_HEADER
+from relume.eventing.jobs.sse import EventParser
+
+_CONNECT_WITHIN_S = 30.0
+# Shorter than any server's own (uvicorn's 5 s), so that no request meets a closing connection.
+_KEEP_ALIVE_S = 2.0
+# After `[DONE]` nothing comes but the end of the body.
+_END_WITHIN_S = 1.0
+# The largest part of a stream: it must fit one message of the store.
+_PART_BYTES = 4 * MIB
+_DONE = b"[DONE]"
+_EVENT_STREAM = "text/event-stream"
+
+
+class NoAnswer(RelumeError):
+    """The predictor cannot be reached, or its answer broke off."""
+
+    reason = "no-answer"
+    retryable = True
+
+
+class AnswerTooLarge(RelumeError):
+    """The answer has more bytes than are stored."""
+
+    reason = "answer-too-large"
+
+
+class Answer:
+    """A predictor's answer whose headers have come."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.headers = [
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in response.raw_headers
+        ]
+        self.content_type = response.headers.get("Content-Type", "application/octet-stream")
+        self.retry_after = response.headers.get("Retry-After")
+        told = response.headers.get(COLD_START_HEADER, "")
+        #: What a cold start took before the predictor could begin, in ms, where somebody says so.
+        self.cold_start_ms = int(told) if told.isascii() and told.isdigit() else 0
+
+    @property
+    def good(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def streams(self) -> bool:
+        return self.content_type.partition(";")[0].strip().lower() == _EVENT_STREAM
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        """The data of the server-sent events, up to `[DONE]`.
+
+        Raises NoAnswer when the stream ends before that, EventTooLong.
+        """
+        parser = EventParser(_PART_BYTES)
+        with _refused():
+            async for piece in self._response.content.iter_any():
+                for data in parser.feed(piece):
+                    if data == _DONE:
+                        await self._end()
+                        return
+                    yield data
+        raise NoAnswer("the stream ended in the middle of the answer")
+
+    async def _end(self) -> None:
+        """Read the end of the body, so that the connection can serve the next request."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_END_WITHIN_S):
+                async for _ in self._response.content.iter_any():
+                    pass
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body. Raises NoAnswer when it breaks off, AnswerTooLarge."""
+        pieces, size = [], 0
+        with _refused():
+            async for piece in self._response.content.iter_any():
+                pieces.append(piece)
+                size += len(piece)
+                if size > limit:
+                    raise AnswerTooLarge(f"the answer is larger than {limit} bytes")
+        return b"".join(pieces)
+
+    async def read_some(self, limit: int) -> bytes:
+        """The first `limit` bytes of the body, or what came of them before it broke off."""
+        pieces, size = [], 0
+        try:
+            async for piece in self._response.content.iter_any():
+                pieces.append(piece)
+                size += len(piece)
+                if size >= limit:
+                    break
+        except (aiohttp.ClientError, OSError):
+            pass  # it is an error's text: what there is of it is enough
+        return b"".join(pieces)[:limit]
+
+
+class Predictors:
+    """One connection pool for all jobs; an asynchronous context manager."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("Content-Type", "Accept"),
+            headers={"User-Agent": "relume", "Accept-Encoding": "identity"},
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_WITHIN_S),
+            max_line_size=HEADER_BYTES,
+            max_field_size=HEADER_BYTES,
+            max_headers=HEADERS,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    @asynccontextmanager
+    async def post(
+        self, url: str, headers: Iterable[tuple[str, str]], body: bytes
+    ) -> AsyncIterator[Answer]:
+        """Send a request once; the answer, when its headers have come.
+
+        Leaving the block closes the connection unless the answer was read to its end. Raises
+        NoAnswer.
+        """
+        with _refused():
+            response = await self._session.post(
+                url, data=body, headers=list(headers), allow_redirects=False
+            )
+        try:
+            yield Answer(response)
+        finally:
+            response.release()  # aiohttp closes a connection whose answer was not read to its end
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError:
+        raise NoAnswer("no connection in time") from None
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise NoAnswer(str(error) or type(error).__name__) from error

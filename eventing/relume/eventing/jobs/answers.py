@@ -7,9 +7,11 @@ import math
 from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
-from starlette.responses import JSONResponse, Response, StreamingResponse
+import orjson
+from starlette.responses import Response, StreamingResponse
 
 from relume.base.errors import InvalidInput, RelumeError
+from relume.base.vocabulary import Json
 from relume.eventing.event_log import DiskFull, StoreUnavailable
 from relume.eventing.intake import DoorFull
 from relume.eventing.jobs.state import JobConflict, Record
@@ -109,7 +111,7 @@ _STATUSES: Mapping[type[RelumeError], tuple[int, Mapping[str, str]]] = {
 REFUSED = tuple(_STATUSES)
 
 
-def refusal_of(error: RelumeError) -> JSONResponse:
+def refusal_of(error: RelumeError) -> Response:
     """The answer to a request that raised one of REFUSED."""
     if isinstance(error, Unroutable):
         return refused(error.status, str(error), error.reason)
@@ -120,12 +122,19 @@ def refusal_of(error: RelumeError) -> JSONResponse:
 
 def refused(
     status: int, message: str, reason: str, headers: Mapping[str, str] | None = None
-) -> JSONResponse:
+) -> Response:
     """A refusal in words, and with one stable word as its reason."""
-    return JSONResponse({"error": message, "reason": reason}, status, headers)
+    return json_response({"error": message, "reason": reason}, status, headers)
 
 
-def refused_by(refusal: Refusal) -> JSONResponse:
+def json_response(
+    content: Json, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """An answer of ours."""
+    return Response(orjson.dumps(content), status, headers, media_type="application/json")
+
+
+def refused_by(refusal: Refusal) -> Response:
     """The answer to a request whose job is not admitted now."""
     headers = {"Retry-After": str(max(1, math.ceil(refusal.retry_after_s)))}
     return refused(429, str(refusal), refusal.reason, headers)

@@ -21,7 +21,7 @@ from typing import get_args
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -35,6 +35,7 @@ from relume.eventing.jobs.answers import (
     NotSettled,
     Unroutable,
     answer_of,
+    json_response,
     refusal_of,
     refused,
     refused_by,
@@ -149,7 +150,7 @@ class JobsApi:
                 page.append(job_object(seen))
         last = page[-1]["id"] if page else None
         shown = {"object": "list", "data": page, "has_more": has_more, "last_id": last}
-        return JSONResponse(shown)
+        return json_response(shown)
 
     async def _get(self, request: Request) -> Response:
         wait_s = _number("wait", request.query_params.get("wait") or "0", 0, MAX_WAIT_S)
@@ -196,7 +197,7 @@ class JobsApi:
     async def _queues(self, request: Request) -> Response:
         caller, paused = caller_of(request.scope), await self._store.paused()
         queues = [await self._queue(each, caller, paused) for each in self._services()]
-        return JSONResponse({"object": "list", "data": queues})
+        return json_response({"object": "list", "data": queues})
 
     async def _pause(self, request: Request) -> Response:
         return await self._set_paused(request, True)
@@ -207,7 +208,7 @@ class JobsApi:
     async def _purge(self, request: Request) -> Response:
         service = self._operated(request)
         cancelled = await self._changes.purge(service)
-        return JSONResponse(
+        return json_response(
             {"object": "queue.purge", "service": str(service), "cancelled": cancelled}
         )
 
@@ -215,7 +216,7 @@ class JobsApi:
         service = self._operated(request)
         await self._store.pause(service, paused)
         caller = caller_of(request.scope)
-        return JSONResponse(await self._queue(service, caller, await self._store.paused()))
+        return json_response(await self._queue(service, caller, await self._store.paused()))
 
     async def _queue(
         self, service: ServiceName, caller: Caller, paused: frozenset[ServiceName]
@@ -245,7 +246,7 @@ class JobsApi:
     async def _job(self, seen: Seen, status: int = 200) -> Response:
         position, starts_in_s = await place_in_queue(self._store, self._outlook, seen)
         shown = job_object(seen, position=position, predicted_start_s=starts_in_s)
-        return JSONResponse(shown, status)
+        return json_response(shown, status)
 
     def _operated(self, request: Request) -> ServiceName:
         """The service whose queue the caller may change. Raises NotAllowed and Unroutable."""

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from relume.base.clock import Clock
@@ -28,12 +28,13 @@ from relume.eventing.jobs.answers import (
     Refusal,
     Unroutable,
     answer_of,
+    json_response,
     refusal_of,
     refused_by,
 )
 from relume.eventing.jobs.caller import caller_of
 from relume.eventing.jobs.door_settings import DoorSettings
-from relume.eventing.jobs.job import Job, ServiceName, digesting, id_for
+from relume.eventing.jobs.job import Job, ServiceName, digest_of, digesting, id_for
 from relume.eventing.jobs.preferences import AsyncPreference, async_preference
 from relume.eventing.jobs.request_body import JSON_TYPE, RequestBody, in_parts, is_json, parsed
 from relume.eventing.jobs.settings import JobSettings, lifetime_s
@@ -143,6 +144,8 @@ class Door:
             entered = await self._enter(asked, target, RequestBody(counted, headers))
         if isinstance(entered, Response):
             return entered
+        if prefer.wait_s is not None:
+            entered = _without_body(entered)  # it is not held while its caller waits
         return await self._told(entered, prefer.wait_s, receive)
 
     async def _enter(
@@ -162,11 +165,10 @@ class Door:
         target = self._resolve(asked.scope, raw)
         if target is None:
             raise Unroutable("nothing in this request names a service")
-        job = self._job(asked, target, told.get("service_tier") if isinstance(told, dict) else None)
-        digest = digesting(job.service, job.route, job.content_type)
-        digest.update(raw)
+        tier = told.get("service_tier") if isinstance(told, dict) else None
+        digest = digest_of(target.service, target.route, asked.content_type, raw)
         sent = raw if target.body is None else target.body
-        job = replace(job, digest=digest.hexdigest(), body=sent)
+        job = self._job(asked, target, tier, digest, sent)
         if (known := await self._known(asked, job)) is not None:
             return _same(known, job.digest)
         if (refusal := await self._refusal(job)) is not None:
@@ -181,7 +183,7 @@ class Door:
         """Store the body as it comes in: it is large, and only the predictor can read it."""
         most = self._settings.max_body_bytes
         body.check(most)
-        job = self._job(asked, target, None)
+        job = self._job(asked, target)
         digest = digesting(job.service, job.route, job.content_type)
 
         async def parts() -> AsyncIterator[bytes]:
@@ -198,7 +200,14 @@ class Door:
         job = await self._put(job, parts())
         return await self._submit(replace(job, digest=digest.hexdigest()))
 
-    def _job(self, asked: "_Asked", target: Target, tier: object) -> Job:
+    def _job(
+        self,
+        asked: "_Asked",
+        target: Target,
+        tier: object = None,
+        digest: str = "",
+        body: bytes = b"",
+    ) -> Job:
         caller = caller_of(asked.scope)
         return Job(
             id=id_for(caller.owner, asked.wishes.key),
@@ -209,8 +218,9 @@ class Door:
             priority=asked.wishes.priority or priority_of_tier(tier),
             limits=asked.wishes.limits,
             accepted_at=self._clock.now(),
-            digest="",
-            content_type=asked.content_type or JSON_TYPE,
+            digest=digest,
+            content_type=asked.content_type,
+            body=body,
             headers=kept_headers(asked.headers, asked.prefer, self._limits.max_header_bytes),
         )
 
@@ -253,7 +263,7 @@ class Door:
             seen = await self._store.look(job_id)
         status = 200 if seen.state in SETTLED else 202
         headers = {"Location": self_link(job_id), _APPLIED: "respond-async"}
-        return JSONResponse(job_object(seen), status, headers)
+        return json_response(job_object(seen), status, headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +277,9 @@ class _Asked:
 
     @property
     def content_type(self) -> str:
-        return next((value for name, value in self.headers if name == "content-type"), "")
+        """JSON, where the client names no type."""
+        types = (value for name, value in self.headers if name == "content-type")
+        return next(types, "") or JSON_TYPE
 
 
 def _prefer(scope: Scope) -> AsyncPreference | None:
@@ -278,12 +290,15 @@ def _prefer(scope: Scope) -> AsyncPreference | None:
 
 
 def _same(seen: Seen, digest: str) -> Seen:
-    """What is stored of the same request, without its body. Raises KeyInUse when it is another."""
+    """What is stored of the same request. Raises KeyInUse when it is another."""
     stored = seen.record or seen.job
     if stored is not None and stored.digest != digest:
         raise KeyInUse(
             f"{KEY}: job {stored.id} has this key already, with another request: "
             "give this one a key of its own"
         )
-    # The body is not held while the caller waits.
+    return seen
+
+
+def _without_body(seen: Seen) -> Seen:
     return seen if seen.job is None else replace(seen, job=replace(seen.job, body=b""))

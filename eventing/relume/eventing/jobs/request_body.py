@@ -89,7 +89,7 @@ async def in_parts(body: bytes) -> AsyncIterator[bytes]:
 def is_json(content_type: str) -> bool:
     """Whether a body of this type must be JSON. A form with fields is left to the predictor."""
     kind = content_type.partition(";")[0].strip().lower()
-    return kind in ("", JSON_TYPE) or kind.endswith("+json")
+    return kind == JSON_TYPE or kind.endswith("+json")
 
 
 def parsed(body: bytes) -> Any:

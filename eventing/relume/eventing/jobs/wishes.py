@@ -59,6 +59,9 @@ def wishes_of(headers: Headers, settings: DoorSettings) -> Wishes:
         if name.startswith("relume-") or name == "idempotency-key":
             given.setdefault(name, []).append(value)
 
+    if not given:
+        return Wishes(None, None, defaults)
+
     def seconds(name: str, default: float) -> float:
         text = _only(name, given)
         return default if text is None else duration_s(name, text, settings.longest_s)

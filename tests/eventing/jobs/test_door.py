@@ -1,6 +1,7 @@
 """The door: a request that prefers an asynchronous answer becomes a job, durably, once."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -570,9 +571,13 @@ async def test_a_caller_that_leaves_while_it_waits_frees_everything_and_the_job_
 
 async def test_no_body_is_held_while_its_caller_waits() -> None:
     stage = Stage()
-    call = stage.begin("POST", CHAT, {**WAIT, **JSON}, BODY)
+    call = stage.begin("POST", CHAT, {**WAIT, **JSON, **keyed("not held")}, BODY)
     await settle()
     assert stage.door.intake.bytes == 0 and not call.task.done()
+    gc.collect()
+    jobs = [each for each in gc.get_objects() if isinstance(each, Job)]
+    mine = [each.body for each in jobs if each.id == id_for("", "not held")]
+    assert set(mine) == {b""}  # the store holds bytes, not jobs
     call.leave()
     await call.task
 

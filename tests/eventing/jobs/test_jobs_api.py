@@ -420,7 +420,7 @@ async def test_a_job_that_is_deleted_while_it_is_retried_is_deleted() -> None:
     assert (await store.look(job_id)).job is None
 
 
-async def test_a_job_that_is_retried_while_it_is_deleted_is_done_again() -> None:
+async def test_a_job_that_is_retried_while_it_is_deleted_is_deleted() -> None:
     store = Racing()
     stage = Stage(store=store)
     job_id = await settled(stage, "failed")
@@ -429,10 +429,24 @@ async def test_a_job_that_is_retried_while_it_is_deleted_is_done_again() -> None
         assert (await stage.ask("POST", f"/v1/jobs/{job_id}/retry")).status == 202
 
     store.before["write"] = retried
-    answer = await stage.ask("DELETE", f"/v1/jobs/{job_id}")
-    assert (answer.status, answer.json["reason"]) == (409, "job-conflict")
-    seen = await store.look(job_id)
-    assert seen.state == "queued" and seen.job is not None
+    assert (await stage.ask("DELETE", f"/v1/jobs/{job_id}")).status == 204
+    assert (await store.look(job_id)).job is None
+    told = (await stage.ask("GET", f"/v1/jobs/{job_id}")).json
+    assert (told["status"], told["deleted"]) == ("failed", True)
+
+
+async def test_a_tombstone_ends_the_round_that_a_retry_has_queued() -> None:
+    """The process that deletes is killed behind its tombstone, and a retry was faster than it."""
+    stage = Stage()
+    job_id = await settled(stage, "failed")
+    seen = await stage.store.look(job_id)
+    assert seen.record is not None
+    assert (await stage.ask("POST", f"/v1/jobs/{job_id}/retry")).status == 202
+    await stage.store.write(replace(seen.record, deleted=True), seen.revision)
+    told = (await stage.ask("GET", f"/v1/jobs/{job_id}")).json
+    assert (told["status"], told["deleted"], told["position"]) == ("failed", True, None)
+    assert (await stage.ask("DELETE", f"/v1/jobs/{job_id}")).status == 204
+    assert (await stage.store.look(job_id)).job is None
 
 
 async def test_a_retry_notices_a_tombstone_that_was_written_after_it_had_looked() -> None:

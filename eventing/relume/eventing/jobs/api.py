@@ -41,11 +41,18 @@ from relume.eventing.jobs.answers import (
     refused_by,
 )
 from relume.eventing.jobs.caller import Caller, caller_of
-from relume.eventing.jobs.changes import Changes, job_of
+from relume.eventing.jobs.changes import Changes
 from relume.eventing.jobs.door import Admit
 from relume.eventing.jobs.job import ServiceName
 from relume.eventing.jobs.outlook import Outlook, place_in_queue
-from relume.eventing.jobs.shapes import JOBS_PATH, current_record, is_job_id, job_object
+from relume.eventing.jobs.shapes import (
+    JOBS_PATH,
+    current_record,
+    is_job_id,
+    job_object,
+    state_of,
+    told,
+)
 from relume.eventing.jobs.state import SETTLED, Settled, State
 from relume.eventing.jobs.store import Filter, JobStore, Seen
 from relume.eventing.jobs.stream import Streams, StreamSettings, position_of
@@ -155,10 +162,10 @@ class JobsApi:
     async def _get(self, request: Request) -> Response:
         wait_s = _number("wait", request.query_params.get("wait") or "0", 0, MAX_WAIT_S)
         seen = await self._seen(request)
-        if wait_s and seen.state not in SETTLED:
-            round_ = job_of(seen).round
-            id_: str = request.path_params["id"]
-            del seen  # with the body of its request
+        if wait_s and state_of(seen) not in SETTLED:
+            stored = told(seen)
+            id_, round_ = stored.id, stored.round
+            del seen, stored  # the body of a request is not held while somebody waits
             await self._watches.settled(id_, round_, wait_s, request.receive)
             seen = await self._seen(request)
         return await self._job(seen)
@@ -167,7 +174,7 @@ class JobsApi:
         seen = await self._seen(request)
         record = current_record(seen)
         if record is None or not record.settled:
-            raise NotSettled(f"job {job_of(seen).id} is {seen.state}: ask again later")
+            raise NotSettled(f"job {told(seen).id} is {state_of(seen)}: ask again later")
         return await answer_of(self._store, record, {"Relume-Job": record.id})
 
     async def _events(self, request: Request) -> Response:
@@ -183,8 +190,8 @@ class JobsApi:
 
     async def _retry(self, request: Request) -> Response:
         seen = await self._seen(request)
-        if self._admit is not None and seen.state in SETTLED:
-            refusal = await self._admit(job_of(seen))
+        if self._admit is not None and seen.job is not None and state_of(seen) in SETTLED:
+            refusal = await self._admit(seen.job)
             if refusal is not None:
                 return refused_by(refusal)
         owner = caller_of(request.scope).owner

@@ -4,19 +4,19 @@
 read. When somebody else was faster, it is read again and decided again.
 """
 
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
 
 from relume.base.clock import Clock
 from relume.eventing.jobs.answers import Gone
-from relume.eventing.jobs.job import Job, Limits, ServiceName
-from relume.eventing.jobs.shapes import current_record, is_job_id
+from relume.eventing.jobs.job import Job, ServiceName
+from relume.eventing.jobs.shapes import is_job_id, state_of
 from relume.eventing.jobs.state import (
     Cancelled,
     Deleted,
     Happening,
     JobConflict,
-    Record,
     may_be_retried,
+    next_round,
     step,
 )
 from relume.eventing.jobs.store import Filter, JobStore, NoSuchJob, Outrun, Seen
@@ -43,42 +43,46 @@ class Changes:
 
     async def cancel(self, job_id: str, owner: str, detail: str = "") -> Seen:
         """End a job that has not settled. Raises JobConflict."""
-        return await self._step(job_id, owner, Cancelled(self._clock.now(), detail))
+
+        async def cancelled(seen: Seen) -> Happening:
+            position = 0
+            if seen.record is not None and not seen.record.settled:
+                chunks, _ = await self._store.chunks(job_id, seen.record.position)
+                position = chunks[-1].position if chunks else 0
+            return Cancelled(self._clock.now(), detail, position)
+
+        return await self._step(job_id, owner, cancelled)
 
     async def retry(self, job_id: str, owner: str) -> Seen:
         """Queue a job that has ended without an answer again. Raises JobConflict and Gone.
 
-        Its round goes up, so that its record of the last round says nothing any more.
+        Its round goes up, so that its record of the last round says nothing any more. A deleted job
+        stays deleted: who deletes it while it is queued again has the last word, and is found here.
         """
         for _ in range(_TRIES):
             seen = await self.seen(job_id, owner)
-            again = self._next_round(seen, job_id)
             try:
-                await self._store.requeue(again, seen.place)
+                await self._store.requeue(self._again(seen, job_id), seen.place)
             except Outrun:
                 continue
-            return await self._retried(job_id, owner)
+            seen = await self.seen(job_id, owner)
+            if seen.record is not None and seen.record.deleted:
+                await self._store.withdraw(job_id)
+                raise Gone(f"job {job_id} was deleted", reason="deleted")
+            return seen
         raise Outrun(f"job {job_id} changes too often: retry it again")
-
-    async def _retried(self, job_id: str, owner: str) -> Seen:
-        """Look whether somebody has deleted the job meanwhile: then it is not done again.
-
-        `delete` looks whether somebody has retried meanwhile, so at least one of the two notices.
-        """
-        seen = await self.seen(job_id, owner)
-        if seen.record is not None and seen.record.deleted:
-            await self._store.withdraw(job_id)
-            raise Gone(f"job {job_id} was deleted", reason="deleted")
-        return seen
 
     async def delete(self, job_id: str, owner: str) -> None:
         """Keep nothing of a settled job but its key. Raises JobConflict.
 
-        It may be repeated: whoever was stopped in the middle finishes it by deleting again.
+        The tombstone comes first: it ends the job for everybody. So whoever was stopped after it
+        finishes by deleting again.
         """
-        seen = await self._step(job_id, owner, Deleted(self._clock.now()))
-        if current_record(seen) is None:
-            raise JobConflict(f"job {job_id} was retried: cancel it before it is deleted")
+
+        async def deleted(_: Seen) -> Happening:
+            return Deleted(self._clock.now())
+
+        await self._step(job_id, owner, deleted)
         await self._store.withdraw(job_id)
         await self._store.forget(job_id)
 
@@ -86,20 +90,21 @@ class Changes:
         """Cancel every job that waits for a service; how many they were."""
         count = 0
         async for seen in self._store.listed(Filter(service=service, states=("queued",))):
-            job = job_of(seen)
-            purged = step(seen.record, job, Cancelled(self._clock.now(), "the queue was purged"))
+            purged = Cancelled(self._clock.now(), "the queue was purged")
             try:
-                await self._store.write(purged, seen.revision)
-            except Outrun:
+                await self._store.write(step(seen.record, seen.job, purged), seen.revision)
+            except (Outrun, JobConflict):
                 continue  # it does not wait any more
             count += 1
         return count
 
-    async def _step(self, job_id: str, owner: str, happening: Happening) -> Seen:
+    async def _step(
+        self, job_id: str, owner: str, happening: Callable[[Seen], Awaitable[Happening]]
+    ) -> Seen:
         """Take a step, and look at what is stored then."""
         for _ in range(_TRIES):
             seen = await self.seen(job_id, owner)
-            record = step(seen.record, job_of(seen), happening)
+            record = step(seen.record, seen.job, await happening(seen))
             try:
                 await self._store.write(record, seen.revision)
             except Outrun:
@@ -107,37 +112,11 @@ class Changes:
             return await self.seen(job_id, owner)
         raise Outrun(f"job {job_id} changes too often: ask again")
 
-    def _next_round(self, seen: Seen, job_id: str) -> Job:
-        record = current_record(seen)
-        if record is None or not may_be_retried(record):
-            state = "deleted" if record is not None and record.deleted else seen.state
-            raise JobConflict(f"job {job_id} is {state}: only one without an answer is retried")
-        if seen.job is None:
+    def _again(self, seen: Seen, job_id: str) -> Job:
+        """The next round of a job. Raises JobConflict and Gone."""
+        if seen.job is not None:
+            return next_round(seen.record, seen.job, self._clock.now())
+        if seen.record is not None and may_be_retried(seen.record):
             raise Gone(f"the request of job {job_id} is not kept any more: send it again")
-        return replace(seen.job, round=record.round + 1, accepted_at=self._clock.now())
-
-
-def job_of(seen: Seen) -> Job:
-    """The job, or as much of it as its record tells where its request is gone."""
-    if seen.job is not None:
-        return seen.job
-    if (record := seen.record) is None:
-        raise NoSuchJob("nothing is stored of this job")
-    return _job_of_record(record)
-
-
-def _job_of_record(record: Record) -> Job:
-    return Job(
-        id=record.id,
-        service=record.service,
-        route=record.route,
-        tenant=record.tenant,
-        owner=record.owner,
-        priority=record.priority,
-        limits=Limits(keep_s=record.keep_s),
-        accepted_at=record.accepted_at,
-        digest=record.digest,
-        event=record.event,
-        reply_to=record.reply_to,
-        round=record.round,
-    )
+        state = "deleted" if seen.record is not None and seen.record.deleted else state_of(seen)
+        raise JobConflict(f"job {job_id} is {state}: only one without an answer is retried")

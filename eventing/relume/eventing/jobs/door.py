@@ -38,7 +38,14 @@ from relume.eventing.jobs.job import Job, ServiceName, digest_of, digesting, id_
 from relume.eventing.jobs.preferences import AsyncPreference, async_preference
 from relume.eventing.jobs.request_body import JSON_TYPE, RequestBody, in_parts, is_json, parsed
 from relume.eventing.jobs.settings import JobSettings, lifetime_s
-from relume.eventing.jobs.shapes import current_record, job_object, self_link
+from relume.eventing.jobs.shapes import (
+    current_record,
+    job_object,
+    self_link,
+    state_of,
+    told,
+    without_body,
+)
 from relume.eventing.jobs.state import SETTLED
 from relume.eventing.jobs.store import JobStore, KeyInUse, NoSuchJob, Seen
 from relume.eventing.jobs.watching import Watches
@@ -145,7 +152,7 @@ class Door:
         if isinstance(entered, Response):
             return entered
         if prefer.wait_s is not None:
-            entered = _without_body(entered)  # it is not held while its caller waits
+            entered = without_body(entered)  # it is not held while its caller waits
         return await self._told(entered, prefer.wait_s, receive)
 
     async def _enter(
@@ -161,11 +168,11 @@ class Door:
         """Read all of the body and check it before anything is stored."""
         await body.read_all(min(self._limits.max_json_bytes, self._settings.max_body_bytes))
         raw = body.whole()
-        told = parsed(raw) if is_json(asked.content_type) else None
+        value = parsed(raw) if is_json(asked.content_type) else None
         target = self._resolve(asked.scope, raw)
         if target is None:
             raise Unroutable("nothing in this request names a service")
-        tier = told.get("service_tier") if isinstance(told, dict) else None
+        tier = value.get("service_tier") if isinstance(value, dict) else None
         digest = digest_of(target.service, target.route, asked.content_type, raw)
         sent = raw if target.body is None else target.body
         job = self._job(asked, target, tier, digest, sent)
@@ -249,8 +256,7 @@ class Door:
 
     async def _told(self, seen: Seen, wait_s: int | None, receive: Receive) -> Response:
         """The answer about a stored job; with `wait_s` the model's own, if it comes in time."""
-        stored = seen.job or seen.record
-        assert stored is not None
+        stored = told(seen)
         job_id, record = stored.id, current_record(seen)
         if wait_s is not None:
             wait_s = min(wait_s, self._limits.max_wait_s)
@@ -261,7 +267,7 @@ class Door:
                 headers = {"Relume-Job": job_id, _APPLIED: applied}
                 return await answer_of(self._store, record, headers)
             seen = await self._store.look(job_id)
-        status = 200 if seen.state in SETTLED else 202
+        status = 200 if state_of(seen) in SETTLED else 202
         headers = {"Location": self_link(job_id), _APPLIED: "respond-async"}
         return json_response(job_object(seen), status, headers)
 
@@ -298,7 +304,3 @@ def _same(seen: Seen, digest: str) -> Seen:
             "give this one a key of its own"
         )
     return seen
-
-
-def _without_body(seen: Seen) -> Seen:
-    return seen if seen.job is None else replace(seen, job=replace(seen.job, body=b""))

@@ -1,15 +1,15 @@
 """The job object, as every answer of the API and of the door shows a job. Pure."""
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 
 from relume.base.vocabulary import Json
 from relume.cloudevents.event import rfc3339
 from relume.eventing.jobs.job import Job
 from relume.eventing.jobs.settings import lifetime_s
-from relume.eventing.jobs.state import Record
-from relume.eventing.jobs.store import Seen
+from relume.eventing.jobs.state import Record, State
+from relume.eventing.jobs.store import NoSuchJob, Seen
 
 #: Where the API keeps jobs.
 JOBS_PATH = "/v1/jobs"
@@ -31,17 +31,15 @@ def job_object(
 ) -> Json:
     """A job as JSON. `position` is its place in its queue, from 1; both numbers only while queued.
 
-    Raises ValueError when nothing is stored of the job.
+    Raises NoSuchJob when nothing is stored of the job.
     """
-    stored = seen.job or seen.record
-    if stored is None:
-        raise ValueError("nothing is stored of this job")
-    record = current_record(seen)
+    stored = told(seen)
+    record, state = current_record(seen), state_of(seen)
     path = self_link(stored.id)
     shown: dict[str, object] = {
         "object": "job",
         "id": stored.id,
-        "status": seen.state,
+        "status": state,
         "service": str(stored.service),
         "route": stored.route,
         "priority": stored.priority,
@@ -54,8 +52,8 @@ def job_object(
         "reason": record.reason if record else "",
         "detail": record.detail if record else "",
         "usage": asdict(record.usage) if record and record.settled else None,
-        "position": position if seen.state == "queued" else None,
-        "predicted_start_s": predicted_start_s if seen.state == "queued" else None,
+        "position": position if state == "queued" else None,
+        "predicted_start_s": predicted_start_s if state == "queued" else None,
         "expires_at": _time(_expires_at(seen.job, record)),
         "links": {
             "self": path,
@@ -69,11 +67,34 @@ def job_object(
     return shown
 
 
+def told(seen: Seen) -> Job | Record:
+    """What is stored of the job, for what both its request and its record tell.
+
+    Raises NoSuchJob when there is neither.
+    """
+    stored = seen.job or seen.record
+    if stored is None:
+        raise NoSuchJob("nothing is stored of this job")
+    return stored
+
+
+def without_body(seen: Seen) -> Seen:
+    """The same without the body of the request, to be held for long."""
+    return seen if seen.job is None else replace(seen, job=replace(seen.job, body=b""))
+
+
 def current_record(seen: Seen) -> Record | None:
     """The record of the job's present round; that of an earlier round says nothing any more."""
-    record = seen.record
-    stale = record is not None and seen.job is not None and seen.job.round > record.round
-    return None if stale else record
+    record, job = seen.record, seen.job
+    if record is None or job is None or record.deleted or record.round >= job.round:
+        return record
+    return None
+
+
+def state_of(seen: Seen) -> State:
+    """The state of the job's present round. A tombstone ends all rounds."""
+    record = current_record(seen)
+    return "queued" if record is None else record.state
 
 
 def _time(at: datetime | None) -> str | None:

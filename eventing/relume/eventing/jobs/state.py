@@ -12,7 +12,7 @@ one record, so all of it is settled at once or not at all.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import datetime
 from typing import Literal, get_args
 
@@ -31,9 +31,18 @@ class JobConflict(RelumeError):
 
 
 class LeaseLost(RelumeError):
-    """Another worker holds the job, or it is settled: this worker stops and writes nothing."""
+    """Another worker holds the job, or it is settled: this worker stops and writes nothing.
+
+    It neither acknowledges the work message nor gives it back: that is up to the other worker.
+    """
 
     reason = "lease-lost"
+
+
+class AlreadySettled(LeaseLost):
+    """The job is settled in this round, or deleted: acknowledge the work message and drop it."""
+
+    reason = "already-settled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,10 @@ class Usage:
     queue_ms: int = 0
     cold_start_ms: int = 0
     run_ms: int = 0
+
+    def at_least(self, before: "Usage") -> "Usage":
+        """The same, with no figure below one that was known before."""
+        return Usage(*(max(pair) for pair in zip(astuple(self), astuple(before), strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +76,12 @@ class Record:
     """What is known of a job since its first lease.
 
     `generation` is the number of deliveries of its work message in this `round`, `attempt` the
-    number of requests that were sent to the predictor, `position` the last stored part of the
-    answer, `reason` a stable word for how it ended. `reply` is the structured reply event of a job
-    that came as an event. A `deleted` record is a tombstone: it keeps the key, nothing else.
+    number of requests that were sent to the predictor in this round, `leased_at` the time of the
+    first lease, `streaming_at` when the last attempt began to be answered. `position` is the last
+    position that was given away: the last stored part of the answer, and at the start of a new
+    round the end of the one before. It never goes down. `reason` is a stable word for how the job
+    ended. `reply` is the structured reply event of a job that came as an event. A `deleted` record
+    is a tombstone: it keeps the key and what the usage event says, and nothing that was said.
     """
 
     id: str
@@ -116,7 +132,7 @@ class Leased:
 
 @dataclass(frozen=True, slots=True)
 class Attempted:
-    """A request is about to be sent to the predictor."""
+    """A request is about to be sent to the predictor. Ask `may_be_attempted` before."""
 
     generation: int
 
@@ -132,7 +148,11 @@ class Answering:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The worker that holds the job is done with it."""
+    """The worker that holds the job is done with it.
+
+    `usage` and `position` are of the whole job, the attempts of earlier workers included; where
+    they are lower than what the record has, that stays.
+    """
 
     generation: int
     at: datetime
@@ -147,17 +167,25 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """Somebody asked that the job ends."""
+    """Somebody asked that the job ends. `position` is the last part of the answer that is stored.
+
+    Readers of the stream end there, even if the worker stores another part before it notices.
+    """
 
     at: datetime
     detail: str = ""
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class QueueExpired:
-    """The job was not leased in time."""
+    """The job was not tried in time. `generation` is the lease of whoever says so, 0 without one.
+
+    With a lease it also ends a job whose worker died before it asked the predictor.
+    """
 
     at: datetime
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,34 +198,46 @@ class Deleted:
 Happening = Leased | Attempted | Answering | Ended | Cancelled | QueueExpired | Deleted
 
 
-def step(record: Record | None, job: Job, happening: Happening) -> Record:
-    """The record after `happening`; `record` is None while the job was never leased.
+def step(record: Record | None, job: Job | None, happening: Happening) -> Record:
+    """The record after `happening`.
 
-    Raises LeaseLost to a worker that may write no more, and JobConflict to everybody else.
+    `record` is None while the job was never leased, `job` None when its work message is gone; one
+    of them is there. Raises LeaseLost to a worker that may write no more, AlreadySettled to one
+    that acknowledges the work message besides, and JobConflict to everybody else.
     """
-    now = record if record is not None and record.round == job.round else _new(job)
+    now = _current(record, job)
+    if _is_over(now, job):
+        return _after_the_end(now, job, happening)
     match happening:
         case Leased():
             return _leased(now, happening)
         case Attempted(generation=generation):
-            return replace(_held(now, generation), state="leased", attempt=now.attempt + 1)
-        case Answering(generation=generation, at=at, cold_start_ms=cold_start_ms):
-            usage = replace(now.usage, cold_start_ms=now.usage.cold_start_ms + cold_start_ms)
             held = _held(now, generation)
-            return replace(held, state="streaming", streaming_at=at, usage=usage)
+            if job is not None and not may_be_attempted(held, job):
+                raise JobConflict(f"job {now.id} was tried {now.attempt} times: it has no more")
+            return replace(held, state="leased", attempt=held.attempt + 1)
+        case Answering():
+            return _answering(_held(now, happening.generation), happening)
         case Ended():
-            return _ended(now, happening)
-        case Cancelled(at=at, detail=detail):
-            _unsettled(now, "be cancelled")
-            return replace(now, state="cancelled", reason="cancelled", detail=detail, settled_at=at)
-        case QueueExpired(at=at):
-            if now.state != "queued":
-                raise JobConflict(f"job {now.id} is {now.state}: it does not wait any more")
-            return replace(now, state="expired", reason="queue", settled_at=at)
+            return _ended(_held(now, happening.generation), happening)
+        case Cancelled(at=at, detail=detail, position=position):
+            return replace(
+                now,
+                state="cancelled",
+                reason="cancelled",
+                detail=detail,
+                settled_at=at,
+                position=max(now.position, position),
+            )
+        case QueueExpired():
+            return _expired(now, happening)
         case Deleted():
-            if not now.settled:
-                raise JobConflict(f"job {now.id} is {now.state}: cancel it before it is deleted")
-            return replace(now, result=None, reply=None, event=None, detail="", deleted=True)
+            raise JobConflict(f"job {now.id} is {now.state}: cancel it before it is deleted")
+
+
+def may_be_attempted(record: Record, job: Job) -> bool:
+    """Whether the predictor may be asked (once more) in this round."""
+    return record.attempt < job.limits.max_attempts
 
 
 def may_be_retried(record: Record) -> bool:
@@ -205,7 +245,37 @@ def may_be_retried(record: Record) -> bool:
     return record.settled and record.state != "completed" and not record.deleted
 
 
-def _new(job: Job) -> Record:
+def next_round(record: Record | None, job: Job, at: datetime) -> Job:
+    """The job that a retry queues in place of `job`: it waits from now on, and begins anew.
+
+    Raises JobConflict where there is nothing to retry: it still waits or runs, it has an answer,
+    it is deleted, or somebody else has retried it already.
+    """
+    now = _current(record, job)
+    if now.deleted:
+        raise JobConflict(f"job {now.id} is deleted: submit it again with another key")
+    if now.round > job.round:
+        raise JobConflict(f"job {now.id} is in round {now.round}: somebody else has retried it")
+    if not may_be_retried(now):
+        raise JobConflict(f"job {now.id} is {now.state}: only a job without an answer is retried")
+    return replace(job, round=now.round + 1, accepted_at=at)
+
+
+def _current(record: Record | None, job: Job | None) -> Record:
+    """The record as of the round of the work message. A tombstone ends all rounds."""
+    if job is None:
+        if record is None:
+            raise ValueError("neither a record nor a work message")
+        return record
+    if record is None:
+        return _new(job, 0)
+    if record.deleted or record.round >= job.round:
+        return record
+    # The end of the earlier round has shown its readers one position more than its last part has.
+    return _new(job, record.position + 1)
+
+
+def _new(job: Job, position: int) -> Record:
     return Record(
         id=job.id,
         service=job.service,
@@ -218,16 +288,37 @@ def _new(job: Job) -> Record:
         state="queued",
         round=job.round,
         keep_s=job.limits.keep_s,
+        position=position,
         reply_to=job.reply_to,
         event=job.event,
     )
 
 
+def _is_over(now: Record, job: Job | None) -> bool:
+    """Whether the round that somebody speaks of is settled."""
+    return now.settled or (job is not None and now.round > job.round)
+
+
+def _after_the_end(now: Record, job: Job | None, happening: Happening) -> Record:
+    over: str = "deleted" if now.deleted else now.state
+    if job is not None and now.round > job.round:
+        over = f"{over} in round {now.round}, and this was round {job.round}"
+    elif isinstance(happening, Deleted):
+        return _tombstone(now)
+    if isinstance(happening, Leased | Attempted | Answering | Ended):
+        raise AlreadySettled(f"job {now.id} is {over} already")
+    raise JobConflict(f"job {now.id} is {over} already")
+
+
+def _tombstone(now: Record) -> Record:
+    return replace(
+        now, route="", result=None, reply=None, reply_to=None, event=None, detail="", deleted=True
+    )
+
+
 def _leased(now: Record, lease: Leased) -> Record:
-    if now.settled:
-        raise LeaseLost(f"job {now.id} is {now.state} already")
     if lease.generation <= now.generation:
-        raise LeaseLost(f"job {now.id} was leased to {now.worker} since")
+        raise LeaseLost(f"job {now.id} was leased to {now.worker or 'nobody'} since")
     return replace(
         now,
         state="leased",
@@ -237,28 +328,46 @@ def _leased(now: Record, lease: Leased) -> Record:
     )
 
 
-def _ended(now: Record, end: Ended) -> Record:
+def _answering(held: Record, answering: Answering) -> Record:
+    if not held.attempt:
+        raise JobConflict(f"job {held.id} was never sent to a predictor, so none can answer")
+    if held.state == "streaming":
+        return held  # said twice
+    cold_start_ms = held.usage.cold_start_ms + answering.cold_start_ms
+    usage = replace(held.usage, cold_start_ms=cold_start_ms)
+    return replace(held, state="streaming", streaming_at=answering.at, usage=usage)
+
+
+def _ended(held: Record, end: Ended) -> Record:
+    if end.state == "completed" and not held.attempt:
+        raise JobConflict(f"job {held.id} was never sent to a predictor, so it is not completed")
     return replace(
-        _held(now, end.generation),
+        held,
         state=end.state,
         reason=end.reason,
         detail=end.detail,
         result=end.result,
-        usage=end.usage,
-        position=end.position,
+        usage=end.usage.at_least(held.usage),
+        position=max(end.position, held.position),
         reply=end.reply,
         settled_at=end.at,
     )
 
 
+def _expired(now: Record, expired: QueueExpired) -> Record:
+    if now.attempt:
+        raise JobConflict(f"job {now.id} is {now.state}: it does not wait any more")
+    if now.state != "queued" and expired.generation <= now.generation:
+        raise JobConflict(f"job {now.id} is leased to {now.worker}, who may begin any time")
+    generation = max(now.generation, expired.generation)
+    return replace(
+        now, state="expired", reason="queue", settled_at=expired.at, generation=generation
+    )
+
+
 def _held(now: Record, generation: int) -> Record:
-    if now.settled:
-        raise LeaseLost(f"job {now.id} is {now.state} already")
+    if now.state == "queued":
+        raise LeaseLost(f"job {now.id} waits: nobody holds it")
     if generation != now.generation:
         raise LeaseLost(f"job {now.id} was leased to {now.worker} since")
     return now
-
-
-def _unsettled(now: Record, what: str) -> None:
-    if now.settled:
-        raise JobConflict(f"job {now.id} is {now.state}: it cannot {what} any more")

@@ -34,9 +34,8 @@ from relume.base.clock import Clock, Timer
 from relume.base.errors import InvalidInput
 from relume.eventing.event_log import StoreUnavailable
 from relume.eventing.jobs.answers import TooManyStreams
-from relume.eventing.jobs.changes import job_of
 from relume.eventing.jobs.outlook import Outlook, place_in_queue
-from relume.eventing.jobs.shapes import current_record, job_object
+from relume.eventing.jobs.shapes import current_record, job_object, state_of, told, without_body
 from relume.eventing.jobs.state import QueueExpired, Record, step
 from relume.eventing.jobs.store import Chunk, JobStore, NoSuchJob, Seen
 from relume.eventing.jobs.watching import Watched, Watches, client_gone, closing
@@ -119,9 +118,9 @@ class JobStream(Response):
         del self.headers["content-length"]
         self._streams = streams
         self._clock = streams.clock
-        # The body of the request is not held while its answer is read.
-        self._job = replace(job_of(seen), body=b"")
-        self._seen = replace(seen, job=None if seen.job is None else self._job)
+        self._seen = without_body(seen)  # it is not held while the answer is read
+        stored = told(self._seen)
+        self._job_id, self._service, self._round = stored.id, stored.service, stored.round
         self._after = after
         self._shown = after
         self._state_told = ""
@@ -169,7 +168,7 @@ class JobStream(Response):
 
     async def _write(self) -> None:
         """Write the stream up to its end, or until this process stops."""
-        job_id, store = self._job.id, self._streams.store
+        job_id, store = self._job_id, self._streams.store
         with self._streams.watches.of(job_id, self._wake) as watched:
             while True:
                 try:
@@ -189,12 +188,11 @@ class JobStream(Response):
                 if coming is None:
                     coming = asyncio.ensure_future(anext(chunks))
                     coming.add_done_callback(lambda _: self._wake.set())
+                record = self._end(watched)
                 if coming.done():
                     chunk, coming = coming.result(), None
-                    await self._show(chunk)
-                    continue
-                record = self._end(watched)
-                if record is None:
+                    await self._show(chunk, record)
+                elif record is None:
                     await self._comment_when_due(watched)
                     await self._woken()
                 elif self._shown >= record.position or record.deleted:
@@ -226,7 +224,7 @@ class JobStream(Response):
 
     def _end(self, watched: Watched) -> Record | None:
         """The record of the settled job, by its watch or by the last look."""
-        record = watched.settled(self._job.round)
+        record = watched.settled(self._round)
         if record is not None:
             return record
         seen = current_record(self._seen)
@@ -247,13 +245,13 @@ class JobStream(Response):
 
     def _state(self, watched: Watched) -> str:
         record = watched.record
-        if record is not None and record.round >= self._job.round:
+        if record is not None and record.round >= self._round:
             return record.state
-        return self._seen.state
+        return state_of(self._seen)
 
     async def _doing(self) -> str:
         """What a comment says of the job."""
-        outlook, service = self._streams.outlook, self._job.service
+        outlook, service = self._streams.outlook, self._service
         if self._state_told == "queued":
             try:
                 place, starts_in_s = await place_in_queue(self._streams.store, outlook, self._seen)
@@ -271,41 +269,34 @@ class JobStream(Response):
     async def _look(self) -> None:
         """Read what is stored, in case that the job is forgotten: then it has ended, too."""
         try:
-            seen = await self._streams.store.look(self._job.id)
+            seen = await self._streams.store.look(self._job_id)
         except StoreUnavailable:
             return
         except NoSuchJob:
             at = self._clock.now()
-            record = self._seen.record or step(None, self._job, QueueExpired(at))
+            record = current_record(self._seen) or step(None, self._seen.job, QueueExpired(at))
             forgotten = "the job was forgotten before it had settled"
             ended = replace(record, state="expired", reason="gone", detail=forgotten, settled_at=at)
             self._seen = Seen(None, 0, ended, 0)
             return
-        job = None if seen.job is None else replace(seen.job, body=b"")
-        self._seen = replace(seen, job=job)
+        self._seen = without_body(seen)
 
     async def _finish(self, record: Record) -> None:
         """Write what is left, and the terminal event."""
-        left, _ = await self._streams.store.chunks(self._job.id, self._shown)
+        left, _ = await self._streams.store.chunks(self._job_id, self._shown)
         for chunk in left:
-            await self._show(chunk)
-        last = await self._last_position(record)
+            await self._show(chunk, record)
+        # A client that was shown more before it was ended gets its end after that.
+        last = max(self._shown, record.position) if self._shown > self._after else record.position
         shown = orjson.dumps(job_object(Seen(None, 0, record, 0)))
         await self._write_out(
             b"event: %b\nid: %d\ndata: %b\n\n" % (record.state.encode(), last + 1, shown)
         )
 
-    async def _last_position(self, record: Record) -> int:
-        """The position of the last chunk, whatever the client has asked for."""
-        if self._shown > self._after:
-            return max(self._shown, record.position)
-        if record.position or not self._after:
-            return record.position
-        # Only the worker's last step tells it, and this job was ended by somebody else.
-        chunks, _ = await self._streams.store.chunks(self._job.id)
-        return chunks[-1].position if chunks else 0
-
-    async def _show(self, chunk: Chunk) -> None:
+    async def _show(self, chunk: Chunk, ended: Record | None) -> None:
+        """Write a chunk, once. A worker may store some before it notices that it is cancelled."""
+        if ended is not None and ended.state == "cancelled" and chunk.position > ended.position:
+            return
         if chunk.position > self._shown:
             self._shown = chunk.position
             await self._write_out(_event(chunk))

@@ -18,7 +18,11 @@ from relume.eventing import event_log, observer, request_reply
 from relume.eventing.delivery import dispatcher
 from relume.eventing.jetstream import cursor
 from relume.eventing.jetstream.streams import BrokerStreams
+<<<<<<< HEAD
 from relume.eventing.jobs import predictor
+=======
+from relume.eventing.jobs.door_settings import DoorSettings
+>>>>>>> jdoor
 from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.settings import MAX_MESSAGE_BYTES, EventingSettings
 from relume.plane import control
@@ -157,6 +161,33 @@ TABLE = {
     "eventing.wiring:_Draft.logs": Bound("Brokers and channels", None, PLAN),
     "eventing.wiring:_Draft.lines": Bound("Triggers", None, PLAN),
     "eventing.wiring:_Draft.pings": Bound("PingSources", None, PLAN),
+    # Jobs: what comes in, and who waits for an answer or reads one.
+    "eventing.jobs.job:Job.headers": Bound(
+        "bytes",
+        DoorSettings().max_header_bytes,
+        "the door refuses more",
+        "test_headers_that_are_too_long_together_are_refused_by_the_longest",
+    ),
+    "eventing.jobs.request_body:RequestBody._parts": Bound(
+        "bytes of each request",
+        DoorSettings().max_json_bytes,
+        "JSON is read as a whole, within what the door holds of all requests; everything else "
+        "goes to the object store as it comes in",
+        "test_many_large_bodies_at_once_are_turned_away_and_small_ones_are_not",
+    ),
+    "eventing.jobs.watching:Watched.wakes": Bound(
+        "events", None, "one for each open request of the job: streams are bounded, polls end"
+    ),
+    "eventing.jobs.watching:Watches._jobs": Bound(
+        "jobs",
+        None,
+        "those for which a request is open: a poll ends within `max_wait_s`, and streams are "
+        "bounded by `StreamSettings.most`",
+        "test_there_is_a_bound_for_open_streams_and_a_place_is_free_again",
+    ),
+    "eventing.jobs.watching:Watches._ending": Bound(
+        "tasks", None, "watches that are being closed, for some turns of the event loop"
+    ),
     # Requests that wait for the answer to their event.
     "eventing.request_reply:RequestReplies._doors": Bound("RequestReplies", None, PLAN),
     "eventing.request_reply:WaitingCallers._futures": Bound(
@@ -268,6 +299,14 @@ TABLE = {
 # What holds no collection, and is bounded all the same: where, and the bound in bytes.
 PASSING = {
     "one event": (limits.EVENT_BYTES, "test_an_event_that_is_too_large_is_refused"),
+    "one body of a request for a job": (
+        JobSettings().max_body_bytes,
+        "test_a_body_above_the_limit_is_refused_and_not_stored",
+    ),
+    "what a reader of a stream has not read": (
+        JobSettings().unread_bytes,
+        "test_a_reader_that_stops_reading_holds_one_part_and_is_given_up",
+    ),
     "all bodies on their way in at the door": (
         EVENTING.intake_bytes,
         "test_a_large_request_is_turned_away_while_others_fill_the_door",

@@ -1,0 +1,122 @@
+"""What people may do to a job: cancel, retry, delete, and purge a queue.
+
+`step` of the state machine decides, and the store takes the record only on the revision that was
+read. When somebody else was faster, it is read again and decided again.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from relume.base.clock import Clock
+from relume.eventing.jobs.answers import Gone
+from relume.eventing.jobs.job import Job, ServiceName
+from relume.eventing.jobs.shapes import is_job_id, state_of
+from relume.eventing.jobs.state import (
+    Cancelled,
+    Deleted,
+    Happening,
+    JobConflict,
+    may_be_retried,
+    next_round,
+    step,
+)
+from relume.eventing.jobs.store import Filter, JobStore, NoSuchJob, Outrun, Seen
+
+# Each loss of the race is a step that somebody else took, and a job has few of them.
+_TRIES = 30
+
+
+class Changes:
+    """Changes jobs for the one who owns them: those of others do not exist for anybody else."""
+
+    def __init__(self, store: JobStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def seen(self, job_id: str, owner: str) -> Seen:
+        """What is stored of the job. Raises NoSuchJob, also for a job of somebody else."""
+        if is_job_id(job_id):
+            seen = await self._store.look(job_id)
+            stored = seen.job or seen.record
+            if stored is not None and stored.owner in ("", owner):
+                return seen
+        raise NoSuchJob("there is no job of this id, or its time is over, or it is another's")
+
+    async def cancel(self, job_id: str, owner: str, detail: str = "") -> Seen:
+        """End a job that has not settled. Raises JobConflict."""
+
+        async def cancelled(seen: Seen) -> Happening:
+            position = 0
+            if seen.record is not None and not seen.record.settled:
+                chunks, _ = await self._store.chunks(job_id, seen.record.position)
+                position = chunks[-1].position if chunks else 0
+            return Cancelled(self._clock.now(), detail, position)
+
+        return await self._step(job_id, owner, cancelled)
+
+    async def retry(self, job_id: str, owner: str) -> Seen:
+        """Queue a job that has ended without an answer again. Raises JobConflict and Gone.
+
+        Its round goes up, so that its record of the last round says nothing any more. A deleted job
+        stays deleted: who deletes it while it is queued again has the last word, and is found here.
+        """
+        for _ in range(_TRIES):
+            seen = await self.seen(job_id, owner)
+            try:
+                await self._store.requeue(self._again(seen, job_id), seen.place)
+            except Outrun:
+                continue
+            seen = await self.seen(job_id, owner)
+            if seen.record is not None and seen.record.deleted:
+                await self._store.withdraw(job_id)
+                raise Gone(f"job {job_id} was deleted", reason="deleted")
+            return seen
+        raise Outrun(f"job {job_id} changes too often: retry it again")
+
+    async def delete(self, job_id: str, owner: str) -> None:
+        """Keep nothing of a settled job but its key. Raises JobConflict.
+
+        The tombstone comes first: it ends the job for everybody. So whoever was stopped after it
+        finishes by deleting again.
+        """
+
+        async def deleted(_: Seen) -> Happening:
+            return Deleted(self._clock.now())
+
+        await self._step(job_id, owner, deleted)
+        await self._store.withdraw(job_id)
+        await self._store.forget(job_id)
+
+    async def purge(self, service: ServiceName) -> int:
+        """Cancel every job that waits for a service; how many they were."""
+        count = 0
+        async for seen in self._store.listed(Filter(service=service, states=("queued",))):
+            purged = Cancelled(self._clock.now(), "the queue was purged")
+            try:
+                await self._store.write(step(seen.record, seen.job, purged), seen.revision)
+            except (Outrun, JobConflict):
+                continue  # it does not wait any more
+            count += 1
+        return count
+
+    async def _step(
+        self, job_id: str, owner: str, happening: Callable[[Seen], Awaitable[Happening]]
+    ) -> Seen:
+        """Take a step, and look at what is stored then."""
+        for _ in range(_TRIES):
+            seen = await self.seen(job_id, owner)
+            record = step(seen.record, seen.job, await happening(seen))
+            try:
+                await self._store.write(record, seen.revision)
+            except Outrun:
+                continue
+            return await self.seen(job_id, owner)
+        raise Outrun(f"job {job_id} changes too often: ask again")
+
+    def _again(self, seen: Seen, job_id: str) -> Job:
+        """The next round of a job. Raises JobConflict and Gone."""
+        if seen.job is not None:
+            return next_round(seen.record, seen.job, self._clock.now())
+        if seen.record is not None and may_be_retried(seen.record):
+            raise Gone(f"the request of job {job_id} is not kept any more: send it again")
+        state = "deleted" if seen.record is not None and seen.record.deleted else state_of(seen)
+        raise JobConflict(f"job {job_id} is {state}: only one without an answer is retried")

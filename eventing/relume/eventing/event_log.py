@@ -43,6 +43,12 @@ class EventTooLarge(RelumeError):
     reason = "event-too-large"
 
 
+class LeaseLost(RelumeError):
+    """Another process has what was leased, or it is settled: this one stops and writes nothing."""
+
+    reason = "lease-lost"
+
+
 def packed(envelope: Envelope) -> bytes:
     """The stored form of an event. Raises EventTooLarge when it does not fit one message."""
     payload = envelope.pack()

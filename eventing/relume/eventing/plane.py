@@ -264,7 +264,7 @@ class EventingPlane:
     def _broker_status(self, key: BrokerKey) -> dict[str, object]:
         ref = Ref("Broker", key.namespace, key.name, KNATIVE_EVENTING_V1)
         started = self._runner is not None
-        tallies = [d.courier.tally for d in self._dispatchers if d.route.replies == key]
+        tallies = [d.carrier.tally for d in self._dispatchers if d.route.replies == key]
         return {
             "namespace": key.namespace,
             "name": key.name,
@@ -287,7 +287,7 @@ class EventingPlane:
         }
 
     def _trigger_status(self, dispatcher: Dispatcher) -> dict[str, object]:
-        route, tally = dispatcher.route, dispatcher.courier.tally
+        route, tally = dispatcher.route, dispatcher.carrier.tally
         return {
             "namespace": route.namespace,
             "name": route.trigger,

@@ -9,7 +9,6 @@ Redirects are not followed: a 3xx is a failure by contract.
 
 import math
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Self, TypeVar
 
@@ -20,17 +19,16 @@ from relume.base.limits import HEADER_BYTES, HEADERS
 from relume.cloudevents.event import CloudEvent, InvalidEvent
 from relume.cloudevents.http import Mode, decode, encode, mode_of
 from relume.eventing.delivery.burial import Burial
+from relume.eventing.delivery.carrier import Idle
 from relume.eventing.delivery.decision import DeadLetter, Drop, Reply, Retry, decide
 from relume.eventing.delivery.outcome import Answered, Outcome, Unanswered, pause_s
 from relume.eventing.delivery.route import Attempt, Journal, Route
 from relume.eventing.delivery.turns import Slots, with_place
 from relume.eventing.envelope import Envelope, TtlExhausted, coming_back, going_out
-from relume.eventing.event_log import BrokerKey, EventLog, EventTooLarge
+from relume.eventing.event_log import BrokerKey, EventLog, EventTooLarge, LeasedEvent
 from relume.eventing.header_room import AttributesTooLong
 
 T = TypeVar("T")
-# Entered while an event waits for a slot or for its next attempt and may be given back.
-Idle = Callable[[], AbstractContextManager[None]]
 
 _CONNECT_WITHIN_S = 30.0
 # Shorter than any server's own (uvicorn's 5 s), so that no request meets a closing connection.
@@ -134,11 +132,9 @@ class Courier:
         self.tally = journal.tally
         self.give_up = self._burial.give_up
 
-    async def carry(self, envelope: Envelope, sequence: int, idle: Idle) -> None:
-        """Deliver, with retries; store the reply; or make a dead letter of it.
-
-        `sequence` is the event's place in the log.
-        """
+    async def carry(self, envelope: Envelope, leased: LeasedEvent, idle: Idle) -> None:
+        """Deliver, with retries; store the reply; or make a dead letter of it."""
+        sequence = leased.sequence
         if (partitions := self._rules.partitions) is not None:
             envelope = with_place(envelope, sequence, partitions)
         if self._rules.waits_in_place:

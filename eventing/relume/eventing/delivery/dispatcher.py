@@ -1,4 +1,4 @@
-"""One Trigger at work: fetch, filter, hand to the courier, settle.
+"""One Trigger at work, or the jobs of one service: fetch, filter, hand to the carrier, settle.
 
 An event is settled once, and last. Until then this process holds its lease and says so; when the
 process ends, the event is given back. A settlement that got lost is noticed when the event comes
@@ -16,13 +16,13 @@ from collections.abc import Iterator, Sequence
 
 from relume.base.clock import Clock
 from relume.cloudevents.event import InvalidEvent
-from relume.eventing.delivery.courier import Courier
+from relume.eventing.delivery.carrier import Carrier
 from relume.eventing.delivery.decision import DeadLetter
 from relume.eventing.delivery.flight import Flight
 from relume.eventing.delivery.route import Route
 from relume.eventing.delivery.turns import Slots, Turns, lane_of
 from relume.eventing.envelope import Envelope
-from relume.eventing.event_log import Cursor, LeasedEvent, StoreUnavailable
+from relume.eventing.event_log import Cursor, LeasedEvent, LeaseLost, StoreUnavailable
 from relume.eventing.settings import EventingSettings
 
 log = logging.getLogger(__name__)
@@ -42,14 +42,14 @@ class Dispatcher:
         self,
         route: Route,
         cursor: Cursor,
-        courier: Courier,
+        carrier: Carrier,
         slots: Slots,
         clock: Clock,
         settings: EventingSettings,
     ) -> None:
         self.route = route
         self._cursor = cursor
-        self._courier = courier
+        self._carrier = carrier
         self._slots = slots
         self._clock = clock
         self._settings = settings
@@ -73,8 +73,8 @@ class Dispatcher:
         return sum(flight.tried for flight in self._flights.values())
 
     @property
-    def courier(self) -> Courier:
-        return self._courier
+    def carrier(self) -> Carrier:
+        return self._carrier
 
     @property
     def _heavy(self) -> bool:
@@ -157,7 +157,7 @@ class Dispatcher:
             if envelope.trigger != self.route.trigger:
                 return await self._skip(leased)
         elif not self.route.wanted(envelope.event):
-            self._courier.tally.filtered += 1
+            self._carrier.tally.filtered += 1
             return await self._skip(leased)
         flight = Flight(leased, envelope)
         self._flights[leased.sequence] = flight
@@ -181,6 +181,8 @@ class Dispatcher:
             await flight.leased.settle()
         except (_Stopping, StoreUnavailable):
             await flight.leased.give_back()
+        except LeaseLost as error:
+            log.warning("%s: %s", self.route.trigger, error)  # the lease is not ours to end
         except asyncio.CancelledError:
             leased = flight.leased
             await (leased.settle() if sequence in self._settled else leased.give_back())
@@ -197,15 +199,14 @@ class Dispatcher:
             if flight.turn is not None and not flight.turn.granted.is_set():
                 with self._idle(flight):
                     await flight.turn.granted.wait()
-            sequence = flight.leased.sequence
-            await self._courier.carry(flight.envelope, sequence, lambda: self._idle(flight))
-        except (_Stopping, StoreUnavailable):
+            await self._carrier.carry(flight.envelope, flight.leased, lambda: self._idle(flight))
+        except (_Stopping, StoreUnavailable, LeaseLost):
             raise
         except Exception as error:
             # A fault of this code, not of the subscriber: the next try would end the same way.
             log.exception("%s: delivery of %s", self.route.trigger, flight.envelope.event.id)
             letter = DeadLetter("internal", 0, repr(error).encode())
-            await self._courier.give_up(flight.envelope, letter)
+            await self._carrier.give_up(flight.envelope, letter)
 
     @contextlib.contextmanager
     def _idle(self, flight: Flight) -> Iterator[None]:

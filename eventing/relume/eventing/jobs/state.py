@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Literal, get_args
 
 from relume.base.errors import RelumeError
+from relume.eventing.event_log import LeaseLost as LeaseLost
 from relume.eventing.jobs.job import Job, Priority, ServiceName
 
 Settled = Literal["completed", "failed", "expired", "cancelled", "dead"]
@@ -28,12 +29,6 @@ class JobConflict(RelumeError):
     """The job is not in a state in which this can be done; the message names the state."""
 
     reason = "job-conflict"
-
-
-class LeaseLost(RelumeError):
-    """Another worker holds the job, or it is settled: this worker stops and writes nothing."""
-
-    reason = "lease-lost"
 
 
 @dataclass(frozen=True, slots=True)

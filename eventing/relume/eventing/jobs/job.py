@@ -157,6 +157,12 @@ def id_for(owner: str, key: str | None) -> str:
 
 def digest_of(service: ServiceName, route: str, content_type: str, body: bytes) -> str:
     """What two requests with the same key must have in common to be the same request."""
-    whole = hashlib.blake2b(f"{service}\0{route}\0{content_type}\0".encode(), digest_size=16)
+    whole = digesting(service, route, content_type)
     whole.update(body)
     return whole.hexdigest()
+
+
+def digesting(service: ServiceName, route: str, content_type: str) -> "hashlib.blake2b":
+    """The same for a body that comes in pieces: give them to `update`, then call `hexdigest`."""
+    begin = f"{service}\0{route}\0{content_type}\0".encode()
+    return hashlib.blake2b(begin, digest_size=16)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from starlette.responses import Response
 
 from relume.base.error_body import RETRY_AFTER_S, error_body
-from relume.eventing.answers import error_data
+from relume.eventing.answer_event import error_data
 
 ENGINE_FAILED = "engine-failed"
 #: A route may repeat all of its input in an error; a caller reads the beginning.

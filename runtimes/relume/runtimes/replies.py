@@ -1,6 +1,6 @@
 """Reply events: from an event and the answer of a route to the one event that answers it. Pure.
 
-`relume.eventing.answers` has the table of its attributes.
+`relume.eventing.answer_event` has the table of its attributes.
 """
 
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 from relume.base.vocabulary import ERROR, RESPONSE
 from relume.cloudevents.event import CloudEvent
-from relume.eventing.answers import answer_event, source_of
+from relume.eventing.answer_event import answer_event, source_of
 from relume.runtimes.calls import RouteAnswer
 from relume.runtimes.failures import AnswerFailure, refusal
 

@@ -22,6 +22,14 @@ from relume.base.error_body import openai_error
 from relume.base.vocabulary import COPIED_ATTRIBUTES, ERROR
 from relume.cloudevents.event import CloudEvent
 
+#: The words by which an event of type `ERROR` says why there is no answer, each for all time.
+ERROR_REASONS = (
+    *("invalid-json", "invalid-data", "unknown-model", "context-too-long", "reply-too-large"),
+    *("expired", "unsupported", "unauthorized"),
+    # From the jobs plane.
+    *("retries-exhausted", "failed", "cancelled", "dataref-refused", "dataref-too-large"),
+)
+
 
 def source_of(namespace: str, name: str) -> str:
     """The `source` of the events of an InferenceService."""

@@ -11,8 +11,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from relume.eventing.jobs.dataref import (
     DatarefRefused,
-    Datarefs,
     DatarefRules,
+    Datarefs,
     DatarefTooLarge,
     DatarefUnavailable,
 )

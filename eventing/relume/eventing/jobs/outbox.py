@@ -189,6 +189,9 @@ class OutboxCarrier:
         await self._bury(envelope, letter, envelope.headers.get(_SINK, ""))
 
     def _due(self, outgoing: _Outgoing) -> float:
+        """When it is tried: not while its sink is away for others, unless it is its last try."""
+        if outgoing.until is not None and self._clock.now() >= outgoing.until:
+            return outgoing.due
         return max(outgoing.due, self._away.until(outgoing.sink))
 
     def _outgoing(self, envelope: Envelope) -> list[_Outgoing]:

@@ -1,5 +1,6 @@
 """Where the events of settled jobs go: Brokers of this plane, Brokers elsewhere, one fixed URL."""
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +10,8 @@ from relume.cloudevents.event import CloudEvent
 from relume.eventing.envelope import Envelope, coming_in
 from relume.eventing.event_log import BrokerKey, EventLog
 
+# A subdomain of DNS (RFC 1123), as names in Kubernetes are.
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 # For so long a Broker's log that restarts is waited for; then the event is tried again.
 _PATIENCE_S = 10.0
 # Told of what was stored, and whether it is new: `Ingress.count`.
@@ -19,6 +22,11 @@ class BrokerNotAllowed(InvalidInput):
     """The request names a Broker to which answers do not go from here."""
 
     reason = "broker-not-allowed"
+
+
+def _is_name(broker: BrokerKey) -> bool:
+    """Whether a cluster could have such a Broker. Nothing else becomes a part of a URL."""
+    return all(_NAME.fullmatch(part) for part in (broker.namespace, broker.name))
 
 
 def _nowhere(_: BrokerKey) -> str | None:
@@ -50,7 +58,7 @@ class Sinks:
         """What a job keeps as its `reply_to`. Raises BrokerNotAllowed."""
         if broker is None:
             return self.default
-        if self.find(str(broker)) is None:
+        if not _is_name(broker) or self.find(str(broker)) is None:
             raise BrokerNotAllowed(f"broker: answers do not go to Broker {broker} from here")
         return str(broker)
 

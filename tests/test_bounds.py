@@ -167,6 +167,11 @@ TABLE = {
         "test_the_answers_that_are_remembered_are_bounded",
     ),
     "eventing.plane:EventingPlane._dispatchers": Bound("Triggers", None, PLAN),
+    # What is published of settled jobs.
+    "eventing.jobs.outbox:Outbox._dispatchers": Bound("dispatchers", 2, "written in the source"),
+    "eventing.jobs.outbox:_Away._sinks": Bound(
+        "sinks", None, "those that the configuration allows; one that is back is forgotten"
+    ),
     # Requests to services.
     "serving.proxy:RequestBody._chunks": Bound(
         "bytes of each request",

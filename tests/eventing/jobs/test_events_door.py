@@ -8,6 +8,8 @@ from datetime import timedelta
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from relume.base.testing import VirtualClock
@@ -33,6 +35,10 @@ from relume.eventing.jobs.state import Deleted, Ended, Leased, step
 from relume.eventing.jobs.store import Seen
 from relume.eventing.jobs.testing import MemoryJobs
 from relume.eventing.settings import EventingSettings
+from tests.cloud_events import events
+
+from .test_dataref import Names, answering, anything
+from .test_dataref import rules as rules_for
 
 CHAT = ServiceName("default", "chat")
 ROUTE = "/v1/chat/completions"
@@ -87,7 +93,7 @@ class Stage:
     async def request(
         self, method: str, url: str, headers: object = None, body: bytes = b""
     ) -> httpx.Response:
-        transport = httpx.ASGITransport(self.app)  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(self.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
             return await client.request(method, url, headers=headers, content=body)  # type: ignore[arg-type]
 
@@ -141,6 +147,17 @@ async def test_an_event_is_stored_as_a_job(stage: Stage, mode: Mode) -> None:
     expected = {name: str(value) for name, value in event.attributes.items()}
     assert {name: str(value) for name, value in sent.attributes.items()} == expected
     assert await stage.waiting() == stage.door.accepted == 1
+
+
+@given(events(), st.sampled_from([Mode.BINARY, Mode.STRUCTURED]))
+async def test_any_event_reaches_the_predictor_as_it_came(event: CloudEvent, mode: Mode) -> None:
+    stage = Stage(JobSettings(inline_bytes=20))
+    came = decode(*encode(event, mode)).event
+    job = await stage.job_of(await stage.post(event, mode))
+    sent = request_event(job, await whole_body(stage.store, job))
+    # In binary mode, empty data and no data are the same.
+    assert (sent.attributes, sent.data or b"") == (came.attributes, came.data or b"")
+    assert job.tenant == event.source
 
 
 async def test_what_a_broker_adds_and_the_trace_of_its_request(stage: Stage) -> None:
@@ -487,6 +504,25 @@ async def test_a_host_that_is_away_makes_the_broker_try_again() -> None:
     response = await stage.post(refers(), more=PREFER)
     assert (response.status_code, response.headers["retry-after"]) == (503, "5")
     assert await stage.waiting() == 0
+
+
+async def test_data_comes_from_a_real_host_within_its_bound() -> None:
+    async with answering(body=b"x" * 5000).serving() as host:
+        allowed = rules_for(host, max_bytes=4000)
+        async with Datarefs(allowed, resolver=Names("127.0.0.1"), check=anything) as datarefs:
+            stage = Stage(JobSettings(inline_bytes=100), datarefs=datarefs)
+            url = f"http://data.example:{host.port}/"
+            response = await stage.post(refers(dataref=url), more=PREFER)
+            assert response.json()["reason"] == "dataref-too-large"
+            datarefs.rules = replace(allowed, max_bytes=5000)
+            job = await stage.job_of(await stage.post(refers("2", dataref=url)))
+            assert await whole_body(stage.store, job) == b"x" * 5000
+        # With the check that is always there, the same reference is refused.
+        async with Datarefs(allowed, resolver=Names("127.0.0.1")) as datarefs:
+            stage = Stage(datarefs=datarefs)
+            response = await stage.post(refers("3", dataref=url), more=PREFER)
+            assert response.json()["reason"] == "dataref-refused"
+        assert host.connections == 2
 
 
 async def test_a_sender_that_goes_away_leaves_nothing(stage: Stage) -> None:

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from relume.base.clock import SystemClock
 from relume.base.testing import VirtualClock, settle
 from relume.cloudevents.event import CloudEvent
 from relume.eventing.answer_event import reply_id
@@ -18,6 +20,8 @@ from relume.eventing.delivery.courier import Subscribers
 from relume.eventing.delivery.outcome import Answered, Outcome, Unanswered
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import BrokerKey, EventLog
+from relume.eventing.jetstream.log import JetStreamLog
+from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.jobs.outbox import OUTBOX, Outbox
 from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.jobs.sinks import BrokerNotAllowed, Sinks
@@ -362,6 +366,36 @@ async def test_a_running_job_is_not_published() -> None:
         assert len(plane.posted) == 2
 
 
+async def test_a_dead_letter_lies_in_the_log_of_nats_and_is_put_back_by_another_process(
+    tmp_path: Path,
+) -> None:
+    plane = Plane()
+    plane.answers = lambda url, event: Answered(400, body=b"why")
+    async with NatsServer(tmp_path) as server:
+        for process in (1, 2):
+            log = await JetStreamLog.connect(server.url, plane.settings, SystemClock())
+            plane.letters = log
+            async with plane.running() as outbox:
+                if process == 1:
+                    await plane.settled(1)
+                    await _until(lambda: outbox.tally.dead_lettered == 1 and not outbox.waiting)
+                else:
+                    plane.answers = lambda url, event: Answered(202)
+                    [letter] = [each async for each in log.dead_letters.letters(OUTBOX)]
+                    assert (letter.reason, letter.said) == ("rejected", b"why")
+                    await redrive(log.dead_letters, OUTBOX, letter.sequence)
+                    await _until(lambda: outbox.tally.delivered == 1)
+                    assert [url for url, _ in plane.posted] == ["http://sink/"] * 2
+                    assert plane.posted[0][1] == plane.posted[1][1]
+            await log.close()
+
+
+async def _until(there: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not there():
+            await asyncio.sleep(0.02)
+
+
 async def test_a_real_sink_gets_the_event_in_binary_mode() -> None:
     plane = Plane()
     async with Subscriber(answer(status=503), answer(status=202)) as sink:
@@ -369,10 +403,9 @@ async def test_a_real_sink_gets_the_event_in_binary_mode() -> None:
             plane.post = subscribers.post  # type: ignore[method-assign]
             async with plane.running() as outbox:
                 await plane.settled(1, reply_to=sink.url)
-                async with asyncio.timeout(10):
-                    while outbox.tally.delivered == 0:
-                        await asyncio.sleep(0.02)
-                        await plane.clock.advance(1)
+                await _until(lambda: len(sink.calls) == 1 and bool(plane.clock.sleeping))
+                await plane.clock.advance(1)
+                await _until(lambda: outbox.tally.delivered == 1)
         assert len(sink.calls) == 2
         event = sink.calls[1].event
         assert event.id == reply_id("/shop", "1")

@@ -223,9 +223,14 @@ class EventsDoor:
                 self._settings.inline_bytes,
                 lifetime_s(job.limits),
             )
-        if event.datacontenttype is None and content_type is not None:
-            job = replace(job, content_type=content_type)
-        return replace(job, body=body, payload=payload)
+        job = replace(job, body=body, payload=payload)
+        if event.data is not None or job.event is None or DATAREF not in job.event:
+            return job
+        # From here on the event carries its data.
+        told = {name: value for name, value in job.event.items() if name != DATAREF}
+        media_type = event.datacontenttype or content_type or _DEFAULT_TYPE
+        told["datacontenttype"] = media_type
+        return replace(job, event=told, content_type=media_type)
 
     @asynccontextmanager
     async def _data_of(

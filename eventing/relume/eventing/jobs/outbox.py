@@ -255,13 +255,13 @@ class OutboxCarrier:
         return True
 
     async def _bury(self, envelope: Envelope, letter: DeadLetter, sink: str) -> None:
-        self.tally.dead_lettered += 1
         where, event = without_secrets(sink), envelope.event
         said = letter.data[:200].decode(errors="replace")
         log.error("event %s for %s: %s: %s", event.id, where or "-", letter.reason, said)
         if self._letters is not None:
             dead = replace(envelope, event=dead_letter_event(event, letter, where or "/", STRICT))
             await self._letters.bury(OUTBOX, TRIGGER, dead, math.inf)
+        self.tally.dead_lettered += 1
 
 
 class _Away:

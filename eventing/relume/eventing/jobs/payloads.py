@@ -50,12 +50,8 @@ async def whole_body(store: JobStore, job: Job) -> bytes:
 
 
 def request_event(job: Job, body: bytes) -> CloudEvent:
-    """The event that a job came as, with the data that it may have named by `dataref` only."""
-    attributes = dict(job.event or {})
-    if body:
-        attributes.pop(DATAREF, None)
-        attributes.setdefault("datacontenttype", job.content_type)
-    return CloudEvent.create(attributes, body or None)
+    """The event that a job came as, with its data, for the predictor."""
+    return CloudEvent.create(job.event or {}, body or None)
 
 
 async def stow_reply(

@@ -12,6 +12,7 @@ from relume.base.vocabulary import DATAREF
 from relume.cloudevents import json_format
 from relume.cloudevents.event import CloudEvent
 from relume.eventing.jobs.job import Job
+from relume.eventing.jobs.settings import lifetime_s
 from relume.eventing.jobs.state import Record, Result
 from relume.eventing.jobs.store import JobStore
 
@@ -59,9 +60,8 @@ async def stow_reply(
 ) -> tuple[Result, bytes]:
     """What a record keeps of a predictor's reply event: its `result`, and its `reply`."""
     content_type = reply.datacontenttype or "application/json"
-    body, payload = await stow(
-        store, job.id, "reply", in_parts(reply.data or b""), inline_bytes, job.limits.keep_s
-    )
+    name, data, lasts_s = f"reply.{job.round}", in_parts(reply.data or b""), lifetime_s(job.limits)
+    body, payload = await stow(store, job.id, name, data, inline_bytes, lasts_s)
     head = json_format.dump_event(CloudEvent(reply.attributes, None))
     return Result(200, content_type, body, payload), head
 

@@ -68,7 +68,9 @@ def reply_event(record: Record, result_url: ResultUrl) -> CloudEvent | None:
     """
     if record.event is None or record.deleted:
         return None
-    if (reply := stored_reply(record, result_url)) is not None:
+    # A job that ended in another way was not ended by its predictor.
+    by_predictor = record.state in ("completed", "failed")
+    if by_predictor and (reply := stored_reply(record, result_url)) is not None:
         return reply
     status, reason, message = _cause(record)
     return error_event(

@@ -200,6 +200,7 @@ TABLE = {
         "test_the_answers_that_are_remembered_are_bounded",
     ),
     "eventing.plane:EventingPlane._dispatchers": Bound("Triggers", None, PLAN),
+<<<<<<< HEAD
     # Jobs on their way to the predictor. There are as many at once as a service has slots.
     "eventing.jobs.job:Job.headers": Bound(
         "bytes",
@@ -248,6 +249,12 @@ TABLE = {
     ),
     "eventing.jobs.runner:JobRunner._faulty": Bound(
         "numbers", None, "one for each job that a fault of our own code ends, until it is settled"
+=======
+    # What is published of settled jobs.
+    "eventing.jobs.outbox:Outbox._dispatchers": Bound("dispatchers", 2, "written in the source"),
+    "eventing.jobs.outbox:_Away._sinks": Bound(
+        "sinks", None, "those that the configuration allows; one that is back is forgotten"
+>>>>>>> jevent
     ),
     # Requests to services.
     "serving.proxy:RequestBody._chunks": Bound(

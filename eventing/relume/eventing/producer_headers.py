@@ -1,4 +1,4 @@
-"""What goes on with an event of its producer's HTTP headers, besides its attributes."""
+"""What the HTTP headers of an event say besides its attributes, and which of them go on with it."""
 
 import re
 from collections.abc import Mapping
@@ -34,3 +34,13 @@ def forwarded_of(headers: Headers) -> dict[str, str]:
     }
     check_room(found)
     return found
+
+
+def prefers_reply(headers: Headers) -> bool:
+    """Whether the sender is a Broker, which takes an event in the answer for the reply.
+
+    It sends `Prefer: reply` (knative/specs, specs/eventing/data-plane.md).
+    """
+    values = (value for name, value in headers if name == "prefer")
+    tokens = (token.partition(";")[0] for value in values for token in value.split(","))
+    return any(token.strip().lower() == "reply" for token in tokens)

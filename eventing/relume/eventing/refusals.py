@@ -24,14 +24,8 @@ from relume.eventing.intake import DoorFull
 from relume.eventing.settings import EventingSettings
 
 _ALLOW = {"Allow": "POST, OPTIONS"}
-_OPTIONS = {
-    **_ALLOW,
-    # http-webhook.md §4: anybody may send, as often as they like.
-    "WebHook-Allowed-Origin": "*",
-    "WebHook-Allowed-Rate": "*",
-    # HTTP binding §1.3: a batch is sent only to a receiver that asks for batches.
-    "Accept-Post": f"{STRUCTURED_TYPE}, {BATCH_TYPE}, */*",
-}
+# http-webhook.md §4: anybody may send, as often as they like.
+_WEBHOOK = {**_ALLOW, "WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "*"}
 
 
 class TooSlow(RelumeError):
@@ -70,12 +64,23 @@ def refused(
     return JSONResponse({"error": message, "reason": reason}, status, headers)
 
 
-def broker_of(scope: Scope) -> BrokerKey | Response:
-    """The Broker that a POST names, or the answer to a request that is no POST to a Broker."""
+def answer_without_event(scope: Scope, *, batches: bool) -> Response | None:
+    """The answer to a request that is no POST; None: it is one.
+
+    A batch is sent only to a receiver that asks for `batches` (HTTP binding §1.3).
+    """
     if scope["method"] == "OPTIONS":
-        return Response(headers=_OPTIONS)
+        taken = (STRUCTURED_TYPE, BATCH_TYPE, "*/*") if batches else (STRUCTURED_TYPE, "*/*")
+        return Response(headers={**_WEBHOOK, "Accept-Post": ", ".join(taken)})
     if scope["method"] != "POST":
         return refused(405, "post an event", "method-not-allowed", _ALLOW)
+    return None
+
+
+def broker_of(scope: Scope) -> BrokerKey | Response:
+    """The Broker that a POST names, or the answer to a request that is no POST to a Broker."""
+    if (answer := answer_without_event(scope, batches=True)) is not None:
+        return answer
     path = scope["path"]
     if path == "/":
         return refused(404, "post to /<namespace>/<broker>", "not-found")

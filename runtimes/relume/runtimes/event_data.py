@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from relume.cloudevents.event import CloudEvent, charset_of, decoded, is_json
+from relume.eventing.expiry import InvalidExpiry, expires_at
 from relume.runtimes.failures import invalid
 
 
@@ -46,14 +47,9 @@ def _text(event: CloudEvent) -> str:
 
 def check_expiry(event: CloudEvent, now: datetime) -> None:
     """Raise Unanswerable after the event's `expirytime`: its caller has stopped waiting."""
-    expiry = event.attributes.get("expirytime")
-    if expiry is None:
-        return
     try:
-        expires = datetime.fromisoformat(str(expiry).upper().replace("Z", "+00:00"))
-        expired = now >= expires
-    except (ValueError, TypeError) as error:
-        problem = f"expirytime {str(expiry)!r} is not an RFC 3339 time"
-        raise invalid(problem) from error
-    if expired:
-        raise invalid(f"the event expired at {expiry}", "expired")
+        expires = expires_at(event.attributes)
+    except InvalidExpiry as error:
+        raise invalid(str(error)) from error
+    if expires is not None and now >= expires:
+        raise invalid(f"the event expired at {event.attributes['expirytime']}", "expired")

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
-from relume.base.error_body import RETRY_AFTER_S, error_body, openai_error
+from relume.base.error_body import RETRY_AFTER_S, error_body
+from relume.eventing.answer_event import error_data
 
 ENGINE_FAILED = "engine-failed"
 #: A route may repeat all of its input in an error; a caller reads the beginning.
@@ -34,11 +35,8 @@ class AnswerFailure:
     retryable: bool = False
 
     def to_json(self) -> dict[str, object]:
-        """The data of an error event: OpenAI's error shape with our `reason` and `retryable`."""
-        kind = "service_unavailable" if self.retryable else "invalid_request_error"
-        return openai_error(
-            self.message, kind, self.status, reason=self.reason, retryable=self.retryable
-        )
+        """The data of an error event."""
+        return error_data(self.status, self.reason, self.message, retryable=self.retryable)
 
     def response(self, path: str) -> Response:
         """The HTTP answer on `path`, in the error shape of that route."""

@@ -31,6 +31,7 @@ from relume.base.vocabulary import COLD_START_HEADER, OWN_TYPES, QUEUE_HEADER
 from relume.cloudevents.asgi import BodyTooLarge, ClientGone, headers_of, read_body
 from relume.cloudevents.event import CloudEvent, InvalidEvent, rfc3339
 from relume.cloudevents.http import Mode, decode, encode, mode_of
+from relume.eventing.producer_headers import prefers_reply
 from relume.runtimes.calls import INNER, RouteAnswer, RouteCall, call_for, post_json
 from relume.runtimes.drain import IN_FLIGHT, is_draining
 from relume.runtimes.failures import DRAINING, ENGINE_FAILED, AnswerFailure, Unanswerable, too_large
@@ -123,7 +124,7 @@ class CloudEvents:
             answer = error.failure
             if answer.retryable:
                 return answer.response(scope["path"])
-            status = 200 if _prefers_reply(scope) else answer.status
+            status = 200 if prefers_reply(headers_of(scope)) else answer.status
         waited_ms = _waited_ms(scope)
         to_reply = partial(
             reply_event,
@@ -133,7 +134,7 @@ class CloudEvents:
             waited_ms=waited_ms,
         )
         headers, content = encode(to_reply(answer), mode)
-        if len(content) > MAX_REPLY_BYTES and _prefers_reply(scope):
+        if len(content) > MAX_REPLY_BYTES and prefers_reply(headers_of(scope)):
             headers, content = encode(to_reply(too_large(len(content), MAX_REPLY_BYTES)), mode)
         return Response(content, status, dict(headers))
 
@@ -154,10 +155,3 @@ def _waited_ms(scope: Scope) -> dict[str, int]:
         if (extension := _FROM_ACTIVATOR.get(name.decode("latin-1"))) and value.isdigit():
             found[extension] = int(value) if len(value) < 10 else 2**31 - 1
     return found
-
-
-def _prefers_reply(scope: Scope) -> bool:
-    """Whether the caller is a broker: it sends `Prefer: reply` (Knative data plane)."""
-    values = (v.decode("latin-1") for k, v in scope["headers"] if k == b"prefer")
-    tokens = (token.partition(";")[0] for value in values for token in value.split(","))
-    return any(token.strip().lower() == "reply" for token in tokens)

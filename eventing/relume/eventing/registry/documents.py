@@ -25,8 +25,10 @@ from relume.eventing.registry.events import (
     ANSWERS,
     DEAD_LETTER_KIND,
     KINDS,
+    OWN,
     REQUESTS,
     SCHEMA_NAMES,
+    USAGE_KIND,
     AttributeSchema,
     EventKind,
 )
@@ -84,7 +86,7 @@ def event_types() -> list[Json]:
                 "attributes": [_event_type_attribute(each) for each in kind.attributes],
             },
         }
-        for kind in ANSWERS
+        for kind in OWN
     ]
 
 
@@ -143,8 +145,8 @@ def _compact(document: Json) -> bytes:
 
 def asyncapi() -> Json:
     """The AsyncAPI 3.0 document of what a Broker takes and what comes out of it."""
-    taken = _names([*REQUESTS, *ANSWERS], batch=True)
-    sent = _names([*ANSWERS, DEAD_LETTER_KIND])
+    taken = _names([*REQUESTS, *OWN], batch=True)
+    sent = _names([*OWN, DEAD_LETTER_KIND])
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -214,6 +216,7 @@ def _operations() -> Json:
             "bindings": {"http": {"method": "POST", "bindingVersion": _HTTP}},
         },
         "sendAnswer": _sending("A Trigger delivers an answer", answers),
+        "sendUsage": _sending("A Trigger delivers what a job has cost", _names([USAGE_KIND])),
         "sendDeadLetter": _sending("What could not be delivered", _names([DEAD_LETTER_KIND])),
     }
 
@@ -343,6 +346,9 @@ def _example_headers(kind: EventKind) -> Mapping[str, str]:
     if kind in ANSWERS:
         values |= {"id": "c9f0f895fb98ab91", "source": "/namespaces/default/inferenceservices/chat"}
         values |= {"type": str(kind.type), "causationid": "8f14e45f"}
+    if kind is USAGE_KIND:
+        values |= {"id": "c81e728d9d4c2f63", "source": "/namespaces/default/inferenceservices/chat"}
+        values |= {"type": str(kind.type), "subject": "job_mfzwizltoqydcmru"}
     needed = [each for each in kind.attributes if each.required]
     return {f"ce-{each.name}": values.get(each.name, each.value or "") for each in needed}
 

@@ -13,7 +13,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from relume.base.vocabulary import COPIED_ATTRIBUTES, ERROR, RESPONSE
+from relume.base.vocabulary import (
+    COPIED_ATTRIBUTES,
+    DATAREF,
+    ERROR,
+    KEEP,
+    MAX_ATTEMPTS,
+    PRIORITY,
+    QUEUE_TIMEOUT,
+    RESPONSE,
+    RUN_TIMEOUT,
+    START_TIMEOUT,
+    USAGE,
+)
 
 # spec 1.0.2 "Type System".
 AttributeType = Literal["String", "Integer", "Timestamp", "URI-reference", "Binary"]
@@ -25,7 +37,7 @@ SCHEMA_NAMES = (
     *("chat-request", "completion-request", "embedding-request"),
     *("v2-request", "v1-request", "text-request"),
     *("chat-response", "completion-response", "embedding-response", "rows-response"),
-    *("v2-response", "v1-response", "other-response", "response", "error"),
+    *("v2-response", "v1-response", "other-response", "response", "error", "usage"),
 )
 DEAD_LETTER_REASONS = (
     *("retries-exhausted", "rejected", "not-an-event", "reply-too-large", "ttl-exhausted"),
@@ -79,6 +91,11 @@ def _core(
     )
 
 
+def _of_job(words: str) -> str:
+    """What an extension says that only the jobs gateway reads."""
+    return f"At the jobs gateway: {words[0].lower()}{words[1:]}"
+
+
 _COPIED_WORDS = {
     "subject": "What the event is about.",
     "traceparent": "W3C Trace Context (extension distributed-tracing).",
@@ -90,6 +107,13 @@ _COPIED = tuple(AttributeSchema(name, "String", _COPIED_WORDS[name]) for name in
 _REQUESTED = (
     *_COPIED,
     AttributeSchema("expirytime", "Timestamp", "Nobody waits for the answer after this."),
+    AttributeSchema(PRIORITY, "String", _of_job("high, normal or low; normal without it.")),
+    AttributeSchema(MAX_ATTEMPTS, "Integer", _of_job("1 to 20; with 1 nothing is retried.")),
+    AttributeSchema(QUEUE_TIMEOUT, "String", _of_job("How long it may wait, as in 90s or 5m.")),
+    AttributeSchema(START_TIMEOUT, "String", _of_job("How long a cold start may take.")),
+    AttributeSchema(RUN_TIMEOUT, "String", _of_job("How long the answer may take.")),
+    AttributeSchema(KEEP, "String", _of_job("How long its answer is kept.")),
+    AttributeSchema(DATAREF, "URI-reference", _of_job("Where the data lies; allowed hosts only.")),
 )
 _ANSWERED = (
     AttributeSchema("causationid", "String", "The id of the request.", True),
@@ -97,6 +121,7 @@ _ANSWERED = (
     AttributeSchema("replyid", "String", "The request's correlationid (Knative RequestReply)."),
     AttributeSchema("queuems", "Integer", "Milliseconds that the request waited for a replica."),
     AttributeSchema("coldstartms", "Integer", "Milliseconds of the cold start that it waited for."),
+    AttributeSchema(DATAREF, "URI-reference", "Where the data lies that is too long for an event."),
 )
 _COUNTED = (
     AttributeSchema("prompttokens", "Integer", "Tokens of the prompt."),
@@ -201,5 +226,38 @@ DEAD_LETTER_KIND = EventKind(
     _CHAT,
 )
 
+USAGE_KIND = EventKind(
+    "usage",
+    "Usage of a job",
+    "What a job has cost that came to its end, whichever it was.",
+    (
+        *_core(USAGE, SOURCE, _JSON, "Made of the id and the round of the job."),
+        AttributeSchema("subject", "String", "The id of the job.", True),
+        AttributeSchema("causationid", "String", "The id of the request, where it was an event."),
+    ),
+    "usage",
+    _JSON,
+    {
+        "job": "job_mfzwizltoqydcmru",
+        "round": 1,
+        "service": "default/chat",
+        "route": "/v1/chat/completions",
+        "tenant": "/shop/reviews",
+        "priority": "normal",
+        "state": "completed",
+        "reason": "",
+        "attempts": 1,
+        "billable": True,
+        "prompttokens": 12,
+        "completiontokens": 3,
+        "cachedtokens": 0,
+        "queuems": 210,
+        "coldstartms": 4100,
+        "runms": 350,
+    },
+)
+
 ANSWERS = (RESPONSE_KIND, ERROR_KIND)
-KINDS = (*REQUESTS, *ANSWERS, DEAD_LETTER_KIND)
+#: The kinds whose type is ours.
+OWN = (*ANSWERS, USAGE_KIND)
+KINDS = (*REQUESTS, *OWN, DEAD_LETTER_KIND)

@@ -1,0 +1,320 @@
+"""Publishes what was settled: the usage of each job, and the reply event where it came as an event.
+
+What is to be published stands in the record that settled the job, so nothing can be settled and not
+published. A record is acknowledged when all its events are at their sinks, or dead letters. After a
+crash they are published again under the same ids. A sink that is away keeps its events waiting
+here, and no job waits for it.
+
+A record goes away some time after its job is settled. An event that is not at its sink by nine
+tenths of that time becomes a dead letter, which stays. Dead letters lie in a log of their own, as
+if a Trigger of the Broker `relume-jobs/outbox` had given them up: so `relume dlq` shows them, and
+puts them back.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from relume.base.clock import Clock
+from relume.cloudevents.event import CloudEvent
+from relume.config.urls import without_secrets
+from relume.eventing.delivery.burial import Post, dead_letter_event
+from relume.eventing.delivery.carrier import Idle
+from relume.eventing.delivery.decision import DeadLetter, Retry, decide
+from relume.eventing.delivery.dispatcher import Dispatcher
+from relume.eventing.delivery.outcome import Answered, Outcome, Unanswered
+from relume.eventing.delivery.profiles import STRICT
+from relume.eventing.delivery.route import DeliveryPolicy, Route, Tally, backoff_s
+from relume.eventing.delivery.turns import Slots
+from relume.eventing.envelope import Envelope, TtlExhausted
+from relume.eventing.event_log import (
+    BrokerKey,
+    Cursor,
+    DiskFull,
+    EventLog,
+    EventTooLarge,
+    LeasedEvent,
+    StoreUnavailable,
+)
+from relume.eventing.header_room import AttributesTooLong
+from relume.eventing.jobs.packing import unpack_record
+from relume.eventing.jobs.payloads import ResultUrl
+from relume.eventing.jobs.settled_events import reply_event, usage_event
+from relume.eventing.jobs.sinks import Sinks
+from relume.eventing.jobs.store import JobStore
+from relume.eventing.settings import EventingSettings
+
+log = logging.getLogger(__name__)
+
+#: The log of dead letters, and the Trigger that gave them up.
+OUTBOX, TRIGGER = BrokerKey("relume-jobs", "outbox"), "replies"
+# A settled record, as the delivery engine carries it.
+_RECORD = "relume.job.record"
+# The header by which a dead letter keeps its sink; it is not sent.
+_SINK = "relume-sink"
+# An event is given up at this part of the time for which its record is kept. Until then it counts
+# as tried fewer times than the policy allows, so that the waits stop growing: at 25.6 s, unless a
+# sink asks for up to a minute. A dead letter that was put back has the attempts of the policy.
+_GIVEN_UP_AT = 0.9
+_POLICY = DeliveryPolicy(retry=8, timeout_s=30.0, retry_after_max_s=60.0, profile=STRICT)
+
+
+@dataclass(slots=True)
+class _Outgoing:
+    """One event for one sink, `attempts` times tried, and again at `due` (seconds of the clock).
+
+    It is given up when it fails after `until` (None: after some attempts).
+    """
+
+    event: CloudEvent
+    sink: str
+    until: datetime | None = None
+    attempts: int = 0
+    due: float = -math.inf
+
+
+class Outbox:
+    """Publishes until it is stopped; `run` belongs into a task of its own.
+
+    `letters` is the log that keeps dead letters (None: they are only logged), `post` posts an event
+    once (`Subscribers.post`), `result_url` is the absolute URL of a job's result.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        sinks: Sinks,
+        letters: EventLog | None,
+        post: Post,
+        result_url: ResultUrl,
+        clock: Clock,
+        settings: EventingSettings,
+    ) -> None:
+        self._store = store
+        self._letters = letters
+        self._clock = clock
+        self._settings = settings
+        self._dispatchers: list[Dispatcher] = []
+        self._slots = Slots(lambda: settings.in_flight, clock.monotonic)
+        self.carrier = OutboxCarrier(sinks, letters, post, result_url, clock, self._slots)
+
+    @property
+    def tally(self) -> Tally:
+        return self.carrier.tally
+
+    @property
+    def waiting(self) -> int:
+        """How many records and dead letters are not published yet."""
+        return sum(each.waiting + each.in_flight for each in self._dispatchers)
+
+    async def open(self) -> None:
+        """Make ready what `run` needs. Raises StoreUnavailable."""
+        cursors: list[Cursor] = [_Records(self._store.settled())]
+        if self._letters is not None:
+            await self._letters.open_broker(OUTBOX, [TRIGGER])
+            cursors.append(self._letters.cursor(OUTBOX, TRIGGER))
+        self._dispatchers = [self._dispatcher(each) for each in cursors]
+
+    async def run(self) -> None:
+        """Publish until stopped. Cancelling gives back what is leased."""
+        async with asyncio.TaskGroup() as group:
+            for each in self._dispatchers:
+                group.create_task(each.run())
+
+    async def stop(self, grace_s: float) -> None:
+        """Take up nothing more, let posts end within `grace_s`, and give the rest back."""
+        async with asyncio.TaskGroup() as group:
+            for each in self._dispatchers:
+                group.create_task(each.stop(grace_s))
+
+    def _dispatcher(self, cursor: Cursor) -> Dispatcher:
+        route = Route(
+            broker=OUTBOX,
+            trigger=TRIGGER,
+            namespace=OUTBOX.namespace,
+            wanted=lambda _: True,
+            policy=_POLICY,
+            url="",
+            replies=None,
+        )
+        return Dispatcher(route, cursor, self.carrier, self._slots, self._clock, self._settings)
+
+
+class OutboxCarrier:
+    """Brings the events of one record to their sinks; a Carrier."""
+
+    def __init__(
+        self,
+        sinks: Sinks,
+        letters: EventLog | None,
+        post: Post,
+        result_url: ResultUrl,
+        clock: Clock,
+        slots: Slots,
+    ) -> None:
+        self._sinks = sinks
+        self._letters = letters
+        self._post = post
+        self._result_url = result_url
+        self._clock = clock
+        self._slots = slots
+        self._away = _Away()
+        self.tally = Tally()
+
+    async def carry(self, envelope: Envelope, leased: LeasedEvent, idle: Idle) -> None:
+        """Return when each event is at its sink or a dead letter; one does not wait for another."""
+        left = self._outgoing(envelope)
+        while left:
+            wait_s = min(map(self._due, left)) - self._clock.monotonic()
+            with idle():
+                await (self._clock.sleep(wait_s) if wait_s > 0 else self._slots.acquire())
+            if wait_s > 0:
+                continue
+            try:
+                # Asked again: a sink may have failed for others while this waited for a slot.
+                now = self._clock.monotonic()
+                due = [each for each in left if self._due(each) <= now]
+                outcomes = await asyncio.gather(*map(self._send, due))
+            finally:
+                self._slots.release()
+            for each, outcome in zip(due, outcomes, strict=True):
+                if await self._is_over(each, outcome, envelope.redrive):
+                    left.remove(each)
+
+    async def give_up(self, envelope: Envelope, letter: DeadLetter) -> None:
+        """Keep what a fault of this code has stopped, a whole record as it may be."""
+        await self._bury(envelope, letter, envelope.headers.get(_SINK, ""))
+
+    def _due(self, outgoing: _Outgoing) -> float:
+        """When it is tried: not while its sink is away for others, unless it is its last try."""
+        if outgoing.until is not None and self._clock.now() >= outgoing.until:
+            return outgoing.due
+        return max(outgoing.due, self._away.until(outgoing.sink))
+
+    def _outgoing(self, envelope: Envelope) -> list[_Outgoing]:
+        if envelope.event.type != _RECORD:
+            return [_Outgoing(envelope.event, envelope.headers[_SINK])]  # it was put back
+        record = unpack_record(envelope.event.data or b"")
+        settled_at = record.settled_at or self._clock.now()
+        until = settled_at + timedelta(seconds=_GIVEN_UP_AT * record.keep_s)
+        found = []
+        if (sink := self._sinks.usage) is not None:
+            found.append(_Outgoing(usage_event(record), sink, until))
+        reply = reply_event(record, self._result_url)
+        if reply is not None and record.reply_to is not None:
+            found.append(_Outgoing(reply, record.reply_to, until))
+        return found
+
+    async def _send(self, outgoing: _Outgoing) -> Outcome:
+        """One attempt; every error of a sink is an Outcome."""
+        match self._sinks.find(outgoing.sink):
+            case None:
+                return Answered(400, body=f"there is no Broker {outgoing.sink} any more".encode())
+            case BrokerKey() as broker:
+                return await self._take(broker, outgoing.event)
+            case url:
+                return await self._post(
+                    url,
+                    Envelope(outgoing.event),
+                    namespace=_namespace_of(outgoing.event),
+                    timeout_s=_POLICY.timeout_s,
+                )
+
+    async def _take(self, broker: BrokerKey, event: CloudEvent) -> Outcome:
+        try:
+            await self._sinks.take(broker, event)
+        except (StoreUnavailable, DiskFull) as error:
+            return Unanswered(str(error))
+        except (TtlExhausted, AttributesTooLong, EventTooLarge) as error:
+            return Answered(413, body=str(error).encode())
+        return Answered(202)
+
+    async def _is_over(self, outgoing: _Outgoing, outcome: Outcome, redrive: int) -> bool:
+        """Whether the event has come to its end; else it is due again later."""
+        if isinstance(outcome, Answered) and 200 <= outcome.status < 300:
+            self._away.back(outgoing.sink)
+            self.tally.delivered += 1  # what a sink answers is nobody's reply
+            return True
+        now, attempts = self._clock.now(), outgoing.attempts
+        if outgoing.until is not None:
+            attempts = _POLICY.retry if now >= outgoing.until else min(attempts, _POLICY.retry - 1)
+        action = decide(outcome, attempts, _POLICY, now)
+        if isinstance(action, Retry):
+            self.tally.retried += 1
+            monotonic = self._clock.monotonic()
+            self._away.failed(outgoing.sink, monotonic)
+            outgoing.attempts += 1
+            outgoing.due = monotonic + action.after_s
+            return False
+        if isinstance(action, DeadLetter):
+            envelope = Envelope(outgoing.event, {_SINK: outgoing.sink}, redrive=redrive)
+            await self._bury(envelope, action, outgoing.sink)
+        return True
+
+    async def _bury(self, envelope: Envelope, letter: DeadLetter, sink: str) -> None:
+        where, event = without_secrets(sink), envelope.event
+        said = letter.data[:200].decode(errors="replace")
+        log.error("event %s for %s: %s: %s", event.id, where or "-", letter.reason, said)
+        if self._letters is not None:
+            dead = replace(envelope, event=dead_letter_event(event, letter, where or "/", STRICT))
+            await self._letters.bury(OUTBOX, TRIGGER, dead, math.inf)
+        self.tally.dead_lettered += 1
+
+
+class _Away:
+    """The sinks that failed last, and when each may be asked again: one waits for all."""
+
+    def __init__(self) -> None:
+        self._sinks: dict[str, tuple[int, float]] = {}
+
+    def until(self, sink: str) -> float:
+        return self._sinks.get(sink, (0, -math.inf))[1]
+
+    def failed(self, sink: str, now: float) -> None:
+        failures, until = self._sinks.get(sink, (0, -math.inf))
+        if now >= until:  # those that failed together count once
+            wait_s = backoff_s(_POLICY, min(failures, _POLICY.retry - 1))
+            self._sinks[sink] = (failures + 1, now + wait_s)
+
+    def back(self, sink: str) -> None:
+        self._sinks.pop(sink, None)
+
+
+class _Records:
+    """The cursor of settled records, as the events that a dispatcher takes."""
+
+    def __init__(self, cursor: Cursor) -> None:
+        self._cursor = cursor
+        self.stop, self.confirm = cursor.stop, cursor.confirm
+
+    @property
+    def waiting(self) -> int:
+        return self._cursor.waiting
+
+    @property
+    def inherited(self) -> tuple[int, int]:
+        return self._cursor.inherited
+
+    async def fetch(self, limit: int) -> Sequence[LeasedEvent]:
+        return [_LeasedRecord(each) for each in await self._cursor.fetch(limit)]
+
+
+class _LeasedRecord:
+    def __init__(self, leased: LeasedEvent) -> None:
+        self.sequence, self.generation = leased.sequence, leased.generation
+        self.settle, self.give_back, self.extend = leased.settle, leased.give_back, leased.extend
+        attributes = {
+            "specversion": "1.0",
+            "id": str(leased.sequence),
+            "source": "/relume/jobs",
+            "type": _RECORD,
+        }
+        self.payload = Envelope(CloudEvent(attributes, leased.payload)).pack()
+
+
+def _namespace_of(event: CloudEvent) -> str:
+    """The namespace of the service that is the source of our events."""
+    return event.source.split("/")[2]

@@ -18,11 +18,8 @@ from relume.eventing import event_log, observer, request_reply
 from relume.eventing.delivery import dispatcher
 from relume.eventing.jetstream import cursor
 from relume.eventing.jetstream.streams import BrokerStreams
-<<<<<<< HEAD
 from relume.eventing.jobs import predictor
-=======
 from relume.eventing.jobs.door_settings import DoorSettings
->>>>>>> jdoor
 from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.settings import MAX_MESSAGE_BYTES, EventingSettings
 from relume.plane import control
@@ -200,14 +197,7 @@ TABLE = {
         "test_the_answers_that_are_remembered_are_bounded",
     ),
     "eventing.plane:EventingPlane._dispatchers": Bound("Triggers", None, PLAN),
-<<<<<<< HEAD
     # Jobs on their way to the predictor. There are as many at once as a service has slots.
-    "eventing.jobs.job:Job.headers": Bound(
-        "bytes",
-        limits.ATTRIBUTES_BYTES,
-        "the door refuses more",
-        "test_headers_that_every_delivery_repeats_have_the_same_bounds",
-    ),
     "eventing.jobs.chunk_log:ChunkLog._waiting": Bound(
         "bytes of each job",
         JOBS.unstored_bytes,
@@ -249,12 +239,11 @@ TABLE = {
     ),
     "eventing.jobs.runner:JobRunner._faulty": Bound(
         "numbers", None, "one for each job that a fault of our own code ends, until it is settled"
-=======
+    ),
     # What is published of settled jobs.
     "eventing.jobs.outbox:Outbox._dispatchers": Bound("dispatchers", 2, "written in the source"),
     "eventing.jobs.outbox:_Away._sinks": Bound(
         "sinks", None, "those that the configuration allows; one that is back is forgotten"
->>>>>>> jevent
     ),
     # Requests to services.
     "serving.proxy:RequestBody._chunks": Bound(

@@ -28,7 +28,7 @@ from relume.eventing.jobs.state import (
     Settled,
     step,
 )
-from relume.eventing.jobs.store import Chunk
+from relume.eventing.jobs.store import Chunk, Filter
 from relume.eventing.jobs.stream import StreamSettings
 from relume.eventing.jobs.testing import MemoryJobs
 from relume.eventing.jobs.watching import Watches
@@ -140,10 +140,15 @@ class Stage:
             lambda: [SERVICE],
             outlook=outlook,
             admit=admit,
+            running=self.running,
             streams=streams,
         )
         self.app = self.api.in_front_of(door)
         self.state: dict[str, str] = {}
+
+    async def running(self, service: ServiceName) -> int:
+        wanted = Filter(service=service, states=("leased", "streaming"))
+        return len([each async for each in self.store.listed(wanted)])
 
     def begin(
         self,

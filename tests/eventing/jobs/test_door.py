@@ -295,6 +295,17 @@ async def test_many_large_bodies_at_once_are_turned_away_and_small_ones_are_not(
     await first.task
 
 
+async def test_a_body_that_is_stored_as_it_comes_in_takes_no_room_at_the_door() -> None:
+    stage = Stage(
+        settings=JobSettings(inline_bytes=1000),
+        limits=DoorSettings(intake_bytes=3000, small_bytes=500),
+    )
+    headers = {**ASYNC, "content-type": "audio/wav"}
+    answer = await stage.ask("POST", AUDIO, headers, [b"a" * 800] * 20)
+    assert answer.status == 202 and stage.door.intake.bytes == 0
+    assert await read(stage, await stored(stage, answer.json["id"])) == b"a" * 16_000
+
+
 # The same key again.
 
 

@@ -1,5 +1,6 @@
 """The API: what callers see of their jobs, and may do to them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -540,6 +541,27 @@ async def test_a_page_after_a_job_that_is_gone_is_404() -> None:
     assert (await Stage().ask("GET", f"/v1/jobs?after={NOBODY}")).status == 404
 
 
+async def test_a_client_that_leaves_a_long_list_ends_it() -> None:
+    ended: list[str] = []
+
+    class Endless(MemoryJobs):
+        async def listed(self, wanted: Filter, after: str | None = None) -> AsyncIterator[Seen]:
+            try:
+                while True:
+                    await asyncio.sleep(0)
+                yield Seen(None, 0, None, 0)
+            finally:
+                ended.append("listed")
+
+    stage = Stage(store=Endless(JobSettings(), VirtualClock()))
+    call = stage.begin("GET", "/v1/jobs?status=dead")
+    await settle()
+    assert not call.task.done()
+    call.leave()
+    await call.task
+    assert ended == ["listed"]
+
+
 # Queues.
 
 
@@ -547,12 +569,14 @@ async def test_the_queues_say_who_waits_and_who_runs() -> None:
     stage = Stage()
     await stage.submitted({"relume-priority": "low"})
     await stage.submitted()
+    await stage.leased(await stage.submitted({"relume-priority": "high"}))
     queues = (await stage.ask("GET", "/v1/queues")).json
     lanes = [
+        {"priority": "high", "tenant": "anonymous", "waiting": 1},  # the double sees no lease
         {"priority": "low", "tenant": "anonymous", "waiting": 1},
         {"priority": "normal", "tenant": "anonymous", "waiting": 1},
     ]
-    one = {"service": "default/m", "waiting": 2, "running": 0, "paused": False, "lanes": lanes}
+    one = {"service": "default/m", "waiting": 3, "running": 1, "paused": False, "lanes": lanes}
     assert queues == {"object": "list", "data": [one]}
 
 

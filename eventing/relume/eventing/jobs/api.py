@@ -56,7 +56,7 @@ from relume.eventing.jobs.shapes import (
 from relume.eventing.jobs.state import SETTLED, Settled, State
 from relume.eventing.jobs.store import Filter, JobStore, Seen
 from relume.eventing.jobs.stream import Streams, StreamSettings, position_of
-from relume.eventing.jobs.watching import Watches, closing
+from relume.eventing.jobs.watching import Watches, closing, while_there
 
 QUEUES_PATH = "/v1/queues"
 MAX_WAIT_S = 300
@@ -82,8 +82,8 @@ class JobsApi:
     """The routes, over a store.
 
     `services` are those that this program has queues for, `admit` is asked before a retry,
-    `running` counts the jobs of a service that run (None: by listing all), and `operates` says who
-    may stop and purge queues.
+    `running` counts the jobs of a service that run (without it, `running` of a queue is null), and
+    `operates` says who may stop and purge queues.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class JobsApi:
         self._services = services
         self._outlook = outlook or Outlook()
         self._admit = admit
-        self._running = running or self._counted
+        self._running = running
         self._operates = operates
         self._changes = Changes(store, clock)
         self.streams = Streams(store, watches, clock, self._outlook, streams)
@@ -147,17 +147,21 @@ class JobsApi:
             service=_service_named(query.get("service") or ""),
             states=_states_named(query.getlist("status")),
         )
-        page: list[Json] = []
-        has_more = False
-        async with closing(self._store.listed(wanted, after)) as found:
-            async for seen in found:
-                if len(page) == limit:
-                    has_more = True
-                    break
-                page.append(job_object(seen))
+        # A filter may pass few of a million jobs.
+        page, has_more = await while_there(request.receive, self._page(wanted, after, limit))
         last = page[-1]["id"] if page else None
         shown = {"object": "list", "data": page, "has_more": has_more, "last_id": last}
         return json_response(shown)
+
+    async def _page(self, wanted: Filter, after: str | None, limit: int) -> tuple[list[Json], bool]:
+        """Up to `limit` jobs, and whether there are more."""
+        page: list[Json] = []
+        async with closing(self._store.listed(wanted, after)) as found:
+            async for seen in found:
+                if len(page) == limit:
+                    return page, True
+                page.append(job_object(seen))
+        return page, False
 
     async def _get(self, request: Request) -> Response:
         wait_s = _number("wait", request.query_params.get("wait") or "0", 0, MAX_WAIT_S)
@@ -233,7 +237,7 @@ class JobsApi:
         return {
             "service": str(service),
             "waiting": sum(lanes.values()),
-            "running": await self._running(service),
+            "running": None if self._running is None else await self._running(service),
             "paused": service in paused,
             "lanes": [
                 {"priority": lane.priority, "tenant": lane.tenant, "waiting": waiting}
@@ -241,11 +245,6 @@ class JobsApi:
                 if sees_all or lane.tenant == caller.tenant
             ],
         }
-
-    async def _counted(self, service: ServiceName) -> int:
-        """How many jobs of a service run; the time for this grows with the jobs that are stored."""
-        running = Filter(service=service, states=("leased", "streaming"))
-        return sum([1 async for _ in self._store.listed(running)])
 
     async def _seen(self, request: Request) -> Seen:
         return await self._changes.seen(request.path_params["id"], caller_of(request.scope).owner)

@@ -146,7 +146,7 @@ class Door:
         if mode_of(headers) is not None:
             words = "post events to /events/NAMESPACE/NAME/ROUTE, where their answer is an event"
             raise Unroutable(words, reason="event", status=400)
-        asked = _Asked(scope, headers, prefer, wishes_of(headers, self._limits))
+        asked = _Asked(scope, receive, headers, prefer, wishes_of(headers, self._limits))
         with self.intake.reading(receive) as counted:
             entered = await self._enter(asked, target, RequestBody(counted, headers))
         if isinstance(entered, Response):
@@ -194,7 +194,7 @@ class Door:
         digest = digesting(job.service, job.route, job.content_type)
 
         async def parts() -> AsyncIterator[bytes]:
-            async for part in body.stream(most):
+            async for part in body.stream(most, asked.receive):
                 digest.update(part)
                 yield part
 
@@ -277,6 +277,7 @@ class _Asked:
     """A request before its body is read."""
 
     scope: Scope
+    receive: Receive
     headers: Headers
     prefer: AsyncPreference
     wishes: Wishes

@@ -59,8 +59,12 @@ class RequestBody:
             self._parts = [b"".join(self._parts)]
         return self._parts[0]
 
-    async def stream(self, limit: int) -> AsyncIterator[bytes]:
-        """All of the body, the rest as it comes in. Raises BodyTooLarge and ClientGone."""
+    async def stream(self, limit: int, receive: Receive) -> AsyncIterator[bytes]:
+        """All of the body, the rest as it comes in, by `receive`: no more than a part is held.
+
+        Raises BodyTooLarge and ClientGone.
+        """
+        self._receive = receive
         parts, self._parts = self._parts, []
         for part in parts:
             yield part

@@ -6,7 +6,7 @@ they are. It ends with the last of them.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar, cast
 
 from starlette.types import Receive
@@ -146,6 +146,21 @@ async def client_gone(receive: Receive) -> None:
     """Return when the client has left."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def while_there(receive: Receive, work: Coroutine[Any, Any, Item]) -> Item:
+    """The result of work that may take long. Raises ClientGone, and ends it, when nobody waits."""
+    working = asyncio.create_task(work)
+    gone = asyncio.create_task(client_gone(receive))
+    try:
+        await asyncio.wait([working, gone], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientGone
+    finally:
+        for task in (working, gone):
+            task.cancel()
+        await asyncio.gather(working, gone, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager

@@ -78,6 +78,14 @@ class LeasedEvent(Protocol):
         """A packed Envelope."""
         ...
 
+    @property
+    def generation(self) -> int:
+        """How often this event was delivered to anybody, this time included; it only goes up.
+
+        Of two processes that both hold the event, the one with the higher number is the later.
+        """
+        ...
+
     async def settle(self) -> None:
         """This cursor is done with the event."""
         ...

@@ -37,13 +37,17 @@ class _Log:
 class MemoryLeasedEvent:
     """An event on lease; the lease is kept by its cursor."""
 
-    def __init__(self, cursor: "MemoryCursor", sequence: int, payload: bytes) -> None:
+    def __init__(
+        self, cursor: "MemoryCursor", sequence: int, payload: bytes, generation: int
+    ) -> None:
         self._cursor = cursor
         self.sequence = sequence
         self.payload = payload
+        self.generation = generation
 
     async def settle(self) -> None:
         self._cursor.leases.pop(self.sequence, None)
+        self._cursor.deliveries.pop(self.sequence, None)
 
     async def give_back(self) -> None:
         if self.sequence in self._cursor.leases:
@@ -64,6 +68,7 @@ class MemoryCursor:
         self._lease_s = lease_s
         self._next = len(log.events) + 1
         self.leases: dict[int, float] = {}
+        self.deliveries: dict[int, int] = {}  # of each unsettled event
         self.changed = asyncio.Event()
 
     @property
@@ -83,8 +88,12 @@ class MemoryCursor:
             await self._something_happens()
         for sequence in due:
             self.leases[sequence] = self.lease_end()
+            self.deliveries[sequence] = self.deliveries.get(sequence, 0) + 1
             self._next = max(self._next, sequence + 1)
-        return [MemoryLeasedEvent(self, each, self._log.events[each - 1]) for each in due]
+        return [
+            MemoryLeasedEvent(self, each, self._log.events[each - 1], self.deliveries[each])
+            for each in due
+        ]
 
     @property
     def settled(self) -> int:

@@ -36,13 +36,15 @@ _GIVE_BACK_SOON = b'-NAK {"delay": 2000000000}'
 class JetStreamLeasedEvent:
     """An event of a pull consumer; its reply subject names it to the server."""
 
-    __slots__ = ("_cursor", "_subject", "payload", "sequence")
+    __slots__ = ("_cursor", "_subject", "generation", "payload", "sequence")
 
     def __init__(self, cursor: "JetStreamCursor", subject: str, payload: bytes) -> None:
         self._cursor = cursor
         self._subject = subject
-        # $JS.ACK.<stream>.<consumer>.<deliveries>.<stream sequence>.<…>.<time>.<pending>
-        self.sequence = int(subject.split(".")[5])
+        # $JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<deliveries>.<stream sequence>.<…>
+        tokens = subject.split(".")
+        first = 4 if len(tokens) < 11 else 6
+        self.generation, self.sequence = int(tokens[first]), int(tokens[first + 1])
         self.payload = payload
 
     async def settle(self) -> None:

@@ -28,6 +28,12 @@ class NoSuchJob(InvalidInput):
     reason = "no-such-job"
 
 
+class JobTooLarge(RelumeError):
+    """The job or its record does not fit one message of the store: its body must be a payload."""
+
+    reason = "job-too-large"
+
+
 class NoSuchPayload(RelumeError):
     """The object store does not have it (any more)."""
 
@@ -85,12 +91,31 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """A job that no worker has leased in this round: its place in its lane, and since when."""
+
+    place: int
+    job: Job
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Filter:
     """Which jobs to list; None and () take all."""
 
     owner: str | None = None
     service: ServiceName | None = None
     states: Sequence[State] = ()
+
+    def takes(self, seen: Seen) -> bool:
+        """Whether to list this job."""
+        if (of := seen.record or seen.job) is None:
+            return False
+        return (
+            (self.owner is None or of.owner == self.owner)
+            and (self.service is None or of.service == self.service)
+            and (not self.states or seen.state in self.states)
+        )
 
 
 class JobStore(Protocol):
@@ -99,8 +124,9 @@ class JobStore(Protocol):
     async def submit(self, job: Job, patience_s: float) -> tuple[bool, Seen]:
         """Store a new job durably: True and what is stored.
 
-        False, and what is stored, when the same job is there already. Raises KeyInUse when a job
-        with this id has another digest, DiskFull and JobTooLarge.
+        False, and what is stored, when its work message is there already. Raises KeyInUse when
+        that has another digest, DiskFull and JobTooLarge. Only `look` tells of a job whose work
+        message is gone (a deleted one): whoever has a key looks first.
         """
         ...
 
@@ -112,6 +138,7 @@ class JobStore(Protocol):
         """Replace the record of this revision (0: create it); the new revision. Raises Outrun.
 
         The record of a settled job goes away by itself `keep_s` seconds after it was written.
+        Raises JobTooLarge, DiskFull.
         """
         ...
 
@@ -120,14 +147,20 @@ class JobStore(Protocol):
         ...
 
     async def withdraw(self, job_id: str) -> None:
-        """Remove the work message, if there is one."""
+        """Remove the work message, if there is one: the job cannot be retried or listed any more.
+
+        It belongs to deleting a job. The work message of a cancelled job stays; the worker that
+        gets it finds the job settled.
+        """
         ...
 
-    async def append(self, job_id: str, chunks: Sequence[Chunk], after: int) -> int:
+    async def append(
+        self, job_id: str, chunks: Sequence[Chunk], after: int, *, lasts_s: float | None = None
+    ) -> int:
         """Store chunks durably; returns the place to give as `after` next time.
 
-        `after` is the place of this job's last chunk (0: none). Raises LeaseLost when somebody
-        else has appended since.
+        `after` is the place of this job's last chunk (0: none). They are kept for `lasts_s` (None:
+        as the settings say). Raises LeaseLost when somebody else has appended since, and DiskFull.
         """
         ...
 
@@ -143,15 +176,29 @@ class JobStore(Protocol):
         ...
 
     def watch(self, job_id: str) -> AsyncIterator[Record]:
-        """The record now (if there is one) and each time it changes, without an end."""
+        """The record now (if there is one) and each time it changes, without an end.
+
+        A reader that is slower than the changes gets the last one only.
+        """
         ...
 
     async def forget(self, job_id: str) -> None:
         """Remove the chunks and payloads of a job."""
         ...
 
-    async def put_payload(self, job_id: str, name: str, data: AsyncIterator[bytes]) -> str:
-        """Store a large body; returns its reference. Raises DiskFull."""
+    async def put_payload(
+        self,
+        job_id: str,
+        name: str,
+        data: AsyncIterator[bytes],
+        *,
+        lasts_s: float | None = None,
+    ) -> str:
+        """Store a large body; returns its reference. Raises DiskFull.
+
+        It is kept for `lasts_s` (None: as the settings say). `name` holds letters, digits and
+        dashes. A body of this name that the job has already stays, under its own reference.
+        """
         ...
 
     def payload(self, reference: str) -> AsyncIterator[bytes]:
@@ -161,12 +208,13 @@ class JobStore(Protocol):
     def listed(self, wanted: Filter, after: str | None = None) -> AsyncIterator[Seen]:
         """The jobs that pass, newest first; `after` is the id of the last one of the page before.
 
-        Reading on costs no more memory than one page.
+        A job that is retried becomes the newest. Deleted jobs are not listed. Reading on costs no
+        more memory than one page. Raises NoSuchJob when the job `after` is gone.
         """
         ...
 
     async def lanes(self, service: ServiceName) -> Mapping[Lane, int]:
-        """The lanes of a service, and how many jobs wait in each."""
+        """The lanes of a service, and how many jobs in each were never given to a worker."""
         ...
 
     async def open_lane(self, lane: Lane) -> Cursor:
@@ -175,7 +223,10 @@ class JobStore(Protocol):
         ...
 
     async def ahead(self, lane: Lane, place: int) -> int:
-        """How many jobs of this lane wait in front of the one at `place`."""
+        """How many jobs of this lane wait in front of the one at `place`.
+
+        The number may be a second old.
+        """
         ...
 
     async def pause(self, service: ServiceName, paused: bool) -> None:
@@ -191,6 +242,6 @@ class JobStore(Protocol):
         """
         ...
 
-    async def oldest(self, lane: Lane) -> tuple[Job, datetime] | None:
-        """The job at the head of a lane that no worker has leased, and when it was stored."""
+    async def oldest(self, lane: Lane, after: int = 0) -> Waiting | None:
+        """The first job of a lane behind the place `after` that was given to no worker."""
         ...

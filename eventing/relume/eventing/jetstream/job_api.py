@@ -7,7 +7,9 @@ is not.
 
 import asyncio
 import base64
+import itertools
 import math
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -69,6 +71,11 @@ class JobApi:
         self.publisher = publisher
         self.clock = clock
         self.patience_s = patience_s
+        self._name, self._marks = secrets.token_hex(8), itertools.count()
+
+    def mark(self) -> str:
+        """A new mark for one write, which no other write of any process has."""
+        return f"{self._name}.{next(self._marks)}"
 
     @property
     def largest(self) -> int:

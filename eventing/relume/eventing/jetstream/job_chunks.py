@@ -4,7 +4,6 @@ Each message is stored only where the writer knows the one before it. So nobody 
 back of a worker that has taken a job over.
 """
 
-import secrets
 from collections.abc import AsyncIterator, Sequence
 
 from relume.eventing.jetstream.job_api import JobApi, Message
@@ -30,7 +29,7 @@ class JobChunks:
         self, job_id: str, chunks: Sequence[Chunk], after: int, *, lasts_s: float | None = None
     ) -> int:
         """See `JobStore.append`."""
-        subject, mark = tokens_subject(job_id), secrets.token_hex(8)
+        subject, mark = tokens_subject(job_id), self._api.mark()
         headers = {
             WRITE: mark,
             "Nats-Expected-Last-Subject-Sequence": str(after),

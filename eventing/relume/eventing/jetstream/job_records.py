@@ -5,7 +5,6 @@ has a mark of its own, and the stream's leader is asked whose the message there 
 """
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator
 
 from relume.cloudevents.event import InvalidEvent
@@ -40,7 +39,7 @@ class JobRecords:
 
     async def submit(self, job: Job, patience_s: float) -> tuple[bool, Seen]:
         """See `JobStore.submit`; the lane of the job must be there."""
-        mark = secrets.token_hex(8)
+        mark = self._api.mark()
         place = await self._put_work(job, 0, mark, patience_s)
         if place:
             return True, Seen(job, place, None, 0)
@@ -72,7 +71,7 @@ class JobRecords:
         payload = pack_record(record)
         if len(payload) > self._settings.max_record_bytes:
             raise JobTooLarge(f"the record of job {record.id} has {len(payload):,} bytes")
-        subject, mark = record_subject(record.id), secrets.token_hex(8)
+        subject, mark = record_subject(record.id), self._api.mark()
         headers = {WRITE: mark, _EXPECTED: str(revision), "Nats-Expected-Stream": JOBS}
         if record.settled:
             headers |= ttl(record.keep_s)
@@ -86,7 +85,7 @@ class JobRecords:
 
     async def requeue(self, job: Job, place: int) -> None:
         """See `JobStore.requeue`."""
-        mark = secrets.token_hex(8)
+        mark = self._api.mark()
         if await self._put_work(job, place, mark, self._api.patience_s):
             return
         work = await self._api.last_at_leader(WORK, work_of(job.id))

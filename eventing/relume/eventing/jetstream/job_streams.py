@@ -12,6 +12,7 @@ What is stored in `relume_jobs` and `relume_tokens` is published again under `re
 those who follow a job. Messages with a time to live need nats-server 2.11 or newer.
 """
 
+import functools
 import hashlib
 import math
 import re
@@ -60,6 +61,7 @@ def lane_token(lane: Lane) -> str:
     return f"{service_token(lane.service)}_{lane.priority}_{tenant_token(lane.tenant)}"
 
 
+@functools.lru_cache(maxsize=10_000)
 def lane_subjects(lane: Lane) -> str:
     """The subjects of all jobs of a lane."""
     return (

@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from relume.eventing.event_log import StoreUnavailable
-from relume.eventing.jetstream.store import NATS_ERRORS, Publisher
+from relume.eventing.jetstream.store import NATS_ERRORS, JetStreamStore
 
 log = logging.getLogger(__name__)
 
@@ -14,30 +14,33 @@ _RECONNECT_EVERY_S = 0.05
 
 
 async def connect(
-    publisher: Publisher,
+    store: JetStreamStore,
     servers: Sequence[str],
     *,
     within_s: float,
+    listeners: Sequence[Callable[[], None]] = (),
     credentials: Path | None = None,
     token: str | None = None,
     ping_s: int = 10,
 ) -> None:
-    """Connect a publisher to one of the servers. Raises StoreUnavailable when none answers.
+    """Connect a store to one of the servers. Raises StoreUnavailable when none answers.
 
+    Each of `listeners` is called when the connection was lost, and when it is there again; more
+    may be added later.
     Of a cluster, some nodes are enough: the others are learned from them. A server that is silent
     for two times `ping_s` is left for another one.
     """
-    client = publisher.client
+    client = store.client
 
     async def on_lost() -> None:
-        publisher.connected.clear()
-        publisher.requests.fail_all()
-        for listener in list(publisher.listeners):
+        store.connected.clear()
+        store.requests.fail_all()
+        for listener in list(listeners):
             listener()
 
     async def on_back() -> None:
-        publisher.connected.set()
-        for listener in list(publisher.listeners):
+        store.connected.set()
+        for listener in list(listeners):
             listener()
 
     try:
@@ -58,8 +61,8 @@ async def connect(
     except NATS_ERRORS as error:
         await client.close()
         raise StoreUnavailable(f"nats-server does not answer: {error or 'timeout'}") from None
-    await publisher.requests.open()
-    publisher.connected.set()
+    await store.requests.open()
+    store.connected.set()
 
 
 async def _on_error(error: Exception) -> None:

@@ -21,8 +21,16 @@ from nats.aio.msg import Msg
 from relume.base.clock import Clock
 from relume.base.limits import KIB, MIB
 from relume.base.vocabulary import Json
-from relume.eventing.event_log import StoreUnavailable
-from relume.eventing.jetstream.store import Publisher, RequestUnanswered, Stored
+from relume.eventing.event_log import DiskFull, StoreUnavailable
+from relume.eventing.jetstream.pages import Pages
+from relume.eventing.jetstream.store import (
+    NOT_EMPTY,
+    JetStreamStore,
+    NoSpace,
+    RequestUnanswered,
+    Stored,
+    stored_by,
+)
 from relume.eventing.jobs.store import JobTooLarge
 
 T = TypeVar("T")
@@ -65,10 +73,14 @@ class Message:
 
 
 class JobApi:
-    """Asks JetStream over a publisher's connection, and waits for it as long as settings say."""
+    """Asks JetStream over a connection of its own, and waits for it for `patience_s` at most."""
 
-    def __init__(self, publisher: Publisher, clock: Clock, patience_s: float) -> None:
-        self.publisher = publisher
+    def __init__(self, clock: Clock, patience_s: float) -> None:
+        self.store = JetStreamStore(clock)
+        self.client, self.requests = self.store.client, self.store.requests
+        self.pages = Pages(self.client)
+        # Each is called when the connection was lost, and when it is there again.
+        self.listeners: list[Callable[[], None]] = [self.pages.fail_all]
         self.clock = clock
         self.patience_s = patience_s
         self._name, self._marks = secrets.token_hex(8), itertools.count()
@@ -80,28 +92,32 @@ class JobApi:
     @property
     def largest(self) -> int:
         """The largest payload that the connected nats-server takes, in bytes."""
-        return self.publisher.client.max_payload - _HEADERS_BYTES
+        return self.client.max_payload - _HEADERS_BYTES
 
-    async def patiently(self, attempt: Callable[[], Awaitable[T]], patience_s: float) -> T:
-        """What the first attempt that is answered gives. Raises StoreUnavailable."""
-        publisher = self.publisher
+    async def patiently(
+        self, attempt: Callable[[], Awaitable[T]], patience_s: float | None = None
+    ) -> T:
+        """What the first attempt that is answered gives. Raises StoreUnavailable, NoSpace."""
+        patience_s = self.patience_s if patience_s is None else patience_s
         give_up = self.clock.monotonic() + patience_s
         while True:
             try:
                 await self._connection(give_up - self.clock.monotonic())
                 return await attempt()
+            except NoSpace:
+                raise
             except RequestUnanswered as error:
                 late = self.clock.monotonic() + _TRY_AGAIN_S >= give_up
-                if late or publisher.client.is_closed:
+                if late or self.client.is_closed:
                     raise StoreUnavailable(f"JetStream does not answer: {error}") from None
             await asyncio.sleep(_TRY_AGAIN_S)
 
     async def _connection(self, left_s: float) -> None:
-        if self.publisher.connected.is_set():
+        if self.store.connected.is_set():
             return
         try:
             async with asyncio.timeout(None if left_s == math.inf else left_s):
-                await self.publisher.connected.wait()
+                await self.store.connected.wait()
         except TimeoutError:
             raise RequestUnanswered("no nats-server can be reached") from None
 
@@ -109,7 +125,7 @@ class JobApi:
         """The answer of the API. Raises Refused, StoreUnavailable."""
 
         async def attempt() -> dict[str, Any]:
-            answer = await self.publisher.requests.send(
+            answer = await self.requests.send(
                 f"$JS.API.{what}", orjson.dumps(asked), timeout_s=ANSWER_WITHIN_S
             )
             told: dict[str, Any] = orjson.loads(answer.data)
@@ -120,7 +136,7 @@ class JobApi:
                 raise RequestUnanswered(words)
             raise Refused(error.get("err_code", 0), words)
 
-        return await self.patiently(attempt, self.patience_s if patience_s is None else patience_s)
+        return await self.patiently(attempt, patience_s)
 
     async def put(
         self, subject: str, payload: bytes, headers: dict[str, str], patience_s: float | None = None
@@ -133,24 +149,36 @@ class JobApi:
             raise JobTooLarge(
                 f"{len(payload):,} bytes do not fit one message: nats-server takes {self.largest:,}"
             )
-        [stored] = await self.publisher.put(
-            subject,
-            [(payload, headers)],
-            self.patience_s if patience_s is None else patience_s,
-            answer_within_s=ANSWER_WITHIN_S,
-            closing_s=_CLOSING_S,
-        )
-        return stored
+        believed_from = math.inf
+
+        async def attempt() -> Stored:
+            nonlocal believed_from
+            [answer] = await self.requests.send_all(
+                subject, [(payload, headers)], timeout_s=ANSWER_WITHIN_S
+            )
+            if not _says_empty(answer):
+                return stored_by(answer, len(payload))
+            # A store that is being closed says so, whatever it holds.
+            now = self.clock.monotonic()
+            believed_from = min(believed_from, now + _CLOSING_S)
+            if now < believed_from:
+                raise RequestUnanswered("nothing lies under the subject, or the store is closing")
+            return Stored(0, False, len(payload))
+
+        try:
+            return await self.patiently(attempt, patience_s)
+        except NoSpace as error:
+            raise DiskFull(f"the store of nats-server is full: {error}") from None
 
     async def read(self, stream: str, which: Json) -> Message | None:
         """One stored message, from any node. Raises StoreUnavailable."""
 
         async def attempt() -> Msg:
-            return await self.publisher.requests.send(
+            return await self.requests.send(
                 f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(which), timeout_s=ANSWER_WITHIN_S
             )
 
-        answer = await self.patiently(attempt, self.patience_s)
+        answer = await self.patiently(attempt)
         return None if _is_end(stream, answer) else _message(answer)
 
     async def page(self, stream: str, which: Json) -> Sequence[Message]:
@@ -161,11 +189,11 @@ class JobApi:
             asked = {"batch": _PAGE, "max_bytes": _PAGE_BYTES, **which}
 
         async def attempt() -> list[Msg]:
-            return await self.publisher.requests.collect(
+            return await self.pages.ask(
                 f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(asked), timeout_s=ANSWER_WITHIN_S
             )
 
-        answers = await self.patiently(attempt, self.patience_s)
+        answers = await self.patiently(attempt)
         return [_message(each) for each in answers if not _is_end(stream, each)]
 
     async def last_at_leader(self, stream: str, subject: str) -> Message | None:
@@ -208,6 +236,11 @@ class JobApi:
 def message_in(live: Msg) -> Message:
     """A message that was published again when it was stored."""
     return _message(live)
+
+
+def _says_empty(answer: Msg) -> bool:
+    error = orjson.loads(answer.data).get("error") or {}
+    return error.get("err_code") in NOT_EMPTY and error["description"].endswith(": 0")
 
 
 def _is_end(stream: str, answer: Msg) -> bool:

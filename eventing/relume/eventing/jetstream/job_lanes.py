@@ -69,11 +69,11 @@ class Lanes:
     async def open(self) -> None:
         """Learn which lanes there are. Raises StoreUnavailable."""
         try:
-            await self._api.publisher.client.subscribe(_NOTICES, cb=self._on_notice)
+            await self._api.client.subscribe(_NOTICES, cb=self._on_notice)
         except NATS_ERRORS as error:
             raise StoreUnavailable(f"nats-server does not answer: {error}") from None
         await self._list()
-        self._api.publisher.listeners.append(self._connection_changed)
+        self._api.listeners.append(self._connection_changed)
         self._listing = asyncio.create_task(self._keep_listing(), name="job-lanes")
 
     async def close(self) -> None:
@@ -98,10 +98,9 @@ class Lanes:
         while (info := await self._info(lane)) is None:
             self._known.pop(lane, None)
             await self.ensure(lane)
-        publisher = self._api.publisher
         found = ConsumerInfo.from_response(info)
         cursor = SharedCursor(
-            publisher.client, publisher.requests, found, self._forget_cursor(lane)
+            self._api.client, self._api.requests, found, self._forget_cursor(lane)
         )
         self._cursors.setdefault(lane, set()).add(cursor)
         return cursor
@@ -192,7 +191,7 @@ class Lanes:
         service = lane.service
         told = (there, service.namespace, service.name, lane.priority, lane.tenant)
         with contextlib.suppress(*NATS_ERRORS):
-            await self._api.publisher.client.publish(_NOTICES, orjson.dumps(told))
+            await self._api.client.publish(_NOTICES, orjson.dumps(told))
 
     async def _on_notice(self, message: Msg) -> None:
         there, namespace, name, priority, tenant = orjson.loads(message.data)

@@ -65,7 +65,7 @@ class LiveSubject:
 @contextlib.asynccontextmanager
 async def live(api: JobApi, subject: str, bound: int) -> AsyncIterator[LiveSubject]:
     """A LiveSubject, for a subject of a stream that publishes again what it has stored."""
-    client, listeners = api.publisher.client, api.publisher.listeners
+    client, listeners = api.client, api.listeners
     messages = LiveSubject(bound)
     live_subject = subject.replace("relume.", "relume.live.", 1)
     # nats-py subscribes again by itself when it has found a server again.

@@ -124,7 +124,7 @@ def _delivery(settings: JobSettings) -> dict[str, Any]:
 
 async def ensure_streams(api: JobApi, settings: JobSettings) -> None:
     """All streams exist as we want them. Raises StoreUnavailable."""
-    version = api.publisher.client.connected_server_version
+    version = api.client.connected_server_version
     if (version.major, version.minor) < _OLDEST_SERVER:
         raise StoreUnavailable(
             f"nats-server {version} is too old for jobs: install 2.11 or newer",

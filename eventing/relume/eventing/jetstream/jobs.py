@@ -31,7 +31,7 @@ from relume.eventing.jetstream.job_streams import (
     service_token,
 )
 from relume.eventing.jetstream.server import Disk
-from relume.eventing.jetstream.store import NATS_ERRORS, Publisher
+from relume.eventing.jetstream.store import NATS_ERRORS
 from relume.eventing.jobs.job import Job, ServiceName
 from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.jobs.state import Record
@@ -51,8 +51,7 @@ class JetStreamJobs:
     def __init__(self, settings: JobSettings, clock: Clock, disk: Disk | None) -> None:
         self._settings = settings
         self._disk = disk
-        self._publisher = Publisher(clock)
-        self._api = JobApi(self._publisher, clock, settings.store_patience_s)
+        self._api = JobApi(clock, settings.store_patience_s)
         self._records = JobRecords(self._api, settings)
         self._chunks = JobChunks(self._api, settings)
         self._payloads = JobPayloads(self._api, settings)
@@ -79,14 +78,16 @@ class JetStreamJobs:
         """
         opened = cls(settings, clock, disk)
         await connect(
-            opened._publisher,
+            opened._api.store,
             servers,
             within_s=_CONNECT_WITHIN_S,
+            listeners=opened._api.listeners,
             credentials=credentials,
             token=token,
             ping_s=_PING_S,
         )
         try:
+            await opened._api.pages.open()
             await ensure_streams(opened._api, settings)
             await opened._open()
         except BaseException:
@@ -100,18 +101,18 @@ class JetStreamJobs:
         except Refused as refusal:
             raise StoreUnavailable(str(refusal)) from None
         self._outbox = ConsumerInfo.from_response(info)
-        self._publisher.listeners.append(self._connection_changed)
+        self._api.listeners.append(self._connection_changed)
         await self._lanes.open()
 
     async def close(self) -> None:
         await self._lanes.close()
         with contextlib.suppress(*NATS_ERRORS):
-            await self._publisher.client.close()
+            await self._api.client.close()
 
     @property
     def connected(self) -> bool:
         """Whether a nats-server is connected now."""
-        return self._publisher.connected.is_set()
+        return self._api.store.connected.is_set()
 
     @property
     def inline_bytes(self) -> int:
@@ -199,9 +200,8 @@ class JetStreamJobs:
         return frozenset(ServiceName(*orjson.loads(each.payload)) for each in found)
 
     def settled(self) -> SettledCursor:
-        publisher = self._publisher
         cursor = SettledCursor(
-            publisher.client, publisher.requests, self._outbox, self._outboxes.discard
+            self._api.client, self._api.requests, self._outbox, self._outboxes.discard
         )
         self._outboxes.add(cursor)
         return cursor

@@ -59,9 +59,9 @@ class JetStreamLog(JetStreamStore):
         `disk` is where nats-server keeps it, where that is known.
         """
         opened = cls(settings, clock, disk)
-        await connect(opened, [url], within_s=_CONNECT_WITHIN_S)
+        listeners = [opened._tell_cursors]
+        await connect(opened, [url], within_s=_CONNECT_WITHIN_S, listeners=listeners)
         opened.jetstream = opened.client.jetstream(timeout=ANSWER_WITHIN_S)
-        opened.listeners.append(opened._tell_cursors)
         return opened
 
     async def close(self) -> None:

@@ -27,7 +27,7 @@ ANSWER_WITHIN_S = 5.0
 
 _TRY_AGAIN_S = 0.1
 # err_code of nats-server: wrong last sequence; and its store has reached its limit.
-_NOT_EMPTY = (10071, 10164)
+NOT_EMPTY = (10071, 10164)
 _NO_SPACE = (10023, 10047, 10077)
 
 # Payload and headers.
@@ -38,7 +38,7 @@ class RequestUnanswered(Exception):
     """The connection was lost or nobody answered in time; the request may have been carried out."""
 
 
-class _NoSpace(RequestUnanswered):
+class NoSpace(RequestUnanswered):
     """nats-server has no room for it now."""
 
 
@@ -145,10 +145,10 @@ class JetStreamStore:
                     subject, messages, timeout_s=min(left_s, ANSWER_WITHIN_S)
                 )
                 return [
-                    _stored(answer, len(payload))
+                    stored_by(answer, len(payload))
                     for answer, (payload, _) in zip(answers, messages, strict=True)
                 ]
-            except _NoSpace as error:
+            except NoSpace as error:
                 if patience_s != math.inf:
                     raise DiskFull(f"the store of nats-server is full: {error}") from None
             except RequestUnanswered as error:
@@ -175,12 +175,12 @@ def _answered(message: Msg) -> Msg:
     return message
 
 
-def _stored(answer: Msg, size: int) -> Stored:
+def stored_by(answer: Msg, size: int) -> Stored:
     told = orjson.loads(answer.data)
     if (error := told.get("error")) is None:
         return Stored(told["seq"], not told.get("duplicate", False), size)
     words = error.get("description", "nats-server refused it")
     # A store that is being closed says that the last sequence is 0.
-    if error["err_code"] in _NOT_EMPTY and not words.endswith(": 0"):
+    if error["err_code"] in NOT_EMPTY and not words.endswith(": 0"):
         return Stored(0, False, size)
-    raise _NoSpace(words) if error["err_code"] in _NO_SPACE else RequestUnanswered(words)
+    raise NoSpace(words) if error["err_code"] in _NO_SPACE else RequestUnanswered(words)

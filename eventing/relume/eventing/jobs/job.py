@@ -9,7 +9,7 @@ import base64
 import hashlib
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, get_args
 
@@ -97,7 +97,7 @@ class Job:
             "priority": self.priority,
             "digest": self.digest,
             "round": self.round,
-            "limits": asdict(self.limits),
+            "limits": self.limits,
             "payload": self.payload,
             "event": self.event,
             "reply_to": self.reply_to,

@@ -1,0 +1,184 @@
+"""What only the durable store of jobs has: a restart, a cluster, and lanes that are removed."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from relume.base.clock import SystemClock
+from relume.eventing.event_log import DiskFull, StoreUnavailable
+from relume.eventing.jetstream.jobs import JetStreamJobs
+from relume.eventing.jetstream.server import Disk, NatsServer
+from relume.eventing.jobs.settings import JobSettings
+from relume.eventing.jobs.state import Leased, step
+from relume.eventing.jobs.store import Filter
+from tests.contract.test_job_store import LANE, NOW, fetch, job, jobs_of, lease, parts, take
+from tests.eventing.jetstream.nats_cluster import NatsCluster
+
+SETTINGS = JobSettings(lease_s=1.0)
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    servers: list[str], settings: JobSettings = SETTINGS, **given: object
+) -> AsyncIterator[JetStreamJobs]:
+    store = await JetStreamJobs.connect(servers, settings, SystemClock(), **given)  # type: ignore[arg-type]
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def kill(server: NatsServer) -> None:
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGKILL)
+
+
+async def test_everything_waits_for_a_server_that_was_killed(tmp_path: Path) -> None:
+    made = job("1")
+    async with NatsServer(tmp_path) as server, opened([server.url]) as store:
+        await store.submit(made, 5.0)
+        _, record, revision = await lease(store, made)
+        place = await store.append(made.id, parts(1), 0)
+        kill(server)
+        new, _ = await store.submit(job("2"), 20.0)
+        assert new
+        kill(server)
+        revision = await store.write(replace(record, worker="b"), revision)
+        kill(server)
+        place = await store.append(made.id, parts(2), place)
+        kill(server)
+        assert (await store.look(made.id)).revision == revision
+        kill(server)
+        assert await store.chunks(made.id) == (parts(1, 2), place)
+        kill(server)
+        assert len([each async for each in store.listed(Filter())]) == 2
+        assert server.restarts == 6
+
+
+async def test_followers_and_watchers_go_on_after_the_server_was_killed(tmp_path: Path) -> None:
+    made = job("1")
+    async with NatsServer(tmp_path) as server, opened([server.url]) as store:
+        await store.submit(made, 5.0)
+        _, record, revision = await lease(store, made)
+        followed, watched = store.follow(made.id), store.watch(made.id)
+        place = await store.append(made.id, parts(1), 0)
+        assert await take(followed, 1) == parts(1)
+        assert await take(watched, 1) == [record]
+        for position in range(2, 8):
+            kill(server)
+            reading = asyncio.ensure_future(take(followed, 1))
+            changing = asyncio.ensure_future(take(watched, 1))
+            place = await store.append(made.id, parts(position), place)
+            record = replace(record, position=position)
+            revision = await store.write(record, revision)
+            assert await reading == parts(position)
+            assert await changing == [record]
+
+
+async def test_a_submit_that_nobody_answers_says_so(tmp_path: Path) -> None:
+    async with NatsServer(tmp_path) as server, opened([server.url]) as store:
+        await store.submit(job("1"), 5.0)
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGSTOP)
+        with pytest.raises(StoreUnavailable):
+            await store.submit(job("2"), 0.5)
+        os.kill(server.pid, signal.SIGCONT)
+        # It may have been stored all the same: it is stored once.
+        await store.submit(job("2"), 5.0)
+        assert len([each async for each in store.listed(Filter())]) == 2
+
+
+async def test_a_full_disk_takes_no_new_job(tmp_path: Path) -> None:
+    full = Disk(tmp_path, reserve_bytes=1 << 60)
+    async with NatsServer(tmp_path) as server, opened([server.url], disk=full) as store:
+        with pytest.raises(DiskFull):
+            await store.submit(job("1"), 5.0)
+
+
+async def test_a_large_job_needs_a_server_that_takes_it(tmp_path: Path) -> None:
+    async with NatsServer(tmp_path) as server, opened([server.url]) as store:
+        assert store.inline_bytes == SETTINGS.inline_bytes
+        assert (await store.submit(job("1", body=bytes(store.inline_bytes)), 5.0))[0]
+
+
+async def test_lanes_that_nobody_uses_are_removed_and_come_again(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, lane_idle_s=0.5, lane_trusted_s=0.1, lanes_listed_s=0.2)
+    async with (
+        NatsServer(tmp_path) as server,
+        opened([server.url], settings) as one,
+        opened([server.url], settings) as two,
+    ):
+        for key in ("1", "2"):
+            await one.submit(job(key), 5.0)
+        cursor = await two.open_lane(LANE)
+        for held in await fetch(cursor, 2):
+            await held.settle()
+        async with asyncio.timeout(10):
+            while await one.lanes(LANE.service) or await two.lanes(LANE.service):
+                await asyncio.sleep(0.1)
+        # What was done long ago does not come again, and the cursor is still good.
+        await asyncio.sleep(0.5)
+        await one.submit(job("3"), 5.0)
+        assert jobs_of(await fetch(cursor, 1)) == [job("3")]
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await cursor.fetch(1)
+
+
+async def test_a_lane_with_a_job_is_not_removed(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, lane_idle_s=0.3, lane_trusted_s=0.1, lanes_listed_s=0.1)
+    other = replace(LANE, tenant="b")
+    async with NatsServer(tmp_path) as server, opened([server.url], settings) as store:
+        await store.submit(job("1"), 5.0)
+        await store.submit(job("2", lane=other), 5.0)
+        await fetch(await store.open_lane(other), 1)
+        await asyncio.sleep(0.9)
+        assert await store.lanes(LANE.service) == {LANE: 1, other: 0}
+
+
+async def test_a_cluster_loses_one_node_and_then_its_majority(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, replicas=3)
+    made = job("1")
+    async with (
+        NatsCluster(tmp_path) as cluster,
+        opened(cluster.urls, settings, token=cluster.token) as one,
+        opened(cluster.urls[::-1], settings, token=cluster.token) as two,
+    ):
+        await one.submit(made, 10.0)
+        _, record, revision = await lease(one, made)
+        place = await one.append(made.id, parts(1), 0)
+        followed = two.follow(made.id)
+        assert await take(followed, 1) == parts(1)
+        for round_, node in enumerate(cluster.nodes, 2):
+            node.kill()
+            new, _ = await one.submit(job(f"of round {round_}"), 20.0)
+            assert new
+            place = await one.append(made.id, parts(round_), place)
+            record = replace(record, position=round_)
+            revision = await one.write(record, revision)
+            assert await take(followed, 1) == parts(round_)
+            assert (await two.chunks(made.id))[1] == place
+            await node.start()
+            await cluster.healthy()
+        cluster.nodes[0].pause()
+        new, _ = await one.submit(job("one node is silent"), 20.0)
+        assert new
+        cluster.nodes[1].pause()
+        with pytest.raises(StoreUnavailable):
+            await one.submit(job("two nodes are silent"), 3.0)
+        for node in cluster.nodes[:2]:
+            node.go_on()
+        await cluster.healthy()
+        new, _ = await one.submit(job("all are back"), 20.0)
+        assert new
+        again = step(record, made, Leased(2, "zombie", NOW))
+        await two.write(again, revision)
+        async with asyncio.timeout(10):
+            while (await two.look(made.id)).record != again:
+                await asyncio.sleep(0.05)

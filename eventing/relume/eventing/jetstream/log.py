@@ -17,6 +17,7 @@ from relume.base.clock import Clock
 from relume.eventing.dead_letters import burial
 from relume.eventing.envelope import Envelope, identity
 from relume.eventing.event_log import BrokerFull, BrokerKey, DiskFull, StoreUnavailable
+from relume.eventing.jetstream.connection import connect
 from relume.eventing.jetstream.cursor import JetStreamCursor
 from relume.eventing.jetstream.dead_letters import JetStreamDeadLetters, put_once, read_stored
 from relume.eventing.jetstream.server import Disk
@@ -32,7 +33,6 @@ from relume.eventing.settings import EventingSettings
 log = logging.getLogger(__name__)
 
 _CONNECT_WITHIN_S = 10.0
-_RECONNECT_EVERY_S = 0.05
 # nats-server refuses more than 10,000 messages of a stream that it has not stored yet.
 _BATCH, _BATCHES = 500, 8
 # How often a log that is full looks for what it may remove.
@@ -59,25 +59,9 @@ class JetStreamLog(JetStreamStore):
         `disk` is where nats-server keeps it, where that is known.
         """
         opened = cls(settings, clock, disk)
-        client = opened.client
-        try:
-            async with asyncio.timeout(_CONNECT_WITHIN_S):
-                await client.connect(
-                    url,
-                    name="relume",
-                    reconnect_time_wait=_RECONNECT_EVERY_S,  # type: ignore[arg-type]
-                    max_reconnect_attempts=-1,
-                    ping_interval=10,
-                    disconnected_cb=opened._on_lost,
-                    reconnected_cb=opened._on_back,
-                    error_cb=_on_error,
-                )
-        except NATS_ERRORS as error:
-            await client.close()
-            raise StoreUnavailable(f"nats-server does not answer: {error or 'timeout'}") from None
-        await opened.requests.open()
-        opened.jetstream = client.jetstream(timeout=ANSWER_WITHIN_S)
-        opened.connected.set()
+        await connect(opened, [url], within_s=_CONNECT_WITHIN_S)
+        opened.jetstream = opened.client.jetstream(timeout=ANSWER_WITHIN_S)
+        opened.listeners.append(opened._tell_cursors)
         return opened
 
     async def close(self) -> None:
@@ -173,24 +157,7 @@ class JetStreamLog(JetStreamStore):
         except (*NATS_ERRORS, StoreUnavailable) as error:
             log.warning("settled events of %s stay for now: %s", streams.stream, error)
 
-    async def _on_lost(self) -> None:
-        self.connected.clear()
-        self.requests.fail_all()
-        self._tell_cursors()
-
-    async def _on_back(self) -> None:
-        self.connected.set()
-        self._tell_cursors()
-
     def _tell_cursors(self) -> None:
         for streams in self.brokers.values():
             for cursor in streams.cursors.values():
                 cursor.connection_changed()
-
-
-async def _on_error(error: Exception) -> None:
-    log.debug("nats: %r", error)
-    # nats-py waits with wait_for, which in Python 3.11 forgets a cancellation that comes together
-    # with the answer. A closed client would then look for its server for ever.
-    if (task := asyncio.current_task()) is not None and task.cancelling():
-        raise asyncio.CancelledError

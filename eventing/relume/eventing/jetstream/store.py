@@ -7,7 +7,7 @@ knows the next try as the same message.
 import asyncio
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import nats.errors
@@ -42,6 +42,10 @@ class _NoSpace(RequestUnanswered):
     """nats-server has no room for it now."""
 
 
+class _Closing(RequestUnanswered):
+    """The last sequence of the subject is said to be 0, which may be the end of the store."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """Where an event lies in its stream. `new`: it was not there before; `size` in bytes."""
@@ -63,6 +67,7 @@ class Requests:
         self._inbox = client.new_inbox()
         self._tokens = itertools.count()
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
+        self._parts: dict[str, list[Msg]] = {}  # of answers that come in several messages
 
     async def open(self) -> None:
         await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
@@ -101,6 +106,27 @@ class Requests:
                 del self._waiting[token]
                 answer.cancel()  # so that asyncio does not report an error that nobody awaits
 
+    async def collect(self, subject: str, payload: bytes, *, timeout_s: float) -> list[Msg]:
+        """The answer to one request that is answered by several messages; the last has a status.
+
+        Raises RequestUnanswered.
+        """
+        token = str(next(self._tokens))
+        answer = self._waiting[token] = asyncio.get_running_loop().create_future()
+        parts = self._parts[token] = []
+        try:
+            await self._client.publish(subject, payload, reply=f"{self._inbox}.{token}")
+            async with asyncio.timeout(timeout_s):
+                parts.append(_answered(await answer))
+        except TimeoutError:
+            raise RequestUnanswered(f"no whole answer within {timeout_s:g} s") from None
+        except NATS_ERRORS as error:
+            raise RequestUnanswered(str(error)) from None
+        finally:
+            del self._waiting[token], self._parts[token]
+            answer.cancel()
+        return parts
+
     def fail_all(self) -> None:
         """The connection is lost: what was sent will not be answered."""
         for answer in self._waiting.values():
@@ -108,52 +134,68 @@ class Requests:
                 answer.set_exception(RequestUnanswered("the connection to nats-server was lost"))
 
     async def _on_answer(self, message: Msg) -> None:
-        answer = self._waiting.get(message.subject.rpartition(".")[2])
-        if answer is not None and not answer.done():
+        token = message.subject.rpartition(".")[2]
+        answer = self._waiting.get(token)
+        if answer is None or answer.done():
+            return
+        if token in self._parts and "Status" not in (message.headers or {}):
+            self._parts[token].append(message)
+        else:
             answer.set_result(message)
 
 
-class JetStreamStore:
-    """Puts events into the streams of Brokers over one connection, whose state its owner keeps."""
+class Publisher:
+    """Puts messages into streams over one connection; `connection.connect` opens it.
+
+    Each of `listeners` is called when the connection was lost, and when it is there again.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self.client = Client()
         self.requests = Requests(self.client)
-        self.brokers: dict[BrokerKey, BrokerStreams] = {}
         self.connected = asyncio.Event()
+        self.listeners: list[Callable[[], None]] = []
         self._clock = clock
 
-    async def append(self, broker: BrokerKey, envelope: Envelope, patience_s: float) -> bool:
-        """See `EventLog.append`."""
-        streams = self.brokers[broker]
-        key = key_of(envelope)
-        [stored] = await self.put(streams.subject, [message_of(envelope, key)], patience_s)
-        streams.stored(stored, key)
-        return stored.new
-
     async def put(
-        self, subject: str, messages: Sequence[Outgoing], patience_s: float
+        self,
+        subject: str,
+        messages: Sequence[Outgoing],
+        patience_s: float,
+        *,
+        answer_within_s: float = ANSWER_WITHIN_S,
+        closing_s: float = math.inf,
     ) -> list[Stored]:
-        """Return when nats-server has all of it. Raises StoreUnavailable, DiskFull."""
+        """Return when nats-server has all of it. Raises StoreUnavailable, DiskFull.
+
+        A store that is being closed says that nothing lies under the subject. An expectation that
+        fails in this way is tried again for `closing_s`, and then taken as it is answered.
+        """
         give_up = self._clock.monotonic() + patience_s
+        believe = math.inf
         while True:
             left_s = give_up - self._clock.monotonic()
             try:
                 if not self.connected.is_set():
                     await self._wait_for_connection(left_s)
                 answers = await self.requests.send_all(
-                    subject, messages, timeout_s=min(left_s, ANSWER_WITHIN_S)
+                    subject, messages, timeout_s=min(left_s, answer_within_s)
                 )
+                closing = self._clock.monotonic() < believe
                 return [
-                    _stored(answer, len(payload))
+                    _stored(answer, len(payload), closing)
                     for answer, (payload, _) in zip(answers, messages, strict=True)
                 ]
+            except _Closing:
+                believe = min(believe, self._clock.monotonic() + closing_s)
+                if self._clock.monotonic() + _TRY_AGAIN_S >= give_up or self.client.is_closed:
+                    raise StoreUnavailable("it was not stored: the store is closing") from None
             except _NoSpace as error:
                 if patience_s != math.inf:
                     raise DiskFull(f"the store of nats-server is full: {error}") from None
             except RequestUnanswered as error:
                 if self._clock.monotonic() + _TRY_AGAIN_S >= give_up or self.client.is_closed:
-                    raise StoreUnavailable(f"the event was not stored: {error}") from None
+                    raise StoreUnavailable(f"it was not stored: {error}") from None
             await asyncio.sleep(_TRY_AGAIN_S)
 
     async def _wait_for_connection(self, left_s: float) -> None:
@@ -162,6 +204,22 @@ class JetStreamStore:
                 await self.connected.wait()
         except TimeoutError:
             raise RequestUnanswered("nats-server is not running") from None
+
+
+class JetStreamStore(Publisher):
+    """Puts events into the streams of Brokers."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.brokers: dict[BrokerKey, BrokerStreams] = {}
+
+    async def append(self, broker: BrokerKey, envelope: Envelope, patience_s: float) -> bool:
+        """See `EventLog.append`."""
+        streams = self.brokers[broker]
+        key = key_of(envelope)
+        [stored] = await self.put(streams.subject, [message_of(envelope, key)], patience_s)
+        streams.stored(stored, key)
+        return stored.new
 
 
 def message_of(envelope: Envelope, key: str) -> Outgoing:
@@ -175,12 +233,14 @@ def _answered(message: Msg) -> Msg:
     return message
 
 
-def _stored(answer: Msg, size: int) -> Stored:
+def _stored(answer: Msg, size: int, closing: bool) -> Stored:
     told = orjson.loads(answer.data)
     if (error := told.get("error")) is None:
         return Stored(told["seq"], not told.get("duplicate", False), size)
     words = error.get("description", "nats-server refused it")
-    # A store that is being closed says that the last sequence is 0.
-    if error["err_code"] in _NOT_EMPTY and not words.endswith(": 0"):
+    if error["err_code"] in _NOT_EMPTY:
+        # A store that is being closed says that the last sequence is 0.
+        if closing and words.endswith(": 0"):
+            raise _Closing(words)
         return Stored(0, False, size)
     raise _NoSpace(words) if error["err_code"] in _NO_SPACE else RequestUnanswered(words)

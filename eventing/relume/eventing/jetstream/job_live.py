@@ -1,0 +1,83 @@
+"""What is stored under one subject, as it is stored: JetStream publishes it again.
+
+Such messages may get lost. So each tells what lay under its subject before it, a lost connection
+says so, and a reader that is too slow is told that it has lost some: whoever reads goes on in the
+store then.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator
+
+from nats.aio.msg import Msg
+
+from relume.eventing.event_log import StoreUnavailable
+from relume.eventing.jetstream.job_api import JobApi, Message, message_in
+from relume.eventing.jetstream.store import NATS_ERRORS
+
+# A reader looks into the store after so long without a message, in case that one got lost.
+_SILENT_S = 5.0
+_MOST = 1000
+
+
+class LiveSubject:
+    """The messages under one subject from now on, at most `bound` bytes that nobody has taken."""
+
+    def __init__(self, bound: int) -> None:
+        self._bound = bound
+        self._held: deque[Message] = deque()
+        self._bytes = 0
+        self._changed = asyncio.Event()
+        self._lost = False
+
+    async def wait(self) -> None:
+        """Return when there is something to take or some was lost, and after a long silence."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SILENT_S):
+                await self._changed.wait()
+
+    def take(self) -> tuple[list[Message], bool]:
+        """The messages since the last time, and whether they are all."""
+        whole = self._changed.is_set() and not self._lost
+        taken = list(self._held)
+        self._held.clear()
+        self._bytes, self._lost = 0, False
+        self._changed.clear()
+        return taken, whole
+
+    def lost(self) -> None:
+        """Some messages may not have come."""
+        self._lost = True
+        self._changed.set()
+
+    async def on_message(self, message: Msg) -> None:
+        self._changed.set()
+        if self._lost:
+            return
+        self._held.append(message_in(message))
+        self._bytes += len(message.data)
+        if self._bytes > self._bound or len(self._held) > _MOST:
+            self._held.clear()
+            self._lost = True
+
+
+@contextlib.asynccontextmanager
+async def live(api: JobApi, subject: str, bound: int) -> AsyncIterator[LiveSubject]:
+    """A LiveSubject, for a subject of a stream that publishes again what it has stored."""
+    client, listeners = api.publisher.client, api.publisher.listeners
+    messages = LiveSubject(bound)
+    live_subject = subject.replace("relume.", "relume.live.", 1)
+    # nats-py subscribes again by itself when it has found a server again.
+    try:
+        subscription = await client.subscribe(live_subject, cb=messages.on_message)
+    except NATS_ERRORS as error:
+        raise StoreUnavailable(f"{subject} cannot be followed: {error}") from None
+    listeners.append(messages.lost)
+    try:
+        yield messages
+    finally:
+        listeners.remove(messages.lost)
+        with contextlib.suppress(*NATS_ERRORS):
+            if not client.is_closed:
+                await subscription.unsubscribe()

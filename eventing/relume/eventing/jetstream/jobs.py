@@ -1,0 +1,211 @@
+"""The job store on NATS JetStream, of one nats-server or of a cluster of them.
+
+It keeps nothing in the process that it could not read again: any number of gateways use the same
+streams at once.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import orjson
+from nats.js.api import ConsumerInfo
+
+from relume.base.clock import Clock
+from relume.base.limits import KIB
+from relume.eventing.event_log import DiskFull, StoreUnavailable
+from relume.eventing.jetstream.connection import connect
+from relume.eventing.jetstream.job_api import JobApi, Refused
+from relume.eventing.jetstream.job_chunks import JobChunks
+from relume.eventing.jetstream.job_cursors import SettledCursor, SharedCursor
+from relume.eventing.jetstream.job_lanes import Lanes
+from relume.eventing.jetstream.job_listing import JobListing
+from relume.eventing.jetstream.job_payloads import JobPayloads
+from relume.eventing.jetstream.job_records import JobRecords
+from relume.eventing.jetstream.job_streams import (
+    CONTROL,
+    JOBS,
+    OUTBOX,
+    ensure_streams,
+    service_token,
+)
+from relume.eventing.jetstream.server import Disk
+from relume.eventing.jetstream.store import NATS_ERRORS, Publisher
+from relume.eventing.jobs.job import Job, ServiceName
+from relume.eventing.jobs.settings import JobSettings
+from relume.eventing.jobs.state import Record
+from relume.eventing.jobs.store import Chunk, Filter, Lane, Seen, Waiting
+
+_CONNECT_WITHIN_S = 10.0
+# A node of a cluster that is silent for twice as long is left for another one.
+_PING_S = 2
+# A message holds this much beside a body: its description, and the reply event's attributes.
+_BESIDE_BODY_BYTES = 64 * KIB
+_PAUSED = "$KV.relume_control.paused"
+
+
+class JetStreamJobs:
+    """A JobStore over a connection to nats-server; made by `connect`."""
+
+    def __init__(self, settings: JobSettings, clock: Clock, disk: Disk | None) -> None:
+        self._settings = settings
+        self._disk = disk
+        self._publisher = Publisher(clock)
+        self._api = JobApi(self._publisher, clock, settings.store_patience_s)
+        self._records = JobRecords(self._api, settings)
+        self._chunks = JobChunks(self._api, settings)
+        self._payloads = JobPayloads(self._api, settings)
+        self._lanes = Lanes(self._api, settings)
+        self._listing = JobListing(self._api, self._lanes)
+        self._outbox: ConsumerInfo
+        self._outboxes: set[SharedCursor] = set()
+
+    @classmethod
+    async def connect(
+        cls,
+        servers: Sequence[str],
+        settings: JobSettings,
+        clock: Clock,
+        *,
+        credentials: Path | None = None,
+        token: str | None = None,
+        disk: Disk | None = None,
+    ) -> Self:
+        """A store over a new connection, its streams made or brought up to date.
+
+        `disk` is where nats-server keeps them, where that is known. Raises StoreUnavailable when
+        none of the servers answers or when they are older than 2.11.
+        """
+        opened = cls(settings, clock, disk)
+        await connect(
+            opened._publisher,
+            servers,
+            within_s=_CONNECT_WITHIN_S,
+            credentials=credentials,
+            token=token,
+            ping_s=_PING_S,
+        )
+        try:
+            await ensure_streams(opened._api, settings)
+            await opened._open()
+        except BaseException:
+            await opened.close()
+            raise
+        return opened
+
+    async def _open(self) -> None:
+        try:
+            info = await self._api.ask(f"CONSUMER.INFO.{JOBS}.{OUTBOX}", {})
+        except Refused as refusal:
+            raise StoreUnavailable(str(refusal)) from None
+        self._outbox = ConsumerInfo.from_response(info)
+        self._publisher.listeners.append(self._connection_changed)
+        await self._lanes.open()
+
+    async def close(self) -> None:
+        await self._lanes.close()
+        with contextlib.suppress(*NATS_ERRORS):
+            await self._publisher.client.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether a nats-server is connected now."""
+        return self._publisher.connected.is_set()
+
+    @property
+    def inline_bytes(self) -> int:
+        """The largest body that may travel with its job or its record, here and now."""
+        return min(self._settings.inline_bytes, self._api.largest - _BESIDE_BODY_BYTES)
+
+    async def submit(self, job: Job, patience_s: float) -> tuple[bool, Seen]:
+        if self._disk is not None and self._disk.full:
+            raise DiskFull(f"{self._disk.free:,} bytes are left on the disk of the store")
+        await self._lanes.ensure(Lane(job.service, job.priority, job.tenant))
+        return await self._records.submit(job, patience_s)
+
+    async def look(self, job_id: str) -> Seen:
+        return await self._records.look(job_id)
+
+    async def write(self, record: Record, revision: int) -> int:
+        return await self._records.write(record, revision)
+
+    async def requeue(self, job: Job, place: int) -> None:
+        await self._lanes.ensure(Lane(job.service, job.priority, job.tenant))
+        await self._records.requeue(job, place)
+
+    async def withdraw(self, job_id: str) -> None:
+        await self._records.withdraw(job_id)
+
+    async def append(
+        self, job_id: str, chunks: Sequence[Chunk], after: int, *, lasts_s: float | None = None
+    ) -> int:
+        return await self._chunks.append(job_id, chunks, after, lasts_s=lasts_s)
+
+    async def chunks(self, job_id: str, after: int = 0) -> tuple[Sequence[Chunk], int]:
+        return await self._chunks.chunks(job_id, after)
+
+    def follow(self, job_id: str, after: int = 0) -> AsyncIterator[Chunk]:
+        return self._chunks.follow(job_id, after)
+
+    def watch(self, job_id: str) -> AsyncIterator[Record]:
+        return self._records.watch(job_id)
+
+    async def forget(self, job_id: str) -> None:
+        await self._chunks.remove(job_id)
+        await self._payloads.remove(job_id)
+
+    async def put_payload(
+        self,
+        job_id: str,
+        name: str,
+        data: AsyncIterator[bytes],
+        *,
+        lasts_s: float | None = None,
+    ) -> str:
+        return await self._payloads.put(job_id, name, data, lasts_s)
+
+    def payload(self, reference: str) -> AsyncIterator[bytes]:
+        return self._payloads.read(reference)
+
+    def listed(self, wanted: Filter, after: str | None = None) -> AsyncIterator[Seen]:
+        return self._listing.listed(wanted, after)
+
+    async def lanes(self, service: ServiceName) -> Mapping[Lane, int]:
+        return {each.lane: each.waiting for each in await self._lanes.of(service)}
+
+    def each_lane(self, service: ServiceName) -> AsyncIterator[Lane]:
+        return self._lanes.each(service)
+
+    async def open_lane(self, lane: Lane) -> SharedCursor:
+        return await self._lanes.opened(lane)
+
+    async def ahead(self, lane: Lane, place: int) -> int:
+        return await self._listing.ahead(lane, place)
+
+    async def oldest(self, lane: Lane, after: int = 0) -> Waiting | None:
+        return await self._listing.oldest(lane, after)
+
+    async def pause(self, service: ServiceName, paused: bool) -> None:
+        key = f"{_PAUSED}.{service_token(service)}"
+        if paused:
+            names = (service.namespace, service.name)
+            await self._api.put(key, orjson.dumps(names), {})
+        elif await self._api.last_at_leader(CONTROL, key) is not None:
+            await self._api.purge(CONTROL, key)
+
+    async def paused(self) -> frozenset[ServiceName]:
+        found = await self._api.page(CONTROL, {"multi_last": [f"{_PAUSED}.*"]})
+        return frozenset(ServiceName(*orjson.loads(each.payload)) for each in found)
+
+    def settled(self) -> SettledCursor:
+        publisher = self._publisher
+        cursor = SettledCursor(
+            publisher.client, publisher.requests, self._outbox, self._outboxes.discard
+        )
+        self._outboxes.add(cursor)
+        return cursor
+
+    def _connection_changed(self) -> None:
+        for cursor in self._outboxes:
+            cursor.connection_changed()

@@ -25,7 +25,7 @@ from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.jobs.outbox import OUTBOX, Outbox
 from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.jobs.sinks import BrokerNotAllowed, Sinks
-from relume.eventing.jobs.state import Record
+from relume.eventing.jobs.state import Record, Result
 from relume.eventing.jobs.testing import MemoryJobs
 from relume.eventing.settings import EventingSettings
 from relume.eventing.testing import MemoryLog
@@ -126,6 +126,19 @@ async def test_each_job_has_a_usage_event_and_each_event_a_reply() -> None:
         assert (outbox.tally.delivered, outbox.waiting) == (3, 0)
         await plane.clock.advance(60)
         assert len(plane.posted) == 3
+
+
+async def test_a_predictor_may_give_its_reply_any_source() -> None:
+    plane = Plane()
+    reply = CloudEvent.create({"id": "r", "source": "m", "type": "answer"})
+    head = json.dumps(dict(reply.attributes)).encode()
+    plane.answers = lambda url, event: Answered(400 if len(plane.posted) == 1 else 202)
+    async with plane.running():
+        await plane.settled(1, state="completed", reply=head, result=Result(200, "text/plain"))
+        [letter] = await plane.letter_list()
+        await redrive(plane.log.dead_letters, OUTBOX, letter.sequence)
+        await settle()
+        assert plane.posted == [("http://sink/", reply)] * 2
 
 
 async def test_a_local_broker_takes_replies_and_is_told_of_them() -> None:

@@ -52,8 +52,8 @@ log = logging.getLogger(__name__)
 OUTBOX, TRIGGER = BrokerKey("relume-jobs", "outbox"), "replies"
 # A settled record, as the delivery engine carries it.
 _RECORD = "relume.job.record"
-# The header by which a dead letter keeps its sink; it is not sent.
-_SINK = "relume-sink"
+# The headers by which a dead letter keeps its sink and its namespace; they are not sent.
+_SINK, _NAMESPACE = "relume-sink", "relume-namespace"
 # An event is given up when it fails after this part of the time for which its record is kept, and
 # after so many more attempts (a clock that has jumped ends nothing at its first failure). Until
 # then it counts as tried fewer times than the policy allows, so that the waits stop growing: at
@@ -66,12 +66,13 @@ _POLICY = DeliveryPolicy(retry=8, timeout_s=30.0, retry_after_max_s=60.0, profil
 class _Outgoing:
     """One event for one sink, tried `attempts` times, and again at `due`.
 
-    Both times are seconds of the monotonic clock. It may be given up after `until`; a dead letter
-    that was put back has only its few attempts.
+    `namespace` is that of the service that answered. Both times are seconds of the monotonic clock.
+    It may be given up after `until`; a dead letter that was put back has only its few attempts.
     """
 
     event: CloudEvent
     sink: str
+    namespace: str
     until: float = -math.inf
     attempts: int = 0
     due: float = -math.inf
@@ -195,17 +196,18 @@ class OutboxCarrier:
 
     def _outgoing(self, envelope: Envelope) -> list[_Outgoing]:
         if envelope.event.type != _RECORD:
-            return [_Outgoing(envelope.event, envelope.headers[_SINK])]  # it was put back
+            headers = envelope.headers  # it was put back
+            return [_Outgoing(envelope.event, headers[_SINK], headers[_NAMESPACE])]
         record = unpack_record(envelope.event.data or b"")
         now = self._clock.now()
         since_s = (now - (record.settled_at or now)).total_seconds()
         until = self._clock.monotonic() + _GIVEN_UP_AT * record.keep_s - since_s
-        found = []
+        found, namespace = list[_Outgoing](), record.service.namespace
         if (sink := self._sinks.usage) is not None:
-            found.append(_Outgoing(usage_event(record), sink, until))
+            found.append(_Outgoing(usage_event(record), sink, namespace, until))
         reply = reply_event(record, self._result_url)
         if reply is not None and record.reply_to is not None:
-            found.append(_Outgoing(reply, record.reply_to, until))
+            found.append(_Outgoing(reply, record.reply_to, namespace, until))
         return found
 
     async def _send(self, outgoing: _Outgoing) -> Outcome:
@@ -219,7 +221,7 @@ class OutboxCarrier:
                 return await self._post(
                     url,
                     Envelope(outgoing.event),
-                    namespace=_namespace_of(outgoing.event),
+                    namespace=outgoing.namespace,
                     timeout_s=_POLICY.timeout_s,
                 )
 
@@ -249,7 +251,8 @@ class OutboxCarrier:
             outgoing.due = now + action.after_s
             return False
         if isinstance(action, DeadLetter):
-            envelope = Envelope(outgoing.event, {_SINK: outgoing.sink}, redrive=redrive)
+            headers = {_SINK: outgoing.sink, _NAMESPACE: outgoing.namespace}
+            envelope = Envelope(outgoing.event, headers, redrive=redrive)
             await self._bury(envelope, action, outgoing.sink)
         return True
 
@@ -312,8 +315,3 @@ class _LeasedRecord:
             "type": _RECORD,
         }
         self.payload = Envelope(CloudEvent(attributes, leased.payload)).pack()
-
-
-def _namespace_of(event: CloudEvent) -> str:
-    """The namespace of the service that is the source of our events."""
-    return event.source.split("/")[2]

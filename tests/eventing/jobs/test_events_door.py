@@ -31,7 +31,7 @@ from relume.eventing.jobs.job import Job, ServiceName
 from relume.eventing.jobs.payloads import request_event, whole_body
 from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.jobs.sinks import Sinks
-from relume.eventing.jobs.state import Deleted, Ended, Leased, step
+from relume.eventing.jobs.state import Attempted, Deleted, Ended, Leased, step
 from relume.eventing.jobs.store import Seen
 from relume.eventing.jobs.testing import MemoryJobs
 from relume.eventing.settings import EventingSettings
@@ -124,6 +124,7 @@ class Stage:
         assert seen.job is not None
         now = self.clock.now()
         record = step(None, seen.job, Leased(1, "w", now))
+        record = step(record, seen.job, Attempted(1))
         record = step(record, seen.job, Ended(1, now, "completed"))
         await self.store.write(record, seen.revision)
 

@@ -25,7 +25,7 @@ from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.jobs.outbox import OUTBOX, Outbox
 from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.jobs.sinks import BrokerNotAllowed, Sinks
-from relume.eventing.jobs.state import Record
+from relume.eventing.jobs.state import Record, Result
 from relume.eventing.jobs.testing import MemoryJobs
 from relume.eventing.settings import EventingSettings
 from relume.eventing.testing import MemoryLog
@@ -94,7 +94,7 @@ class Plane:
 
     async def settled(self, number: int, **more: Any) -> Record:
         request = {**(record().event or {}), "id": str(number)}
-        told = {"reply_to": "http://sink/", "event": request, **more}
+        told = {"reply_to": "http://sink/", "event": request, "state": "failed", **more}
         made = record(id=f"job_{number}", **told)
         made = replace(made, settled_at=self.clock.now())
         self.revisions[made.id] = await self.store.write(made, self.revisions.get(made.id, 0))
@@ -126,6 +126,19 @@ async def test_each_job_has_a_usage_event_and_each_event_a_reply() -> None:
         assert (outbox.tally.delivered, outbox.waiting) == (3, 0)
         await plane.clock.advance(60)
         assert len(plane.posted) == 3
+
+
+async def test_a_predictor_may_give_its_reply_any_source() -> None:
+    plane = Plane()
+    reply = CloudEvent.create({"id": "r", "source": "m", "type": "answer"})
+    head = json.dumps(dict(reply.attributes)).encode()
+    plane.answers = lambda url, event: Answered(400 if len(plane.posted) == 1 else 202)
+    async with plane.running():
+        await plane.settled(1, state="completed", reply=head, result=Result(200, "text/plain"))
+        [letter] = await plane.letter_list()
+        await redrive(plane.log.dead_letters, OUTBOX, letter.sequence)
+        await settle()
+        assert plane.posted == [("http://sink/", reply)] * 2
 
 
 async def test_a_local_broker_takes_replies_and_is_told_of_them() -> None:
@@ -269,7 +282,7 @@ async def test_a_dead_letter_that_is_put_back_too_early_is_one_again() -> None:
         await plane.clock.advance(300)
         [second] = await plane.letter_list()
         assert second.sequence > letter.sequence
-        assert len(plane.posted) - before == 9
+        assert len(plane.posted) - before == 4
 
 
 async def test_all_that_wait_for_a_sink_are_given_up_in_time() -> None:
@@ -285,6 +298,18 @@ async def test_all_that_wait_for_a_sink_are_given_up_in_time() -> None:
         assert {each.event.attributes["causationid"] for each in letters} == set(
             map(str, range(30))
         )
+
+
+async def test_a_clock_that_jumps_ends_nothing_at_its_first_failure() -> None:
+    plane = Plane()
+    script: list[Outcome] = [Answered(503), Answered(503), Answered(503), Answered(202)]
+    plane.answers = lambda url, event: script.pop(0)
+    async with plane.running() as outbox:
+        long_ago = plane.clock.now() - timedelta(days=300)
+        made = await plane.settled(1, state="streaming")
+        await plane.store.write(replace(made, state="dead", settled_at=long_ago), 1)
+        await plane.clock.advance(10)
+        assert (outbox.tally.delivered, await plane.letter_list()) == (1, [])
 
 
 async def test_a_broker_that_is_gone_and_an_event_that_does_not_fit_are_dead_letters() -> None:
@@ -362,7 +387,7 @@ async def test_a_running_job_is_not_published() -> None:
     async with plane.running():
         await plane.settled(1, state="streaming")
         assert plane.posted == []
-        await plane.settled(1, state="completed")
+        await plane.settled(1, state="dead")
         assert len(plane.posted) == 2
 
 

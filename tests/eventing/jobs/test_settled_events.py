@@ -122,7 +122,6 @@ def test_each_round_has_one_usage_event() -> None:
         (record("cancelled", detail="by hand"), "cancelled", "by hand"),
         (record("dead", attempt=5, detail="status 500"), "retries-exhausted", "5 attempts: status"),
         (record("failed"), "failed", "did not answer with an event"),
-        (record("completed"), "failed", "did not answer with an event"),
         (
             record("failed", result=Result(422, "application/json", b'{"error":"x","reason":"y"}')),
             "failed",
@@ -162,7 +161,8 @@ def test_the_reasons_are_those_of_the_schema() -> None:
     assert tuple(schema_file("error")["properties"]["reason"]["enum"]) == ERROR_REASONS  # type: ignore[index]
 
 
-def test_other_jobs_and_deleted_ones_have_no_reply() -> None:
+def test_other_jobs_and_deleted_ones_and_an_empty_answer_have_no_reply() -> None:
+    assert reply_event(record("completed", result=Result(200, "text/plain")), result_url) is None
     assert reply_event(record(event=None), result_url) is None
     assert reply_event(record(deleted=True), result_url) is None
 

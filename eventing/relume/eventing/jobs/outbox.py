@@ -16,7 +16,6 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 
 from relume.base.clock import Clock
 from relume.cloudevents.event import CloudEvent
@@ -53,25 +52,28 @@ log = logging.getLogger(__name__)
 OUTBOX, TRIGGER = BrokerKey("relume-jobs", "outbox"), "replies"
 # A settled record, as the delivery engine carries it.
 _RECORD = "relume.job.record"
-# The header by which a dead letter keeps its sink; it is not sent.
-_SINK = "relume-sink"
-# An event is given up at this part of the time for which its record is kept. Until then it counts
-# as tried fewer times than the policy allows, so that the waits stop growing: at 25.6 s, unless a
-# sink asks for up to a minute. A dead letter that was put back has the attempts of the policy.
-_GIVEN_UP_AT = 0.9
+# The headers by which a dead letter keeps its sink and its namespace; they are not sent.
+_SINK, _NAMESPACE = "relume-sink", "relume-namespace"
+# An event is given up when it fails after this part of the time for which its record is kept, and
+# after so many more attempts (a clock that has jumped ends nothing at its first failure). Until
+# then it counts as tried fewer times than the policy allows, so that the waits stop growing: at
+# 25.6 s, unless a sink asks for up to a minute.
+_GIVEN_UP_AT, _LEAST_RETRIES = 0.9, 3
 _POLICY = DeliveryPolicy(retry=8, timeout_s=30.0, retry_after_max_s=60.0, profile=STRICT)
 
 
 @dataclass(slots=True)
 class _Outgoing:
-    """One event for one sink, `attempts` times tried, and again at `due` (seconds of the clock).
+    """One event for one sink, tried `attempts` times, and again at `due`.
 
-    It is given up when it fails after `until` (None: after some attempts).
+    `namespace` is that of the service that answered. Both times are seconds of the monotonic clock.
+    It may be given up after `until`; a dead letter that was put back has only its few attempts.
     """
 
     event: CloudEvent
     sink: str
-    until: datetime | None = None
+    namespace: str
+    until: float = -math.inf
     attempts: int = 0
     due: float = -math.inf
 
@@ -189,23 +191,23 @@ class OutboxCarrier:
         await self._bury(envelope, letter, envelope.headers.get(_SINK, ""))
 
     def _due(self, outgoing: _Outgoing) -> float:
-        """When it is tried: not while its sink is away for others, unless it is its last try."""
-        if outgoing.until is not None and self._clock.now() >= outgoing.until:
-            return outgoing.due
-        return max(outgoing.due, self._away.until(outgoing.sink))
+        """When it is tried: not while its sink is away for others, unless its time is up."""
+        return max(outgoing.due, min(self._away.until(outgoing.sink), outgoing.until))
 
     def _outgoing(self, envelope: Envelope) -> list[_Outgoing]:
         if envelope.event.type != _RECORD:
-            return [_Outgoing(envelope.event, envelope.headers[_SINK])]  # it was put back
+            headers = envelope.headers  # it was put back
+            return [_Outgoing(envelope.event, headers[_SINK], headers[_NAMESPACE])]
         record = unpack_record(envelope.event.data or b"")
-        settled_at = record.settled_at or self._clock.now()
-        until = settled_at + timedelta(seconds=_GIVEN_UP_AT * record.keep_s)
-        found = []
+        now = self._clock.now()
+        since_s = (now - (record.settled_at or now)).total_seconds()
+        until = self._clock.monotonic() + _GIVEN_UP_AT * record.keep_s - since_s
+        found, namespace = list[_Outgoing](), record.service.namespace
         if (sink := self._sinks.usage) is not None:
-            found.append(_Outgoing(usage_event(record), sink, until))
+            found.append(_Outgoing(usage_event(record), sink, namespace, until))
         reply = reply_event(record, self._result_url)
         if reply is not None and record.reply_to is not None:
-            found.append(_Outgoing(reply, record.reply_to, until))
+            found.append(_Outgoing(reply, record.reply_to, namespace, until))
         return found
 
     async def _send(self, outgoing: _Outgoing) -> Outcome:
@@ -219,7 +221,7 @@ class OutboxCarrier:
                 return await self._post(
                     url,
                     Envelope(outgoing.event),
-                    namespace=_namespace_of(outgoing.event),
+                    namespace=outgoing.namespace,
                     timeout_s=_POLICY.timeout_s,
                 )
 
@@ -238,19 +240,19 @@ class OutboxCarrier:
             self._away.back(outgoing.sink)
             self.tally.delivered += 1  # what a sink answers is nobody's reply
             return True
-        now, attempts = self._clock.now(), outgoing.attempts
-        if outgoing.until is not None:
-            attempts = _POLICY.retry if now >= outgoing.until else min(attempts, _POLICY.retry - 1)
-        action = decide(outcome, attempts, _POLICY, now)
+        now, attempts = self._clock.monotonic(), outgoing.attempts
+        late = now >= outgoing.until and attempts >= _LEAST_RETRIES
+        counted = _POLICY.retry if late else min(attempts, _POLICY.retry - 1)
+        action = decide(outcome, counted, _POLICY, self._clock.now())
         if isinstance(action, Retry):
             self.tally.retried += 1
-            monotonic = self._clock.monotonic()
-            self._away.failed(outgoing.sink, monotonic)
+            self._away.failed(outgoing.sink, now)
             outgoing.attempts += 1
-            outgoing.due = monotonic + action.after_s
+            outgoing.due = now + action.after_s
             return False
         if isinstance(action, DeadLetter):
-            envelope = Envelope(outgoing.event, {_SINK: outgoing.sink}, redrive=redrive)
+            headers = {_SINK: outgoing.sink, _NAMESPACE: outgoing.namespace}
+            envelope = Envelope(outgoing.event, headers, redrive=redrive)
             await self._bury(envelope, action, outgoing.sink)
         return True
 
@@ -313,8 +315,3 @@ class _LeasedRecord:
             "type": _RECORD,
         }
         self.payload = Envelope(CloudEvent(attributes, leased.payload)).pack()
-
-
-def _namespace_of(event: CloudEvent) -> str:
-    """The namespace of the service that is the source of our events."""
-    return event.source.split("/")[2]

@@ -62,15 +62,16 @@ def usage_event(record: Record) -> CloudEvent:
 def reply_event(record: Record, result_url: ResultUrl) -> CloudEvent | None:
     """The one answer to a job that came as an event; None for other jobs, and for a deleted one.
 
-    It is the predictor's own, or says why there is none. A job that is retried after its end has a
-    second answer, which replaces the first: it has the same id. Raises InvalidEvent for a stored
-    reply that is no event.
+    It is the predictor's own, or says why there is none. A predictor that answers with nothing (as
+    a Trigger's subscriber may) has completed the job, and there is no event. A job that is retried
+    after its end has a second answer, which replaces the first: it has the same id. Raises
+    InvalidEvent for a stored reply that is no event.
     """
     if record.event is None or record.deleted:
         return None
     # A job that ended in another way was not ended by its predictor.
-    by_predictor = record.state in ("completed", "failed")
-    if by_predictor and (reply := stored_reply(record, result_url)) is not None:
+    reply = stored_reply(record, result_url) if record.state in ("completed", "failed") else None
+    if reply is not None or record.state == "completed":
         return reply
     status, reason, message = _cause(record)
     return error_event(

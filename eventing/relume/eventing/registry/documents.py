@@ -172,6 +172,18 @@ def asyncapi() -> Json:
                 },
                 "messages": _refs(taken, "#/components/messages/"),
             },
+            "jobs": {
+                "address": "/events/{namespace}/{service}/{route}",
+                "title": "The door of the jobs gateway for events",
+                "description": "202 means stored. The answer goes to the Broker that `?broker=` "
+                "names (NAMESPACE/NAME), else to the configured sink.",
+                "parameters": {
+                    "namespace": {"description": "The namespace of the InferenceService."},
+                    "service": {"description": "The name of the InferenceService."},
+                    "route": {"description": "The path at the predictor; empty: by the data."},
+                },
+                "messages": _refs(_names(REQUESTS), "#/components/messages/"),
+            },
             "subscriber": {
                 "address": None,
                 "title": "The subscriber of a Trigger, or a dead letter sink",
@@ -213,6 +225,13 @@ def _operations() -> Json:
                 "channel": {"$ref": "#/channels/broker"},
                 "messages": list(_refs(answers, "#/channels/broker/messages/").values()),
             },
+            "bindings": {"http": {"method": "POST", "bindingVersion": _HTTP}},
+        },
+        "receiveJob": {
+            "action": "receive",
+            "channel": {"$ref": "#/channels/jobs"},
+            "title": "A Trigger or a producer asks for a job",
+            "messages": list(_refs(_names(REQUESTS), "#/channels/jobs/messages/").values()),
             "bindings": {"http": {"method": "POST", "bindingVersion": _HTTP}},
         },
         "sendAnswer": _sending("A Trigger delivers an answer", answers),

@@ -272,6 +272,30 @@ async def test_a_stream_that_ends_without_done_is_a_failed_attempt() -> None:
         assert text_of((await stage.store.chunks(job_id))[0]) == TEXT
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"choices": [{"index": 0, "delta": {"content": "x"}, "finish_reason": "abort"}]},
+        {"choices": [{"delta": {}}]},
+        {"choices": ["x"]},
+        {"choices": [], "usage": 3},
+        {"no": "choices"},
+        ["x"],
+    ],
+    ids=["abort", "no index", "no choice", "no usage", "no choices", "no part"],
+)
+async def test_a_part_that_is_none_fails_the_attempt_and_is_not_shown(part: object) -> None:
+    broken = b"data: " + json.dumps(part).encode() + b"\n\n"
+    script = [writes(STORY, dies_after=3, extra=broken), writes(STORY)]
+    async with Predictor(*script) as predictor, JobStage(predictor) as stage:
+        job_id = await stage.submit(job_of(stage))
+        await stage.shown(job_id, 4)
+        await stage.passes(2)
+        record = await stage.ended(job_id)
+        assert (record.state, record.attempt) == ("completed", 2)
+        assert text_of((await stage.store.chunks(job_id))[0]) == TEXT
+
+
 async def test_the_start_clock_ends_a_job_whose_predictor_does_not_begin() -> None:
     async with Predictor(hangs) as predictor, JobStage(predictor) as stage:
         job_id = await stage.submit(job_of(stage, limits=Limits(start_s=30)))

@@ -22,6 +22,9 @@ from relume.eventing.jobs.store import Chunk
 
 Json = Mapping[str, Any]
 
+# Why vLLM ends an answer that it does not finish: it stops, or its engine has failed.
+_NO_ENDS = frozenset({"abort", "error"})
+
 
 class BrokenPart(RelumeError):
     """The predictor sent something that is no part of an answer."""
@@ -80,7 +83,7 @@ class Transcript:
         return Tokens(self._prompt or 0, self._completion, self._cached)
 
     def restore(self, chunks: Sequence[Chunk]) -> None:
-        """Take what is stored. Raises BrokenPart."""
+        """Take what is stored: parts that `receive` has made."""
         for chunk in chunks:
             if chunk.kind == "restarted":
                 self._begin_anew()
@@ -125,7 +128,15 @@ class Transcript:
         part = _parsed(data)
         if "error" in part:
             raise _streamed(part, data)
-        choices = _choices_of(part)
+        try:
+            return self._received(part, _choices_of(part))
+        except (AttributeError, KeyError, TypeError) as error:
+            raise BrokenPart(f"a part of the stream cannot be read: {error!r}") from None
+
+    def _received(self, part: Part, choices: list[Any]) -> list[bytes]:
+        ending = {choice.get("finish_reason") for choice in choices}
+        if ending & _NO_ENDS:
+            raise BrokenPart("the predictor has given up the answer")
         if self._follows:
             self._compare_prompt(part)
             part |= {name: value for name, value in self._answer.head.items() if value}
@@ -144,7 +155,7 @@ class Transcript:
             part[TOKENS] = [self._prompt or 0, self._completion]
         self._feed(part)
         released = self.end()
-        if any(choice.get("finish_reason") for choice in choices):
+        if any(ending):
             self._held = part
             return released
         return [*released, orjson.dumps(part)]
@@ -192,11 +203,8 @@ class Transcript:
         self._lengths = deque[tuple[int, int]]()  # characters and tokens after the last parts
 
     def _feed(self, part: Part) -> None:
-        try:
-            self._answer.feed(part)
-            first = next((each for each in part["choices"] if each["index"] == 0), None)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise BrokenPart(f"a part of the stream cannot be read: {error!r}") from None
+        self._answer.feed(part)
+        first = next((each for each in part["choices"] if each["index"] == 0), None)
         if first is not None and self._counts and (text := _text_of(first)):
             self._written += len(text)
             self._lengths.append((self._written, self._completion))

@@ -8,7 +8,6 @@ from its own prompt: all of that is set right here. The token counts so far are 
 Pure: no I/O, no clock.
 """
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +57,6 @@ class Transcript:
     def __init__(self, question: Question) -> None:
         self._question = question
         self._counts = question.may_go_on
-        self._held_back = question.held_back
         self._wants_running_usage = question.wants_running_usage
         self._held: Part | None = None
         self._begin_anew()
@@ -199,25 +197,13 @@ class Transcript:
         self._completion = 0
         self._cached = 0
         self._usage_now: Part | None = None
-        self._written = 0  # characters of the first choice
-        self._lengths = deque[tuple[int, int]]()  # characters and tokens after the last parts
+        self._tokens_so_far = 0  # up to the last part that had a text; half a letter has none
 
     def _feed(self, part: Part) -> None:
         self._answer.feed(part)
         first = next((each for each in part["choices"] if each["index"] == 0), None)
-        if first is not None and self._counts and (text := _text_of(first)):
-            self._written += len(text)
-            self._lengths.append((self._written, self._completion))
-            while self._lengths[0][0] < self._written - self._held_back:
-                self._lengths.popleft()
-
-    @property
-    def _tokens_so_far(self) -> int:
-        """How many tokens the text has, as closely as is known.
-
-        vLLM tells a text that may be the beginning of a stop string later than its tokens.
-        """
-        return self._lengths[0][1] if self._lengths else 0
+        if first is not None and self._counts and _text_of(first):
+            self._tokens_so_far = self._completion
 
     def _compare_prompt(self, part: Part) -> None:
         """Find out whether the text at the end of the prompt still has its last white space.

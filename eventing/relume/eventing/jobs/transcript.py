@@ -197,7 +197,7 @@ class Transcript:
         self._completion = 0
         self._cached = 0
         self._usage_now: Part | None = None
-        self._tokens_so_far = 0  # up to the last part that had a text; half a letter has none
+        self._tokens_so_far: int = 0  # up to the last part that had a text; half a letter has none
 
     def _feed(self, part: Part) -> None:
         self._answer.feed(part)

@@ -241,7 +241,8 @@ class Transcript:
     def _counted(self, usage: Json) -> Part:
         """The usage over all attempts; remembers it."""
         if self._prompt is None:
-            self._prompt = usage.get("prompt_tokens") or 0
+            # The prompt of a request that goes on ends with the text so far.
+            self._prompt = max(0, (usage.get("prompt_tokens") or 0) - self._base)
         self._completion = self._base + (usage.get("completion_tokens") or 0)
         details = usage.get("prompt_tokens_details") or {}
         self._cached = min(details.get("cached_tokens") or 0, self._prompt)
@@ -276,7 +277,8 @@ class Transcript:
         if usage := part.get("usage"):
             self._counted(usage)
         elif isinstance(counts := part.get(TOKENS), list):
-            self._prompt, self._completion = counts
+            prompt, self._completion = counts
+            self._prompt = prompt or None  # 0: nobody has said it yet
 
 
 def _parsed(data: bytes) -> Part:

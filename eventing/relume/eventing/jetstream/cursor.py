@@ -36,15 +36,16 @@ _GIVE_BACK_SOON = b'-NAK {"delay": 2000000000}'
 class JetStreamLeasedEvent:
     """An event of a pull consumer; its reply subject names it to the server."""
 
-    __slots__ = ("_cursor", "_subject", "generation", "payload", "sequence")
+    __slots__ = ("_cursor", "_subject", "generation", "payload", "pending", "sequence")
 
     def __init__(self, cursor: "JetStreamCursor", subject: str, payload: bytes) -> None:
         self._cursor = cursor
         self._subject = subject
-        # $JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<deliveries>.<stream sequence>.<…>
+        # $JS.ACK.[<domain>.<account>.]<stream>.<consumer>, then: deliveries, stream sequence,
+        # consumer sequence, time, how many were delivered to nobody
         tokens = subject.split(".")
-        first = 4 if len(tokens) < 11 else 6
-        self.generation, self.sequence = int(tokens[first]), int(tokens[first + 1])
+        told = tokens[4:9] if len(tokens) < 11 else tokens[6:11]
+        self.generation, self.sequence, _, _, self.pending = map(int, told)
         self.payload = payload
 
     async def settle(self) -> None:

@@ -1,5 +1,8 @@
-"""A record as bytes: one line of JSON, then the body of the result, then the reply, untouched."""
+"""A record as bytes: one line of JSON, then the body of the result, then the reply, untouched.
 
+The chunks of an answer are stored in the same way."""
+
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -7,7 +10,8 @@ import orjson
 
 from relume.base.errors import RelumeError
 from relume.eventing.jobs.job import ServiceName
-from relume.eventing.jobs.state import Record, Result, Usage
+from relume.eventing.jobs.state import SETTLED, Record, Result, Usage
+from relume.eventing.jobs.store import Chunk
 
 _TIMES = ("accepted_at", "leased_at", "streaming_at", "settled_at")
 
@@ -55,3 +59,30 @@ def unpack_record(stored: bytes) -> Record:
         return Record(**head)
     except (KeyError, ValueError, TypeError) as error:
         raise DamagedRecord(f"the stored record is damaged: {error!r}") from None
+
+
+def is_settled(stored: bytes) -> bool:
+    """Whether a packed record is that of a settled job; False where it is damaged."""
+    try:
+        return orjson.loads(memoryview(stored)[: stored.find(b"\n")])["state"] in SETTLED
+    except (KeyError, ValueError, TypeError):
+        return False
+
+
+def pack_chunks(chunks: Sequence[Chunk]) -> bytes:
+    """Chunks that are stored as one message: one line of JSON about them, then their data."""
+    head = [(each.position, each.kind, each.generation, len(each.data)) for each in chunks]
+    return b"%b\n%b" % (orjson.dumps(head), b"".join([each.data for each in chunks]))
+
+
+def unpack_chunks(stored: bytes) -> list[Chunk]:
+    """Raises DamagedRecord when the bytes were not written by `pack_chunks`."""
+    start = stored.find(b"\n") + 1
+    chunks: list[Chunk] = []
+    try:
+        for position, kind, generation, size in orjson.loads(memoryview(stored)[:start]):
+            chunks.append(Chunk(position, kind, stored[start : start + size], generation))
+            start += size
+    except (ValueError, TypeError) as error:
+        raise DamagedRecord(f"the stored chunks are damaged: {error!r}") from None
+    return chunks

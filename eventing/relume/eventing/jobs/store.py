@@ -217,6 +217,13 @@ class JobStore(Protocol):
         """The lanes of a service, and how many jobs in each were never given to a worker."""
         ...
 
+    def each_lane(self, service: ServiceName) -> AsyncIterator[Lane]:
+        """The lanes of a service, and then each new one as soon as it is made, without an end.
+
+        A lane without a job for long may be removed. It comes again when it is made again.
+        """
+        ...
+
     async def open_lane(self, lane: Lane) -> Cursor:
         """The place of all workers together in a lane. The number of deliveries of a leased event
         is its `generation`."""
@@ -225,7 +232,7 @@ class JobStore(Protocol):
     async def ahead(self, lane: Lane, place: int) -> int:
         """How many jobs of this lane wait in front of the one at `place`.
 
-        The number may be a second old.
+        The number may be a second old. The first 64 are counted, beyond them it is an estimate.
         """
         ...
 

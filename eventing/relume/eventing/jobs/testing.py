@@ -274,6 +274,15 @@ class MemoryJobs:
             if lane.service == service
         }
 
+    async def each_lane(self, service: ServiceName) -> AsyncIterator[Lane]:
+        told: set[Lane] = set()
+        while True:
+            for lane in [each for each in self._lanes if each.service == service]:
+                if lane not in told:
+                    told.add(lane)
+                    yield lane
+            await self._changes.wait(self._clock)
+
     async def open_lane(self, lane: Lane) -> MemoryJobCursor:
         return MemoryJobCursor(self._lane(lane), self._changes, self._clock, self._settings)
 
@@ -331,6 +340,7 @@ class MemoryJobs:
     def _lane(self, lane: Lane) -> _Place:
         if lane not in self._lanes:
             self._lanes[lane] = _Place(lambda after: self._work_above(lane, after), self._work_at)
+            self._changes.tell()
         return self._lanes[lane]
 
     def _work_above(self, lane: Lane, after: int) -> list[int]:

@@ -231,9 +231,6 @@ TABLE = {
     "eventing.jobs.transcript:Transcript._usage_now": Bound(
         "parts of a stream", None, "as _Choice.text"
     ),
-    "eventing.jobs.transcript:Transcript._lengths": Bound(
-        "pairs of numbers", None, "one for each character of the longest stop string"
-    ),
     "eventing.jobs.predictor:Answer.headers": Bound(
         "headers", limits.HEADERS, "an answer with more is none"
     ),

@@ -138,9 +138,13 @@ async def test_a_held_request_tells_the_predictor_how_long_it_waited(stage: Stag
         first = names(await mirrored(s, request))
         assert int(first["relume-queue-ms"]) >= 7000
         assert int(first["relume-cold-start-ms"]) >= 7000
-        warm = names(await mirrored(s, s.ask()))
+        # The client is told of the cold start too: a job counts it.
+        assert request.headers["relume-cold-start-ms"] == first["relume-cold-start-ms"]
+        second = s.ask()
+        warm = names(await mirrored(s, second))
         assert warm["relume-queue-ms"] == "0"
         assert "relume-cold-start-ms" not in warm
+        assert "relume-cold-start-ms" not in second.headers
 
 
 async def test_a_host_s_own_list_of_models_is_its_predictor_s(stage: Staging) -> None:

@@ -53,7 +53,8 @@ COLD_START_PHASES = ("queue", *PREDICTOR_PHASES)
 #: started and becomes ready. A model has no such phases.
 LAUNCH_PHASES = ("environment", "process")
 
-# Headers by which the activator tells the predictor how long a request waited, in whole ms.
+# Headers by which the activator tells the predictor how long a request waited, in whole ms. The
+# client is told of a cold start too.
 QUEUE_HEADER = "relume-queue-ms"
 COLD_START_HEADER = "relume-cold-start-ms"
 

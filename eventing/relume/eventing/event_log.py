@@ -86,10 +86,7 @@ class LeasedEvent(Protocol):
 
     @property
     def generation(self) -> int:
-        """How often this event was delivered to anybody, this time included; it only goes up.
-
-        Of two processes that both hold the event, the one with the higher number is the later.
-        """
+        """How often it was delivered to anybody: a later lease has a higher number."""
         ...
 
     async def settle(self) -> None:

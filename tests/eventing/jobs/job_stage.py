@@ -117,12 +117,14 @@ def writes(
     gate: asyncio.Event | None = None,
     extra: bytes = b"",
     trims: bool = False,
+    counts: bool = True,
     headers: dict[str, str] | None = None,
 ) -> Step:
     """Writes `tokens` as vLLM does, from where the text in the request ends.
 
     `dies_after`: the connection breaks after so many tokens of this request. `pause_after`: `gate`
     is waited for. `extra` is written then. `trims`: the chat template cuts white space off.
+    `counts`: it tells the usage in each part where it is asked to.
     """
 
     async def step(call: Call) -> web.StreamResponse:
@@ -149,7 +151,7 @@ def writes(
         async def send(choices: list[Any], made: int, **beside: Any) -> None:
             options = asked.get("stream_options") or {}
             part = {**head, "choices": choices, **beside}
-            if options.get("continuous_usage_stats") or not choices:
+            if (counts and options.get("continuous_usage_stats")) or not choices:
                 part["usage"] = {
                     "prompt_tokens": prompt_tokens,
                     "total_tokens": prompt_tokens + made,

@@ -134,7 +134,13 @@ def test_prompts_that_are_no_single_text_begin_again(prompt: object) -> None:
 def test_a_text_that_may_be_half_a_stop_string_begins_again(
     stop: object, text: str, goes_on: bool
 ) -> None:
-    assert (question({**ASK, "stop": stop}).going_on(text, 2) is not None) is goes_on
+    asked = question({**ASK, "stop": stop, "include_stop_str_in_output": True})
+    assert (asked.going_on(text, 2) is not None) is goes_on
+
+
+@pytest.mark.parametrize("stop, goes_on", [("END", False), (["x", "END"], False), ("\n", True)])
+def test_a_text_whose_last_letters_are_held_back_begins_again(stop: object, goes_on: bool) -> None:
+    assert (question({**ASK, "stop": stop}).going_on("so far", 2) is not None) is goes_on
 
 
 @pytest.mark.parametrize("text", ["<think>so", "so</think>", ""])

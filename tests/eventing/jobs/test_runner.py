@@ -87,6 +87,25 @@ async def test_the_text_of_an_answer_that_was_cut_anywhere_is_that_of_an_uncut_o
         assert answer["usage"]["total_tokens"] == 7 + len(STORY)
 
 
+@pytest.mark.parametrize("killed", [False, True])
+async def test_usage_counts_over_both_where_the_predictor_tells_it_only_at_the_end(
+    killed: bool,
+) -> None:
+    gate = asyncio.Event()
+    first = {"pause_after": 4, "gate": gate} if killed else {"dies_after": 4}
+    script = [writes(STORY, counts=False, **first), writes(STORY, counts=False)]
+    async with Predictor(*script) as predictor, JobStage(predictor) as stage:
+        job_id = await stage.submit(job_of(stage))
+        await stage.shown(job_id, 5)
+        if killed:
+            await stage.kill()
+        async with stage.again() as other:
+            await other.passes(12)
+            record = await other.ended(job_id)
+            assert (record.usage.prompt_tokens, record.usage.completion_tokens) == (7, len(STORY))
+            assert text_of((await other.store.chunks(job_id))[0]) == TEXT
+
+
 async def test_white_space_that_a_chat_template_cuts_off_is_shown_once() -> None:
     stop_at = STORY.index("\n\n") + 1
     script = [writes(STORY, dies_after=stop_at), writes(STORY, trims=True)]
@@ -267,6 +286,30 @@ async def test_a_stream_that_ends_without_done_is_a_failed_attempt() -> None:
         job_id = await stage.submit(job_of(stage))
         await predictor.reached_by(1)
         await stage.passes(3)
+        record = await stage.ended(job_id)
+        assert (record.state, record.attempt) == ("completed", 2)
+        assert text_of((await stage.store.chunks(job_id))[0]) == TEXT
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"choices": [{"index": 0, "delta": {"content": "x"}, "finish_reason": "abort"}]},
+        {"choices": [{"delta": {}}]},
+        {"choices": ["x"]},
+        {"choices": [], "usage": 3},
+        {"no": "choices"},
+        ["x"],
+    ],
+    ids=["abort", "no index", "no choice", "no usage", "no choices", "no part"],
+)
+async def test_a_part_that_is_none_fails_the_attempt_and_is_not_shown(part: object) -> None:
+    broken = b"data: " + json.dumps(part).encode() + b"\n\n"
+    script = [writes(STORY, dies_after=3, extra=broken), writes(STORY)]
+    async with Predictor(*script) as predictor, JobStage(predictor) as stage:
+        job_id = await stage.submit(job_of(stage))
+        await stage.shown(job_id, 4)
+        await stage.passes(2)
         record = await stage.ended(job_id)
         assert (record.state, record.attempt) == ("completed", 2)
         assert text_of((await stage.store.chunks(job_id))[0]) == TEXT

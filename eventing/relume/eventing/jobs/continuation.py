@@ -70,6 +70,8 @@ class Question:
         asked = self.asked
         if self.choices != 1 or any(asked.get(each) for each in _BIND_THE_WHOLE):
             return False
+        if self._holds_back:
+            return False
         if self.kind == "completion":
             return isinstance(_only(asked.get("prompt")), str)
         opens = asked.get("add_generation_prompt", True)
@@ -89,13 +91,6 @@ class Question:
     def forces_tool(self) -> bool:
         choice = self.asked.get("tool_choice")
         return choice == "required" or isinstance(choice, dict)
-
-    @property
-    def held_back(self) -> int:
-        """How many characters vLLM holds back while the end of them may begin a stop string."""
-        if self.asked.get("include_stop_str_in_output"):
-            return 0
-        return max((len(stop) for stop in self._stops), default=1) - 1
 
     @property
     def first(self) -> Part:
@@ -158,6 +153,16 @@ class Question:
                 return name, value
         by_default = self.kind == "completion" and "max_tokens" not in self.asked
         return ("max_tokens", _COMPLETION_TOKENS) if by_default else None
+
+    @property
+    def _holds_back(self) -> bool:
+        """Whether vLLM holds back the last letters while they may begin a stop string.
+
+        Then the text that is stored may end within a token, and a model goes on from half a token
+        with another word.
+        """
+        kept = self.asked.get("include_stop_str_in_output")
+        return not kept and any(len(stop) > 1 for stop in self._stops)
 
     def _messages_with(self, text: str) -> list[Any] | None:
         """The messages with the text so far as the end of the last one; None: it cannot be."""

@@ -8,7 +8,6 @@ from its own prompt: all of that is set right here. The token counts so far are 
 Pure: no I/O, no clock.
 """
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,9 @@ from relume.eventing.jobs.continuation import Question, space_at_the_end
 from relume.eventing.jobs.store import Chunk
 
 Json = Mapping[str, Any]
+
+# Why vLLM ends an answer that it does not finish: it stops, or its engine has failed.
+_NO_ENDS = frozenset({"abort", "error"})
 
 
 class BrokenPart(RelumeError):
@@ -55,7 +57,6 @@ class Transcript:
     def __init__(self, question: Question) -> None:
         self._question = question
         self._counts = question.may_go_on
-        self._held_back = question.held_back
         self._wants_running_usage = question.wants_running_usage
         self._held: Part | None = None
         self._begin_anew()
@@ -80,7 +81,7 @@ class Transcript:
         return Tokens(self._prompt or 0, self._completion, self._cached)
 
     def restore(self, chunks: Sequence[Chunk]) -> None:
-        """Take what is stored. Raises BrokenPart."""
+        """Take what is stored: parts that `receive` has made."""
         for chunk in chunks:
             if chunk.kind == "restarted":
                 self._begin_anew()
@@ -125,7 +126,15 @@ class Transcript:
         part = _parsed(data)
         if "error" in part:
             raise _streamed(part, data)
-        choices = _choices_of(part)
+        try:
+            return self._received(part, _choices_of(part))
+        except (AttributeError, KeyError, TypeError) as error:
+            raise BrokenPart(f"a part of the stream cannot be read: {error!r}") from None
+
+    def _received(self, part: Part, choices: list[Any]) -> list[bytes]:
+        ending = {choice.get("finish_reason") for choice in choices}
+        if ending & _NO_ENDS:
+            raise BrokenPart("the predictor has given up the answer")
         if self._follows:
             self._compare_prompt(part)
             part |= {name: value for name, value in self._answer.head.items() if value}
@@ -144,7 +153,7 @@ class Transcript:
             part[TOKENS] = [self._prompt or 0, self._completion]
         self._feed(part)
         released = self.end()
-        if any(choice.get("finish_reason") for choice in choices):
+        if any(ending):
             self._held = part
             return released
         return [*released, orjson.dumps(part)]
@@ -188,28 +197,13 @@ class Transcript:
         self._completion = 0
         self._cached = 0
         self._usage_now: Part | None = None
-        self._written = 0  # characters of the first choice
-        self._lengths = deque[tuple[int, int]]()  # characters and tokens after the last parts
+        self._tokens_so_far: int = 0  # up to the last part that had a text; half a letter has none
 
     def _feed(self, part: Part) -> None:
-        try:
-            self._answer.feed(part)
-            first = next((each for each in part["choices"] if each["index"] == 0), None)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise BrokenPart(f"a part of the stream cannot be read: {error!r}") from None
-        if first is not None and self._counts and (text := _text_of(first)):
-            self._written += len(text)
-            self._lengths.append((self._written, self._completion))
-            while self._lengths[0][0] < self._written - self._held_back:
-                self._lengths.popleft()
-
-    @property
-    def _tokens_so_far(self) -> int:
-        """How many tokens the text has, as closely as is known.
-
-        vLLM tells a text that may be the beginning of a stop string later than its tokens.
-        """
-        return self._lengths[0][1] if self._lengths else 0
+        self._answer.feed(part)
+        first = next((each for each in part["choices"] if each["index"] == 0), None)
+        if first is not None and self._counts and _text_of(first):
+            self._tokens_so_far = self._completion
 
     def _compare_prompt(self, part: Part) -> None:
         """Find out whether the text at the end of the prompt still has its last white space.
@@ -247,7 +241,8 @@ class Transcript:
     def _counted(self, usage: Json) -> Part:
         """The usage over all attempts; remembers it."""
         if self._prompt is None:
-            self._prompt = usage.get("prompt_tokens") or 0
+            # The prompt of a request that goes on ends with the text so far.
+            self._prompt = max(0, (usage.get("prompt_tokens") or 0) - self._base)
         self._completion = self._base + (usage.get("completion_tokens") or 0)
         details = usage.get("prompt_tokens_details") or {}
         self._cached = min(details.get("cached_tokens") or 0, self._prompt)
@@ -282,7 +277,8 @@ class Transcript:
         if usage := part.get("usage"):
             self._counted(usage)
         elif isinstance(counts := part.get(TOKENS), list):
-            self._prompt, self._completion = counts
+            prompt, self._completion = counts
+            self._prompt = prompt or None  # 0: nobody has said it yet
 
 
 def _parsed(data: bytes) -> Part:

@@ -6,12 +6,10 @@ nothing has begun. Cancelled, it leaves the job as it is: the next worker goes o
 """
 
 import logging
-from collections.abc import AsyncIterator
 from functools import partial
 
 from relume.base.errors import RelumeError
 from relume.cloudevents.event import InvalidEvent
-from relume.cloudevents.http import Mode, encode
 from relume.eventing.delivery.carrier import Idle
 from relume.eventing.delivery.decision import DeadLetter, Retry
 from relume.eventing.delivery.route import DeliveryPolicy, Route, Tally
@@ -25,11 +23,12 @@ from relume.eventing.event_log import (
     StoreUnavailable,
 )
 from relume.eventing.jobs.chunk_log import STORE_PAUSE_S
-from relume.eventing.jobs.ends import End, reply_of
+from relume.eventing.jobs.ends import End
 from relume.eventing.jobs.held_job import HeldJob
 from relume.eventing.jobs.interrupt import Interrupt
 from relume.eventing.jobs.job import Job, ServiceName
 from relume.eventing.jobs.job_run import PROFILE, JobRun, World
+from relume.eventing.jobs.payloads import in_parts, stow, stow_reply
 from relume.eventing.jobs.settings import lifetime_s
 from relume.eventing.jobs.state import (
     AlreadySettled,
@@ -161,43 +160,40 @@ class JobRunner:
     async def _settle(self, held: HeldJob, end: End, usage: Usage, position: int) -> None:
         record, now = held.record, self._clock.now()
         assert record is not None
-        reply = reply_of(held.job, end, usage, now)
-        packed = None if reply is None else encode(reply, Mode.STRUCTURED)[1]
-        if packed is not None and len(packed) > self._world.settings.result_inline_bytes:
-            packed = None  # the result is the same event, in the object store
+        result, reply = await self._kept(held.job, end)
         ended = Ended(
             generation=record.generation,
             at=now,
             state=end.state,
             reason=end.reason,
             detail=end.detail,
-            result=await self._result(held.job, end),
+            result=result,
             usage=usage,
             position=position,
-            reply=packed,
+            reply=reply,
         )
         await held.take(ended)
         self.tally.delivered += end.state == "completed"
         self.tally.replied += reply is not None
         self.tally.dead_lettered += end.state != "completed"
 
-    async def _result(self, job: Job, end: End) -> Result | None:
-        """The result, with a large body in the object store; waits for a store that restarts."""
-        if end.result is None:
-            return None
-        status, content_type, body = end.result
-        if len(body) <= self._world.settings.result_inline_bytes:
-            return Result(status, content_type, body)
+    async def _kept(self, job: Job, end: End) -> tuple[Result | None, bytes | None]:
+        """Result and reply of the record, with a large body in the object store.
+
+        Waits for a store that restarts.
+        """
+        inline, lasts_s = self._world.settings.result_inline_bytes, lifetime_s(job.limits)
         while True:
             try:
-                reference = await self._store.put_payload(
-                    job.id, f"result.{job.round}", _once(body), lasts_s=lifetime_s(job.limits)
+                if end.reply is not None:
+                    return await stow_reply(self._store, job, end.reply, inline)
+                if end.result is None:
+                    return None, None
+                status, content_type, whole = end.result
+                name = f"result.{job.round}"
+                body, payload = await stow(
+                    self._store, job.id, name, in_parts(whole), inline, lasts_s
                 )
+                return Result(status, content_type, body, payload), None
             except (StoreUnavailable, DiskFull):
                 await self._clock.sleep(STORE_PAUSE_S)
-            else:
-                return Result(status, content_type, payload=reference)
-
-
-async def _once(body: bytes) -> AsyncIterator[bytes]:
-    yield body

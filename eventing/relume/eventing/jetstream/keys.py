@@ -58,7 +58,7 @@ class JetStreamKeyStore:
                     break
                 if (key := _read(entry.value)) is not None:
                     found.append(key)
-            await watcher.stop()
+            await watcher.stop()  # type: ignore[no-untyped-call]
         except NATS_ERRORS as error:
             raise _unavailable(error) from None
         return sorted(found, key=lambda key: (key.created_at, key.id))

@@ -1,7 +1,6 @@
 """Dead jobs among the dead letters: jobs that ran out of attempts."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import click
 
@@ -11,21 +10,21 @@ from relume.cli.machine.jobs_client import JobsClient, Wanted
 from relume.cli.screen import Screen
 
 
-class _Letter(click.ParamType):
-    """The number of a dead letter, or the id of a dead job."""
-
-    name = "number"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | str:
-        text = str(value)
-        if text.startswith("job_"):
-            return text
-        return click.IntRange(1).convert(text, param, ctx)
+def letters(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[int | str, ...]:
+    """The numbers of dead letters, and the ids of dead jobs as they are."""
+    return tuple(_letter(value, ctx, param) for value in values)
 
 
-LETTER = _Letter()
+def _letter(value: str, ctx: click.Context, param: click.Parameter) -> int | str:
+    if value.startswith("job_"):
+        return value
+    if not (value.isascii() and value.isdecimal() and len(value) < 19 and int(value) > 0):
+        raise click.BadParameter(
+            f"{value!r} is neither the number of a dead letter nor the id of a job", ctx, param
+        )
+    return int(value)
 
 
 async def dead_jobs(url: str, takes: Callable[[JobReport], bool], limit: int) -> list[JobReport]:

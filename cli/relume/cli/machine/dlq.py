@@ -11,7 +11,7 @@ import click
 
 from relume.cli.errors import BadUsage, Refused
 from relume.cli.machine.client import PlaneClient, choose_broker, find_plane
-from relume.cli.machine.dead_jobs import LETTER, as_letter, dead_jobs, retry_jobs
+from relume.cli.machine.dead_jobs import as_letter, dead_jobs, letters, retry_jobs
 from relume.cli.machine.job_reports import JobReport
 from relume.cli.machine.reports import DeadLetterReport, Status
 from relume.cli.options import output_option, plane_option
@@ -132,8 +132,8 @@ def list_letters(*, choice: Choice, limit: int, output: str, url: str | None) ->
     jobs = [] if more else asyncio.run(dead_jobs(plane, choice.takes_job, limit - len(found)))
     screen = Screen.stdout()
     if output == "json":
-        letters = [each.model_dump(exclude={"event", "headers"}) for each in found]
-        screen.json([*letters, *map(as_letter, jobs)])
+        events = [each.model_dump(exclude={"event", "headers"}) for each in found]
+        screen.json([*events, *map(as_letter, jobs)])
         return 0
     if found or jobs:
         headers = ("no", "time", "broker", "trigger", "type", "id", "code", "reason", "said")
@@ -176,7 +176,7 @@ def show(*, number: int, broker: str | None, output: str, url: str | None) -> in
 
 
 @command.command("redrive")
-@click.argument("chosen", nargs=-1, type=LETTER, metavar="[N…]")
+@click.argument("chosen", nargs=-1, callback=letters, metavar="[N…]")
 @click.option("--all", "everything", is_flag=True, help="All of them, or all that are chosen.")
 @choosing
 @plane_option

@@ -1,4 +1,4 @@
-"""`relume explain` of a job: its phases over all attempts, and the cold start that it waited for."""
+"""`relume explain` of a job: its phases over all attempts, and its cold start."""
 
 from relume.cli.errors import NotAPlane
 from relume.cli.machine.client import RING

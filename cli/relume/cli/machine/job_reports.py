@@ -1,6 +1,6 @@
 """What a plane or a gateway says of jobs and queues, as types that check its JSON."""
 
-from relume.cli.machine.reports import PlaneAnswer, QueueReport
+from relume.cli.machine.reports import PlaneAnswer
 
 SETTLED = ("completed", "failed", "expired", "cancelled", "dead")
 STATUSES = ("queued", "leased", "streaming", *SETTLED)
@@ -46,10 +46,16 @@ class JobReport(PlaneAnswer):
 class JobPage(PlaneAnswer):
     """One page of a list, newest first; `last_id` is where the next page begins."""
 
-    data: tuple[JobReport, ...]
+    data: tuple[dict[str, object], ...]
     has_more: bool = False
     last_id: str | None = None
 
+    @property
+    def jobs(self) -> tuple[JobReport, ...]:
+        return tuple(map(JobReport.parse, self.data))
+
 
 class QueueList(PlaneAnswer):
-    data: tuple[QueueReport, ...]
+    """The queues of all services."""
+
+    data: tuple[dict[str, object], ...]

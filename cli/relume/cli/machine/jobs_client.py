@@ -73,7 +73,7 @@ class JobsClient(PlaneClient):
             query += [("limit", str(_PAGE)), ("after", after)]
             given = httpx.QueryParams([(name, value) for name, value in query if value])
             page = JobPage.parse(_json(await self._ask("GET", f"/v1/jobs?{given}")))
-            for job in page.data:
+            for job in page.jobs:
                 yield job
             after = page.last_id if page.has_more else None
 
@@ -87,7 +87,8 @@ class JobsClient(PlaneClient):
         await self._ask("DELETE", _path(job_id))
 
     async def queues(self) -> tuple[QueueReport, ...]:
-        return QueueList.parse(_json(await self._ask("GET", "/v1/queues"))).data
+        listed = QueueList.parse(_json(await self._ask("GET", "/v1/queues")))
+        return tuple(map(QueueReport.parse, listed.data))
 
     async def on_queue(self, service: str, action: str) -> object:
         """Pause, resume or purge the queue of `NAMESPACE/NAME`; what the server says."""

@@ -198,7 +198,7 @@ class JobsPlane(PlaneThread):
         if (refusal := await self._note(request)) is not None:
             return refusal
         if request.path_params["action"] == "purge":
-            return JSONResponse({"purged": 3})
+            return JSONResponse({"object": "queue.purge", "cancelled": 3})
         return JSONResponse(QUEUE)
 
 

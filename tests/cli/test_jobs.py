@@ -243,7 +243,7 @@ def test_queues_are_shown_paused_and_purged(plane: JobsPlane, capsys: Output) ->
         assert run(["jobs", action, "summarizer"]) == 0
         assert plane.paths[-1] == f"POST /v1/queues/default/summarizer/{action}"
     assert run(["jobs", "purge", "team/x", "--yes"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "team/x: purged, 3 jobs"
+    assert capsys.readouterr().out.splitlines()[-1] == "team/x: purged, 3 cancelled"
 
 
 # ---- access

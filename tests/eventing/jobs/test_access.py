@@ -243,6 +243,25 @@ async def test_the_probes_need_no_key() -> None:
     assert (await http.get("/healthz/../v1/jobs")).status_code == 401
 
 
+async def test_events_may_come_without_a_key_and_belong_to_the_broker() -> None:
+    keys = MemoryKeyStore()
+    key, stored = new_key("team-a", None, NOW)
+    await keys.put(stored)
+    app = Guarded(_say, Access(SystemClock(), keys), open_events=True)
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
+        said = (await http.post("/events/ns/it/v1/chat/completions")).json()
+        assert said == {"owner": "broker", "tenant": None}
+        said = (await http.post("/events/ns/it/", headers=bearer(key))).json()
+        assert said["owner"] == "team-a"
+        for path in ("/v1/jobs", "/events", "/v1/jobs/events/x"):
+            assert (await http.post(path)).status_code == 401
+        refused = await http.post("/events/ns/it/", headers=bearer("rk_wrong"))
+        assert refused.status_code == 401
+    closed = client(Access(SystemClock(), keys))
+    assert (await closed.post("/events/ns/it/")).status_code == 401
+
+
 async def test_a_revoked_key_stops_working_within_five_seconds() -> None:
     clock, keys = VirtualClock(), MemoryKeyStore()
     key, stored = new_key("team-a", None, NOW)

@@ -393,8 +393,8 @@ def _on_queue(url: str | None, service: str, action: str, done: str) -> int:
             return await client.on_queue(name, action)
 
     said = asyncio.run(ask())
-    purged = said.get("purged") if isinstance(said, dict) else None
-    Screen.stdout().line(f"{name}: {done}" + (f", {purged} jobs" if purged is not None else ""))
+    count = said.get("cancelled") if isinstance(said, dict) else None
+    Screen.stdout().line(f"{name}: {done}" + (f", {count} cancelled" if count is not None else ""))
     return 0
 
 

@@ -7,7 +7,6 @@ nor a token is ever part of a message, a log line or an answer.
 import ipaddress
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,12 +14,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from relume.base.clock import Clock
 from relume.base.errors import InvalidInput, RelumeError
 from relume.eventing.event_log import StoreUnavailable
+from relume.eventing.jobs.caller import Caller
 from relume.eventing.jobs.keys import PREFIX, KeyStore, StoredKey, parts_of
 from relume.eventing.jobs.oidc import IssuerUnreachable, TokenRefused, Tokens
 
-#: The names in `scope["state"]`.
+#: The names in `scope["state"]`, as `caller_of` reads them.
 OWNER, TENANT = "owner", "tenant"
-ANONYMOUS = "anonymous"
+#: Who owns the jobs of events that came without a key; a key of this owner sees them.
+BROKER = "broker"
+_EVENTS_PATH = "/events/"
 # Paths that need no access: they say nothing but whether the process works.
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 # A revoked key stops working within this time.
@@ -40,13 +42,6 @@ class Unauthorized(RelumeError):
     """There is no valid key and no valid token in the request."""
 
     reason = "unauthorized"
-
-
-class Caller(NamedTuple):
-    """`owner` may see the jobs of this request ("": everybody may); `tenant` shares the queue."""
-
-    owner: str
-    tenant: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +69,7 @@ class Access:
     async def caller(self, authorization: str | None) -> Caller:
         """Who sends this header. Raises Unauthorized, StoreUnavailable and IssuerUnreachable."""
         if self.open:
-            return Caller("", ANONYMOUS)
+            return Caller()
         scheme, _, token = (authorization or "").strip().partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
@@ -115,17 +110,27 @@ class Access:
 
 
 class Guarded:
-    """The ASGI middleware in front of everything that the gateway serves."""
+    """The ASGI middleware in front of everything that the gateway serves.
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    With `open_events`, POST /events/… needs no key: a Trigger cannot send one, and a network policy
+    says who reaches the gateway. The jobs of such events belong to the owner BROKER.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access, *, open_events: bool = False) -> None:
         self._app = app
         self._access = access
+        self._open_events = open_events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket") or scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
         given = [value for name, value in scope["headers"] if name == b"authorization"]
+        if not given and self._open_events and scope["path"].startswith(_EVENTS_PATH):
+            owner = "" if self._access.open else BROKER
+            state = {**scope.get("state", {}), OWNER: owner}
+            await self._app({**scope, "state": state}, receive, send)
+            return
         try:
             if len(given) > 1:
                 raise Unauthorized("the request has more than one Authorization header")

@@ -1,9 +1,12 @@
 """API keys in JetStream: one entry `key.<id>` of the key-value bucket `relume_control` for each."""
 
+import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import nats.js.errors
+from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import KeyValueConfig, StorageType
 from nats.js.kv import KeyValue
@@ -14,6 +17,9 @@ from relume.eventing.jobs.keys import StoredKey
 
 BUCKET = "relume_control"
 _PREFIX = "key."
+_CONNECT_WITHIN_S = 5.0
+# err_code of nats-server: replicas > 1 not supported in non-clustered mode.
+_NO_CLUSTER = 10074
 
 
 class JetStreamKeyStore:
@@ -31,6 +37,12 @@ class JetStreamKeyStore:
             except nats.js.errors.BucketNotFoundError:
                 config = KeyValueConfig(BUCKET, replicas=replicas, storage=StorageType.FILE)
                 return cls(await jetstream.create_key_value(config))
+        except nats.js.errors.APIError as error:
+            if error.err_code == _NO_CLUSTER:
+                raise StoreUnavailable(
+                    f"this NATS is one server, and cannot keep {replicas} copies: --replicas 1"
+                ) from None
+            raise _unavailable(error) from None
         except NATS_ERRORS as error:
             raise _unavailable(error) from None
 
@@ -82,3 +94,33 @@ def _read(value: bytes | None) -> StoredKey | None:
 
 def _unavailable(error: BaseException) -> StoreUnavailable:
     return StoreUnavailable(f"the store of API keys does not answer: {error or 'timeout'}")
+
+
+@contextlib.asynccontextmanager
+async def key_store(
+    servers: Sequence[str], credentials: Path | None, replicas: int
+) -> AsyncIterator[JetStreamKeyStore]:
+    """The store over a connection of its own, for as long as the block runs.
+
+    Raises StoreUnavailable when none of the servers answers.
+    """
+    client = Client()
+    try:
+        async with asyncio.timeout(_CONNECT_WITHIN_S):
+            await client.connect(
+                list(servers),
+                name="relume keys",
+                allow_reconnect=False,
+                user_credentials=None if credentials is None else str(credentials),
+                error_cb=_quiet,
+            )
+        yield await JetStreamKeyStore.open(client.jetstream(), replicas)
+    except NATS_ERRORS as error:
+        raise StoreUnavailable(f"NATS does not answer: {error or 'timeout'}") from None
+    finally:
+        with contextlib.suppress(*NATS_ERRORS):
+            await client.close()
+
+
+async def _quiet(_: Exception) -> None:
+    """The error is raised to the caller as well; nats-py would print it."""

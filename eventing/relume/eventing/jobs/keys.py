@@ -125,6 +125,11 @@ def parts_of(token: str) -> tuple[str, str] | None:
     return (key_id, secret) if shaped else None
 
 
+def is_key_id(text: str) -> bool:
+    """Whether a key could have this id."""
+    return _ID.fullmatch(text) is not None
+
+
 def _hash(key_id: str, secret: str) -> str:
     # The id is part of it, so that a hash that was copied to another id fits nothing.
     return hashlib.blake2b(f"{key_id}_{secret}".encode(), digest_size=32).hexdigest()

@@ -98,11 +98,11 @@ def _unavailable(error: BaseException) -> StoreUnavailable:
 
 @contextlib.asynccontextmanager
 async def key_store(
-    servers: Sequence[str], credentials: Path | None, replicas: int
+    servers: Sequence[str], credentials: Path | None, replicas: int, *, lasting: bool = False
 ) -> AsyncIterator[JetStreamKeyStore]:
     """The store over a connection of its own, for as long as the block runs.
 
-    Raises StoreUnavailable when none of the servers answers.
+    A `lasting` connection comes back when it was lost. Raises StoreUnavailable when none of the servers answers.
     """
     client = Client()
     try:
@@ -110,7 +110,8 @@ async def key_store(
             await client.connect(
                 list(servers),
                 name="relume keys",
-                allow_reconnect=False,
+                allow_reconnect=lasting,
+                max_reconnect_attempts=-1,
                 user_credentials=None if credentials is None else str(credentials),
                 error_cb=_quiet,
             )

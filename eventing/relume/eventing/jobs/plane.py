@@ -125,6 +125,7 @@ class JobsPlane:
         self._queues: dict[ServiceName, Queue] = {}
         self._exits = contextlib.AsyncExitStack()
         self._runner: asyncio.Task[None] | None = None
+        self._closed = False
         self._store: ClosableJobs
         self._outbox: Outbox
         self._watches: Watches
@@ -169,6 +170,7 @@ class JobsPlane:
 
     def close(self) -> None:
         """Accept nothing more, and send away who waits for an answer."""
+        self._closed = True
         self._front.close("jobs are not served any more: this process stops")
         if self._runner is not None:
             self._watches.close()
@@ -195,7 +197,7 @@ class JobsPlane:
 
     async def ready(self) -> bool:
         """Whether jobs are served, and the store answers within two seconds."""
-        if self._runner is None or self._runner.done():
+        if self._runner is None or self._closed:
             return False
         try:
             async with asyncio.timeout(2.0):

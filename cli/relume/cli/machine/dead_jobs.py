@@ -1,6 +1,7 @@
 """Dead jobs among the dead letters: jobs that ran out of attempts."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import click
 
@@ -17,14 +18,10 @@ def letters(
     return tuple(_letter(value, ctx, param) for value in values)
 
 
-def _letter(value: str, ctx: click.Context, param: click.Parameter) -> int | str:
-    if value.startswith("job_"):
-        return value
-    if not (value.isascii() and value.isdecimal() and len(value) < 19 and int(value) > 0):
-        raise click.BadParameter(
-            f"{value!r} is neither the number of a dead letter nor the id of a job", ctx, param
-        )
-    return int(value)
+def _letter(value: Any, ctx: click.Context, param: click.Parameter) -> int | str:
+    if str(value).startswith("job_"):
+        return str(value)
+    return click.IntRange(1).convert(value, param, ctx)
 
 
 async def dead_jobs(url: str, takes: Callable[[JobReport], bool], limit: int) -> list[JobReport]:

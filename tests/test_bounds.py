@@ -18,7 +18,7 @@ from relume.eventing import event_log, observer, request_reply
 from relume.eventing.delivery import dispatcher
 from relume.eventing.jetstream import cursor
 from relume.eventing.jetstream.streams import BrokerStreams
-from relume.eventing.jobs import predictor
+from relume.eventing.jobs import access, predictor
 from relume.eventing.jobs.door_settings import DoorSettings
 from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.settings import MAX_MESSAGE_BYTES, EventingSettings
@@ -134,6 +134,17 @@ TABLE = {
     "eventing.jetstream.store:Requests._waiting": Bound(
         "futures", None, "one for each message under way; its caller holds the message"
     ),
+    # Jobs: who may call, and what one process runs.
+    "eventing.jobs.access:Access._trusted": Bound(
+        "API keys",
+        access._REMEMBERED,
+        "the oldest are forgotten",
+        "test_the_keys_that_are_remembered_are_bounded",
+    ),
+    "eventing.jobs.keys:MemoryKeyStore._keys": Bound("API keys", None, "only tests have one"),
+    "eventing.jobs.oidc:FixedKeys._keys": Bound("keys", None, "those of one key set"),
+    "eventing.jobs.plane:JobsPlane._queues": Bound("services", None, PLAN),
+    "plane.gateway:Gateway._services": Bound("services", None, PLAN),
     # What is known of the log.
     "eventing.jetstream.streams:BrokerStreams.places": Bound(
         "numbers of each Broker",

@@ -32,6 +32,11 @@ SECTIONS: dict[str, dict[str, str]] = {
         "explain": "Why the answer to one event took as long as it did.",
         "trigger": "Say which Triggers take an event, and why.",
         "dlq": "List, show, redrive or purge dead letters.",
+        "jobs": "Durable requests: submit, watch, cancel, list, retry.",
+    },
+    "Serve jobs on a cluster": {
+        "gateway": "The jobs gateway: durable requests beside a NATS cluster.",
+        "keys": "Make, list or revoke the API keys of a gateway.",
     },
     "Cluster": {
         "doctor": "Say what will not work on a cluster, and why.",

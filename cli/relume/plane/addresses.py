@@ -58,17 +58,18 @@ class StateInUse(RelumeError):
     retryable = True
 
 
-def listen(port: int, flag: str) -> socket.socket:
-    """A listening loopback socket; port 0 takes a free one.
+def listen(port: int, flag: str, host: str = HOST) -> socket.socket:
+    """A listening socket, on loopback unless `host` is another address; port 0 takes a free one.
 
     Raises PortTaken with the flag that chooses another port.
     """
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         # Lets a restarted plane take over at once from connections that still wind down; a port
         # that another process listens on stays refused.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((HOST, port))
+        listening.bind((host, port))
         listening.listen(BACKLOG)
     except OSError as error:
         listening.close()
@@ -76,14 +77,16 @@ def listen(port: int, flag: str) -> socket.socket:
             errno.EADDRINUSE: "is in use",
             errno.EACCES: "is not allowed to this user",
         }.get(error.errno or 0, f"cannot be used: {error.strerror}")
-        raise PortTaken(f"port {port} {why}; choose another with {flag} PORT") from None
+        where = f"port {port}" if host == HOST else f"{host}, port {port},"
+        raise PortTaken(f"{where} {why}; choose another with {flag} PORT") from None
     listening.setblocking(False)
     return listening
 
 
 def url_of(listening: socket.socket) -> str:
     """Base URL of a listening socket, without a slash at the end."""
-    return f"http://{HOST}:{listening.getsockname()[1]}"
+    host, port, *_ = listening.getsockname()
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def default_state() -> Path:

@@ -7,13 +7,15 @@
 3. the warm template, which imports vLLM in the background
 4. nats-server, which stores the events
 5. the environments of functions, which are made in the background
-6. serving, with the control API in front of it, on the HTTP port
+6. serving, with the control API and the place of jobs in front of it, on the HTTP port
 7. eventing, behind the ingress of the Brokers, on the Brokers' port
-8. plane.json, where other commands find the addresses
+8. jobs, in their place on the HTTP port: their answers go to Brokers, their requests to serving
+9. plane.json, where other commands find the addresses
 
 They are stopped in the reverse order, so that an event that is being answered still finds its
-predictor. nats-server needs seconds to open a long log, so it is started first. Modules that take
-long to import are imported meanwhile, inside functions.
+predictor. Jobs and events drain at the same time, because both may take the whole grace.
+nats-server needs seconds to open a long log, so it is started first. Modules that take long to
+import are imported meanwhile, inside functions.
 """
 
 import asyncio
@@ -56,6 +58,8 @@ from relume.runtimes.spawn import FreshLauncher, Template, TemplateLauncher
 if TYPE_CHECKING:
     from relume.eventing.envelope import Envelope
     from relume.eventing.event_log import BrokerKey
+    from relume.eventing.jobs.front import JobsFront
+    from relume.eventing.jobs.plane import JobsPlane
     from relume.eventing.plane import EventingPlane
     from relume.serving.plane import ServingPlane
 
@@ -71,7 +75,8 @@ class PlaneSettings:
     `broker_max_bytes` bounds the log of each Broker (None: the disk does), `fsync` says when an
     accepted event is on the disk itself, `allowed_origins` are those of pages in a browser that may
     call every path of both ports (`*` is any). `strict_events` refuses attributes that are not
-    encoded.
+    encoded. `usage_broker` (`NAMESPACE/NAME`) gets an event for each settled job that says what it
+    has cost.
     """
 
     state: Path
@@ -83,6 +88,7 @@ class PlaneSettings:
     fsync: Fsync = "interval"
     allowed_origins: tuple[str, ...] = ()
     strict_events: bool = False
+    usage_broker: str | None = None
 
 
 class LocalPlane:
@@ -101,6 +107,8 @@ class LocalPlane:
         self._template: Template | None = None
         self._serving: ServingPlane | None = None
         self._eventing: EventingPlane | None = None
+        self._jobs: JobsPlane | None = None
+        self._draining: asyncio.Task[None] | None = None
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["LocalPlane"]:
@@ -126,8 +134,10 @@ class LocalPlane:
             nats = await stack.enter_async_context(NatsServer(settings.state, fsync=settings.fsync))
             await importing
             functions = await self._functions(stack, nats)
-            await self._start_serving(stack, group, http, functions)
+            front = await self._start_serving(stack, group, http, functions)
+            stack.push_async_callback(self._jobs_are_drained)
             await self._start_eventing(stack, group, broker, nats)
+            await self._start_jobs(stack, group, front, nats)
             stack.enter_context(self._folder.published(self._plane_file()))
             yield self
 
@@ -153,7 +163,8 @@ class LocalPlane:
         group: asyncio.TaskGroup,
         listening: socket.socket,
         functions: FunctionLauncher,
-    ) -> None:
+    ) -> "JobsFront":
+        from relume.eventing.jobs.front import JobsFront
         from relume.plane.control import Control
         from relume.plane.server import HttpServer, finished
         from relume.serving.cross_origin import CrossOrigin
@@ -182,7 +193,8 @@ class LocalPlane:
             dead_letters=lambda: self._eventing.dead_letters if self._eventing else None,
             recall=self._recall,
         )
-        app = DecodedBodies(control.in_front_of(serving.app))
+        front = JobsFront(serving.app)
+        app = DecodedBodies(control.in_front_of(front))
         allowing = CrossOrigin(
             app, (*self.plan.services, *self.plan.functions), self._settings.allowed_origins
         )
@@ -198,6 +210,7 @@ class LocalPlane:
             server.stop_now()
 
         stack.push_async_callback(stop)
+        return front
 
     async def _start_eventing(
         self,
@@ -242,6 +255,42 @@ class LocalPlane:
 
         stack.push_async_callback(stop)
 
+    async def _start_jobs(
+        self,
+        stack: contextlib.AsyncExitStack,
+        group: asyncio.TaskGroup,
+        front: "JobsFront",
+        nats: NatsServer,
+    ) -> None:
+        from relume.plane.local_jobs import local_jobs
+
+        assert self._serving is not None and self._eventing is not None
+        jobs = local_jobs(
+            self.plan,
+            self._destinations,
+            self.http,
+            nats,
+            self._serving,
+            self._eventing,
+            front,
+            self._observer,
+            self._settings.usage_broker,
+        )
+        await jobs.start()
+        self._jobs = jobs
+        group.create_task(jobs.wait())  # if it fails, the plane ends and says why
+
+        def drain() -> None:
+            # Not waited for here: events drain in the same time.
+            work = self.grace.bound(jobs.stop(self.grace.left()))
+            self._draining = asyncio.create_task(work, name="jobs-drain")
+
+        stack.callback(drain)
+
+    async def _jobs_are_drained(self) -> None:
+        if self._draining is not None:
+            await self._draining
+
     def service_url(self, service: InferenceService | Function) -> str:
         return self._destinations.service(f"{service.namespace}/{service.name}")
 
@@ -268,6 +317,7 @@ class LocalPlane:
             "serving": self._serving.status() if self._serving else {"services": []},
             "eventing": self._eventing.status() if self._eventing else {},
             "template": template_status(self._template),
+            "jobs": self._jobs.status() if self._jobs else {},
         }
 
     def _plane_file(self) -> PlaneFile:
@@ -279,6 +329,7 @@ def _import_the_servers() -> None:
     import relume.eventing.plane
     import relume.eventing.registry.documents
     import relume.plane.control
+    import relume.plane.local_jobs
     import relume.plane.server
     import relume.serving.cross_origin
     import relume.serving.plane  # noqa: F401

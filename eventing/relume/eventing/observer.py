@@ -40,6 +40,15 @@ Stage = Literal[
     "dead-lettered",
     "redriven",
     "dropped",
+    # Of a job.
+    "queued",
+    "leased",
+    "streaming",
+    "completed",
+    "failed",
+    "expired",
+    "cancelled",
+    "dead",
 ]
 
 

@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol
 
 from relume.base.clock import Clock, SystemClock
 from relume.base.vocabulary import KNATIVE_EVENTING_V1, KNATIVE_EVENTING_V1ALPHA1
+from relume.cloudevents.event import CloudEvent
 from relume.config import Destination, Plan, Ref, RequestReply, Trigger
 from relume.eventing.correlation import Correlation
 from relume.eventing.dead_letters import DeadLetters, DeadLetterStore
@@ -142,6 +143,22 @@ class EventingPlane:
     def dead_letters(self) -> DeadLetters:
         """The dead letters that no sink took; there once the plane has started."""
         return self._dead_letters
+
+    @property
+    def log(self) -> EventLog:
+        """Where the events of all Brokers lie; there once the plane has started."""
+        return self._log
+
+    @property
+    def brokers(self) -> Collection[BrokerKey]:
+        """Every Broker and channel that takes events."""
+        return self._logs.keys()
+
+    def count(
+        self, broker: BrokerKey, events: Sequence[CloudEvent], news: Sequence[bool]
+    ) -> None:
+        """Count and tell of events that were stored in `log` by another part of the program."""
+        self._ingress.count(broker, events, news)
 
     async def recall(self, broker: BrokerKey, key: str) -> Envelope | None:
         """The whole event of a record that has a `key`; None when it is not kept.

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import orjson
@@ -80,7 +80,7 @@ class PlaneClient:
             trust_env=False, timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
         )
 
-    async def __aenter__(self) -> "PlaneClient":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

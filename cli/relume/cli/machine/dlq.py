@@ -11,6 +11,8 @@ import click
 
 from relume.cli.errors import BadUsage, Refused
 from relume.cli.machine.client import PlaneClient, choose_broker, find_plane
+from relume.cli.machine.dead_jobs import as_letter, dead_jobs, letters, retry_jobs
+from relume.cli.machine.job_reports import JobReport
 from relume.cli.machine.reports import DeadLetterReport, Status
 from relume.cli.options import output_option, plane_option
 from relume.cli.screen import Screen
@@ -38,7 +40,18 @@ class Choice:
             and (self.before is None or datetime.fromisoformat(letter.at) < self.before)
         )
 
-    def check(self, numbers: Sequence[int], everything: bool) -> None:
+    def takes_job(self, job: JobReport) -> bool:
+        """Whether it takes this dead job, which has no Broker, Trigger or type."""
+        at = job.settled_at or job.created_at
+        return (
+            self.broker is None
+            and self.trigger is None
+            and self.type is None
+            and self.reason in (None, job.reason)
+            and (self.before is None or datetime.fromisoformat(at) < self.before)
+        )
+
+    def check(self, numbers: Sequence[object], everything: bool) -> None:
         """Raise BadUsage unless it is clear which dead letters are chosen."""
         narrow = self.trigger or self.reason or self.type or self.before
         if numbers and (everything or narrow):
@@ -89,7 +102,8 @@ def _before(older_than: str | None) -> datetime | None:
 def command() -> None:
     """Dead letters: events that could not be delivered and that no dead letter sink took.
 
-    They stay with their Broker until they are redriven or purged.
+    They stay with their Broker until they are redriven or purged. Jobs that ran out of attempts are
+    listed with them.
 
     \b
     Examples:
@@ -106,21 +120,24 @@ def command() -> None:
 @choosing
 @plane_option
 def list_letters(*, choice: Choice, limit: int, output: str, url: str | None) -> int:
-    """List dead letters, oldest first.
+    """List dead letters, oldest first, and then dead jobs, newest first.
 
     \b
     Examples:
       relume dlq list --trigger summarize --reason retries-exhausted
       relume dlq list -o json | jq -r '.[] | [.sequence, .said] | @tsv'
     """
-    found, more = asyncio.run(_list(find_plane(url), choice, limit))
+    plane = find_plane(url)
+    found, more = asyncio.run(_list(plane, choice, limit))
+    jobs = [] if more else asyncio.run(dead_jobs(plane, choice.takes_job, limit - len(found)))
     screen = Screen.stdout()
     if output == "json":
-        screen.json([each.model_dump(exclude={"event", "headers"}) for each in found])
+        events = [each.model_dump(exclude={"event", "headers"}) for each in found]
+        screen.json([*events, *map(as_letter, jobs)])
         return 0
-    if found:
+    if found or jobs:
         headers = ("no", "time", "broker", "trigger", "type", "id", "code", "reason", "said")
-        screen.table(headers, [_row(each) for each in found])
+        screen.table(headers, [*map(_row, found), *map(_job_row, jobs)])
     else:
         screen.line("no dead letters")
     if more:
@@ -159,12 +176,16 @@ def show(*, number: int, broker: str | None, output: str, url: str | None) -> in
 
 
 @command.command("redrive")
-@click.argument("numbers", nargs=-1, type=click.IntRange(1), metavar="[N…]")
+@click.argument("chosen", nargs=-1, callback=letters, metavar="[N…]")
 @click.option("--all", "everything", is_flag=True, help="All of them, or all that are chosen.")
 @choosing
 @plane_option
-def redrive(*, choice: Choice, numbers: tuple[int, ...], everything: bool, url: str | None) -> int:
+def redrive(
+    *, choice: Choice, chosen: tuple[int | str, ...], everything: bool, url: str | None
+) -> int:
     """Send dead letters through their own Trigger again; the other Triggers do not see them.
+
+    A dead job, which is named by its id, is queued once more.
 
     Each is sent once, also when this command or the plane is killed and run again. What fails
     again becomes a dead letter with a new number.
@@ -173,10 +194,17 @@ def redrive(*, choice: Choice, numbers: tuple[int, ...], everything: bool, url: 
     Examples:
       relume dlq redrive 7 9
       relume dlq redrive --all --trigger summarize
+      relume dlq redrive JOB_ID
     """
-    choice.check(numbers, everything)
+    choice.check(chosen, everything)
+    plane = find_plane(url)
+    jobs = [each for each in chosen if isinstance(each, str)]
+    failed = asyncio.run(retry_jobs(plane, jobs)) if jobs else 0
+    if jobs and len(jobs) == len(chosen):
+        return failed
+    numbers = [each for each in chosen if isinstance(each, int)]
     work = _Work(choice, numbers, "redriven", PlaneClient.redrive)
-    return asyncio.run(work.run(find_plane(url)))
+    return asyncio.run(work.run(plane)) or failed
 
 
 @command.command("purge")
@@ -287,6 +315,13 @@ def _row(letter: DeadLetterReport) -> tuple[str, ...]:
     at = letter.at.partition(".")[0].replace("T", " ")
     shown = said if len(said) <= _SAID else said[: _SAID - 1] + "…"
     return (str(letter.sequence), at, *where, *why, shown)
+
+
+def _job_row(job: JobReport) -> tuple[str, ...]:
+    at = (job.settled_at or job.created_at).partition(".")[0].replace("T", " ")
+    detail = " ".join((job.detail or "").split())
+    shown = detail if len(detail) <= _SAID else detail[: _SAID - 1] + "…"
+    return ("-", at, job.service, "(job)", job.route, job.id, "", job.reason or "", shown)
 
 
 def _code(letter: DeadLetterReport) -> str:

@@ -9,6 +9,7 @@ import click
 from relume.base.vocabulary import Json
 from relume.cli.errors import BadUsage
 from relume.cli.machine.client import RING, PlaneClient, find_plane
+from relume.cli.machine.job_life import JOB_PREFIX, explain_job
 from relume.cli.machine.reports import ColdStartReport, EventRecord
 from relume.cli.machine.story import (
     attributes,
@@ -30,7 +31,8 @@ from relume.cli.screen import Screen
 def command(*, event_id: str, output: str, url: str | None) -> int:
     """Show the life of one event: its deliveries, the cold start it waited for, its answer.
 
-    The answer to an answer belongs to it as well, so a pipeline is shown from step to step.
+    The answer to an answer belongs to it as well, so a pipeline is shown from step to step. Of a
+    job (its id begins with job_) it shows where the time went, over all attempts.
 
     The plane remembers up to 1,000 records (16 MiB of them) and 100 cold starts.
 
@@ -38,7 +40,10 @@ def command(*, event_id: str, output: str, url: str | None) -> int:
     Examples:
       relume explain 7f1c9c9e-6f5b-4a53-9a35-1f4c3f4f7a52
       relume explain article-1 -o json
+      relume explain JOB_ID
     """
+    if event_id.startswith(JOB_PREFIX):
+        return asyncio.run(explain_job(find_plane(url), event_id, output))
     records, ledger, answer = asyncio.run(_fetch(find_plane(url), event_id))
     if not records:
         raise BadUsage(f"{event_id}: no such event among the last records of the plane")

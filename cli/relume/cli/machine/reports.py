@@ -145,6 +145,30 @@ class EventingStatus(PlaneAnswer):
     nats: NatsStatus | None = None
 
 
+class LaneReport(PlaneAnswer):
+    """What one tenant has waiting at one priority."""
+
+    priority: str
+    tenant: str
+    waiting: int = 0
+
+
+class QueueReport(PlaneAnswer):
+    """The queue of one service."""
+
+    service: str
+    waiting: int = 0
+    running: int = 0
+    paused: bool = False
+    lanes: tuple[LaneReport, ...] = Field(default_factory=tuple)
+
+
+class JobsStatus(PlaneAnswer):
+    """The queues of the services."""
+
+    queues: tuple[QueueReport, ...] = ()
+
+
 class TemplateStatus(PlaneAnswer):
     """The warm template: `off`, `stopped`, `loading`, `ready` or `failed`."""
 
@@ -169,6 +193,7 @@ class Status(PlaneAnswer):
     serving: ServingStatus
     eventing: EventingStatus
     template: TemplateStatus = TemplateStatus()
+    jobs: JobsStatus = JobsStatus()
 
 
 class EventRecord(PlaneAnswer):

@@ -8,6 +8,7 @@ from rich.text import Text
 from relume.cli.cluster.options import ClusterTarget, cluster_options
 from relume.cli.errors import BadUsage
 from relume.cli.machine.client import PlaneClient, find_plane
+from relume.cli.machine.job_story import show_queues
 from relume.cli.machine.reports import ServiceStatus, Status, TriggerStatus
 from relume.cli.machine.story import show_cold_start
 from relume.cli.options import output_option, plane_option
@@ -79,6 +80,9 @@ def _show_status(screen: Screen, status: Status) -> None:
     headers = ("service", "state", "ready", "held", "running", "starts", "last")
     screen.table(headers, [_service_row(service) for service in status.serving.services])
     show_eventing(screen, status)
+    if status.jobs.queues:
+        screen.line()
+        show_queues(screen, {queue.service: queue for queue in status.jobs.queues})
     for service in status.serving.services:
         if service.state == "failed":
             _show_failure(screen, service)

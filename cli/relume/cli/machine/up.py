@@ -114,6 +114,11 @@ def _volumes(
     help="Refuse events whose ce- headers are not encoded as the HTTP binding of CloudEvents says "
     "(a bare %, raw UTF-8); without it they are read as Knative's Brokers read them.",
 )
+@click.option(
+    "--usage-broker",
+    metavar="NS/NAME",
+    help="A Broker that gets an event for each settled job, which says what it has cost.",
+)
 @click.option("--no-template", is_flag=True, help="Keep no warm template: less memory, slower.")
 @click.option(
     "--volume",
@@ -141,6 +146,7 @@ def command(
     fsync: "Fsync",
     allowed_origins: tuple[str, ...],
     strict_events: bool,
+    usage_broker: str | None,
     no_template: bool,
     volumes: dict[str, Path],
     check: bool,
@@ -183,5 +189,6 @@ def command(
         fsync=fsync,
         allowed_origins=allowed_origins,
         strict_events=strict_events,
+        usage_broker=usage_broker,
     )
     return run(files, settings, machine, as_json=output == "json")

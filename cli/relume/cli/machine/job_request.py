@@ -1,0 +1,120 @@
+"""The request that `relume jobs submit` sends, made of a file or of options."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from relume.cli.errors import BadUsage
+from relume.cli.inputs import read
+from relume.cli.machine.reports import QueueReport
+
+CHAT = "/v1/chat/completions"
+_KINDS = {"messages": CHAT, "prompt": "/v1/completions"}
+_KINDS |= {"input": "/v1/embeddings", "inputs": "/v2/models/{name}/infer"}
+_KINDS |= {"instances": "/v1/models/{name}:predict"}
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What is asked of which service; `route` is the path at the predictor."""
+
+    service: str
+    route: str
+    body: bytes
+
+    @property
+    def path(self) -> str:
+        """The path at the plane or gateway."""
+        return f"/serving/{self.service}{self.route}"
+
+
+def body_of(file: Path | None, chat: str | None, max_tokens: int | None) -> bytes:
+    """The body in a file, or a chat with one message. Raises BadUsage."""
+    if (file is None) == (chat is None):
+        raise BadUsage("name a FILE with the request's JSON, or ask with --chat TEXT (not both)")
+    if file is not None:
+        if max_tokens is not None:
+            raise BadUsage("--max-tokens belongs to --chat; write max_tokens into the file")
+        return read(file, str(file))
+    request: dict[str, object] = {"messages": [{"role": "user", "content": chat}], "stream": True}
+    if max_tokens is not None:
+        request["max_tokens"] = max_tokens
+    return json.dumps(request).encode()
+
+
+def request_for(body: bytes, service: str, route: str | None) -> JobRequest:
+    """The request with its route, which without `route` follows from the fields of the body.
+
+    Raises BadUsage.
+    """
+    try:
+        told = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadUsage(f"the request is not JSON: {error}") from None
+    if not isinstance(told, Mapping):
+        raise BadUsage("the request is no JSON object")
+    if route is None:
+        kind = next((path for field, path in _KINDS.items() if field in told), None)
+        if kind is None:
+            fields = ", ".join(_KINDS)
+            raise BadUsage(f"the request has none of {fields}: name its route with --route")
+        route = kind.format(name=service.rpartition("/")[2])
+    if not route.startswith("/") or not route.isascii() or not route.isprintable() or " " in route:
+        raise BadUsage(f"--route {route}: write a path such as {CHAT}")
+    return JobRequest(service, route, body)
+
+
+def choose_service(queues: Mapping[str, QueueReport], wanted: str | None) -> str:
+    """The service by `NS/NAME` (or NAME in `default`), or the only one. Raises BadUsage.
+
+    A gateway may serve services that it was not told of, so that a name that is given is taken.
+    """
+    if wanted is not None:
+        return full_name(wanted)
+    if len(queues) == 1:
+        return next(iter(queues))
+    names = ", ".join(sorted(queues)) or "none that it knows by name"
+    raise BadUsage(f"choose a service with --service: {names}")
+
+
+def full_name(service: str) -> str:
+    """`NAMESPACE/NAME`. Raises BadUsage."""
+    namespace, slash, name = service.rpartition("/")
+    found = f"{namespace if slash else 'default'}/{name}"
+    if not all(each and _is_label(each) for each in found.split("/")) or found.count("/") != 1:
+        raise BadUsage(f"{service!r} is no service: write NAMESPACE/NAME, or NAME in default")
+    return found
+
+
+def _is_label(text: str) -> bool:
+    return text.isascii() and text.replace("-", "").replace(".", "").isalnum()
+
+
+def headers_for(
+    *,
+    key: str | None,
+    priority: str | None,
+    queue_timeout: str | None,
+    start_timeout: str | None,
+    run_timeout: str | None,
+    keep: str | None,
+    max_attempts: int | None,
+    wait_s: int | None,
+) -> dict[str, str]:
+    """The headers of a request that asks for a job. Raises BadUsage."""
+    prefer = "respond-async" if wait_s is None else f"respond-async, wait={wait_s}"
+    every = {
+        "Idempotency-Key": key,
+        "Relume-Priority": priority,
+        "Relume-Queue-Timeout": queue_timeout,
+        "Relume-Start-Timeout": start_timeout,
+        "Relume-Run-Timeout": run_timeout,
+        "Relume-Keep": keep,
+        "Relume-Max-Attempts": None if max_attempts is None else str(max_attempts),
+    }
+    given = {name: value for name, value in every.items() if value is not None}
+    for name, value in given.items():
+        if not (value.isascii() and value.isprintable() and value.strip()):
+            raise BadUsage(f"{name} {value!r}: write printable ASCII characters")
+    return {"Content-Type": "application/json", "Prefer": prefer} | given

@@ -1,0 +1,71 @@
+"""Which service of a plan a request for a job is for; the door of jobs asks.
+
+The addresses are those of the plane and of KServe: `/serving/NS/NAME/…`, a Host that begins with
+`NAME.NS`, and `/openai/v1/…` with the model in the query or the body.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from starlette.types import Scope
+
+from relume.config import InferenceService
+from relume.eventing.jobs.answers import Unroutable
+from relume.eventing.jobs.door import NeedsBody, Target
+from relume.eventing.jobs.job import ServiceName
+from relume.serving.addresses import by_host, by_path, header, raw_path_of
+from relume.serving.errors import ServingError
+from relume.serving.model_field import named_in
+from relume.serving.openai import ModelName, ModelNames, openai_path
+from relume.serving.service import ServiceKey
+
+# The paths below a service that are no routes of a model.
+_NO_ROUTES = ("", "/")
+
+
+class JobRoutes:
+    """Finds the service and the route of a request (`relume.eventing.jobs.door.Resolve`)."""
+
+    def __init__(self, services: Sequence[InferenceService]) -> None:
+        keys = {ServiceKey(each.namespace, each.name): each for each in services}
+        self._services: Mapping[ServiceKey, InferenceService] = keys
+        self.models = ModelNames([(key, each.args) for key, each in keys.items()])
+
+    def __call__(self, scope: Scope, body: bytes | None) -> Target | None:
+        """See `Resolve`. A path that is for no service passes."""
+        raw_path = raw_path_of(scope)
+        query = scope["query_string"].decode("latin-1")
+        if (key := by_host(header(scope, b"host") or "", self._services)) is not None:
+            return _target(key, raw_path, query)
+        if (found := by_path(raw_path)) is not None:
+            if found[0] not in self._services:
+                raise Unroutable(f"there is no InferenceService {found[0]} here")
+            return _target(found[0], found[1], query)
+        if (path := openai_path(raw_path)) is None:
+            return None
+        if path == b"/v1" or path.startswith(b"/v1/models"):
+            return None
+        try:
+            if (model := self.models.in_query(scope)) is not None:
+                return _target(model.service, path, query)
+            if body is None:
+                raise NeedsBody
+            return self._by_body(scope, path, query, body)
+        except ServingError as error:
+            raise Unroutable(str(error), reason=error.reason, status=error.status) from None
+
+    def _by_body(self, scope: Scope, path: bytes, query: str, body: bytes) -> Target:
+        named = named_in(header(scope, b"content-type") or "", body)
+        model: ModelName = self.models.find(named.name)
+        same = model.served_as == named.name
+        sent = None if same else named.renamed(model.served_as)
+        target = _target(model.service, path, query)
+        assert target is not None
+        return Target(target.service, target.route, sent)
+
+
+def _target(key: ServiceKey, raw_path: bytes, query: str) -> Target | None:
+    path = raw_path.decode("latin-1")
+    if path in _NO_ROUTES:
+        raise Unroutable("the address names no route, such as /v1/chat/completions")
+    route = f"{path}?{query}" if query else path
+    return Target(ServiceName(key.namespace, key.name), route)

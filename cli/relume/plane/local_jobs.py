@@ -1,0 +1,148 @@
+"""Jobs on one machine: on the embedded nats-server, beside serving and the Brokers."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from relume.base.clock import Clock, SystemClock
+from relume.base.errors import InvalidInput
+from relume.cloudevents.event import CloudEvent, rfc3339
+from relume.config import InferenceService, Plan
+from relume.eventing.event_log import BrokerKey
+from relume.eventing.jetstream.jobs import JetStreamJobs
+from relume.eventing.jetstream.server import NatsServer
+from relume.eventing.jobs.front import JobsFront
+from relume.eventing.jobs.job import JOB, ServiceName
+from relume.eventing.jobs.plane import ClosableJobs, JobsPlane, Neighbours
+from relume.eventing.jobs.settings import JobSettings
+from relume.eventing.jobs.sinks import Sinks
+from relume.eventing.jobs.state import Record as JobRecord
+from relume.eventing.observer import Observer, Record
+from relume.plane.job_routes import JobRoutes
+from relume.plane.subscribers import Destinations
+from relume.serving.settings import ServingSettings
+
+if TYPE_CHECKING:
+    from relume.eventing.plane import EventingPlane
+    from relume.serving.plane import ServingPlane
+
+
+def local_jobs(
+    plan: Plan,
+    destinations: Destinations,
+    http: str,
+    nats: NatsServer,
+    serving: "ServingPlane",
+    eventing: "EventingPlane",
+    front: JobsFront,
+    observer: Observer,
+    usage_broker: str | None,
+) -> JobsPlane:
+    """The plane of jobs for the models of a plan; `http` is the URL of the HTTP port.
+
+    Its predictors are behind the same port, where a request waits for a model that is at zero.
+    """
+    clock, settings = SystemClock(), JobSettings()
+    services = {ServiceName(each.namespace, each.name): each for each in plan.services}
+    seen = _Serving(serving, services)
+    if usage_broker is not None and usage_broker not in map(str, eventing.brokers):
+        names = ", ".join(sorted(map(str, eventing.brokers))) or "none"
+        raise InvalidInput(f"--usage-broker {usage_broker}: no such Broker here; there is {names}")
+
+    async def open_jobs() -> ClosableJobs:
+        return await JetStreamJobs.connect([nats.url], settings, clock, disk=nats.disk)
+
+    return JobsPlane(
+        tuple(services),
+        open_jobs,
+        Neighbours(
+            service_url=lambda service: destinations.service(str(service)),
+            resolve=JobRoutes(plan.services),
+            result_url=lambda job_id: f"{http}/v1/jobs/{job_id}/result",
+            concurrency=seen.concurrency,
+            awake=seen.awake,
+            phase=seen.phase,
+            cold_start_ms=seen.cold_start_ms,
+        ),
+        Sinks(
+            clock,
+            log=eventing.log,
+            local=eventing.brokers,
+            usage=usage_broker,
+            stored=eventing.count,
+        ),
+        front,
+        letters=eventing.log,
+        settings=settings,
+        clock=clock,
+        noticed=_Telling(observer, clock).tell,
+    )
+
+
+class _Serving:
+    """What the serving plane knows of each service, for predictions and comments."""
+
+    def __init__(
+        self, serving: "ServingPlane", services: Mapping[ServiceName, InferenceService]
+    ) -> None:
+        self._serving = serving
+        self._services = services
+
+    def concurrency(self, name: ServiceName) -> int | None:
+        """containerConcurrency × the most replicas; None: not known."""
+        service = self._services[name]
+        replicas = service.max_replicas or ServingSettings().unlimited_replicas
+        return service.container_concurrency * replicas or None
+
+    def awake(self, name: ServiceName) -> bool:
+        return bool(self._status(name).get("replicas"))
+
+    def phase(self, name: ServiceName) -> str | None:
+        phase = self._status(name).get("phase")
+        return None if phase is None else str(phase)
+
+    def cold_start_ms(self, name: ServiceName) -> float | None:
+        """How long the last cold starts took, by their mean; None: there was none."""
+        totals = [
+            float(entry["total"])
+            for entry in self._serving.coldstarts()
+            if (entry["namespace"], entry["service"]) == (name.namespace, name.name)
+            and entry["outcome"] == "ready"
+            and entry["total"] is not None
+        ]
+        return sum(totals) / len(totals) if totals else None
+
+    def _status(self, name: ServiceName) -> Mapping[str, object]:
+        statuses: Sequence[Mapping[str, object]] = self._serving.status()["services"]
+        for status in statuses:
+            if (status["namespace"], status["name"]) == (name.namespace, name.name):
+                return status
+        return {}
+
+
+class _Telling:
+    """Tells those who watch events what becomes of jobs: `relume events`, `relume explain`."""
+
+    def __init__(self, observer: Observer, clock: Clock) -> None:
+        self._observer = observer
+        self._clock = clock
+
+    def tell(self, record: JobRecord) -> None:
+        """One record for each step of a job that this process has written."""
+        service = record.service
+        attributes = {
+            "specversion": "1.0",
+            "id": record.id,
+            "source": f"/namespaces/{service.namespace}/inferenceservices/{service.name}",
+            "type": JOB,
+        }
+        self._observer.publish(
+            Record(
+                at=rfc3339(self._clock.now()),
+                stage=record.state,
+                broker=str(BrokerKey(service.namespace, service.name)),
+                event=CloudEvent(attributes),
+                attempt=record.attempt or None,
+                status=None if record.result is None else record.result.status,
+                detail=" ".join(filter(None, (record.reason, record.detail))) or None,
+            )
+        )

@@ -1,0 +1,41 @@
+"""Addresses of services and Brokers, written with `{name}` and `{namespace}`."""
+
+import string
+from urllib.parse import urlsplit
+
+from relume.base.errors import InvalidInput
+
+_FIELDS = frozenset({"name", "namespace"})
+
+
+class BadTemplate(InvalidInput):
+    """A template cannot become a URL; the message names the option and the fix."""
+
+    reason = "bad-template"
+
+
+class UrlTemplate:
+    """A URL for each name; raises BadTemplate when the text is none. `option` is named in errors.
+
+    Both fields must be in it: else two services, or two Brokers, would have one address.
+    """
+
+    def __init__(self, option: str, text: str) -> None:
+        self._text = text.rstrip("/")
+        try:
+            fields = {name for _, name, *_ in string.Formatter().parse(text) if name is not None}
+        except ValueError as error:
+            raise BadTemplate(f"{option} {text}: {error}") from None
+        if fields != _FIELDS:
+            raise BadTemplate(
+                f"{option} {text}: write {{name}} and {{namespace}} into it, once each"
+            )
+        parts = urlsplit(self.url("ns", "n"))
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+            raise BadTemplate(
+                f"{option} {text}: write a URL such as http://{{name}}.{{namespace}}.example.com"
+            )
+
+    def url(self, namespace: str, name: str) -> str:
+        """The URL without a slash at the end."""
+        return self._text.format(namespace=namespace, name=name)

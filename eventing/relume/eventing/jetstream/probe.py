@@ -6,6 +6,7 @@ account may. So a stream of the wanted size and number of copies is made, and re
 
 import asyncio
 import contextlib
+import math
 import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -26,7 +27,6 @@ from relume.eventing.jetstream.store import NATS_ERRORS
 WORK_STREAM = "relume_work"
 _PREFIX = "relume_doctor_"
 _WITHIN_S = 5.0
-_TRY_AGAIN_S = 0.1
 # err_code of nats-server: JetStream is not enabled for the account, or on the server.
 _JETSTREAM_OFF = (10039, 10076)
 
@@ -108,9 +108,9 @@ async def _connected(
                     url,
                     error_cb=_collected(errors),
                     allow_reconnect=False,
-                    connect_timeout=within_s,
+                    connect_timeout=math.ceil(within_s),
                     max_reconnect_attempts=1,
-                    reconnect_time_wait=_TRY_AGAIN_S,
+                    reconnect_time_wait=0,
                     user_credentials=None if credentials is None else str(credentials),
                 )
         except (*NATS_ERRORS, TimeoutError, ValueError) as error:

@@ -106,7 +106,7 @@ def straight(document: dict[str, Any]) -> None:
         ("NetworkPolicy", spec(podSelector={}), set()),
         ("Deployment", spec(replicas=1), {"gateway-alone"}),
         ("Deployment", lambda document: document["spec"].pop("replicas"), {"gateway-alone"}),
-        ("Deployment", without("--replicas"), {"one-copy"}),
+        ("Deployment", without("--replicas"), set()),
         (
             "Deployment",
             arguments(lambda args: [a.replace("--replicas=3", "--replicas=1") for a in args]),
@@ -175,9 +175,9 @@ def test_options_may_be_written_as_two_words_and_by_the_command(tmp_path: Path) 
     file.write_text(yaml.safe_dump(deployment))
     assert named_nats([file]) == (("nats://a:1", "nats://b:1"), 3)
     assert reasons(examine([file])) == {"no-nats-credentials"}
-    words[5:6] = []
+    words[1:] = ["--nats=nats://a:1,nats://b:1", "--replicas=1"]
     file.write_text(yaml.safe_dump(deployment))
-    assert named_nats([file])[1] == 1
+    assert named_nats([file]) == (("nats://a:1", "nats://b:1"), 1)
 
 
 def test_without_a_gateway_no_trigger_is_blamed(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ _NAME = "relume-gateway"
 _LABEL = "app.kubernetes.io/name"
 #: An event is stored within a second or refused with 503 within ten.
 _LONGEST_DELIVERY_S = 60.0
+_COPIES = 3  # what relume gateway asks for by itself
 _PUBLIC = ("LoadBalancer", "NodePort")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -32,14 +33,14 @@ class Gateway:
 
     @property
     def nats_urls(self) -> tuple[str, ...]:
-        """Where its NATS is, as it names it."""
-        return self.values("--nats")
+        """Where its NATS is, as it names it: options are repeated, or separated by commas."""
+        return tuple(url for value in self.values("--nats") for url in value.split(",") if url)
 
     @property
     def copies(self) -> int:
         """How many copies of its streams it asks for."""
         said = self.values("--replicas")
-        return int(said[-1]) if said and said[-1].isdecimal() else 1
+        return int(said[-1]) if said and said[-1].isdecimal() else _COPIES
 
     @property
     def pod_labels(self) -> Mapping[str, str]:

@@ -100,7 +100,7 @@ def _check_nats_url(url: str) -> None:
             "--nats-url: a manifest is no place for a password or a token: put a credentials file "
             "into a Secret, and name it with --nats-credentials-secret"
         )
-    if parts.scheme not in ("nats", "tls") or not parts.hostname or port == 0:
+    if parts.scheme not in ("nats", "tls", "ws", "wss") or not parts.hostname or port == 0:
         raise WrongGatewayOption(f"--nats-url {url}: write nats://HOST:4222 or tls://HOST:4222")
 
 

@@ -48,7 +48,7 @@ OK, WRONG, UNREADABLE = 0, 1, 2
     "nats_urls",
     multiple=True,
     metavar="URL",
-    help="Examine the NATS cluster of a jobs gateway, too; may be repeated.",
+    help="Examine the NATS cluster of a jobs gateway, too; repeatable.",
 )
 @click.option(
     "--nats-creds",
@@ -213,7 +213,7 @@ def _show_nats(
     from relume.eventing.jetstream.probe import address_of
 
     named, copies = named_nats(files)
-    asked = tuple(urls) or named
+    asked = tuple(part for url in urls for part in url.split(",") if part) or named
     if not asked:
         return OK
     findings = examine_nats(asked, credentials, copies)

@@ -32,7 +32,7 @@ _CHOICES = (
         "--nats-url",
         multiple=True,
         metavar="URL",
-        help="A server of the gateway's NATS cluster; may be repeated. "
+        help="A server of the gateway's NATS cluster; repeatable. "
         "Default: the official chart's, nats://nats.nats.svc.cluster.local:4222.",
     ),
     click.option(

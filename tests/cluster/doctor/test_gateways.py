@@ -191,3 +191,24 @@ def test_the_folder_of_a_rendering_names_its_nats(tmp_path: Path) -> None:
     urls, copies = named_nats([tmp_path / "out"])
     assert urls == ("nats://n1.example.com:4222", "nats://n2.example.com:4222")
     assert copies == 3
+
+
+@pytest.mark.parametrize(
+    ("filters", "loops"),
+    [
+        ("", True),
+        ("filters: [{exact: {type: relume.inference.response}}]", True),
+        ("filters: [{exact: {type: com.example.ask}}]", False),
+        ("filters: [{exact: {source: /namespaces/default/inferenceservices/other}}]", False),
+    ],
+)
+def test_replies_that_come_by_the_gateway_can_loop_too(
+    filters: str, loops: bool, tmp_path: Path
+) -> None:
+    options = Options(broker="kafka", gateway=GatewayOptions(nats_credentials_secret="nats"))
+    text = service(model=GPU), broker(), trigger(filters)
+    write(render_text(tmp_path, *text, options=options), tmp_path / "out")
+    found = [f for one in examine([tmp_path / "out"]) for f in one.findings]
+    assert ("reply-loop" in {f.reason for f in found}) is loops
+    if loops:
+        assert any("come back to chat" in f.message for f in found)

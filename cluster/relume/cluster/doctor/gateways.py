@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from relume.cluster.admission.judge import child, content, entries, fields, number
-from relume.cluster.doctor.graph import NumberedDocuments, key, models, named, subscriber
+from relume.cluster.doctor.graph import GATEWAY, NumberedDocuments, key, models, named, subscriber
 from relume.cluster.findings import Finding, at
 from relume.config.durations import iso8601_duration
 from relume.config.nodes import Node, Table
 
-_NAME = "relume-gateway"
 _LABEL = "app.kubernetes.io/name"
 #: An event is stored within a second or refused with 503 within ten.
 _LONGEST_DELIVERY_S = 60.0
@@ -57,7 +56,7 @@ def gateways(documents: NumberedDocuments) -> list[Gateway]:
     found = []
     for number_, document in named(documents, "Deployment").values():
         labels = fields(child(document, "spec", "template", "metadata", "labels"))
-        ours = content(labels.get(_LABEL)) == _NAME
+        ours = content(labels.get(_LABEL)) == GATEWAY
         for container in entries(document, "spec", "template", "spec", "containers"):
             words = [
                 content(word) for part in ("command", "args") for word in entries(container, part)
@@ -160,7 +159,7 @@ def _held(documents: NumberedDocuments) -> Iterator[tuple[int, Finding]]:
     doors = {
         (key(service)[1], key(service)[2])
         for _, service in named(documents, "Service").values()
-        if content(fields(child(service, "spec", "selector")).get(_LABEL)) == _NAME
+        if content(fields(child(service, "spec", "selector")).get(_LABEL)) == GATEWAY
     }
     for number_, trigger in named(documents, "Trigger").values():
         kind, namespace, name = subscriber(trigger) or ("", "", "")

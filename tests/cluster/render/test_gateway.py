@@ -301,6 +301,29 @@ def test_an_issuer_of_tokens_is_reached(tmp_path: Path) -> None:
     assert {f"--oidc-issuer={issuer}", "--oidc-audience=relume"} <= set(arguments(rendering))
 
 
+def test_usage_goes_to_a_sink_that_is_reached(tmp_path: Path) -> None:
+    text = service(model=GPU)
+    assert not any(one.startswith("--sink") for one in arguments(made(tmp_path, text)))
+    inside = made(tmp_path, text, sink="http://usage.billing.svc.cluster.local")
+    assert "--sink=http://usage.billing.svc.cluster.local" in arguments(inside)
+    ways = find(inside, "NetworkPolicy", NAME)["spec"]["egress"]
+    expression = ways[-1]["to"][0]["namespaceSelector"]["matchExpressions"][0]
+    assert expression["values"] == ["billing"]
+    outside = made(tmp_path, text, sink="https://usage.example.com/in")
+    assert egress(outside, 443) == [None]
+
+
+def test_a_broker_in_a_namespace_without_services_gets_no_replies(tmp_path: Path) -> None:
+    def elsewhere(text: str) -> str:
+        return text.replace("metadata: {", "metadata: {namespace: events, ")
+
+    far = trigger().replace("name: chat}}", "name: chat, namespace: default}}")
+    rendering = made(tmp_path, service(model=GPU), elsewhere(broker()), elsewhere(far))
+    ref = find(rendering, "Trigger")["spec"]["subscriber"]["ref"]
+    assert ref["kind"] == "InferenceService"
+    assert any("none of them is in events" in str(note) for note in rendering.notes)
+
+
 def test_in_standard_mode_the_gateway_calls_the_predictors_pods(tmp_path: Path) -> None:
     options = Options("standard", gateway=GATEWAY)
     rendering = render_text(tmp_path, service(model=limits("nvidia.com/gpu")), options=options)
@@ -353,6 +376,7 @@ def test_the_values_for_nats_are_explained_and_no_manifest() -> None:
         ({"nats_credentials_secret": "-"}, "--nats-credentials-secret -"),
         ({"service_url": "http://{name}"}, "--service-url"),
         ({"broker_url": "{namespace}/{name}"}, "--broker-url"),
+        ({"sink": "usage.billing"}, "--sink usage.billing"),
     ],
 )
 def test_options_that_cannot_work_are_refused(wrong: dict[str, Any], said: str) -> None:

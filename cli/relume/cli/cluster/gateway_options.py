@@ -21,6 +21,7 @@ _OTHERS = {
     "gateway_namespace": "--gateway-namespace",
     "service_url": "--service-url",
     "broker_url": "--broker-url",
+    "sink": "--sink",
 }
 _CHOICES = (
     click.option(
@@ -61,6 +62,7 @@ _CHOICES = (
         help="Where it posts replies, with {namespace} and {name} of a Broker. "
         "Default: the ingress of the Brokers' class.",
     ),
+    click.option("--sink", metavar="URL", help="Gets the usage of each job as an event."),
 )
 
 

@@ -165,7 +165,7 @@ def render_trigger(
         why = f"Trigger {original.namespace}/{original.name} has delivery.retryAfterMax"
         key = "delivery-retryafter"
         book.need(Setting("config-features", key, "Enabled", why, EVENTING_NAMESPACE))
-    if door.takes(trigger, original, kind, book):
+    if door.takes(trigger, original, broker, kind, book):
         door.turn(draft, trigger, original, broker, inherited)
     elif subscriber is not None:
         own = trigger.delivery

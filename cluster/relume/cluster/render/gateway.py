@@ -166,6 +166,9 @@ def _arguments(chosen: GatewayOptions, broker_url: str) -> Iterator[str]:
     yield f"--port={PORT}"
     yield f"--service-url={chosen.service_url or SERVICE_URL}"
     yield f"--broker-url={broker_url}"
+    yield f"--public-url=http://{NAME}.{chosen.namespace}.svc.cluster.local"
+    if chosen.sink is not None:
+        yield f"--sink={chosen.sink}"
     yield f"--replicas={COPIES}"
     yield f"--grace={_GRACE_S}s"
     yield "--keys"

@@ -53,13 +53,25 @@ class Door:
         return self._url or _BROKER_URLS["mt"]
 
     def takes(
-        self, trigger: Trigger, original: Original, kind: BrokerClass | None, book: Book
+        self,
+        trigger: Trigger,
+        original: Original,
+        broker: Broker,
+        kind: BrokerClass | None,
+        book: Book,
     ) -> bool:
         """Whether the Trigger is to deliver to the gateway; a note says why one is not."""
         ref = trigger.subscriber.ref
         if self._options.gateway is None or ref is None or ref.kind != "InferenceService":
             return False
         if (ref.namespace, ref.name) not in self._served:
+            return False
+        if broker.namespace not in {namespace for namespace, _ in self._served}:
+            book.note(
+                original.at("spec", "subscriber"),
+                "stays as it is: the jobs gateway posts replies to Brokers in the namespaces of "
+                f"its services, and none of them is in {broker.namespace}",
+            )
             return False
         if self._options.gateway.broker_url is None:
             url = _BROKER_URLS[kind or "mt"]

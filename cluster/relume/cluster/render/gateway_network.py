@@ -20,6 +20,7 @@ from relume.cluster.render.runtimes import PORT as PREDICTOR_PORT
 #: Pods with this label may call the gateway, in every namespace.
 CALLERS: Mapping[str, JsonValue] = {"relume.dev/jobs": "caller"}
 _NATS_PORT = 4222
+_PORTS = {"http": 80, "https": 443}
 
 
 class _Named(Protocol):
@@ -89,6 +90,11 @@ def _ways_out(
         # The networking layer's proxies, or the activator that holds a request at zero.
         yield {"to": [namespaces(SERVING_NAMESPACE, *GATEWAYS)]}
     yield {"to": [namespaces(EVENTING_NAMESPACE, *beside)]}
+    if chosen.sink is not None:
+        namespace = _namespace_in(urlsplit(chosen.sink).hostname)
+        # Behind a Service the port of its pods counts, which its URL does not say.
+        port = urlsplit(chosen.sink).port or _PORTS[urlsplit(chosen.sink).scheme]
+        yield {"to": [namespaces(namespace)]} if namespace else {"ports": ports(port)}
     if chosen.oidc_issuer is not None:
         yield {"ports": ports(urlsplit(chosen.oidc_issuer).port or 443)}
 
@@ -98,11 +104,15 @@ def _to_nats(urls: Sequence[str]) -> Iterator[JsonValue]:
     ways: dict[tuple[str, int], None] = {}
     for url in urls:
         parts = urlsplit(url)
-        words = (parts.hostname or "").split(".")
-        namespace = words[1] if len(words) > 2 and words[2] == "svc" else ""
-        ways[namespace, parts.port or _NATS_PORT] = None
+        ways[_namespace_in(parts.hostname), parts.port or _NATS_PORT] = None
     for namespace, port in ways:
         if namespace:
             yield {"to": [namespaces(namespace)], "ports": ports(port)}
         else:
             yield {"ports": ports(port)}
+
+
+def _namespace_in(host: str | None) -> str:
+    """The namespace in the name of a Service, "" for any other name."""
+    words = (host or "").split(".")
+    return words[1] if len(words) > 2 and words[2] == "svc" else ""

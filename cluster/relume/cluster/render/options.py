@@ -52,7 +52,8 @@ class GatewayOptions:
 
     `nats_credentials_secret` names a Secret in `namespace` whose key `nats.creds` is a NATS
     credentials file. `service_url` and `broker_url` are templates with {namespace} and {name}; None
-    takes the addresses that KServe and the class of the Brokers give.
+    takes the addresses that KServe and the class of the Brokers give. `sink` gets the usage of each
+    job; None: nobody gets it.
     """
 
     nats_urls: tuple[str, ...] = (DEFAULT_NATS_URL,)
@@ -62,6 +63,7 @@ class GatewayOptions:
     namespace: str = DEFAULT_GATEWAY_NAMESPACE
     service_url: str | None = None
     broker_url: str | None = None
+    sink: str | None = None
 
     def __post_init__(self) -> None:
         for url in self.nats_urls:
@@ -70,6 +72,8 @@ class GatewayOptions:
             raise WrongGatewayOption("--oidc-issuer and --oidc-audience go together: write both")
         if self.oidc_issuer is not None and urlsplit(self.oidc_issuer).scheme != "https":
             raise WrongGatewayOption(f"--oidc-issuer {self.oidc_issuer}: write an https:// URL")
+        if self.sink is not None and not self.sink.startswith(("http://", "https://")):
+            raise WrongGatewayOption(f"--sink {self.sink}: write an http:// or https:// URL")
         names = (
             ("--gateway-namespace", self.namespace, _LABEL),
             ("--nats-credentials-secret", self.nats_credentials_secret, _SUBDOMAIN),

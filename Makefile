@@ -45,7 +45,7 @@ check: venv ## format, lint, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/hadolint runtimes/vllm/Containerfile runtimes/vllm/Containerfile.cpu
+	$(BIN)/hadolint runtimes/vllm/Containerfile runtimes/vllm/Containerfile.cpu runtimes/gateway/Containerfile
 
 fuzz: venv ## 100,000 malformed requests to the Broker's ingress, then a coverage-guided run
 	$(BIN)/python -m tests.fuzz
@@ -93,7 +93,7 @@ lock: venv ## resolve the dependencies again and write requirements.lock
 	$(BIN)/python -m pip install --no-deps --quiet -r requirements.lock
 	$(BIN)/python runtimes/vllm/lock.py
 
-images: venv ## the runtimes' container images: make images BASES='relume-vllm-cpu=IMAGE@sha256:…'
+images: venv ## the container images: make images BASES='relume-vllm-cpu=IMAGE@sha256:…'
 	$(BIN)/python runtimes/vllm/images.py $(BASES)
 
 clean: ## remove the virtual environment and caches (models stay in the store)

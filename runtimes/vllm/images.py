@@ -1,9 +1,9 @@
-"""`make images`: build the runtimes' images with buildah, podman or docker.
+"""`make images`: build the images with buildah, podman or docker.
 
     python runtimes/vllm/images.py [--print] NAME=BASE…
 
-NAME is a runtime of ../manifests, BASE the image that it is built on, by its digest. --print shows
-the commands and runs none. Standard library only.
+NAME is a runtime of ../manifests or relume-gateway, BASE the image that it is built on, by its
+digest. --print shows the commands and runs none. Standard library only.
 """
 
 import shlex
@@ -14,12 +14,14 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-#: Containerfile and usual base of each image; the name is that of the ClusterServingRuntime.
+#: Containerfile and usual base of each image; the name is that of the ClusterServingRuntime, or of
+#: the Deployment.
 IMAGES = {
     "relume-vllm": ("Containerfile", "vLLM's image for NVIDIA GPUs"),
     "relume-vllm-amd": ("Containerfile", "vLLM's image for AMD GPUs (ROCm)"),
     "relume-vllm-intel": ("Containerfile", "vLLM's image for Intel GPUs (XPU)"),
     "relume-vllm-cpu": ("Containerfile.cpu", "a slim Debian Python 3.11 to 3.13"),
+    "relume-gateway": ("../gateway/Containerfile", "a slim Debian Python 3.11 to 3.13"),
 }
 _ENGINES = ("buildah", "podman", "docker")
 _DIGEST = "@sha256:"
@@ -35,7 +37,7 @@ def engine() -> str | None:
 
 def command(engine: str, name: str, base: str, version: str, revision: str) -> list[str]:
     """The command that builds one image from the repository's root."""
-    file = HERE.relative_to(ROOT) / IMAGES[name][0]
+    file = (HERE / IMAGES[name][0]).resolve().relative_to(ROOT.resolve())
     words = [engine, "build", "--file", str(file), "--tag", f"relume/{name}:{version}"]
     for argument in (f"BASE={base}", f"VERSION={version}", f"REVISION={revision}"):
         words += ["--build-arg", argument]

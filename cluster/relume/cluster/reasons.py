@@ -2,9 +2,9 @@
 
 To add or change a reason, edit the table of its group below (`_DOCUMENT`: the text, the schema and
 the webhooks; `_AFTER`: what admission takes and what fails later; `_BUDGET`: times and numbers that
-do not fit together; `_CLAIMS`: devices; `_CLUSTER`: a cluster that is examined). Then write
-`cluster/DOCTOR.md`, which has one section for each reason, with
-`python cluster/doctor_page.py > cluster/DOCTOR.md`. Code names a reason by its word.
+do not fit together; `_CLAIMS`: devices; `_JOBS`: the jobs gateway and its NATS; `_CLUSTER`: a
+cluster that is examined). Then write `cluster/DOCTOR.md`, which has one section for each reason,
+with `python cluster/doctor_page.py > cluster/DOCTOR.md`. Code names a reason by its word.
 """
 
 from collections.abc import Mapping
@@ -323,6 +323,72 @@ _CLAIMS = {
     ),
     "served-twice": _OFFERED_TWICE,
 }
+_JOBS = {
+    "gateway-open": _fails(
+        "Whoever reaches the jobs gateway may use the models, and nothing says who that is: "
+        "relume gateway refuses to start on an address that others reach.",
+        "Add --keys, and make keys with relume keys --nats URL, or add --oidc-issuer and "
+        "--oidc-audience.",
+    ),
+    "events-open": _risk(
+        "With --open-events the gateway takes events without a key, because a Broker's dispatcher "
+        "sends none. Then only the network says who may send them.",
+        "Keep the gateway's Service a ClusterIP, and its pods behind a NetworkPolicy that names "
+        "the dispatchers, as relume render --gateway does.",
+    ),
+    "gateway-alone": _risk(
+        "With one gateway nothing is accepted while it starts again, and no other one takes over "
+        "its jobs.",
+        "Set replicas to 2 or more.",
+    ),
+    "one-copy": _risk(
+        "With one copy of the streams a server that is lost takes with it what was accepted.",
+        "Add --replicas=3, with three nats-servers.",
+    ),
+    "no-nats-credentials": _risk(
+        "Whoever reaches NATS without credentials reads every prompt and answer, and removes them.",
+        "Give the gateway a user of its own: relume render --gateway --nats-credentials-secret "
+        "NAME.",
+    ),
+    "connection-held": _risk(
+        "The Broker holds the connection of each delivery for as long as a cold start and an "
+        "answer take, although a jobs gateway would answer at once.",
+        "Render with relume render --gateway, which turns the Triggers of the services that the "
+        "gateway serves and gives them a short delivery.timeout.",
+    ),
+    "nats-unreachable": _fails(
+        "Without NATS the gateway accepts nothing and answers 503.",
+        "Check the URL, the network and the credentials; from outside of the cluster: kubectl "
+        "port-forward.",
+    ),
+    "nats-server-away": _risk(
+        "A server of the cluster that does not answer has no copy of what is stored meanwhile, and "
+        "the next one that fails stops everything.",
+        "Start it again, or correct its address.",
+    ),
+    "nats-no-jetstream": _fails(
+        "Jobs, records and tokens lie in JetStream.",
+        "Turn JetStream on (config.jetstream.enabled of the chart), and give the account limits.",
+    ),
+    "nats-old": _fails(
+        "The gateway gives each message its own time to live, which nats-server has since 2.11.",
+        "Upgrade nats-server.",
+    ),
+    "nats-too-few-servers": _fails(
+        "Each copy lies on a server of its own: with fewer servers the streams cannot be made.",
+        "Run three nats-servers in one cluster with JetStream (config.cluster of the chart), or "
+        "write --replicas=1 and do without the other copies.",
+    ),
+    "nats-little-room": _risk(
+        "When the store is full the gateway answers 503 until something is settled or removed.",
+        "Give JetStream more room (config.jetstream.fileStore of the chart), or the account.",
+    ),
+    "nats-small-messages": _fails(
+        "The largest message of the gateway does not fit: a request, a result or a part of an "
+        "answer is refused.",
+        "Set max_payload to 8MB (config.merge.max_payload of the chart).",
+    ),
+}
 _CLUSTER = {
     "unreachable": _fails("The cluster did not answer.", "Check the context and the network."),
     "not-permitted": _fails(
@@ -359,5 +425,5 @@ _CLUSTER = {
 }
 
 REASONS: Mapping[str, Reason] = MappingProxyType(
-    {**_DOCUMENT, **_AFTER, **_BUDGET, **_CLAIMS, **_CLUSTER}
+    {**_DOCUMENT, **_AFTER, **_BUDGET, **_CLAIMS, **_JOBS, **_CLUSTER}
 )

@@ -31,12 +31,13 @@ def test_an_event_wakes_a_model_is_answered_and_the_model_sleeps_again(
     images = Images({"relume-vllm-cpu": image})
     source = read_source([file], Options(images=images))
     broker = next(one.name for one in source.manifests if one.kind == "Broker")
-    answers = in_order([*source.manifests, *_sink(image, namespace, broker)])
+    answers = in_order([*source.manifests, *sink(image, namespace, broker)])
     with running(Source(answers, source.patches), writer):
-        _ask(api, namespace, broker)
+        ask(api, namespace, broker)
 
 
-def _ask(api: KubernetesApi, namespace: str, broker: str) -> None:
+def ask(api: KubernetesApi, namespace: str, broker: str) -> None:
+    """Send an event to the Broker, and wait for its answer and for the model's sleep."""
     event_id = uuid.uuid4().hex
     event = {
         "specversion": "1.0",
@@ -55,7 +56,7 @@ def _ask(api: KubernetesApi, namespace: str, broker: str) -> None:
     until("at zero", lambda: not api.list(pods, labelSelector=SERVICE_LABEL), 300)
 
 
-def _sink(image: str, namespace: str, broker: str) -> list[ClusterManifest]:
+def sink(image: str, namespace: str, broker: str) -> list[ClusterManifest]:
     """A pod that keeps the answers, and a Trigger that sends them there."""
     labels = {"app": "relume-answers"}
     metadata = {"name": "answers", "namespace": namespace}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from relume.cluster.render import Images, Options, Rendering, render
+from relume.cluster.render import GatewayOptions, Images, Options, Rendering, render
 from relume.cluster.render.folder import MARKER, write
 
 ROOT = Path(__file__).parents[3]
@@ -19,6 +19,13 @@ GOLDEN = Path(__file__).parent / "golden"
 DIGEST = "sha256:" + 32 * "1f"
 IMAGES = Images({"relume-vllm": f"images.example/relume/vllm@{DIGEST}"})
 CPU_IMAGES = Images({"relume-vllm-cpu": f"images.example/relume/vllm-cpu@{DIGEST}"})
+GATEWAY_IMAGES = Images(
+    {
+        **IMAGES.by_runtime,
+        **CPU_IMAGES.by_runtime,
+        "relume-gateway": f"images.example/relume/gateway@{DIGEST}",
+    }
+)
 TICKET_FUNCTIONS = ("redact", "prompt", "extract", "webhook-out")
 
 
@@ -39,6 +46,41 @@ CASES = (
     *(
         Case(f"gpu-{broker}", (GPU_SAMPLES,), Options("extended-resource", broker, 600, IMAGES))
         for broker in ("kafka", "rabbitmq", "nats", "mt")
+    ),
+    Case(
+        "gateway-samples",
+        (SAMPLES,),
+        Options(
+            images=GATEWAY_IMAGES,
+            gateway=GatewayOptions(nats_credentials_secret="relume-nats"),
+        ),
+    ),
+    Case(
+        "gateway-kafka",
+        (GPU_SAMPLES,),
+        Options(
+            "extended-resource",
+            "kafka",
+            600,
+            GATEWAY_IMAGES,
+            GatewayOptions(
+                nats_urls=("nats://n1.example.com:4222", "nats://n2.example.com:4222"),
+                nats_credentials_secret="jobs-nats",
+                oidc_issuer="https://login.example.com/realms/ai",
+                oidc_audience="relume",
+                namespace="jobs",
+            ),
+        ),
+    ),
+    Case(
+        "gateway-standard",
+        (GPU_SAMPLES,),
+        Options(
+            "standard",
+            "rabbitmq",
+            images=GATEWAY_IMAGES,
+            gateway=GatewayOptions(nats_credentials_secret="relume-nats"),
+        ),
     ),
     Case(
         "functions",

@@ -21,9 +21,11 @@ CUSTOM = {
 MODELS = {
     "ClusterRole": "V1ClusterRole",
     "ConfigMap": "V1ConfigMap",
+    "Deployment": "V1Deployment",
     "DeviceClass": "V1DeviceClass",
     "MutatingAdmissionPolicy": "V1MutatingAdmissionPolicy",
     "MutatingAdmissionPolicyBinding": "V1MutatingAdmissionPolicyBinding",
+    "Namespace": "V1Namespace",
     "NetworkPolicy": "V1NetworkPolicy",
     "PodDisruptionBudget": "V1PodDisruptionBudget",
     "ResourceClaimTemplate": "V1ResourceClaimTemplate",

@@ -43,6 +43,19 @@ OK, WRONG, UNREADABLE = 0, 1, 2
     metavar="FILE",
     help="Where the context is. Default: $KUBECONFIG, else ~/.kube/config.",
 )
+@click.option(
+    "--nats",
+    "nats_urls",
+    multiple=True,
+    metavar="URL",
+    help="Examine the NATS cluster of a jobs gateway, too; repeatable.",
+)
+@click.option(
+    "--nats-creds",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="The credentials file for it.",
+)
 @output_option
 def command(
     *,
@@ -51,15 +64,18 @@ def command(
     cold_start: str,
     context: str | None,
     kubeconfig: Path | None,
+    nats_urls: tuple[str, ...],
+    nats_creds: Path | None,
     output: str,
 ) -> int:
-    """Examine manifests offline, a cluster online, or both.
+    """Examine manifests offline, a cluster online, its NATS, or several of them.
 
     Each document is accepted, refused, or pruned: accepted by a client that does not ask for strict
     validation, with a field dropped. What is not judged as a cluster does is never accepted: of a
     kind without rules only the fields are judged (fields-only), and a kind that is not known is
     unchecked. -o json prints one object a line for each document, the last with the counts of all,
-    and one for the cluster. Nothing is changed anywhere.
+    one for the cluster and one for NATS. Nothing is changed anywhere; in NATS a stream of a random
+    name is made and removed at once, to try how many copies find a place.
 
     Exit code: 0 nothing wrong was found (warnings, fields-only and unchecked are allowed); 1
     something is refused, pruned or will not work; 2 a file is not YAML or not there.
@@ -70,18 +86,23 @@ def command(
       relume doctor service.yaml --features config-features.yaml --cold-start 4m
       relume doctor service.yaml -o json | jq -r '.findings[].field'
       relume doctor --context prod service.yaml
+      relume doctor out --nats nats://127.0.0.1:4222 --nats-creds nats.creds
     """
     from relume.cluster.admission import SHIPPED, read_cluster
     from relume.cluster.doctor import examine
 
-    if not files and context is None:
-        raise BadUsage("name a file, or a cluster with --context")
+    if not files and context is None and not nats_urls:
+        raise BadUsage("name a file, a cluster with --context, or a NATS cluster with --nats")
+    if nats_creds is not None and not nats_urls:
+        raise BadUsage("--nats-creds is for a NATS cluster: name it with --nats URL")
     start = seconds("--cold-start", cold_start)
     cluster = read_cluster(features) if features is not None else SHIPPED
     code = OK
     if context is not None:
         code, found = _show_cluster(context, kubeconfig, files, output)
         cluster = replace(found, settings=cluster.settings) if features is not None else found
+    if nats_urls or context is not None:
+        code = max(code, _show_nats(nats_urls, nats_creds, files, output))
     if files:
         diagnoses = examine(files, cluster, cold_start_s=start)
         _show(diagnoses, output)
@@ -178,3 +199,36 @@ def _show_cluster(
         show_findings(screen, report.findings)
         screen.line()
     return (WRONG if wrong else OK), report.settings
+
+
+def _show_nats(
+    urls: Sequence[str], credentials: Path | None, files: Sequence[Path], output: str
+) -> int:
+    """Examine the NATS cluster at `urls`, or the one that a gateway in `files` names.
+
+    Returns the exit code. The name in a manifest often means something inside of the cluster alone:
+    that it does not answer here is no error. Raises InvalidInput for files that cannot be read.
+    """
+    from relume.cluster.doctor.nats import examine_nats, named_nats, unreachable_from_here
+    from relume.eventing.jetstream.probe import address_of
+
+    named, copies = named_nats(files)
+    asked = tuple(part for url in urls for part in url.split(",") if part) or named
+    if not asked:
+        return OK
+    findings = examine_nats(asked, credentials, copies)
+    if not urls:
+        findings = unreachable_from_here(findings)
+    wrong = any(finding.severity == "error" for finding in findings)
+    addresses = [address_of(url) for url in asked]
+    if output == "json":
+        _print_json({"nats": addresses, "findings": _findings_json(findings)})
+    else:
+        from relume.cli.cluster.findings import show_findings
+        from relume.cli.screen import Screen
+
+        screen = Screen.stdout()
+        screen.title(f"NATS {', '.join(addresses)}")
+        show_findings(screen, findings)
+        screen.line()
+    return WRONG if wrong else OK

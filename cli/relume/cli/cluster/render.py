@@ -53,9 +53,14 @@ def command(
     --dra admission           a policy puts a claim into the pod; it can have fallbacks (1.36)
     --dra standard            KServe's Standard mode with claims; no scale to zero (1.34)
 
+    With --gateway, DIR/base also has a jobs gateway: it stores a request or an event in NATS,
+    answers 202 at once, and answers it once whatever restarts meanwhile. DIR/nats-values.yaml are
+    values for the official Helm chart of NATS.
+
     \b
     Examples:
       relume render config/samples/ -o out
+      relume render config/samples/ -o out --gateway --nats-credentials-secret relume-nats
       relume render service.yaml -o out --dra admission --broker kafka --cold-start-budget 10m
       relume render service.yaml --explain -o json | jq -r '.fields[] | [.path, .rule] | @tsv'
     """

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from relume.cli.cluster.gateway_options import ReadGateway, gateway_options
 from relume.cli.errors import BadUsage
 from relume.cluster.render import BROKERS, ROUTES, Options
 
@@ -61,6 +62,7 @@ def rendering_options(command: Callable[..., R]) -> Callable[..., R]:
     To call it is to check the options: it raises InvalidInput.
     """
 
+    @gateway_options
     @functools.wraps(command)
     def with_options(
         *,
@@ -70,6 +72,7 @@ def rendering_options(command: Callable[..., R]) -> Callable[..., R]:
         chosen: tuple[str, ...],
         images_file: Path | None,
         allow_tags: bool,
+        read_gateway: ReadGateway,
         **others: object,
     ) -> R:
         def read() -> Options:
@@ -81,7 +84,7 @@ def rendering_options(command: Callable[..., R]) -> Callable[..., R]:
             except ValueError as error:
                 raise BadUsage(f"--cold-start-budget {cold_start}: {error}") from error
             images = read_images(images_file, chosen, allow_tags=allow_tags)
-            return Options(dra, broker, seconds, images)
+            return Options(dra, broker, seconds, images, read_gateway())
 
         return command(options=read, **others)
 

@@ -23,6 +23,7 @@ from relume.cluster.doctor.files import (
     with_settings_of,
 )
 from relume.cluster.doctor.filters import judge_filters
+from relume.cluster.doctor.gateways import judge_gateways
 from relume.cluster.doctor.references import judge_references
 from relume.cluster.doctor.runtimes import judge_runtimes
 from relume.cluster.findings import AdmissionVerdict, Finding, verdict
@@ -83,6 +84,7 @@ def examine(
         judge_devices(admitted, cluster),
         judge_references(admitted, cluster),
         judge_runtimes(admitted),
+        judge_gateways(admitted),
     )
     for number, finding in together:
         found[number].append(finding)

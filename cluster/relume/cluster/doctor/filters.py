@@ -11,7 +11,7 @@ from relume.cesql.parser import ParseError, parse
 from relume.cesql.tree import Expression, Logic, inside
 from relume.cloudevents.event import SPECVERSION, CloudEvent
 from relume.cluster.admission.judge import child, content, entries, fields
-from relume.cluster.doctor.graph import NumberedDocuments, named, subscriber
+from relume.cluster.doctor.graph import NumberedDocuments, answering, named
 from relume.cluster.findings import Finding, at
 from relume.config import All, Any_, Destination, Filter, Negation, Trigger
 from relume.config.eventing import COMPARISONS
@@ -34,7 +34,7 @@ def judge_filters(documents: NumberedDocuments) -> Iterator[tuple[int, Finding]]
 
 def _loop(trigger: Table, spec: Node) -> Iterator[Finding]:
     """That a Trigger takes a reply of the service that it sends to."""
-    asked = subscriber(trigger)
+    asked = answering(trigger)
     if asked is not None and asked[0] == "Service":
         yield from _loop_of_any(asked[2], spec)
     if asked is None or asked[0] != "InferenceService":

@@ -10,6 +10,8 @@ from relume.config.head import DEFAULT_NAMESPACE
 from relume.config.nodes import Node, Table
 
 NumberedDocuments = Sequence[tuple[int, Table]]
+#: The name of the jobs gateway's Deployment and Service.
+GATEWAY = "relume-gateway"
 _PLAIN = ("cpu", "memory", "ephemeral-storage", "storage", "hugepages-")
 
 
@@ -96,6 +98,16 @@ def subscriber(trigger: Table) -> tuple[str, str, str] | None:
         return None
     namespace = content(child(reference, "namespace")) or key(trigger)[1]
     return content(child(reference, "kind")), namespace, content(child(reference, "name"))
+
+
+def answering(trigger: Table) -> tuple[str, str, str] | None:
+    """Like `subscriber`, but the service that answers where the jobs gateway stands before it."""
+    asked = subscriber(trigger)
+    uri = content(child(trigger, "spec", "subscriber", "uri"))
+    _, door, namespace, name, *_ = [*uri.partition("?")[0].split("/"), "", "", "", ""]
+    if asked is not None and asked[::2] == ("Service", GATEWAY) and door == "events" and name:
+        return "InferenceService", namespace, name
+    return asked
 
 
 def model_formats(documents: NumberedDocuments) -> set[str]:

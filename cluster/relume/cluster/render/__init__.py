@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relume.cluster.render.draft import Note, Rendering
-from relume.cluster.render.options import BROKERS, ROUTES, Images, Options
+from relume.cluster.render.options import BROKERS, ROUTES, GatewayOptions, Images, Options
 
 
 def render(paths: Sequence[Path], options: Options) -> Rendering:
@@ -23,4 +23,13 @@ def render(paths: Sequence[Path], options: Options) -> Rendering:
     return compose(paths, options)
 
 
-__all__ = ["BROKERS", "ROUTES", "Images", "Note", "Options", "Rendering", "render"]
+__all__ = [
+    "BROKERS",
+    "ROUTES",
+    "GatewayOptions",
+    "Images",
+    "Note",
+    "Options",
+    "Rendering",
+    "render",
+]

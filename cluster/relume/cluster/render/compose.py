@@ -18,7 +18,11 @@ from relume.cluster.render.eventing import (
 from relume.cluster.render.flows import render_flows
 from relume.cluster.render.folder import activator_text, settings_texts, yaml_text
 from relume.cluster.render.functions import functions_of, render_function
+from relume.cluster.render.gateway import ServedService, render_gateway, served_service
+from relume.cluster.render.gateway_door import Door
 from relume.cluster.render.guards import MONITORING, add_guards, add_monitoring
+from relume.cluster.render.nats_values import FILE as NATS_VALUES
+from relume.cluster.render.nats_values import nats_values
 from relume.cluster.render.options import Images, Options
 from relume.cluster.render.originals import BASE, CLUSTER_WIDE, Original, originals
 from relume.cluster.render.reading import (
@@ -43,13 +47,17 @@ def compose(paths: Sequence[Path], options: Options) -> Rendering:
     check_unique(read)
     book = Book()
     services, functions = _services(read, options, book), functions_of(read)
+    served = _served(read, services, options, book)
+    door = Door(options, served)
     for function in functions.values():
         render_function(function, book)
     subscribers = {
         **{key: Subscriber(s.service, s.budget, s.in_front_s) for key, s in services.items()},
         **{key: Subscriber(f, budget_of_function(f)) for key, f in functions.items()},
     }
-    _eventing(read, subscribers, options, book)
+    _eventing(read, subscribers, options, door, book)
+    if options.gateway is not None:
+        render_gateway(tuple(served.values()), read, door.turned, door.broker_url, options, book)
     for original in read:
         if not (original.changed or original.key in functions):
             book.adopt(original.file, original.body())
@@ -60,6 +68,8 @@ def compose(paths: Sequence[Path], options: Options) -> Rendering:
         documents |= _kustomization(folder, kind, documents, book)
     files = {name: yaml_text(documents[name]) for name in sorted(documents)}
     files |= settings_texts(book.settings)
+    if options.gateway is not None:
+        files[NATS_VALUES] = nats_values(book)
     longest = _longest_timeout_s(book)
     if longest is not None:
         files["cluster/activator.yaml"] = activator_text(longest)
@@ -82,13 +92,34 @@ def _services(
         if one is None:
             continue
         rendered[original.kind, original.namespace, original.name] = one
-        add_guards(original, options.route, book)
+        add_guards(original, options, book)
         add_monitoring(original, options.route, book)
     used = {one.runtime.name: one.runtime for one in rendered.values() if one.runtime is not None}
     _check_images(used, options.images)
     for name in sorted(used):
         _add_runtime(used[name], options, book)
     return rendered
+
+
+def _served(
+    read: Sequence[Original],
+    services: Mapping[ResourceKey, RenderedService],
+    options: Options,
+    book: Book,
+) -> dict[tuple[str, str], ServedService]:
+    """The services that the jobs gateway serves, by namespace and name. Raises InvalidInput."""
+    if options.gateway is None:
+        return {}
+    arranged = [one for one in _of_kind(read, "InferenceService") if one.key in services]
+    found = [served_service(one, book) for one in arranged]
+    served = {(one.namespace, one.name): one for one in found if one is not None}
+    if not served:
+        raise InvalidInput(
+            "--gateway: there is no InferenceService in these files that the jobs gateway can "
+            "serve: name one whose model has the format vLLM or huggingface",
+            reason="nothing-to-serve",
+        )
+    return served
 
 
 def _of_kind(read: Sequence[Original], kind: str) -> list[Original]:
@@ -123,6 +154,7 @@ def _eventing(
     read: Sequence[Original],
     subscribers: Mapping[ResourceKey, Subscriber],
     options: Options,
+    door: Door,
     book: Book,
 ) -> None:
     brokers: dict[tuple[str, str], tuple[Broker, Original]] = {}
@@ -145,7 +177,7 @@ def _eventing(
         delivery = None if its is None else its.node("spec", "delivery")
         subscriber = _subscriber(one.trigger, original, read, subscribers, book)
         ref = one.trigger.subscriber.ref
-        subscribed = subscribed or (ref is not None and ref.kind == "InferenceService")
+        turned = len(door.turned)
         render_trigger(
             one.trigger,
             original,
@@ -153,8 +185,11 @@ def _eventing(
             None if delivery is None else plain(delivery),
             subscriber,
             class_of(broker, options.broker),
+            door,
             book,
         )
+        to_service = ref is not None and ref.kind == "InferenceService"
+        subscribed = subscribed or (to_service and len(door.turned) == turned)
     if render_flows(read, subscribers, book) or subscribed:
         add_addressable(book)
 

@@ -241,15 +241,18 @@ class Book:
         """Record why each setting is there, and the activator's grace of `longest_s` seconds."""
         for one in self.settings:
             document = f"ConfigMap/{one.namespace}/{one.config_map}"
-            self._decide(document, f"data.{one.key}", one.value, one.why)
+            self.decide("cluster", document, f"data.{one.key}", one.value, CLUSTER_SETTING, one.why)
         if longest_s is not None:
             path = "spec.template.spec.terminationGracePeriodSeconds"
             why = "a stopping activator finishes the requests that it holds"
-            self._decide(f"Deployment/{SERVING_NAMESPACE}/activator", path, longest_s, why)
+            document = f"Deployment/{SERVING_NAMESPACE}/activator"
+            self.decide("cluster", document, path, longest_s, CLUSTER_SETTING, why)
 
-    def _decide(self, document: str, path: str, value: JsonValue, why: str) -> None:
-        name = CLUSTER_SETTING.name
-        self.decisions.append(FieldDecision("cluster", document, path, value, name, why))
+    def decide(
+        self, file: str, document: str, path: str, value: JsonValue, rule: RenderRule, why: str
+    ) -> None:
+        """Record why a field has its value, in a file that is no document of the base."""
+        self.decisions.append(FieldDecision(file, document, path, value, rule.name, why))
 
     @property
     def settings(self) -> tuple[Setting, ...]:

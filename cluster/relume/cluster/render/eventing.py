@@ -20,6 +20,7 @@ from relume.base.vocabulary import (
 from relume.cluster.render import rules
 from relume.cluster.render.budget import Budget, backoff_s
 from relume.cluster.render.draft import Book, Draft, PathStep, Setting
+from relume.cluster.render.gateway_door import Door
 from relume.cluster.render.options import BROKERS, BrokerClass
 from relume.cluster.render.originals import ANNOTATIONS, BASE, Original
 from relume.config import Broker, Delivery, Function, InferenceService, Trigger
@@ -148,11 +149,13 @@ def render_trigger(
     inherited: JsonValue,
     subscriber: Subscriber | None,
     kind: BrokerClass | None,
+    door: Door,
     book: Book,
 ) -> None:
     """The Trigger, with a delivery that outlasts a cold start where a service is behind it.
 
-    `inherited` is the Broker's delivery as it was written, None where there is none.
+    With a jobs gateway it delivers to that. `inherited` is the Broker's delivery as it was written,
+    None where there is none.
     """
     draft = book.adopt(original.file, original.body())
     if kind == "rabbitmq":
@@ -162,7 +165,9 @@ def render_trigger(
         why = f"Trigger {original.namespace}/{original.name} has delivery.retryAfterMax"
         key = "delivery-retryafter"
         book.need(Setting("config-features", key, "Enabled", why, EVENTING_NAMESPACE))
-    if subscriber is not None:
+    if door.takes(trigger, original, broker, kind, book):
+        door.turn(draft, trigger, original, broker, inherited)
+    elif subscriber is not None:
         own = trigger.delivery
         deliver(draft, _DELIVERY, own, broker.delivery, inherited, subscriber)
     _repeat(draft, inherited, kind)

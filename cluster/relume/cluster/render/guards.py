@@ -6,7 +6,7 @@ from relume.base.vocabulary import EVENTING_NAMESPACE, SERVICE_LABEL, SERVING_NA
 from relume.cluster.render import rules
 from relume.cluster.render.components import FRONTS
 from relume.cluster.render.draft import Book, Draft
-from relume.cluster.render.options import DeviceRoute
+from relume.cluster.render.options import DeviceRoute, Options
 from relume.cluster.render.originals import Original
 from relume.cluster.render.runtimes import PORT
 
@@ -19,14 +19,14 @@ GATEWAYS = (
     "istio-system",
     "kourier-system",
 )
-_PROXY_PORTS = (8012, 8013, 8112)  # queue-proxy: HTTP/1, HTTP/2, TLS
+PROXY_PORTS = (8012, 8013, 8112)  # queue-proxy: HTTP/1, HTTP/2, TLS
 _AUTOSCALER_PORT = 9090  # queue-proxy's figures for the autoscaler
 _USER_METRICS_PORT = 9091
 MONITORING = "monitoring"
 _COMPONENT_LABEL = "component"  # KServe sets it to predictor, transformer or explainer
 
 
-def add_guards(original: Original, route: DeviceRoute, book: Book) -> None:
+def add_guards(original: Original, options: Options, book: Book) -> None:
     """The NetworkPolicy of one service's pods in every revision, and how they drain.
 
     Its transformer and its explainer are reached as the predictor is, and have their own budgets.
@@ -39,7 +39,7 @@ def add_guards(original: Original, route: DeviceRoute, book: Book) -> None:
         "NetworkPolicy",
         name,
         rules.NETWORK,
-        {"podSelector": pods, "policyTypes": ["Ingress"], "ingress": _ingress(route)},
+        {"podSelector": pods, "policyTypes": ["Ingress"], "ingress": _ingress(options)},
         {"policyTypes": "not Egress: KServe downloads the model from inside the same pod"},
         namespace=namespace,
     )
@@ -67,7 +67,9 @@ def _add_budget(original: Original, name: str, pods: JsonValue, book: Book) -> N
 
 def add_monitoring(original: Original, route: DeviceRoute, book: Book) -> None:
     """A Service and ServiceMonitor for the metrics, and the way in for whoever scrapes."""
-    ports = {"vllm": PORT} if route == "standard" else {"vllm": PORT, "queue": _USER_METRICS_PORT}
+    scraped = {"vllm": PORT}
+    if route != "standard":
+        scraped["queue"] = _USER_METRICS_PORT
     labels: dict[str, JsonValue] = {SERVICE_LABEL: original.name}
     pods: JsonValue = {"matchLabels": labels}
 
@@ -84,15 +86,15 @@ def add_monitoring(original: Original, route: DeviceRoute, book: Book) -> None:
         )
 
     reason = "a name for the pods' ports; nothing is balanced"
-    listed: list[JsonValue] = [{"name": n, "port": p, "targetPort": p} for n, p in ports.items()]
-    endpoints: list[JsonValue] = [{"port": n, "path": "/metrics"} for n in ports]
+    listed: list[JsonValue] = [{"name": n, "port": p, "targetPort": p} for n, p in scraped.items()]
+    endpoints: list[JsonValue] = [{"port": n, "path": "/metrics"} for n in scraped]
     service = begin("v1", "Service", {})
     service.set(("metadata", "labels", SERVICE_LABEL), original.name, rules.MONITORING)
     spec: dict[str, JsonValue] = {"clusterIP": "None", "selector": labels, "ports": listed}
     service.fill(spec, rules.MONITORING, {"clusterIP": reason})
     monitor: dict[str, JsonValue] = {"selector": pods, "endpoints": endpoints}
     begin("monitoring.coreos.com/v1", "ServiceMonitor", monitor)
-    way: JsonValue = {"from": [_namespaces(MONITORING)], "ports": _ports(*ports.values())}
+    way: JsonValue = {"from": [namespaces(MONITORING)], "ports": ports(*scraped.values())}
     begin(
         _NETWORKING,
         "NetworkPolicy",
@@ -101,26 +103,31 @@ def add_monitoring(original: Original, route: DeviceRoute, book: Book) -> None:
     )
 
 
-def _ingress(route: DeviceRoute) -> list[JsonValue]:
-    if route == "standard":
+def _ingress(options: Options) -> list[JsonValue]:
+    if options.route == "standard":
         # Without Knative a broker's dispatcher calls the pod itself; some run beside the Trigger.
-        callers: list[JsonValue] = [_namespaces(*GATEWAYS, EVENTING_NAMESPACE), {"podSelector": {}}]
-        return [{"from": callers, "ports": _ports(PORT)}]
+        # So does the jobs gateway.
+        jobs = () if options.gateway is None else (options.gateway.namespace,)
+        others = namespaces(*GATEWAYS, EVENTING_NAMESPACE, *jobs)
+        callers: list[JsonValue] = [others, {"podSelector": {}}]
+        return [{"from": callers, "ports": ports(PORT)}]
     return [
         {
-            "from": [_namespaces(SERVING_NAMESPACE)],
-            "ports": _ports(*_PROXY_PORTS, _AUTOSCALER_PORT),
+            "from": [namespaces(SERVING_NAMESPACE)],
+            "ports": ports(*PROXY_PORTS, _AUTOSCALER_PORT),
         },
-        {"from": [_namespaces(*GATEWAYS)], "ports": _ports(*_PROXY_PORTS)},
+        {"from": [namespaces(*GATEWAYS)], "ports": ports(*PROXY_PORTS)},
     ]
 
 
-def _namespaces(*names: str) -> dict[str, JsonValue]:
+def namespaces(*names: str) -> dict[str, JsonValue]:
+    """A peer of a NetworkPolicy: every pod in the namespaces of these names."""
     key = "kubernetes.io/metadata.name"
     listed: JsonValue = list(names)
     one: JsonValue = {"key": key, "operator": "In", "values": listed}
     return {"namespaceSelector": {"matchExpressions": [one]}}
 
 
-def _ports(*numbers: int) -> list[JsonValue]:
+def ports(*numbers: int) -> list[JsonValue]:
+    """Ports of a NetworkPolicy, by number and TCP."""
     return [{"port": number, "protocol": "TCP"} for number in numbers]

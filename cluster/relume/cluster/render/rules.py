@@ -57,6 +57,16 @@ LEGACY_FILTER = RenderRule("legacy-filter", "the RabbitMQ broker reads spec.filt
 ADDRESSABLE = RenderRule(
     "addressable", "a Trigger's subscriber must be readable for Knative's resolver"
 )
+GATEWAY = RenderRule("gateway", "--gateway: jobs wait in NATS, and this program works on them")
+GATEWAY_SERVICES = RenderRule(
+    "gateway-services", "the gateway is told which services it serves, and nothing else of them"
+)
+GATEWAY_DOOR = RenderRule(
+    "gateway-door",
+    "the gateway stores the event and answers 202 at once; the reply event comes to the Broker "
+    "later",
+)
+GATEWAY_NATS = RenderRule("gateway-nats", "what the gateway needs of NATS")
 NETWORK = RenderRule("network", "a predictor is called by its proxies, and by nobody past them")
 DISRUPTION = RenderRule("disruption", "a drained node takes one replica at a time")
 MONITORING = RenderRule("monitoring", "scraped at the pod, so that no scrape keeps it from zero")

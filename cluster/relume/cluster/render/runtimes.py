@@ -147,7 +147,9 @@ def _memory_volume(name: str, size: str) -> dict[str, JsonValue]:
     return {"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": size}}
 
 
-_NAMES = tuple(runtime.name for runtime in RUNTIMES)
+#: The image of the jobs gateway, which is no runtime.
+GATEWAY_IMAGE = "relume-gateway"
+_NAMES = (*(runtime.name for runtime in RUNTIMES), GATEWAY_IMAGE)
 
 
 def read_images(file: Path | None, chosen: Sequence[str], *, allow_tags: bool) -> Images:

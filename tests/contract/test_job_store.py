@@ -601,3 +601,19 @@ async def test_publishers_get_what_was_settled_once(open_store: Open) -> None:
         await each.settle()
     await first.stop()
     await second.stop()
+
+
+async def test_what_was_published_is_known(store: Closable) -> None:
+    made = job("1")
+    await store.submit(made, 5.0)
+    _, record, revision = await lease(store, made)
+    settled = await store.write(ended(record, made), revision)
+    assert not await store.published(settled)
+    cursor = store.settled()
+    [held] = await fetch(cursor, 1)
+    assert not await store.published(settled)
+    await held.settle()
+    await cursor.confirm()
+    async with asyncio.timeout(5):
+        while not await store.published(settled):
+            await asyncio.sleep(0.05)

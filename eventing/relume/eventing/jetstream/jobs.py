@@ -7,7 +7,7 @@ streams at once.
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import orjson
 from nats.js.api import ConsumerInfo
@@ -96,11 +96,7 @@ class JetStreamJobs:
         return opened
 
     async def _open(self) -> None:
-        try:
-            info = await self._api.ask(f"CONSUMER.INFO.{JOBS}.{OUTBOX}", {})
-        except Refused as refusal:
-            raise StoreUnavailable(str(refusal)) from None
-        self._outbox = ConsumerInfo.from_response(info)
+        self._outbox = ConsumerInfo.from_response(await self._outbox_info())
         self._api.listeners.append(self._connection_changed)
         await self._lanes.open()
 
@@ -205,6 +201,17 @@ class JetStreamJobs:
         )
         self._outboxes.add(cursor)
         return cursor
+
+    async def published(self, revision: int) -> bool:
+        info = await self._outbox_info()
+        open_ = info.get("num_pending", 0) + info.get("num_ack_pending", 0)
+        return not open_ or bool(info["ack_floor"]["stream_seq"] >= revision)
+
+    async def _outbox_info(self) -> dict[str, Any]:
+        try:
+            return await self._api.ask(f"CONSUMER.INFO.{JOBS}.{OUTBOX}", {})
+        except Refused as refusal:
+            raise StoreUnavailable(str(refusal)) from None
 
     def _connection_changed(self) -> None:
         for cursor in self._outboxes:

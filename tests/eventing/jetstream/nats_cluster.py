@@ -39,6 +39,7 @@ class Node:
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
+        """Return when it listens."""
         output = self.config.with_suffix(".log").open("ab")
         self._process = subprocess.Popen(
             [find_binary(), "--config", self.config], stdout=output, stderr=output

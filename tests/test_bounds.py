@@ -16,7 +16,7 @@ import pytest
 from relume.base import limits
 from relume.eventing import event_log, observer, request_reply
 from relume.eventing.delivery import dispatcher
-from relume.eventing.jetstream import cursor
+from relume.eventing.jetstream import cursor, job_api, job_listing
 from relume.eventing.jetstream.streams import BrokerStreams
 from relume.eventing.jobs import access, predictor
 from relume.eventing.jobs.door_settings import DoorSettings
@@ -165,6 +165,46 @@ TABLE = {
         "keys", None, "dead letters that were put back and are not removed yet: one at a time"
     ),
     "eventing.jetstream.store:JetStreamStore.brokers": Bound("Brokers", None, PLAN),
+    # The store of jobs.
+    "eventing.jobs.job:Job.headers": Bound(
+        "headers of each job", None, "those of its request, which the intake bounds"
+    ),
+    "eventing.jetstream.pages:Pages._waiting": Bound(
+        "bytes of each request under way",
+        job_api._PAGE_BYTES + MAX_MESSAGE_BYTES,
+        "a page ends with the message that goes beyond its bytes; its caller holds one at a time",
+        "test_many_chunks_are_read_and_followed_whole",
+    ),
+    "eventing.jetstream.job_api:JobApi.listeners": Bound(
+        "callbacks", None, "one for each reader of a stream, which is an open request"
+    ),
+    "eventing.jetstream.job_live:LiveSubject._held": Bound(
+        "bytes of each reader",
+        JobSettings().unread_bytes + MAX_MESSAGE_BYTES,
+        "all are forgotten when there are more, and read from the store",
+        "test_a_follower_that_is_slow_misses_and_repeats_nothing",
+    ),
+    "eventing.jetstream.job_lanes:Lanes._known": Bound(
+        "names", None, "one for each lane with a job in the last hour; idle ones are removed"
+    ),
+    "eventing.jetstream.job_lanes:Lanes._noticed": Bound(
+        "names", None, "lanes that were made since the last list, half a minute ago"
+    ),
+    "eventing.jetstream.job_lanes:Lanes._making": Bound(
+        "tasks", None, "one for each lane that is made now, for which a submit waits"
+    ),
+    "eventing.jetstream.job_lanes:Lanes._cursors": Bound(
+        "cursors", None, "those that this process works on; each goes when it is stopped"
+    ),
+    "eventing.jetstream.job_listing:JobListing._queues": Bound(
+        "queues of at most 64 numbers", job_listing._REMEMBERED, "all are forgotten then"
+    ),
+    "eventing.jetstream.job_cursors:SettledCursor._settled": Bound(
+        "records", None, "what one fetch brought: none is fetched while there is one"
+    ),
+    "eventing.jetstream.jobs:JetStreamJobs._outboxes": Bound(
+        "cursors", None, "one for each publisher of this process"
+    ),
     "eventing.jetstream.server:NatsServer._tasks": Bound("tasks", 2, "written in the source"),
     "eventing.wiring:_Draft.logs": Bound("Brokers and channels", None, PLAN),
     "eventing.wiring:_Draft.lines": Bound("Triggers", None, PLAN),

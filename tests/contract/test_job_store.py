@@ -115,7 +115,8 @@ def ended(held: Record, made: Job, *, body: bytes = b"answer\n\nof two", **given
         usage=Usage(prompt_tokens=3, run_ms=7),
         reply=b"\nreply\n",
     )
-    return replace(step(held, made, end), **given)  # type: ignore[arg-type]
+    tried = step(held, made, Attempted(held.generation))
+    return replace(step(tried, made, end), **given)  # type: ignore[arg-type]
 
 
 def parts(*positions: int, size: int = 3) -> list[Chunk]:
@@ -601,3 +602,19 @@ async def test_publishers_get_what_was_settled_once(open_store: Open) -> None:
         await each.settle()
     await first.stop()
     await second.stop()
+
+
+async def test_what_was_published_is_known(store: Closable) -> None:
+    made = job("1")
+    await store.submit(made, 5.0)
+    _, record, revision = await lease(store, made)
+    settled = await store.write(ended(record, made), revision)
+    assert not await store.published(settled)
+    cursor = store.settled()
+    [held] = await fetch(cursor, 1)
+    assert not await store.published(settled)
+    await held.settle()
+    await cursor.confirm()
+    async with asyncio.timeout(5):
+        while not await store.published(settled):
+            await asyncio.sleep(0.05)

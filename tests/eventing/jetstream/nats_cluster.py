@@ -12,7 +12,7 @@ import nats
 import nats.errors
 
 from relume.eventing.jetstream.server import find_binary
-from tests.ports import free_port
+from tests.ports import own_port
 
 _CONFIG = """\
 server_name: {name}
@@ -39,6 +39,7 @@ class Node:
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
+        """Return when it listens."""
         output = self.config.with_suffix(".log").open("ab")
         self._process = subprocess.Popen(
             [find_binary(), "--config", self.config], stdout=output, stderr=output
@@ -75,7 +76,7 @@ class NatsCluster:
 
     def __init__(self, folder: Path) -> None:
         self.token = secrets.token_urlsafe(16)
-        ports = [free_port() for _ in range(6)]
+        ports = [own_port() for _ in range(6)]
         routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports[3:])
         self.nodes = [Node(folder, f"n{n}", ports[n]) for n in range(3)]
         for n, node in enumerate(self.nodes):

@@ -16,9 +16,11 @@ from relume.eventing.jetstream.jobs import JetStreamJobs
 from relume.eventing.jetstream.server import Disk, NatsServer
 from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.jobs.state import Leased, step
-from relume.eventing.jobs.store import Filter
+from relume.eventing.jobs.store import Filter, JobTooLarge
 from tests.contract.test_job_store import LANE, NOW, fetch, job, jobs_of, lease, parts, take
-from tests.eventing.jetstream.nats_cluster import NatsCluster
+from tests.eventing.jetstream.nats_accounts import credentials
+from tests.eventing.jetstream.nats_cluster import NatsCluster, Node
+from tests.ports import own_port
 
 SETTINGS = JobSettings(lease_s=1.0)
 
@@ -140,6 +142,31 @@ async def test_a_lane_with_a_job_is_not_removed(tmp_path: Path) -> None:
         await fetch(await store.open_lane(other), 1)
         await asyncio.sleep(0.9)
         assert await store.lanes(LANE.service) == {LANE: 1, other: 0}
+
+
+async def test_a_credentials_file_opens_a_server_with_accounts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts, file = credentials(tmp_path)
+    port = own_port()
+    node = Node(tmp_path, "n", port)
+    store = f'jetstream {{ store_dir: "{tmp_path}/store" }}'
+    node.config.write_text(f'listen: "127.0.0.1:{port}"\n{store}\n{accounts}')
+    await node.start()
+    try:
+        async with opened([node.url], credentials=file) as jobs:
+            assert (await jobs.submit(job("1"), 5.0))[0]
+            # Such a server takes 1 MiB for a message, where a large body has no room.
+            assert jobs.inline_bytes < SETTINGS.inline_bytes
+            assert (await jobs.submit(job("2", body=bytes(jobs.inline_bytes)), 5.0))[0]
+            with pytest.raises(JobTooLarge):
+                await jobs.submit(job("3", body=bytes(SETTINGS.inline_bytes)), 5.0)
+        monkeypatch.setattr("relume.eventing.jetstream.jobs._CONNECT_WITHIN_S", 1.0)
+        with pytest.raises(StoreUnavailable):
+            async with opened([node.url], token="wrong"):
+                pass
+    finally:
+        node.kill()
 
 
 async def test_a_cluster_loses_one_node_and_then_its_majority(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from nats.js.api import ConsumerInfo
 from relume.eventing.event_log import StoreUnavailable
 from relume.eventing.jetstream.job_api import NO_CONSUMER, JobApi, Refused
 from relume.eventing.jetstream.job_cursors import SharedCursor
-from relume.eventing.jetstream.job_streams import CONTROL, WORK, lane_consumer, lane_token
+from relume.eventing.jetstream.job_streams import CONTROL, WORK, lane_consumer, lane_token, ttl
 from relume.eventing.jetstream.store import NATS_ERRORS
 from relume.eventing.jobs.job import Priority, ServiceName
 from relume.eventing.jobs.settings import JobSettings
@@ -34,7 +34,8 @@ from relume.eventing.jobs.store import Lane
 log = logging.getLogger(__name__)
 
 _NOTICES = "relume.lanes"
-_NOTED_EVERY_S = 600.0
+# What is noted of a removed lane: longer than the jobs that it was noted for.
+_END_NOTED_S = 30 * 86_400.0
 _ASKED_AT_ONCE = 32
 
 
@@ -57,6 +58,8 @@ class Lanes:
     def __init__(self, api: JobApi, settings: JobSettings) -> None:
         self._api = api
         self._settings = settings
+        # The note of who trusts a lane may be so old, and nobody removes the lane by mistake.
+        self._noted_s = (settings.lane_idle_s - settings.lane_trusted_s) / 3
         self._known: dict[Lane, float] = {}  # when this process last made sure of it
         self._making: dict[Lane, asyncio.Task[None]] = {}
         self._cursors: dict[Lane, set[SharedCursor]] = {}
@@ -146,7 +149,7 @@ class Lanes:
             first = done + 1 if done else 0
             await self._send_config(lane, lane_consumer(lane, first, now, self._settings))
             await self._tell(lane, there=True)
-        elif (known := _read(made)) is None or now - known.ensured > _NOTED_EVERY_S:
+        elif (known := _read(made)) is None or now - known.ensured > self._noted_s:
             config = made["config"]
             config["metadata"] = (config.get("metadata") or {}) | {"relume.ensured": f"{now:.0f}"}
             await self._send_config(lane, config)
@@ -258,7 +261,7 @@ class Lanes:
         if info is None or not self._idle(info):
             return
         log.info("%s: no job for long, its lane is removed", lane_token(info.lane))
-        await self._api.put(_end_key(info.lane), b"%d" % info.settled_up_to, {})
+        await self._api.put(_end_key(info.lane), b"%d" % info.settled_up_to, ttl(_END_NOTED_S))
         with contextlib.suppress(Refused):  # another gateway was faster
             await self._api.ask(f"CONSUMER.DELETE.{WORK}.{lane_token(info.lane)}", {})
         self._drop(info.lane)

@@ -15,6 +15,7 @@ from nats.aio.msg import Msg
 from relume.eventing.event_log import StoreUnavailable
 from relume.eventing.jetstream.job_api import JobApi, Message, message_in
 from relume.eventing.jetstream.store import NATS_ERRORS
+from relume.eventing.settings import MAX_MESSAGE_BYTES
 
 # A reader looks into the store after so long without a message, in case that one got lost.
 _SILENT_S = 5.0
@@ -70,7 +71,9 @@ async def live(api: JobApi, subject: str, bound: int) -> AsyncIterator[LiveSubje
     live_subject = subject.replace("relume.", "relume.live.", 1)
     # nats-py subscribes again by itself when it has found a server again.
     try:
-        subscription = await client.subscribe(live_subject, cb=messages.on_message)
+        subscription = await client.subscribe(
+            live_subject, cb=messages.on_message, pending_bytes_limit=2 * MAX_MESSAGE_BYTES
+        )
     except NATS_ERRORS as error:
         raise StoreUnavailable(f"{subject} cannot be followed: {error}") from None
     listeners.append(messages.lost)

@@ -249,6 +249,14 @@ class JobStore(Protocol):
         """
         ...
 
+    async def published(self, revision: int) -> bool:
+        """Whether publishers are done with everything that was settled up to this revision.
+
+        Ask before a settled record is replaced (by deleting its job or by another round of it):
+        who has not got the record by then gets only what replaces it.
+        """
+        ...
+
     async def oldest(self, lane: Lane, after: int = 0) -> Waiting | None:
         """The first job of a lane behind the place `after` that was given to no worker."""
         ...

@@ -299,6 +299,10 @@ class MemoryJobs:
     def settled(self) -> MemoryJobCursor:
         return MemoryJobCursor(self._settled, self._changes, self._clock, self._settings)
 
+    async def published(self, revision: int) -> bool:
+        waiting = [*self._settled.leases, *self._settled.above(self._settled.delivered)]
+        return all(each > revision for each in waiting)
+
     async def oldest(self, lane: Lane, after: int = 0) -> Waiting | None:
         waiting = self._lane(lane)
         for place in waiting.above(max(waiting.delivered, after)):

@@ -166,9 +166,6 @@ TABLE = {
     ),
     "eventing.jetstream.store:JetStreamStore.brokers": Bound("Brokers", None, PLAN),
     # The store of jobs.
-    "eventing.jobs.job:Job.headers": Bound(
-        "headers of each job", None, "those of its request, which the intake bounds"
-    ),
     "eventing.jetstream.pages:Pages._waiting": Bound(
         "bytes of each request under way",
         job_api._PAGE_BYTES + MAX_MESSAGE_BYTES,

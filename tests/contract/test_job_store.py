@@ -19,6 +19,7 @@ from relume.eventing.jobs.job import Job, Limits, ServiceName, digest_of, id_for
 from relume.eventing.jobs.packing import unpack_record
 from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.jobs.state import (
+    Attempted,
     Cancelled,
     Deleted,
     Ended,

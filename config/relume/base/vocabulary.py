@@ -16,12 +16,23 @@ JsonValue = Union[None, bool, int, float, str, "list[JsonValue]", "dict[str, Jso
 RESPONSE = "relume.inference.response"
 ERROR = "relume.inference.error"
 CHUNK = "relume.inference.chunk"
-#: A predictor does not answer events of these types: it emits them itself, and a Trigger without
-#: a filter would otherwise send them around for ever.
-OWN_TYPES = frozenset({RESPONSE, ERROR, CHUNK})
+#: What a settled job has cost; from the jobs plane.
+USAGE = "relume.inference.usage"
+#: A predictor does not answer events of these types: they are made of what it answers, and a
+#: Trigger without a filter would otherwise send them around for ever.
+OWN_TYPES = frozenset({RESPONSE, ERROR, CHUNK, USAGE})
 
 #: Attributes that a reply copies from its request where the request has them.
 COPIED_ATTRIBUTES = ("subject", "traceparent", "tracestate", "partitionkey", "correlationid")
+
+# Extensions by which a request event says how its job is to be done, and where its data lies.
+PRIORITY = "priority"
+MAX_ATTEMPTS = "maxattempts"
+QUEUE_TIMEOUT = "queuetimeout"
+START_TIMEOUT = "starttimeout"
+RUN_TIMEOUT = "runtimeout"
+KEEP = "keep"
+DATAREF = "dataref"
 
 # The event of a PingSource (knative/eventing pkg/apis/sources/v1/ping_lifecycle.go).
 PING = "dev.knative.sources.ping"

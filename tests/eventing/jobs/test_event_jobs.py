@@ -8,9 +8,9 @@ import pytest
 from aiohttp import web
 
 from relume.cloudevents.event import CloudEvent
-from relume.cloudevents.http import Mode, decode, encode
-from relume.eventing.answers import reply_id
+from relume.cloudevents.http import Mode, encode
 from relume.eventing.jobs.job import Job, Limits
+from relume.eventing.jobs.payloads import stored_reply
 from relume.eventing.jobs.state import Record
 from tests.eventing.jobs.job_stage import Call, JobStage, Predictor, answers, hangs, job_of
 
@@ -42,8 +42,9 @@ def replying(kind: str, data: object, status: int = 200) -> Any:
 
 
 def reply_in(record: Record) -> CloudEvent:
-    assert record.reply is not None
-    return decode([("content-type", "application/cloudevents+json")], record.reply).event
+    reply = stored_reply(record, lambda job_id: f"http://gateway/v1/jobs/{job_id}/result")
+    assert reply is not None
+    return reply
 
 
 async def test_the_predictor_gets_the_event_and_its_reply_is_settled_with_the_job() -> None:
@@ -62,7 +63,9 @@ async def test_the_predictor_gets_the_event_and_its_reply_is_settled_with_the_jo
         assert reply_in(record).id == "r1"
         assert json.loads(reply_in(record).data or b"") == data
         assert (record.usage.prompt_tokens, record.usage.completion_tokens) == (4, 6)
-        assert record.result is not None and record.result.body == record.reply
+        assert record.result is not None
+        assert json.loads(record.result.body) == data
+        assert record.result.content_type == "application/json"
 
 
 async def test_an_error_event_is_the_reply_of_a_failed_job() -> None:
@@ -78,17 +81,17 @@ async def test_an_error_event_is_the_reply_of_a_failed_job() -> None:
 
 
 @pytest.mark.parametrize(
-    "step, limits, state, reason, retryable",
+    "step, limits, state, reason",
     [
-        (answers(503), Limits(max_attempts=2), "dead", "retries-exhausted", True),
-        (answers(400, {"error": "x"}), Limits(), "failed", "rejected", False),
-        (hangs, Limits(start_s=1, run_s=1), "expired", "run", True),
-        (answers(200, {"no": "event"}), Limits(), "dead", "not-an-event", True),
+        (answers(503), Limits(max_attempts=2), "dead", "retries-exhausted"),
+        (answers(400, {"error": "x"}), Limits(), "failed", "rejected"),
+        (hangs, Limits(start_s=1, run_s=1), "expired", "run"),
+        (answers(200, {"no": "event"}), Limits(), "dead", "not-an-event"),
     ],
     ids=["dead", "failed", "expired", "no event"],
 )
-async def test_a_job_without_an_answer_is_answered_by_an_error_event(
-    step: Any, limits: Limits, state: str, reason: str, retryable: bool
+async def test_a_job_without_an_answer_has_no_reply_of_its_predictor(
+    step: Any, limits: Limits, state: str, reason: str
 ) -> None:
     async with Predictor(step) as predictor, JobStage(predictor) as stage:
         job_id = await stage.submit(event_job(stage, limits=limits))
@@ -96,13 +99,8 @@ async def test_a_job_without_an_answer_is_answered_by_an_error_event(
         await stage.passes(5)
         record = await stage.ended(job_id)
         assert (record.state, record.reason) == (state, reason)
-        reply = reply_in(record)
-        assert reply.type == "relume.inference.error"
-        assert reply.id == reply_id("/shop", "q1")
-        assert reply.attributes["replyid"] == "c7"
-        assert reply.source == "/namespaces/default/inferenceservices/model"
-        told = json.loads(reply.data or b"")
-        assert (told["reason"], told["retryable"]) == (reason, retryable)
+        # The outbox makes the error event of the record.
+        assert (record.reply, record.event) == (None, REQUEST)
 
 
 async def test_an_event_that_is_answered_with_nothing_is_done() -> None:
@@ -114,15 +112,16 @@ async def test_an_event_that_is_answered_with_nothing_is_done() -> None:
         assert (record.state, record.reply) == ("completed", None)
 
 
-async def test_a_large_reply_lies_in_the_object_store_as_the_same_event() -> None:
+async def test_the_data_of_a_large_reply_lies_in_the_object_store() -> None:
     data = {"text": "x" * 2_000_000}
     async with (
         Predictor(replying("relume.inference.response", data)) as predictor,
         JobStage(predictor) as stage,
     ):
         record = await stage.ended(await stage.submit(event_job(stage)))
-        assert record.reply is None
         assert record.result is not None and record.result.payload is not None
-        assert record.result.content_type.startswith("application/cloudevents+json")
         body = b"".join([part async for part in stage.store.payload(record.result.payload)])
-        assert decode([("content-type", record.result.content_type)], body).event.id == "r1"
+        assert json.loads(body) == data
+        reply = reply_in(record)
+        assert (reply.id, reply.data) == ("r1", None)
+        assert str(reply.attributes["dataref"]).endswith(f"/v1/jobs/{record.id}/result")

@@ -3,29 +3,26 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import orjson
 
 from relume.base.vocabulary import ERROR
-from relume.cloudevents.event import CloudEvent, rfc3339
-from relume.cloudevents.http import Mode, encode
-from relume.eventing.answers import error_data, error_event, source_of
+from relume.cloudevents.event import CloudEvent
 from relume.eventing.delivery.decision import DeadLetter
 from relume.eventing.delivery.outcome import Answered
-from relume.eventing.jobs.job import Job
-from relume.eventing.jobs.state import Settled, Usage
+from relume.eventing.jobs.state import Settled
 from relume.eventing.jobs.transcript import Tokens
 
 _DETAIL_CHARACTERS = 500
-# What a caller of HTTP would have been told where no predictor has said anything.
-_STATUS: Mapping[Settled, int] = {"expired": 504, "dead": 502, "failed": 502}
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a job ends. `result` is the status, the content type and the body of the answer."""
+    """How a job ends. `result` is the status, the content type and the body of the answer.
+
+    `reply` is the predictor's reply event; its data is the body of the result.
+    """
 
     state: Settled
     reason: str = ""
@@ -38,12 +35,11 @@ def of_event(status: int, reply: CloudEvent | None) -> End:
     """The end of a job that came as an event and was answered with 2xx."""
     if reply is None:
         return End("completed", result=(status, "application/octet-stream", b""))
-    headers, body = encode(reply, Mode.STRUCTURED)
-    content_type = dict(headers).get("content-type", "application/cloudevents+json")
-    result = (status, content_type, body or b"")
+    data = reply.data or b""
+    result = (status, reply.datacontenttype or "application/json", data)
     if reply.type != ERROR:
         return End("completed", result=result, reply=reply)
-    told = _object(reply.data or b"")
+    told = _object(data)
     error = told.get("error")
     message = error.get("message") if isinstance(error, dict) else error
     detail = str(message or "")[:_DETAIL_CHARACTERS]
@@ -58,20 +54,6 @@ def of_refusal(letter: DeadLetter, refused: Answered, content_type: str) -> End:
     answered = letter.code == refused.status and refused.status > 0
     result = (refused.status, content_type, refused.body) if answered else None
     return End(state, letter.reason, detail, result)
-
-
-def reply_of(job: Job, end: End, usage: Usage, now: datetime) -> CloudEvent | None:
-    """The event that answers a job that came as one: the predictor's, or one that says why not."""
-    if job.event is None or end.reply is not None or end.state in ("completed", "cancelled"):
-        return end.reply
-    status = end.result[0] if end.result is not None else _STATUS[end.state]
-    message = end.detail or f"the job is {end.state}"
-    data = error_data(status, end.reason, message, retryable=end.state != "failed")
-    source = source_of(job.service.namespace, job.service.name)
-    counts = {"queuems": usage.queue_ms}
-    if usage.cold_start_ms:
-        counts["coldstartms"] = usage.cold_start_ms
-    return error_event(job.event, data, source=source, time=rfc3339(now), counts=counts)
 
 
 def tokens_in(body: bytes) -> Tokens:

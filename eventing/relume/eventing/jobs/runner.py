@@ -6,12 +6,11 @@ nothing has begun. Cancelled, it leaves the job as it is: the next worker goes o
 """
 
 import logging
-from collections.abc import AsyncIterator
 from functools import partial
 
 from relume.base.errors import RelumeError
-from relume.cloudevents.event import InvalidEvent
-from relume.cloudevents.http import Mode, encode
+from relume.cloudevents import json_format
+from relume.cloudevents.event import CloudEvent, InvalidEvent
 from relume.eventing.delivery.carrier import Idle
 from relume.eventing.delivery.decision import DeadLetter, Retry
 from relume.eventing.delivery.route import DeliveryPolicy, Route, Tally
@@ -25,11 +24,12 @@ from relume.eventing.event_log import (
     StoreUnavailable,
 )
 from relume.eventing.jobs.chunk_log import STORE_PAUSE_S
-from relume.eventing.jobs.ends import End, reply_of
+from relume.eventing.jobs.ends import End
 from relume.eventing.jobs.held_job import HeldJob
 from relume.eventing.jobs.interrupt import Interrupt
 from relume.eventing.jobs.job import Job, ServiceName
 from relume.eventing.jobs.job_run import PROFILE, JobRun, World
+from relume.eventing.jobs.payloads import in_parts, stow
 from relume.eventing.jobs.settings import lifetime_s
 from relume.eventing.jobs.state import (
     AlreadySettled,
@@ -161,10 +161,8 @@ class JobRunner:
     async def _settle(self, held: HeldJob, end: End, usage: Usage, position: int) -> None:
         record, now = held.record, self._clock.now()
         assert record is not None
-        reply = reply_of(held.job, end, usage, now)
-        packed = None if reply is None else encode(reply, Mode.STRUCTURED)[1]
-        if packed is not None and len(packed) > self._world.settings.result_inline_bytes:
-            packed = None  # the result is the same event, in the object store
+        # The reply event is kept without its data, which is the result (`stored_reply`).
+        reply = None if end.reply is None else CloudEvent(end.reply.attributes, None)
         ended = Ended(
             generation=record.generation,
             at=now,
@@ -174,7 +172,7 @@ class JobRunner:
             result=await self._result(held.job, end),
             usage=usage,
             position=position,
-            reply=packed,
+            reply=None if reply is None else json_format.dump_event(reply),
         )
         await held.take(ended)
         self.tally.delivered += end.state == "completed"
@@ -186,18 +184,13 @@ class JobRunner:
         if end.result is None:
             return None
         status, content_type, body = end.result
-        if len(body) <= self._world.settings.result_inline_bytes:
-            return Result(status, content_type, body)
+        inline, name = self._world.settings.result_inline_bytes, f"result.{job.round}"
         while True:
             try:
-                reference = await self._store.put_payload(
-                    job.id, f"result.{job.round}", _once(body), lasts_s=lifetime_s(job.limits)
+                kept, payload = await stow(
+                    self._store, job.id, name, in_parts(body), inline, lifetime_s(job.limits)
                 )
             except (StoreUnavailable, DiskFull):
                 await self._clock.sleep(STORE_PAUSE_S)
             else:
-                return Result(status, content_type, payload=reference)
-
-
-async def _once(body: bytes) -> AsyncIterator[bytes]:
-    yield body
+                return Result(status, content_type, kept, payload)

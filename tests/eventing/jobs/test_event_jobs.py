@@ -9,9 +9,8 @@ from aiohttp import web
 
 from relume.cloudevents.event import CloudEvent
 from relume.cloudevents.http import Mode, encode
-from relume.eventing.answer_event import reply_id
 from relume.eventing.jobs.job import Job, Limits
-from relume.eventing.jobs.settled_events import reply_event
+from relume.eventing.jobs.payloads import stored_reply
 from relume.eventing.jobs.state import Record
 from tests.eventing.jobs.job_stage import Call, JobStage, Predictor, answers, hangs, job_of
 
@@ -43,8 +42,7 @@ def replying(kind: str, data: object, status: int = 200) -> Any:
 
 
 def reply_in(record: Record) -> CloudEvent:
-    """The reply as the outbox publishes it."""
-    reply = reply_event(record, lambda job_id: f"https://gateway/v1/jobs/{job_id}/result")
+    reply = stored_reply(record, lambda job_id: f"http://gateway/v1/jobs/{job_id}/result")
     assert reply is not None
     return reply
 
@@ -65,7 +63,9 @@ async def test_the_predictor_gets_the_event_and_its_reply_is_settled_with_the_jo
         assert reply_in(record).id == "r1"
         assert json.loads(reply_in(record).data or b"") == data
         assert (record.usage.prompt_tokens, record.usage.completion_tokens) == (4, 6)
-        assert record.result is not None and json.loads(record.result.body) == data
+        assert record.result is not None
+        assert json.loads(record.result.body) == data
+        assert record.result.content_type == "application/json"
 
 
 async def test_an_error_event_is_the_reply_of_a_failed_job() -> None:
@@ -81,17 +81,17 @@ async def test_an_error_event_is_the_reply_of_a_failed_job() -> None:
 
 
 @pytest.mark.parametrize(
-    "step, limits, state, reason, told",
+    "step, limits, state, reason",
     [
-        (answers(503), Limits(max_attempts=2), "dead", "retries-exhausted", "retries-exhausted"),
-        (answers(400, {"error": "x"}), Limits(), "failed", "rejected", "failed"),
-        (hangs, Limits(start_s=1, run_s=1), "expired", "run", "expired"),
-        (answers(200, {"no": "event"}), Limits(), "dead", "not-an-event", "retries-exhausted"),
+        (answers(503), Limits(max_attempts=2), "dead", "retries-exhausted"),
+        (answers(400, {"error": "x"}), Limits(), "failed", "rejected"),
+        (hangs, Limits(start_s=1, run_s=1), "expired", "run"),
+        (answers(200, {"no": "event"}), Limits(), "dead", "not-an-event"),
     ],
     ids=["dead", "failed", "expired", "no event"],
 )
-async def test_a_job_without_an_answer_is_answered_by_an_error_event(
-    step: Any, limits: Limits, state: str, reason: str, told: str
+async def test_a_job_without_an_answer_has_no_reply_of_its_predictor(
+    step: Any, limits: Limits, state: str, reason: str
 ) -> None:
     async with Predictor(step) as predictor, JobStage(predictor) as stage:
         job_id = await stage.submit(event_job(stage, limits=limits))
@@ -99,13 +99,8 @@ async def test_a_job_without_an_answer_is_answered_by_an_error_event(
         await stage.passes(5)
         record = await stage.ended(job_id)
         assert (record.state, record.reason) == (state, reason)
-        reply = reply_in(record)
-        assert reply.type == "relume.inference.error"
-        assert reply.id == reply_id("/shop", "q1")
-        assert reply.attributes["replyid"] == "c7"
-        assert reply.source == "/namespaces/default/inferenceservices/model"
-        data = json.loads(reply.data or b"")
-        assert (data["reason"], data["retryable"]) == (told, False)
+        # The outbox makes the error event of the record.
+        assert (record.reply, record.event) == (None, REQUEST)
 
 
 async def test_an_event_that_is_answered_with_nothing_is_done() -> None:
@@ -124,10 +119,9 @@ async def test_the_data_of_a_large_reply_lies_in_the_object_store() -> None:
         JobStage(predictor) as stage,
     ):
         record = await stage.ended(await stage.submit(event_job(stage)))
-        reply = reply_in(record)
-        assert (reply.id, reply.data) == ("r1", None)
-        assert reply.attributes["dataref"] == f"https://gateway/v1/jobs/{record.id}/result"
         assert record.result is not None and record.result.payload is not None
-        assert record.result.content_type == "application/json"
         body = b"".join([part async for part in stage.store.payload(record.result.payload)])
         assert json.loads(body) == data
+        reply = reply_in(record)
+        assert (reply.id, reply.data) == ("r1", None)
+        assert str(reply.attributes["dataref"]).endswith(f"/v1/jobs/{record.id}/result")

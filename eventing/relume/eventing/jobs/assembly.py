@@ -140,7 +140,9 @@ class Assembly:
         if not self.head:
             self.head = {name: part.get(name) for name in ("id", "created", "model")}
         for choice in part["choices"]:
-            self._choices.setdefault(choice["index"], _Choice()).feed(choice)
+            if (known := self._choices.get(choice["index"])) is None:
+                known = self._choices[choice["index"]] = _Choice()
+            known.feed(choice)
         if (usage := part.get("usage")) is not None:
             self.usage = usage
         for name, value in part.items():

@@ -21,8 +21,7 @@ _DETAIL_CHARACTERS = 500
 class End:
     """How a job ends. `result` is the status, the content type and the body of the answer.
 
-    `reply` is the predictor's event, which is stored instead. Where there is none, the outbox says
-    why, from the record.
+    `reply` is the predictor's reply event; its data is the body of the result.
     """
 
     state: Settled
@@ -36,13 +35,15 @@ def of_event(status: int, reply: CloudEvent | None) -> End:
     """The end of a job that came as an event and was answered with 2xx."""
     if reply is None:
         return End("completed", result=(status, "application/octet-stream", b""))
+    data = reply.data or b""
+    result = (status, reply.datacontenttype or "application/json", data)
     if reply.type != ERROR:
-        return End("completed", reply=reply)
-    told = _object(reply.data or b"")
+        return End("completed", result=result, reply=reply)
+    told = _object(data)
     error = told.get("error")
     message = error.get("message") if isinstance(error, dict) else error
     detail = str(message or "")[:_DETAIL_CHARACTERS]
-    return End("failed", str(told.get("reason") or "rejected"), detail, reply=reply)
+    return End("failed", str(told.get("reason") or "rejected"), detail, result, reply)
 
 
 def of_refusal(letter: DeadLetter, refused: Answered, content_type: str) -> End:

@@ -16,7 +16,7 @@ import orjson
 from relume.base.clock import Clock, Timer
 from relume.base.errors import RelumeError
 from relume.base.limits import KIB
-from relume.cloudevents.event import CloudEvent, InvalidEvent
+from relume.cloudevents.event import InvalidEvent
 from relume.cloudevents.http import Mode, decode, encode
 from relume.eventing.delivery.decision import DeadLetter, Retry, decide
 from relume.eventing.delivery.outcome import Answered, Outcome, Unanswered, asked_s, pause_s
@@ -28,6 +28,7 @@ from relume.eventing.jobs.continuation import Question, question_of
 from relume.eventing.jobs.ends import End, of_event, of_refusal, tokens_in
 from relume.eventing.jobs.held_job import HeldJob, is_over
 from relume.eventing.jobs.interrupt import Interrupt
+from relume.eventing.jobs.payloads import request_event, whole_body
 from relume.eventing.jobs.predictor import Answer, AnswerTooLarge, NoAnswer, Predictors
 from relume.eventing.jobs.settings import JobSettings, lifetime_s
 from relume.eventing.jobs.sse import EventTooLong
@@ -266,8 +267,7 @@ class JobRun:
         job, transcript = self._job, self._transcript
         headers = list(job.headers.items())
         if job.event is not None:
-            event = CloudEvent.create(dict(job.event), self._body or None)
-            encoded, body = encode(event, Mode.BINARY)
+            encoded, body = encode(request_event(job, self._body), Mode.BINARY)
             return body or b"", [*encoded, *headers, ("Prefer", "reply")]
         if not any(name.lower() == "content-type" for name, _ in headers):
             headers.append(("Content-Type", job.content_type))
@@ -299,12 +299,9 @@ class JobRun:
         return End("completed", result=(200, "application/json", transcript.whole()))
 
     async def _read_body(self) -> bytes:
-        if self._job.payload is None:
-            return self._job.body
         while True:
             try:
-                parts = self._world.store.payload(self._job.payload)
-                return b"".join([part async for part in parts])
+                return await whole_body(self._world.store, self._job)
             except StoreUnavailable:
                 await self._clock.sleep(STORE_PAUSE_S)
 

@@ -9,7 +9,8 @@ import logging
 from functools import partial
 
 from relume.base.errors import RelumeError
-from relume.cloudevents.event import InvalidEvent
+from relume.cloudevents import json_format
+from relume.cloudevents.event import CloudEvent, InvalidEvent
 from relume.eventing.delivery.carrier import Idle
 from relume.eventing.delivery.decision import DeadLetter, Retry
 from relume.eventing.delivery.route import DeliveryPolicy, Route, Tally
@@ -28,7 +29,7 @@ from relume.eventing.jobs.held_job import HeldJob
 from relume.eventing.jobs.interrupt import Interrupt
 from relume.eventing.jobs.job import Job, ServiceName
 from relume.eventing.jobs.job_run import PROFILE, JobRun, World
-from relume.eventing.jobs.payloads import in_parts, stow, stow_reply
+from relume.eventing.jobs.payloads import in_parts, stow
 from relume.eventing.jobs.settings import lifetime_s
 from relume.eventing.jobs.state import (
     AlreadySettled,
@@ -160,40 +161,36 @@ class JobRunner:
     async def _settle(self, held: HeldJob, end: End, usage: Usage, position: int) -> None:
         record, now = held.record, self._clock.now()
         assert record is not None
-        result, reply = await self._kept(held.job, end)
+        # The reply event is kept without its data, which is the result (`stored_reply`).
+        reply = None if end.reply is None else CloudEvent(end.reply.attributes, None)
         ended = Ended(
             generation=record.generation,
             at=now,
             state=end.state,
             reason=end.reason,
             detail=end.detail,
-            result=result,
+            result=await self._result(held.job, end),
             usage=usage,
             position=position,
-            reply=reply,
+            reply=None if reply is None else json_format.dump_event(reply),
         )
         await held.take(ended)
         self.tally.delivered += end.state == "completed"
         self.tally.replied += reply is not None
         self.tally.dead_lettered += end.state != "completed"
 
-    async def _kept(self, job: Job, end: End) -> tuple[Result | None, bytes | None]:
-        """Result and reply of the record, with a large body in the object store.
-
-        Waits for a store that restarts.
-        """
-        inline, lasts_s = self._world.settings.result_inline_bytes, lifetime_s(job.limits)
+    async def _result(self, job: Job, end: End) -> Result | None:
+        """The result, with a large body in the object store; waits for a store that restarts."""
+        if end.result is None:
+            return None
+        status, content_type, body = end.result
+        inline, name = self._world.settings.result_inline_bytes, f"result.{job.round}"
         while True:
             try:
-                if end.reply is not None:
-                    return await stow_reply(self._store, job, end.reply, inline)
-                if end.result is None:
-                    return None, None
-                status, content_type, whole = end.result
-                name = f"result.{job.round}"
-                body, payload = await stow(
-                    self._store, job.id, name, in_parts(whole), inline, lasts_s
+                kept, payload = await stow(
+                    self._store, job.id, name, in_parts(body), inline, lifetime_s(job.limits)
                 )
-                return Result(status, content_type, body, payload), None
             except (StoreUnavailable, DiskFull):
                 await self._clock.sleep(STORE_PAUSE_S)
+            else:
+                return Result(status, content_type, kept, payload)

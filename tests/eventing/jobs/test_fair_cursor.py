@@ -134,8 +134,29 @@ async def test_a_job_in_an_empty_lane_comes_at_once() -> None:
         assert [each.payload for each in task.result()] == [b"a"]
 
 
-async def test_a_job_in_a_new_lane_comes_with_the_next_look_or_when_it_is_told() -> None:
+async def test_a_job_in_a_new_lane_comes_at_once() -> None:
     clock, lanes = VirtualClock(), Lanes()
+    async with fair(lanes, clock) as cursor:
+        task = asyncio.create_task(cursor.fetch(5))
+        await settle()
+        lanes.add(lane("a"))
+        await settle()
+        assert [each.payload for each in task.result()] == [b"a"]
+
+
+async def test_many_lanes_are_counted_less_often() -> None:
+    clock = VirtualClock()
+    lanes = Lanes({lane(f"t{number}"): 0 for number in range(1000)})
+    async with fair(lanes, clock) as cursor:
+        task = asyncio.create_task(cursor.fetch(5))
+        await clock.advance(59.5)
+        assert 5_000 <= lanes.counted <= 7_000
+        task.cancel()
+
+
+async def test_a_new_lane_that_nobody_told_of_is_seen_at_the_next_look() -> None:
+    clock, lanes = VirtualClock(), Lanes()
+    lanes.heard = False
     async with fair(lanes, clock) as cursor:
         task = asyncio.create_task(cursor.fetch(5))
         await clock.advance(0.5)

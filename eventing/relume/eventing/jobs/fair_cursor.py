@@ -5,7 +5,7 @@ the dispatcher has told: so the jobs of one tenant, however many, leave room for
 
 Lanes in which nothing is known to wait are asked for one job each, beside the room. That job comes
 without a search when it is stored, and so does one whose worker has died. What comes while there
-is no room for it is given back within a second, so that no gateway keeps jobs from another one.
+is no room for it is given back two looks later at most, so that no gateway keeps it from another.
 """
 
 import asyncio

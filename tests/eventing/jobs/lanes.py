@@ -116,6 +116,7 @@ class Lanes:
         self.cursors: list[LaneCursor] = []
         self.stopped: set[ServiceName] = set()
         self.available = True
+        self.claimed: dict[Lane, int] = {}  # counts that are wrong by now
         self.counted = 0  # lanes, over all calls
         self.heard = True  # whether new lanes are told of
         self.new = asyncio.Event()
@@ -132,7 +133,7 @@ class Lanes:
     async def lanes(self, service: ServiceName) -> Mapping[Lane, int]:
         self._check()
         self.counted += len(self.queues)
-        return {each: queue.waiting for each, queue in self.queues.items()}
+        return {each: queue.waiting for each, queue in self.queues.items()} | self.claimed
 
     async def each_lane(self, service: ServiceName) -> AsyncIterator[Lane]:
         self._check()

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from relume.eventing.event_log import StoreUnavailable
@@ -116,6 +116,10 @@ class Lanes:
         self.cursors: list[LaneCursor] = []
         self.stopped: set[ServiceName] = set()
         self.available = True
+        self.claimed: dict[Lane, int] = {}  # counts that are wrong by now
+        self.counted = 0  # lanes, over all calls
+        self.heard = True  # whether new lanes are told of
+        self.new = asyncio.Event()
         for each, count in (waiting or {}).items():
             self.add(each, count)
 
@@ -123,10 +127,23 @@ class Lanes:
         queue = self.queues.setdefault(each, Queue(each, self.numbers))
         queue.waiting += count
         queue.tell()
+        self.new.set()
+        self.new = asyncio.Event()
 
     async def lanes(self, service: ServiceName) -> Mapping[Lane, int]:
         self._check()
-        return {each: queue.waiting for each, queue in self.queues.items()}
+        self.counted += len(self.queues)
+        return {each: queue.waiting for each, queue in self.queues.items()} | self.claimed
+
+    async def each_lane(self, service: ServiceName) -> AsyncIterator[Lane]:
+        self._check()
+        told: set[Lane] = set()
+        while True:
+            new = self.new
+            for each in [each for each in self.queues if self.heard and each not in told]:
+                told.add(each)
+                yield each
+            await new.wait()
 
     async def paused(self) -> frozenset[ServiceName]:
         self._check()

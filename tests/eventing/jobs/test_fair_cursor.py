@@ -134,8 +134,29 @@ async def test_a_job_in_an_empty_lane_comes_at_once() -> None:
         assert [each.payload for each in task.result()] == [b"a"]
 
 
-async def test_a_job_in_a_new_lane_comes_with_the_next_look_or_when_it_is_told() -> None:
+async def test_a_job_in_a_new_lane_comes_at_once() -> None:
     clock, lanes = VirtualClock(), Lanes()
+    async with fair(lanes, clock) as cursor:
+        task = asyncio.create_task(cursor.fetch(5))
+        await settle()
+        lanes.add(lane("a"))
+        await settle()
+        assert [each.payload for each in task.result()] == [b"a"]
+
+
+async def test_many_lanes_are_counted_less_often() -> None:
+    clock = VirtualClock()
+    lanes = Lanes({lane(f"t{number}"): 0 for number in range(1000)})
+    async with fair(lanes, clock) as cursor:
+        task = asyncio.create_task(cursor.fetch(5))
+        await clock.advance(59.5)
+        assert 5_000 <= lanes.counted <= 7_000
+        task.cancel()
+
+
+async def test_a_new_lane_that_nobody_told_of_is_seen_at_the_next_look() -> None:
+    clock, lanes = VirtualClock(), Lanes()
+    lanes.heard = False
     async with fair(lanes, clock) as cursor:
         task = asyncio.create_task(cursor.fetch(5))
         await clock.advance(0.5)
@@ -325,3 +346,43 @@ async def test_a_fetch_that_is_cancelled_loses_nothing() -> None:
         while len(got) < 2:
             got += await fetch_soon(cursor, 5)
         assert len({each.sequence for each in got}) == 2
+
+
+async def test_what_was_asked_for_and_has_not_come_holds_its_room() -> None:
+    clock, lanes = VirtualClock(), Lanes({lane("a"): 0})
+    lanes.claimed[lane("a")] = 100
+    async with fair(lanes, clock) as cursor:
+        for _ in range(3):
+            task = asyncio.create_task(cursor.fetch(4))
+            await settle()
+            task.cancel()
+            await settle()
+        lanes.add(lane("a"))
+        await settle()
+        assert lanes.queues[lane("a")].asked == 3
+
+
+async def test_what_others_were_faster_to_get_holds_its_room_until_the_next_look() -> None:
+    clock, lanes = VirtualClock(), Lanes({lane("a"): 0})
+    lanes.claimed[lane("a")] = 4
+    async with fair(lanes, clock) as cursor:
+        task = asyncio.create_task(cursor.fetch(4))
+        await settle()
+        assert lanes.queues[lane("a")].asked == 4
+        lanes.claimed.clear()
+        lanes.add(lane("b"), 9)
+        await settle()
+        assert not task.done()
+        await clock.advance(1)
+        assert {cast(LeasedJob, each).tenant for each in task.result()} == {"b"}
+
+
+async def test_lanes_are_asked_between_two_fetches_too() -> None:
+    clock, lanes = VirtualClock(), Lanes({lane("a"): 0, lane("b"): 0})
+    async with fair(lanes, clock) as cursor:
+        task = asyncio.create_task(cursor.fetch(3))
+        await settle()
+        lanes.add(lane("a"))
+        await settle()
+        assert len(task.result()) == 1
+        assert [queue.asked for queue in lanes.queues.values()] == [1, 1]

@@ -37,8 +37,9 @@ class Stage:
         self.clock = VirtualClock()
         self.store = Counted(JobSettings(), self.clock)
         self.told: list[Record] = []
+        self.counts: dict[Lane, int] = {}
         self.queue_clock = QueueClock(
-            self.store, lambda: [SERVICE], self.clock, on_expired=self.told.append
+            self.store, lambda: self.counts, self.clock, on_expired=self.told.append
         )
 
     async def submit(self, name: str, queue_s: float, tenant: str = "t") -> Job:
@@ -54,6 +55,7 @@ class Stage:
             digest="d",
         )
         await self.store.submit(job, math.inf)
+        self.counts |= await self.store.lanes(SERVICE)
         return job
 
     async def state(self, job: Job) -> str:
@@ -181,7 +183,7 @@ async def test_a_store_that_is_away_is_asked_again() -> None:
 async def test_two_clocks_end_a_job_once() -> None:
     stage = Stage()
     jobs = [await stage.submit(f"{number}", 5) for number in range(10)]
-    other = QueueClock(stage.store, lambda: [SERVICE], stage.clock, on_expired=stage.told.append)
+    other = QueueClock(stage.store, lambda: stage.counts, stage.clock, on_expired=stage.told.append)
     await stage.clock.advance(6)
     ended = await asyncio.gather(stage.queue_clock.look(), other.look())
     assert sum(ended) == len(stage.told) == len(jobs)

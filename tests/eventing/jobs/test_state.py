@@ -27,9 +27,12 @@ from relume.eventing.jobs.state import (
     Result,
     Settled,
     Usage,
+    fence,
+    is_shown,
     may_be_attempted,
     may_be_retried,
     next_round,
+    round_of,
     step,
 )
 
@@ -214,6 +217,7 @@ def test_the_first_lease_makes_the_record() -> None:
         generation=1,
         worker="w",
         leased_at=LATER,
+        request_s=86_400 + 3 * 4_500 + 86_400,
         reply_to="default/default",
         event={"id": "1"},
     )
@@ -280,17 +284,41 @@ def test_an_expired_job_says_whether_it_had_started() -> None:
 def test_a_tombstone_keeps_the_key_and_the_usage_and_nothing_that_was_said() -> None:
     usage = Usage(3, 4, 5, 6, 7, 8)
     end = replace(COMPLETED, usage=usage, detail="said")
-    tomb = step(lived(*TRIED, end), JOB, Deleted(LATER))
-    assert (tomb.digest, tomb.owner, tomb.usage, tomb.attempt) == ("d", "o", usage, 1)
-    assert (tomb.result, tomb.reply, tomb.event, tomb.detail, tomb.route) == (
-        *(None,) * 3,
-        "",
-        "",
+    job = replace(JOB, event={"id": "1", "source": "/s", "subject": "said"})
+    settled = lived(*TRIED, end, job=job)
+    tomb = step(settled, job, Deleted(LATER))
+    assert settled is not None
+    assert tomb == replace(
+        settled,
+        result=None,
+        reply=None,
+        reply_to=None,
+        detail="",
+        event={"id": "1", "source": "/s"},
+        deleted=True,
     )
-    assert step(tomb, JOB, Deleted(LATER)) == tomb
+    assert tomb.usage == usage
+    assert step(tomb, job, Deleted(LATER)) == tomb
     failed = step(lived(*TRIED), JOB, Cancelled(LATER))
     assert may_be_retried(failed)
     assert not may_be_retried(step(failed, JOB, Deleted(LATER)))
+
+
+def test_a_record_says_how_long_it_is_shown_and_must_be_stored() -> None:
+    job = replace(JOB, limits=Limits(10, 20, 30, keep_s=5, max_attempts=2))
+    record = lived(*TRIED, Ended(2, NOW, "failed"), job=job)
+    assert record is not None
+    assert (record.keep_s, record.request_s) == (5, 10 + 2 * 50 + 5)
+    assert is_shown(record, NOW + timedelta(seconds=4.9))
+    assert not is_shown(record, NOW + timedelta(seconds=5))
+    assert is_shown(replace(record, settled_at=None), NOW + timedelta(days=999))
+
+
+@given(*[st.integers(1, 1000)] * 4)
+def test_fences_grow_with_rounds_and_with_leases(one: int, two: int, a: int, b: int) -> None:
+    first, second = (fence(replace(JOB, round=each), g) for each, g in ((one, a), (two, b)))
+    assert (first < second) == ((one, a) < (two, b))
+    assert (round_of(first), round_of(second)) == (one, two)
 
 
 def test_what_is_settled_can_be_deleted_when_its_work_message_is_gone() -> None:

@@ -126,6 +126,9 @@ class Jobs(RuleBasedStateMachine):
                 assert after.generation >= before.generation
                 assert after.attempt >= before.attempt
                 assert after.usage == after.usage.at_least(before.usage)
+        if isinstance(actor, Worker):
+            assert actor.job is not None
+            assert after.round == actor.job.round, "a worker wrote into another round"
         self._check_fence(before, after, happening)
         if after.settled and not after.deleted:
             stored.settlements.append(after.round)
@@ -216,13 +219,16 @@ class Jobs(RuleBasedStateMachine):
         self.attempt(worker)
         return worker
 
-    @rule(target=workers, stored=jobs, state=st.sampled_from(SETTLED))
-    def end_and_retry(self, stored: Stored, state: str) -> Worker:
+    @rule(target=workers, stored=jobs, state=st.sampled_from(SETTLED), deleted=st.booleans())
+    def end_and_retry(self, stored: Stored, state: str, deleted: bool) -> Worker:
         """A job goes through a round, somebody tries to retry it, and a worker wakes up late."""
         worker = self._taken_over(stored)
         late = replace(worker)
         self.end(worker, state, 3)
-        self.retry(self._opened(stored))
+        person, slow = self._opened(stored), self._opened(stored)
+        self.retry(person)
+        if deleted:
+            self.delete(slow)
         self.lease(self._delivered(stored))
         late.read()
         return late
@@ -301,8 +307,13 @@ class Jobs(RuleBasedStateMachine):
             after = step(person.record, person.job, happening)
         except JobConflict:
             return
-        if self._write(person, after, happening) and after.deleted:
-            person.stored.message = None
+        self._write(person, after, happening)
+
+    @rule(stored=jobs)
+    def withdraw(self, stored: Stored) -> None:
+        """Whoever has deleted a job does this afterwards, now or later."""
+        if stored.record is not None and stored.record.deleted:
+            stored.message = None
 
     @rule(person=people, position=st.integers(0, 9))
     def cancel(self, person: Actor, position: int) -> None:
@@ -393,4 +404,4 @@ class Jobs(RuleBasedStateMachine):
 
 
 class TestJobs(Jobs.TestCase):  # type: ignore[misc, valid-type]
-    settings = settings(max_examples=300, stateful_step_count=60)
+    settings = settings(max_examples=150, stateful_step_count=50)

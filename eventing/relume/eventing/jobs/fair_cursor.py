@@ -5,7 +5,7 @@ the dispatcher has told: so the jobs of one tenant, however many, leave room for
 
 Lanes in which nothing is known to wait are asked for one job each, beside the room. That job comes
 without a search when it is stored, and so does one whose worker has died. What comes while there
-is no room for it is given back within a second, so that no gateway keeps jobs from another one.
+is no room for it is given back two looks later at most, so that no gateway keeps it from another.
 """
 
 import asyncio
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 # How often lanes are counted, and what there was no room for is given back.
 LOOK_S = 1.0
+# To count a lane is a request to nats-server: many lanes are counted less often.
+_LOOK_EACH_S = 0.01
 # So many lanes without waiting jobs are asked for one at the same time; the others take turns.
 IDLE_ASKS = 64
 # The turn of such a lane: as long as a request to nats-server stays open.
@@ -70,7 +72,7 @@ class FairCursor:
         self._feeds: dict[Lane, _Feed] = {}
         self._arrived: deque[tuple[float, LeasedEvent]] = deque()
         self._changed = asyncio.Event()
-        self._looking: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._broken: BaseException | None = None
         self._stopped = False
         self.paused = False
@@ -104,8 +106,9 @@ class FairCursor:
 
     async def fetch(self, limit: int) -> Sequence[LeasedEvent]:
         """See `Cursor.fetch`. Raises whatever an unforeseen fault of a lane was."""
-        if self._looking is None and not self._stopped:
-            self._looking = asyncio.create_task(self._guarded(self._keep_looking))
+        if not self._tasks and not self._stopped:
+            for work in (self._keep_looking, self._hear_of_lanes):
+                self._tasks.append(asyncio.create_task(self._guarded(work)))
         while not self._arrived:
             if self._broken is not None:
                 raise self._broken
@@ -119,8 +122,7 @@ class FairCursor:
 
     async def stop(self) -> None:
         self._stopped = True
-        if self._looking is not None:
-            await _ended(self._looking)
+        await asyncio.gather(*(_ended(task) for task in self._tasks))
         await self._close_all()
         await self._give_back(len(self._arrived))
 
@@ -167,25 +169,17 @@ class FairCursor:
                 if feed.cursor is None or not feed.is_open:
                     feed.cursor = await self._store.open_lane(feed.lane)
                     feed.is_open = True
-                asked = feed.asked
-                brought = await feed.cursor.fetch(asked)
+                brought = await feed.cursor.fetch(feed.asked)
                 now = self._clock.monotonic()
                 self._arrived.extend((now, each) for each in brought)
                 feed.asked = max(0, feed.asked - len(brought))
-                self._brought(feed, len(brought), asked)
+                self._count(feed, feed.cursor.waiting)
                 self._changed.set()
         except StoreUnavailable as error:
             log.warning("%s: a lane cannot be opened now: %s", self._service, error)
             feed.asked = 0  # the next look asks again
         finally:
             feed.task = None
-
-    def _brought(self, feed: _Feed, count: int, asked: int) -> None:
-        feed.waiting = max(0, feed.waiting - count)
-        if feed.waiting == 0 and count == asked:
-            # It may have more than was known. Twice as many are asked for each time, until the
-            # next look tells how many there are.
-            self._share.waits(feed.lane, 2 * count)
 
     def _count(self, feed: _Feed, waiting: int) -> None:
         feed.waiting = waiting
@@ -194,16 +188,30 @@ class FairCursor:
     # ---- what is done once a second
 
     async def _keep_looking(self) -> None:
+        look_at = self._clock.monotonic()
         while True:
             try:
                 await self.pause(self._service in await self._store.paused())
-                await self._look()
+                if look_at <= self._clock.monotonic():
+                    await self._look()
+                    look_at = self._clock.monotonic() + len(self._feeds) * _LOOK_EACH_S
             except StoreUnavailable as error:
                 log.warning("%s: the lanes cannot be counted now: %s", self._service, error)
             self._changed.set()
             await self._clock.sleep(self._look_s)
             await self._give_back_old()
             await self._rotate()
+
+    async def _hear_of_lanes(self) -> None:
+        """A lane is made before its first job, so a new one is asked at once."""
+        while True:
+            try:
+                async for lane in self._store.each_lane(self._service):
+                    self._feeds.setdefault(lane, _Feed(lane))
+                    self._changed.set()
+            except StoreUnavailable as error:
+                log.warning("%s: no new lane is heard of now: %s", self._service, error)
+            await self._clock.sleep(self._look_s)
 
     async def _look(self) -> None:
         counts = await self._store.lanes(self._service)
@@ -239,8 +247,8 @@ class FairCursor:
             for each in self._feeds.values()
             if each.idle and each.asked and not each.waiting and each.asked_at <= over
         ]
+        await asyncio.gather(*(self._close(feed) for feed in had[:others]))
         for feed in had[:others]:
-            await self._close(feed)
             self._feeds[feed.lane] = self._feeds.pop(feed.lane)  # behind the others
 
     # ---- ends

@@ -9,13 +9,12 @@ Any number of gateways may do this at once, since the record is written by compa
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from relume.base.clock import Clock
 from relume.eventing.event_log import StoreUnavailable
-from relume.eventing.jobs.job import ServiceName
 from relume.eventing.jobs.state import JobConflict, QueueExpired, Record, step
 from relume.eventing.jobs.store import JobStore, Lane, NoSuchJob, Outrun, Waiting
 
@@ -39,20 +38,21 @@ class _Head:
 class QueueClock:
     """The queue clock of some services; `run` belongs into a task of its own.
 
+    `counts` says how many jobs wait in each lane of all these services (`FairCursor.counts`);
     `on_expired` is told each record that this process has settled.
     """
 
     def __init__(
         self,
         store: JobStore,
-        services: Callable[[], Iterable[ServiceName]],
+        counts: Callable[[], Mapping[Lane, int]],
         clock: Clock,
         *,
         look_s: float = LOOK_S,
         on_expired: Callable[[Record], None] = lambda _: None,
     ) -> None:
         self._store = store
-        self._services = services
+        self._counts = counts
         self._clock = clock
         self._look_s = look_s
         self._on_expired = on_expired
@@ -71,12 +71,10 @@ class QueueClock:
         """End what is overdue at the heads of all lanes; how many jobs. Raises StoreUnavailable."""
         heads: dict[Lane, _Head] = {}
         ended = 0
-        for service in self._services():
-            for lane, waiting in (await self._store.lanes(service)).items():
-                if waiting:
-                    head = heads[lane] = self._heads.get(lane, _Head())
-                    if head.look_at <= self._clock.monotonic():
-                        ended += await self._look_at(lane, head)
+        for lane in [lane for lane, waiting in self._counts().items() if waiting]:
+            head = heads[lane] = self._heads.get(lane, _Head())
+            if head.look_at <= self._clock.monotonic():
+                ended += await self._look_at(lane, head)
         self._heads = heads
         return ended
 

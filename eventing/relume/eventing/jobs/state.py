@@ -19,6 +19,7 @@ from typing import Literal, get_args
 from relume.base.errors import RelumeError
 from relume.eventing.event_log import LeaseLost as LeaseLost
 from relume.eventing.jobs.job import Job, Priority, ServiceName
+from relume.eventing.jobs.settings import lifetime_s
 
 Settled = Literal["completed", "failed", "expired", "cancelled", "dead"]
 State = Literal["queued", "leased", "streaming"] | Settled
@@ -74,6 +75,9 @@ class Record:
     round the end of the one before. It never goes down. `reason` is a stable word for how the job
     ended. `reply` is the structured reply event of a job that came as an event. A `deleted` record
     is a tombstone: it keeps the key and what the usage event says, and nothing that was said.
+
+    `keep_s` is how long the settled job is shown. The record is stored for at least `request_s`,
+    as long as the work message: a job that is settled must not look like one that waits.
     """
 
     id: str
@@ -93,6 +97,7 @@ class Record:
     streaming_at: datetime | None = None
     settled_at: datetime | None = None
     keep_s: float = 86_400.0
+    request_s: float = 0.0
     position: int = 0
     reason: str = ""
     detail: str = ""
@@ -253,6 +258,26 @@ def next_round(record: Record | None, job: Job, at: datetime) -> Job:
     return replace(job, round=now.round + 1, accepted_at=at)
 
 
+def is_shown(record: Record, now: datetime) -> bool:
+    """Whether a job is still kept for those who ask: for `keep_s` after it was settled."""
+    if record.settled_at is None:
+        return True
+    return (now - record.settled_at).total_seconds() < record.keep_s
+
+
+def fence(job: Job, generation: int) -> int:
+    """The number that parts of an answer carry; it grows with each lease and with each round.
+
+    Parts of an earlier round, which its worker may store late, are told from those of this one.
+    """
+    return (job.round << 32) + generation
+
+
+def round_of(fence: int) -> int:
+    """The round in which a part with this number was stored."""
+    return fence >> 32
+
+
 def _current(record: Record | None, job: Job | None) -> Record:
     """The record as of the round of the work message. A tombstone ends all rounds."""
     if job is None:
@@ -280,6 +305,7 @@ def _new(job: Job, position: int) -> Record:
         state="queued",
         round=job.round,
         keep_s=job.limits.keep_s,
+        request_s=lifetime_s(job.limits),
         position=position,
         reply_to=job.reply_to,
         event=job.event,
@@ -303,8 +329,10 @@ def _after_the_end(now: Record, job: Job | None, happening: Happening) -> Record
 
 
 def _tombstone(now: Record) -> Record:
+    # Of the event that the job came as, only the key stays.
+    event = now.event and {name: now.event[name] for name in ("id", "source") if name in now.event}
     return replace(
-        now, route="", result=None, reply=None, reply_to=None, event=None, detail="", deleted=True
+        now, result=None, reply=None, reply_to=None, event=event, detail="", deleted=True
     )
 
 

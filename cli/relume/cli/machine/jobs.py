@@ -11,6 +11,7 @@ import click
 from relume.cli.errors import BadUsage, Refused
 from relume.cli.inputs import confirmed
 from relume.cli.machine.client import find_plane
+from relume.cli.machine.job_queues import pause, purge, queues, resume
 from relume.cli.machine.job_reports import STATUSES, JobReport
 from relume.cli.machine.job_request import (
     body_of,
@@ -19,7 +20,6 @@ from relume.cli.machine.job_request import (
     headers_for,
     request_for,
 )
-from relume.cli.machine.job_queues import pause, purge, queues, resume
 from relume.cli.machine.job_story import JOB_COLUMNS, job_row, show_job
 from relume.cli.machine.job_watch import AsJson, AsText, watch
 from relume.cli.machine.jobs_client import LONGEST_WAIT_S, JobsClient, Wanted

@@ -1,6 +1,9 @@
 """A gateway on a real nats-server and real sockets, in front of the double of a predictor."""
 
 import asyncio
+import json
+import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -180,6 +183,45 @@ async def _run(each: Gateway) -> None:
         pass
 
 
+SERVICES = """\
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata: {name: it, namespace: ns}
+spec: {predictor: {model: {modelFormat: {name: vLLM}, storageUri: "hf://org/it"}}}
+"""
+
+
+async def test_the_command_says_where_it_serves_drains_on_sigterm_and_ends_with_0(
+    nats: str, tmp_path: Path
+) -> None:
+    predictor = Predictor()
+    file = tmp_path / "services.yaml"
+    file.write_text(SERVICES)
+    async with served(predictor.app) as predictor_url:
+        template = predictor_url + "/{namespace}/{name}"
+        words = ["gateway", str(file), "--nats", nats, "--replicas", "1", "--port", "0"]
+        words += ["--service-url", template, "-o", "json", "--grace", "10s"]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "relume.cli.main", *words, stdout=asyncio.subprocess.PIPE
+        )
+        assert process.stdout is not None
+        told = json.loads(await process.stdout.readline())
+        assert told["services"] == ["ns/it"]
+        async with client(told["url"]) as http:
+            job_id = (await http.post(ROUTE, json=CHAT, headers=ASYNC)).json()["id"]
+            while not predictor.asked:
+                await asyncio.sleep(0.01)
+            process.send_signal(signal.SIGTERM)
+            while (await http.get("/readyz")).status_code == 200:
+                await asyncio.sleep(0.01)
+            assert (await http.get("/healthz")).status_code == 200
+            predictor.gate.set()
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+        async with gateway(nats, predictor_url) as other, client(other.url) as http:
+            assert (await http.get(f"/v1/jobs/{job_id}")).json()["status"] == "completed"
+        assert len(predictor.asked) == 1, "it ended within the grace"
+
+
 # ---- what could not work is refused before anything starts
 
 
@@ -187,10 +229,7 @@ def test_open_to_all_on_every_address_is_refused_with_the_fix(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "services.yaml"
-    file.write_text(
-        "apiVersion: serving.kserve.io/v1beta1\nkind: InferenceService\nmetadata: {name: it}\n"
-        "spec: {predictor: {model: {modelFormat: {name: vLLM}, storageUri: 'hf://org/it'}}}\n"
-    )
+    file.write_text(SERVICES)
     line = ["gateway", str(file), "--nats", "nats://127.0.0.1:9"]
     assert run([*line, "--host", "0.0.0.0"]) == 2
     assert "relume keys create" in capsys.readouterr().err

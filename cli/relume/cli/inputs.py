@@ -42,4 +42,6 @@ def confirmed(question: str) -> bool:
     except click.Abort as abort:
         if not isinstance(abort.__context__, EOFError):
             raise  # Ctrl-C
+    except UnicodeError:
+        pass  # what answers is no person
     raise BadUsage(f"{question} Nobody can answer here: add --yes")

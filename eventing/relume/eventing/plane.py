@@ -154,9 +154,7 @@ class EventingPlane:
         """Every Broker and channel that takes events."""
         return self._logs.keys()
 
-    def count(
-        self, broker: BrokerKey, events: Sequence[CloudEvent], news: Sequence[bool]
-    ) -> None:
+    def count(self, broker: BrokerKey, events: Sequence[CloudEvent], news: Sequence[bool]) -> None:
         """Count and tell of events that were stored in `log` by another part of the program."""
         self._ingress.count(broker, events, news)
 

@@ -11,6 +11,7 @@ import click
 from relume.cli.errors import BadUsage, Refused
 from relume.cli.inputs import confirmed
 from relume.cli.machine.client import find_plane
+from relume.cli.machine.job_queues import pause, purge, queues, resume
 from relume.cli.machine.job_reports import STATUSES, JobReport
 from relume.cli.machine.job_request import (
     body_of,
@@ -19,10 +20,9 @@ from relume.cli.machine.job_request import (
     headers_for,
     request_for,
 )
-from relume.cli.machine.job_story import JOB_COLUMNS, job_row, show_job, show_queues
+from relume.cli.machine.job_story import JOB_COLUMNS, job_row, show_job
 from relume.cli.machine.job_watch import AsJson, AsText, watch
 from relume.cli.machine.jobs_client import LONGEST_WAIT_S, JobsClient, Wanted
-from relume.cli.machine.reports import QueueReport
 from relume.cli.options import output_option, plane_option
 from relume.cli.screen import Screen
 
@@ -316,86 +316,8 @@ class _Each:
         return 1 if failed else 0
 
 
-@command.command("queues")
-@click.option("--lanes", is_flag=True, help="Also what each tenant has waiting.")
-@output_option
-@plane_option
-def queues(*, lanes: bool, output: str, url: str | None) -> int:
-    """Show the queue of each service.
-
-    \b
-    Examples:
-      relume jobs queues --lanes
-    """
-
-    async def ask() -> tuple[QueueReport, ...]:
-        async with JobsClient(find_plane(url)) as client:
-            return await client.queues()
-
-    found = asyncio.run(ask())
-    screen = Screen.stdout()
-    if output == "json":
-        screen.json([queue.raw for queue in found])
-    else:
-        show_queues(screen, {q.service: q for q in found}, lanes=lanes)
-    return 0
-
-
-@command.command("pause")
-@click.argument("service", metavar="NS/NAME")
-@plane_option
-def pause(*, service: str, url: str | None) -> int:
-    """Start no more jobs of a service, also after a restart; new ones are still accepted.
-
-    \b
-    Examples:
-      relume jobs pause default/summarize
-    """
-    return _on_queue(url, service, "pause", "paused")
-
-
-@command.command("resume")
-@click.argument("service", metavar="NS/NAME")
-@plane_option
-def resume(*, service: str, url: str | None) -> int:
-    """Start the jobs of a paused service again.
-
-    \b
-    Examples:
-      relume jobs resume default/summarize
-    """
-    return _on_queue(url, service, "resume", "runs again")
-
-
-@command.command("purge")
-@click.argument("service", metavar="NS/NAME")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@plane_option
-def purge(*, service: str, yes: bool, url: str | None) -> int:
-    """Cancel every job of a service that waits and was never started.
-
-    \b
-    Examples:
-      relume jobs purge default/summarize --yes
-    """
-    name = full_name(service)
-    if not yes and not confirmed(f"Cancel every job that waits for {name}?"):
-        Screen.stdout().line("nothing cancelled")
-        return 1
-    return _on_queue(url, service, "purge", "purged")
-
-
-def _on_queue(url: str | None, service: str, action: str, done: str) -> int:
-    name = full_name(service)
-
-    async def ask() -> object:
-        async with JobsClient(find_plane(url)) as client:
-            return await client.on_queue(name, action)
-
-    said = asyncio.run(ask())
-    count = said.get("cancelled") if isinstance(said, dict) else None
-    Screen.stdout().line(f"{name}: {done}" + (f", {count} cancelled" if count is not None else ""))
-    return 0
+for _each in (queues, pause, resume, purge):
+    command.add_command(_each)
 
 
 def _print_job(job: JobReport, output: str) -> None:

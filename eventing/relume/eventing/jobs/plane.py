@@ -14,7 +14,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -44,7 +44,7 @@ from relume.eventing.jobs.queues import Queue, Workplace
 from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.jobs.sinks import Sinks
 from relume.eventing.jobs.state import Record
-from relume.eventing.jobs.store import JobStore
+from relume.eventing.jobs.store import JobStore, Lane
 from relume.eventing.jobs.watching import Watches
 from relume.eventing.settings import EventingSettings
 
@@ -275,8 +275,13 @@ class JobsPlane:
             for queue in self._queues.values():
                 group.create_task(queue.dispatcher.run())
             group.create_task(self._outbox.run())
-            group.create_task(QueueClock(store, lambda: self._services, self._clock).run())
+            group.create_task(QueueClock(store, self._counts, self._clock).run())
             group.create_task(self._count())
+
+    def _counts(self) -> Mapping[Lane, int]:
+        """How many jobs wait in each lane, as the queues have counted last."""
+        every = (queue.cursor.counts for queue in self._queues.values())
+        return {lane: waiting for counts in every for lane, waiting in counts.items()}
 
     async def _count(self) -> None:
         """Tell the estimates how long each queue is."""

@@ -1,0 +1,97 @@
+"""Jobs in `relume up`, without a model: what is accepted, shown, cancelled, told and kept."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from relume.base.errors import InvalidInput
+from relume.config import Broker, InferenceService, Plan
+from relume.plane.local import LocalPlane, PlaneSettings
+from relume.runtimes.models.store import ModelStore
+from tests.eventing.jobs.loopback import client
+
+PLAN = Plan(
+    services=(InferenceService("ns", "it", model_format="vLLM", storage_uri="hf://org/it"),),
+    brokers=(Broker("ns", "b"),),
+)
+ROUTE = "/serving/ns/it/v1/chat/completions"
+CHAT = {"messages": [{"role": "user", "content": "What?"}]}
+ASYNC = {"Prefer": "respond-async"}
+
+
+@asynccontextmanager
+async def up(state: Path, plan: Plan = PLAN, usage: str | None = None) -> AsyncIterator[LocalPlane]:
+    settings = PlaneSettings(
+        state, port=0, broker_port=0, template=False, grace_s=5.0, usage_broker=usage
+    )
+    async with LocalPlane(plan, settings, ModelStore(state / "models")).running() as plane:
+        yield plane
+
+
+async def paused(http: httpx.AsyncClient) -> None:
+    """Let no job be run: there is no model."""
+    assert (await http.post("/v1/queues/ns/it/pause")).status_code == 200
+    await asyncio.sleep(1.2)  # the queue notices within a second
+
+
+async def records(http: httpx.AsyncClient) -> list[dict[str, object]]:
+    found = []
+    async with http.stream("GET", "/relume/events?replay=100") as stream:
+        async for line in stream.aiter_lines():
+            if line.startswith("data:"):
+                found.append(json.loads(line.removeprefix("data:")))
+            elif line == ": live":
+                break
+    return found
+
+
+async def test_jobs_survive_the_plane_and_are_shown_in_its_status(tmp_path: Path) -> None:
+    async with up(tmp_path) as plane, client(plane.http) as http:
+        await paused(http)
+        job = (await http.post(ROUTE, json=CHAT, headers=ASYNC)).json()
+        await asyncio.sleep(1.2)  # queues are counted once a second
+        (queue,) = (await http.get("/relume/status")).json()["jobs"]["queues"]
+        assert (queue["service"], queue["waiting"], queue["paused"]) == ("ns/it", 1, True)
+    async with up(tmp_path) as plane, client(plane.http) as http:
+        again = (await http.get(f"/v1/jobs/{job['id']}")).json()
+        assert (again["status"], again["position"]) == ("queued", 1)
+        cancelled = await http.post(f"/v1/jobs/{job['id']}/cancel")
+        assert cancelled.json()["status"] == "cancelled"
+
+
+async def test_the_broker_for_usage_gets_one_event_for_a_settled_job(tmp_path: Path) -> None:
+    async with up(tmp_path, usage="ns/b") as plane, client(plane.http) as http:
+        await paused(http)
+        job = (await http.post(ROUTE, json=CHAT, headers=ASYNC)).json()
+        await http.post(f"/v1/jobs/{job['id']}/cancel")
+        usage: list[dict[str, object]] = []
+        for _ in range(200):
+            told = [record["event"] for record in await records(http)]
+            usage = [e for e in told if e["type"] == "relume.inference.usage"]  # type: ignore[index]
+            if usage:
+                break
+            await asyncio.sleep(0.05)
+        (event,) = usage
+        assert event["subject"] == job["id"]
+        assert event["data"]["billable"] is False  # type: ignore[index]
+
+
+async def test_other_requests_pass_and_a_plan_without_models_has_no_queues(tmp_path: Path) -> None:
+    plan = Plan(brokers=(Broker("ns", "b"),))
+    async with up(tmp_path, plan) as plane, client(plane.http) as http:
+        assert (await http.get("/v1/queues")).json()["data"] == []
+        assert (await http.get("/openai/v1/models")).json()["data"] == []
+        refused = await http.post(ROUTE, json=CHAT, headers=ASYNC)
+        assert refused.status_code == 404
+
+
+async def test_a_broker_for_usage_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExceptionGroup) as failed:
+        async with up(tmp_path, usage="ns/none"):
+            pass
+    assert failed.group_contains(InvalidInput, match="--usage-broker ns/none: no such Broker")

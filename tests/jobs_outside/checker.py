@@ -293,8 +293,8 @@ async def versions(jetstream: JetStreamContext) -> Mapping[int, Mapping[str, Any
 
 
 def record_of(data: bytes) -> Mapping[str, Any]:
-    """The record in a message of the jobs' stream."""
-    record: Mapping[str, Any] = json.loads(data)
+    """The record in a message of the stream of records: its first line."""
+    record: Mapping[str, Any] = json.loads(data.partition(b"\n")[0])
     return record
 
 

@@ -94,10 +94,11 @@ async def test_busy_as_often_as_asked_then_an_answer_with_usage(stub: Program) -
 async def test_a_client_that_goes_away_is_noticed(stub: Program, tmp_path: Path) -> None:
     script = Script("j5", tokens=200, pace=5)
     body = request_of(script, chat=True, stream=True)
-    async with httpx.AsyncClient(base_url=stub.url) as http:
-        async with http.stream("POST", "/v1/chat/completions", json=body) as answer:
-            async for _ in answer.aiter_lines():
-                break
+    async with (
+        httpx.AsyncClient(base_url=stub.url) as http,
+        http.stream("POST", "/v1/chat/completions", json=body) as answer,
+    ):
+        await anext(answer.aiter_lines())
     while not journal(tmp_path)["aborted"]:
         os.sched_yield()
     assert not journal(tmp_path)["end"]

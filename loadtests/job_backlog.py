@@ -92,7 +92,6 @@ class _Side:
 
 @asynccontextmanager
 async def _side(folder: Path) -> AsyncIterator[_Side]:
-    folder.mkdir()
     async with (
         aiohttp.ClientSession() as http,
         NatsServer(folder) as nats,
@@ -105,7 +104,10 @@ async def _side(folder: Path) -> AsyncIterator[_Side]:
 
 async def backlog(folder: Path, jobs: int, progress: Steps) -> Backlog:
     """Two gateways, one with few jobs and one with many, take turns."""
-    async with _side(folder / "many") as many, _side(folder / "few") as few:
+    parts = [folder / "many", folder / "few"]
+    for part in parts:
+        part.mkdir()
+    async with _side(parts[0]) as many, _side(parts[1]) as few:
         for side in (many, few):  # warm: connections, code, the lane
             await post_jobs(side.gate.chat, count=FEW)
             await side.rate()

@@ -107,9 +107,8 @@ async def _read(response: aiohttp.ClientResponse) -> list[float]:
         now = time.monotonic_ns()
         lines = (rest + data).split(b"\n")
         rest = lines.pop()
-        for line in lines:
-            if sent := _MOMENT.search(line):
-                found.append((now - int(sent[1])) / 1e6)
+        sent = (_MOMENT.search(line) for line in lines)
+        found += [(now - int(each[1])) / 1e6 for each in sent if each is not None]
     return found
 
 

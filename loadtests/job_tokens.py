@@ -44,21 +44,24 @@ async def tokens(folder: Path, runs: int, length: int, progress: Steps) -> Token
     work = sample_workload()
     direct: list[float] = []
     jobs: list[float] = []
-    async with session() as http, NatsServer(folder) as nats:
-        async with runtime(work, folder / "runtime.log") as model:
-            await first_token(http, model.url, work.service, model.server, START_WITHIN_S)
-            async with gateway(folder, nats, model.url) as gate:
-                for repetition in range(runs + 1):
-                    progress.begin(f"{AT_ONCE} at once, {repetition} of {runs}")
-                    loads = [
-                        prompts(work.service, 2 * repetition + which, AT_ONCE, length)
-                        for which in range(2)
-                    ]
-                    if repetition % 2:
-                        jobs.append(await _jobs(http, gate, loads[1], length))
-                    direct.append(await _direct(http, model.url, loads[0], length))
-                    if not repetition % 2:
-                        jobs.append(await _jobs(http, gate, loads[1], length))
+    async with (
+        session() as http,
+        NatsServer(folder) as nats,
+        runtime(work, folder / "runtime.log") as model,
+    ):
+        await first_token(http, model.url, work.service, model.server, START_WITHIN_S)
+        async with gateway(folder, nats, model.url) as gate:
+            for repetition in range(runs + 1):
+                progress.begin(f"{AT_ONCE} at once, {repetition} of {runs}")
+                loads = [
+                    prompts(work.service, 2 * repetition + which, AT_ONCE, length)
+                    for which in range(2)
+                ]
+                if repetition % 2:
+                    jobs.append(await _jobs(http, gate, loads[1], length))
+                direct.append(await _direct(http, model.url, loads[0], length))
+                if not repetition % 2:
+                    jobs.append(await _jobs(http, gate, loads[1], length))
     return Tokens(tuple(direct[1:]), tuple(jobs[1:]))  # the first is for warming up
 
 

@@ -51,7 +51,6 @@ class Found:
 
 
 async def _part(part: str, folder: Path, wanted: Wanted, progress: Steps) -> tuple[str, list[Row]]:
-    folder.mkdir()
     progress.begin(part)
     match part:
         case "intake":
@@ -73,8 +72,11 @@ async def _part(part: str, folder: Path, wanted: Wanted, progress: Steps) -> tup
 async def _measure(wanted: Wanted) -> tuple[Found, Machine]:
     machine, found = Machine.now(), Found()
     with kept_on_failure("relume-jobs-") as folder, steps(wanted.steps) as progress:
-        for part in wanted.parts:
-            title, rows = await _part(part, folder / part, wanted, progress)
+        places = [folder / part for part in wanted.parts]
+        for place in places:
+            place.mkdir()
+        for part, place in zip(wanted.parts, places, strict=True):
+            title, rows = await _part(part, place, wanted, progress)
             found.tables[title] = rows
     return found, machine
 

@@ -27,8 +27,14 @@ _CONFIG = """\
 server_name: n{number}
 listen: "127.0.0.1:{port}"
 max_payload: 8388608
-jetstream {{ store_dir: "{store}", max_file_store: 4294967296, max_memory_store: 0 }}
-cluster {{
+jetstream {{
+  store_dir: "{store}"
+  sync_interval: 100ms
+  max_file_store: 4294967296
+  max_memory_store: 0
+}}
+"""
+_CLUSTER = """cluster {{
   name: trial
   listen: "127.0.0.1:{route}"
   no_advertise: true
@@ -70,14 +76,16 @@ class Node:
     def kill(self) -> None:
         """End it at once, as a power cut would; returns when it is gone."""
         if self.process is not None:
-            self.send(signal.SIGCONT)
             self.process.kill()
             self.process.wait()
             self.process = None
 
 
 class NatsCluster:
-    """An asynchronous context manager around the nodes; it is ready when it has a meta leader."""
+    """An asynchronous context manager around the nodes; it is ready when JetStream answers.
+
+    With `size` 1 it is one nats-server without a cluster.
+    """
 
     def __init__(self, folder: Path, size: int = 3) -> None:
         routes = [own_port() for _ in range(size)]
@@ -87,15 +95,10 @@ class NatsCluster:
             home.mkdir(parents=True)
             node = Node(number, own_port(), home)
             others = ", ".join(f'"nats://127.0.0.1:{each}"' for each in routes)
-            (home / "nats.conf").write_text(
-                _CONFIG.format(
-                    number=number,
-                    port=node.port,
-                    store=home / "store",
-                    route=routes[number],
-                    routes=others,
-                )
-            )
+            text = _CONFIG.format(number=number, port=node.port, store=home / "store")
+            if size > 1:
+                text += _CLUSTER.format(route=routes[number], routes=others)
+            (home / "nats.conf").write_text(text)
             self.nodes.append(node)
 
     @property

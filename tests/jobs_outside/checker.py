@@ -124,7 +124,11 @@ class Books:
 
 @dataclass(slots=True)
 class Sent:
-    """What came at the sink: for each request event or job, what it was told, by event id."""
+    """What came at the sink.
+
+    `replies`: for each request event the data of its replies by their identity. `usage`: for each
+    job identity and data of its usage events by round.
+    """
 
     replies: Mapping[str, Mapping[str, set[str]]]
     usage: Mapping[str, Mapping[str, set[str]]]
@@ -142,8 +146,7 @@ class Sent:
             seen[name] += 1
             if attributes["type"] == USAGE:
                 data = json.loads(told["data"])
-                job = attributes.get("subject") or data.get("job") or data["id"]
-                usage[job][" ".join(name)].add(told["data"])
+                usage[data["job"]][str(data["round"])].add(" ".join((*name, told["data"])))
             elif attributes["type"] in REPLIES:
                 replies[attributes.get("causationid", "")][" ".join(name)].add(told["data"])
         return cls(replies, usage, sum(seen.values()) - len(seen))
@@ -261,7 +264,7 @@ class Checker:
         books.sent_again = sent.again
         for job in jobs:
             told = sent.usage.get(job.id, {})
-            if len(told) > 1 or any(len(each) > 1 for each in told.values()):
+            if any(len(each) > 1 for each in told.values()):
                 books.usage_twice.append(job.id)
             elif not told:
                 books.without_usage.append(job.id)

@@ -99,3 +99,28 @@ def sink(folder: Path) -> Program:
     port = own_port()
     argv = [sys.executable, HERE / "sink.py", port, folder / "events.jsonl"]
     return Program(argv, folder / "sink.log", port, "/")
+
+
+MANIFEST = """\
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata: {name: stub, namespace: default}
+spec:
+  predictor:
+    model:
+      modelFormat: {name: vLLM}
+      storageUri: hf://stub/stub
+"""
+
+
+def gateway(
+    folder: Path, name: str, nats: Sequence[str], predictor: str, sink_url: str, replicas: int
+) -> Program:
+    """`relume gateway` as its users start it; its log is `NAME.log` in the folder."""
+    manifest = folder / "stub.yaml"
+    manifest.write_text(MANIFEST)
+    port = own_port()
+    argv = [sys.executable, "-m", "relume.cli.main", "gateway", manifest, "--port", port]
+    argv += ["--nats", ",".join(nats), "--replicas", replicas]
+    argv += ["--predictor", predictor, "--broker", sink_url]
+    return Program(argv, folder / f"{name}.log", port, "/v1/queues")

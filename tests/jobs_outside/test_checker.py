@@ -41,7 +41,7 @@ class Gateway:
         self.streams[name] = stream_of([script.token(n) for n in range(3)])
         await self.record(name, "leased")
         await self.record(name, state)
-        self.event("relume.inference.usage", f"u-{name}", subject=name)
+        self.event("relume.inference.usage", f"u-{name}", usage_of(name))
         if "event" in more:
             self.event("relume.inference.response", f"re-{name}", causationid=more["event"])
 
@@ -66,6 +66,11 @@ def stream_of(tokens: list[str], *, first: int = 1) -> str:
         for n, token in enumerate(tokens)
     ]
     return "".join(blocks) + f"event: completed\nid: {first + len(tokens)}\ndata: {{}}\n\n"
+
+
+def usage_of(job: str, round_: int = 1) -> str:
+    """The data of a usage event."""
+    return json.dumps({"job": job, "round": round_})
 
 
 async def _client(url: str) -> Client:
@@ -166,7 +171,9 @@ async def test_the_same_reply_again_is_no_second_one(gateway: Gateway) -> None:
 
 async def test_usage_that_is_told_twice(gateway: Gateway) -> None:
     await gateway.settle("a")
-    gateway.event("relume.inference.usage", "another", subject="a")
+    gateway.event("relume.inference.usage", "of round 2", usage_of("a", 2))
+    assert (await gateway.examine()).sound
+    gateway.event("relume.inference.usage", "another", usage_of("a"))
     books = await gateway.examine()
     assert books.usage_twice == ["a"]
     assert not books.sound

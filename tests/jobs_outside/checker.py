@@ -204,8 +204,9 @@ class Checker:
                     await self._one(http, job, books, texts)
 
             await asyncio.gather(*map(one, jobs))
-        await self._streams(jobs, books)
-        self._events(jobs, Sent.read(events), books)
+        sent = Sent.read(events)
+        self._events(jobs, sent, books)
+        await self._streams(jobs, sent, books)
         return books
 
     async def _one(self, http: httpx.AsyncClient, job: Accepted, books: Books, texts: bool) -> None:
@@ -244,8 +245,8 @@ class Checker:
         if words := faults_of_stream(told, script.text(), "completed"):
             books.wrong.append(f"{job.id}: {words}")
 
-    async def _streams(self, jobs: Sequence[Accepted], books: Books) -> None:
-        """Settlements from the history, and ids from the streams themselves."""
+    async def _streams(self, jobs: Sequence[Accepted], sent: Sent, books: Books) -> None:
+        """Settlements from the history, each with its usage; ids from the streams themselves."""
         client = await nats.connect(servers=self._nats_urls)
         try:
             jetstream = client.jetstream(timeout=5)
@@ -254,6 +255,11 @@ class Checker:
                 if record["state"] in SETTLED and not record.get("deleted"):
                     settlements[record["id"], record.get("round", 1)] += 1
             books.settled_twice = [job for (job, _), count in settlements.items() if count > 1]
+            books.without_usage += [
+                f"{job} in round {round_}"
+                for job, round_ in settlements
+                if str(round_) not in sent.usage.get(job, {})
+            ]
             kept = await _last_tokens(jetstream, WORK, JOBS)
             lost = {job.id for job in jobs if job.id not in kept and not job.deleted}
             books.lost = sorted({*books.lost, *lost})

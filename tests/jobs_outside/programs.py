@@ -101,6 +101,7 @@ def sink(folder: Path) -> Program:
     return Program(argv, folder / "sink.log", port, "/")
 
 
+NAMES = "/{namespace}/{name}"  # the stub and the sink take any prefix
 MANIFEST = """\
 apiVersion: serving.kserve.io/v1beta1
 kind: InferenceService
@@ -122,5 +123,5 @@ def gateway(
     port = own_port()
     argv = [sys.executable, "-m", "relume.cli.main", "gateway", manifest, "--port", port]
     argv += ["--nats", ",".join(nats), "--replicas", replicas]
-    argv += ["--predictor", predictor, "--broker", sink_url]
+    argv += ["--predictor", predictor + NAMES, "--broker", sink_url + NAMES]
     return Program(argv, folder / f"{name}.log", port, "/v1/queues")

@@ -95,8 +95,8 @@ class Predictor:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_get("/health", self._health)
         app.router.add_get("/v1/models", self._models)
-        app.router.add_post("/v1/chat/completions", self._answer)
-        app.router.add_post("/v1/completions", self._answer)
+        app.router.add_post("/{prefix:.*}v1/chat/completions", self._answer)
+        app.router.add_post("/{prefix:.*}v1/completions", self._answer)
         return app
 
     async def _health(self, _: web.Request) -> web.Response:

@@ -15,8 +15,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from relume.base.clock import SystemClock
+from relume.eventing.event_log import StoreUnavailable
+from relume.eventing.jobs.plane import JobsPlane
 from relume.plane.server import HttpServer
 from tests.crash.actors import POINTS, die_with_parent  # installs the traps first
+from tests.crash.job_plane import jobs_plane
 from tests.crash.job_processes import GatewayArguments
 from tests.jobs_outside import sink as sink_program
 from tests.jobs_outside import stub_predictor as stub_program
@@ -45,17 +48,25 @@ def gateway(arguments: GatewayArguments) -> None:
 
 
 async def _serve(arguments: GatewayArguments) -> None:
-    from tests.crash.job_plane import jobs_plane
-
     clock = JumpingClock()
     POINTS.set(arguments.trap, lambda: _fire(arguments, clock))
-    plane = await jobs_plane(arguments, clock)
+    plane, app = jobs_plane(arguments, clock)
+    await _started(plane)
     with socket.create_server(("127.0.0.1", arguments.port)) as listening:
-        server = HttpServer(plane.app, listening)
+        server = HttpServer(app, listening)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, server.stop, GRACE_S)
         await server.serve()
     await plane.stop(GRACE_S)
+
+
+async def _started(plane: JobsPlane) -> None:
+    """Start it as soon as nats-server is there, as a gateway does that is started with it."""
+    while True:
+        try:
+            return await plane.start()
+        except StoreUnavailable:
+            await asyncio.sleep(0.05)
 
 
 def _fire(arguments: GatewayArguments, clock: JumpingClock) -> None:

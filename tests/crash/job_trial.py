@@ -251,9 +251,8 @@ class JobTrial:
         while True:
             with contextlib.suppress(*_ERRORS):
                 async with connected(self._cluster.urls) as client:
-                    jetstream = client.jetstream(timeout=1)
                     while True:
-                        await keep_history(jetstream)
+                        await keep_history(client)
                         await asyncio.sleep(5 * _POLL_S)
             await asyncio.sleep(_POLL_S)
 

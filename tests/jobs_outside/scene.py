@@ -58,7 +58,7 @@ class Scene:
             while True:
                 with contextlib.suppress(*ERRORS):
                     async with self.cluster.client() as client:
-                        return await keep_history(client.jetstream(timeout=2), self.replicas)
+                        return await keep_history(client, self.replicas)
                 await asyncio.sleep(_LOOK_S)
 
     def client(self) -> Client:

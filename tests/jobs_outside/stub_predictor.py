@@ -121,9 +121,12 @@ class Predictor:
         if self._done["busy", script.job] < script.busy:
             self.note("busy", script.job)
             return _refusal(429, "busy", {"Retry-After": "0"})
-        if asked.stream:
-            return await self._stream(request, asked)
-        made = [token async for token in self._tokens(request, asked)]
+        try:
+            if asked.stream:
+                return await self._stream(request, asked)
+            made = [token async for token in self._tokens(request, asked)]
+        except ConnectionResetError:
+            return web.Response(status=500)  # nobody gets it
         self.note("end", script.job, made=len(made))
         return _whole(request, asked, "".join(made))
 

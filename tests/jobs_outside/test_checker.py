@@ -86,7 +86,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
         for name, subject in (("relume_jobs", "relume.job.*"), ("relume_work", "relume.work.>")):
             config = StreamConfig(name=name, subjects=[subject], max_msgs_per_subject=1)
             await jetstream.add_stream(config)
-        await keep_history(jetstream)
+        await keep_history(client)
         made = Gateway(tmp_path, f"http://127.0.0.1:{port}", server.url, jetstream)
 
         async def job(request: web.Request) -> web.Response:

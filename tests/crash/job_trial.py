@@ -64,6 +64,7 @@ class JobTrial:
         self._sink: ForkServerProcess | None = None
         self._mended = False
         self._stopping = False
+        self._over = False
         self.books = Books()
         self.wrong: list[str] = []
 
@@ -100,8 +101,11 @@ class JobTrial:
                 Client([self._url("gateway")], self._folder / "accepted.jsonl") as client,
             ):
                 watch = group.create_task(self._watch())
-                await self._play(client)
-                watch.cancel()
+                try:
+                    await self._play(client)
+                finally:
+                    self._over = True
+                    watch.cancel()
             return self.books
         finally:
             node.send(signal.SIGCONT)
@@ -183,9 +187,9 @@ class JobTrial:
         late = ("expired", "completed", "dead")
         await asyncio.gather(
             client.submit(Script("l1", 3), **wide),
-            client.submit(Script("l2", 400, 10), ends=late, headers={"Relume-Run-Timeout": "0.3"}),
+            client.submit(Script("l2", 400, 10), ends=late, headers={"Relume-Run-Timeout": "1s"}),
             client.submit(
-                Script("l3", start=3000), ends=late, headers={"Relume-Start-Timeout": "0.2"}
+                Script("l3", start=3000), ends=late, headers={"Relume-Start-Timeout": "1s"}
             ),
             client.submit(Script("l4", 2000)),
             client.submit(
@@ -229,7 +233,7 @@ class JobTrial:
         """Start again who was killed, and end the fault that the trap has begun."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_history())
-            while True:
+            while not self._over:
                 if not self._stopping:
                     self._keep_running(None)
                 if self.fired and not self._mended:
@@ -248,10 +252,10 @@ class JobTrial:
 
     async def _keep_history(self) -> None:
         """Tell the streams to keep every version of a record, whenever a gateway has made them."""
-        while True:
+        while not self._over:  # nats-py may take a cancellation for an end of its own
             with contextlib.suppress(*_ERRORS):
                 async with connected(self._cluster.urls) as client:
-                    while True:
+                    while not self._over:
                         await keep_history(client)
                         await asyncio.sleep(5 * _POLL_S)
             await asyncio.sleep(_POLL_S)

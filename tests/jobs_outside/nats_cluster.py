@@ -179,8 +179,7 @@ async def connected(urls: list[str]) -> AsyncIterator[Client]:
         client = await nats.connect(
             servers=urls,
             connect_timeout=1,
-            max_reconnect_attempts=1,
-            reconnect_time_wait=_LOOK_S,
+            allow_reconnect=False,
             error_cb=ignore,
         )
     try:

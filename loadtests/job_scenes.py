@@ -132,7 +132,10 @@ async def gateway(folder: Path, nats: NatsServer, predictor_url: str) -> AsyncIt
     port = free_port()
     url = f"http://{HOST}:{port}"
     argv = [sys.executable, "-m", "relume.cli.main", "gateway", str(manifest)]
-    argv += ["--nats", nats.url, "--predictor", predictor_url, "--port", str(port)]
+    argv += ["--nats", nats.url, "--replicas", "1", "--port", str(port)]
+    # Both names must be in it; as a name and a password they change no path.
+    names = predictor_url.replace("://", "://{namespace}:{name}@")
+    argv += ["--service-url", names]
     async with (
         started("relume gateway", argv, env=environment(), log=folder / "gateway.log") as server,
         aiohttp.ClientSession() as http,

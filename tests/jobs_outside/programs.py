@@ -121,7 +121,10 @@ def gateway(
     manifest = folder / "stub.yaml"
     manifest.write_text(MANIFEST)
     port = own_port()
-    argv = [sys.executable, "-m", "relume.cli.main", "gateway", manifest, "--port", port]
-    argv += ["--nats", ",".join(nats), "--replicas", replicas]
-    argv += ["--predictor", predictor + NAMES, "--broker", sink_url + NAMES]
+    argv: list[object] = [sys.executable, "-m", "relume.cli.main", "gateway", manifest]
+    argv += ["--port", port]
+    for url in nats:
+        argv += ["--nats", url]
+    argv += ["--replicas", replicas, "--grace", "2s", "--sink", sink_url]
+    argv += ["--service-url", predictor + NAMES, "--broker-url", sink_url + NAMES]
     return Program(argv, folder / f"{name}.log", port, "/v1/queues")

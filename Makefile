@@ -15,7 +15,7 @@ PYTEST_ALL := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadsc
 $(shell test -x $(BIN)/python || rm -f $(STAMP))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv models demo demo-tickets test fresh check fuzz unit crash functions bench schemas manifests flags lock images clean
+.PHONY: help venv models demo demo-tickets test fresh check fuzz unit crash jobs-trial functions bench schemas manifests flags lock images clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,7 +51,10 @@ fuzz: venv ## 100,000 malformed requests to the Broker's ingress, then a coverag
 	$(BIN)/python -m tests.fuzz
 
 crash: venv ## kill every process before, during and after each await; five minutes
-	$(BIN)/python -m pytest tests/crash -q --every-phase
+	$(BIN)/python -m pytest tests/crash -q --every-phase --ignore tests/crash/test_jobs_every_await.py
+
+jobs-trial: venv ## harm every process of the jobs gateway at each await, and a NATS cluster; ten minutes
+	$(PYTEST_ALL) -q --every-phase tests/crash/test_jobs_every_await.py tests/jobs_outside
 
 functions: ## each function's environment, and its tests in it: make functions ONLY='prompt redact'
 	@bash functions/test.sh $(PYTHON) $(ONLY)
@@ -69,13 +72,14 @@ fresh: ## make demo in a new clone of HEAD, with plain pip: make fresh PYTHONS='
 		bash tests/fresh.sh "$$python" '$(TORCH_CPU_INDEX)' || exit 1; \
 	done
 
-bench: models ## cold start, throughput, the Broker, filters and claims, as ratios
+bench: models ## cold start, throughput, the Broker, jobs, filters and claims, as ratios
 	$(BIN)/python loadtests/coldstart.py
 	$(BIN)/python loadtests/throughput.py
 	$(BIN)/python loadtests/filters.py
 	$(BIN)/python loadtests/claims.py
 	$(BIN)/python loadtests/doctor.py
 	$(BIN)/python loadtests/eventing.py
+	$(BIN)/python loadtests/jobs.py
 
 schemas: venv ## make the field tables again from the CRDs in $RELUME_VECTORS, and cluster/DOCTOR.md
 	$(BIN)/python cluster/schemas.py "$${RELUME_VECTORS:?set it to the folder that has crds/}/crds" cluster/relume/cluster/schemas/data

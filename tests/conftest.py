@@ -25,7 +25,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--every-phase",
         action="store_true",
-        help="tests/crash: kill before, during and after each await, whoever can be killed",
+        help="tests/crash: kill before, during and after each await, whoever can be killed; "
+        "tests/jobs_outside: every fault of a NATS cluster, and 100 cut streams",
     )
 
 

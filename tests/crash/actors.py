@@ -122,7 +122,7 @@ def _with_flows(plan: Plan, url: str) -> Plan:
 
 def plane(arguments: PlaneArguments) -> None:
     """The body of a plane's process; ends on SIGTERM, or by its trap."""
-    _die_with_parent()
+    die_with_parent()
     words = os.open(arguments.folder / "plane.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(words, 2)
     asyncio.run(_serve(arguments))
@@ -180,7 +180,7 @@ def _fire(arguments: PlaneArguments, nats: NatsServer) -> None:
 
 def subscriber(folder: Path, port: int) -> None:
     """The body of a subscriber's process; what comes in is written down before it is answered."""
-    _die_with_parent()
+    die_with_parent()
     calls = os.open(folder / "calls", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     asked: set[str] = set()
 
@@ -226,5 +226,5 @@ def _reply(path: str, event: CloudEvent) -> CloudEvent:
     return CloudEvent.create(reply)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -12,7 +12,7 @@ import importlib.machinery
 import importlib.util
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -70,8 +70,11 @@ class _Rewriter(ast.NodeTransformer):
         return [self._tell(name, "before", node), node]
 
     def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
-        assert not node.is_async, f"{self._module}: an async comprehension is not told"
-        return self.generic_visit(node)
+        name = self._name(node.iter) if node.is_async else None
+        self.generic_visit(node)
+        if name is not None:
+            node.iter = self._call("__iterate_point__", name, node.iter, at=node.iter)
+        return node
 
     def _name(self, node: ast.expr | ast.stmt, part: str = "") -> str:
         name = f"{self._module}:{node.lineno}:{node.col_offset}" + (f":{part}" if part else "")
@@ -125,6 +128,7 @@ class Points:
         assert not here, f"imported too early: {here}"
         vars(builtins)["__await_point__"] = self._pass
         vars(builtins)["__reach_point__"] = self._reach
+        vars(builtins)["__iterate_point__"] = self._iterate
         sys.meta_path.insert(0, _Finder())
 
     async def _pass(self, name: str, awaitable: Awaitable[T]) -> T:
@@ -132,6 +136,12 @@ class Points:
         result = await awaitable
         self._reach(name, "after")
         return result
+
+    async def _iterate(self, name: str, items: AsyncIterable[T]) -> AsyncIterator[T]:
+        self._reach(name, "before")
+        async for item in items:
+            self._reach(name, "after")
+            yield item
 
     def _reach(self, name: str, phase: Phase) -> None:
         if phase == "before":

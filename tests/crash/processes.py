@@ -13,8 +13,8 @@ from tests.crash.await_points import Trap
 
 Victim = Literal["plane", "nats-server", "subscriber"]
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tests.crash.actors"])
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["tests.crash.actors", "tests.crash.job_actors"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class PlaneArguments:
 
 
 def start_plane(arguments: PlaneArguments) -> ForkServerProcess:
-    process = _context.Process(target=_plane, args=(arguments,), daemon=True)
+    process = context.Process(target=_plane, args=(arguments,), daemon=True)
     process.start()
     return process
 
 
 def start_subscriber(folder: Path, port: int) -> ForkServerProcess:
-    process = _context.Process(target=_subscriber, args=(folder, port), daemon=True)
+    process = context.Process(target=_subscriber, args=(folder, port), daemon=True)
     process.start()
     return process
 

@@ -1,0 +1,169 @@
+"""What a million waiting jobs change: memory of the gateway, its rate, and how soon it is back."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+import aiohttp
+from event_figures import Row
+from job_load import BODY
+from job_scenes import Gateway, Predictor, gateway, post_jobs, predictor
+from processes import MeasurementFailed
+from running import Steps
+
+from relume.base.clock import SystemClock
+from relume.eventing.jetstream.jobs import JetStreamJobs
+from relume.eventing.jetstream.server import NatsServer
+from relume.eventing.jobs.job import Job, Limits, ServiceName, digest_of, id_for
+from relume.eventing.jobs.settings import JobSettings
+
+STEPS = 4
+FEW = 1_000
+TURNS = 5
+_RESTARTS = 3
+_AT_ONCE = 256
+_LOOK_S = 0.01
+_DRAINED_WITHIN_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Jobs answered in a second with few and with many waiting; MB before and after; restarts."""
+
+    jobs: int
+    filled_per_s: float
+    few: tuple[float, ...]
+    many: tuple[float, ...]
+    memory_mb: tuple[float, float]
+    serving_s: tuple[float, ...]
+
+    def rows(self) -> list[Row]:
+        ratios = [many / few for few, many in zip(self.few, self.many, strict=True)]
+        before, after = self.memory_mb
+        return [
+            Row("put into the queue", self.filled_per_s, "jobs/s"),
+            Row(f"dequeued, {FEW:,} waiting", median(self.few), "jobs/s"),
+            Row(f"dequeued, {self.jobs:,} waiting", median(self.many), "jobs/s"),
+            Row("  ratio", median(ratios), "", 0.9, digits=2),
+            Row("    least", min(ratios), "", digits=2),
+            Row("    most", max(ratios), "", digits=2),
+            Row("memory of the gateway", after, "MB"),
+            Row("  more than without", after - before, "MB", below=50),
+            Row("a restart serves after", median(self.serving_s), "s", below=3, digits=2),
+        ]
+
+
+@dataclass(slots=True)
+class _Side:
+    """A gateway with a predictor and a nats-server of its own."""
+
+    folder: Path
+    nats: NatsServer
+    model: Predictor
+    gate: Gateway
+    http: aiohttp.ClientSession
+
+    async def rate(self) -> float:
+        """Jobs answered in a second, while `FEW` of them are. The queue is paused before."""
+        first = await self.model.answered()
+        started = time.monotonic()
+        await self.gate.pause(self.http, False)
+        while await self.model.answered() < first + FEW:
+            self.gate.server.check_alive()
+            if time.monotonic() - started > _DRAINED_WITHIN_S:
+                raise MeasurementFailed(f"{FEW} jobs were not answered in {_DRAINED_WITHIN_S:g} s")
+            await asyncio.sleep(_LOOK_S)
+        rate = (await self.model.answered() - first) / (time.monotonic() - started)
+        await self.gate.pause(self.http, True)
+        return rate
+
+    async def quiet(self) -> None:
+        """Wait until what was under way when the queue was paused has ended."""
+        before = -1
+        while (now := await self.model.answered()) != before:
+            before = now
+            await asyncio.sleep(0.5)
+
+
+@asynccontextmanager
+async def _side(folder: Path) -> AsyncIterator[_Side]:
+    async with (
+        aiohttp.ClientSession() as http,
+        NatsServer(folder) as nats,
+        predictor(folder) as model,
+        gateway(folder, nats, model.url) as gate,
+    ):
+        await gate.pause(http, True)
+        yield _Side(folder, nats, model, gate, http)
+
+
+async def backlog(folder: Path, jobs: int, progress: Steps) -> Backlog:
+    """Two gateways, one with few jobs and one with many, take turns."""
+    parts = [folder / "many", folder / "few"]
+    for part in parts:
+        part.mkdir()
+    async with _side(parts[0]) as many, _side(parts[1]) as few:
+        for side in (many, few):  # warm: connections, code, the lane
+            await post_jobs(side.gate.chat, count=FEW)
+            await side.rate()
+            await side.quiet()
+        before = many.gate.memory_mb()
+        progress.begin(f"{jobs:,} jobs into the queue")
+        started = time.monotonic()
+        await _fill(many.nats.url, jobs)
+        filled = jobs / (time.monotonic() - started)
+        progress.begin(f"{TURNS} turns with {FEW:,} and with {jobs:,} waiting")
+        rates: dict[int, list[float]] = {0: [], 1: []}
+        for turn in range(TURNS):
+            for which in (0, 1) if turn % 2 else (1, 0):
+                side = (few, many)[which]
+                if side is few:
+                    await post_jobs(few.gate.chat, count=FEW)
+                rates[which].append(await side.rate())
+                await side.quiet()
+        after = many.gate.memory_mb()
+        progress.begin(f"{_RESTARTS} restarts")
+        serving = [await _restart(many) for _ in range(_RESTARTS)]
+    return Backlog(jobs, filled, tuple(rates[0]), tuple(rates[1]), (before, after), tuple(serving))
+
+
+async def _restart(side: _Side) -> float:
+    """Seconds from the start of one more gateway until it serves; the one before is killed."""
+    await side.gate.server.kill_all()
+    async with gateway(side.folder, side.nats, side.model.url) as again:
+        await post_jobs(again.chat, count=1, producers=1)
+        return again.serving_s
+
+
+async def _fill(nats_url: str, count: int) -> None:
+    """Put so many jobs into the queue, as a gateway does that has accepted them."""
+    store = await JetStreamJobs.connect(nats_url, JobSettings(), SystemClock())
+    service, route = ServiceName("default", "bench"), "/v1/chat/completions"
+    digest = digest_of(service, route, "application/json", BODY)
+    left = iter(range(count))
+
+    async def some() -> None:
+        for _ in left:
+            job = Job(
+                id=id_for("", None),
+                service=service,
+                route=route,
+                tenant="anonymous",
+                owner="",
+                priority="normal",
+                limits=Limits(),
+                accepted_at=datetime.now(UTC),
+                digest=digest,
+                body=BODY,
+            )
+            await store.submit(job, 60.0)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(_AT_ONCE):
+            group.create_task(some())
+    await store.close()

@@ -1,0 +1,134 @@
+"""Gateways beside a NATS cluster, with a scripted predictor and a sink: a process each."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import nats.errors
+import nats.js.errors
+
+from tests.jobs_outside.checker import Accepted, Books, Checker, keep_history, sse
+from tests.jobs_outside.client import Client
+from tests.jobs_outside.nats_cluster import NatsCluster
+from tests.jobs_outside.programs import Program, gateway, sink, stub_predictor
+
+ERRORS = (httpx.HTTPError, nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError)
+_REST_WITHIN_S = 120.0
+_LOOK_S = 0.2
+
+
+class Scene:
+    """All processes of one trial."""
+
+    def __init__(self, folder: Path, cluster: NatsCluster, count: int) -> None:
+        self.folder = folder
+        self.cluster = cluster
+        self.predictor = stub_predictor(folder)
+        self.sink = sink(folder)
+        replicas = 3 if len(cluster.nodes) > 1 else 1
+        self.replicas = replicas
+        self.gateways = [
+            gateway(folder, f"g{n}", cluster.urls, self.predictor.url, self.sink.url, replicas)
+            for n in range(count)
+        ]
+
+    @property
+    def urls(self) -> list[str]:
+        return [each.url for each in self.gateways]
+
+    @property
+    def programs(self) -> Sequence[Program]:
+        return [self.predictor, self.sink, *self.gateways]
+
+    async def start(self) -> None:
+        """Start all of it; returns when everything answers."""
+        for program in self.programs:
+            program.start()
+        for program in self.programs:
+            await program.ready()
+        await self.keep_history()
+
+    async def keep_history(self) -> None:
+        """Have every version of every record kept from here on."""
+        async with asyncio.timeout(30):
+            while True:
+                with contextlib.suppress(*ERRORS):
+                    async with self.cluster.client() as client:
+                        return await keep_history(client, self.replicas)
+                await asyncio.sleep(_LOOK_S)
+
+    def client(self) -> Client:
+        return Client(self.urls, self.folder / "accepted.jsonl")
+
+    async def rest(self, client: Client) -> Books:
+        """The books when every job is settled and its events are out, or when time is up."""
+        books = Books()
+        checker = Checker(client.next(), self.cluster.urls, {})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REST_WITHIN_S):
+                while not books.at_rest:
+                    with contextlib.suppress(*ERRORS):
+                        accepted = list(Accepted.read(client.journal))
+                        events = self.folder / "events.jsonl"
+                        books = await checker.examine(accepted, events)
+                    await asyncio.sleep(_LOOK_S)
+        return books
+
+    def end(self) -> None:
+        for program in self.programs:
+            program.send(signal.SIGCONT)
+            program.kill()
+
+
+@asynccontextmanager
+async def scene(folder: Path, *, nodes: int = 3, gateways: int = 2) -> AsyncIterator[Scene]:
+    """Everything, from its start to its end."""
+    async with NatsCluster(folder, nodes) as cluster:
+        made = Scene(folder, cluster, gateways)
+        try:
+            await made.start()
+            yield made
+        finally:
+            made.end()
+
+
+class Reader:
+    """Reads the stream of a job, and attaches again where it broke off."""
+
+    def __init__(self, http: httpx.AsyncClient, job: str) -> None:
+        self.job = job
+        self.told: list[tuple[str, str, str]] = []
+        self.attached = 0
+        self._http = http
+
+    @property
+    def last(self) -> str:
+        """The last position that was read."""
+        return self.told[-1][0] if self.told else "0"
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.told) and self.told[-1][1] not in ("message", "restarted")
+
+    async def read(self, gateway_url: str, leave_after: int | None = None) -> None:
+        """Read until the end, or until the connection breaks, or until so many parts were read."""
+        self.attached += 1
+        text = ""
+        with contextlib.suppress(httpx.HTTPError):
+            async with self._http.stream(
+                "GET",
+                f"{gateway_url}/v1/jobs/{self.job}/events",
+                headers={"Last-Event-ID": self.last},
+                timeout=30,
+            ) as answer:
+                if answer.status_code != 200:
+                    return
+                async for part in answer.aiter_text():
+                    whole, _, text = (text + part).rpartition("\n\n")
+                    self.told += sse(whole)
+                    if leave_after is not None and len(self.told) >= leave_after:
+                        return

@@ -1,0 +1,141 @@
+"""Two gateways beside three nats-servers: whatever fails, each accepted job settles exactly once.
+
+The gateways are `relume gateway` processes. After each fault the books are checked from outside.
+One fault is tried always, the others with `--every-phase` (`make jobs-trial`).
+"""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.closing_lines import say_at_the_end
+from tests.jobs_outside.client import Client, request_of
+from tests.jobs_outside.scene import Scene, scene
+from tests.jobs_outside.script import Script
+
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
+LEASE_S = 10.0
+STREAMS = ("relume_work", "relume_jobs", "relume_tokens")
+Fault = Callable[[Scene, Client], Awaitable[None]]
+
+
+async def leader_killed(scene: Scene, _: Client) -> None:
+    """The leader of the work, and then that of the records; each comes back with its data."""
+    for stream in STREAMS[:2]:
+        node = await scene.cluster.leader(stream)
+        node.kill()
+        await asyncio.sleep(2.0)
+        node.start()
+        await scene.cluster.in_step(STREAMS)
+
+
+async def node_stopped(scene: Scene, _: Client) -> None:
+    """The leader of the tokens stands still for longer than an election takes, and goes on."""
+    node = await scene.cluster.leader("relume_tokens")
+    node.send(signal.SIGSTOP)
+    await asyncio.sleep(12.0)
+    node.send(signal.SIGCONT)
+    await scene.cluster.in_step(STREAMS)
+
+
+async def two_nodes_away(scene: Scene, client: Client) -> None:
+    """Without a majority nothing is accepted; with it, everything goes on."""
+    for node in scene.cluster.nodes[:2]:
+        node.kill()
+    await asyncio.sleep(1.0)
+    answers = await asyncio.gather(*(submit_once(scene, client, f"away{n}") for n in range(6)))
+    assert set(answers) <= {503, None}, answers
+    assert 503 in answers
+    for node in scene.cluster.nodes[:2]:
+        node.start()
+    await scene.cluster.ready()
+
+
+async def zombie(scene: Scene, _: Client) -> None:
+    """A gateway stands still past its lease, and wakes when another one has taken over."""
+    scene.gateways[0].send(signal.SIGSTOP)
+    await asyncio.sleep(LEASE_S + 5.0)
+    scene.gateways[0].send(signal.SIGCONT)
+
+
+async def gateway_killed(scene: Scene, _: Client) -> None:
+    """A gateway dies and is started again."""
+    await scene.gateways[0].restart()
+    await scene.keep_history()
+
+
+async def everybody_in_turn(scene: Scene, client: Client) -> None:
+    """What `make test` has time for: a gateway, the predictor and a leader are killed."""
+    await scene.predictor.restart()
+    scene.gateways[1].kill()
+    node = await scene.cluster.leader("relume_jobs")
+    node.kill()
+    await asyncio.sleep(1.0)
+    node.start()
+    scene.gateways[1].start()
+    await scene.gateways[1].ready()
+    await scene.keep_history()
+
+
+EVERY: tuple[Fault, ...] = (leader_killed, node_stopped, two_nodes_away, zombie, gateway_killed)
+
+
+async def submit_once(scene: Scene, client: Client, name: str) -> int | None:
+    """The status of one submission, None where nobody answers; what is accepted is noted."""
+    script = Script(name, 3)
+    body = request_of(script, chat=True, stream=True)
+    with contextlib.suppress(httpx.TransportError):
+        answer = await client.http.post(
+            f"{client.next()}/serving/default/stub/v1/chat/completions",
+            json=body,
+            headers={"Prefer": "respond-async", "Idempotency-Key": name},
+            timeout=30,
+        )
+        if answer.status_code == 202:
+            client.note(id=answer.json()["id"], prompt=script.prompt())
+        return answer.status_code
+    return None
+
+
+async def _flow(client: Client, until: asyncio.Event) -> None:
+    """Jobs of every kind, one after the other, until the fault is over."""
+    number = 0
+    while not until.is_set():
+        number += 1
+        name = f"f{number}"
+        match number % 4:
+            case 0:
+                await client.send(Script(name, 6, 20))
+            case 1:
+                await client.submit(Script(name, 100, 20, die=40))
+            case 2:
+                await client.submit(Script(name, 8, 20), chat=False)
+            case _:
+                await client.submit(Script(name, 6, busy=1), stream=False)
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("fault", (everybody_in_turn, *EVERY), ids=lambda fault: fault.__name__)
+async def test_a_fault_of_the_cluster(
+    fault: Fault, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if (fault is everybody_in_turn) == request.config.getoption("every_phase"):
+        pytest.skip("the sample runs without --every-phase, all others run with it")
+    async with scene(tmp_path) as made, made.client() as client:
+        over = asyncio.Event()
+        await asyncio.gather(*(client.submit(Script(f"long{n}", 150, 100)) for n in range(6)))
+        flowing = asyncio.create_task(_flow(client, over))
+        await asyncio.sleep(1.0)
+        await fault(made, client)
+        over.set()
+        await flowing
+        books = await made.rest(client)
+        words = "\n".join(each.last_words() for each in made.gateways)
+    say_at_the_end(request.node, f"cluster, {fault.__name__}: {books}")
+    assert books.at_rest, f"{books}\n{words}"
+    assert books.sound, f"{books}\n{words}"

@@ -18,7 +18,7 @@ from relume.eventing import event_log, observer, request_reply
 from relume.eventing.delivery import dispatcher
 from relume.eventing.jetstream import cursor, job_api, job_listing
 from relume.eventing.jetstream.streams import BrokerStreams
-from relume.eventing.jobs import access, predictor
+from relume.eventing.jobs import access, predictor, quotas
 from relume.eventing.jobs.door_settings import DoorSettings
 from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.settings import MAX_MESSAGE_BYTES, EventingSettings
@@ -206,6 +206,34 @@ TABLE = {
     "eventing.wiring:_Draft.logs": Bound("Brokers and channels", None, PLAN),
     "eventing.wiring:_Draft.lines": Bound("Triggers", None, PLAN),
     "eventing.wiring:_Draft.pings": Bound("PingSources", None, PLAN),
+    # The queues of jobs.
+    "eventing.jobs.estimates:Estimates._services": Bound("services", None, PLAN),
+    "eventing.jobs.fair_cursor:FairCursor._arrived": Bound(
+        "jobs of each service",
+        None,
+        "no lane is asked for more than there are free slots for",
+        "test_a_flood_is_asked_for_no_more_than_there_is_room_for",
+    ),
+    "eventing.jobs.fair_cursor:FairCursor._feeds": Bound(
+        "lanes", None, "tenants with a job in the last hour, at three priorities"
+    ),
+    "eventing.jobs.fair_cursor:FairCursor._tasks": Bound("tasks", None, "written in the source"),
+    "eventing.jobs.fair_share:FairShare._rings": Bound(
+        "lanes", None, "tenants with a job that waits, at three priorities"
+    ),
+    "eventing.jobs.fair_share:FairShare._behind": Bound("priorities", 3, "there are three"),
+    "eventing.jobs.queue_clock:QueueClock._heads": Bound(
+        "lanes", None, "the first job of each lane in which one waits"
+    ),
+    "eventing.jobs.quotas:Quotas._sizes": Bound(
+        "lanes",
+        quotas.LANES,
+        "the lane that was used least is forgotten",
+        "test_a_million_tenants_take_no_more_memory_than_ten_thousand",
+    ),
+    "eventing.jobs.quotas:_Sizes._sums": Bound(
+        "sums", quotas.SUMS, "two neighbours become one", "test_few_sums_tell_the_newest_sizes_well"
+    ),
     # Jobs: what comes in, and who waits for an answer or reads one.
     "eventing.jobs.job:Job.headers": Bound(
         "bytes",

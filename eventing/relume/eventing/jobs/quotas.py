@@ -26,8 +26,8 @@ _ANSWER_BOUNDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 # No model answers with more; a larger bound is none.
 _LONGEST_ANSWER = 10_000_000
 # Sums that are remembered for each lane, and lanes for which they are.
-_SUMS = 32
-_LANES = 10_000
+SUMS = 32
+LANES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Quotas:
         """A job of so many tokens was stored."""
         if lane in self._sizes:
             self._sizes.move_to_end(lane)
-        elif len(self._sizes) >= _LANES:
+        elif len(self._sizes) >= LANES:
             self._sizes.popitem(last=False)
         self._sizes.setdefault(lane, _Sizes()).add(tokens)
 
@@ -137,7 +137,7 @@ class _Sizes:
 
     def add(self, tokens: int) -> None:
         self._sums.append((1, tokens))
-        if len(self._sums) > _SUMS:
+        if len(self._sums) > SUMS:
             self._merge()
 
     def newest(self, jobs: int) -> int:

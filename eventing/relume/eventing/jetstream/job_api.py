@@ -239,6 +239,8 @@ def message_in(live: Msg) -> Message:
 
 
 def _says_empty(answer: Msg) -> bool:
+    if b'"error"' not in answer.data:
+        return False
     error = orjson.loads(answer.data).get("error") or {}
     return error.get("err_code") in NOT_EMPTY and error["description"].endswith(": 0")
 

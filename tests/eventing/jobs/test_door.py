@@ -15,7 +15,7 @@ from relume.base.testing import VirtualClock, settle
 from relume.eventing.event_log import DiskFull, StoreUnavailable
 from relume.eventing.jobs.door_settings import DoorSettings
 from relume.eventing.jobs.job import Job, Limits, digest_of, id_for
-from relume.eventing.jobs.settings import JobSettings
+from relume.eventing.jobs.settings import JobSettings, lifetime_s
 from relume.eventing.jobs.state import Cancelled, Deleted, Record, Result
 from relume.eventing.jobs.store import JobTooLarge, NoSuchJob, Seen
 from relume.eventing.jobs.testing import MemoryJobs
@@ -374,8 +374,12 @@ async def test_a_key_is_free_when_its_time_is_over() -> None:
     job_id = await stage.submitted(keyed(**{"relume-keep": "1h"}))
     await stage.leased(job_id)
     await stage.ends(job_id)
-    await stage.store.withdraw(job_id)
     await stage.clock.advance(3601)
+    assert (await stage.ask("GET", f"/v1/jobs/{job_id}")).status == 410
+    assert (
+        await stage.post(keyed(), OTHER)
+    ).status == 409  # its request may still lie in the queue
+    await stage.clock.advance(lifetime_s(Limits()))
     again = await stage.post(keyed(), OTHER)
     assert (again.status, again.json["status"]) == (202, "queued")
 

@@ -88,6 +88,7 @@ async def test_a_submit_that_nobody_answers_says_so(tmp_path: Path) -> None:
         await store.submit(job("1"), 5.0)
         assert server.pid is not None
         os.kill(server.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, server.pid, os.WSTOPPED | os.WNOWAIT)  # all its threads stand still
         with pytest.raises(StoreUnavailable):
             await store.submit(job("2"), 0.5)
         os.kill(server.pid, signal.SIGCONT)

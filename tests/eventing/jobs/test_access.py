@@ -47,7 +47,7 @@ KEY_SET = {
 
 def token(*, key: Any = RSA, alg: str = "RS256", kid: str | None = "rsa", **claims: object) -> str:
     now = datetime.now(UTC)
-    whole = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ada", "exp": now + timedelta(minutes=5)}
+    whole = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ada", "exp": now + timedelta(hours=9)}
     left = {name: value for name, value in (whole | claims).items() if value is not None}
     return jwt.encode(left, key, algorithm=alg, headers={"kid": kid} if kid else None)
 

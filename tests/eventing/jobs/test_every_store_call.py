@@ -167,7 +167,7 @@ async def test_a_part_that_the_worker_before_stored_late_is_gone_on_from() -> No
             late = json.loads(chunks[-1].data)
             late["choices"][0]["delta"]["content"] = STORY[2]
             late["relume_tokens"] = [7, 3]
-            late_chunk = Chunk(4, "data", json.dumps(late).encode(), 1)
+            late_chunk = replace(chunks[-1], position=4, data=json.dumps(late).encode())
             await stage.store.append(job_id, [late_chunk], place)
             return found
 

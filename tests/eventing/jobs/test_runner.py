@@ -523,6 +523,29 @@ async def test_a_retried_job_begins_again_behind_what_was_shown() -> None:
         assert text_of(chunks) == TEXT
 
 
+async def test_parts_that_a_cancelled_worker_stores_late_are_none_of_the_next_round() -> None:
+    gate = asyncio.Event()
+    script = [writes(STORY, pause_after=4, gate=gate), writes(STORY)]
+    async with Predictor(*script) as predictor, JobStage(predictor) as stage:
+        job = job_of(stage)
+        await stage.submit(job)
+        await stage.shown(job.id, 5)
+        seen = await stage.store.look(job.id)
+        # Whoever cancelled has read only the first part: the others were on their way.
+        record = step(seen.record, job, Cancelled(stage.clock.now(), position=1))
+        await stage.store.write(record, seen.revision)
+        await stage.store.requeue(replace(job, round=2), seen.place)
+        async with asyncio.timeout(10):
+            while (found := (await stage.store.look(job.id)).record) is None or found.round < 2:
+                await asyncio.sleep(0.01)
+        again = await stage.ended(job.id)
+        chunks, _ = await stage.store.chunks(job.id)
+        assert (again.state, again.round) == ("completed", 2)
+        assert predictor.calls[1].body["messages"] == QUESTION["messages"]
+        assert [chunk.kind for chunk in chunks].index("restarted") == 5
+        assert text_of(chunks) == TEXT
+
+
 async def test_a_large_answer_and_a_large_request_lie_in_the_object_store() -> None:
     settings_body = {"data": "x" * 3_000_000}
     async with Predictor(answers(200, settings_body)) as predictor, JobStage(predictor) as stage:

@@ -32,7 +32,15 @@ from relume.eventing.jobs.payloads import request_event, whole_body
 from relume.eventing.jobs.predictor import Answer, AnswerTooLarge, NoAnswer, Predictors
 from relume.eventing.jobs.settings import JobSettings, lifetime_s
 from relume.eventing.jobs.sse import EventTooLong
-from relume.eventing.jobs.state import AlreadySettled, Answering, Attempted, Usage, may_be_attempted
+from relume.eventing.jobs.state import (
+    AlreadySettled,
+    Answering,
+    Attempted,
+    Usage,
+    fence,
+    may_be_attempted,
+    round_of,
+)
 from relume.eventing.jobs.store import JobStore, NoSuchPayload
 from relume.eventing.jobs.transcript import BrokenPart, StreamedError, Tokens, Transcript
 
@@ -83,7 +91,12 @@ class JobRun:
         )
         lasts_s = lifetime_s(held.job.limits)
         self._chunks = ChunkLog(
-            world.store, held.job.id, generation, lasts_s, world.clock, world.settings
+            world.store,
+            held.job.id,
+            fence(held.job, generation),
+            lasts_s,
+            world.clock,
+            world.settings,
         )
         self._interrupt = Interrupt()
         self._chunks.on_error = self._interrupt.trip
@@ -310,12 +323,12 @@ class JobRun:
         assert record is not None
         if record.generation == 1 and record.round == 1 and not record.attempt:
             return  # nobody has held the job before
-        before = record.position  # what an earlier round has shown
-        chunks = await self._chunks.read(before)
-        self._shown_before = any(chunk.position <= before for chunk in chunks)
+        chunks = await self._chunks.read(record.position)
+        # By their fence, not by their position: a worker of an earlier round that was cancelled may
+        # have stored more than its record tells.
+        of_this_round = [each for each in chunks if round_of(each.generation) == record.round]
+        self._shown_before = bool(chunks) and not of_this_round
         if self._question is not None:
-            of_this_round = [chunk for chunk in chunks if chunk.position > before]
-            self._shown_before = self._shown_before and not of_this_round
             self._transcript = Transcript(self._question)
             self._transcript.restore(of_this_round)
 

@@ -72,7 +72,8 @@ class Chunk:
     """A part of an answer. `position` counts from 1 and names it to clients for all time.
 
     `kind` is `data` (what the predictor sent after `data: `) or `restarted` (the answer begins
-    again after this; `data` is the number of the attempt). `generation` is that of the lease.
+    again after this; `data` is the number of the attempt). `generation` is the `state.fence` of the
+    lease under which it was stored: its round and the generation of the lease.
     """
 
     position: int

@@ -15,7 +15,7 @@ from relume.base.testing import VirtualClock, settle
 from relume.eventing.event_log import DiskFull, StoreUnavailable
 from relume.eventing.jobs.door_settings import DoorSettings
 from relume.eventing.jobs.job import Job, Limits, digest_of, id_for
-from relume.eventing.jobs.settings import JobSettings
+from relume.eventing.jobs.settings import JobSettings, lifetime_s
 from relume.eventing.jobs.state import Cancelled, Deleted, Record, Result
 from relume.eventing.jobs.store import JobTooLarge, NoSuchJob, Seen
 from relume.eventing.jobs.testing import MemoryJobs
@@ -374,10 +374,27 @@ async def test_a_key_is_free_when_its_time_is_over() -> None:
     job_id = await stage.submitted(keyed(**{"relume-keep": "1h"}))
     await stage.leased(job_id)
     await stage.ends(job_id)
-    await stage.store.withdraw(job_id)
-    await stage.clock.advance(3601)
+    await stage.clock.advance(lifetime_s(Limits(keep_s=3600)))
     again = await stage.post(keyed(), OTHER)
     assert (again.status, again.json["status"]) == (202, "queued")
+
+
+async def test_a_settled_job_never_waits_again_though_its_request_outlives_its_answer() -> None:
+    stage = Stage()
+    job_id = await stage.submitted(keyed(**{"relume-keep": "1h"}))
+    await stage.leased(job_id)
+    await stage.ends(job_id)
+    await stage.clock.advance(3601)
+    assert (await stage.store.look(job_id)).job is not None
+    assert (await stage.ask("GET", f"/v1/jobs/{job_id}")).status == 404
+    assert (await stage.ask("GET", f"/v1/jobs/{job_id}/result")).status == 404
+    assert (await stage.ask("POST", f"/v1/jobs/{job_id}/retry")).status == 404
+    assert (await stage.ask("GET", "/v1/jobs")).json["data"] == []
+    for prefer in ("respond-async", "respond-async, wait=9"):
+        again = await stage.post(keyed(prefer=prefer))
+        assert (again.status, again.json["reason"]) == (410, "gone")
+        assert "Idempotency-Key" in again.json["error"]
+    assert (await stage.post(keyed(), OTHER)).status == 409
 
 
 async def test_a_retried_job_is_still_the_same_request() -> None:

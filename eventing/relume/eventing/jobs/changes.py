@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from relume.base.clock import Clock
 from relume.eventing.jobs.answers import Gone
 from relume.eventing.jobs.job import Job, ServiceName
-from relume.eventing.jobs.shapes import is_job_id, state_of
+from relume.eventing.jobs.shapes import is_job_id, no_longer_shown, state_of
 from relume.eventing.jobs.state import (
     Cancelled,
     Deleted,
@@ -37,7 +37,8 @@ class Changes:
         if is_job_id(job_id):
             seen = await self._store.look(job_id)
             stored = seen.job or seen.record
-            if stored is not None and stored.owner in ("", owner):
+            mine = stored is not None and stored.owner in ("", owner)
+            if mine and not no_longer_shown(seen, self._clock.now()):
                 return seen
         raise NoSuchJob("there is no job of this id, or its time is over, or it is another's")
 

@@ -138,7 +138,8 @@ class JobStore(Protocol):
     async def write(self, record: Record, revision: int) -> int:
         """Replace the record of this revision (0: create it); the new revision. Raises Outrun.
 
-        The record of a settled job goes away by itself `keep_s` seconds after it was written.
+        The record of a settled job goes away by itself `stored_s` seconds after it was written:
+        not before its work message, without which it would seem to wait.
         Raises JobTooLarge, DiskFull.
         """
         ...

@@ -10,7 +10,8 @@ from aiohttp import web
 
 from relume.eventing.jobs.job import Limits
 from relume.eventing.jobs.settings import JobSettings
-from relume.eventing.jobs.state import Cancelled, step
+from relume.eventing.jobs.state import Cancelled, Record, step
+from relume.eventing.jobs.store import JobTooLarge
 from relume.eventing.jobs.testing import MemoryJobs
 from tests.eventing.jobs.job_stage import (
     COMPLETION,
@@ -640,6 +641,28 @@ async def test_our_own_mistake_makes_a_dead_job_and_not_an_endless_loop(
         record = await stage.ended(await stage.submit(job_of(stage)))
         assert (record.state, record.reason) == ("dead", "internal")
         assert "a bug" in record.detail
+
+
+async def test_a_job_that_cannot_even_be_given_up_does_not_end_the_work_on_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with Predictor(writes(STORY)) as predictor, JobStage(predictor) as stage:
+        poison, good = job_of(stage, name="1"), job_of(stage, name="2")
+        write = stage.store.write
+
+        async def refuses(record: Record, revision: int) -> int:
+            if record.id == poison.id:
+                raise JobTooLarge("the record does not fit one message")
+            return await write(record, revision)
+
+        stage.store.write = refuses  # type: ignore[method-assign]
+        await stage.submit(poison)
+        await stage.submit(good)
+        assert (await stage.ended(good.id)).state == "completed"
+        await stage.passes(1)
+        assert not stage.running.done()
+        assert (await stage.store.look(poison.id)).state == "queued"
+        assert "cannot be settled" in caplog.text
 
 
 async def nothing() -> None:

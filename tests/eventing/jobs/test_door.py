@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from relume.base.testing import VirtualClock, settle
 from relume.eventing.event_log import DiskFull, StoreUnavailable
+from relume.eventing.jobs.answers import refused
 from relume.eventing.jobs.door_settings import DoorSettings
 from relume.eventing.jobs.job import Job, Limits, digest_of, id_for
 from relume.eventing.jobs.settings import JobSettings, lifetime_s
@@ -175,6 +176,11 @@ async def test_what_no_model_can_answer_is_refused_before_anything_is_stored(
     answer = await stage.post({}, body, path)
     assert (answer.status, answer.json["reason"]) == (status, reason)
     assert count(stage) == 0
+
+
+def test_words_that_utf8_cannot_say_are_told_all_the_same() -> None:
+    response = refused(404, "The model `\ud800` does not exist.", "model-unknown")
+    assert json.loads(response.body)["error"] == "The model `\\ud800` does not exist."
 
 
 @pytest.mark.parametrize("body", ['\ufeff{"model": "m"}'.encode(), b'{"model": "m", "t": NaN}'])

@@ -230,6 +230,13 @@ async def test_a_predictor_that_is_not_ready_is_asked_again(status: int) -> None
         assert (record.state, record.attempt) == ("completed", 3)
 
 
+async def test_a_count_that_cannot_be_is_left_to_the_predictor_to_refuse() -> None:
+    said = {"error": {"message": "n must be at least 1"}}
+    async with Predictor(answers(400, said)) as predictor, JobStage(predictor) as stage:
+        record = await stage.ended(await stage.submit(job_of(stage, {**QUESTION, "n": -1})))
+        assert (record.state, record.result and record.result.status) == ("failed", 400)
+
+
 async def test_retry_after_is_heeded() -> None:
     script = [answers(429, None, **{"Retry-After": "40"}), writes(STORY)]
     async with Predictor(*script) as predictor, JobStage(predictor) as stage:

@@ -149,6 +149,8 @@ class JobsApi:
             service=_service_named(query.get("service") or ""),
             states=_states_named(query.getlist("status")),
         )
+        if after is not None:
+            await self._changes.seen(after, caller_of(request.scope).owner)
         # A filter may pass few of a million jobs.
         page, has_more = await while_there(request.receive, self._page(wanted, after, limit))
         last = page[-1]["id"] if page else None

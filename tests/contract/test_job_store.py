@@ -272,6 +272,16 @@ async def test_a_settled_record_goes_when_its_time_is_over(store: Closable) -> N
                 await asyncio.sleep(0.1)
 
 
+async def test_a_settled_record_does_not_go_before_its_work_message(store: Closable) -> None:
+    made = job("1", limits=Limits(queue_s=60, start_s=0, run_s=0, keep_s=1))
+    await store.submit(made, 5.0)
+    _, record, revision = await lease(store, made)
+    await store.write(ended(record, made), revision)
+    await asyncio.sleep(2.5)
+    seen = await store.look(made.id)
+    assert (seen.state, seen.job) == ("completed", made)
+
+
 async def test_a_retried_job_waits_again(store: Closable) -> None:
     made = job("1")
     await store.submit(made, 5.0)

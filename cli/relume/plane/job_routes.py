@@ -5,6 +5,7 @@ The addresses are those of the plane and of KServe: `/serving/NS/NAME/…`, a Ho
 """
 
 from collections.abc import Mapping, Sequence
+from urllib.parse import unquote
 
 from starlette.types import Scope
 
@@ -67,5 +68,9 @@ def _target(key: ServiceKey, raw_path: bytes, query: str) -> Target | None:
     path = raw_path.decode("latin-1")
     if path in _NO_ROUTES:
         raise Unroutable("the address names no route, such as /v1/chat/completions")
+    # The HTTP client would resolve them, and ask another path than one of this service.
+    if any(part in (".", "..") for part in unquote(path).split("/")):
+        words = "write the path of the route without . and .."
+        raise Unroutable(words, reason="bad-path", status=400)
     route = f"{path}?{query}" if query else path
     return Target(ServiceName(key.namespace, key.name), route)

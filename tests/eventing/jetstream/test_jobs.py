@@ -4,14 +4,17 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from relume.base.clock import SystemClock
+from relume.base.vocabulary import Json
 from relume.eventing.event_log import DiskFull, StoreUnavailable
+from relume.eventing.jetstream.job_api import Message
+from relume.eventing.jetstream.job_chunks import JobChunks
 from relume.eventing.jetstream.jobs import JetStreamJobs
 from relume.eventing.jetstream.server import Disk, NatsServer
 from relume.eventing.jobs.settings import JobSettings
@@ -39,6 +42,22 @@ async def opened(
 def kill(server: NatsServer) -> None:
     assert server.pid is not None
     os.kill(server.pid, signal.SIGKILL)
+
+
+async def test_reading_an_answer_that_is_removed_meanwhile_comes_to_an_end(tmp_path: Path) -> None:
+    async with NatsServer(tmp_path) as server, opened([server.url]) as store:
+        api, page = store._api, store._api.page
+        await store.append("job_1", parts(1, 2), 0)
+
+        async def removed_before(stream: str, which: Json) -> Sequence[Message]:
+            await store.forget("job_1")
+            return await page(stream, which)
+
+        api.page = removed_before  # type: ignore[method-assign]
+        # Of a cluster the leader is asked which part is the last one.
+        chunks = JobChunks(api, replace(SETTINGS, replicas=3))
+        async with asyncio.timeout(5):
+            assert await chunks.chunks("job_1") == ([], 0)
 
 
 async def test_everything_waits_for_a_server_that_was_killed(tmp_path: Path) -> None:

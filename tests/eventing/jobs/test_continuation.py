@@ -38,6 +38,8 @@ def test_a_chat_is_streamed_whether_its_client_asked_for_it_or_not(route: str) -
         (CHAT, "application/json", b"[]"),
         (CHAT, "application/json", b'{"max_tokens": "many"}'),
         (CHAT, "application/json", b'{"stop": [1]}'),
+        (CHAT, "application/json", b'{"n": -1}'),
+        (CHAT, "application/json", b'{"max_tokens": -5}'),
         (CHAT, "application/json", b'{"prompt_logprobs": 0}'),
         (COMPLETION, "application/json", b'{"prompt": "x", "use_beam_search": true, "n": 2}'),
     ],

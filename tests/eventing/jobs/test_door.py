@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from relume.base.testing import VirtualClock, settle
 from relume.eventing.event_log import DiskFull, StoreUnavailable
+from relume.eventing.jobs.answers import refused
 from relume.eventing.jobs.door_settings import DoorSettings
 from relume.eventing.jobs.job import Job, Limits, digest_of, id_for
 from relume.eventing.jobs.settings import JobSettings, lifetime_s
@@ -175,6 +176,11 @@ async def test_what_no_model_can_answer_is_refused_before_anything_is_stored(
     answer = await stage.post({}, body, path)
     assert (answer.status, answer.json["reason"]) == (status, reason)
     assert count(stage) == 0
+
+
+def test_words_that_utf8_cannot_say_are_told_all_the_same() -> None:
+    response = refused(404, "The model `\ud800` does not exist.", "model-unknown")
+    assert json.loads(response.body)["error"] == "The model `\\ud800` does not exist."
 
 
 @pytest.mark.parametrize("body", ['\ufeff{"model": "m"}'.encode(), b'{"model": "m", "t": NaN}'])
@@ -374,14 +380,27 @@ async def test_a_key_is_free_when_its_time_is_over() -> None:
     job_id = await stage.submitted(keyed(**{"relume-keep": "1h"}))
     await stage.leased(job_id)
     await stage.ends(job_id)
-    await stage.clock.advance(3601)
-    assert (await stage.ask("GET", f"/v1/jobs/{job_id}")).status == 410
-    assert (
-        await stage.post(keyed(), OTHER)
-    ).status == 409  # its request may still lie in the queue
-    await stage.clock.advance(lifetime_s(Limits()))
+    await stage.clock.advance(lifetime_s(Limits(keep_s=3600)))
     again = await stage.post(keyed(), OTHER)
     assert (again.status, again.json["status"]) == (202, "queued")
+
+
+async def test_a_settled_job_never_waits_again_though_its_request_outlives_its_answer() -> None:
+    stage = Stage()
+    job_id = await stage.submitted(keyed(**{"relume-keep": "1h"}))
+    await stage.leased(job_id)
+    await stage.ends(job_id)
+    await stage.clock.advance(3601)
+    assert (await stage.store.look(job_id)).job is not None
+    assert (await stage.ask("GET", f"/v1/jobs/{job_id}")).status == 404
+    assert (await stage.ask("GET", f"/v1/jobs/{job_id}/result")).status == 404
+    assert (await stage.ask("POST", f"/v1/jobs/{job_id}/retry")).status == 404
+    assert (await stage.ask("GET", "/v1/jobs")).json["data"] == []
+    for prefer in ("respond-async", "respond-async, wait=9"):
+        again = await stage.post(keyed(prefer=prefer))
+        assert (again.status, again.json["reason"]) == (410, "gone")
+        assert "Idempotency-Key" in again.json["error"]
+    assert (await stage.post(keyed(), OTHER)).status == 409
 
 
 async def test_a_retried_job_is_still_the_same_request() -> None:

@@ -70,6 +70,7 @@ class Stage:
     default: str | None = "http://sink.example/"
     datarefs: Datarefs | None = None
     full: bool = False
+    asked: list[int] = field(default_factory=list)  # the sizes that the quota was told
 
     def __post_init__(self) -> None:
         self.clock = VirtualClock()
@@ -88,6 +89,7 @@ class Stage:
         self.app: ASGIApp = self.door
 
     async def _admit(self, job: Job) -> Refusal | None:
+        self.asked.append(len(job.body))
         return Refusal(f"{job.tenant} has too many jobs") if self.full else None
 
     async def request(
@@ -406,6 +408,12 @@ async def test_a_tenant_with_too_many_jobs_is_told_when_to_come_again() -> None:
     assert response.json()["reason"] == "tenant-full"
     # What is stored already needs no room.
     assert (await stage.post(ask())).headers["location"] == first.headers["location"]
+
+
+async def test_the_data_of_an_event_counts_against_the_bound_of_its_tenant() -> None:
+    stage = Stage()
+    await stage.post(ask(data=b"x" * 2_000_000, datacontenttype="text/plain"))
+    assert stage.asked == [2_000_000]
 
 
 class Fetches(Datarefs):

@@ -541,6 +541,15 @@ async def test_a_page_after_a_job_that_is_gone_is_404() -> None:
     assert (await Stage().ask("GET", f"/v1/jobs?after={NOBODY}")).status == 404
 
 
+async def test_a_page_after_the_job_of_somebody_else_does_not_tell_that_it_is_there() -> None:
+    stage = Stage()
+    stage.state = {"owner": "alice", "tenant": "t"}
+    job_id = await stage.submitted()
+    assert (await stage.ask("GET", f"/v1/jobs?after={job_id}")).status == 200
+    stage.state = {"owner": "bob", "tenant": "t"}
+    assert (await stage.ask("GET", f"/v1/jobs?after={job_id}")).status == 404
+
+
 async def test_a_client_that_leaves_a_long_list_ends_it() -> None:
     ended: list[str] = []
 

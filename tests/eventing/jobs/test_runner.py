@@ -10,7 +10,8 @@ from aiohttp import web
 
 from relume.eventing.jobs.job import Limits
 from relume.eventing.jobs.settings import JobSettings
-from relume.eventing.jobs.state import Cancelled, step
+from relume.eventing.jobs.state import Cancelled, Record, step
+from relume.eventing.jobs.store import JobTooLarge
 from relume.eventing.jobs.testing import MemoryJobs
 from tests.eventing.jobs.job_stage import (
     COMPLETION,
@@ -227,6 +228,13 @@ async def test_a_predictor_that_is_not_ready_is_asked_again(status: int) -> None
         await stage.passes(5)
         record = await stage.ended(job_id)
         assert (record.state, record.attempt) == ("completed", 3)
+
+
+async def test_a_count_that_cannot_be_is_left_to_the_predictor_to_refuse() -> None:
+    said = {"error": {"message": "n must be at least 1"}}
+    async with Predictor(answers(400, said)) as predictor, JobStage(predictor) as stage:
+        record = await stage.ended(await stage.submit(job_of(stage, {**QUESTION, "n": -1})))
+        assert (record.state, record.result and record.result.status) == ("failed", 400)
 
 
 async def test_retry_after_is_heeded() -> None:
@@ -523,6 +531,29 @@ async def test_a_retried_job_begins_again_behind_what_was_shown() -> None:
         assert text_of(chunks) == TEXT
 
 
+async def test_parts_that_a_cancelled_worker_stores_late_are_none_of_the_next_round() -> None:
+    gate = asyncio.Event()
+    script = [writes(STORY, pause_after=4, gate=gate), writes(STORY)]
+    async with Predictor(*script) as predictor, JobStage(predictor) as stage:
+        job = job_of(stage)
+        await stage.submit(job)
+        await stage.shown(job.id, 5)
+        seen = await stage.store.look(job.id)
+        # Whoever cancelled has read only the first part: the others were on their way.
+        record = step(seen.record, job, Cancelled(stage.clock.now(), position=1))
+        await stage.store.write(record, seen.revision)
+        await stage.store.requeue(replace(job, round=2), seen.place)
+        async with asyncio.timeout(10):
+            while (found := (await stage.store.look(job.id)).record) is None or found.round < 2:
+                await asyncio.sleep(0.01)
+        again = await stage.ended(job.id)
+        chunks, _ = await stage.store.chunks(job.id)
+        assert (again.state, again.round) == ("completed", 2)
+        assert predictor.calls[1].body["messages"] == QUESTION["messages"]
+        assert [chunk.kind for chunk in chunks].index("restarted") == 5
+        assert text_of(chunks) == TEXT
+
+
 async def test_a_large_answer_and_a_large_request_lie_in_the_object_store() -> None:
     settings_body = {"data": "x" * 3_000_000}
     async with Predictor(answers(200, settings_body)) as predictor, JobStage(predictor) as stage:
@@ -617,6 +648,28 @@ async def test_our_own_mistake_makes_a_dead_job_and_not_an_endless_loop(
         record = await stage.ended(await stage.submit(job_of(stage)))
         assert (record.state, record.reason) == ("dead", "internal")
         assert "a bug" in record.detail
+
+
+async def test_a_job_that_cannot_even_be_given_up_does_not_end_the_work_on_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with Predictor(writes(STORY)) as predictor, JobStage(predictor) as stage:
+        poison, good = job_of(stage, name="1"), job_of(stage, name="2")
+        write = stage.store.write
+
+        async def refuses(record: Record, revision: int) -> int:
+            if record.id == poison.id:
+                raise JobTooLarge("the record does not fit one message")
+            return await write(record, revision)
+
+        stage.store.write = refuses  # type: ignore[method-assign]
+        await stage.submit(poison)
+        await stage.submit(good)
+        assert (await stage.ended(good.id)).state == "completed"
+        await stage.passes(1)
+        assert not stage.running.done()
+        assert (await stage.store.look(poison.id)).state == "queued"
+        assert "cannot be settled" in caplog.text
 
 
 async def nothing() -> None:

@@ -112,7 +112,9 @@ def test_a_service_tier_is_a_priority(tier: object, priority: str) -> None:
 
 
 def test_no_credential_and_nothing_of_the_connection_is_kept_with_a_job() -> None:
-    secret = [(name, "s3cret") for name in ("authorization", "cookie", "proxy-authorization")]
+    names = ("authorization", "cookie", "proxy-authorization", "api-key", "x-api-key")
+    proxies = ("x-auth-request-access-token", "x-auth-token", "x-forwarded-access-token")
+    secret = [(name, "s3cret") for name in (*names, *proxies)]
     ours = [("relume-keep", "1h"), ("idempotency-key", "k"), ("prefer", "respond-async")]
     others = [("host", "h"), ("content-length", "3"), ("connection", "close"), ("origin", "o")]
     kept = [("traceparent", "00-1"), ("x-llm-d-slo", "1"), ("accept", "a"), ("accept", "b")]

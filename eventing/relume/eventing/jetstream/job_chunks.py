@@ -104,6 +104,10 @@ class JobChunks:
             if place >= upto and (not messages or messages[-1].is_last):
                 return
             if not messages:
+                last = await self._api.last_at_leader(TOKENS, subject)
+                if last is None or last.sequence <= place:
+                    return  # what was the last one was removed
+                upto = last.sequence
                 await self._api.clock.sleep(_BEHIND_S)
 
 

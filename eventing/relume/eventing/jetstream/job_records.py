@@ -74,8 +74,7 @@ class JobRecords:
         subject, mark = record_subject(record.id), self._api.mark()
         headers = {WRITE: mark, _EXPECTED: str(revision), "Nats-Expected-Stream": JOBS}
         if record.settled:
-            # The work message must not outlive it: the job would look queued again.
-            headers |= ttl(max(record.keep_s, record.request_s))
+            headers |= ttl(record.stored_s)
         stored = await self._api.put(subject, payload, headers)
         if stored.sequence:
             return stored.sequence

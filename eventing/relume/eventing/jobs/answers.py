@@ -124,7 +124,9 @@ def refused(
     status: int, message: str, reason: str, headers: Mapping[str, str] | None = None
 ) -> Response:
     """A refusal in words, and with one stable word as its reason."""
-    return json_response({"error": message, "reason": reason}, status, headers)
+    # The words may repeat half of a surrogate pair, which JSON can say and UTF-8 cannot.
+    words = message.encode(errors="backslashreplace").decode()
+    return json_response({"error": words, "reason": reason}, status, headers)
 
 
 def json_response(

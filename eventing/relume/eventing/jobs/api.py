@@ -50,6 +50,7 @@ from relume.eventing.jobs.shapes import (
     current_record,
     is_job_id,
     job_object,
+    no_longer_shown,
     state_of,
     told,
 )
@@ -101,6 +102,7 @@ class JobsApi:
     ) -> None:
         self._store = store
         self._watches = watches
+        self._clock = clock
         self._services = services
         self._outlook = outlook or Outlook()
         self._admit = admit
@@ -147,6 +149,8 @@ class JobsApi:
             service=_service_named(query.get("service") or ""),
             states=_states_named(query.getlist("status")),
         )
+        if after is not None:
+            await self._changes.seen(after, caller_of(request.scope).owner)
         # A filter may pass few of a million jobs.
         page, has_more = await while_there(request.receive, self._page(wanted, after, limit))
         last = page[-1]["id"] if page else None
@@ -160,7 +164,8 @@ class JobsApi:
             async for seen in found:
                 if len(page) == limit:
                     return page, True
-                page.append(job_object(seen))
+                if not no_longer_shown(seen, self._clock.now()):
+                    page.append(job_object(seen))
         return page, False
 
     async def _get(self, request: Request) -> Response:

@@ -9,13 +9,12 @@ from collections.abc import Awaitable, Callable
 from relume.base.clock import Clock
 from relume.eventing.jobs.answers import Gone
 from relume.eventing.jobs.job import Job, ServiceName
-from relume.eventing.jobs.shapes import is_job_id, state_of
+from relume.eventing.jobs.shapes import is_job_id, no_longer_shown, state_of
 from relume.eventing.jobs.state import (
     Cancelled,
     Deleted,
     Happening,
     JobConflict,
-    is_shown,
     may_be_retried,
     next_round,
     step,
@@ -34,13 +33,12 @@ class Changes:
         self._clock = clock
 
     async def seen(self, job_id: str, owner: str) -> Seen:
-        """What is stored of the job. Raises Gone, and NoSuchJob also for one of somebody else."""
+        """What is stored of the job. Raises NoSuchJob, also for a job of somebody else."""
         if is_job_id(job_id):
             seen = await self._store.look(job_id)
             stored = seen.job or seen.record
-            if stored is not None and stored.owner in ("", owner):
-                if seen.record is not None and not is_shown(seen.record, self._clock.now()):
-                    raise Gone(f"job {job_id} was kept for {seen.record.keep_s:g} s, not longer")
+            mine = stored is not None and stored.owner in ("", owner)
+            if mine and not no_longer_shown(seen, self._clock.now()):
                 return seen
         raise NoSuchJob("there is no job of this id, or its time is over, or it is another's")
 

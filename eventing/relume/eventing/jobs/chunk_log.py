@@ -33,14 +33,14 @@ class ChunkLog:
         self,
         store: JobStore,
         job_id: str,
-        fence: int,
+        generation: int,
         lasts_s: float,
         clock: Clock,
         settings: JobSettings,
     ) -> None:
         self._store = store
         self._job_id = job_id
-        self._fence = fence
+        self._generation = generation
         self._lasts_s = lasts_s
         self._clock = clock
         self._bound = settings.unstored_bytes
@@ -84,7 +84,7 @@ class ChunkLog:
         self._check()
         for data in parts:
             self.position += 1
-            self._waiting.append(Chunk(self.position, kind, data, self._fence))
+            self._waiting.append(Chunk(self.position, kind, data, self._generation))
             self._waiting_bytes += len(data)
         self._changed.set()
 

@@ -208,12 +208,12 @@ def question_of(route: str, content_type: str, body: bytes) -> Question | None:
 
 
 def _is_sound(asked: Mapping[str, Any]) -> bool:
-    """Whether the fields that are read here have the types that they must have."""
+    """Whether the fields that are read here have values that an answer can be counted with."""
     numbers = ("n", "max_tokens", "max_completion_tokens", "min_tokens")
     counts = (asked.get(name) for name in numbers)
     stop = asked.get("stop")
     stops = stop if isinstance(stop, list) else [stop]
-    return all(each is None or type(each) is int for each in counts) and all(
+    return all(each is None or (type(each) is int and each >= 0) for each in counts) and all(
         each is None or isinstance(each, str) for each in stops
     )
 

@@ -25,6 +25,7 @@ from relume.cloudevents.http import Headers, mode_of
 from relume.eventing.intake import Intake
 from relume.eventing.jobs.answers import (
     REFUSED,
+    Gone,
     Refusal,
     Unroutable,
     answer_of,
@@ -41,6 +42,7 @@ from relume.eventing.jobs.settings import JobSettings, lifetime_s
 from relume.eventing.jobs.shapes import (
     current_record,
     job_object,
+    no_longer_shown,
     self_link,
     state_of,
     told,
@@ -258,6 +260,11 @@ class Door:
         """The answer about a stored job; with `wait_s` the model's own, if it comes in time."""
         stored = told(seen)
         job_id, record = stored.id, current_record(seen)
+        if no_longer_shown(seen, self._clock.now()):
+            raise Gone(
+                f"{KEY}: job {job_id} had this key, and its answer is not kept any more: "
+                "give this request a key of its own"
+            )
         if wait_s is not None:
             wait_s = min(wait_s, self._limits.max_wait_s)
             if record is None or not record.settled:

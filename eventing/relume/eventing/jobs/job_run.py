@@ -324,11 +324,11 @@ class JobRun:
         if record.generation == 1 and record.round == 1 and not record.attempt:
             return  # nobody has held the job before
         chunks = await self._chunks.read(record.position)
-        # A worker that was cancelled may have stored a part after its round had ended.
-        of_this_round = [each for each in chunks if round_of(each.generation) == self._job.round]
-        self._shown_before = len(chunks) > len(of_this_round)
+        # By their fence, not by their position: a worker of an earlier round that was cancelled may
+        # have stored more than its record tells.
+        of_this_round = [each for each in chunks if round_of(each.generation) == record.round]
+        self._shown_before = bool(chunks) and not of_this_round
         if self._question is not None:
-            self._shown_before = self._shown_before and not of_this_round
             self._transcript = Transcript(self._question)
             self._transcript.restore(of_this_round)
 

@@ -201,7 +201,7 @@ class OutboxCarrier:
         record = unpack_record(envelope.event.data or b"")
         now = self._clock.now()
         since_s = (now - (record.settled_at or now)).total_seconds()
-        until = self._clock.monotonic() + _GIVEN_UP_AT * record.keep_s - since_s
+        until = self._clock.monotonic() + _GIVEN_UP_AT * record.stored_s - since_s
         found, namespace = list[_Outgoing](), record.service.namespace
         if (sink := self._sinks.usage) is not None:
             found.append(_Outgoing(usage_event(record), sink, namespace, until))

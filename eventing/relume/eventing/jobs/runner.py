@@ -44,6 +44,9 @@ from relume.eventing.jobs.store import NoSuchJob
 
 log = logging.getLogger(__name__)
 
+# What is kept of the words of a fault.
+_DETAIL_BYTES = 500
+
 
 class _QueueTimeUp(RelumeError):
     """The job has waited for as long as it may."""
@@ -95,14 +98,17 @@ class JobRunner:
             raise
 
     async def give_up(self, envelope: Envelope, letter: DeadLetter) -> None:
-        """Settle a job as dead after a fault of our own code. Raises LeaseLost."""
+        """Settle a job as dead after a fault of our own code. Raises LeaseLost, StoreUnavailable.
+
+        Nothing else: an error from here would end the work on all jobs.
+        """
         try:
             job = Job.from_envelope(envelope)
         except InvalidEvent as error:
             log.error("a job cannot be read and is dropped: %s", error)
             return
         generation = self._faulty.pop(job.id)
-        detail = letter.data.decode(errors="replace")
+        detail = letter.data[:_DETAIL_BYTES].decode(errors="replace")
         try:
             held = await HeldJob.open(self._store, job, self._clock)
             if not held.is_held_in(generation):
@@ -110,6 +116,11 @@ class JobRunner:
             await self._settle(held, End("dead", letter.reason, detail), Usage(), 0)
         except (AlreadySettled, NoSuchJob) as error:
             log.debug("job %s: %s", job.id, error)
+        except (LeaseLost, StoreUnavailable):
+            raise
+        except RelumeError as error:
+            log.error("job %s cannot be settled, and comes again: %s", job.id, error)
+            raise LeaseLost(str(error)) from error
 
     async def _carry(self, job: Job, generation: int, idle: Idle) -> None:
         held = await HeldJob.open(self._store, job, self._clock)

@@ -8,7 +8,7 @@ from relume.base.vocabulary import Json
 from relume.cloudevents.event import rfc3339
 from relume.eventing.jobs.job import Job
 from relume.eventing.jobs.settings import lifetime_s
-from relume.eventing.jobs.state import Record, State
+from relume.eventing.jobs.state import Record, State, is_shown
 from relume.eventing.jobs.store import NoSuchJob, Seen
 
 #: Where the API keeps jobs.
@@ -89,6 +89,12 @@ def current_record(seen: Seen) -> Record | None:
     if record is None or job is None or record.deleted or record.round >= job.round:
         return record
     return None
+
+
+def no_longer_shown(seen: Seen, now: datetime) -> bool:
+    """Whether the job was settled so long ago that nobody is shown it any more."""
+    record = current_record(seen)
+    return record is not None and not is_shown(record, now)
 
 
 def state_of(seen: Seen) -> State:

@@ -113,6 +113,11 @@ class Record:
         return self.state in SETTLED
 
     @property
+    def stored_s(self) -> float:
+        """How long the record is stored after it was settled, in seconds."""
+        return max(self.keep_s, self.request_s)
+
+    @property
     def started(self) -> bool:
         """Whether a predictor was ever asked: an expired job that was not is not billable."""
         return self.attempt > 0

@@ -72,8 +72,8 @@ class Chunk:
     """A part of an answer. `position` counts from 1 and names it to clients for all time.
 
     `kind` is `data` (what the predictor sent after `data: `) or `restarted` (the answer begins
-    again after this; `data` is the number of the attempt). `generation` tells the round
-    and the lease in which it was stored (`state.fence`).
+    again after this; `data` is the number of the attempt). `generation` is the `state.fence` of the
+    lease under which it was stored: its round and the generation of the lease.
     """
 
     position: int
@@ -138,8 +138,8 @@ class JobStore(Protocol):
     async def write(self, record: Record, revision: int) -> int:
         """Replace the record of this revision (0: create it); the new revision. Raises Outrun.
 
-        The record of a settled job goes away by itself `keep_s` seconds after it was written, and
-        not before its work message (`request_s`): else the job would look queued again.
+        The record of a settled job goes away by itself `stored_s` seconds after it was written:
+        not before its work message, without which it would seem to wait.
         Raises JobTooLarge, DiskFull.
         """
         ...

@@ -183,7 +183,7 @@ class MemoryJobs:
             raise JobTooLarge(f"the record of job {record.id} has {len(payload):,} bytes")
         if self._seen(record.id).revision != revision:
             raise Outrun(f"job {record.id} was written since")
-        lasts_s = max(record.keep_s, record.request_s) if record.settled else math.inf
+        lasts_s = record.stored_s if record.settled else math.inf
         self._records[record.id] = self._stored(payload, lasts_s)
         self._changes.tell()
         return self._last

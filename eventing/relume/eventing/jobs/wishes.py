@@ -27,13 +27,20 @@ _SHOWN = 40  # characters of a wrong value that a message repeats
 # body (it is stored decoded), credentials (they are never stored), and those that a browser sends
 # to the door and not to the predictor.
 _NOT_KEPT = frozenset(
-    {"accept-encoding", "authorization", "connection", "content-encoding", "content-length"}
-    | {"content-type", "cookie", "expect", "forwarded", "host", "http2-settings"}
+    {"accept-encoding", "api-key", "authorization", "connection", "content-encoding"}
+    | {"content-length", "content-type", "cookie", "expect", "forwarded", "host", "http2-settings"}
     | {"idempotency-key", "keep-alive", "origin", "prefer", "proxy-authenticate"}
     | {"proxy-authorization", "proxy-connection", "referer", "te", "trailer"}
-    | {"transfer-encoding", "upgrade"}
+    | {"transfer-encoding", "upgrade", "x-api-key"}
 )
-_NOT_KEPT_PREFIXES = ("relume-", "sec-", "access-control-", "x-forwarded-", "knative-serving-")
+_NOT_KEPT_PREFIXES = (
+    "relume-",
+    "sec-",
+    "access-control-",
+    "x-auth-",
+    "x-forwarded-",
+    "knative-serving-",
+)
 
 
 class InvalidHeader(InvalidInput):

@@ -28,9 +28,8 @@ metadata: {name: bench, namespace: default}
 spec:
   predictor:
     model:
-      modelFormat: {name: huggingface}
-      runtime: relume-vllm-cpu
-      storageUri: relume://smollm2
+      modelFormat: {name: vLLM}
+      storageUri: hf://bench/bench
 """
 
 

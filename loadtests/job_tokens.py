@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -19,21 +20,34 @@ from throughput import prompts
 from relume.eventing.jetstream.server import NatsServer
 
 AT_ONCE = 16
+Way = Callable[[list[Json]], Awaitable[float]]
+Follow = Callable[[aiohttp.ClientSession, Gateway, str], Awaitable[int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Output tokens a second, repetition by repetition."""
+    """Output tokens a second, repetition by repetition.
+
+    `watched`: every token of every job is read as it comes, as a stream.
+    """
 
     direct: tuple[float, ...]
     jobs: tuple[float, ...]
+    watched: tuple[float, ...]
 
     def rows(self) -> list[Row]:
-        ratios = [jobs / direct for jobs, direct in zip(self.jobs, self.direct, strict=True)]
         return [
             Row("straight to the predictor", median(self.direct), "tokens/s", digits=1),
             Row("as jobs", median(self.jobs), "tokens/s", digits=1),
-            Row("  of the direct rate", median(ratios), "", 0.97, digits=3),
+            *self._ratios(self.jobs, 0.97),
+            Row("as jobs, each watched", median(self.watched), "tokens/s", digits=1),
+            *self._ratios(self.watched, None),
+        ]
+
+    def _ratios(self, rates: tuple[float, ...], target: float | None) -> list[Row]:
+        ratios = [rate / direct for rate, direct in zip(rates, self.direct, strict=True)]
+        return [
+            Row("  of the direct rate", median(ratios), "", target, digits=3),
             Row("    least", min(ratios), "", digits=3),
             Row("    most", max(ratios), "", digits=3),
         ]
@@ -42,8 +56,7 @@ class Tokens:
 async def tokens(folder: Path, runs: int, length: int, progress: Steps) -> Tokens:
     """One predictor with the demo model; a load straight to it, then as jobs, in turn."""
     work = sample_workload()
-    direct: list[float] = []
-    jobs: list[float] = []
+    found: list[list[float]] = [[], [], []]
     async with (
         session() as http,
         NatsServer(folder) as nats,
@@ -51,18 +64,21 @@ async def tokens(folder: Path, runs: int, length: int, progress: Steps) -> Token
     ):
         await first_token(http, model.url, work.service, model.server, START_WITHIN_S)
         async with gateway(folder, nats, model.url) as gate:
+            ways: list[Way] = [
+                lambda bodies: _direct(http, model.url, bodies, length),
+                lambda bodies: _jobs(settled, http, gate, bodies, length),
+                lambda bodies: _jobs(watched, http, gate, bodies, length),
+            ]
             for repetition in range(runs + 1):
                 progress.begin(f"{AT_ONCE} at once, {repetition} of {runs}")
-                loads = [
-                    prompts(work.service, 2 * repetition + which, AT_ONCE, length)
-                    for which in range(2)
-                ]
-                if repetition % 2:
-                    jobs.append(await _jobs(http, gate, loads[1], length))
-                direct.append(await _direct(http, model.url, loads[0], length))
-                if not repetition % 2:
-                    jobs.append(await _jobs(http, gate, loads[1], length))
-    return Tokens(tuple(direct[1:]), tuple(jobs[1:]))  # the first is for warming up
+                # Each goes first, in the middle and last in turn.
+                for which in ((repetition + step) % len(ways) for step in range(len(ways))):
+                    number = len(ways) * repetition + which
+                    bodies = prompts(work.service, number, AT_ONCE, length)
+                    rate = await ways[which](bodies)
+                    if repetition:  # the first one is for warming up
+                        found[which].append(rate)
+    return Tokens(*map(tuple, found))
 
 
 async def _direct(http: aiohttp.ClientSession, url: str, bodies: list[Json], length: int) -> float:
@@ -73,27 +89,47 @@ async def _direct(http: aiohttp.ClientSession, url: str, bodies: list[Json], len
 
 
 async def _jobs(
-    http: aiohttp.ClientSession, gate: Gateway, bodies: list[Json], length: int
+    follow: Follow, http: aiohttp.ClientSession, gate: Gateway, bodies: list[Json], length: int
 ) -> float:
     started = time.monotonic()
-    made = await asyncio.gather(*(job(http, gate, body) for body in bodies))
+
+    async def one(body: Json) -> int:
+        return await follow(http, gate, await submitted(http, gate, body))
+
+    made = await asyncio.gather(*(one(body) for body in bodies))
     seconds = time.monotonic() - started
     _check(made, length)
     return sum(made) / seconds
 
 
-async def job(http: aiohttp.ClientSession, gate: Gateway, body: Json) -> int:
-    """Submit a chat and follow its stream to the end; the tokens that were generated."""
+async def submitted(http: aiohttp.ClientSession, gate: Gateway, body: Json) -> str:
+    """Submit a chat as a job; its id."""
     async with http.post(gate.chat, json=body, headers={"Prefer": "respond-async"}) as response:
         if response.status != 202:
             raise MeasurementFailed(f"a job was not accepted: {await response.text()}")
-        id_ = json.loads(await response.read())["id"]
+        return str(json.loads(await response.read())["id"])
+
+
+async def settled(http: aiohttp.ClientSession, gate: Gateway, job: str) -> int:
+    """Wait for the end of a job; the tokens that were generated."""
+    while True:
+        async with http.get(f"{gate.url}/v1/jobs/{job}?wait=60") as response:
+            told = json.loads(await response.read())
+        if told["settled_at"] is not None:
+            break
+    if told["status"] != "completed":
+        raise MeasurementFailed(f"job {job} is {told['status']}: {told['detail']}")
+    return int(told["usage"]["completion_tokens"])
+
+
+async def watched(http: aiohttp.ClientSession, gate: Gateway, job: str) -> int:
+    """Follow the stream of a job to its end; the tokens that were generated."""
     tail = b""
-    async with http.get(f"{gate.url}/v1/jobs/{id_}/events") as response:
+    async with http.get(f"{gate.url}/v1/jobs/{job}/events") as response:
         async for chunk in response.content.iter_any():
             tail = (tail + chunk)[-8192:]
     if b"event: completed" not in tail:
-        raise MeasurementFailed(f"job {id_} did not complete: {tail[-500:]!r}")
+        raise MeasurementFailed(f"job {job} did not complete: {tail[-500:]!r}")
     return completion_tokens(tail)
 
 

@@ -16,7 +16,7 @@ import job_backlog
 from event_figures import Row, missed
 from figures import Json, Machine, print_notes
 from job_intake import intake
-from job_latency import PACE_MS, STREAMS, latency
+from job_latency import PACE_MS, latency
 from job_tokens import AT_ONCE, tokens
 from processes import kept_on_failure
 from running import Steps, run, steps
@@ -61,8 +61,9 @@ async def _part(part: str, folder: Path, wanted: Wanted, progress: Steps) -> tup
             found = await tokens(folder, wanted.runs, wanted.length, progress)
             return title, found.rows()
         case "latency":
-            title = f"on the way of a token: {STREAMS} streams, a token every {PACE_MS:g} ms"
-            return title, (await latency(folder, wanted.seconds)).rows()
+            title = f"on the way of a token, one every {PACE_MS:g} ms in a stream"
+            compared = await latency(folder, wanted.seconds)
+            return title, [row for each in compared for row in each.rows()]
         case _:
             title = f"{wanted.backlog:,} jobs that wait"
             waiting = await job_backlog.backlog(folder, wanted.backlog, progress)

@@ -141,8 +141,10 @@ class Stage:
             outlook=outlook,
             admit=admit,
             running=self.running,
+            publishes=lambda _: self.publishes,
             streams=streams,
         )
+        self.publishes = False  # nothing is published here, unless a test says so
         self.app = self.api.in_front_of(door)
         self.state: dict[str, str] = {}
 

@@ -59,6 +59,13 @@ class NoAnswer(RelumeError):
     reason = "no-answer"
 
 
+class NotPublished(RelumeError):
+    """The events of a settled job are not published yet, and the change would lose them."""
+
+    reason = "not-published"
+    retryable = True
+
+
 class TooManyStreams(RelumeError):
     """As many clients read streams as may."""
 
@@ -105,6 +112,7 @@ _STATUSES: Mapping[type[RelumeError], tuple[int, Mapping[str, str]]] = {
     StoreUnavailable: (503, {"Retry-After": "1"}),  # nats-server restarts within a second
     DiskFull: (503, {"Retry-After": "30"}),  # somebody must make room
     Outrun: (503, {"Retry-After": "1"}),
+    NotPublished: (503, {"Retry-After": "5"}),
     TooManyStreams: (503, {"Retry-After": "5"}),
     RelumeError: (500, {}),  # what lies in the store is damaged
 }

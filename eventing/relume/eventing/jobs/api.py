@@ -5,8 +5,8 @@ GET    /v1/jobs/ID[?wait=N]        the job; with `wait` once it is settled, or a
 GET    /v1/jobs/ID/result          its model's answer, as it was; 409 while there is none
 GET    /v1/jobs/ID/events          its answer as server-sent events (see `stream`)
 POST   /v1/jobs/ID/cancel          end it
-POST   /v1/jobs/ID/retry           queue it once more
-DELETE /v1/jobs/ID                 keep nothing but its key
+POST   /v1/jobs/ID/retry           queue it once more; 503 while its end is not published
+DELETE /v1/jobs/ID                 keep nothing but its key; 503 while its reply is not published
 GET    /v1/queues                  every service: who waits, and whether it is paused
 POST   /v1/queues/NS/NAME/pause|resume|purge
 
@@ -54,7 +54,7 @@ from relume.eventing.jobs.shapes import (
     state_of,
     told,
 )
-from relume.eventing.jobs.state import SETTLED, Settled, State
+from relume.eventing.jobs.state import SETTLED, Record, Settled, State
 from relume.eventing.jobs.store import Filter, JobStore, Seen
 from relume.eventing.jobs.stream import Streams, StreamSettings, position_of
 from relume.eventing.jobs.watching import Watches, closing, while_there
@@ -83,8 +83,9 @@ class JobsApi:
     """The routes, over a store.
 
     `services` are those that this program has queues for, `admit` is asked before a retry,
-    `running` counts the jobs of a service that run (without it, `running` of a queue is null), and
-    `operates` says who may stop and purge queues.
+    `running` counts the jobs of a service that run (without it, `running` of a queue is null),
+    `publishes` says whether anything is published of a settled record, and `operates` says who may
+    stop and purge queues.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class JobsApi:
         outlook: Outlook | None = None,
         admit: Admit | None = None,
         running: Callable[[ServiceName], Awaitable[int]] | None = None,
+        publishes: Callable[[Record], bool] = lambda _: True,
         operates: Callable[[Caller], bool] = everybody_if_open,
         streams: StreamSettings | None = None,
     ) -> None:
@@ -108,7 +110,7 @@ class JobsApi:
         self._admit = admit
         self._running = running
         self._operates = operates
-        self._changes = Changes(store, clock)
+        self._changes = Changes(store, clock, publishes)
         self.streams = Streams(store, watches, clock, self._outlook, streams)
         one, queue = f"{JOBS_PATH}/{{id}}", f"{QUEUES_PATH}/{{namespace}}/{{name}}"
         self.app = Starlette(

@@ -2,12 +2,15 @@
 
 `step` of the state machine decides, and the store takes the record only on the revision that was
 read. When somebody else was faster, it is read again and decided again.
+
+The publisher reads the events of a settled job from its record, so a retry or a delete that would
+take an event away waits until the publisher has it.
 """
 
 from collections.abc import Awaitable, Callable
 
 from relume.base.clock import Clock
-from relume.eventing.jobs.answers import Gone
+from relume.eventing.jobs.answers import Gone, NotPublished
 from relume.eventing.jobs.job import Job, ServiceName
 from relume.eventing.jobs.shapes import is_job_id, no_longer_shown, state_of
 from relume.eventing.jobs.state import (
@@ -15,6 +18,7 @@ from relume.eventing.jobs.state import (
     Deleted,
     Happening,
     JobConflict,
+    Record,
     may_be_retried,
     next_round,
     step,
@@ -23,14 +27,23 @@ from relume.eventing.jobs.store import Filter, JobStore, NoSuchJob, Outrun, Seen
 
 # Each loss of the race is a step that somebody else took, and a job has few of them.
 _TRIES = 30
+# How long somebody waits for the publisher, which takes milliseconds unless a sink is away.
+PUBLISHED_WITHIN_S = 2.0
+_ASK_AGAIN_S = 0.05
 
 
 class Changes:
-    """Changes jobs for the one who owns them: those of others do not exist for anybody else."""
+    """Changes jobs for the one who owns them: those of others do not exist for anybody else.
 
-    def __init__(self, store: JobStore, clock: Clock) -> None:
+    `publishes` says whether anything is published of a settled record.
+    """
+
+    def __init__(
+        self, store: JobStore, clock: Clock, publishes: Callable[[Record], bool] = lambda _: True
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._publishes = publishes
 
     async def seen(self, job_id: str, owner: str) -> Seen:
         """What is stored of the job. Raises NoSuchJob, also for a job of somebody else."""
@@ -55,15 +68,20 @@ class Changes:
         return await self._step(job_id, owner, cancelled)
 
     async def retry(self, job_id: str, owner: str) -> Seen:
-        """Queue a job that has ended without an answer again. Raises JobConflict and Gone.
+        """Queue a job that has ended without an answer again.
+
+        Raises JobConflict, Gone, and NotPublished while the end of this round is not published.
 
         Its round goes up, so that its record of the last round says nothing any more. A deleted job
         stays deleted: who deletes it while it is queued again has the last word, and is found here.
         """
         for _ in range(_TRIES):
             seen = await self.seen(job_id, owner)
+            again = self._again(seen, job_id)
+            if seen.record is not None and self._publishes(seen.record):
+                await self._published(seen.record, seen.revision)
             try:
-                await self._store.requeue(self._again(seen, job_id), seen.place)
+                await self._store.requeue(again, seen.place)
             except Outrun:
                 continue
             seen = await self.seen(job_id, owner)
@@ -74,13 +92,19 @@ class Changes:
         raise Outrun(f"job {job_id} changes too often: retry it again")
 
     async def delete(self, job_id: str, owner: str) -> None:
-        """Keep nothing of a settled job but its key. Raises JobConflict.
+        """Keep nothing of a settled job but its key.
+
+        Raises JobConflict, and NotPublished while its reply event is not published. A usage event
+        that is not published yet needs no wait: the tombstone says the same.
 
         The tombstone comes first: it ends the job for everybody. So whoever was stopped after it
         finishes by deleting again.
         """
 
-        async def deleted(_: Seen) -> Happening:
+        async def deleted(seen: Seen) -> Happening:
+            record = seen.record
+            if record is not None and record.settled and record.reply_to is not None:
+                await self._published(record, seen.revision)
             return Deleted(self._clock.now())
 
         await self._step(job_id, owner, deleted)
@@ -112,6 +136,17 @@ class Changes:
                 continue
             return await self.seen(job_id, owner)
         raise Outrun(f"job {job_id} changes too often: ask again")
+
+    async def _published(self, record: Record, revision: int) -> None:
+        """Return when this settled record is published. Raises NotPublished."""
+        until = self._clock.monotonic() + PUBLISHED_WITHIN_S
+        while not await self._store.published(revision):
+            if self._clock.monotonic() >= until:
+                raise NotPublished(
+                    f"job {record.id} is {record.state}, and its events are not published yet: "
+                    "this would lose them, so try again later"
+                )
+            await self._clock.sleep(_ASK_AGAIN_S)
 
     def _again(self, seen: Seen, job_id: str) -> Job:
         """The next round of a job. Raises JobConflict and Gone."""

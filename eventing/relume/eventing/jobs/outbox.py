@@ -43,6 +43,7 @@ from relume.eventing.jobs.packing import unpack_record
 from relume.eventing.jobs.payloads import ResultUrl
 from relume.eventing.jobs.settled_events import reply_event, usage_event
 from relume.eventing.jobs.sinks import Sinks
+from relume.eventing.jobs.state import Record
 from relume.eventing.jobs.store import JobStore
 from relume.eventing.settings import EventingSettings
 
@@ -111,6 +112,10 @@ class Outbox:
     def waiting(self) -> int:
         """How many records and dead letters are not published yet."""
         return sum(each.waiting + each.in_flight for each in self._dispatchers)
+
+    def publishes(self, record: Record) -> bool:
+        """Whether anything is published of a settled record."""
+        return self.carrier.publishes(record)
 
     async def open(self) -> None:
         """Make ready what `run` needs. Raises StoreUnavailable."""
@@ -189,6 +194,10 @@ class OutboxCarrier:
     async def give_up(self, envelope: Envelope, letter: DeadLetter) -> None:
         """Keep what a fault of this code has stopped, a whole record as it may be."""
         await self._bury(envelope, letter, envelope.headers.get(_SINK, ""))
+
+    def publishes(self, record: Record) -> bool:
+        """Whether a settled record has any event for a sink."""
+        return self._sinks.usage is not None or record.reply_to is not None
 
     def _due(self, outgoing: _Outgoing) -> float:
         """When it is tried: not while its sink is away for others, unless its time is up."""

@@ -246,6 +246,7 @@ class JobsPlane:
             lambda: self._services,
             outlook=Outlook(self._starts_in, self._neighbours.phase),
             admit=admit,
+            publishes=self._outbox.publishes,
             operates=self._operates,
         )
 

@@ -21,7 +21,7 @@ class UrlTemplate:
     """A URL for each name; raises BadTemplate when the text is none. `option` is named in errors.
 
     Both fields must be in it: else two services, or two Brokers, would have one address. `only`
-    says that there is one alone; then any of the fields may be left out.
+    says that there is one alone; then a plain URL without them will do.
     """
 
     def __init__(self, option: str, text: str, *, only: bool = False) -> None:
@@ -32,7 +32,7 @@ class UrlTemplate:
             raise BadTemplate(f"{option} {text}: {error}") from None
         #: Whether each name has a URL of its own.
         self.tells_apart = fields == _FIELDS
-        if not (self.tells_apart or (only and fields < _FIELDS)):
+        if not (self.tells_apart or (only and not fields)):
             raise BadTemplate(
                 f"{option} {text}: write {{name}} and {{namespace}} into it, once each"
             )

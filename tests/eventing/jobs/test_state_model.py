@@ -229,7 +229,7 @@ class Jobs(RuleBasedStateMachine):
         self.retry(person)
         if deleted:
             self.delete(slow)
-        self.lease(self._delivered(stored))
+        self.lease(self._delivered(stored), begins=False)
         late.read()
         return late
 

@@ -273,6 +273,8 @@ TABLE = {
         "test_the_answers_that_are_remembered_are_bounded",
     ),
     "eventing.plane:EventingPlane._dispatchers": Bound("Triggers", None, PLAN),
+    "eventing.plane:EventingPlane._outboxes": Bound("logs of the program's parts", None, PLAN),
+    "eventing.plane:EventingPlane._with_letters": Bound("Brokers, and those logs", None, PLAN),
     # Jobs on their way to the predictor. There are as many at once as a service has slots.
     "eventing.jobs.chunk_log:ChunkLog._waiting": Bound(
         "bytes of each job",

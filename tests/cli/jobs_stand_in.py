@@ -57,11 +57,26 @@ QUEUE: dict[str, object] = {
     "paused": False,
     "lanes": [{"priority": "normal", "tenant": "anonymous", "waiting": 3}],
 }
+# What each start was: the service's, when it was asked for, and the ms until it was ready.
+STARTS = (
+    ("summarizer", "2025-12-31T23:59:50.000+00:00", 9000.0),  # it was ready before the job began
+    ("summarizer", "2025-12-31T23:59:59.000+00:00", 2500.0),  # somebody else's request caused it
+    ("other", "2026-01-01T00:00:02.000+00:00", 1000.0),
+    ("summarizer", "2026-01-01T00:00:06.000+00:00", 800.0),  # the model was killed, and came again
+    ("summarizer", "2026-01-01T00:00:12.000+00:00", None),
+)
 WORDS = ("It ", "sleeps\u2028", "until ", "it ", "is ", "asked.")
 
 
 def chunk(words: str) -> str:
     return json.dumps({"choices": [{"delta": {"content": words}}]}, ensure_ascii=False)
+
+
+def cold_start(told: tuple[str, str, float | None]) -> dict[str, object]:
+    """An entry of the ledger of cold starts."""
+    service, at, ready = told
+    entry = {"namespace": "default", "service": service, "at": at, "ready": ready, "total": ready}
+    return {**entry, "started": "template", "outcome": "ready", "weights": 700.0}
 
 
 class JobsPlane(PlaneThread):
@@ -94,7 +109,7 @@ class JobsPlane(PlaneThread):
         ]
         control = Control(
             status=lambda: self._status(eventing={}, jobs={"queues": self.queues}),
-            cold_starts=lambda: [],
+            cold_starts=lambda: [*map(cold_start, STARTS)],
             observer=self.observer,
         )
         app = control.in_front_of(Starlette(routes=routes))

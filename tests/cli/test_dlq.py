@@ -13,6 +13,7 @@ from relume.cloudevents.event import CloudEvent
 from relume.config import Broker, Destination, Plan, Trigger
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import BrokerKey, DiskFull
+from relume.eventing.jobs.outbox import OUTBOX, TRIGGER
 from relume.eventing.plane import ClosableLog, EventingPlane
 from relume.eventing.settings import EventingSettings
 from relume.eventing.testing import MemoryLog
@@ -309,3 +310,24 @@ def test_something_else_on_the_port_is_not_taken_for_a_plane(capsys: Output) -> 
     free.close()
     assert run(["dlq", "list", "--url", url]) == 1
     assert "no plane is running" in capsys.readouterr().err
+
+
+def test_answers_of_jobs_that_no_sink_took_are_shown_and_put_back(
+    plane: Plane, capsys: Output
+) -> None:
+    plane.do(plane.log.open_broker(OUTBOX, [TRIGGER]))
+    plane.eventing.show_letters(OUTBOX, of="jobs")
+    assert run(["status", "-o", "json"]) == 0
+    brokers = json.loads(capsys.readouterr().out)["eventing"]["brokers"]
+    assert len(brokers) == 2, "a log without dead letters is not shown"
+    plane.give_up("reply", TRIGGER, OUTBOX)
+    assert listed(capsys) == ["reply"]
+    assert listed(capsys, "--broker", "relume-jobs/outbox") == ["reply"]
+    assert run(["status"]) == 0
+    assert "relume-jobs/outbox  jobs  0         1" in capsys.readouterr().out
+    assert run(["dlq", "show", "1"]) == 0
+    assert "relume-jobs/outbox 1: rejected, status 422" in capsys.readouterr().out
+    assert run(["dlq", "redrive", "1"]) == 0
+    assert capsys.readouterr().out == "1 redriven\n"
+    assert listed(capsys) == []
+    assert plane.log.cursor(OUTBOX, TRIGGER).waiting == 1

@@ -286,7 +286,19 @@ def test_explain_tells_where_the_time_of_a_job_went(plane: JobsPlane, capsys: Ou
         "in the queue",
         "cold start",
     ]
+    assert [each["ready"] for each in told["cold_starts"]] == [2500, 800]
     assert run(["explain", "job_nowhere"]) == 2
+
+
+def test_explain_shows_each_cold_start_that_a_job_waited_for(
+    plane: JobsPlane, capsys: Output
+) -> None:
+    assert run(["explain", "job_abc"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("cold start of summarizer") == shown.count("weights") == 2
+    assert "2,500 ms, forked from the warm template" in shown and "other" not in shown
+    assert run(["explain", "job_queued"]) == 0
+    assert "cold start of" not in capsys.readouterr().out, "no worker has it yet"
 
 
 def test_explain_of_a_job_that_waits_says_its_place(plane: JobsPlane, capsys: Output) -> None:

@@ -629,3 +629,32 @@ async def test_what_was_published_is_known(store: Closable) -> None:
     async with asyncio.timeout(5):
         while not await store.published(settled):
             await asyncio.sleep(0.05)
+
+
+async def test_jobs_that_workers_hold_are_counted(store: Closable) -> None:
+    for key in "123":
+        await store.submit(job(key), 5.0)
+    assert await store.running(SERVICE) == 0
+    cursor = await store.open_lane(LANE)
+    held = await fetch(cursor, 2)
+    assert await store.running(SERVICE) == 2
+    assert await store.running(ServiceName("default", "b")) == 0
+    await held[0].settle()
+    await cursor.confirm()
+    async with asyncio.timeout(5):
+        while await store.running(SERVICE) != 1:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_tombstone_ends_the_round_that_waits_too(store: Closable) -> None:
+    made = job("1")
+    await store.submit(made, 5.0)
+    _, record, revision = await lease(store, made)
+    record = ended(record, made, state="failed")
+    revision = await store.write(record, revision)
+    seen = await store.look(made.id)
+    await store.requeue(replace(made, round=2), seen.place)
+    assert (await store.look(made.id)).state == "queued"
+    await store.write(step(record, None, Deleted(NOW)), revision)
+    seen = await store.look(made.id)
+    assert (seen.state, seen.current, seen.job is not None) == ("failed", seen.record, True)

@@ -99,7 +99,8 @@ class Books:
     @property
     def at_rest(self) -> bool:
         """Everything is settled, and its events are out; not where nothing was accepted."""
-        return 0 < self.settled == self.accepted and not self.without_reply and not self.without_usage
+        out = not self.without_reply and not self.without_usage
+        return 0 < self.settled == self.accepted and out
 
     @property
     def sound(self) -> bool:

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from relume.cli.main import run
-from relume.config import InferenceService, Plan
+from relume.config import Broker, InferenceService, Plan
 from relume.eventing.jetstream.keys import key_store
 from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.jobs.access import OpenToAll
@@ -112,6 +112,39 @@ async def test_an_event_is_answered_at_its_broker_in_the_namespaces_of_the_servi
                 break
             await asyncio.sleep(0.01)
         assert len(predictor.asked) == 2, "the request, and its answer at the Broker"
+
+
+async def test_one_service_and_one_broker_have_plain_urls(nats: str) -> None:
+    predictor = Predictor()
+    predictor.gate.set()
+    plan = Plan(services=PLAN.services[:1], brokers=(Broker("ns", "b"),))
+    headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/me", "ce-type": "t"}
+    async with served(predictor.app) as url:
+        settings = GatewaySettings(
+            NatsServers((nats,), replicas=1), port=0, service_url=url, broker_url=f"{url}/b"
+        )
+        async with Gateway(plan, settings).running() as one, client(one.url) as http:
+            where = "/events/ns/it/v1/chat/completions?broker="
+            refused = await http.post(f"{where}ns/other", json=CHAT, headers=headers)
+            assert (refused.status_code, refused.json()["reason"]) == (403, "broker-not-allowed")
+            taken = await http.post(f"{where}ns/b", json=CHAT, headers=headers)
+            assert taken.status_code == 202
+            async with asyncio.timeout(10):
+                while predictor.paths != ["/v1/chat/completions", "/b"]:
+                    await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("option", ["service_url", "broker_url"])
+def test_several_of_a_kind_need_urls_that_tell_them_apart(option: str) -> None:
+    one = Plan(services=PLAN.services[:1], brokers=(Broker("ns", "b"),))
+    two = Plan(services=PLAN.services, brokers=(Broker("ns", "b"), Broker("ns", "c")))
+    settings = GatewaySettings(NOWHERE, **{option: "http://127.0.0.1:8000"})  # type: ignore[arg-type]
+    Gateway(one, settings)
+    for plan in (two, replace(two, brokers=()), replace(two, services=one.services)):
+        if option == "service_url" and len(plan.services) == 1:
+            continue
+        with pytest.raises(BadTemplate, match=f"--{option.replace('_', '-')} .*write {{name}}"):
+            Gateway(plan, settings)
 
 
 async def test_models_are_listed_and_what_is_no_job_is_told_how_to_be_one(nats: str) -> None:
@@ -273,6 +306,8 @@ def test_every_address_needs_somebody_to_say_who_may_call() -> None:
 def test_a_template_that_gives_no_url_is_refused(text: str) -> None:
     with pytest.raises(BadTemplate, match="--x"):
         UrlTemplate("--x", text)
+    with pytest.raises(BadTemplate, match="--x"):
+        UrlTemplate("--x", text, only=True)
 
 
 def test_a_template_is_filled_in() -> None:

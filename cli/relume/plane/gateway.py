@@ -59,7 +59,8 @@ class NoServices(InvalidInput):
 class GatewaySettings:
     """How one gateway runs. `servers` are those of NATS.
 
-    `service_url` and `broker_url` are templates (`UrlTemplate`). `sink` gets the answers to events
+    `service_url` and `broker_url` are templates (`UrlTemplate`); where the plan has one service, or
+    one Broker, each may be its plain URL. `sink` gets the answers to events
     that name no Broker, and the usage events (None: nobody does). `public_url` is where callers
     reach the gateway, for links in events. `data_hosts` are the hosts from which the data of events
     may be fetched.
@@ -92,8 +93,12 @@ class Gateway:
         self.url = ""
         self._settings = settings
         self._clock: Clock = SystemClock()
-        self._service_url = UrlTemplate("--service-url", settings.service_url)
-        self._broker_url = UrlTemplate("--broker-url", settings.broker_url)
+        self._service_url = UrlTemplate(
+            "--service-url", settings.service_url, only=len(plan.services) == 1
+        )
+        self._broker_url = UrlTemplate(
+            "--broker-url", settings.broker_url, only=len(plan.brokers) == 1
+        )
         self._services = [ServiceName(each.namespace, each.name) for each in plan.services]
         self._routes = JobRoutes(plan.services)
         self._keys = _LateKeys() if settings.keys else None
@@ -158,6 +163,7 @@ class Gateway:
         )
         public = (settings.public_url or self.url).rstrip("/")
         known = {each.namespace for each in self._services}
+        brokers = {BrokerKey(each.namespace, each.name) for each in self.plan.brokers}
         concurrency = {
             ServiceName(each.namespace, each.name): each.container_concurrency * each.max_replicas
             for each in self.plan.services
@@ -173,6 +179,8 @@ class Gateway:
             # Answers stay in the namespaces of the services: a request cannot send them elsewhere.
             if broker.namespace not in known:
                 return None
+            if not self._broker_url.tells_apart and broker not in brokers:
+                return None  # the plain URL is another Broker's
             return self._broker_url.url(broker.namespace, broker.name)
 
         hosts = frozenset(settings.data_hosts)

@@ -262,6 +262,7 @@ class LocalPlane:
         front: "JobsFront",
         nats: NatsServer,
     ) -> None:
+        from relume.eventing.jobs.outbox import OUTBOX
         from relume.plane.local_jobs import local_jobs
 
         assert self._serving is not None and self._eventing is not None
@@ -277,6 +278,7 @@ class LocalPlane:
             self._settings.usage_broker,
         )
         await jobs.start()
+        self._eventing.show_letters(OUTBOX, of="jobs")
         self._jobs = jobs
         group.create_task(jobs.wait())  # if it fails, the plane ends and says why
 

@@ -1,4 +1,7 @@
-"""Addresses of services and Brokers, written with `{name}` and `{namespace}`."""
+"""Addresses of services and Brokers, written with `{name}` and `{namespace}`.
+
+Where there is one service, or one Broker, its address may be written as it is.
+"""
 
 import string
 from urllib.parse import urlsplit
@@ -17,16 +20,19 @@ class BadTemplate(InvalidInput):
 class UrlTemplate:
     """A URL for each name; raises BadTemplate when the text is none. `option` is named in errors.
 
-    Both fields must be in it: else two services, or two Brokers, would have one address.
+    Both fields must be in it: else two services, or two Brokers, would have one address. `only`
+    says that there is one alone; then a plain URL without them will do.
     """
 
-    def __init__(self, option: str, text: str) -> None:
+    def __init__(self, option: str, text: str, *, only: bool = False) -> None:
         self._text = text.rstrip("/")
         try:
             fields = {name for _, name, *_ in string.Formatter().parse(text) if name is not None}
         except ValueError as error:
             raise BadTemplate(f"{option} {text}: {error}") from None
-        if fields != _FIELDS:
+        #: Whether each name has a URL of its own.
+        self.tells_apart = fields == _FIELDS
+        if not (self.tells_apart or (only and not fields)):
             raise BadTemplate(
                 f"{option} {text}: write {{name}} and {{namespace}} into it, once each"
             )

@@ -82,6 +82,8 @@ class EventingPlane:
         self._secret = secret or os.urandom(32)
         self._wiring = wire(plan, lambda each: self._correlation(each).is_answer)
         self._logs = self._wiring.logs
+        self._outboxes: dict[BrokerKey, str] = {}
+        self._with_letters = set(self._logs)
         self._dispatchers: list[Dispatcher] = []
         self._pinging: asyncio.Task[None] | None = None
         self._exits = contextlib.AsyncExitStack()
@@ -105,7 +107,7 @@ class EventingPlane:
             await stack.enter_async_context(subscribers)
             self._dispatchers = [self._dispatcher(each, subscribers) for each in self._wiring.lines]
             self._dead_letters = DeadLetters(
-                self._log.dead_letters, self._logs, self._observer, self._clock
+                self._log.dead_letters, self._with_letters, self._observer, self._clock
             )
             self._exits = stack.pop_all()
         self._runner = asyncio.create_task(self._run(), name="eventing-plane")
@@ -154,6 +156,14 @@ class EventingPlane:
         """Every Broker and channel that takes events."""
         return self._logs.keys()
 
+    def show_letters(self, broker: BrokerKey, of: str) -> None:
+        """Show the dead letters in a log that another part of the program has opened in `log`.
+
+        `of` is what it is called in the status. Nobody can post to it.
+        """
+        self._outboxes[broker] = of
+        self._with_letters.add(broker)
+
     def count(self, broker: BrokerKey, events: Sequence[CloudEvent], news: Sequence[bool]) -> None:
         """Count and tell of events that were stored in `log` by another part of the program."""
         self._ingress.count(broker, events, news)
@@ -176,11 +186,15 @@ class EventingPlane:
 
         For each Broker, `accepted` counts new events and replies since the start and
         `dead_letters` what lies in its own log. `of` is the flow or source whose log it is; a
-        Broker of the plan has none. `pending` of a Trigger is what no delivery was tried for,
-        `in_flight` what is being delivered or waits for its next attempt.
+        Broker of the plan has none. A log of `show_letters` is there while it has dead letters.
+        `pending` of a Trigger is what no delivery was tried for, `in_flight` what is being
+        delivered or waits for its next attempt.
         """
         return {
-            "brokers": [self._broker_status(key) for key in self._logs],
+            "brokers": [
+                *(self._broker_status(key) for key in self._logs),
+                *self._outbox_statuses(),
+            ],
             "request_replies": [self._door_status(each) for each in self._plan.request_replies],
             "triggers": [self._trigger_status(each) for each in self._dispatchers],
             "nats": self._nats_status(),
@@ -290,6 +304,21 @@ class EventingPlane:
             "dead_letters": self._log.buried(key) if started else 0,
             **({"of": self._logs[key].of} if self._logs[key].of else {}),
         }
+
+    def _outbox_statuses(self) -> list[dict[str, object]]:
+        return [
+            {
+                "namespace": key.namespace,
+                "name": key.name,
+                "url": "",
+                "accepted": 0,
+                "duplicates": 0,
+                "dead_letters": dead_letters,
+                "of": of,
+            }
+            for key, of in self._outboxes.items()
+            if (dead_letters := self._log.buried(key))
+        ]
 
     def _door_status(self, flow: RequestReply) -> dict[str, object]:
         ref = Ref("RequestReply", flow.namespace, flow.name, KNATIVE_EVENTING_V1ALPHA1)

@@ -28,6 +28,7 @@ class Predictor:
     asked: list[dict[str, object]] = field(default_factory=list)
     failures: list[int] = field(default_factory=list)
     closed: int = 0
+    paths: list[str] = field(default_factory=list)
 
     @property
     def app(self) -> ASGIApp:
@@ -36,6 +37,7 @@ class Predictor:
     async def _answer(self, request: Request) -> Response:
         body = await request.json()
         self.asked.append(body)
+        self.paths.append(request.url.path)
         if self.failures:
             return JSONResponse({"error": {"message": "not now"}}, self.failures.pop(0))
         if request.headers.get("ce-id"):

@@ -105,7 +105,7 @@ async def check(store: FaultyJobs, record: Record, predictor: Predictor) -> None
 
 SCRIPT = [writes(STORY, dies_after=4), writes(STORY)]
 # So many calls of the store a worker makes for the script at least: the count is held below.
-CALLS = 10
+CALLS = 9
 
 
 @pytest.mark.parametrize("fault", ["fails", "loses its answer"])

@@ -119,6 +119,35 @@ async def test_a_job_is_accepted_run_and_its_answer_is_kept() -> None:
         ]
 
 
+async def test_who_waits_is_told_its_place_and_when_it_starts() -> None:
+    async with stage(settings=JobSettings(in_flight=1)) as it:
+        it.predictor.gate.set()
+        first = await it.submit()
+        assert (await it.job(first["id"], "?wait=10"))["status"] == "completed"
+        it.predictor.gate.clear()
+        running, held, *waiting = [await it.submit() for _ in range(5)]
+        async with asyncio.timeout(10):
+            while (await it.job(running["id"]))["status"] != "streaming":
+                await asyncio.sleep(0.02)
+        [queue] = (await it.http.get("/v1/queues")).json()["data"]
+        assert (queue["running"], queue["waiting"]) == (2, 3), "one runs, and one waits beside it"
+        shown = [await it.job(each["id"]) for each in (held, *waiting)]
+        assert [each["status"] for each in shown] == ["queued"] * 4
+        assert [each["position"] for each in shown] == [1, 1, 2, 3]
+        starts = [each["predicted_start_s"] for each in shown[1:]]
+        assert all(isinstance(each, float) for each in starts) and starts == sorted(starts)  # type: ignore[type-var]
+        # The first comment of a stream says the same.
+        async with it.http.stream("GET", f"/v1/jobs/{waiting[2]['id']}/events") as stream:
+            line = await anext(stream.aiter_lines())
+        assert line.startswith(": queued position=3 starts_in=")
+        it.predictor.gate.set()
+        for each in waiting:
+            assert (await it.job(each["id"], "?wait=10"))["status"] == "completed"
+        async with asyncio.timeout(10):
+            while (await it.http.get("/v1/queues")).json()["data"][0]["running"]:
+                await asyncio.sleep(0.02)
+
+
 async def test_what_asks_for_no_job_passes() -> None:
     async with stage() as it:
         assert (await it.http.post(ROUTE, json=CHAT)).text == "behind"

@@ -101,15 +101,25 @@ def _never() -> Record:
     raise AssertionError
 
 
+def leases(name: str, held: int) -> list[Happening]:
+    newer, stale = ((held + 1, "x"), (held + 7, "w")), ((held, "w"), (held, "x"), (held - 1, "x"))
+    match name:
+        case "Leased, newer generation":
+            return [Leased(*each, LATER) for each in newer]
+        case "Leased and begun at once, newer generation":
+            return [Leased(*each, LATER, begins=True) for each in newer]
+        case "Leased, same or older generation":
+            return [Leased(*each, LATER, begins) for each in stale for begins in (False, True)]
+    raise ValueError(f"the table has an unknown row {name!r}")
+
+
 def happenings(name: str, generation: int) -> list[Happening]:
     """What a row of the table stands for; `generation` is the record's."""
     held, other = generation, (generation - 1, generation + 1)
     otherwise: list[Settled] = [each for each in SETTLED if each != "completed"]
+    if name.startswith("Leased"):
+        return leases(name, held)
     match name:
-        case "Leased, newer generation":
-            return [Leased(held + 1, "x", LATER), Leased(held + 7, "w", LATER)]
-        case "Leased, same or older generation":
-            return [Leased(held, "w", LATER), Leased(held, "x", LATER), Leased(held - 1, "x", NOW)]
         case "Attempted by the holder" | "Attempted by the holder, no attempts left":
             return [Attempted(held)]
         case "Answering, to the holder":
@@ -175,7 +185,7 @@ def test_the_table_has_every_happening_and_every_state() -> None:
     assert kinds == {*OF_WORKERS, Cancelled, QueueExpired, Deleted}
     states = [record.state for _, name in CELLS for record, _ in records(name) if record]
     assert {*states} == {"leased", "streaming", *SETTLED}
-    assert len(CELLS) == len(rows) * 8 == 13 * 8
+    assert len(CELLS) == len(rows) * 8 == 14 * 8
 
 
 @pytest.mark.parametrize(("row", "state"), CELLS)
@@ -221,6 +231,17 @@ def test_the_first_lease_makes_the_record() -> None:
         reply_to="default/default",
         event={"id": "1"},
     )
+
+
+@pytest.mark.parametrize("state", ["queued", "leased", "tried", "streaming"])
+def test_a_lease_that_begins_is_a_lease_and_an_attempt(state: str) -> None:
+    for record, job in records(state):
+        begun = step(record, job, Leased(9, "x", LATER, begins=True))
+        assert begun == step(step(record, job, Leased(9, "x", LATER)), job, Attempted(9))
+        if record is not None and record.round == job.round and record.attempt:
+            once = replace(job, limits=Limits(max_attempts=record.attempt))
+            with pytest.raises(JobConflict, match="has no more"):
+                step(record, once, Leased(9, "x", LATER, begins=True))
 
 
 def test_an_answer_its_usage_and_its_reply_are_settled_in_one_record() -> None:

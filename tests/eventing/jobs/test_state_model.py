@@ -215,7 +215,7 @@ class Jobs(RuleBasedStateMachine):
     def _taken_over(self, stored: Stored) -> Worker:
         self.lease_runs_out(stored)
         worker = self._delivered(stored)
-        self.lease(worker)
+        self.lease(worker, begins=False)
         self.attempt(worker)
         return worker
 
@@ -229,7 +229,7 @@ class Jobs(RuleBasedStateMachine):
         self.retry(person)
         if deleted:
             self.delete(slow)
-        self.lease(self._delivered(stored))
+        self.lease(self._delivered(stored), begins=False)
         late.read()
         return late
 
@@ -266,9 +266,9 @@ class Jobs(RuleBasedStateMachine):
             worker.stopped = True
             self._acknowledge(worker)
 
-    @rule(worker=workers)
-    def lease(self, worker: Worker) -> None:
-        self._act(worker, Leased(worker.generation, worker.name, NOW))
+    @rule(worker=workers, begins=st.booleans())
+    def lease(self, worker: Worker, begins: bool) -> None:
+        self._act(worker, Leased(worker.generation, worker.name, NOW, begins))
 
     @rule(worker=workers)
     def attempt(self, worker: Worker) -> None:
@@ -392,7 +392,7 @@ class Jobs(RuleBasedStateMachine):
         self.what_is_settled_has_been_settled_in_its_round()
 
     def _work(self, worker: Worker) -> None:
-        self.lease(worker)
+        self.lease(worker, begins=False)
         if worker.stopped or worker.record is None or worker.job is None:
             return
         if may_be_attempted(worker.record, worker.job):

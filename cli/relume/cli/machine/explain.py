@@ -32,7 +32,8 @@ def command(*, event_id: str, output: str, url: str | None) -> int:
     """Show the life of one event: its deliveries, the cold start it waited for, its answer.
 
     The answer to an answer belongs to it as well, so a pipeline is shown from step to step. Of a
-    job (its id begins with job_) it shows where the time went, over all attempts.
+    job (its id begins with job_) it shows where the time went, over all attempts, and the cold
+    starts that it waited for.
 
     The plane remembers up to 1,000 records (16 MiB of them) and 100 cold starts.
 

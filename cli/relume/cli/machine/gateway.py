@@ -103,13 +103,16 @@ def command(
 
     Any number of gateways share the work: they keep nothing, and one goes on where another was
     killed. FILE are the manifests that the cluster has (YAML files or folders); only their
-    InferenceServices are read. TEMPLATE is a URL with {name} and {namespace}. Without --keys and
+    InferenceServices and Brokers are read. TEMPLATE is a URL with {name} and {namespace}; where
+    FILE has one InferenceService, or one Broker, it may be its plain URL. Without --keys and
     --oidc-issuer everybody may call, so it listens on loopback only.
 
     \b
     Examples:
       relume gateway config/samples/ --nats nats://127.0.0.1:4222 --replicas 1
           --service-url 'http://127.0.0.1:8080/serving/{namespace}/{name}'
+      relume gateway model.yaml --nats nats://127.0.0.1:4222 --replicas 1
+          --service-url http://127.0.0.1:8000
       relume gateway services.yaml --nats nats://nats:4222 --host 0.0.0.0 --keys
     """
     from relume.cli.machine.gateway_foreground import run

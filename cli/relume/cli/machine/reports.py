@@ -43,9 +43,11 @@ class ColdStartReport(PlaneAnswer):
     """One entry of the cold-start ledger; `phases` in milliseconds, in order."""
 
     service: str
+    namespace: str = ""
     revision: str = ""
     started: str | None = None
     at: str = ""
+    ready: float | None = None
     triggered_by: str | None = None
     outcome: str = "ready"
     reason: str | None = None

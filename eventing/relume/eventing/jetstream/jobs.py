@@ -171,6 +171,9 @@ class JetStreamJobs:
     async def lanes(self, service: ServiceName) -> Mapping[Lane, int]:
         return {each.lane: each.waiting for each in await self._lanes.of(service)}
 
+    async def running(self, service: ServiceName) -> int:
+        return sum(each.on_lease for each in await self._lanes.of(service))
+
     def each_lane(self, service: ServiceName) -> AsyncIterator[Lane]:
         return self._lanes.each(service)
 

@@ -144,7 +144,7 @@ class JetStreamLog(JetStreamStore):
         return self.brokers[broker].buried
 
     async def sweep(self) -> None:
-        for broker in self.brokers:
+        for broker in list(self.brokers):  # one more may be opened meanwhile
             await self._sweep(broker, self._settings.duplicate_window_s)
 
     async def _sweep(self, broker: BrokerKey, window_s: float) -> None:

@@ -47,11 +47,9 @@ from relume.eventing.jobs.job import ServiceName
 from relume.eventing.jobs.outlook import Outlook, place_in_queue
 from relume.eventing.jobs.shapes import (
     JOBS_PATH,
-    current_record,
     is_job_id,
     job_object,
     no_longer_shown,
-    state_of,
     told,
 )
 from relume.eventing.jobs.state import SETTLED, Record, Settled, State
@@ -173,7 +171,7 @@ class JobsApi:
     async def _get(self, request: Request) -> Response:
         wait_s = _number("wait", request.query_params.get("wait") or "0", 0, MAX_WAIT_S)
         seen = await self._seen(request)
-        if wait_s and state_of(seen) not in SETTLED:
+        if wait_s and seen.state not in SETTLED:
             stored = told(seen)
             id_, round_ = stored.id, stored.round
             del seen, stored  # the body of a request is not held while somebody waits
@@ -183,9 +181,9 @@ class JobsApi:
 
     async def _result(self, request: Request) -> Response:
         seen = await self._seen(request)
-        record = current_record(seen)
+        record = seen.current
         if record is None or not record.settled:
-            raise NotSettled(f"job {told(seen).id} is {state_of(seen)}: ask again later")
+            raise NotSettled(f"job {told(seen).id} is {seen.state}: ask again later")
         return await answer_of(self._store, record, {"Relume-Job": record.id})
 
     async def _events(self, request: Request) -> Response:
@@ -201,7 +199,7 @@ class JobsApi:
 
     async def _retry(self, request: Request) -> Response:
         seen = await self._seen(request)
-        if self._admit is not None and seen.job is not None and state_of(seen) in SETTLED:
+        if self._admit is not None and seen.job is not None and seen.state in SETTLED:
             refusal = await self._admit(seen.job)
             if refusal is not None:
                 return refused_by(refusal)

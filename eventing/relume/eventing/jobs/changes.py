@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from relume.base.clock import Clock
 from relume.eventing.jobs.answers import Gone, NotPublished
 from relume.eventing.jobs.job import Job, ServiceName
-from relume.eventing.jobs.shapes import is_job_id, no_longer_shown, state_of
+from relume.eventing.jobs.shapes import is_job_id, no_longer_shown
 from relume.eventing.jobs.state import (
     Cancelled,
     Deleted,
@@ -154,5 +154,5 @@ class Changes:
             return next_round(seen.record, seen.job, self._clock.now())
         if seen.record is not None and may_be_retried(seen.record):
             raise Gone(f"the request of job {job_id} is not kept any more: send it again")
-        state = "deleted" if seen.record is not None and seen.record.deleted else state_of(seen)
+        state = "deleted" if seen.record is not None and seen.record.deleted else seen.state
         raise JobConflict(f"job {job_id} is {state}: only one without an answer is retried")

@@ -40,11 +40,9 @@ from relume.eventing.jobs.preferences import AsyncPreference, async_preference
 from relume.eventing.jobs.request_body import JSON_TYPE, RequestBody, in_parts, is_json, parsed
 from relume.eventing.jobs.settings import JobSettings, lifetime_s
 from relume.eventing.jobs.shapes import (
-    current_record,
     job_object,
     no_longer_shown,
     self_link,
-    state_of,
     told,
     without_body,
 )
@@ -259,7 +257,7 @@ class Door:
     async def _told(self, seen: Seen, wait_s: int | None, receive: Receive) -> Response:
         """The answer about a stored job; with `wait_s` the model's own, if it comes in time."""
         stored = told(seen)
-        job_id, record = stored.id, current_record(seen)
+        job_id, record = stored.id, seen.current
         if no_longer_shown(seen, self._clock.now()):
             raise Gone(
                 f"{KEY}: job {job_id} had this key, and its answer is not kept any more: "
@@ -274,7 +272,7 @@ class Door:
                 headers = {"Relume-Job": job_id, _APPLIED: applied}
                 return await answer_of(self._store, record, headers)
             seen = await self._store.look(job_id)
-        status = 200 if state_of(seen) in SETTLED else 202
+        status = 200 if seen.state in SETTLED else 202
         headers = {"Location": self_link(job_id), _APPLIED: "respond-async"}
         return json_response(job_object(seen), status, headers)
 

@@ -75,14 +75,20 @@ class World:
 
 
 class JobRun:
-    """The attempts of one job; enter `opened` first."""
+    """The attempts of one job; enter `opened` first.
 
-    def __init__(self, world: World, held: HeldJob, generation: int) -> None:
+    `begun` says that the lease has counted the first attempt already.
+    """
+
+    def __init__(
+        self, world: World, held: HeldJob, generation: int, *, begun: bool = False
+    ) -> None:
         self._world = world
         self._clock = world.clock
         self._held = held
         self._job = held.job
         self._generation = generation
+        self._begun = begun
         self._policy = DeliveryPolicy(
             retry=held.job.limits.max_attempts - 1,
             backoff_delay_s=_FIRST_WAIT_S,
@@ -158,9 +164,12 @@ class JobRun:
         if (end := self._unreadable or await self._known_end()) is not None:
             return end
         record = self._held.record
-        if record is not None and not may_be_attempted(record, self._job):
+        if self._begun:
+            self._begun = False
+        elif record is not None and not may_be_attempted(record, self._job):
             return End("dead", "retries-exhausted", "the worker of the last attempt died")
-        await self._held.take(Attempted(self._generation))
+        else:
+            await self._held.take(Attempted(self._generation))
         while True:
             try:
                 return await self._try()
@@ -321,8 +330,9 @@ class JobRun:
     async def _read_parts(self) -> None:
         record = self._held.record
         assert record is not None
-        if record.generation == 1 and record.round == 1 and not record.attempt:
-            return  # nobody has held the job before
+        first = record.attempt == 1 if self._begun else record.generation == 1 > record.attempt
+        if record.round == 1 and first:
+            return  # nobody has tried the job before
         chunks = await self._chunks.read(record.position)
         # By their fence, not by their position: a worker of an earlier round that was cancelled may
         # have stored more than its record tells.

@@ -7,8 +7,8 @@ here, and no job waits for it.
 
 A record goes away some time after its job is settled. An event that is not at its sink by nine
 tenths of that time becomes a dead letter, which stays. Dead letters lie in a log of their own, as
-if a Trigger of the Broker `relume-jobs/outbox` had given them up: so `relume dlq` shows them, and
-puts them back.
+if the Trigger `replies` of the Broker `relume-jobs/outbox` had given them up: so `relume dlq` shows
+them, and puts them back. A gateway has no such log, and only logs them.
 """
 
 import asyncio

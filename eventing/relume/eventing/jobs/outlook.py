@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from relume.eventing.jobs.job import ServiceName
-from relume.eventing.jobs.shapes import state_of
 from relume.eventing.jobs.store import JobStore, Lane, Seen
 
 
@@ -36,7 +35,7 @@ async def place_in_queue(
     Only the jobs of its own lane are in front of it. Raises StoreUnavailable.
     """
     job = seen.job
-    if job is None or state_of(seen) != "queued":
+    if job is None or seen.state != "queued":
         return None, None
     ahead = await store.ahead(Lane(job.service, job.priority, job.tenant), seen.place)
     starts_in_s = outlook.starts_in(job.service, ahead)

@@ -246,6 +246,7 @@ class JobsPlane:
             lambda: self._services,
             outlook=Outlook(self._starts_in, self._neighbours.phase),
             admit=admit,
+            running=store.running,
             publishes=self._outbox.publishes,
             operates=self._operates,
         )
@@ -265,8 +266,10 @@ class JobsPlane:
             return None
         awake = self._neighbours.awake(service)
         slots = queue.slots
+        # Jobs that this process holds and that wait here for a slot are in front of all others.
+        held = max(0, queue.dispatcher.in_flight - (slots.size - slots.free))
         return self._estimates.starts_in_s(
-            service, ahead, free=slots.free, slots=slots.size, awake=awake
+            service, held + ahead, free=slots.free, slots=slots.size, awake=awake
         )
 
     # ---- the work

@@ -131,8 +131,11 @@ class JobRunner:
             return
         in_slot = True
         try:
-            await held.take(Leased(generation, self._worker, self._clock.now()))
-            run = JobRun(self._world, held, generation)
+            # Nobody has begun, and the request is at hand: its first attempt is one write with the
+            # lease. Else what is stored is read before, which may be the whole answer.
+            begins = held.record is None and job.payload is None
+            await held.take(Leased(generation, self._worker, self._clock.now(), begins))
+            run = JobRun(self._world, held, generation, begun=begins)
             async with run.opened():
                 while isinstance(outcome := await run.attempt(), Retry):
                     self.tally.retried += 1

@@ -8,7 +8,7 @@ from relume.base.vocabulary import Json
 from relume.cloudevents.event import rfc3339
 from relume.eventing.jobs.job import Job
 from relume.eventing.jobs.settings import lifetime_s
-from relume.eventing.jobs.state import Record, State, is_shown
+from relume.eventing.jobs.state import Record, is_shown
 from relume.eventing.jobs.store import NoSuchJob, Seen
 
 #: Where the API keeps jobs.
@@ -34,7 +34,7 @@ def job_object(
     Raises NoSuchJob when nothing is stored of the job.
     """
     stored = told(seen)
-    record, state = current_record(seen), state_of(seen)
+    record, state = seen.current, seen.state
     path = self_link(stored.id)
     shown: dict[str, object] = {
         "object": "job",
@@ -83,24 +83,9 @@ def without_body(seen: Seen) -> Seen:
     return seen if seen.job is None else replace(seen, job=replace(seen.job, body=b""))
 
 
-def current_record(seen: Seen) -> Record | None:
-    """The record of the job's present round; that of an earlier round says nothing any more."""
-    record, job = seen.record, seen.job
-    if record is None or job is None or record.deleted or record.round >= job.round:
-        return record
-    return None
-
-
 def no_longer_shown(seen: Seen, now: datetime) -> bool:
     """Whether the job was settled so long ago that nobody is shown it any more."""
-    record = current_record(seen)
-    return record is not None and not is_shown(record, now)
-
-
-def state_of(seen: Seen) -> State:
-    """The state of the job's present round. A tombstone ends all rounds."""
-    record = current_record(seen)
-    return "queued" if record is None else record.state
+    return seen.current is not None and not is_shown(seen.current, now)
 
 
 def _time(at: datetime | None) -> str | None:

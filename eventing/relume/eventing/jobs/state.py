@@ -125,11 +125,15 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Leased:
-    """A worker got the work message, for the `generation`th time in this round."""
+    """A worker got the work message, for the `generation`th time in this round.
+
+    With `begins` it asks the predictor at once: this is Leased and Attempted in one step.
+    """
 
     generation: int
     worker: str
     at: datetime
+    begins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,13 +215,11 @@ def step(record: Record | None, job: Job | None, happening: Happening) -> Record
     if _is_over(now, job):
         return _after_the_end(now, job, happening)
     match happening:
-        case Leased():
-            return _leased(now, happening)
+        case Leased(begins=begins):
+            leased = _leased(now, happening)
+            return _attempted(leased, job) if begins else leased
         case Attempted(generation=generation):
-            held = _held(now, generation)
-            if job is not None and not may_be_attempted(held, job):
-                raise JobConflict(f"job {now.id} was tried {now.attempt} times: it has no more")
-            return replace(held, state="leased", attempt=held.attempt + 1)
+            return _attempted(_held(now, generation), job)
         case Answering():
             return _answering(_held(now, happening.generation), happening)
         case Ended():
@@ -351,6 +353,12 @@ def _leased(now: Record, lease: Leased) -> Record:
         worker=lease.worker,
         leased_at=now.leased_at or lease.at,
     )
+
+
+def _attempted(held: Record, job: Job | None) -> Record:
+    if job is not None and not may_be_attempted(held, job):
+        raise JobConflict(f"job {held.id} was tried {held.attempt} times: it has no more")
+    return replace(held, state="leased", attempt=held.attempt + 1)
 
 
 def _answering(held: Record, answering: Answering) -> Record:

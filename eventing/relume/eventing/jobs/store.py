@@ -60,11 +60,20 @@ class Seen:
     revision: int
 
     @property
+    def current(self) -> Record | None:
+        """The record of the job's present round; that of an earlier round says nothing any more.
+
+        A tombstone ends all rounds.
+        """
+        record, job = self.record, self.job
+        if record is None or job is None or record.deleted or record.round >= job.round:
+            return record
+        return None
+
+    @property
     def state(self) -> State:
         """The state for everybody who asks."""
-        if self.record is None or (self.job is not None and self.job.round > self.record.round):
-            return "queued"
-        return self.record.state
+        return "queued" if (record := self.current) is None else record.state
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +226,14 @@ class JobStore(Protocol):
 
     async def lanes(self, service: ServiceName) -> Mapping[Lane, int]:
         """The lanes of a service, and how many jobs in each were never given to a worker."""
+        ...
+
+    async def running(self, service: ServiceName) -> int:
+        """How many jobs of a service workers hold, in all processes.
+
+        It counts those too that wait at a worker for a slot or for their next attempt, and those of
+        a worker that died, until another one has them.
+        """
         ...
 
     def each_lane(self, service: ServiceName) -> AsyncIterator[Lane]:

@@ -35,7 +35,7 @@ from relume.base.errors import InvalidInput
 from relume.eventing.event_log import StoreUnavailable
 from relume.eventing.jobs.answers import TooManyStreams
 from relume.eventing.jobs.outlook import Outlook, place_in_queue
-from relume.eventing.jobs.shapes import current_record, job_object, state_of, told, without_body
+from relume.eventing.jobs.shapes import job_object, told, without_body
 from relume.eventing.jobs.state import QueueExpired, Record, step
 from relume.eventing.jobs.store import Chunk, JobStore, NoSuchJob, Seen
 from relume.eventing.jobs.watching import Watched, Watches, client_gone, closing
@@ -227,7 +227,7 @@ class JobStream(Response):
         record = watched.settled(self._round)
         if record is not None:
             return record
-        seen = current_record(self._seen)
+        seen = self._seen.current
         return seen if seen is not None and seen.settled else None
 
     async def _comment_when_due(self, watched: Watched) -> None:
@@ -247,7 +247,7 @@ class JobStream(Response):
         record = watched.record
         if record is not None and record.round >= self._round:
             return record.state
-        return state_of(self._seen)
+        return self._seen.state
 
     async def _doing(self) -> str:
         """What a comment says of the job."""
@@ -274,7 +274,7 @@ class JobStream(Response):
             return
         except NoSuchJob:
             at = self._clock.now()
-            record = current_record(self._seen) or step(None, self._seen.job, QueueExpired(at))
+            record = self._seen.current or step(None, self._seen.job, QueueExpired(at))
             forgotten = "the job was forgotten before it had settled"
             ended = replace(record, state="expired", reason="gone", detail=forgotten, settled_at=at)
             self._seen = Seen(None, 0, ended, 0)

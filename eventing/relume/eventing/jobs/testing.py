@@ -274,6 +274,10 @@ class MemoryJobs:
             if lane.service == service
         }
 
+    async def running(self, service: ServiceName) -> int:
+        places = [place for lane, place in self._lanes.items() if lane.service == service]
+        return sum(each in self._at for place in places for each in place.leases)
+
     async def each_lane(self, service: ServiceName) -> AsyncIterator[Lane]:
         told: set[Lane] = set()
         while True:

@@ -148,6 +148,23 @@ async def test_who_waits_is_told_its_place_and_when_it_starts() -> None:
                 await asyncio.sleep(0.02)
 
 
+async def test_a_store_with_small_messages_keeps_bodies_apart() -> None:
+    class Small(MemoryJobs):
+        inline_bytes = 100
+
+    store = Small(JobSettings(), SystemClock())
+    async with stage(store) as it:
+        job = await it.submit({**CHAT, "user": "u" * 200})
+        found = (await store.look(str(job["id"]))).job
+        assert found is not None and (found.body, bool(found.payload)) == (b"", True)
+        it.predictor.gate.set()
+        assert (await it.job(job["id"], "?wait=10"))["status"] == "completed"
+        record = (await store.look(str(job["id"]))).record
+        assert record is not None and record.result is not None and record.result.payload
+        answer = await it.http.get(f"/v1/jobs/{job['id']}/result")
+        assert answer.json()["choices"][0]["message"]["content"] == "".join(WORDS)
+
+
 async def test_what_asks_for_no_job_passes() -> None:
     async with stage() as it:
         assert (await it.http.post(ROUTE, json=CHAT)).text == "behind"

@@ -46,6 +46,7 @@ _PAGE, _PAGE_BYTES = 256, 4 * MIB
 
 # err_code of nats-server.
 NO_MESSAGE, NO_CONSUMER, NO_STREAM = 10037, 10014, 10059
+TOO_MANY_CONSUMERS = 10026
 
 
 class Refused(Exception):

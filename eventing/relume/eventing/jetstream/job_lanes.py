@@ -23,9 +23,21 @@ from nats.aio.msg import Msg
 from nats.js.api import ConsumerInfo
 
 from relume.eventing.event_log import StoreUnavailable
-from relume.eventing.jetstream.job_api import NO_CONSUMER, JobApi, Refused
+from relume.eventing.jetstream.job_api import (
+    NO_CONSUMER,
+    TOO_MANY_CONSUMERS,
+    JobApi,
+    Refused,
+)
 from relume.eventing.jetstream.job_cursors import SharedCursor
-from relume.eventing.jetstream.job_streams import CONTROL, WORK, lane_consumer, lane_token, ttl
+from relume.eventing.jetstream.job_streams import (
+    CONTROL,
+    MOST_LANES,
+    WORK,
+    lane_consumer,
+    lane_token,
+    ttl,
+)
 from relume.eventing.jetstream.store import NATS_ERRORS
 from relume.eventing.jobs.job import Priority, ServiceName
 from relume.eventing.jobs.settings import JobSettings
@@ -162,6 +174,12 @@ class Lanes:
         try:
             await self._api.ask(f"CONSUMER.CREATE.{WORK}.{name}.{subjects}", asked)
         except Refused as refusal:
+            if refusal.code == TOO_MANY_CONSUMERS:
+                raise StoreUnavailable(
+                    f"{MOST_LANES:,} lanes of tenants had a job in the last hour, and no more can "
+                    "be made now: try again later, or let fewer tenants send jobs",
+                    reason="too-many-lanes",
+                ) from None
             # Another gateway may have made it in this moment, with another start.
             if await self._info(lane) is None:
                 raise StoreUnavailable(str(refusal)) from None

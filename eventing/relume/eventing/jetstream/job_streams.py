@@ -34,6 +34,9 @@ WRITE = "Relume-Write"
 _OLDEST_SERVER = (2, 11)
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _HELD = 10_000  # messages of a lane, or settled records, on lease at once
+# Each takes about 60 KB of nats-server's memory. Where a stream says nothing, nats-server takes
+# 1,000 from release 2.15 on (nats-io/nats-server pull request 8337).
+MOST_LANES = 10_000
 _S = 10**9
 # err_code of nats-server: a stream of this name exists, with another configuration.
 _EXISTS = 10058
@@ -176,7 +179,7 @@ def _streams(settings: JobSettings) -> list[dict[str, Any]]:
         return {"republish": {"src": subjects, "dest": live}}
 
     return [
-        common | {"name": WORK, "subjects": ["relume.work.*.*.*.*"]},
+        common | {"name": WORK, "subjects": ["relume.work.*.*.*.*"], "max_consumers": MOST_LANES},
         common | {"name": JOBS, "subjects": ["relume.job.*"], **again("relume.job.>")},
         common
         | {"name": TOKENS, "subjects": ["relume.tokens.*"], "max_msgs_per_subject": -1}

@@ -20,7 +20,7 @@ from relume.eventing.jobs.store import Chunk, JobStore
 
 log = logging.getLogger(__name__)
 
-# What one append stores: it must fit one message, with the largest part that a stream may have.
+# What one append stores at most, where it is more than one part; it must fit one message.
 _TOGETHER_BYTES = 1 * MIB
 # How long after a store has failed it is tried again.
 STORE_PAUSE_S = 0.5
@@ -44,6 +44,7 @@ class ChunkLog:
         self._lasts_s = lasts_s
         self._clock = clock
         self._bound = settings.unstored_bytes
+        self._together = min(_TOGETHER_BYTES, settings.inline_bytes)
         self._place = 0
         self._waiting: list[Chunk] = []
         self._waiting_bytes = 0
@@ -134,7 +135,7 @@ class ChunkLog:
         count, size = 0, 0
         for chunk in self._waiting:
             size += len(chunk.data)
-            if count and size > _TOGETHER_BYTES:
+            if count and size > self._together:
                 break
             count += 1
         together, self._waiting = self._waiting[:count], self._waiting[count:]

@@ -15,7 +15,7 @@ import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -57,6 +57,11 @@ _PUBLISH_S = 2.0
 
 class ClosableJobs(JobStore, Protocol):
     """A JobStore with a connection that somebody must close."""
+
+    @property
+    def inline_bytes(self) -> int:
+        """The largest body that may travel with its job or its record, here and now."""
+        ...
 
     async def close(self) -> None: ...
 
@@ -135,6 +140,7 @@ class JobsPlane:
         async with contextlib.AsyncExitStack() as stack:
             self._store = await self._open_jobs()
             stack.push_async_callback(self._store.close)
+            self._settings = _fitting(self._settings, self._store.inline_bytes)
             predictors = await stack.enter_async_context(Predictors())
             sending = await stack.enter_async_context(Subscribers(self._eventing.max_event_bytes))
             if self._datarefs is not None:
@@ -310,6 +316,15 @@ class JobsPlane:
 
     def _at_once(self, service: ServiceName) -> int:
         return self._neighbours.concurrency(service) or self._settings.in_flight
+
+
+def _fitting(settings: JobSettings, inline_bytes: int) -> JobSettings:
+    """The settings for a store whose messages take bodies of so many bytes."""
+    return replace(
+        settings,
+        inline_bytes=min(settings.inline_bytes, inline_bytes),
+        result_inline_bytes=min(settings.result_inline_bytes, inline_bytes),
+    )
 
 
 def _is_below(prefix: str, path: str) -> bool:

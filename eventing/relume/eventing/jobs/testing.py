@@ -161,6 +161,10 @@ class MemoryJobs:
         self._changes = _Changes()
         self._settled = _Place(self._settled_above, self._settled_payload)
 
+    @property
+    def inline_bytes(self) -> int:
+        return self._settings.inline_bytes
+
     async def close(self) -> None: ...
 
     async def submit(self, job: Job, patience_s: float) -> tuple[bool, Seen]:

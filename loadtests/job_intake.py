@@ -19,6 +19,7 @@ from servers import environment, sample_workload
 from relume.plane.launch import HOST, free_port
 
 _WITHIN_S = 60.0
+_HEARD_S = 3.0  # the queue looks once a second whether it is paused
 TURNS = 4
 
 
@@ -83,7 +84,8 @@ async def _paused(http: aiohttp.ClientSession, gateway: Gateway) -> None:
     while True:
         gateway.server.check_alive()
         try:
-            return await gateway.pause(http, True)
+            await gateway.pause(http, True)
+            return await asyncio.sleep(_HEARD_S)
         except (aiohttp.ClientError, MeasurementFailed):
             if time.monotonic() > deadline:
                 raise

@@ -3,8 +3,9 @@
 First each scenario runs undisturbed and tells which points it reaches. Then it runs once for each
 point with harm done there: the gateway, the predictor or nats-server is killed, nobody answers for
 a while, the disk is full, or the clock jumps. At rest the books are checked by a program that
-shares no code with the gateway. `make jobs-trial` tries every phase of every point with all of
-them; without it a sample is tried that is spread over the code.
+shares no code with the gateway. `make jobs-trial` tries every point twice: with the death of the
+gateway, and with one other harm. `--every-harm` tries every phase of every point with all of them,
+for an hour. Without both, a sample is tried that is spread over the code.
 """
 
 import asyncio
@@ -19,8 +20,8 @@ from tests.crash.await_points import PHASES, Trap, all_points
 from tests.crash.job_processes import JOB_VICTIMS, JobVictim
 from tests.crash.job_trial import JOB_SCENARIOS, JobTally, JobTrial
 
-AT_ONCE = 8
-SAMPLE = 60
+AT_ONCE = 10
+SAMPLE = 40
 # What jobs add to the code; the rest is tried by `test_every_await.py`.
 CODE = ("jobs.", "jetstream.jobs", "jetstream.job_")
 Plan = tuple[str, Trap, JobVictim]
@@ -62,10 +63,25 @@ def _all_plans(reached: dict[str, tuple[str, int]]) -> Iterator[Plan]:
             yield scenario, Trap(point, "during", 1), victim
 
 
+def _two_for_each(reached: dict[str, tuple[str, int]]) -> Iterator[Plan]:
+    """At each point the death of the gateway, its phases in turn, and one other harm in turn."""
+    others = JOB_VICTIMS[1:]
+    for number, (point, (scenario, _)) in enumerate(sorted(reached.items())):
+        yield scenario, Trap(point, PHASES[number % len(PHASES)], 1), "gateway"
+        yield scenario, Trap(point, "during", 1), others[number % len(others)]
+
+
 def _sample(plans: Sequence[Plan]) -> list[Plan]:
     """Plans spread evenly over all, so that every module and every victim is among them."""
     step = max(1, round(len(plans) / SAMPLE)) | 1  # odd, so that it does not keep to one victim
     return list(plans[::step])
+
+
+def _plans(reached: dict[str, tuple[str, int]], config: pytest.Config) -> list[Plan]:
+    if config.getoption("every_harm"):
+        return list(_all_plans(reached))
+    plans = list(_two_for_each(reached))
+    return plans if config.getoption("every_phase") else _sample(plans)
 
 
 async def _verdicts(folder: Path, plans: Sequence[Plan], tally: JobTally) -> list[str]:
@@ -95,15 +111,13 @@ async def _verdicts(folder: Path, plans: Sequence[Plan], tally: JobTally) -> lis
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(5400)
 async def test_harm_at_any_await_loses_no_job_and_settles_none_twice(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     tally = JobTally()
     reached = await _reached(tmp_path)
-    plans = list(_all_plans(reached))
-    if not request.config.getoption("every_phase"):
-        plans = _sample(plans)
+    plans = _plans(reached, request.config)
     tally.untried = [point for point in all_points() if point not in reached and _is_of_jobs(point)]
     (tmp_path / "trials").mkdir()
     wrong = await _verdicts(tmp_path / "trials", plans, tally)

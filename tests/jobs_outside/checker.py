@@ -99,8 +99,9 @@ class Books:
     @property
     def at_rest(self) -> bool:
         """Everything is settled, and its events are out; not where nothing was accepted."""
-        out = not self.without_reply and not self.without_usage
-        return 0 < self.settled == self.accepted and out
+        return (
+            0 < self.settled == self.accepted and not self.without_reply and not self.without_usage
+        )
 
     @property
     def sound(self) -> bool:

@@ -2,7 +2,7 @@
 
     queued → leased → streaming → completed | failed | expired | cancelled | dead
 
-A job that nobody has leased has no record: that it is queued is said by its work message. The first
+A job that nobody has leased has no record: its work message says that it is queued. The first
 lease creates the record, and every later step replaces it by compare-and-set on its revision. So of
 two workers that both believe to hold a job, only the one with the newer lease can write: the
 generation of a lease goes up with each delivery of the work message (fencing).

@@ -137,7 +137,10 @@ def canonical(value: AttributeValue) -> str:
 
 def rfc3339(at: datetime) -> str:
     """A time with its zone as text: in UTC, with milliseconds, `2026-01-31T12:00:00.000Z`."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    at = at if at.tzinfo is UTC else at.astimezone(UTC)
+    parts = (at.year, at.month, at.day, at.hour, at.minute, at.second, at.microsecond // 1000)
+    # Half the time of isoformat() and of format specifiers: every event has two such times.
+    return "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ" % parts  # noqa: UP031
 
 
 def _checked(name: str, value: object) -> AttributeValue:

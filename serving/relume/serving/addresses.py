@@ -17,7 +17,11 @@ _SERVING = b"/serving/"
 
 def header(scope: Scope, name: bytes) -> str | None:
     """Return the first value of a header; `name` in lower case."""
-    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+    for key, value in scope["headers"]:
+        if key == name:
+            found: bytes = value
+            return found.decode("latin-1")
+    return None
 
 
 def raw_path_of(scope: Scope) -> bytes:
@@ -34,8 +38,11 @@ def by_host(host: str, known: Iterable[ServiceKey]) -> ServiceKey | None:
     labels = host.rsplit(":", 1)[0].lower().split(".")
     if len(labels) < 2:
         return None
+    in_namespace = [key for key in known if key.namespace == labels[1]]
+    if not in_namespace:
+        return None
     names = {labels[0], labels[0].removesuffix("-predictor")}
-    found = [key for key in known if key.namespace == labels[1] and key.name in names]
+    found = [key for key in in_namespace if key.name in names]
     return next((key for key in found if key.name == labels[0]), found[0] if found else None)
 
 

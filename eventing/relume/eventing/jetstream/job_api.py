@@ -103,7 +103,8 @@ class JobApi:
         give_up = self.clock.monotonic() + patience_s
         while True:
             try:
-                await self._connection(give_up - self.clock.monotonic())
+                if not self.store.connected.is_set():
+                    await self._connection(give_up - self.clock.monotonic())
                 return await attempt()
             except NoSpace:
                 raise
@@ -114,8 +115,6 @@ class JobApi:
             await asyncio.sleep(_TRY_AGAIN_S)
 
     async def _connection(self, left_s: float) -> None:
-        if self.store.connected.is_set():
-            return
         try:
             async with asyncio.timeout(None if left_s == math.inf else left_s):
                 await self.store.connected.wait()
@@ -154,8 +153,8 @@ class JobApi:
 
         async def attempt() -> Stored:
             nonlocal believed_from
-            [answer] = await self.requests.send_all(
-                subject, [(payload, headers)], timeout_s=ANSWER_WITHIN_S
+            answer = await self.requests.send(
+                subject, payload, timeout_s=ANSWER_WITHIN_S, headers=headers
             )
             if not _says_empty(answer):
                 return stored_by(answer, len(payload))

@@ -269,8 +269,13 @@ class JobsApi:
         return service
 
 
+_OURS = (JOBS_PATH, QUEUES_PATH)
+
+
 def _is_ours(path: str) -> bool:
-    return any(path == each or path.startswith(f"{each}/") for each in (JOBS_PATH, QUEUES_PATH))
+    if not path.startswith(_OURS):
+        return False
+    return any(path == each or path.startswith(f"{each}/") for each in _OURS)
 
 
 def _answering(handler: Handler) -> Handler:

@@ -146,7 +146,8 @@ class Door:
         if mode_of(headers) is not None:
             words = "post events to /events/NAMESPACE/NAME/ROUTE, where their answer is an event"
             raise Unroutable(words, reason="event", status=400)
-        asked = _Asked(scope, receive, headers, prefer, wishes_of(headers, self._limits))
+        wishes = wishes_of(headers, self._limits)
+        asked = _Asked(scope, receive, headers, prefer, wishes, _content_type(headers))
         with self.intake.reading(receive) as counted:
             entered = await self._enter(asked, target, RequestBody(counted, headers))
         if isinstance(entered, Response):
@@ -161,16 +162,17 @@ class Door:
         """What is stored of the job, new or not; or why the job is not admitted."""
         await body.read(self._settings.inline_bytes)
         if target is None or body.complete or is_json(asked.content_type):
-            return await self._enter_whole(asked, body)
+            return await self._enter_whole(asked, target, body)
         return await self._enter_stream(asked, target, body)
 
-    async def _enter_whole(self, asked: "_Asked", body: RequestBody) -> Seen | Response:
+    async def _enter_whole(
+        self, asked: "_Asked", target: Target | None, body: RequestBody
+    ) -> Seen | Response:
         """Read all of the body and check it before anything is stored."""
         await body.read_all(min(self._limits.max_json_bytes, self._settings.max_body_bytes))
         raw = body.whole()
         value = parsed(raw) if is_json(asked.content_type) else None
-        target = self._resolve(asked.scope, raw)
-        if target is None:
+        if target is None and (target := self._resolve(asked.scope, raw)) is None:
             raise Unroutable("nothing in this request names a service")
         tier = value.get("service_tier") if isinstance(value, dict) else None
         digest = digest_of(target.service, target.route, asked.content_type, raw)
@@ -286,12 +288,13 @@ class _Asked:
     headers: Headers
     prefer: AsyncPreference
     wishes: Wishes
+    content_type: str
 
-    @property
-    def content_type(self) -> str:
-        """JSON, where the client names no type."""
-        types = (value for name, value in self.headers if name == "content-type")
-        return next(types, "") or JSON_TYPE
+
+def _content_type(headers: Headers) -> str:
+    """JSON, where the client names no type."""
+    types = (value for name, value in headers if name == "content-type")
+    return next(types, "") or JSON_TYPE
 
 
 def _prefer(scope: Scope) -> AsyncPreference | None:

@@ -70,6 +70,7 @@ class FairCursor:
         self._idle_asks = idle_asks
         self._share = FairShare()
         self._feeds: dict[Lane, _Feed] = {}
+        self._counts: dict[Lane, int] = {}  # of the same lanes
         self._arrived: deque[tuple[float, LeasedEvent]] = deque()
         self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -80,20 +81,21 @@ class FairCursor:
     @property
     def waiting(self) -> int:
         """How many jobs no worker was ever given, as of the last look."""
-        return sum(feed.waiting for feed in self._feeds.values())
+        return sum(self._counts.values())
 
     @property
     def counts(self) -> Mapping[Lane, int]:
-        """The same by lanes; empty lanes are among them."""
-        return {lane: feed.waiting for lane, feed in self._feeds.items()}
+        """The same by lanes; empty lanes are among them. It changes as they do."""
+        return self._counts
 
     def expect(self, lane: Lane, count: int = 1) -> None:
         """So many jobs were just stored in a lane: its turn need not wait for the next look."""
         if self._stopped:
             return
-        feed = self._feeds.setdefault(lane, _Feed(lane))
+        feed = self._feed(lane)
         self._count(feed, feed.waiting + count)
-        self._changed.set()
+        if not self.paused:  # nothing is asked for then
+            self._changed.set()
 
     async def pause(self, paused: bool) -> None:
         """Lease nothing more, or go on. The store is asked at every look as well."""
@@ -181,8 +183,15 @@ class FairCursor:
         finally:
             feed.task = None
 
+    def _feed(self, lane: Lane) -> _Feed:
+        feed = self._feeds.get(lane)
+        if feed is None:
+            feed = self._feeds[lane] = _Feed(lane)
+            self._counts[lane] = 0
+        return feed
+
     def _count(self, feed: _Feed, waiting: int) -> None:
-        feed.waiting = waiting
+        feed.waiting = self._counts[feed.lane] = waiting
         self._share.waits(feed.lane, max(0, waiting - feed.asked))
 
     # ---- what is done once a second
@@ -207,7 +216,7 @@ class FairCursor:
         while True:
             try:
                 async for lane in self._store.each_lane(self._service):
-                    self._feeds.setdefault(lane, _Feed(lane))
+                    self._feed(lane)
                     self._changed.set()
             except StoreUnavailable as error:
                 log.warning("%s: no new lane is heard of now: %s", self._service, error)
@@ -216,7 +225,7 @@ class FairCursor:
     async def _look(self) -> None:
         counts = await self._store.lanes(self._service)
         for lane, waiting in counts.items():
-            feed = self._feeds.setdefault(lane, _Feed(lane))
+            feed = self._feed(lane)
             # What was asked for and is not there was brought to somebody else.
             feed.idle = feed.idle or not waiting
             self._count(feed, waiting)
@@ -226,7 +235,7 @@ class FairCursor:
             else:
                 await self._close(feed)
                 self._share.waits(feed.lane, 0)
-                del self._feeds[feed.lane]
+                del self._feeds[feed.lane], self._counts[feed.lane]
 
     async def _give_back_old(self) -> None:
         """Whoever has room would have taken it long ago."""

@@ -4,6 +4,7 @@ A preference that is malformed or unknown is ignored, as §2 asks. Of two with o
 counts. `others` is what the header says besides, so that it can go on to the predictor.
 """
 
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ _PREFERENCE = re.compile(
     rf'[ \t]*({_TOKEN})(?:[ \t]*=[ \t]*({_TOKEN}|"(?:[^"\\]|\\.)*"))?[ \t]*(?:;.*)?', re.DOTALL
 )
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+# Headers of so many characters at most are remembered, and so many of them.
+_SHORT, _REMEMBERED = 100, 256
 _SECONDS = re.compile(r"[0-9]{1,9}")
 
 
@@ -31,9 +34,14 @@ class AsyncPreference:
 
 def async_preference(values: Iterable[str]) -> AsyncPreference | None:
     """What all Prefer headers of a request say together; None: nothing about `respond-async`."""
+    text = ", ".join(values)
+    return _remembered(text) if len(text) <= _SHORT else _read(text)
+
+
+def _read(text: str) -> AsyncPreference | None:
     found: dict[str, str] = {}
     others = []
-    for element in _elements(", ".join(values)):
+    for element in _elements(text):
         match = _PREFERENCE.fullmatch(element)
         name = match[1].lower() if match else ""
         if match and name in (RESPOND_ASYNC, WAIT):
@@ -45,6 +53,10 @@ def async_preference(values: Iterable[str]) -> AsyncPreference | None:
     wait = found.get(WAIT, "")
     wait_s = int(wait) if _SECONDS.fullmatch(wait) else None
     return AsyncPreference(wait_s, ", ".join(others))
+
+
+# Most clients send the same few preferences.
+_remembered = functools.lru_cache(maxsize=_REMEMBERED)(_read)
 
 
 def _elements(text: str) -> Iterator[str]:

@@ -10,14 +10,14 @@ An exact count would have to be stored with each acceptance and each lease. That
 for each, and a kill between the two would leave a difference that nobody finds again.
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from relume.eventing.jobs.estimates import Estimates
 from relume.eventing.jobs.fair_share import served_before
-from relume.eventing.jobs.job import ServiceName
+from relume.eventing.jobs.job import PRIORITIES, ServiceName
 from relume.eventing.jobs.store import Lane
 
 BYTES_PER_TOKEN = 4
@@ -25,8 +25,8 @@ BYTES_PER_TOKEN = 4
 _ANSWER_BOUNDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 # No model answers with more; a larger bound is none.
 _LONGEST_ANSWER = 10_000_000
-# Sums that are remembered for each lane, and lanes for which they are.
-SUMS = 32
+# Sums of one size that are remembered for each lane, and lanes for which they are.
+SUMS_EACH = 4
 LANES = 10_000
 
 
@@ -83,7 +83,8 @@ class Quotas:
         A job that has more tokens than may wait is accepted when nothing else of its tenant waits.
         """
         counts = self._counts(lane.service)
-        mine = {each: n for each, n in counts.items() if each.tenant == lane.tenant and n > 0}
+        lanes = [Lane(lane.service, priority, lane.tenant) for priority in PRIORITIES]
+        mine = {each: n for each in lanes if (n := counts.get(each, 0)) > 0}
         jobs = sum(mine.values())
         if jobs >= self._tenant_jobs:
             return self._full("jobs", lane, jobs, jobs + 1 - self._tenant_jobs, counts)
@@ -96,11 +97,14 @@ class Quotas:
 
     def accepted(self, lane: Lane, tokens: int) -> None:
         """A job of so many tokens was stored."""
-        if lane in self._sizes:
+        sizes = self._sizes.get(lane)
+        if sizes is not None:
             self._sizes.move_to_end(lane)
-        elif len(self._sizes) >= LANES:
-            self._sizes.popitem(last=False)
-        self._sizes.setdefault(lane, _Sizes()).add(tokens)
+        else:
+            if len(self._sizes) >= LANES:
+                self._sizes.popitem(last=False)
+            sizes = self._sizes[lane] = _Sizes()
+        sizes.add(tokens)
 
     def tokens_in(self, lane: Lane, jobs: int, otherwise: int) -> int:
         """About how many tokens the newest `jobs` of a lane have.
@@ -127,41 +131,35 @@ class Quotas:
 class _Sizes:
     """The tokens of a lane's jobs in the order of their acceptance, as a few sums.
 
-    The newest job has a sum of its own; the older they are, the more jobs share one.
+    The newest jobs have a sum of their own each. The older jobs are, the more of them share one: 2,
+    4, 8 and so on. To add one takes the same time on average, however many there are.
     """
 
     __slots__ = ("_sums",)
 
     def __init__(self) -> None:
-        self._sums: deque[tuple[int, int]] = deque()  # jobs and their tokens, the newest last
+        # At number n the sums of 2**n jobs each, the newest last; all of n are newer than n + 1.
+        self._sums: list[list[int]] = [[]]
 
     def add(self, tokens: int) -> None:
-        self._sums.append((1, tokens))
-        if len(self._sums) > SUMS:
-            self._merge()
+        for sums in self._sums:
+            sums.append(tokens)
+            if len(sums) <= SUMS_EACH:
+                return
+            tokens = sums.pop(0) + sums.pop(0)
+        self._sums.append([tokens])
 
     def newest(self, jobs: int) -> int:
         """The tokens of the newest `jobs`; beyond what is remembered, by the mean."""
-        left, tokens = jobs, 0
-        for count, total in reversed(self._sums):
-            if left <= count:
-                return tokens + total * left // count
-            left -= count
-            tokens += total
+        left, tokens, count = jobs, 0, 1
+        for sums in self._sums:
+            for total in reversed(sums):
+                if left <= count:
+                    return tokens + total * left // count
+                left -= count
+                tokens += total
+            count *= 2
         return tokens + tokens * left // (jobs - left)
-
-    def _merge(self) -> None:
-        """Make one of the two neighbours that, compared with what is newer, matter least."""
-        sums = list(self._sums)
-        newer, best, least = 0, 0, float("inf")
-        for place in range(len(sums) - 2, -1, -1):
-            together = sums[place][0] + sums[place + 1][0]
-            if together / (newer + 1) < least:
-                best, least = place, together / (newer + 1)
-            newer += sums[place + 1][0]
-        (one, its), (two, others) = sums[best], sums[best + 1]
-        sums[best : best + 2] = [(one + two, its + others)]
-        self._sums = deque(sums)
 
 
 def _count(value: object) -> int:

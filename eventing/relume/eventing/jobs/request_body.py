@@ -92,6 +92,8 @@ async def in_parts(body: bytes) -> AsyncIterator[bytes]:
 
 def is_json(content_type: str) -> bool:
     """Whether a body of this type must be JSON. A form with fields is left to the predictor."""
+    if content_type == JSON_TYPE:
+        return True
     kind = content_type.partition(";")[0].strip().lower()
     return kind == JSON_TYPE or kind.endswith("+json")
 

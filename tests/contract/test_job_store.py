@@ -264,8 +264,9 @@ async def test_a_settled_record_goes_when_its_time_is_over(store: Closable) -> N
     made = job("1", limits=Limits(queue_s=0, start_s=0, run_s=0, keep_s=1))
     await store.submit(made, 5.0)
     _, record, revision = await lease(store, made)
-    await store.write(ended(record, made), revision)
+    await store.write(ended(record, made, request_s=1.0), revision)
     assert (await store.look(made.id)).state == "completed"
+    await store.withdraw(made.id)
     async with asyncio.timeout(10):
         with contextlib.suppress(NoSuchJob):
             while await store.look(made.id):

@@ -80,7 +80,7 @@ async def test_a_request_becomes_a_job_and_the_answer_says_where_it_is() -> None
         "usage": None,
         "position": None,
         "predicted_start_s": None,
-        "expires_at": "2026-01-03T06:15:00.000Z",
+        "expires_at": "2026-01-10T06:40:00.000Z",
         "links": {
             "self": f"/v1/jobs/{job_id}",
             "result": f"/v1/jobs/{job_id}/result",

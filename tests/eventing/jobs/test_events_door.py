@@ -555,7 +555,9 @@ async def test_a_sender_that_goes_away_leaves_nothing(stage: Stage) -> None:
     assert (sent, stage.door.intake.bytes, await stage.waiting()) == ([], 0, 0)
 
 
-async def test_the_owner_is_the_caller_and_the_tenant_the_source(stage: Stage) -> None:
+async def test_a_caller_with_a_key_has_the_share_of_its_tenant_and_others_of_their_source(
+    stage: Stage,
+) -> None:
     door = stage.app
 
     async def as_caller(scope: Scope, receive: Receive, send: Send) -> None:
@@ -564,6 +566,7 @@ async def test_the_owner_is_the_caller_and_the_tenant_the_source(stage: Stage) -
     anonymous = await stage.job_of(await stage.post(ask()))
     stage.app = as_caller
     job = await stage.job_of(await stage.post(ask()))
-    assert (job.owner, job.tenant) == ("key:1", "/shop")
+    assert (anonymous.owner, anonymous.tenant) == ("", "/shop")
+    assert (job.owner, job.tenant) == ("key:1", "t")
     assert job.id != anonymous.id
-    assert replace(job, id=anonymous.id, owner="") == anonymous
+    assert replace(job, id=anonymous.id, owner="", tenant="/shop") == anonymous

@@ -227,7 +227,7 @@ def test_the_first_lease_makes_the_record() -> None:
         generation=1,
         worker="w",
         leased_at=LATER,
-        request_s=86_400 + 3 * 4_500 + 86_400,
+        request_s=86_400 + 3 * (4_500 + 300) + 86_400 + 7 * 86_400,
         reply_to="default/default",
         event={"id": "1"},
     )
@@ -329,7 +329,7 @@ def test_a_record_says_how_long_it_is_shown_and_must_be_stored() -> None:
     job = replace(JOB, limits=Limits(10, 20, 30, keep_s=5, max_attempts=2))
     record = lived(*TRIED, Ended(2, NOW, "failed"), job=job)
     assert record is not None
-    assert (record.keep_s, record.request_s) == (5, 10 + 2 * 50 + 5)
+    assert (record.keep_s, record.request_s) == (5, 10 + 2 * (50 + 300) + 5 + 7 * 86_400)
     assert is_shown(record, NOW + timedelta(seconds=4.9))
     assert not is_shown(record, NOW + timedelta(seconds=5))
     assert is_shown(replace(record, settled_at=None), NOW + timedelta(days=999))

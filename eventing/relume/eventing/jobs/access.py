@@ -14,14 +14,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from relume.base.clock import Clock
 from relume.base.errors import InvalidInput, RelumeError
 from relume.eventing.event_log import StoreUnavailable
-from relume.eventing.jobs.caller import Caller
+from relume.eventing.jobs.caller import BROKER, Caller
 from relume.eventing.jobs.keys import PREFIX, KeyStore, StoredKey, parts_of
 from relume.eventing.jobs.oidc import IssuerUnreachable, TokenRefused, Tokens
 
 #: The names in `scope["state"]`, as `caller_of` reads them.
 OWNER, TENANT = "owner", "tenant"
-#: Who owns the jobs of events that came without a key; a key of this owner sees them.
-BROKER = "broker"
 _EVENTS_PATH = "/events/"
 # Paths that need no access: they say nothing but whether the process works.
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})

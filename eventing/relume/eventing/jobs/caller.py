@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from starlette.types import Scope
 
 ANONYMOUS = "anonymous"
+#: Who owns the jobs of events that came without a key; a key of this owner sees them.
+BROKER = "broker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +15,11 @@ class Caller:
 
     owner: str = ""
     tenant: str = ANONYMOUS
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the caller has shown who it is; its events need not be told apart by source."""
+        return self.owner not in ("", BROKER)
 
 
 def caller_of(scope: Scope) -> Caller:

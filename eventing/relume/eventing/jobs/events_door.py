@@ -16,9 +16,9 @@ the error event: 200 for a Broker (`Prefer: reply`), else 400 |
 | too many jobs of its tenant | 429 + Retry-After |
 | not stored; the host of a `dataref` does not answer | 503 + Retry-After |
 
-The tenant is the source of the event. The extensions by which an event says how its job is to be
-done are in `extensions`, what `dataref` may name is in `dataref`. An event that has data besides a
-`dataref` is taken by its data.
+The tenant is that of the caller, and without a key the source of the event. The extensions by which
+an event says how its job is to be done are in `extensions`, what `dataref` may name is in
+`dataref`. An event that has data besides a `dataref` is taken by its data.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -167,17 +167,17 @@ class EventsDoor:
         """The job of an event, yet without what its extensions ask for and without its data."""
         if "traceparent" not in event.attributes:
             event = event.with_attributes(**trace_of(headers))
-        owner, content_type = caller_of(scope).owner, event.datacontenttype or _DEFAULT_TYPE
+        caller, content_type = caller_of(scope), event.datacontenttype or _DEFAULT_TYPE
         # What is only referred to is known by its reference: it is not fetched to be compared.
         data = event.data
         if data is None and (reference := event.attributes.get(DATAREF)) is not None:
             data = f"{DATAREF}\0{reference}".encode()
         return Job(
-            id=id_for(owner, address.key_of(event)),
+            id=id_for(caller.owner, address.key_of(event)),
             service=address.service,
             route=address.route,
-            tenant=event.source,
-            owner=owner,
+            tenant=caller.tenant if caller.is_known else event.source,
+            owner=caller.owner,
             priority="normal",
             limits=self._limits.defaults,
             accepted_at=self._clock.now(),

@@ -30,7 +30,7 @@ from relume.eventing.jobs.held_job import HeldJob, is_over
 from relume.eventing.jobs.interrupt import Interrupt
 from relume.eventing.jobs.payloads import request_event, whole_body
 from relume.eventing.jobs.predictor import Answer, AnswerTooLarge, NoAnswer, Predictors
-from relume.eventing.jobs.settings import JobSettings, lifetime_s
+from relume.eventing.jobs.settings import LONGEST_PAUSE_S, JobSettings, lifetime_s
 from relume.eventing.jobs.sse import EventTooLong
 from relume.eventing.jobs.state import (
     AlreadySettled,
@@ -48,7 +48,6 @@ from relume.eventing.jobs.transcript import BrokenPart, StreamedError, Tokens, T
 PROFILE = replace(STRICT, name="jobs", retried=frozenset({408, 409, 429}))
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 60.0
-_LONGEST_RETRY_AFTER_S = 300.0
 _ERROR_BODY_BYTES = 64 * KIB
 
 
@@ -92,7 +91,7 @@ class JobRun:
         self._policy = DeliveryPolicy(
             retry=held.job.limits.max_attempts - 1,
             backoff_delay_s=_FIRST_WAIT_S,
-            retry_after_max_s=_LONGEST_RETRY_AFTER_S,
+            retry_after_max_s=LONGEST_PAUSE_S,
             profile=PROFILE,
         )
         lasts_s = lifetime_s(held.job.limits)
@@ -273,7 +272,7 @@ class JobRun:
         if pause := pause_s(outcome, self._policy, now):
             self._world.pause(pause)
         if isinstance(action, Retry):
-            longest = max(_LONGEST_WAIT_S, min(asked_s(outcome, now), _LONGEST_RETRY_AFTER_S))
+            longest = max(_LONGEST_WAIT_S, min(asked_s(outcome, now), LONGEST_PAUSE_S))
             return replace(action, after_s=min(action.after_s, longest))
         if isinstance(action, DeadLetter):
             return of_refusal(action, self._refused, self._refused_type)

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from relume.base.limits import EVENT_BYTES, KIB, MIB
 from relume.eventing.jobs.job import Limits
 
+# The longest that an attempt is put off when a predictor says so (Retry-After).
+LONGEST_PAUSE_S = 300.0
+_OUTAGE_S = 7 * 86_400.0
+
 
 @dataclass(frozen=True, slots=True)
 class JobSettings:
@@ -54,6 +58,9 @@ class JobSettings:
 
 
 def lifetime_s(limits: Limits) -> float:
-    """How long the request of a job may still be needed after it was queued, in seconds."""
-    running_s = limits.max_attempts * (limits.start_s + limits.run_s)
-    return limits.queue_s + running_s + limits.keep_s
+    """How long the request of a job may still be needed after it was queued, in seconds.
+
+    No clock of a job runs while all gateways are away: an outage of a week ends no job.
+    """
+    running_s = limits.max_attempts * (limits.start_s + limits.run_s + LONGEST_PAUSE_S)
+    return limits.queue_s + running_s + limits.keep_s + _OUTAGE_S

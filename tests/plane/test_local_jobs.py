@@ -57,6 +57,8 @@ async def test_jobs_survive_the_plane_and_are_shown_in_its_status(tmp_path: Path
         await asyncio.sleep(1.2)  # queues are counted once a second
         (queue,) = (await http.get("/relume/status")).json()["jobs"]["queues"]
         assert (queue["service"], queue["waiting"], queue["paused"]) == ("ns/it", 1, True)
+        (listed,) = (await http.get("/v1/queues")).json()["data"]
+        assert (listed["service"], listed["waiting"], listed["running"]) == ("ns/it", 1, 0)
     async with up(tmp_path) as plane, client(plane.http) as http:
         again = (await http.get(f"/v1/jobs/{job['id']}")).json()
         assert (again["status"], again["position"]) == ("queued", 1)

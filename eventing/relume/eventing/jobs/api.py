@@ -83,7 +83,7 @@ class JobsApi:
     """The routes, over a store.
 
     `services` are those that this program has queues for, `admit` is asked before a retry,
-    `running` counts the jobs of a service that run (without it, `running` of a queue is null),
+    `running` counts the jobs of a service that this program runs (without it, it is null),
     `publishes` says whether anything is published of a settled record, and `operates` says who may
     stop and purge queues.
     """

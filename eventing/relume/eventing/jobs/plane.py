@@ -245,9 +245,7 @@ class JobsPlane:
             self._watches,
             self._clock,
             lambda: self._services,
-            outlook=Outlook(
-                self._starts_in, self._neighbours.phase, self._neighbours.ready_in_s
-            ),
+            outlook=Outlook(self._starts_in, self._neighbours.phase, self._neighbours.ready_in_s),
             admit=admit,
             running=self._running,
             publishes=self._outbox.publishes,

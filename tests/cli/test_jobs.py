@@ -239,6 +239,9 @@ def test_queues_are_shown_paused_and_purged(plane: JobsPlane, capsys: Output) ->
     assert "default/summarizer" in shown and "anonymous (normal)" in shown
     assert run(["jobs", "queues", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == [QUEUE]
+    plane.queues = [QUEUE | {"running": None}]
+    assert run(["jobs", "queues"]) == 0
+    assert capsys.readouterr().out.split()[-4:] == ["default/summarizer", "open", "3", "-"]
     for action in ("pause", "resume"):
         assert run(["jobs", action, "summarizer"]) == 0
         assert plane.paths[-1] == f"POST /v1/queues/default/summarizer/{action}"

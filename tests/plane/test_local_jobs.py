@@ -4,16 +4,24 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import httpx
 import pytest
 
 from relume.base.errors import InvalidInput
+from relume.base.testing import VirtualClock
 from relume.config import Broker, InferenceService, Plan
+from relume.eventing.jobs.job import ServiceName
 from relume.plane.local import LocalPlane, PlaneSettings
+from relume.plane.local_jobs import _Serving
 from relume.runtimes.models.store import ModelStore
 from tests.eventing.jobs.loopback import client
+
+if TYPE_CHECKING:
+    from relume.serving.plane import ServingPlane
 
 PLAN = Plan(
     services=(InferenceService("ns", "it", model_format="vLLM", storage_uri="hf://org/it"),),
@@ -57,6 +65,8 @@ async def test_jobs_survive_the_plane_and_are_shown_in_its_status(tmp_path: Path
         await asyncio.sleep(1.2)  # queues are counted once a second
         (queue,) = (await http.get("/relume/status")).json()["jobs"]["queues"]
         assert (queue["service"], queue["waiting"], queue["paused"]) == ("ns/it", 1, True)
+        (listed,) = (await http.get("/v1/queues")).json()["data"]
+        assert (listed["service"], listed["waiting"], listed["running"]) == ("ns/it", 1, 0)
     async with up(tmp_path) as plane, client(plane.http) as http:
         again = (await http.get(f"/v1/jobs/{job['id']}")).json()
         assert (again["status"], again["position"]) == ("queued", 1)
@@ -95,3 +105,40 @@ async def test_a_broker_for_usage_that_is_not_there_is_refused(tmp_path: Path) -
         async with up(tmp_path, usage="ns/none"):
             pass
     assert failed.group_contains(InvalidInput, match="--usage-broker ns/none: no such Broker")
+
+
+class _Cold:
+    """A serving plane whose service began a cold start some seconds ago."""
+
+    def __init__(self, began: datetime, *totals_ms: float, phase: str | None = "weights") -> None:
+        name = {"namespace": "ns", "name": "it"}
+        self._status = name | {"phase": phase, "last_cold_start": {"at": began.isoformat()}}
+        about = {"namespace": "ns", "service": "it", "outcome": "ready"}
+        self._starts = [about | {"total": each} for each in totals_ms]
+
+    def status(self) -> dict[str, object]:
+        return {"services": [self._status]}
+
+    def coldstarts(self) -> list[dict[str, object]]:
+        return self._starts
+
+
+@pytest.mark.parametrize(
+    "elapsed_s, totals_ms, phase, left_s",
+    [
+        (4, (10_000, 20_000), "weights", 11),
+        (40, (10_000, 20_000), "weights", 0),
+        (4, (), "weights", None),
+        (4, (10_000,), None, None),
+    ],
+    ids=["before the mean", "behind the mean", "the first one", "none runs"],
+)
+async def test_what_is_left_of_a_cold_start_follows_from_the_last_ones(
+    elapsed_s: float, totals_ms: tuple[float, ...], phase: str | None, left_s: float | None
+) -> None:
+    clock = VirtualClock()
+    serving = cast("ServingPlane", _Cold(clock.now(), *totals_ms, phase=phase))
+    await clock.advance(elapsed_s)
+    name = ServiceName("ns", "it")
+    services = {name: PLAN.services[0]}
+    assert _Serving(serving, services, clock).ready_in_s(name) == left_s

@@ -1,6 +1,7 @@
 """Jobs on one machine: on the embedded nats-server, beside serving and the Brokers."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from relume.base.clock import Clock, SystemClock
@@ -43,7 +44,7 @@ def local_jobs(
     """
     clock, settings = SystemClock(), JobSettings()
     services = {ServiceName(each.namespace, each.name): each for each in plan.services}
-    seen = _Serving(serving, services)
+    seen = _Serving(serving, services, clock)
     if usage_broker is not None and usage_broker not in map(str, eventing.brokers):
         names = ", ".join(sorted(map(str, eventing.brokers))) or "none"
         raise InvalidInput(f"--usage-broker {usage_broker}: no such Broker here; there is {names}")
@@ -61,6 +62,7 @@ def local_jobs(
             concurrency=seen.concurrency,
             awake=seen.awake,
             phase=seen.phase,
+            ready_in_s=seen.ready_in_s,
             cold_start_ms=seen.cold_start_ms,
         ),
         Sinks(
@@ -82,10 +84,14 @@ class _Serving:
     """What the serving plane knows of each service, for predictions and comments."""
 
     def __init__(
-        self, serving: "ServingPlane", services: Mapping[ServiceName, InferenceService]
+        self,
+        serving: "ServingPlane",
+        services: Mapping[ServiceName, InferenceService],
+        clock: Clock,
     ) -> None:
         self._serving = serving
         self._services = services
+        self._clock = clock
 
     def concurrency(self, name: ServiceName) -> int | None:
         """containerConcurrency × the most replicas; None: not known."""
@@ -99,6 +105,18 @@ class _Serving:
     def phase(self, name: ServiceName) -> str | None:
         phase = self._status(name).get("phase")
         return None if phase is None else str(phase)
+
+    def ready_in_s(self, name: ServiceName) -> float | None:
+        """What is left of the cold start that runs, by the mean of the last ones.
+
+        0 where it takes longer than that; None where none runs, or none was there before.
+        """
+        status, mean_ms = self._status(name), self.cold_start_ms(name)
+        began = status.get("last_cold_start")
+        if status.get("phase") is None or not isinstance(began, Mapping) or mean_ms is None:
+            return None
+        elapsed = self._clock.now() - datetime.fromisoformat(str(began["at"]))
+        return max(0.0, mean_ms / 1000 - elapsed.total_seconds())
 
     def cold_start_ms(self, name: ServiceName) -> float | None:
         """How long the last cold starts took, by their mean; None: there was none."""

@@ -45,7 +45,10 @@ class Call:
 
 
 class Predictor:
-    """A server on loopback that answers by its script, then for ever as its last step says."""
+    """A server on loopback that answers by its script, then for ever as its last step says.
+
+    Entered again, it has the port that it had before.
+    """
 
     def __init__(self, *script: Step) -> None:
         self.script = list(script) or [writes(STORY)]
@@ -54,14 +57,16 @@ class Predictor:
         self.abandoned = 0
         self.reached = asyncio.Semaphore(0)
         self.url = ""
+        self._port = 0
 
     async def __aenter__(self) -> "Predictor":
         app = web.Application(client_max_size=2**28)
         app.router.add_post("/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
+        self._port = self._runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{self._port}"
         return self
 
     async def __aexit__(self, *_: object) -> None:

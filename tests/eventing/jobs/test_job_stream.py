@@ -268,10 +268,12 @@ async def test_a_retried_job_is_streamed_to_the_end_of_its_new_round() -> None:
 
 
 async def test_a_waiting_client_is_told_what_happens_at_once_and_every_five_seconds() -> None:
-    phases = ["import"]
+    phases: list[str | None] = [""]
+    left_s: list[float | None] = [None]
     outlook = Outlook(
         starts_in=lambda service, ahead: 12.0 * (ahead + 1),
         phase=lambda service: phases[0] if service == ServiceName("default", "m") else None,
+        ready_in_s=lambda service: left_s[0],
     )
     stage = Stage(outlook=outlook)
     first, job_id = await stage.submitted(), await stage.submitted()
@@ -285,9 +287,13 @@ async def test_a_waiting_client_is_told_what_happens_at_once_and_every_five_seco
     expected.append("queued position=1 starts_in=12s")
     assert comments(call.text) == expected
     await stage.happens(job_id, Leased(1, "w", stage.clock.now()), Attempted(1))
-    expected.append("starting phase=import")
+    expected.append("starting")
     assert comments(call.text) == expected
-    phases[0] = "weights"
+    phases[0], left_s[0] = "import", 8.4
+    await stage.clock.advance(5)
+    expected.append("starting phase=import starts_in=8s")
+    assert comments(call.text) == expected
+    phases[0], left_s[0] = "weights", None
     await stage.clock.advance(5)
     expected.append("starting phase=weights")
     assert comments(call.text) == expected

@@ -336,6 +336,48 @@ async def test_the_start_clock_ends_a_job_whose_predictor_does_not_begin() -> No
         assert predictor.abandoned == 1
 
 
+async def test_a_predictor_that_is_away_for_minutes_uses_up_no_attempt() -> None:
+    predictor = Predictor()
+    async with predictor:
+        pass  # now the port is known, and nobody listens there
+    async with JobStage(predictor) as stage:
+        job_id = await stage.submit(job_of(stage, limits=Limits(max_attempts=1)))
+        await stage.passes(300, steps=150)
+        assert (await stage.store.look(job_id)).state == "leased"
+        async with predictor:
+            await stage.passes(8)
+            record = await stage.ended(job_id)
+        assert (record.state, record.attempt, len(predictor.calls)) == ("completed", 1, 1)
+
+
+async def test_the_start_clock_ends_a_job_whose_predictor_never_comes_and_says_why() -> None:
+    predictor = Predictor()
+    async with predictor:
+        pass
+    async with JobStage(predictor) as stage:
+        job_id = await stage.submit(job_of(stage, limits=Limits(start_s=30)))
+        await stage.passes(31, steps=60)
+        record = await stage.ended(job_id)
+        assert (record.state, record.reason, record.attempt) == ("expired", "start", 1)
+        assert "the time to start is over: Cannot connect to host 127.0.0.1" in record.detail
+
+
+async def test_a_job_that_waits_for_a_predictor_can_be_cancelled() -> None:
+    predictor = Predictor()
+    async with predictor:
+        pass
+    async with JobStage(predictor) as stage:
+        job = job_of(stage)
+        await stage.submit(job)
+        await stage.passes(5)
+        seen = await stage.store.look(job.id)
+        now = Cancelled(stage.clock.now(), position=0)
+        await stage.store.write(step(seen.record, job, now), seen.revision)
+        await stage.passes(60)
+        assert (await stage.store.look(job.id)).state == "cancelled"
+        assert stage.dispatcher.in_flight == 0
+
+
 async def test_a_cold_start_does_not_eat_the_time_of_the_run() -> None:
     started, gate = asyncio.Event(), asyncio.Event()
 

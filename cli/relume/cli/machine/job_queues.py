@@ -21,6 +21,9 @@ from relume.cli.screen import Screen
 def queues(*, lanes: bool, output: str, url: str | None) -> int:
     """Show the queue of each service.
 
+    Of several gateways, the one that is asked counts the running jobs that it runs itself, and the
+    waiting jobs of all.
+
     \b
     Examples:
       relume jobs queues --lanes

@@ -140,7 +140,8 @@ def show_queues(screen: Screen, queues: Mapping[str, QueueReport], *, lanes: boo
     rows: list[tuple[str, ...]] = []
     for service, queue in queues.items():
         state = "paused" if queue.paused else "open"
-        rows.append((service, state, str(queue.waiting), str(queue.running)))
+        running = "-" if queue.running is None else str(queue.running)
+        rows.append((service, state, str(queue.waiting), running))
         if lanes:
             rows += [
                 (f"  {each.tenant} ({each.priority})", "", str(each.waiting), "")

@@ -38,7 +38,7 @@ def command() -> None:
 
     \b
     Examples:
-      relume jobs submit --chat 'What is a GPU?' --watch
+      relume jobs submit --chat 'What is a GPU?' --max-tokens 40 --watch
       relume jobs submit chat.json --service default/summarize --idempotency-key order-17
       relume jobs list --status dead
       relume jobs retry JOB_ID
@@ -88,7 +88,7 @@ def submit(
 
     \b
     Examples:
-      relume jobs submit --chat 'What is a GPU?' --watch
+      relume jobs submit --chat 'What is a GPU?' --max-tokens 40 --watch
       relume jobs submit chat.json --priority low --queue-timeout 2h
       id=$(relume jobs submit chat.json -o json | jq -r .id)
     """

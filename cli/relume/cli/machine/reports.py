@@ -156,11 +156,14 @@ class LaneReport(PlaneAnswer):
 
 
 class QueueReport(PlaneAnswer):
-    """The queue of one service."""
+    """The queue of one service. `running` are the jobs that the program that answers runs.
+
+    It is None where that program does not count them.
+    """
 
     service: str
     waiting: int = 0
-    running: int = 0
+    running: int | None = 0
     paused: bool = False
     lanes: tuple[LaneReport, ...] = Field(default_factory=tuple)
 

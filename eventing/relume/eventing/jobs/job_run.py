@@ -7,6 +7,7 @@ goes on from both. Nothing in this object is needed by it.
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,7 +30,14 @@ from relume.eventing.jobs.ends import End, of_event, of_refusal, tokens_in
 from relume.eventing.jobs.held_job import HeldJob, is_over
 from relume.eventing.jobs.interrupt import Interrupt
 from relume.eventing.jobs.payloads import request_event, whole_body
-from relume.eventing.jobs.predictor import Answer, AnswerTooLarge, NoAnswer, Predictors
+from relume.eventing.jobs.predictor import (
+    Answer,
+    AnswerTooLarge,
+    NoAnswer,
+    NoConnection,
+    Predictors,
+    once_connected,
+)
 from relume.eventing.jobs.settings import LONGEST_PAUSE_S, JobSettings, lifetime_s
 from relume.eventing.jobs.sse import EventTooLong
 from relume.eventing.jobs.state import (
@@ -43,6 +51,8 @@ from relume.eventing.jobs.state import (
 )
 from relume.eventing.jobs.store import JobStore, NoSuchPayload
 from relume.eventing.jobs.transcript import BrokenPart, StreamedError, Tokens, Transcript
+
+log = logging.getLogger(__name__)
 
 #: A job is tried again as a Trigger's event is, but a 404 is final: the model is not there.
 PROFILE = replace(STRICT, name="jobs", retried=frozenset({408, 409, 429}))
@@ -114,6 +124,7 @@ class JobRun:
         self._shown_before = False  # parts of an earlier round
         self._refused = Answered(0)  # the last answer that was none of the job
         self._refused_type = ""
+        self._unreached = ""  # why nobody took the connection of the request under way
         self._tokens = Tokens()  # of an answer that was not streamed
         self._run_s = 0.0
 
@@ -189,7 +200,8 @@ class JobRun:
             with self._interrupt:
                 asked = await self._ask()
         except _TimeUp as error:
-            asked = End("expired", str(error), f"the time to {error} is over")
+            why = f": {self._unreached}" if self._unreached else ""
+            asked = End("expired", str(error), f"the time to {error} is over{why}")
         except StreamedError as error:
             asked = self._refused = Answered(error.status, body=error.body)
             self._refused_type = "application/json"
@@ -218,10 +230,13 @@ class JobRun:
         start_s = limits.start_s if streamed else limits.start_s + limits.run_s
         timer = self._timer(start_s, "start" if streamed else "run")
         began: float | None = None
+        self._unreached = ""
         try:
-            post = self._world.predictors.post(self._world.url + job.route, headers, body)
-            async with post as answer:
+            post = partial(self._world.predictors.post, self._world.url + job.route, headers, body)
+            # A request that nobody took uses up no attempt: nothing was asked.
+            async with once_connected(post, self._clock.sleep, self._not_connected) as answer:
                 timer.cancel()
+                self._unreached = ""
                 if not answer.good:
                     return await self._refusal(answer)
                 began = self._clock.monotonic()
@@ -235,6 +250,10 @@ class JobRun:
             timer.cancel()
             if began is not None:
                 self._run_s += self._clock.monotonic() - began
+
+    def _not_connected(self, error: NoConnection) -> None:
+        self._unreached = str(error)
+        log.info("job %s: %s", self._job.id, error)
 
     async def _stream(self, answer: Answer, transcript: Transcript) -> Outcome:
         size = 0

@@ -15,16 +15,21 @@ def _no_phase(service: ServiceName) -> str | None:
     return None
 
 
+def _no_time(service: ServiceName) -> float | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Outlook:
     """`starts_in` predicts in how many seconds a job starts that has `ahead` jobs in front of it.
 
-    `phase` is the phase of the cold start that a service is in. Both are None where nothing is
-    known.
+    `phase` is the phase of the cold start that a service is in, and `ready_in_s` predicts in how
+    many seconds that cold start is over. Each is None where nothing is known.
     """
 
     starts_in: Callable[[ServiceName, int], float | None] = _nobody_knows
     phase: Callable[[ServiceName], str | None] = _no_phase
+    ready_in_s: Callable[[ServiceName], float | None] = _no_time
 
 
 async def place_in_queue(

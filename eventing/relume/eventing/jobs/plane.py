@@ -75,8 +75,8 @@ class Neighbours:
 
     `service_url` is the predictor's URL, without a slash at the end. `resolve` finds the service of
     a request. `concurrency` is how many requests a predictor takes at once (None: not known).
-    `awake` says whether it runs, `phase` which phase of its cold start it is in, `cold_start_ms`
-    how long one takes.
+    `awake` says whether it runs, `phase` which phase of its cold start it is in, `ready_in_s` how
+    many seconds are left of it, `cold_start_ms` how long one takes.
     """
 
     service_url: Callable[[ServiceName], str]
@@ -85,6 +85,7 @@ class Neighbours:
     concurrency: Callable[[ServiceName], int | None] = lambda _: None
     awake: Callable[[ServiceName], bool] = lambda _: True
     phase: Callable[[ServiceName], str | None] = lambda _: None
+    ready_in_s: Callable[[ServiceName], float | None] = lambda _: None
     cold_start_ms: Callable[[ServiceName], float | None] = lambda _: None
 
 
@@ -250,7 +251,7 @@ class JobsPlane:
             self._watches,
             self._clock,
             lambda: self._services,
-            outlook=Outlook(self._starts_in, self._neighbours.phase),
+            outlook=Outlook(self._starts_in, self._neighbours.phase, self._neighbours.ready_in_s),
             admit=admit,
             running=store.running,
             publishes=self._outbox.publishes,

@@ -7,8 +7,14 @@ is how vLLM is told to stop.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from typing import Self
 
 import aiohttp
@@ -21,12 +27,17 @@ from relume.eventing.jobs.sse import EventParser
 _CONNECT_WITHIN_S = 30.0
 # Shorter than any server's own (uvicorn's 5 s), so that no request meets a closing connection.
 _KEEP_ALIVE_S = 2.0
+# Between two tries to connect.
+_FIRST_WAIT_S = 1.0
+_LONGEST_WAIT_S = 8.0
 # After `[DONE]` nothing comes but the end of the body.
 _END_WITHIN_S = 1.0
 # The largest part of a stream: it must fit one message of the store.
 _PART_BYTES = 4 * MIB
 _DONE = b"[DONE]"
 _EVENT_STREAM = "text/event-stream"
+# Refused, unreachable, an unknown name, or silence.
+_UNCONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 class NoAnswer(RelumeError):
@@ -34,6 +45,12 @@ class NoAnswer(RelumeError):
 
     reason = "no-answer"
     retryable = True
+
+
+class NoConnection(NoAnswer):
+    """Nobody takes the connection, or the name is unknown: nothing was asked."""
+
+    reason = "no-connection"
 
 
 class AnswerTooLarge(RelumeError):
@@ -142,16 +159,44 @@ class Predictors:
         """Send a request once; the answer, when its headers have come.
 
         Leaving the block closes the connection unless the answer was read to its end. Raises
-        NoAnswer.
+        NoAnswer, and NoConnection where nothing was sent.
         """
         with _refused():
-            response = await self._session.post(
-                url, data=body, headers=list(headers), allow_redirects=False
-            )
+            try:
+                response = await self._session.post(
+                    url, data=body, headers=list(headers), allow_redirects=False
+                )
+            except aiohttp.ClientSSLError:
+                raise  # no other try would change a certificate
+            except _UNCONNECTED as error:
+                raise NoConnection(str(error) or "no connection in time") from error
         try:
             yield Answer(response)
         finally:
             response.release()  # aiohttp closes a connection whose answer was not read to its end
+
+
+@asynccontextmanager
+async def once_connected(
+    post: Callable[[], AbstractAsyncContextManager[Answer]],
+    sleep: Callable[[float], Awaitable[None]],
+    tell: Callable[[NoConnection], None],
+) -> AsyncIterator[Answer]:
+    """The answer to `post`, which is tried again for as long as nobody takes its connection.
+
+    `tell` gets each such failure before `sleep` waits. The caller bounds the time. Raises NoAnswer.
+    """
+    wait_s = _FIRST_WAIT_S
+    async with AsyncExitStack() as stack:
+        while True:
+            try:
+                answer = await stack.enter_async_context(post())
+                break
+            except NoConnection as error:
+                tell(error)
+                await sleep(wait_s)
+                wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+        yield answer
 
 
 @contextmanager

@@ -8,7 +8,7 @@
     data: {"attempt":2}
 
     : queued position=3 starts_in=12s     a comment, while nothing else comes
-    : starting phase=weights
+    : starting phase=weights starts_in=7s
     : running
 
     event: completed          the end, with the state of the job: one always comes
@@ -258,12 +258,11 @@ class JobStream(Response):
             except StoreUnavailable:
                 return "queued"
             position = "" if place is None else f" position={place}"
-            return f"queued{position}" + (
-                "" if starts_in_s is None else f" starts_in={starts_in_s:.0f}s"
-            )
+            return f"queued{position}" + _starts_in(starts_in_s)
         if self._state_told == "leased":
-            phase = outlook.phase(service)
-            return "starting" if phase is None else f"starting phase={phase}"
+            # Without a name while the predictor's process has not told its first phase yet.
+            phase, ready_in_s = outlook.phase(service), outlook.ready_in_s(service)
+            return (f"starting phase={phase}" if phase else "starting") + _starts_in(ready_in_s)
         return "running"
 
     async def _look(self) -> None:
@@ -306,6 +305,10 @@ class JobStream(Response):
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
         self._sending_since = None
         self._told_at = self._clock.monotonic()
+
+
+def _starts_in(seconds: float | None) -> str:
+    return "" if seconds is None else f" starts_in={seconds:.0f}s"
 
 
 def _event(chunk: Chunk) -> bytes:

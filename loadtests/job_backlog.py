@@ -142,7 +142,7 @@ async def _restart(side: _Side) -> float:
 
 async def _fill(nats_url: str, count: int) -> None:
     """Put so many jobs into the queue, as a gateway does that has accepted them."""
-    store = await JetStreamJobs.connect(nats_url, JobSettings(), SystemClock())
+    store = await JetStreamJobs.connect([nats_url], JobSettings(), SystemClock())
     service, route = ServiceName("default", "bench"), "/v1/chat/completions"
     digest = digest_of(service, route, "application/json", BODY)
     left = iter(range(count))

@@ -30,7 +30,7 @@ spec:
     model:
       modelFormat: {name: huggingface}
       runtime: relume-vllm-cpu
-      storageUri: relume://smollm2
+      storageUri: hf://bench/bench
 """
 
 

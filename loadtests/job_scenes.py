@@ -28,7 +28,8 @@ metadata: {name: bench, namespace: default}
 spec:
   predictor:
     model:
-      modelFormat: {name: vLLM}
+      modelFormat: {name: huggingface}
+      runtime: relume-vllm-cpu
       storageUri: hf://bench/bench
 """
 

@@ -4,6 +4,7 @@ The addresses are those of the plane and of KServe: `/serving/NS/NAME/…`, a Ho
 `NAME.NS`, and `/openai/v1/…` with the model in the query or the body.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from urllib.parse import unquote
 
@@ -21,6 +22,8 @@ from relume.serving.service import ServiceKey
 
 # The paths below a service that are no routes of a model.
 _NO_ROUTES = ("", "/")
+# What addresses of so many characters at most name is remembered, of so many of them.
+_SHORT, _REMEMBERED = 512, 1024
 
 
 class JobRoutes:
@@ -29,18 +32,17 @@ class JobRoutes:
     def __init__(self, services: Sequence[InferenceService]) -> None:
         keys = {ServiceKey(each.namespace, each.name): each for each in services}
         self._services: Mapping[ServiceKey, InferenceService] = keys
+        self._known = functools.lru_cache(_REMEMBERED)(self._by_address)
         self.models = ModelNames([(key, each.args) for key, each in keys.items()])
 
     def __call__(self, scope: Scope, body: bytes | None) -> Target | None:
         """See `Resolve`. A path that is for no service passes."""
         raw_path = raw_path_of(scope)
         query = scope["query_string"].decode("latin-1")
-        if (key := by_host(header(scope, b"host") or "", self._services)) is not None:
-            return _target(key, raw_path, query)
-        if (found := by_path(raw_path)) is not None:
-            if found[0] not in self._services:
-                raise Unroutable(f"there is no InferenceService {found[0]} here")
-            return _target(found[0], found[1], query)
+        host = header(scope, b"host") or ""
+        is_short = len(host) + len(raw_path) + len(query) <= _SHORT
+        if named := (self._known if is_short else self._by_address)(host, raw_path, query):
+            return named
         if (path := openai_path(raw_path)) is None:
             return None
         if path == b"/v1" or path.startswith(b"/v1/models"):
@@ -53,6 +55,16 @@ class JobRoutes:
             return self._by_body(scope, path, query, body)
         except ServingError as error:
             raise Unroutable(str(error), reason=error.reason, status=error.status) from None
+
+    def _by_address(self, host: str, raw_path: bytes, query: str) -> Target | None:
+        """What Host or path name by themselves."""
+        if (key := by_host(host, self._services)) is not None:
+            return _target(key, raw_path, query)
+        if (found := by_path(raw_path)) is None:
+            return None
+        if found[0] not in self._services:
+            raise Unroutable(f"there is no InferenceService {found[0]} here")
+        return _target(found[0], found[1], query)
 
     def _by_body(self, scope: Scope, path: bytes, query: str, body: bytes) -> Target:
         named = named_in(header(scope, b"content-type") or "", body)

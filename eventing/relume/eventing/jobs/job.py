@@ -146,24 +146,25 @@ class Job:
             raise InvalidEvent(f"the stored job is damaged: {error!r}") from None
 
 
-_ID_BYTES = 15
-_ids: list[bytes] = []  # for jobs without a key
+# Each of the 32 letters of base32 stands for eight bytes.
+_LETTERS = b"abcdefghijklmnopqrstuvwxyz234567" * 8
+_ID_LETTERS = 24
+_ids: list[str] = []  # for jobs without a key
 
 
-def _random() -> bytes:
-    """Bytes that nobody can guess; the kernel is asked for many at once."""
+def _random_letters() -> str:
+    """Letters that nobody can guess; the kernel is asked for those of many ids at once."""
     if not _ids:
-        many = os.urandom(64 * _ID_BYTES)
-        _ids.extend(many[at : at + _ID_BYTES] for at in range(0, len(many), _ID_BYTES))
+        many = os.urandom(64 * _ID_LETTERS).translate(_LETTERS).decode()
+        _ids.extend(many[at : at + _ID_LETTERS] for at in range(0, len(many), _ID_LETTERS))
     return _ids.pop()
 
 
 def id_for(owner: str, key: str | None) -> str:
     """The id of a job: always the same for one key of one owner, a new one without a key."""
     if key is None:
-        raw = _random()
-    else:
-        raw = hashlib.blake2b(f"{owner}\0{key}".encode(), digest_size=_ID_BYTES).digest()
+        return "job_" + _random_letters()
+    raw = hashlib.blake2b(f"{owner}\0{key}".encode(), digest_size=15).digest()
     return "job_" + base64.b32encode(raw).decode().lower()
 
 

@@ -88,6 +88,9 @@ class Quotas:
         jobs = sum(mine.values())
         if jobs >= self._tenant_jobs:
             return self._full("jobs", lane, jobs, jobs + 1 - self._tenant_jobs, counts)
+        most = sum(self._at_most(each, n, tokens) for each, n in mine.items())
+        if most + tokens <= self._tenant_tokens:
+            return None  # the usual case, without a look at the sums
         waiting = sum(self.tokens_in(each, n, tokens) for each, n in mine.items())
         if jobs and (over := waiting + tokens - self._tenant_tokens) > 0:
             # As many jobs of mean size as make the room; all that wait are always enough.
@@ -114,6 +117,13 @@ class Quotas:
         sizes = self._sizes.get(lane)
         return jobs * otherwise if sizes is None else sizes.newest(jobs)
 
+    def _at_most(self, lane: Lane, jobs: int, otherwise: int) -> int:
+        """No less than what `tokens_in` says."""
+        sizes = self._sizes.get(lane)
+        if sizes is not None and jobs <= sizes.jobs:
+            return sizes.tokens
+        return self.tokens_in(lane, jobs, otherwise)
+
     def _full(
         self,
         what: Literal["jobs", "tokens"],
@@ -135,13 +145,16 @@ class _Sizes:
     4, 8 and so on. To add one takes the same time on average, however many there are.
     """
 
-    __slots__ = ("_sums",)
+    __slots__ = ("_sums", "jobs", "tokens")
 
     def __init__(self) -> None:
+        self.jobs = self.tokens = 0  # all that were ever added
         # At number n the sums of 2**n jobs each, the newest last; all of n are newer than n + 1.
         self._sums: list[list[int]] = [[]]
 
     def add(self, tokens: int) -> None:
+        self.jobs += 1
+        self.tokens += tokens
         for sums in self._sums:
             sums.append(tokens)
             if len(sums) <= SUMS_EACH:

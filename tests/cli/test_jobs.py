@@ -156,6 +156,15 @@ def test_list_reads_on_from_page_to_page_up_to_its_limit(plane: JobsPlane, capsy
     assert plane.paths[-1] == ("GET /v1/jobs?status=failed&service=default%2Fsummarizer&limit=100")
 
 
+def test_list_goes_on_behind_pages_without_a_job(plane: JobsPlane, capsys: Output) -> None:
+    plane.empty_pages = 2
+    assert run(["jobs", "list", "-o", "json"]) == 0
+    found = [job["id"] for job in json.loads(capsys.readouterr().out)]
+    assert found == ["job_abc", "job_dead", "job_queued"]
+    asked = [path.rpartition("limit=100")[2] for path in plane.paths]
+    assert asked == ["", "&after=read-2", "&after=read-1", "&after=job_dead"]
+
+
 # ---- watch
 
 

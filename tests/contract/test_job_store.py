@@ -40,6 +40,7 @@ from relume.eventing.jobs.store import (
     NoSuchJob,
     NoSuchPayload,
     Outrun,
+    ReadEnough,
     Waiting,
 )
 from relume.eventing.jobs.testing import MemoryJobs
@@ -463,6 +464,32 @@ async def test_jobs_are_listed_newest_first_by_pages(store: Closable) -> None:
     assert await listed(store) == keys[:20] + keys[180:]
     with pytest.raises(NoSuchJob):
         await listed(store, made[100].id)
+
+
+@pytest.mark.parametrize("owner", [None, "nobody"])
+async def test_a_list_stops_when_it_has_read_enough_and_goes_on_from_there(
+    store: Closable, owner: str | None
+) -> None:
+    for n in range(300):
+        await store.submit(job(str(n)), 5.0)
+    found: list[list[str]] = []
+    after: int | None = None
+    while True:
+        found.append([])
+        try:
+            async for each in store.listed(Filter(owner=owner), after, most=100):
+                assert each.job is not None
+                found[-1].append(each.job.headers["x-request-id"])
+            break
+        except ReadEnough as enough:
+            assert after is None or enough.place < after
+            after = enough.place
+    assert len(found) in (2, 3)  # JetStream reads whole windows of up to 128
+    keys = [str(n) for n in reversed(range(300))]
+    assert [key for page in found for key in page] == (keys if owner is None else [])
+    assert max(map(len, found)) < 100 + 128
+    # A place that somebody made up lies behind the last one.
+    assert len([each async for each in store.listed(Filter(), 10**18 - 1)]) == 300
 
 
 async def test_jobs_are_listed_by_state_and_owner(store: Closable) -> None:

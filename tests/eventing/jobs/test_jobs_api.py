@@ -1,6 +1,7 @@
 """The API: what callers see of their jobs, and may do to them."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from relume.base.testing import VirtualClock, settle
 from relume.eventing.event_log import StoreUnavailable
+from relume.eventing.jobs import api
 from relume.eventing.jobs.job import Job
 from relume.eventing.jobs.outlook import Outlook
 from relume.eventing.jobs.settings import JobSettings
@@ -501,6 +503,37 @@ async def test_a_list_is_read_page_by_page_newest_first() -> None:
     assert empty == {"object": "list", "data": [], "has_more": False, "last_id": None}
 
 
+async def test_a_page_ends_when_enough_was_read_and_names_nobody_elses_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(api, "MOST_READ", 4)
+    stage = Stage()
+    stage.state = {"owner": "alice", "tenant": "t"}
+    mine = [await stage.submitted() for _ in range(2)]
+    stage.state = {"owner": "bob", "tenant": "t"}
+    for _ in range(7):
+        await stage.submitted()
+    stage.state = {"owner": "alice", "tenant": "t"}
+    pages = [(await stage.ask("GET", "/v1/jobs")).json]
+    while pages[-1]["has_more"]:
+        assert len(pages) < 5
+        after = pages[-1]["last_id"]
+        assert re.fullmatch("read-[0-9]+", after)
+        pages.append((await stage.ask("GET", f"/v1/jobs?after={after}")).json)
+    assert [[job["id"] for job in page["data"]] for page in pages] == [[], [mine[1]], [mine[0]]]
+    assert pages[-1]["last_id"] == mine[0]
+
+
+async def test_a_mark_beyond_all_jobs_lists_from_the_newest_and_shows_nobody_elses() -> None:
+    stage = Stage()
+    stage.state = {"owner": "alice", "tenant": "t"}
+    job_id = await stage.submitted()
+    query = f"/v1/jobs?after=read-{'9' * 18}"
+    assert [job["id"] for job in (await stage.ask("GET", query)).json["data"]] == [job_id]
+    stage.state = {"owner": "bob", "tenant": "t"}
+    assert (await stage.ask("GET", query)).json["data"] == []
+
+
 async def test_a_list_is_filtered_by_status_and_service() -> None:
     stage = Stage()
     queued, failed, done = (
@@ -529,6 +562,8 @@ async def test_a_list_is_filtered_by_status_and_service() -> None:
         ("service=m", "service"),
         ("service=a/b/c", "service"),
         ("after=5", "after"),
+        ("after=read-0", "after"),
+        (f"after=read-{'9' * 19}", "after"),
     ],
 )
 async def test_a_query_that_cannot_be_read_is_refused_by_name(query: str, name: str) -> None:
@@ -554,7 +589,9 @@ async def test_a_client_that_leaves_a_long_list_ends_it() -> None:
     ended: list[str] = []
 
     class Endless(MemoryJobs):
-        async def listed(self, wanted: Filter, after: str | None = None) -> AsyncIterator[Seen]:
+        async def listed(
+            self, wanted: Filter, after: str | int | None = None, *, most: int | None = None
+        ) -> AsyncIterator[Seen]:
             try:
                 while True:
                     await asyncio.sleep(0)

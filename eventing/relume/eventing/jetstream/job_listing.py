@@ -20,7 +20,7 @@ from relume.eventing.jetstream.job_streams import (
     service_token,
     work_of,
 )
-from relume.eventing.jobs.store import Filter, Lane, NoSuchJob, Seen, Waiting
+from relume.eventing.jobs.store import Filter, Lane, NoSuchJob, ReadEnough, Seen, Waiting
 
 _PAGE = 64
 _WIDEST = 1 << 20
@@ -51,23 +51,29 @@ class JobListing:
         self._lanes = lanes
         self._queues: dict[Lane, _Queue] = {}
 
-    async def listed(self, wanted: Filter, after: str | None = None) -> AsyncIterator[Seen]:
+    async def listed(
+        self, wanted: Filter, after: str | int | None = None, *, most: int | None = None
+    ) -> AsyncIterator[Seen]:
         """See `JobStore.listed`."""
         subjects = "relume.work.*.*.*.*"
         if wanted.service is not None:
             subjects = f"relume.work.{service_token(wanted.service)}.*.*.*"
         last = await self._last(after)
-        wide = _PAGE
+        wide, read = _PAGE, 0
         while last > 0:
             first = max(1, last - wide + 1)
             page = await self._window(subjects, first, last)
             if page is None:
+                read += _PAGE
                 wide = max(1, wide // 2)
                 continue
             for seen in await self._seen(list(reversed(page))):
                 if wanted.takes(seen):
                     yield seen
-            last = first - 1
+            last, read = first - 1, read + len(page)
+            # Only here, so that each call comes further than the one before.
+            if most is not None and read >= most and last > 0:
+                raise ReadEnough(first)
             if len(page) < _PAGE // 4:
                 wide = min(wide * 2, _WIDEST)
 
@@ -91,10 +97,13 @@ class JobListing:
             return None
         return Waiting(work.sequence, job_in(work), work.at)
 
-    async def _last(self, after: str | None) -> int:
+    async def _last(self, after: str | int | None) -> int:
         """The place where to begin to go back. Raises NoSuchJob."""
         if after is None:
             return await self._api.last_sequence(WORK)
+        if isinstance(after, int):
+            # A client may have made it up: nothing lies behind the last sequence.
+            return min(after - 1, await self._api.last_sequence(WORK))
         before = await self._api.last_at_leader(WORK, work_of(after))
         if before is None:
             raise NoSuchJob(f"job {after} is gone: list from the start")

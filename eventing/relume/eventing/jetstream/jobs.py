@@ -165,8 +165,10 @@ class JetStreamJobs:
     def payload(self, reference: str) -> AsyncIterator[bytes]:
         return self._payloads.read(reference)
 
-    def listed(self, wanted: Filter, after: str | None = None) -> AsyncIterator[Seen]:
-        return self._listing.listed(wanted, after)
+    def listed(
+        self, wanted: Filter, after: str | int | None = None, *, most: int | None = None
+    ) -> AsyncIterator[Seen]:
+        return self._listing.listed(wanted, after, most=most)
 
     async def lanes(self, service: ServiceName) -> Mapping[Lane, int]:
         return {each.lane: each.waiting for each in await self._lanes.of(service)}

@@ -1,6 +1,6 @@
 """The API of jobs: `/v1/jobs…` and `/v1/queues…`.
 
-GET    /v1/jobs?status=&service=NS/NAME&limit=&after=   a page, newest first
+GET    /v1/jobs?status=&service=NS/NAME&limit=&after=   a page, newest first (see below)
 GET    /v1/jobs/ID[?wait=N]        the job; with `wait` once it is settled, or after N seconds
 GET    /v1/jobs/ID/result          its model's answer, as it was; 409 while there is none
 GET    /v1/jobs/ID/events          its answer as server-sent events (see `stream`)
@@ -12,6 +12,10 @@ POST   /v1/queues/NS/NAME/pause|resume|purge
 
 Everybody sees their own jobs; those of others do not exist. Queues belong to operators: only they
 may stop or purge one, and others see only the lanes of their own tenant.
+
+A page of the list is followed by another one while `has_more` is true: ask for it with `last_id` as
+`after`. A page ends when about 10,000 jobs were read for it. It may then have few jobs or none, and
+its `last_id` is a mark (`read-N`) and no id: the job there may be somebody else's.
 """
 
 import re
@@ -53,15 +57,18 @@ from relume.eventing.jobs.shapes import (
     told,
 )
 from relume.eventing.jobs.state import SETTLED, Record, Settled, State
-from relume.eventing.jobs.store import Filter, JobStore, Seen
+from relume.eventing.jobs.store import Filter, JobStore, ReadEnough, Seen
 from relume.eventing.jobs.stream import Streams, StreamSettings, position_of
 from relume.eventing.jobs.watching import Watches, closing, while_there
 
 QUEUES_PATH = "/v1/queues"
 MAX_WAIT_S = 300
 PAGE, MAX_PAGE = 20, 100
+# JetStream reads so many jobs in about 4 s.
+MOST_READ = 10_000
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
+_MARK = re.compile(r"read-([1-9][0-9]{0,17})")
 _STATES: tuple[State, ...] = ("queued", "leased", "streaming", *get_args(Settled))
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -142,31 +149,37 @@ class JobsApi:
         query = request.query_params
         limit = _number("limit", query.get("limit") or str(PAGE), 1, MAX_PAGE)
         after = query.get("after") or None
-        if after is not None and not is_job_id(after):
-            raise BadQuery("after: write the id of the last job of the page before")
+        start = _place_of(after) if after is not None else None
+        if after is not None and start is None and not is_job_id(after):
+            raise BadQuery("after: write the id of the last job, or last_id, of the page before")
         wanted = Filter(
             owner=caller_of(request.scope).owner,
             service=_service_named(query.get("service") or ""),
             states=_states_named(query.getlist("status")),
         )
-        if after is not None:
+        if after is not None and start is None:
             await self._changes.seen(after, caller_of(request.scope).owner)
-        # A filter may pass few of a million jobs.
-        page, has_more = await while_there(request.receive, self._page(wanted, after, limit))
-        last = page[-1]["id"] if page else None
-        shown = {"object": "list", "data": page, "has_more": has_more, "last_id": last}
-        return json_response(shown)
+        reading = self._page(wanted, after if start is None else start, limit)
+        return json_response(await while_there(request.receive, reading))
 
-    async def _page(self, wanted: Filter, after: str | None, limit: int) -> tuple[list[Json], bool]:
-        """Up to `limit` jobs, and whether there are more."""
+    async def _page(self, wanted: Filter, after: str | int | None, limit: int) -> Json:
+        """Up to `limit` jobs, whether there may be more, and where they go on."""
         page: list[Json] = []
-        async with closing(self._store.listed(wanted, after)) as found:
-            async for seen in found:
-                if len(page) == limit:
-                    return page, True
-                if not no_longer_shown(seen, self._clock.now()):
-                    page.append(job_object(seen))
-        return page, False
+        last: str | None = None
+        has_more = False
+        try:
+            # A filter may pass few of a million jobs.
+            async with closing(self._store.listed(wanted, after, most=MOST_READ)) as found:
+                async for seen in found:
+                    if len(page) == limit:
+                        has_more = True
+                        break
+                    if not no_longer_shown(seen, self._clock.now()):
+                        page.append(job_object(seen))
+                        last = told(seen).id
+        except ReadEnough as enough:
+            has_more, last = True, f"read-{enough.place}"
+        return {"object": "list", "data": page, "has_more": has_more, "last_id": last}
 
     async def _get(self, request: Request) -> Response:
         wait_s = _number("wait", request.query_params.get("wait") or "0", 0, MAX_WAIT_S)
@@ -267,6 +280,12 @@ class JobsApi:
         if service not in set(self._services()):
             raise Unroutable(f"there is no service {one_line(str(service))}")
         return service
+
+
+def _place_of(after: str) -> int | None:
+    """The place that a `last_id` of the form `read-N` names; None where it is no such mark."""
+    found = _MARK.fullmatch(after)
+    return None if found is None else int(found[1])
 
 
 _OURS = (JOBS_PATH, QUEUES_PATH)

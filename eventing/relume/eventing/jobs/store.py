@@ -47,6 +47,14 @@ class Outrun(RelumeError):
     retryable = True
 
 
+class ReadEnough(Exception):
+    """A list has read as many jobs as it may. It goes on with those below `place`."""
+
+    def __init__(self, place: int) -> None:
+        super().__init__(f"the list has read down to place {place}")
+        self.place = place
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What is stored of a job. `place` is where its work message lies (0: it is gone).
@@ -216,11 +224,17 @@ class JobStore(Protocol):
         """Raises NoSuchPayload."""
         ...
 
-    def listed(self, wanted: Filter, after: str | None = None) -> AsyncIterator[Seen]:
-        """The jobs that pass, newest first; `after` is the id of the last one of the page before.
+    def listed(
+        self, wanted: Filter, after: str | int | None = None, *, most: int | None = None
+    ) -> AsyncIterator[Seen]:
+        """The jobs that pass, newest first.
 
+        `after` is the id of the last one of the page before, or the place in its ReadEnough.
         A job that is retried becomes the newest. Deleted jobs are not listed. Reading on costs no
-        more memory than one page. Raises NoSuchJob when the job `after` is gone.
+        more memory than one page.
+
+        Raises NoSuchJob when the job `after` is gone, and ReadEnough when about `most` jobs were
+        read, whether they passed or not, and there may be more (None: read them all).
         """
         ...
 

@@ -26,6 +26,7 @@ from relume.eventing.jobs.store import (
     NoSuchJob,
     NoSuchPayload,
     Outrun,
+    ReadEnough,
     Seen,
     Waiting,
 )
@@ -261,11 +262,18 @@ class MemoryJobs:
         for start in range(0, len(data), self._settings.payload_part_bytes):
             yield data[start : start + self._settings.payload_part_bytes]
 
-    async def listed(self, wanted: Filter, after: str | None = None) -> AsyncIterator[Seen]:
+    async def listed(
+        self, wanted: Filter, after: str | int | None = None, *, most: int | None = None
+    ) -> AsyncIterator[Seen]:
         below: float = math.inf
-        if after is not None and not (below := self._seen(after).place):
+        if isinstance(after, int):
+            below = after
+        elif after is not None and not (below := self._seen(after).place):
             raise NoSuchJob(f"job {after} is gone: list from the start")
-        for place in sorted((each for each in self._at if each < below), reverse=True):
+        places = sorted((each for each in self._at if each < below), reverse=True)
+        for read, place in enumerate(places):
+            if most is not None and read >= most:
+                raise ReadEnough(places[read - 1])
             if (job_id := self._at.get(place)) is not None:
                 seen = self._seen(job_id)
                 if seen.job is not None and wanted.takes(seen):

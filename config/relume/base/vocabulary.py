@@ -115,3 +115,6 @@ COLD_START_BUDGET = "relume.dev/cold-start-budget"
 # The environment that a SinkBinding adds (knative/eventing pkg/apis/sources/v1/sinkbinding_*.go).
 SINK_VARIABLE = "K_SINK"
 OVERRIDES_VARIABLE = "K_CE_OVERRIDES"
+
+# In the state of a request's scope: True where the `Origin` that it names is allowed to call.
+ORIGIN_ALLOWED = "relume.origin_allowed"

@@ -16,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from relume.base.vocabulary import ORIGIN_ALLOWED
 from relume.serving.addresses import ROUTED_TO, by_host, by_path, header, raw_path_of
 from relume.serving.openai import openai_path
 from relume.serving.predictor import ServedService
@@ -44,6 +45,8 @@ class CrossOrigin:
             await self._app(scope, receive, send)
             return
         asked = Headers(scope=scope)
+        if _allowing(self._policies(scope), origin) is not None:
+            scope.setdefault("state", {})[ORIGIN_ALLOWED] = True
         if scope["method"] == "OPTIONS" and "access-control-request-method" in asked:
             allowing = _allowing(self._policies(scope), origin)
             answer = (

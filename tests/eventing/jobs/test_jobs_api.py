@@ -686,3 +686,76 @@ async def test_a_queued_job_whose_cancel_came_first_is_never_started() -> None:
     assert (told["started_at"], told["attempts"], told["reason"]) == (None, 0, "cancelled")
     again = await stage.ask("POST", f"/v1/jobs/{job_id}/cancel")
     assert again.json["reason"] == "job-conflict"
+
+
+# Pages in a browser.
+
+OWN = "127.0.0.1:8080"
+FOREIGN_PAGES = [
+    {"sec-fetch-site": "cross-site"},
+    {"sec-fetch-site": "cross-site", "origin": f"http://{OWN}"},
+    {"origin": "https://page.example"},
+    {"origin": "null"},
+    {"origin": ""},
+    {"origin": "http://127.0.0.1:3000", "sec-fetch-site": "same-site"},
+    {"origin": "http://127.0.0.1"},
+    {"origin": "http://[bad"},
+]
+OWN_PAGES = [
+    {},
+    {"origin": f"http://{OWN}"},
+    {"origin": f"http://{OWN}", "sec-fetch-site": "same-origin"},
+    {"sec-fetch-site": "none"},
+]
+CHANGES = [
+    ("POST", "/v1/jobs/{}/cancel"),
+    ("POST", "/v1/jobs/{}/retry"),
+    ("DELETE", "/v1/jobs/{}"),
+    ("POST", f"/v1/queues/{SERVICE}/pause"),
+    ("POST", f"/v1/queues/{SERVICE}/resume"),
+    ("POST", f"/v1/queues/{SERVICE}/purge"),
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN_PAGES)
+@pytest.mark.parametrize(("method", "path"), CHANGES)
+async def test_a_page_of_another_origin_changes_nothing(
+    method: str, path: str, headers: dict[str, str]
+) -> None:
+    stage = Stage()
+    job_id = await stage.submitted()
+    answer = await stage.ask(method, path.format(job_id), {"host": OWN, **headers})
+    assert (answer.status, answer.json["reason"]) == (403, "not-allowed")
+    assert (await stage.store.look(job_id)).state == "queued"
+    assert not await stage.store.paused()
+    assert (await stage.ask("GET", f"/v1/jobs/{job_id}", headers)).status == 200
+
+
+@pytest.mark.parametrize("headers", OWN_PAGES)
+@pytest.mark.parametrize(("method", "path"), CHANGES)
+async def test_programs_and_pages_of_this_host_change_jobs(
+    method: str, path: str, headers: dict[str, str]
+) -> None:
+    stage = Stage()
+    job_id = await settled(stage, "failed")
+    answer = await stage.ask(method, path.format(job_id), {"host": OWN, **headers})
+    assert answer.status != 403
+
+
+async def test_the_usual_port_may_be_left_out_of_an_origin_and_of_a_host() -> None:
+    for origin, host in (
+        ("https://a.example", "a.example:443"),
+        ("http://A.example:80", "a.example"),
+    ):
+        answer = await Stage().ask(
+            "POST", f"/v1/queues/{SERVICE}/pause", {"host": host, "origin": origin}
+        )
+        assert answer.status == 200
+
+
+async def test_a_caller_with_a_key_may_be_a_page_of_any_origin() -> None:
+    stage = Stage()
+    stage.state = {"owner": "alice", "tenant": "t"}
+    job_id = await stage.submitted()
+    headers = {"origin": "https://page.example", "host": OWN, "sec-fetch-site": "cross-site"}
+    assert (await stage.ask("POST", f"/v1/jobs/{job_id}/cancel", headers)).status == 200

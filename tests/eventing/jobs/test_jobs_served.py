@@ -145,3 +145,8 @@ async def test_pages_of_allowed_origins_may_use_the_api() -> None:
             assert answer.headers["access-control-allow-origin"] == "https://page.example"
         other = await client.get("/v1/jobs", headers={"origin": "https://other.example"})
         assert "access-control-allow-origin" not in other.headers
+        cancel = f"/v1/jobs/{accepted.json()['id']}/cancel"
+        page = {"origin": "https://other.example", "sec-fetch-site": "cross-site"}
+        assert (await client.post(cancel, headers=page)).status_code == 403
+        page = {**origin, "sec-fetch-site": "cross-site"}
+        assert (await client.post(cancel, headers=page)).json()["status"] == "cancelled"

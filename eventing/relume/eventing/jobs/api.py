@@ -11,7 +11,8 @@ GET    /v1/queues                  every service: who waits, and whether it is p
 POST   /v1/queues/NS/NAME/pause|resume|purge
 
 Everybody sees their own jobs; those of others do not exist. Queues belong to operators: only they
-may stop or purge one, and others see only the lanes of their own tenant.
+may stop or purge one, and others see only the lanes of their own tenant. What a page of a foreign
+origin may change is said in `pages`.
 
 A page of the list is followed by another one while `has_more` is true: ask for it with `last_id` as
 `after`. A page ends when about 10,000 jobs were read for it. It may then have few jobs or none, and
@@ -49,6 +50,7 @@ from relume.eventing.jobs.changes import Changes
 from relume.eventing.jobs.door import Admit
 from relume.eventing.jobs.job import ServiceName
 from relume.eventing.jobs.outlook import Outlook, place_in_queue
+from relume.eventing.jobs.pages import check_page
 from relume.eventing.jobs.shapes import (
     JOBS_PATH,
     is_job_id,
@@ -300,6 +302,7 @@ def _is_ours(path: str) -> bool:
 def _answering(handler: Handler) -> Handler:
     async def answer(request: Request) -> Response:
         try:
+            check_page(request.scope)
             return await handler(request)
         except ClientGone:
             return Response(status_code=499)  # nobody reads it

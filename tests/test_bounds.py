@@ -217,6 +217,10 @@ TABLE = {
     "eventing.jobs.fair_cursor:FairCursor._feeds": Bound(
         "lanes", None, "tenants with a job in the last hour, at three priorities"
     ),
+    "eventing.jobs.fair_cursor:FairCursor._counts": Bound("lanes", None, "the same lanes"),
+    "eventing.jobs.answers:_JsonResponse.raw_headers": Bound(
+        "headers", None, "those that the code gives to one answer"
+    ),
     "eventing.jobs.fair_cursor:FairCursor._tasks": Bound("tasks", None, "written in the source"),
     "eventing.jobs.fair_share:FairShare._rings": Bound(
         "lanes", None, "tenants with a job that waits, at three priorities"
@@ -232,7 +236,10 @@ TABLE = {
         "test_a_million_tenants_take_no_more_memory_than_ten_thousand",
     ),
     "eventing.jobs.quotas:_Sizes._sums": Bound(
-        "sums", quotas.SUMS, "two neighbours become one", "test_few_sums_tell_the_newest_sizes_well"
+        "numbers",
+        quotas.SUMS_EACH * 40,
+        "each sum is of twice as many jobs as the one before",
+        "test_few_sums_tell_the_newest_sizes_well",
     ),
     # Jobs: what comes in, and who waits for an answer or reads one.
     "eventing.jobs.job:Job.headers": Bound(

@@ -131,6 +131,9 @@ async def test_who_waits_is_told_its_place_and_when_it_starts() -> None:
                 await asyncio.sleep(0.02)
         [queue] = (await it.http.get("/v1/queues")).json()["data"]
         assert (queue["running"], queue["waiting"]) == (2, 3), "one runs, and one waits beside it"
+        async with asyncio.timeout(10):  # until the plane has noticed how long the first job took
+            while (await it.job(waiting[0]["id"]))["predicted_start_s"] is None:
+                await asyncio.sleep(0.02)
         shown = [await it.job(each["id"]) for each in (held, *waiting)]
         assert [each["status"] for each in shown] == ["queued"] * 4
         assert [each["position"] for each in shown] == [1, 1, 2, 3]

@@ -153,8 +153,8 @@ class JobApi:
 
         async def attempt() -> Stored:
             nonlocal believed_from
-            answer = await self.requests.send(
-                subject, payload, timeout_s=ANSWER_WITHIN_S, headers=headers
+            [answer] = await self.requests.send_all(
+                subject, [(payload, headers)], timeout_s=ANSWER_WITHIN_S
             )
             if not _says_empty(answer):
                 return stored_by(answer, len(payload))

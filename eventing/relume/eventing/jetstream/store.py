@@ -67,37 +67,13 @@ class Requests:
     async def open(self) -> None:
         await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
 
-    async def send(
-        self,
-        subject: str,
-        payload: bytes,
-        *,
-        timeout_s: float,
-        headers: dict[str, str] | None = None,
-    ) -> Msg:
+    async def send(self, subject: str, payload: bytes, *, timeout_s: float) -> Msg:
         """The answer to one request.
 
         Raises RequestUnanswered, also when nobody listens on the subject.
         """
-        loop = asyncio.get_running_loop()
-        token = str(next(self._tokens))
-        answer: asyncio.Future[Msg] = loop.create_future()
-        self._waiting[token] = answer
-        late: asyncio.TimerHandle | None = None
-        try:
-            await self._client.publish(
-                subject, payload, reply=f"{self._inbox}.{token}", headers=headers
-            )
-            # Half the time of asyncio.timeout(), which is ready to cancel any code.
-            late = loop.call_later(timeout_s, _is_late, answer, timeout_s)
-            return _answered(await answer)
-        except NATS_ERRORS as error:
-            raise RequestUnanswered(str(error)) from None
-        finally:
-            if late is not None:
-                late.cancel()
-            del self._waiting[token]
-            answer.cancel()  # so that asyncio does not report an error that nobody awaits
+        [answer] = await self.send_all(subject, [(payload, None)], timeout_s=timeout_s)
+        return answer
 
     async def send_all(
         self, subject: str, messages: Sequence[Outgoing], *, timeout_s: float
@@ -191,11 +167,6 @@ class JetStreamStore:
 def message_of(envelope: Envelope, key: str) -> Outgoing:
     """The message that stores an event; `key` is its id. Raises EventTooLarge."""
     return packed(envelope), {"Nats-Msg-Id": key}
-
-
-def _is_late(answer: "asyncio.Future[Msg]", after_s: float) -> None:
-    if not answer.done():
-        answer.set_exception(RequestUnanswered(f"no answer within {after_s:g} s"))
 
 
 def _answered(message: Msg) -> Msg:

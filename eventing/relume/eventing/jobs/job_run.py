@@ -7,6 +7,7 @@ goes on from both. Nothing in this object is needed by it.
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -43,6 +44,8 @@ from relume.eventing.jobs.state import (
 )
 from relume.eventing.jobs.store import JobStore, NoSuchPayload
 from relume.eventing.jobs.transcript import BrokenPart, StreamedError, Tokens, Transcript
+
+log = logging.getLogger(__name__)
 
 #: A job is tried again as a Trigger's event is, but a 404 is final: the model is not there.
 PROFILE = replace(STRICT, name="jobs", retried=frozenset({408, 409, 429}))
@@ -343,7 +346,7 @@ class JobRun:
             self._transcript.restore(of_this_round)
 
     async def _watch(self) -> None:
-        """End the request when the job is cancelled, or another worker has it."""
+        """End the request when the job is cancelled, another worker has it, or nobody can tell."""
         while True:
             try:
                 async for record in self._world.store.watch(self._job.id):
@@ -354,6 +357,11 @@ class JobRun:
                     elif newer and record.round == self._job.round:
                         self._interrupt.trip(LeaseLost(said))
             except StoreUnavailable:
+                await self._clock.sleep(STORE_PAUSE_S)
+            except Exception as error:
+                # Nobody would notice a cancellation: the record is damaged, say.
+                log.exception("job %s: its record cannot be watched", self._job.id)
+                self._interrupt.trip(error)
                 await self._clock.sleep(STORE_PAUSE_S)
 
     def _timer(self, seconds: float, name: str) -> Timer:

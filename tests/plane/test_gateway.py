@@ -167,6 +167,12 @@ async def test_models_are_listed_and_what_is_no_job_is_told_how_to_be_one(nats: 
         assert [each["service"] for each in queues] == ["ns/it", "ns/other"]
 
 
+async def test_an_error_of_whoever_uses_the_store_of_keys_is_not_one_of_nats(nats: str) -> None:
+    with pytest.raises(FileNotFoundError, match="no such list"):
+        async with key_store([nats], None, 1):
+            raise FileNotFoundError("no such list")
+
+
 async def test_with_keys_each_owner_sees_their_own_jobs_and_operators_pause(nats: str) -> None:
     async with key_store([nats], None, 1) as keys:
         made = {}

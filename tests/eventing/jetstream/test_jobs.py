@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from relume.base.clock import SystemClock
+from relume.base.testing import VirtualClock
 from relume.base.vocabulary import Json
 from relume.eventing.event_log import DiskFull, StoreUnavailable
 from relume.eventing.jetstream.job_api import Message
@@ -20,7 +21,17 @@ from relume.eventing.jetstream.server import Disk, NatsServer
 from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.jobs.state import Leased, step
 from relume.eventing.jobs.store import Filter, JobTooLarge
-from tests.contract.test_job_store import LANE, NOW, fetch, job, jobs_of, lease, parts, take
+from tests.contract.test_job_store import (
+    LANE,
+    NOW,
+    fetch,
+    job,
+    jobs_of,
+    lease,
+    nothing_more,
+    parts,
+    take,
+)
 from tests.eventing.jetstream.nats_accounts import credentials
 from tests.eventing.jetstream.nats_cluster import NatsCluster, Node
 from tests.ports import own_port
@@ -242,3 +253,25 @@ async def test_a_cluster_loses_one_node_and_then_its_majority(tmp_path: Path) ->
         async with asyncio.timeout(10):
             while (await two.look(made.id)).record != again:
                 await asyncio.sleep(0.05)
+
+
+async def test_a_worker_that_lost_its_lease_does_not_take_the_job_from_the_next(
+    tmp_path: Path,
+) -> None:
+    clock = VirtualClock()
+    async with NatsServer(tmp_path) as server, opened([server.url]) as two:
+        one = await JetStreamJobs.connect([server.url], SETTINGS, clock)
+        try:
+            await one.submit(job("1"), 5.0)
+            [old] = await fetch(await one.open_lane(LANE), 1)
+            cursor = await two.open_lane(LANE)
+            [new] = await fetch(cursor, 1)  # the lease of the first worker ran out
+            assert (old.generation, new.generation) == (1, 2)
+            await clock.advance(SETTINGS.lease_s)
+            await old.extend()  # too late
+            await new.extend()
+            await old.give_back()
+            assert await nothing_more(cursor.fetch(1), 0.5)
+            await new.settle()
+        finally:
+            await one.close()

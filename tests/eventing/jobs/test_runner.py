@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from relume.eventing.jobs.job import Limits
+from relume.eventing.jobs.packing import DamagedRecord
 from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.jobs.state import Cancelled, Record, step
 from relume.eventing.jobs.store import JobTooLarge
@@ -465,6 +467,34 @@ async def test_a_cancelled_job_is_no_longer_asked_for_and_its_message_is_settled
         assert len(predictor.calls) == 1
         assert (await stage.store.look(job.id)).state == "cancelled"
         assert stage.dispatcher.in_flight == 0
+
+
+async def test_a_request_ends_when_its_record_cannot_be_watched_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate, damaged = asyncio.Event(), asyncio.Event()
+    async with (
+        Predictor(writes(STORY, pause_after=3, gate=gate)) as predictor,
+        JobStage(predictor) as stage,
+    ):
+
+        async def watch(job_id: str) -> AsyncIterator[Record]:
+            await damaged.wait()
+            raise DamagedRecord("the stored record is damaged")
+            yield step(None, job, Cancelled(stage.clock.now()))
+
+        job = job_of(stage)
+        monkeypatch.setattr(stage.store, "watch", watch)
+        await stage.submit(job)
+        await stage.shown(job.id, 4)
+        monkeypatch.undo()
+        damaged.set()
+        record = await stage.ended(job.id)
+        assert (record.state, record.reason) == ("dead", "internal")
+        assert "damaged" in record.detail
+        async with asyncio.timeout(10):
+            while not predictor.abandoned:
+                await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("cut", [1, 4, len(STORY) + 1])

@@ -9,9 +9,38 @@ from collections.abc import Callable, Sequence
 from nats.aio.client import Client
 from nats.js.api import ConsumerInfo
 
+from relume.base.clock import Clock
 from relume.eventing.jetstream.cursor import JetStreamCursor, JetStreamLeasedEvent
 from relume.eventing.jetstream.store import Requests
 from relume.eventing.jobs.packing import is_settled
+
+
+class SharedLease(JetStreamLeasedEvent):
+    """A leased event that another process gets when the lease has run out.
+
+    nats-server takes a message from whoever holds it when any earlier holder gives it back. So a
+    process that was paused past its lease does not give it back: it is not its own any more.
+    """
+
+    __slots__ = ("_clock", "_lease_s", "_lost_at")
+
+    def __init__(
+        self, cursor: "SharedCursor", subject: str, payload: bytes, clock: Clock, lease_s: float
+    ) -> None:
+        super().__init__(cursor, subject, payload)
+        self._clock = clock
+        self._lease_s = lease_s
+        self._lost_at = clock.monotonic() + lease_s
+
+    async def give_back(self) -> None:
+        if self._clock.monotonic() < self._lost_at:
+            await super().give_back()
+
+    async def extend(self) -> None:
+        now = self._clock.monotonic()
+        if now < self._lost_at:
+            self._lost_at = now + self._lease_s
+        await super().extend()
 
 
 class SharedCursor(JetStreamCursor):
@@ -23,8 +52,12 @@ class SharedCursor(JetStreamCursor):
         requests: Requests,
         info: ConsumerInfo,
         forget: "Callable[[SharedCursor], None]",
+        clock: Clock,
+        lease_s: float,
     ) -> None:
         super().__init__(client, requests, info, last_sequence=0)
+        self._clock = clock
+        self._lease_s = lease_s
         self._pending = info.num_pending or 0
         self._forget = forget
         self._there = True
@@ -49,7 +82,8 @@ class SharedCursor(JetStreamCursor):
 
     def _on_event(self, leased: JetStreamLeasedEvent) -> None:
         self._pending = leased.pending
-        super()._on_event(leased)
+        told = (leased._subject, leased.payload)
+        super()._on_event(SharedLease(self, *told, self._clock, self._lease_s))
 
 
 class SettledCursor(SharedCursor):
@@ -61,8 +95,10 @@ class SettledCursor(SharedCursor):
         requests: Requests,
         info: ConsumerInfo,
         forget: Callable[[SharedCursor], None],
+        clock: Clock,
+        lease_s: float,
     ) -> None:
-        super().__init__(client, requests, info, forget)
+        super().__init__(client, requests, info, forget, clock, lease_s)
         self._settled: deque[JetStreamLeasedEvent] = deque()
 
     async def fetch(self, limit: int) -> Sequence[JetStreamLeasedEvent]:

@@ -202,7 +202,12 @@ class JetStreamJobs:
 
     def settled(self) -> SettledCursor:
         cursor = SettledCursor(
-            self._api.client, self._api.requests, self._outbox, self._outboxes.discard
+            self._api.client,
+            self._api.requests,
+            self._outbox,
+            self._outboxes.discard,
+            self._api.clock,
+            self._settings.lease_s,
         )
         self._outboxes.add(cursor)
         return cursor

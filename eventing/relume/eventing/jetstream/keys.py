@@ -107,18 +107,20 @@ async def key_store(
     """
     client = Client()
     try:
-        async with asyncio.timeout(_CONNECT_WITHIN_S):
-            await client.connect(
-                list(servers),
-                name="relume keys",
-                allow_reconnect=lasting,
-                max_reconnect_attempts=-1,
-                user_credentials=None if credentials is None else str(credentials),
-                error_cb=_quiet,
-            )
-        yield await JetStreamKeyStore.open(client.jetstream(), replicas)
-    except NATS_ERRORS as error:
-        raise StoreUnavailable(f"NATS does not answer: {error or 'timeout'}") from None
+        try:
+            async with asyncio.timeout(_CONNECT_WITHIN_S):
+                await client.connect(
+                    list(servers),
+                    name="relume keys",
+                    allow_reconnect=lasting,
+                    max_reconnect_attempts=-1,
+                    user_credentials=None if credentials is None else str(credentials),
+                    error_cb=_quiet,
+                )
+            opened = await JetStreamKeyStore.open(client.jetstream(), replicas)
+        except NATS_ERRORS as error:
+            raise StoreUnavailable(f"NATS does not answer: {error or 'timeout'}") from None
+        yield opened
     finally:
         with contextlib.suppress(*NATS_ERRORS):
             await client.close()

@@ -361,7 +361,7 @@ class JobRun:
             self._transcript.restore(of_this_round)
 
     async def _watch(self) -> None:
-        """End the request when the job is cancelled, or another worker has it."""
+        """End the request when the job is cancelled, another worker has it, or nobody can tell."""
         while True:
             try:
                 async for record in self._world.store.watch(self._job.id):
@@ -372,6 +372,11 @@ class JobRun:
                     elif newer and record.round == self._job.round:
                         self._interrupt.trip(LeaseLost(said))
             except StoreUnavailable:
+                await self._clock.sleep(STORE_PAUSE_S)
+            except Exception as error:
+                # Nobody would notice a cancellation: the record is damaged, say.
+                log.exception("job %s: its record cannot be watched", self._job.id)
+                self._interrupt.trip(error)
                 await self._clock.sleep(STORE_PAUSE_S)
 
     def _timer(self, seconds: float, name: str) -> Timer:

@@ -29,31 +29,44 @@ class LiveSubject:
         self._bound = bound
         self._held: deque[Message] = deque()
         self._bytes = 0
-        self._changed = asyncio.Event()
+        self._changed = False
+        self._waiter: asyncio.Future[None] | None = None
         self._lost = False
 
     async def wait(self) -> None:
         """Return when there is something to take or some was lost, and after a long silence."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_SILENT_S):
-                await self._changed.wait()
+        if self._changed:
+            return
+        # A third of the time of asyncio.timeout(): this is done for each part of an answer.
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        silent = asyncio.get_running_loop().call_later(_SILENT_S, _wake, waiter)
+        try:
+            await waiter
+        finally:
+            silent.cancel()
+            self._waiter = None
 
     def take(self) -> tuple[list[Message], bool]:
         """The messages since the last time, and whether they are all."""
-        whole = self._changed.is_set() and not self._lost
+        whole = self._changed and not self._lost
         taken = list(self._held)
         self._held.clear()
         self._bytes, self._lost = 0, False
-        self._changed.clear()
+        self._changed = False
         return taken, whole
+
+    def _change(self) -> None:
+        self._changed = True
+        if self._waiter is not None:
+            _wake(self._waiter)
 
     def lost(self) -> None:
         """Some messages may not have come."""
         self._lost = True
-        self._changed.set()
+        self._change()
 
     async def on_message(self, message: Msg) -> None:
-        self._changed.set()
+        self._change()
         if self._lost:
             return
         self._held.append(message_in(message))
@@ -61,6 +74,11 @@ class LiveSubject:
         if self._bytes > self._bound or len(self._held) > _MOST:
             self._held.clear()
             self._lost = True
+
+
+def _wake(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 @contextlib.asynccontextmanager

@@ -182,16 +182,15 @@ class JobStream(Response):
 
     async def _pass_on(self, chunks: AsyncIterator[Chunk], watched: Watched) -> Record | None:
         """Write chunks as they come; returns how the job ended, None when this process stops."""
-        coming: asyncio.Future[Chunk] | None = None
+        if self._end(watched) is None:
+            await self._comment_when_due(watched)
+        showing = asyncio.create_task(self._show_all(chunks, watched))
+        showing.add_done_callback(lambda _: self._wake.set())
         try:
             while not self._streams.watches.closed:
-                if coming is None:
-                    coming = asyncio.ensure_future(anext(chunks))
-                    coming.add_done_callback(lambda _: self._wake.set())
                 record = self._end(watched)
-                if coming.done():
-                    chunk, coming = coming.result(), None
-                    await self._show(chunk, record)
+                if showing.done():
+                    showing.result()  # it ends by its error only
                 elif record is None:
                     await self._comment_when_due(watched)
                     await self._woken()
@@ -201,9 +200,16 @@ class JobStream(Response):
                     return record  # nothing more comes
             return None
         finally:
-            if coming is not None:
-                coming.cancel()
-                await asyncio.gather(coming, return_exceptions=True)
+            showing.cancel()
+            await asyncio.gather(showing, return_exceptions=True)
+
+    async def _show_all(self, chunks: AsyncIterator[Chunk], watched: Watched) -> None:
+        """Write chunks as they come, without a detour through whoever waits for the end."""
+        async for chunk in chunks:
+            record = self._end(watched)
+            await self._show(chunk, record)
+            if record is not None:
+                self._wake.set()
 
     async def _woken(self, within_s: float | None = None) -> bool:
         """Wait until something happens; False when nothing did in time."""
@@ -297,8 +303,9 @@ class JobStream(Response):
         if ended is not None and ended.state == "cancelled" and chunk.position > ended.position:
             return
         if chunk.position > self._shown:
-            self._shown = chunk.position
             await self._write_out(_event(chunk))
+            # Not before: who is cancelled while the client takes nothing has written nothing.
+            self._shown = chunk.position
 
     async def _write_out(self, data: bytes) -> None:
         self._sending_since = self._clock.monotonic()

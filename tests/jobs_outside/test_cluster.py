@@ -120,12 +120,17 @@ async def _flow(client: Client, until: asyncio.Event) -> None:
         await asyncio.sleep(0.1)
 
 
-@pytest.mark.parametrize("fault", (everybody_in_turn, *EVERY), ids=lambda fault: fault.__name__)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One after the other with --every-phase; else all of them in one test."""
+    if "fault" in metafunc.fixturenames:
+        every = metafunc.config.getoption("every_phase")
+        faults = EVERY if every else (everybody_in_turn,)
+        metafunc.parametrize("fault", faults, ids=lambda fault: fault.__name__)
+
+
 async def test_a_fault_of_the_cluster(
     fault: Fault, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    if (fault is everybody_in_turn) == request.config.getoption("every_phase"):
-        pytest.skip("the sample runs without --every-phase, all others run with it")
     async with scene(tmp_path) as made, made.client() as client:
         over = asyncio.Event()
         await asyncio.gather(*(client.submit(Script(f"long{n}", 150, 100)) for n in range(6)))

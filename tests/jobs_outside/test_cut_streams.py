@@ -34,9 +34,10 @@ async def test_the_text_of_a_cut_stream_is_that_of_an_uncut_one(
         worker, other = made.gateways
         other.kill()
         client.gateways = [worker.url]
+        # The other gateway is there long before the first token.
         scripts = [
-            Script(f"{who}{n}", TOKENS, chance.uniform(20, 60), die=chance.choice((-1, -1, 25)))
-            for n in range(count)
+            Script(f"{who}{n}", TOKENS, chance.uniform(20, 60), start=8000, die=die)
+            for n, die in enumerate(chance.choices((-1, 25), (2, 1), k=count))
         ]
         ids = await asyncio.gather(*(client.submit(each) for each in scripts))
         other.start()

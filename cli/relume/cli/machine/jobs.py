@@ -38,7 +38,7 @@ def command() -> None:
 
     \b
     Examples:
-      relume jobs submit --chat 'What is a GPU?' --max-tokens 40 --watch
+      relume jobs submit --service default/summarize --chat 'What is a GPU?' --max-tokens 40 --watch
       relume jobs submit chat.json --service default/summarize --idempotency-key order-17
       relume jobs list --status dead
       relume jobs retry JOB_ID
@@ -88,9 +88,9 @@ def submit(
 
     \b
     Examples:
-      relume jobs submit --chat 'What is a GPU?' --max-tokens 40 --watch
-      relume jobs submit chat.json --priority low --queue-timeout 2h
-      id=$(relume jobs submit chat.json -o json | jq -r .id)
+      relume jobs submit --service default/summarize --chat 'What is a GPU?' --max-tokens 40 --watch
+      relume jobs submit chat.json --service default/summarize --priority low --queue-timeout 2h
+      id=$(relume jobs submit chat.json --service default/summarize -o json | jq -r .id)
     """
     if watching and wait_s is not None:
         raise BadUsage("--watch prints the answer as it comes: leave --wait out")
@@ -271,7 +271,7 @@ def retry(*, job_ids: tuple[str, ...], url: str | None) -> int:
     \b
     Examples:
       relume jobs retry JOB_ID
-      relume jobs list --status dead -o json | jq -r '.[].id' | xargs relume jobs retry
+      relume jobs list --status dead -o json | jq -r '.[].id' | xargs -r relume jobs retry
     """
     return asyncio.run(_Each("queued again", JobsClient.retry).run(find_plane(url), job_ids))
 

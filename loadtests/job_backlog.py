@@ -28,7 +28,8 @@ TURNS = 5
 _RESTARTS = 3
 _AT_ONCE = 256
 _LOOK_S = 0.01
-_DRAINED_WITHIN_S = 300.0
+_DRAINED_WITHIN_S = 60.0
+_PAUSE_SEEN_S = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +70,31 @@ class _Side:
     http: aiohttp.ClientSession
 
     async def rate(self) -> float:
-        """Jobs answered in a second, while `FEW` of them are. The queue is paused before."""
-        first = await self.model.answered()
-        started = time.monotonic()
+        """Jobs answered in a second, while `FEW` of them are. The queue is paused before.
+
+        The time begins with the first answer: a gateway looks once a second whether a queue is
+        paused.
+        """
+        before = await self.model.answered()
         await self.gate.pause(self.http, False)
-        while await self.model.answered() < first + FEW:
+        first = await self._answered(before + 1)
+        last = await self._answered(before + FEW)
+        await self.gate.pause(self.http, True)
+        return (last[1] - first[1]) / (last[0] - first[0])
+
+    async def _answered(self, count: int) -> tuple[float, int]:
+        """When so many were answered, and how many it were then. Raises MeasurementFailed."""
+        deadline = time.monotonic() + _DRAINED_WITHIN_S
+        while (answered := await self.model.answered()) < count:
             self.gate.server.check_alive()
-            if time.monotonic() - started > _DRAINED_WITHIN_S:
+            if time.monotonic() > deadline:
                 raise MeasurementFailed(f"{FEW} jobs were not answered in {_DRAINED_WITHIN_S:g} s")
             await asyncio.sleep(_LOOK_S)
-        rate = (await self.model.answered() - first) / (time.monotonic() - started)
-        await self.gate.pause(self.http, True)
-        return rate
+        return time.monotonic(), answered
 
     async def quiet(self) -> None:
-        """Wait until what was under way when the queue was paused has ended."""
+        """Wait until the gateway has seen the pause, and what was under way then has ended."""
+        await asyncio.sleep(_PAUSE_SEEN_S)
         before = -1
         while (now := await self.model.answered()) != before:
             before = now

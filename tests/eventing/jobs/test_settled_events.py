@@ -13,11 +13,12 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
 from relume.base.testing import VirtualClock
+from relume.cloudevents import json_format
 from relume.cloudevents.event import CloudEvent
 from relume.eventing.answer_event import ERROR_REASONS, reply_id
 from relume.eventing.jobs.job import Job, Limits, ServiceName
 from relume.eventing.jobs.packing import pack_record, unpack_record
-from relume.eventing.jobs.payloads import in_parts, request_event, stow, stow_reply, whole_body
+from relume.eventing.jobs.payloads import in_parts, request_event, stow, whole_body
 from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.jobs.settled_events import reply_event, usage_event
 from relume.eventing.jobs.state import SETTLED, Record, Result, Settled, Usage
@@ -169,7 +170,9 @@ def test_other_jobs_and_deleted_ones_and_an_empty_answer_have_no_reply() -> None
 
 async def stowed(reply: CloudEvent, limit: int) -> tuple[MemoryJobs, Record]:
     store = MemoryJobs(JobSettings(), VirtualClock())
-    result, head = await stow_reply(store, job(), reply, limit)
+    body, payload = await stow(store, job().id, "reply.1", in_parts(reply.data or b""), limit)
+    result = Result(200, reply.datacontenttype or "application/json", body, payload)
+    head = json_format.dump_event(CloudEvent(reply.attributes, None))
     return store, record(result=result, reply=head)
 
 

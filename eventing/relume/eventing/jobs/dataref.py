@@ -20,10 +20,9 @@ from yarl import URL
 
 from relume.base.errors import InvalidInput, RelumeError
 from relume.base.limits import HEADER_BYTES, MIB
+from relume.base.vocabulary import DATAREF
 from relume.eventing.jobs.public_address import AddressRefused, Check, socket_to, why_refused
 
-#: The name of the extension.
-DATAREF = "dataref"
 _PORTS = {"https": 443, "http": 80}
 _CONNECT_WITHIN_S = 10.0
 _LONGEST_URL = 8192

@@ -36,8 +36,9 @@ from relume.eventing.jobs.answers import (
 from relume.eventing.jobs.caller import caller_of
 from relume.eventing.jobs.door_settings import DoorSettings
 from relume.eventing.jobs.job import Job, ServiceName, digest_of, digesting, id_for
+from relume.eventing.jobs.payloads import in_parts
 from relume.eventing.jobs.preferences import AsyncPreference, async_preference
-from relume.eventing.jobs.request_body import JSON_TYPE, RequestBody, in_parts, is_json, parsed
+from relume.eventing.jobs.request_body import JSON_TYPE, RequestBody, is_json, parsed
 from relume.eventing.jobs.settings import JobSettings, lifetime_s
 from relume.eventing.jobs.shapes import (
     job_object,

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from relume.base.errors import InvalidInput, one_line
+from relume.base.errors import InvalidInput
 from relume.base.vocabulary import (
     KEEP,
     MAX_ATTEMPTS,
@@ -27,9 +27,8 @@ from relume.base.vocabulary import (
 from relume.eventing.expiry import InvalidExpiry, expires_at
 from relume.eventing.jobs.door_settings import DoorSettings
 from relume.eventing.jobs.job import PRIORITIES, Limits, Priority
-from relume.eventing.jobs.wishes import InvalidHeader, duration_s
+from relume.eventing.jobs.wishes import InvalidHeader, duration_s, shown
 
-_SHOWN = 40  # characters of a wrong value that a message repeats
 _SHORTEST_S = 1.0
 
 
@@ -89,7 +88,7 @@ def _priority(attributes: Mapping[str, object]) -> Priority:
     word = str(value).strip().lower()
     if word not in PRIORITIES:
         raise InvalidExtension(
-            f"{PRIORITY}: {_shown(value)} is not a priority: write high, normal or low"
+            f"{PRIORITY}: {shown(str(value))} is not a priority: write high, normal or low"
         )
     return word
 
@@ -102,12 +101,7 @@ def _attempts(attributes: Mapping[str, object], settings: DoorSettings) -> int:
     # A boolean is an attribute value too, and int() would read other digits than ours.
     if not (text.isascii() and text.isdigit() and len(text) < 4 and 1 <= int(text) <= most):
         raise InvalidExtension(
-            f"{MAX_ATTEMPTS}: {_shown(value)} is out of range: write 1 to {most} "
+            f"{MAX_ATTEMPTS}: {shown(str(value))} is out of range: write 1 to {most} "
             "(1: nothing is retried)"
         )
     return int(text)
-
-
-def _shown(value: object) -> str:
-    text = str(value)
-    return one_line(repr(text[:_SHOWN] + "…" if len(text) > _SHOWN else text))

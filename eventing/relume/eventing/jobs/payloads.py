@@ -12,12 +12,12 @@ from relume.base.vocabulary import DATAREF
 from relume.cloudevents import json_format
 from relume.cloudevents.event import CloudEvent
 from relume.eventing.jobs.job import Job
-from relume.eventing.jobs.settings import lifetime_s
-from relume.eventing.jobs.state import Record, Result
+from relume.eventing.jobs.state import Record
 from relume.eventing.jobs.store import JobStore
 
 # The absolute URL at which the result of a job can be fetched.
 ResultUrl = Callable[[str], str]
+_PART_BYTES = 128 * 1024
 
 
 async def stow(
@@ -55,17 +55,6 @@ def request_event(job: Job, body: bytes) -> CloudEvent:
     return CloudEvent.create(job.event or {}, body or None)
 
 
-async def stow_reply(
-    store: JobStore, job: Job, reply: CloudEvent, inline_bytes: int
-) -> tuple[Result, bytes]:
-    """What a record keeps of a predictor's reply event: its `result`, and its `reply`."""
-    content_type = reply.datacontenttype or "application/json"
-    name, data, lasts_s = f"reply.{job.round}", in_parts(reply.data or b""), lifetime_s(job.limits)
-    body, payload = await stow(store, job.id, name, data, inline_bytes, lasts_s)
-    head = json_format.dump_event(CloudEvent(reply.attributes, None))
-    return Result(200, content_type, body, payload), head
-
-
 def stored_reply(record: Record, result_url: ResultUrl) -> CloudEvent | None:
     """The predictor's reply event as it is published; None: there is none. Raises InvalidEvent."""
     if record.reply is None:
@@ -79,8 +68,9 @@ def stored_reply(record: Record, result_url: ResultUrl) -> CloudEvent | None:
 
 
 async def in_parts(body: bytes) -> AsyncIterator[bytes]:
-    """A body that is there already, as `stow` takes it."""
-    yield body
+    """A body in parts of the size that object stores use."""
+    for start in range(0, len(body), _PART_BYTES):
+        yield body[start : start + _PART_BYTES]
 
 
 async def _joined(held: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

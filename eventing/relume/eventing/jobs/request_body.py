@@ -16,7 +16,6 @@ from relume.cloudevents.http import Headers
 from relume.eventing.jobs.answers import BodyTooLarge
 
 JSON_TYPE = "application/json"
-_PART_BYTES = 128 * 1024
 
 
 class NotJson(InvalidInput):
@@ -82,12 +81,6 @@ class RequestBody:
         self.size += len(part)
         self.complete = not message.get("more_body", False)
         return part
-
-
-async def in_parts(body: bytes) -> AsyncIterator[bytes]:
-    """A body in parts of the size that object stores use."""
-    for start in range(0, len(body), _PART_BYTES):
-        yield body[start : start + _PART_BYTES]
 
 
 def is_json(content_type: str) -> bool:

@@ -92,13 +92,13 @@ def duration_s(name: str, text: str, longest_s: float) -> float:
     match = _DURATION.fullmatch(text.strip(" \t"))
     if match is None:
         raise InvalidHeader(
-            f"{name}: {_shown(text)} is not a length of time: write a number and a unit, "
+            f"{name}: {shown(text)} is not a length of time: write a number and a unit, "
             "as in 90s, 5m, 2h or 1d"
         )
     seconds = float(match[1]) * _UNITS_S[match[2]]
     if not 1 <= seconds <= longest_s:
         raise InvalidHeader(
-            f"{name}: {_shown(text)} is out of range: write 1s to {longest_s / 86_400:g}d"
+            f"{name}: {shown(text)} is out of range: write 1s to {longest_s / 86_400:g}d"
         )
     return seconds
 
@@ -126,7 +126,7 @@ def kept_headers(headers: Headers, prefer: AsyncPreference, most: int) -> dict[s
         longest = max(kept, key=lambda name: len(kept[name]))
         raise InvalidHeader(
             f"the headers for the predictor have {size} bytes, and {most} are kept with a job: "
-            f"leave some out (the longest is {_shown(longest)})"
+            f"leave some out (the longest is {shown(longest)})"
         )
     return kept
 
@@ -156,7 +156,7 @@ def _priority(text: str | None) -> Priority | None:
     word = text.strip(" \t").lower()
     if word not in PRIORITIES:
         choices = "high, normal or low"
-        raise InvalidHeader(f"{PRIORITY}: {_shown(text)} is not a priority: write {choices}")
+        raise InvalidHeader(f"{PRIORITY}: {shown(text)} is not a priority: write {choices}")
     return word
 
 
@@ -166,10 +166,11 @@ def _attempts(text: str | None, defaults: Limits, settings: DoorSettings) -> int
     word, most = text.strip(" \t"), settings.max_attempts
     if not _COUNT.fullmatch(word) or not 1 <= int(word) <= most:
         raise InvalidHeader(
-            f"{ATTEMPTS}: {_shown(text)} is out of range: write 1 to {most} (1: nothing is retried)"
+            f"{ATTEMPTS}: {shown(text)} is out of range: write 1 to {most} (1: nothing is retried)"
         )
     return int(word)
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """A value that is wrong, as a message repeats it: short, and on one line."""
     return one_line(repr(text[:_SHOWN] + "…" if len(text) > _SHOWN else text))

@@ -27,7 +27,7 @@ def readme_lines() -> list[str]:
 def ask(plane: Plane, line: str, job_id: str = "") -> tuple[int, str]:
     """Run one line as it is written, with this plane's address and this job's id."""
     assert shutil.which("curl"), "this test runs the README's lines: install curl"
-    written = line.replace(_DEFAULT, plane.http).replace("/ID", f"/{job_id}").partition("   #")[0]
+    written = line.replace(_DEFAULT, plane.http).replace("$ID", job_id).partition("   #")[0]
     # The last line of what it writes is the status.
     words = written.replace("curl ", "curl -s -w '\\n%{http_code}' ", 1).replace(" -i ", " ")
     done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, timeout=120)
@@ -60,7 +60,7 @@ def text_of(plane: Plane, job_id: str, after: int = 0) -> str:
 
 def test_the_lines_of_the_readme_from_zero(plane: Plane) -> None:
     plane.until_zero("summarize")
-    asked, wait, result, events, cancel, retry, delete, event = readme_lines()
+    asked, events, wait, result, cancel, retry, retried, delete, event = readme_lines()
     status, body = ask(plane, asked)
     assert status == 202
     job_id = json.loads(body)["id"]
@@ -68,6 +68,8 @@ def test_the_lines_of_the_readme_from_zero(plane: Plane) -> None:
     assert (status, json.loads(again)["id"]) == (202, job_id), "the same key is the same job"
     status, other = ask(plane, asked.replace("a GPU", "a CPU"))
     assert (status, json.loads(other)["reason"]) == (409, "key-in-use")
+    status, stream = ask(plane, events, job_id)
+    assert status == 200 and "event: completed" in stream
     status, shown = ask(plane, wait, job_id)
     job = json.loads(shown)
     assert (status, job["status"]) == (200, "completed")
@@ -75,14 +77,16 @@ def test_the_lines_of_the_readme_from_zero(plane: Plane) -> None:
     status, answer = ask(plane, result, job_id)
     assert status == 200
     text = json.loads(answer)["choices"][0]["message"]["content"]
-    status, stream = ask(plane, events, job_id)
-    assert status == 200 and "event: completed" in stream
     assert text_of(plane, job_id).strip() == text.strip()
-    status, refused = ask(plane, cancel, job_id)
-    assert (status, json.loads(refused)["reason"]) == (409, "job-conflict")
-    assert ask(plane, retry, job_id)[0] == 409
-    assert ask(plane, delete, job_id)[0] == 204
-    assert ask(plane, result, job_id)[0] == 410
+    assert ask(plane, cancel, job_id)[0] == ask(plane, retry, job_id)[0] == 409, "it has an answer"
+    running = submit(plane, max_tokens=60, ignore_eos=True)
+    status, cancelled = ask(plane, cancel, running)
+    assert (status, json.loads(cancelled)["status"]) == (200, "cancelled")
+    assert ask(plane, retry, running)[0] == 202
+    status, shown = ask(plane, retried, running)
+    assert (status, json.loads(shown)["status"]) == (200, "completed")
+    assert ask(plane, delete, running)[0] == 204
+    assert ask(plane, result, running)[0] == 410
     assert ask(plane, event)[0] == 202
     (reply,) = plane.answers_to("6")
     assert reply["type"] == "relume.inference.response"

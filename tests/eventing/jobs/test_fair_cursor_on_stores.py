@@ -134,9 +134,12 @@ async def test_a_paused_queue_waits_and_its_overdue_jobs_end(store: JobStore) ->
     young = await producer.submit("a")
     try:
         fetching = asyncio.create_task(cursor.fetch(4))
-        await asyncio.sleep(0.5)
+        clock = QueueClock(store, lambda: cursor.counts, CLOCK)
+        async with asyncio.timeout(10):
+            while not (ended := await clock.look()):  # until the lane has been counted
+                await asyncio.sleep(0.05)
+        assert ended == 1
         assert not fetching.done()
-        assert await QueueClock(store, lambda: cursor.counts, CLOCK).look() == 1
         assert (await store.look(overdue.id)).state == "expired"
         assert (await store.look(young.id)).state == "queued"
         await store.pause(SERVICE, False)

@@ -78,7 +78,7 @@ class Estimates:
         if seen.settled_at is not None:
             seen.settled.add(1, now - seen.settled_at)
         seen.settled_at = now if waiting else None
-        if record.usage.run_ms:
+        if record.state == "completed" or record.usage.run_ms:
             seen.run_ms.add(record.usage.run_ms)
         if record.usage.cold_start_ms:
             seen.cold_start_ms.add(record.usage.cold_start_ms)

@@ -113,12 +113,10 @@ class JobListing:
         """The messages from `first` to `last`; None where they are more than one page."""
         wide = -(-(last - first + 1) // _SLICES)
         starts = range(first, last + 1, wide)
-        async with asyncio.TaskGroup() as group:
-            slices = [
-                group.create_task(self._slice(subjects, start, min(last, start + wide - 1)))
-                for start in starts
-            ]
-        found = [message for each in slices for message in each.result()]
+        slices = await asyncio.gather(
+            *(self._slice(subjects, start, min(last, start + wide - 1)) for start in starts)
+        )
+        found = [message for each in slices for message in each]
         return found if len(found) <= _PAGE else None
 
     async def _slice(self, subjects: str, first: int, last: int) -> list[Message]:
@@ -137,10 +135,8 @@ class JobListing:
         return found
 
     async def _seen(self, work: Sequence[Message]) -> list[Seen]:
-        async with asyncio.TaskGroup() as group:
-            records = [group.create_task(self._record(each)) for each in work]
-        pairs = zip(work, records, strict=True)
-        return [seen_of(each, record.result()) for each, record in pairs]
+        records = await asyncio.gather(*(self._record(each) for each in work))
+        return [seen_of(*pair) for pair in zip(work, records, strict=True)]
 
     async def _record(self, work: Message) -> Message | None:
         subject = record_subject(work.subject.rpartition(".")[2])

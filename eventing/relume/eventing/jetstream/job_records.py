@@ -127,10 +127,11 @@ class JobRecords:
 
     async def _look(self, job_id: str) -> Seen:
         record = record_subject(job_id)
-        async with asyncio.TaskGroup() as group:
-            first = group.create_task(self._work_anywhere(job_id))
-            second = group.create_task(self._api.read(JOBS, {"last_by_subj": record}))
-        return seen_of(first.result(), second.result())
+        return seen_of(
+            *await asyncio.gather(
+                self._work_anywhere(job_id), self._api.read(JOBS, {"last_by_subj": record})
+            )
+        )
 
     async def _work(self, job_id: str) -> Message | None:
         """The work message, also where the node that is asked first does not have it yet."""

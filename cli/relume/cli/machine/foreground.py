@@ -4,15 +4,14 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 import uvloop
 
 from relume.cli import streams
-from relume.cli.errors import INTERRUPTED_EXIT
 from relume.cli.machine.listing import show_plane
+from relume.cli.machine.until_signal import UntilSignal
 from relume.cli.screen import Screen
 from relume.config import load
 from relume.config.here import NOTHING, Machine
@@ -42,33 +41,17 @@ def run(
         return runner.run(_Foreground(LocalPlane(plan, settings, store), as_json).run())
 
 
-class _Foreground:
-    """The plane, and what it does when a signal comes."""
+class _Foreground(UntilSignal):
+    """The plane, and what it shows."""
 
     def __init__(self, plane: LocalPlane, as_json: bool) -> None:
+        super().__init__(plane)
         self._plane = plane
         self._as_json = as_json
-        self._stop = asyncio.Event()
-        self._serving = False
 
-    async def run(self) -> int:
-        main = asyncio.current_task()
-        assert main is not None
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._on_signal, main)
-        try:
-            async with self._plane.running():
-                _leave_to_the_collector_what_comes_now()
-                self._serving = True
-                self._show()
-                await self._stop.wait()
-        except asyncio.CancelledError:
-            # Our own signal handler cancelled the start, when there was nothing to drain yet.
-            if not self._stop.is_set():
-                raise
-            main.uncancel()
-        return INTERRUPTED_EXIT if self._plane.grace.hurried else 0
+    def started(self) -> None:
+        _leave_to_the_collector_what_comes_now()
+        self._show()
 
     def _show(self) -> None:
         """Print the addresses; where nobody can read them, the plane serves all the same."""
@@ -80,18 +63,6 @@ class _Foreground:
                 f"relume: standard output cannot be written ({error.strerror}); "
                 f"the plane goes on serving at {self._plane.http}"
             )
-
-    def _on_signal(self, main: "asyncio.Task[int]") -> None:
-        if self._plane.grace.hurried:
-            os._exit(INTERRUPTED_EXIT)  # the kernel ends the children too
-        if self._stop.is_set():
-            self._plane.grace.hurry()
-            return
-        self._stop.set()
-        if not self._serving:
-            main.cancel()
-        elif Screen.stderr().terminal:
-            Screen.stderr().line("draining; Ctrl-C again stops at once", "dim")
 
 
 def _leave_to_the_collector_what_comes_now() -> None:

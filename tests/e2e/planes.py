@@ -109,6 +109,23 @@ class Plane:
         count: int = self.service(name)["cold_starts"]
         return count
 
+    def cold_start_of(self, event_id: str, within_s: float = 60) -> dict[str, Any]:
+        """The ledger's entry of the cold start that this event caused.
+
+        The entry is complete only once the predictor was asked for its last phase, so it may come
+        after the answer.
+        """
+        found: list[dict[str, Any]] = []
+
+        def entered() -> bool:
+            ledger = self.client.get(f"{self.http}/relume/coldstarts").json()
+            found[:] = [entry for entry in ledger if entry["triggered_by"] == event_id]
+            return bool(found)
+
+        self._poll(entered, within_s)
+        (entry,) = found
+        return entry
+
     # Events.
 
     def post(self, broker: str, data: object, *, event_id: str | None = None, **more: str) -> str:

@@ -34,8 +34,7 @@ def test_an_event_at_zero_gets_one_response_event(plane: Plane) -> None:
     assert int(answer["completiontokens"]) > 0
     assert "Paris" in answer["data"]["choices"][0]["message"]["content"]
 
-    ledger = plane.client.get(f"{plane.http}/relume/coldstarts").json()
-    entry = next(e for e in ledger if e["triggered_by"] == event_id)
+    entry = plane.cold_start_of(event_id)
     assert entry["started"] == "template"
     phases = ("queue", "fork", "config", "weights", "engine", "warmup", "first_token")
     assert all(entry[phase] >= 0 for phase in phases)

@@ -17,6 +17,8 @@ from typing import Any
 import httpx
 import psutil
 
+from relume.base.vocabulary import STREAM_SUBSCRIBED
+
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "config" / "samples"
 ANSWERS = ("relume.inference.response", "relume.inference.error")
@@ -33,6 +35,8 @@ class Plane:
         self.records: list[dict[str, Any]] = []
         self.http = self.broker = ""
         self.client = httpx.Client(timeout=120, trust_env=False)
+        self._subscribed = threading.Event()
+        self._listening = threading.Thread(target=self._listen, daemon=True)
 
     @classmethod
     @contextmanager
@@ -53,10 +57,11 @@ class Plane:
 
     def _connect(self) -> None:
         published = self.state / "plane.json"
-        self._poll(published.exists, 20)
+        self._poll(published.exists, 60)
         addresses = json.loads(published.read_text())
         self.http, self.broker = addresses["http"], addresses["broker"]
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listening.start()
+        self._poll(self._subscribed.is_set, 60)  # a record from before is never told
 
     def _listen(self) -> None:
         with (
@@ -64,18 +69,23 @@ class Plane:
             httpx.stream("GET", f"{self.http}/relume/events", timeout=None) as stream,
         ):
             for line in stream.iter_lines():
-                if line.startswith("data:"):
+                if line == STREAM_SUBSCRIBED:
+                    self._subscribed.set()
+                elif line.startswith("data:"):
                     self.records.append(json.loads(line.removeprefix("data:")))
 
     def stop(self) -> int:
-        """SIGTERM, and the exit status; SIGKILL after a minute."""
+        """SIGTERM, and the exit status; SIGKILL after a minute. All records are read then."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
                 self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-        return self.process.wait()
+        status = self.process.wait()
+        if self._listening.is_alive():
+            self._listening.join(60)
+        return status
 
     # Looking.
 
@@ -89,6 +99,25 @@ class Plane:
 
     def until(self, reached: Callable[[dict[str, Any]], bool], within_s: float) -> None:
         self._poll(lambda: reached(self.status()), within_s)
+
+    def until_busy(self, within_s: float = 120) -> None:
+        """Wait until a request is with a predictor."""
+        self.until(lambda s: any(x["in_flight"] for x in s["serving"]["services"]), within_s)
+
+    def until_job(
+        self, job_id: str, reached: Callable[[dict[str, Any]], bool], within_s: float = 120
+    ) -> dict[str, Any]:
+        """Ask for a job until it is as far. A store that is away answers 503, and is asked again."""
+        seen: list[dict[str, Any]] = []
+
+        def asked() -> bool:
+            answer = self.client.get(f"{self.http}/v1/jobs/{job_id}")
+            assert answer.status_code in (200, 503), answer.text
+            seen[:] = [answer.json()]
+            return answer.status_code == 200 and reached(seen[0])
+
+        self._poll(asked, within_s)
+        return seen[0]
 
     def until_zero(self, name: str, within_s: float = 90) -> None:
         self._poll(lambda: self.service(name)["state"] == "zero", within_s)

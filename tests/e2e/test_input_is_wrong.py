@@ -78,4 +78,4 @@ def test_a_nats_server_that_cannot_start_exits_1(tmp_path: Path) -> None:
 
 def _up(folder: Path, *args: object) -> subprocess.CompletedProcess[str]:
     words = ["up", *map(str, args), "--state", str(folder / "state")]
-    return subprocess.run([*COMMAND, *words], capture_output=True, text=True, timeout=30)
+    return subprocess.run([*COMMAND, *words], capture_output=True, text=True, timeout=100)

@@ -107,7 +107,7 @@ class Plane:
     def until_job(
         self, job_id: str, reached: Callable[[dict[str, Any]], bool], within_s: float = 120
     ) -> dict[str, Any]:
-        """Ask for a job until it is as far. A store that is away answers 503, and is asked again."""
+        """Ask for a job until it is as far; a store that is away (503) is asked again."""
         seen: list[dict[str, Any]] = []
 
         def asked() -> bool:

@@ -134,6 +134,12 @@ class Plane:
         children = psutil.Process(self.process.pid).children(recursive=True)
         return next(c for c in children if name in c.name())
 
+    def predictor_of(self, name: str, within_s: float = 60) -> int:
+        """The pid of the only predictor, once one that still drains is gone."""
+        self._poll(lambda: len(self.service(name)["pids"]) == 1, within_s)
+        (pid,) = self.service(name)["pids"]
+        return int(pid)
+
     def cold_starts(self, name: str) -> int:
         count: int = self.service(name)["cold_starts"]
         return count

@@ -102,8 +102,7 @@ def test_a_job_goes_on_when_its_predictor_and_nats_server_are_killed(plane: Plan
     job_id = submit(plane, max_tokens=120, ignore_eos=True, stream=True)
     plane.until_job(job_id, lambda job: job["status"] == "streaming")
     kill(plane.child("nats-server").pid)
-    (pid,) = plane.service("summarize")["pids"]
-    kill(pid)
+    kill(plane.predictor_of("summarize"))
     job = plane.until_job(job_id, lambda job: job["settled_at"] is not None, 200)
     assert (job["status"], job["reason"]) == ("completed", "")
     assert job["attempts"] >= 2

@@ -26,8 +26,7 @@ def test_the_predictor_while_it_generates(plane: Plane) -> None:
     long = plane.chat("Tell me a story.", max_tokens=80, ignore_eos=True)
     ids = [plane.post("summarize", long) for _ in range(4)]
     plane.until_busy()
-    (pid,) = plane.service("summarize")["pids"]
-    kill(pid)
+    kill(plane.predictor_of("summarize"))
     answers = plane.answers_to(*ids)
     assert {answer["type"] for answer in answers} == {"relume.inference.response"}
     assert any(plane.attempts(event_id) > 1 for event_id in ids)

@@ -1,8 +1,9 @@
 """Ports for servers that are stopped and started again on the same address.
 
 A port that the system gave out may be given to somebody else while its server is down. These lie
-below the ones that Linux gives out (`ip_local_port_range` starts at 32768), and each pytest-xdist
-worker takes them from a range of its own.
+below the ones that Linux gives out (`ip_local_port_range` starts at 32768) and below the ones that
+a plane takes for its predictors (`relume.plane.launch.PORTS`), and each pytest-xdist worker takes
+them from a range of its own.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import os
 import socket
 from collections.abc import Iterator
 
-_FIRST, _END = 20_000, 32_000
+_FIRST, _END = 10_000, 20_000
 
 
 def _own_range() -> Iterator[int]:

@@ -23,7 +23,7 @@ from relume.cli.machine.tickets import (
 from relume.cli.machine.webhook import Webhook
 from relume.cli.main import run
 from relume.config.config_objects import by_key, variables_of
-from relume.plane.launch import free_port
+from tests.ports import own_port
 
 TICKETS = samples() / "tickets"
 SECRET = "cmVsdW1lLXRpY2tldHMtc2FtcGxlLWtleS0wMDE="
@@ -80,7 +80,7 @@ def message(id_: str, data: object) -> tuple[dict[str, str], bytes]:
 
 async def test_the_webhook_goes_away_and_comes_back_with_what_it_had(tmp_path: Path) -> None:
     sorted_, error = {"category": "account", "urgency": "low"}, {"reason": "invalid-data"}
-    webhook = Webhook(TICKETS / "tickets.py", tmp_path / "outcomes.jsonl", free_port())
+    webhook = Webhook(TICKETS / "tickets.py", tmp_path / "outcomes.jsonl", own_port())
     async with webhook, httpx.AsyncClient(trust_env=False) as client:
 
         async def post(id_: str, data: object, **changed: str) -> int:

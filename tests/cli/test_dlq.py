@@ -17,9 +17,9 @@ from relume.eventing.jobs.outbox import OUTBOX, TRIGGER
 from relume.eventing.plane import ClosableLog, EventingPlane
 from relume.eventing.settings import EventingSettings
 from relume.eventing.testing import MemoryLog
-from relume.plane.addresses import listen, url_of
 from relume.plane.control import Control
 from tests.cli.plane_thread import PlaneThread
+from tests.ports import own_port
 
 INBOX, OTHER = BrokerKey("default", "inbox"), BrokerKey("default", "other")
 Output = pytest.CaptureFixture[str]
@@ -305,10 +305,7 @@ def test_a_wrong_request_is_refused_and_changes_nothing(
 
 
 def test_something_else_on_the_port_is_not_taken_for_a_plane(capsys: Output) -> None:
-    free = listen(0, "--port")
-    url = url_of(free)
-    free.close()
-    assert run(["dlq", "list", "--url", url]) == 1
+    assert run(["dlq", "list", "--url", f"http://127.0.0.1:{own_port()}"]) == 1
     assert "no plane is running" in capsys.readouterr().err
 
 

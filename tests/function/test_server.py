@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from relume.plane.launch import free_port
 from relume.runtimes.function.process import OUT_OF_MEMORY, FunctionProcess, start
+from tests.ports import own_port
 
 from .conftest import ALL
 
@@ -28,18 +28,18 @@ class Running:
 
     async def send(self, kind: str, **headers: str) -> httpx.Response:
         event = {f"ce-{k}": v for k, v in {"id": "1", "source": "s", "specversion": "1.0"}.items()}
-        async with httpx.AsyncClient(timeout=20) as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             return await client.post(self.url, headers={**event, "ce-type": kind, **headers})
 
 
 @pytest.fixture
 async def function(python: Path, tmp_path: Path) -> AsyncIterator[Running]:
-    port = free_port()
+    port = own_port()
     environment = {"LISTEN_ADDRESS": f"127.0.0.1:{port}", "SCRATCH": str(tmp_path)}
     log = tmp_path / "function.log"
     process = await start(python, ALL, "cloudevent", environment, log, 150 << 20)
     running = Running(process, port, log)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while await running.get("/health/readiness") != 200:
             assert process.ended_by is None, log.read_text()
             await asyncio.sleep(0.02)
@@ -70,7 +70,7 @@ async def test_an_error_of_the_function_is_a_500(function: Running) -> None:
 
 async def test_sigterm_ends_it_with_code_zero(function: Running) -> None:
     function.process.terminate()
-    assert await asyncio.wait_for(function.process.wait(), 20) in (0, -15)
+    assert await asyncio.wait_for(function.process.wait(), 60) in (0, -15)
     assert await function.get("/health/readiness") == 0
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import httpx
 
-from relume.plane.launch import free_port
 from relume.runtimes.models.store import ModelStore, default_root
 from relume.runtimes.spawn import Launcher, Process
+from tests.ports import own_port
 
 SMOLLM2 = "hf://HuggingFaceTB/SmolLM2-135M-Instruct"
 NAME = "smollm2"
@@ -25,7 +25,7 @@ class Predictor:
     client: httpx.AsyncClient
     log: Path
 
-    async def until_ready(self, within_s: float = 90) -> None:
+    async def until_ready(self, within_s: float = 200) -> None:
         """Poll readiness; a predictor that dies meanwhile fails with its log."""
         async with asyncio.timeout(within_s):
             while True:
@@ -47,13 +47,13 @@ async def predictor(
     launcher: Launcher, log: Path, *, env: dict[str, str] | None = None
 ) -> AsyncIterator[Predictor]:
     """Start a predictor; it is gone when the block ends."""
-    port = free_port()
+    port = own_port()
     model = ModelStore(default_root()).resolve(SMOLLM2)
     argv = ["--model", str(model), "--served-model-name", NAME, "--port", str(port), *LIMITS]
     process = await launcher.start(argv=argv, env=env or {}, log_path=log)
     url = f"http://127.0.0.1:{port}"
     try:
-        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=120) as client:
             yield Predictor(process, client, log)
     finally:
         process.kill()

@@ -13,7 +13,8 @@ from relume.cluster.doctor.nats import GIB, examine_nats, judge_nats, unreachabl
 from relume.eventing.jetstream.probe import KeptStream, NatsFacts
 from relume.eventing.settings import MAX_MESSAGE_BYTES
 from tests.cluster.render.rendering import GPU, service
-from tests.eventing.jetstream.nats_servers import credentials, free_ports, servers
+from tests.eventing.jetstream.nats_servers import credentials, servers
+from tests.ports import own_port
 
 GOOD = NatsFacts(
     address="n:4222",
@@ -91,7 +92,7 @@ async def test_the_command_examines_nats_with_credentials(tmp_path: Path, capsys
 
 
 def test_a_password_in_a_url_is_not_printed(capsys: Output) -> None:
-    (port,) = free_ports(1)
+    port = own_port()
     assert run(["doctor", "--nats", f"nats://u:hunter2@127.0.0.1:{port}"]) == 1
     printed = capsys.readouterr()
     assert f"127.0.0.1:{port}" in printed.out
@@ -99,7 +100,7 @@ def test_a_password_in_a_url_is_not_printed(capsys: Output) -> None:
 
 
 def test_a_name_that_means_something_inside_of_a_cluster_only_is_no_error() -> None:
-    (port,) = free_ports(1)
+    port = own_port()
     found = examine_nats([f"nats://127.0.0.1:{port}"], None, 3)
     assert [one.severity for one in found] == ["error"]
     (mild,) = unreachable_from_here(found)

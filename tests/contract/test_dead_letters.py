@@ -91,7 +91,7 @@ async def delivered(log: ClosableLog, trigger: str) -> list[Envelope]:
     cursor = log.cursor(BROKER, trigger)
     last = f"last-{uuid4()}"
     await log.append(BROKER, Envelope(event(0, id=last, type="last")), 5.0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not found or found[-1].event.id != last:
             for held in await cursor.fetch(1):
                 found.append(Envelope.unpack(held.payload))
@@ -104,7 +104,7 @@ async def window_passes(log: ClosableLog) -> None:
     """Until the log takes an event a second time, which goes to a Broker of its own."""
     probe = Envelope(event(999))
     await log.append(OTHER, probe, 5.0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await log.append(OTHER, probe, 5.0):
             await asyncio.sleep(0.02)
 

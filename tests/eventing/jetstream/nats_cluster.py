@@ -45,7 +45,7 @@ class Node:
             [find_binary(), "--config", self.config], stdout=output, stderr=output
         )
         output.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", self._port)
@@ -61,7 +61,10 @@ class Node:
             self._process.wait()
 
     def pause(self) -> None:
+        """Return when all its threads stand still; until then it may go on answering."""
         self._signal(signal.SIGSTOP)
+        assert self._process is not None
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def go_on(self) -> None:
         self._signal(signal.SIGCONT)
@@ -106,10 +109,10 @@ class NatsCluster:
 
     async def healthy(self) -> None:
         """Return when the cluster has a leader and every stream has all of its replicas."""
-        client = await nats.connect(self.urls, token=self.token, connect_timeout=1)
+        client = await nats.connect(self.urls, token=self.token, connect_timeout=20)
         js = client.jetstream(timeout=1)
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 while True:
                     try:
                         infos = await js.streams_info()

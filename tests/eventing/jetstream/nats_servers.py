@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 import nkeys
 
 from relume.eventing.jetstream.server import find_binary
+from tests.ports import own_port
 
 JETSTREAM = 'jetstream {{ store_dir: "{store}", max_file_store: {store_bytes} }}'
 WIDE = 10 << 30
@@ -27,19 +27,14 @@ class NatsProcess:
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
+        if number == signal.SIGSTOP:
+            # Until all its threads stand still it may go on answering.
+            os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
 
     async def stop(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
         await self.process.wait()
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 @contextlib.asynccontextmanager
@@ -52,7 +47,7 @@ async def servers(
     store_bytes: int = WIDE,
 ) -> AsyncIterator[Sequence[NatsProcess]]:
     """`count` servers, in one cluster if they are several; `more` is added to each config."""
-    ports = free_ports(2 * count)
+    ports = [own_port() for _ in range(2 * count)]
     clients, routes = ports[:count], ports[count:]
     started = [
         await _start(
@@ -88,7 +83,7 @@ async def _start(folder: Path, name: str, port: int, config: str) -> NatsProcess
         process = await asyncio.create_subprocess_exec(
             find_binary(), "--config", file, stdout=output, stderr=output
         )
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -107,7 +107,7 @@ async def test_what_was_accepted_is_delivered_after_a_crash(
     async with opened(crashed) as (_, log):
         assert await log.append(BROKER, envelope(3), 5.0) is False
         assert await log.append(BROKER, envelope(EVENTS), 5.0) is True
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not seen >= expected | {str(EVENTS)}:
                 for held in await log.cursor(BROKER, "t").fetch(EVENTS):
                     seen.add(Envelope.unpack(held.payload).event.id)

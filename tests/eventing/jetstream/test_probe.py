@@ -9,8 +9,9 @@ import pytest
 from nats.js.api import StreamConfig
 
 from relume.eventing.jetstream.probe import NatsFacts, NatsUnreachable, address_of, probe
+from tests.ports import own_port
 
-from .nats_servers import NatsProcess, credentials, free_ports, servers
+from .nats_servers import NatsProcess, credentials, servers
 
 MIB = 1 << 20
 ROOM = 16 * MIB
@@ -30,7 +31,7 @@ async def streams(url: str) -> list[str]:
 
 async def clustered(servers: list[NatsProcess]) -> NatsFacts:
     """What three servers have once they have found each other."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while True:
             found = await facts(servers[0].url, copies=3)
             if found.copies == 3:
@@ -87,7 +88,7 @@ async def test_an_account_without_jetstream_is_told(tmp_path: Path) -> None:
 
 
 async def test_a_server_that_is_not_there_is_named_without_its_password(tmp_path: Path) -> None:
-    (port,) = free_ports(1)
+    port = own_port()
     url = f"nats://user:hunter2@127.0.0.1:{port}"
     with pytest.raises(NatsUnreachable, match="nothing listens there") as error:
         await facts(url)

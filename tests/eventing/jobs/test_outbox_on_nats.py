@@ -83,7 +83,8 @@ async def test_each_event_reaches_its_sink_through_kills_of_outbox_and_server(
                 goal = min(len(sink.taken) + JOBS // 3, 2 * JOBS)
                 await until(lambda goal=goal: len(sink.taken) >= goal)  # type: ignore[misc]
                 if process == 1:
-                    os.kill(server.pid or 0, signal.SIGKILL)
+                    assert server.pid is not None
+                    os.kill(server.pid, signal.SIGKILL)
                     await asyncio.sleep(0.3)
             else:
                 await until(lambda: len(sink.taken) == 2 * JOBS)

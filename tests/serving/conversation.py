@@ -45,7 +45,7 @@ class Conversation:
 
     async def end(self) -> "Conversation":
         """Wait, in real time, until it is over."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await self.task
         return self
 

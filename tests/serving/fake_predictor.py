@@ -2,6 +2,7 @@
 
 Run as `python fake_predictor.py PORT`. FAKE_LOAD_S: seconds until it is ready. FAKE_CRASH:
 `loading` exits 3 while loading; `N:loading` only in the first N starts, counted in FAKE_COUNTER.
+FAKE_GATE: a file; requests for /gated are answered once it is there.
 """
 
 import asyncio
@@ -21,7 +22,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 STARTED = time.monotonic()
 LOAD_S = float(os.environ.get("FAKE_LOAD_S", "0"))
 answered: list[float] = []
+begun: list[str] = []
 cancelled: list[str] = []
+told_to_go_on = asyncio.Semaphore(0)
 
 
 def ready() -> bool:
@@ -58,6 +61,7 @@ async def echo(request: Request) -> Response:
 
 async def slow(request: Request) -> Response:
     """Answer after ?s= seconds, and note it if the client goes away before."""
+    begun.append(request.url.path)
     try:
         async with asyncio.timeout(float(request.query_params.get("s", "60"))):
             while not await request.is_disconnected():
@@ -68,15 +72,39 @@ async def slow(request: Request) -> Response:
     return Response()
 
 
+async def gated(request: Request) -> Response:
+    """Answer once the gate is open."""
+    while not Path(os.environ["FAKE_GATE"]).exists():
+        await asyncio.sleep(0.01)
+    return JSONResponse({"pid": os.getpid()})
+
+
+async def go_on(request: Request) -> Response:
+    """Let /steps send one event more."""
+    told_to_go_on.release()
+    return Response()
+
+
+async def steps(request: Request) -> Response:
+    """Send an event each time that /go_on is asked, ?n= in all."""
+
+    async def events():  # type: ignore[no-untyped-def]
+        for number in range(int(request.query_params["n"])):
+            await told_to_go_on.acquire()
+            yield f"data: {number}\n\n"
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
 async def stream(request: Request) -> Response:
-    """Send ?n= events, ?gap= seconds apart, each with the time at which it was sent."""
+    """Send ?n= events, ?gap= seconds apart."""
     count = int(request.query_params.get("n", "5"))
     gap = float(request.query_params.get("gap", "0.1"))
 
     async def events():  # type: ignore[no-untyped-def]
         try:
             for _ in range(count):
-                yield f"data: {time.monotonic()}\n\n"
+                yield "data: x\n\n"
                 await asyncio.sleep(gap)
             yield "data: [DONE]\n\n"
         except asyncio.CancelledError:
@@ -93,7 +121,7 @@ async def die(request: Request) -> Response:
 
 
 async def log(request: Request) -> Response:
-    return JSONResponse({"cancelled": cancelled, "pid": os.getpid()})
+    return JSONResponse({"begun": begun, "cancelled": cancelled, "pid": os.getpid()})
 
 
 async def talk(socket: WebSocket) -> None:
@@ -126,6 +154,9 @@ routes = [
     Route("/health", health),
     Route("/startup", startup),
     Route("/slow", slow, methods=["GET", "POST"]),
+    Route("/gated", gated),
+    Route("/steps", steps, methods=["POST"]),
+    Route("/go_on", go_on, methods=["POST"]),
     Route("/stream", stream, methods=["GET", "POST"]),
     Route("/die", die, methods=["GET", "POST"]),
     Route("/log", log),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from relume.base.errors import RelumeError
 from relume.config import InferenceService
-from relume.plane.launch import free_port
 from relume.serving.predictor import Predictor, Probes, StartedFrom
+from tests.ports import own_port
 
 PROGRAM = Path(__file__).with_name("fake_predictor.py")
 
@@ -49,7 +49,7 @@ class ProcessLauncher:
     async def start(self, service: InferenceService, log_path: Path) -> Predictor:
         if self.refuse is not None:
             raise RelumeError(self.refuse, reason="refused")
-        port = free_port()
+        port = own_port()
         with log_path.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,

@@ -34,7 +34,7 @@ async def status(predictor: Predictor, path: str) -> int:
 
 
 async def healthy(predictor: Predictor) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await status(predictor, "/health") != 200:
             await asyncio.sleep(0.02)
 

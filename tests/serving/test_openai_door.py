@@ -1,7 +1,7 @@
 """/openai/v1 before any predictor: what names no model, a wrong method, encodings and forms."""
 
 import json
-from time import monotonic
+from time import thread_time
 from typing import Any
 
 import pytest
@@ -222,10 +222,10 @@ def test_the_name_of_a_field_is_read_however_it_is_written(disposition: bytes) -
 )
 def test_a_form_that_is_made_to_be_slow_is_not(part: bytes) -> None:
     body = (b"--b\r\n" + part + b"\r\nv\r\n") * 999 + b"--b--\r\n"
-    began = monotonic()
+    began = thread_time()
     with pytest.raises(ModelUnnamed):
         named_in("multipart/form-data; boundary=b", body)
-    assert monotonic() - began < 2
+    assert thread_time() - began < 2  # of the processor: others may want it too
 
 
 @pytest.mark.parametrize("body", [b"model=summarize&x=%C3%A4", b'{"model":"summarize"}'])

@@ -14,7 +14,7 @@ from relume.serving.predictor import Predictor, Probes, StartedFrom
 
 async def eventually(holds: Callable[[], bool], what: str = "the condition") -> None:
     """Wait, in real time, for what real sockets and processes bring about."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.002)
     assert holds(), what

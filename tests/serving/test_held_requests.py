@@ -233,7 +233,7 @@ async def test_a9_while_a_request_waits_a_slow_load_is_never_given_up(stage: Sta
     async with stage(service(timeout_s=3600)) as s:
         request = s.ask()
         await s.launched()
-        await s.clock.advance(2000)
+        await s.clock.advance(1000)  # the deadline is 600
         assert s.status()["state"] == "starting"
         await s.ready()
         assert (await request.end()).status == 200

@@ -20,7 +20,7 @@ from relume.base.parent import die_with_parent
 from relume.eventing.jetstream.server import find_binary
 from tests.ports import own_port
 
-_READY_WITHIN_S = 30.0
+_READY_WITHIN_S = 60.0
 _LOOK_S = 0.05
 _PEER_WITHIN_S = 2.0
 _CONFIG = """\

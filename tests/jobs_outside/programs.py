@@ -14,7 +14,7 @@ from relume.base.parent import die_with_parent
 from tests.ports import own_port
 
 HERE = Path(__file__).parent
-_READY_WITHIN_S = 30.0
+_READY_WITHIN_S = 60.0
 _LOOK_S = 0.02
 
 

@@ -54,7 +54,7 @@ class Scene:
 
     async def keep_history(self) -> None:
         """Have every version of every record kept from here on."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 with contextlib.suppress(*ERRORS):
                     async with self.cluster.client() as client:
@@ -103,6 +103,7 @@ class Reader:
         self.job = job
         self.told: list[tuple[str, str, str]] = []
         self.attached = 0
+        self.is_attached = False
         self._http = http
 
     @property
@@ -127,8 +128,11 @@ class Reader:
             ) as answer:
                 if answer.status_code != 200:
                     return
+                self.is_attached = True
                 async for part in answer.aiter_text():
                     whole, _, text = (text + part).rpartition("\n\n")
                     self.told += sse(whole)
                     if leave_after is not None and len(self.told) >= leave_after:
+                        # More may have come in one piece: who has left has not seen it.
+                        del self.told[leave_after:]
                         return

@@ -13,9 +13,10 @@ _MORE = ("", "", "", "é", "\n", "字", "", "\"'", "🙂", "")
 class Script:
     """How the stub answers one job.
 
-    `tokens` long, one every `pace` milliseconds. `start` milliseconds pass before the headers. The
-    first `busy` requests get 429. The first request that reaches token `die` loses its connection
-    there. `status` refuses the job for good.
+    `tokens` long, one every `pace` milliseconds. `start` milliseconds pass before the headers, and
+    where `held` is set, they also wait for the file `go` beside the stub's journal. The first
+    `busy` requests get 429. The first request that reaches token `die` loses its connection there.
+    `status` refuses the job for good.
     """
 
     job: str
@@ -25,6 +26,7 @@ class Script:
     busy: int = 0
     die: int = -1
     status: int = 200
+    held: bool = False
 
     @classmethod
     def read(cls, prompt: str) -> "Script":
@@ -42,13 +44,14 @@ class Script:
             busy=int(words.get("busy", 0)),
             die=int(words.get("die", -1)),
             status=int(words.get("status", 200)),
+            held=words.get("held") == "True",
         )
 
     def prompt(self) -> str:
         """The prompt from which `read` makes this."""
         return (
             f"job={self.job} tokens={self.tokens} pace={self.pace:g} start={self.start:g} "
-            f"busy={self.busy} die={self.die} status={self.status}"
+            f"busy={self.busy} die={self.die} status={self.status} held={self.held}"
         )
 
     def token(self, number: int) -> str:

@@ -81,6 +81,7 @@ class Predictor:
 
     def __init__(self, journal: Path) -> None:
         self._journal = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self._go = journal.with_name("go")
         self._done = Counter[tuple[str, str]]()
         for line in journal.read_text().splitlines():
             entry = json.loads(line)
@@ -115,6 +116,8 @@ class Predictor:
         script = asked.script
         self.note("begin", script.job, first=asked.first, path=request.path)
         await asyncio.sleep(script.start / 1000)
+        while script.held and not self._go.exists():
+            await asyncio.sleep(0.01)
         if script.status != 200:
             self.note("refused", script.job, status=script.status)
             return _refusal(script.status, "the script says so")

@@ -34,9 +34,9 @@ async def test_the_text_of_a_cut_stream_is_that_of_an_uncut_one(
         worker, other = made.gateways
         other.kill()
         client.gateways = [worker.url]
-        # The other gateway is there long before the first token.
+        # The first token comes when every reader is attached to the other gateway.
         scripts = [
-            Script(f"{who}{n}", TOKENS, chance.uniform(20, 60), start=8000, die=die)
+            Script(f"{who}{n}", TOKENS, chance.uniform(20, 60), held=True, die=die)
             for n, die in enumerate(chance.choices((-1, 25), (2, 1), k=count))
         ]
         ids = await asyncio.gather(*(client.submit(each) for each in scripts))
@@ -66,28 +66,38 @@ async def _cut(
 ) -> None:
     """Read every stream to its end, with one cut in each."""
     worker, other = made.gateways
+    leave = cuts if who == "client" else [None] * len(cuts)
+    reading = [
+        asyncio.create_task(each.read(other.url, cut))
+        for each, cut in zip(readers, leave, strict=True)
+    ]
+    while not all(each.is_attached for each in readers):
+        await asyncio.sleep(0.01)
+    (made.folder / "go").touch()
     if who == "client":
-        await asyncio.gather(
-            *(each.read(other.url, cut) for each, cut in zip(readers, cuts, strict=True))
-        )
+        await asyncio.gather(*reading)
     elif who == "gateway":
-        reading = [asyncio.create_task(each.read(other.url)) for each in readers]
-        while sum(len(each.told) for each in readers) < sum(cuts):
-            await asyncio.sleep(0.01)
+        await _some_is_read(readers, cuts)
         other.kill()
         await asyncio.gather(*reading)
         client.gateways = [worker.url]
     else:
         # The stream itself goes on; the reader leaves with it, to attach while nobody works.
-        reading = [asyncio.create_task(each.read(other.url, 2 * TOKENS)) for each in readers]
-        while sum(len(each.told) for each in readers) < sum(cuts):
-            await asyncio.sleep(0.01)
+        await _some_is_read(readers, cuts)
         worker.kill()
         await asyncio.sleep(0.1)
         for task in reading:
             task.cancel()
         await asyncio.gather(*reading, return_exceptions=True)
     await asyncio.gather(*(_to_the_end(client, each) for each in readers))
+
+
+async def _some_is_read(readers: list[Reader], cuts: list[int]) -> None:
+    """Wait until as much is read as was drawn, but let no stream come near its end."""
+    while sum(len(each.told) for each in readers) < sum(cuts):
+        if any(len(each.told) >= TOKENS // 2 for each in readers):
+            return
+        await asyncio.sleep(0.01)
 
 
 async def _to_the_end(client: Client, reader: Reader) -> None:

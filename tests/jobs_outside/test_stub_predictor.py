@@ -35,7 +35,7 @@ async def streamed(stub: Program, path: str, body: dict[str, object]) -> str:
     """The text up to the end of the stream, or of the connection."""
     text = ""
     async with (
-        httpx.AsyncClient(base_url=stub.url) as http,
+        httpx.AsyncClient(base_url=stub.url, timeout=60) as http,
         http.stream("POST", path, json=body) as answer,
     ):
         assert answer.status_code == 200, await answer.aread()
@@ -92,10 +92,10 @@ async def test_busy_as_often_as_asked_then_an_answer_with_usage(stub: Program) -
 
 
 async def test_a_client_that_goes_away_is_noticed(stub: Program, tmp_path: Path) -> None:
-    script = Script("j5", tokens=200, pace=5)
+    script = Script("j5", tokens=5000, pace=5)
     body = request_of(script, chat=True, stream=True)
     async with (
-        httpx.AsyncClient(base_url=stub.url) as http,
+        httpx.AsyncClient(base_url=stub.url, timeout=60) as http,
         http.stream("POST", "/v1/chat/completions", json=body) as answer,
     ):
         await anext(answer.aiter_lines())

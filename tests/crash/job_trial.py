@@ -40,7 +40,7 @@ from tests.jobs_outside.script import Script
 from tests.ports import own_port
 
 JOB_SCENARIOS = ("answers", "hands", "limits", "stop", "outage")
-_WITHIN_S = 120.0
+_WITHIN_S = 300.0
 _POLL_S = 0.02
 # How long a fault lasts that goes away by itself: longer than a lease.
 _FAULT_S = 0.8

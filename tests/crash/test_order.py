@@ -75,7 +75,7 @@ async def test_events_of_a_key_keep_their_order_through_kills_of_the_log(tmp_pat
 
         producing = asyncio.create_task(produce())
         for _ in range(3):
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 before = ordered.count
                 while ordered.count < min(before + 20, count):
                     await asyncio.sleep(0.001)
@@ -106,7 +106,7 @@ async def test_the_next_process_does_not_overtake_the_last_one(tmp_path: Path) -
         async with NatsServer(tmp_path) as server, await stage_on(server, asked.url) as again:
             for number in range(20, 40):
                 await post(again, number)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while ordered.count < 40:
                     await asyncio.sleep(0.01)
     assert ordered.taken == {str(k): list(range(k, 40, KEYS)) for k in range(KEYS)}

@@ -48,7 +48,7 @@ async def process(state: Path, port: int, asked: str, told: str) -> AsyncIterato
     """A plane in a process of its own, up to its kill."""
     running = subprocess.Popen([sys.executable, "-c", PROGRAM, str(state), str(port), asked, told])
     try:
-        async with httpx.AsyncClient() as client, asyncio.timeout(30):
+        async with httpx.AsyncClient() as client, asyncio.timeout(60):
             while True:
                 try:
                     await client.options(f"http://127.0.0.1:{port}/default/b")
@@ -80,7 +80,7 @@ async def test_killing_the_whole_process_loses_nothing_and_stores_every_answer_o
         for round_ in range(3):
             async with (
                 process(tmp_path, port, asked.url, told.url) as pid,
-                httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+                httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
             ):
                 for number in range(round_ * 40, round_ * 40 + 40):
                     if await post(client, number):

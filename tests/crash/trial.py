@@ -34,7 +34,7 @@ BURIED = {"sour", "loop"}
 # buries, the second also what is refused.
 CLASSES = {"kafka": "Kafka", "nats": "NatsJetStreamBroker"}
 _LOST = {"kafka": BURIED, "nats": BURIED | {"bitter"}}
-_WITHIN_S = 120.0
+_WITHIN_S = 300.0
 _POLL_S = 0.02
 _ANSWER_S = 5.0
 

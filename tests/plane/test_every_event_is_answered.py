@@ -137,7 +137,7 @@ class Way:
             assert response.json()["reason"] in ("attributes-too-long", "invalid-event")
             return None
         records: list[Record] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not records or records[-1].stage not in ENDS:
                 records.append(await anext(self.stage.records))
             if records[-1].stage == "replied":

@@ -77,7 +77,7 @@ def written(folder: Path, text: str) -> Plan:
 async def test_a_pipeline_from_one_file_answers_over_http(tmp_path: Path) -> None:
     async with Subscriber(works) as functions:
         plan = written(tmp_path, PIPELINE.format(url=functions.url))
-        async with running(tmp_path, plan) as plane, httpx.AsyncClient(timeout=20) as client:
+        async with running(tmp_path, plan) as plane, httpx.AsyncClient(timeout=60) as client:
             headers, body = encode(event("1", b"x"), Mode.BINARY)
             url = plane.flow_url("RequestReply", "default", "desk")
             response = await client.post(url, headers=headers, content=body)
@@ -89,9 +89,9 @@ async def test_a_pipeline_from_one_file_answers_over_http(tmp_path: Path) -> Non
 
 
 async def test_a_caller_that_waits_does_not_hold_up_the_end_of_a_plane(tmp_path: Path) -> None:
-    async with Subscriber() as silent, httpx.AsyncClient(timeout=20) as client:
+    async with Subscriber() as silent, httpx.AsyncClient(timeout=60) as client:
         plan = written(tmp_path, PIPELINE.format(url=silent.url))
-        async with asyncio.timeout(20), running(tmp_path, plan) as plane:
+        async with asyncio.timeout(60), running(tmp_path, plan) as plane:
             headers, body = encode(event("1"), Mode.BINARY)
             url = plane.flow_url("RequestReply", "default", "desk")
             asking = asyncio.create_task(client.post(url, headers=headers, content=body))

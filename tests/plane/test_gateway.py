@@ -71,7 +71,7 @@ async def test_a_job_of_one_gateway_is_seen_and_done_by_the_other(nats: str) -> 
         answer = await first.post("/openai/v1/chat/completions", json=body, headers=ASYNC)
         assert answer.status_code == 202, answer.text
         job_id = answer.json()["id"]
-        done = (await second.get(f"/v1/jobs/{job_id}?wait=10")).json()
+        done = (await second.get(f"/v1/jobs/{job_id}?wait=60")).json()
         assert done["status"] == "completed"
         result = (await second.get(f"/v1/jobs/{job_id}/result")).json()
         assert result["choices"][0]["message"]["content"] == "".join(WORDS)
@@ -87,7 +87,7 @@ async def test_what_a_stopped_gateway_left_is_done_by_the_next(nats: str) -> Non
                 await asyncio.sleep(0.01)
         predictor.gate.set()
         async with gateway(nats, predictor_url) as two, client(two.url) as http:
-            done = (await http.get(f"/v1/jobs/{job_id}?wait=15")).json()
+            done = (await http.get(f"/v1/jobs/{job_id}?wait=60")).json()
             assert done["status"] == "completed"
 
 
@@ -107,11 +107,10 @@ async def test_an_event_is_answered_at_its_broker_in_the_namespaces_of_the_servi
         assert (refused.status_code, refused.json()["reason"]) == (403, "broker-not-allowed")
         taken = await http.post(f"{where}ns/b", json=CHAT, headers=headers)
         assert taken.status_code == 202
-        for _ in range(500):
-            if len(predictor.asked) == 2:
-                break
-            await asyncio.sleep(0.01)
-        assert len(predictor.asked) == 2, "the request, and its answer at the Broker"
+        async with asyncio.timeout(60):  # the request, and its answer at the Broker
+            while len(predictor.asked) < 2:
+                await asyncio.sleep(0.01)
+        assert len(predictor.asked) == 2
 
 
 async def test_one_service_and_one_broker_have_plain_urls(nats: str) -> None:
@@ -129,7 +128,7 @@ async def test_one_service_and_one_broker_have_plain_urls(nats: str) -> None:
             assert (refused.status_code, refused.json()["reason"]) == (403, "broker-not-allowed")
             taken = await http.post(f"{where}ns/b", json=CHAT, headers=headers)
             assert taken.status_code == 202
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while predictor.paths != ["/v1/chat/completions", "/b"]:
                     await asyncio.sleep(0.01)
 
@@ -255,7 +254,7 @@ async def test_the_command_says_where_it_serves_drains_on_sigterm_and_ends_with_
                 await asyncio.sleep(0.01)
             assert (await http.get("/healthz")).status_code == 200
             predictor.gate.set()
-        assert await asyncio.wait_for(process.wait(), 30) == 0
+        assert await asyncio.wait_for(process.wait(), 90) == 0
         async with gateway(nats, predictor_url) as other, client(other.url) as http:
             assert (await http.get(f"/v1/jobs/{job_id}")).json()["status"] == "completed"
         assert len(predictor.asked) == 1, "it ended within the grace"

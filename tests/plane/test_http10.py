@@ -62,7 +62,7 @@ async def answer(port: int, head: str, body: bytes = b"") -> tuple[str, bytes]:
     """Head and body of what comes back until the server closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(head.replace("\n", "\r\n").encode() + b"\r\n" + body)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         got = await reader.read()
     writer.close()
     found, _, rest = got.partition(b"\r\n\r\n")

@@ -44,7 +44,18 @@ async def up(state: Path, plan: Plan = PLAN, usage: str | None = None) -> AsyncI
 async def paused(http: httpx.AsyncClient) -> None:
     """Let no job be run: there is no model."""
     assert (await http.post("/v1/queues/ns/it/pause")).status_code == 200
-    await asyncio.sleep(1.2)  # the queue notices within a second
+    await queue_is(http, paused=True)  # it notices within a second
+
+
+async def queue_is(http: httpx.AsyncClient, **wanted: object) -> dict[str, object]:
+    """The only queue of the plane, once its status says this of it."""
+    async with asyncio.timeout(60):
+        while True:
+            queue: dict[str, object]
+            (queue,) = (await http.get("/relume/status")).json()["jobs"]["queues"]
+            if queue | wanted == queue:
+                return queue
+            await asyncio.sleep(0.05)
 
 
 async def records(http: httpx.AsyncClient) -> list[dict[str, object]]:
@@ -62,8 +73,7 @@ async def test_jobs_survive_the_plane_and_are_shown_in_its_status(tmp_path: Path
     async with up(tmp_path) as plane, client(plane.http) as http:
         await paused(http)
         job = (await http.post(ROUTE, json=CHAT, headers=ASYNC)).json()
-        await asyncio.sleep(1.2)  # queues are counted once a second
-        (queue,) = (await http.get("/relume/status")).json()["jobs"]["queues"]
+        queue = await queue_is(http, waiting=1)  # queues are counted once a second
         assert (queue["service"], queue["waiting"], queue["paused"]) == ("ns/it", 1, True)
         (listed,) = (await http.get("/v1/queues")).json()["data"]
         assert (listed["service"], listed["waiting"], listed["running"]) == ("ns/it", 1, 0)
@@ -80,12 +90,11 @@ async def test_the_broker_for_usage_gets_one_event_for_a_settled_job(tmp_path: P
         job = (await http.post(ROUTE, json=CHAT, headers=ASYNC)).json()
         await http.post(f"/v1/jobs/{job['id']}/cancel")
         usage: list[dict[str, object]] = []
-        for _ in range(200):
-            told = [record["event"] for record in await records(http)]
-            usage = [e for e in told if e["type"] == "relume.inference.usage"]  # type: ignore[index]
-            if usage:
-                break
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(60):
+            while not usage:
+                told = [record["event"] for record in await records(http)]
+                usage = [e for e in told if e["type"] == "relume.inference.usage"]  # type: ignore[index]
+                await asyncio.sleep(0.05)
         (event,) = usage
         assert event["subject"] == job["id"]
         assert event["data"]["billable"] is False  # type: ignore[index]

@@ -64,7 +64,7 @@ async def test_a_signal_during_the_start_waits_for_the_end_of_nats_server(
     slow.chmod(slow.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr("relume.eventing.jetstream.server.find_binary", lambda: slow)
     imported = threading.Event()
-    monkeypatch.setattr(plane_module, "_import_the_servers", lambda: imported.wait(10))
+    monkeypatch.setattr(plane_module, "_import_the_servers", lambda: imported.wait(60))
     starting = asyncio.create_task(_run(plane))
     while not started.exists():
         await asyncio.sleep(0.01)

@@ -91,4 +91,4 @@ async def served(app: ASGIApp) -> AsyncIterator[str]:
 
 
 def client(url: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=url, timeout=20)
+    return httpx.AsyncClient(base_url=url, timeout=90)

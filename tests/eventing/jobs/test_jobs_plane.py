@@ -101,7 +101,7 @@ async def test_a_job_is_accepted_run_and_its_answer_is_kept() -> None:
         job = await it.submit()
         assert (job["status"], job["service"], job["tenant"]) == ("queued", "ns/it", "anonymous")
         it.predictor.gate.set()
-        done = await it.job(job["id"], "?wait=10")
+        done = await it.job(job["id"], "?wait=60")
         assert (done["status"], done["attempts"]) == ("completed", 1)
         answer = await it.http.get(f"/v1/jobs/{job['id']}/result")
         assert answer.json()["choices"][0]["message"]["content"] == "".join(WORDS)
@@ -123,15 +123,21 @@ async def test_who_waits_is_told_its_place_and_when_it_starts() -> None:
     async with stage(settings=JobSettings(in_flight=1)) as it:
         it.predictor.gate.set()
         first = await it.submit()
-        assert (await it.job(first["id"], "?wait=10"))["status"] == "completed"
+        assert (await it.job(first["id"], "?wait=60"))["status"] == "completed"
         it.predictor.gate.clear()
         running, held, *waiting = [await it.submit() for _ in range(5)]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await it.job(running["id"]))["status"] != "streaming":
                 await asyncio.sleep(0.02)
-        [queue] = (await it.http.get("/v1/queues")).json()["data"]
-        assert (queue["running"], queue["waiting"]) == (2, 3), "one runs, and one waits beside it"
-        async with asyncio.timeout(10):  # until the plane has noticed how long the first job took
+
+        async def counted() -> tuple[int, int]:
+            [queue] = (await it.http.get("/v1/queues")).json()["data"]
+            return queue["running"], queue["waiting"]
+
+        async with asyncio.timeout(60):  # until one runs, and one is held beside it
+            while await counted() != (2, 3):
+                await asyncio.sleep(0.02)
+        async with asyncio.timeout(60):  # until the plane has noticed how long the first job took
             while (await it.job(waiting[0]["id"]))["predicted_start_s"] is None:
                 await asyncio.sleep(0.02)
         shown = [await it.job(each["id"]) for each in (held, *waiting)]
@@ -145,8 +151,8 @@ async def test_who_waits_is_told_its_place_and_when_it_starts() -> None:
         assert line.startswith(": queued position=3 starts_in=")
         it.predictor.gate.set()
         for each in waiting:
-            assert (await it.job(each["id"], "?wait=10"))["status"] == "completed"
-        async with asyncio.timeout(10):
+            assert (await it.job(each["id"], "?wait=60"))["status"] == "completed"
+        async with asyncio.timeout(60):
             while (await it.http.get("/v1/queues")).json()["data"][0]["running"]:
                 await asyncio.sleep(0.02)
 
@@ -161,7 +167,7 @@ async def test_a_store_with_small_messages_keeps_bodies_apart() -> None:
         found = (await store.look(str(job["id"]))).job
         assert found is not None and (found.body, bool(found.payload)) == (b"", True)
         it.predictor.gate.set()
-        assert (await it.job(job["id"], "?wait=10"))["status"] == "completed"
+        assert (await it.job(job["id"], "?wait=60"))["status"] == "completed"
         record = (await store.look(str(job["id"]))).record
         assert record is not None and record.result is not None and record.result.payload
         answer = await it.http.get(f"/v1/jobs/{job['id']}/result")
@@ -178,7 +184,7 @@ async def test_the_same_key_twice_is_one_generation() -> None:
     async with stage() as it:
         it.predictor.gate.set()
         first = await it.submit(idempotency_key="order-17")
-        await it.job(first["id"], "?wait=10")
+        await it.job(first["id"], "?wait=60")
         headers = {"Prefer": "respond-async, wait=5", "Idempotency-Key": "order-17"}
         again = await it.http.post(ROUTE, json=CHAT, headers=headers)
         assert again.headers["relume-job"] == first["id"]
@@ -203,7 +209,7 @@ async def test_a_failure_is_tried_again() -> None:
     async with stage(predictor=Predictor(failures=[503])) as it:
         it.predictor.gate.set()
         job = await it.submit()
-        done = await it.job(job["id"], "?wait=20")
+        done = await it.job(job["id"], "?wait=60")
         assert (done["status"], done["attempts"]) == ("completed", 2)
 
 
@@ -214,10 +220,9 @@ async def test_a_running_job_is_cancelled_at_the_predictor() -> None:
             await asyncio.sleep(0.01)
         cancelled = await it.http.post(f"/v1/jobs/{job['id']}/cancel")
         assert cancelled.json()["status"] == "cancelled"
-        for _ in range(200):
-            if it.predictor.closed:
-                break
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            while not it.predictor.closed:
+                await asyncio.sleep(0.01)
         assert it.predictor.closed == 1
         again = await it.http.post(f"/v1/jobs/{job['id']}/cancel")
         assert again.status_code == 409
@@ -227,13 +232,15 @@ async def test_a_paused_queue_runs_nothing_until_it_is_resumed() -> None:
     async with stage() as it:
         it.predictor.gate.set()
         assert (await it.http.post("/v1/queues/ns/it/pause")).json()["paused"] is True
-        await asyncio.sleep(1.5)  # each process notices within a second
+        async with asyncio.timeout(60):  # each process notices within a second
+            while not it.jobs.status()["queues"][0]["paused"]:  # type: ignore[index]
+                await asyncio.sleep(0.02)
         job = await it.submit()
         await asyncio.sleep(0.5)
         shown = await it.job(job["id"])
         assert (shown["status"], shown["position"]) == ("queued", 1)
         await it.http.post("/v1/queues/ns/it/resume")
-        assert (await it.job(job["id"], "?wait=10"))["status"] == "completed"
+        assert (await it.job(job["id"], "?wait=60"))["status"] == "completed"
 
 
 async def test_an_event_is_answered_once_at_the_sink() -> None:
@@ -246,11 +253,10 @@ async def test_an_event_is_answered_once_at_the_sink() -> None:
             )
             assert answer.status_code == 202
             job_id = answer.headers["location"].rpartition("/")[2]
-            assert (await it.job(job_id, "?wait=10"))["status"] == "completed"
-        for _ in range(300):
-            if len(it.predictor.asked) == 2:
-                break
-            await asyncio.sleep(0.01)
+            assert (await it.job(job_id, "?wait=60"))["status"] == "completed"
+        async with asyncio.timeout(60):
+            while len(it.predictor.asked) < 2:
+                await asyncio.sleep(0.01)
         await asyncio.sleep(0.2)
         assert len(it.predictor.asked) == 2, "the request, and one reply event at the sink"
 
@@ -282,7 +288,7 @@ async def test_a_job_that_runs_is_ended_within_the_grace_and_the_next_plane_does
     assert (await store.look(str(second["id"]))).state == "queued"
     async with stage(store) as it:
         it.predictor.gate.set()
-        assert (await it.job(second["id"], "?wait=15"))["status"] == "completed"
+        assert (await it.job(second["id"], "?wait=60"))["status"] == "completed"
 
 
 async def test_before_the_start_and_without_a_store_nothing_is_accepted() -> None:

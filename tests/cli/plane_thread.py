@@ -41,7 +41,7 @@ class PlaneThread:
 
     def do(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run `work` on the plane's loop and return what it returns."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
     async def _run(self) -> None:
         raise NotImplementedError

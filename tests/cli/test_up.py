@@ -21,7 +21,7 @@ from relume.cli.machine.client import find_plane
 from relume.plane.addresses import StateFolder
 
 COMMAND = [sys.executable, "-m", "relume.cli.main"]
-WITHIN_S = 30.0
+WITHIN_S = 90.0
 
 MANIFEST = """
 apiVersion: serving.kserve.io/v1beta1
@@ -53,10 +53,12 @@ class Subscriber(BaseHTTPRequestHandler):
     """Answers an event as a predictor would; holds those whose id is `hold` until released."""
 
     released = threading.Event()
+    held = threading.Event()
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
         if self.headers["ce-id"] == "hold":
+            self.held.set()
             self.released.wait(WITHIN_S)
         body = b'{"choices": [{"message": {"content": "It sleeps."}}]}'
         self.send_response(200)
@@ -300,8 +302,11 @@ def test_a_second_signal_stops_at_once_and_the_event_is_delivered_later(
     manifest: Path, state: Path
 ) -> None:
     Subscriber.released.clear()
+    Subscriber.held.clear()
     with up(manifest) as process:
         assert relume("send", "--type", "ask", "--id", "hold").returncode == 0
+        # Without a delivery under way the first signal would end it.
+        assert Subscriber.held.wait(WITHIN_S)
         members = family(process)
         process.send_signal(signal.SIGINT)
         until(lambda: not (state / "plane.json").exists())

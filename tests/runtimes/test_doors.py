@@ -29,7 +29,7 @@ async def asked(
     async with serving(stub) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + body)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
             found = dict(line.split(": ", 1) for line in lines[1:] if line)
             content = await reader.readexactly(int(found["content-length"]))

@@ -52,7 +52,7 @@ async def serving(grace_s: str | None = None) -> AsyncIterator[Server]:
     )
     assert process.stdout is not None
     port = (await process.stdout.readline()).decode().strip()
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
         try:
             yield Server(process, http)
         finally:

@@ -188,7 +188,7 @@ async def test_an_event_is_in_progress_until_its_reply_has_been_sent(
     headers["content-type"] = "application/json"
     body = json.dumps(chat_data()).encode()
     first = asyncio.create_task(call(stub, "/", body, slow, headers=headers))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not slow.full():
             await asyncio.sleep(0)
     assert (await producer.binary(chat_data())).status_code == 409

@@ -50,8 +50,8 @@ class Loading:
         return self.process.stdout.readline()
 
     def connect(self) -> socket.socket:
-        """A connection to the port that gives up after 20 s."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        """A connection to the port that gives up after a minute."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
     def ask(self, request: bytes) -> "Answer":
         """Send the bytes of a request and read until the other side has closed."""
@@ -246,10 +246,10 @@ def test_no_connection_is_lost_in_the_handover(loading: Loading) -> None:
     clients = [threading.Thread(target=ask_on, args=(seen,)) for seen in statuses]
     for client in clients:
         client.start()
-    assert all(answered.acquire(timeout=20) for _ in range(200)), failures
+    assert all(answered.acquire(timeout=60) for _ in range(200)), failures
     loading.tell("dismiss")
     loading.post("serve")
-    assert all(owned.acquire(timeout=20) for _ in range(200)), failures
+    assert all(owned.acquire(timeout=60) for _ in range(200)), failures
     enough.set()
     for client in clients:
         client.join()

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -18,7 +19,7 @@ from predictors import NAME, predictor
 
 from relume.runtimes.spawn import FreshLauncher, Template, TemplateLauncher
 
-pytestmark = [pytest.mark.model, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
 
 
 async def test_a_fresh_predictor_answers_503_at_once_then_serves_and_drains(tmp_path: Path) -> None:
@@ -42,13 +43,16 @@ async def test_a_fresh_predictor_answers_503_at_once_then_serves_and_drains(tmp_
         assert startup["phases_ms"]["import"] > startup["phases_ms"]["config"]
 
         # SIGTERM while one request runs: it is finished, the next is refused, the exit is clean.
-        running = asyncio.create_task(it.chat("Count to fifty.", max_tokens=60, ignore_eos=True))
-        await asyncio.sleep(0.5)
+        more = {"max_tokens": 60, "ignore_eos": True, "stream_options": {"include_usage": True}}
+        running = _stream(it.client, **more)
+        lines = [await anext(running)]
         it.process.terminate()
         refused = await _until_draining(it)
         assert refused.status_code == 503
         assert refused.json()["reason"] == "draining"
-        assert (await running).json()["usage"]["completion_tokens"] == 60
+        lines += [line async for line in running]
+        assert lines[-1] == "data: [DONE]"
+        assert json.loads(lines[-2].removeprefix("data: "))["usage"]["completion_tokens"] == 60
         assert await it.process.wait() == 0
 
 
@@ -174,7 +178,7 @@ def _template(folder: Path) -> Template:
 
 
 async def _first_answer(client: httpx.AsyncClient) -> httpx.Response:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while True:
             try:
                 return await client.get("/v1/models")
@@ -183,7 +187,7 @@ async def _first_answer(client: httpx.AsyncClient) -> httpx.Response:
 
 
 async def _until_draining(it: object) -> httpx.Response:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             answer = await it.client.get("/v1/models")  # type: ignore[attr-defined]
             if answer.status_code != 200:
@@ -191,8 +195,9 @@ async def _until_draining(it: object) -> httpx.Response:
             await asyncio.sleep(0.02)
 
 
-async def _stream(client: httpx.AsyncClient):  # type: ignore[no-untyped-def]
+async def _stream(client: httpx.AsyncClient, **more: object) -> AsyncIterator[str]:
     body = {"messages": [{"role": "user", "content": "Hello"}], "stream": True, "max_tokens": 8}
+    body |= more
     async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
         async for line in answer.aiter_lines():
             if line:
@@ -200,6 +205,13 @@ async def _stream(client: httpx.AsyncClient):  # type: ignore[no-untyped-def]
 
 
 async def _until_gone(pids: list[int]) -> None:
-    async with asyncio.timeout(10):
-        while any(psutil.pid_exists(p) and psutil.Process(p).status() != "zombie" for p in pids):
+    async with asyncio.timeout(60):
+        while any(_runs(pid) for pid in pids):
             await asyncio.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

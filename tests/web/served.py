@@ -65,7 +65,7 @@ async def answers(port: int, *parts: bytes, number: int = 1, pause_s: float = 0.
     """The statuses and JSON bodies of the first `number` answers to these bytes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             for part in parts:
                 writer.write(part)
                 await writer.drain()

@@ -211,7 +211,7 @@ class BrokerStage:
     async def until(self, stage: str, count: int = 1) -> list[Record]:
         """The next `count` records of this stage, as they happen."""
         found: list[Record] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             async for record in self.records:
                 self.seen.append(record)
                 if record.stage == stage:

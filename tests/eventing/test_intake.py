@@ -16,10 +16,11 @@ class Half:
 
     def __init__(self, half: bytes) -> None:
         self._half = half
-        self.go = asyncio.Event()
+        self.half_read, self.go = asyncio.Event(), asyncio.Event()
 
     async def __aiter__(self):  # type: ignore[no-untyped-def]
         yield self._half
+        self.half_read.set()
         await self.go.wait()
         yield self._half
 
@@ -33,7 +34,7 @@ async def test_a_large_request_is_turned_away_while_others_fill_the_door() -> No
             posting = asyncio.create_task(
                 client.post("/default/b", headers=dict(headers), content=slow)
             )
-            await asyncio.sleep(0.01)
+            await slow.half_read.wait()
             large = await stage.post(event("large", bytes(60_000)))
             assert (large.status_code, large.json()["reason"]) == (503, "too-much-at-once")
             assert large.headers["retry-after"] == "1"

@@ -43,7 +43,7 @@ async def post(port: int, headers: str, body: bytes) -> tuple[int, str, dict[str
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = f"POST /default/b HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
         length = answer.partition("content-length: ")[2].partition("\r\n")[0]
         content = await reader.readexactly(int(length or 0))

@@ -144,7 +144,7 @@ async def _reply(call: Call) -> web.StreamResponse:
 
 
 async def _ids(subscriber: Subscriber) -> list[str]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while "re-1" not in subscriber.ids:
             await asyncio.sleep(0.01)
     return subscriber.ids

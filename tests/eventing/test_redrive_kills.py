@@ -72,7 +72,7 @@ async def delivered(log: JetStreamLog, last: str) -> list[str]:
     """The ids of everything that waits, settled: all that comes before a last event."""
     await log.append(BROKER, event(last), 5.0)
     ids: list[str] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while last not in ids:
             for held in await log.cursor(BROKER, "t").fetch(1):
                 ids.append(Envelope.unpack(held.payload).event.id)
@@ -84,7 +84,7 @@ async def delivered(log: JetStreamLog, last: str) -> list[str]:
 async def window_passes(log: JetStreamLog) -> None:
     """Until nats-server has forgotten what it stored: it takes the same event again."""
     await log.append(PROBED, event("probe"), 5.0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await log.append(PROBED, event("probe"), 5.0):
             await asyncio.sleep(0.02)
 

@@ -71,7 +71,7 @@ async def test_what_is_no_answer_is_tried_again_and_then_a_dead_letter(script: b
     ],
 )
 async def test_what_never_ends_is_ended_by_the_timeout_of_the_delivery(script: Script) -> None:
-    delivery = Delivery(retry=1, backoff_delay_s=0.0, timeout_s=0.1)
+    delivery = Delivery(retry=1, backoff_delay_s=0.0, timeout_s=0.3)
     requests, _, dead = await dead_letter(script, delivery)
     assert requests == 2
     assert explained(dead) == ("retries-exhausted", -1, "no answer in time")
@@ -188,7 +188,7 @@ async def test_b6_a_sink_that_hangs_is_given_up_after_the_timeout() -> None:
         delivery = Delivery(
             retry=1,
             backoff_delay_s=0.0,
-            timeout_s=0.1,
+            timeout_s=0.3,
             dead_letter_sink=Destination(uri=sink.url),
         )
         async with BrokerStage([trigger("t", asked.url, delivery=delivery)]) as stage:

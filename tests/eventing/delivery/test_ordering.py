@@ -147,7 +147,7 @@ async def delivered_in_order(
             for number, key in enumerate(keys):
                 named = {} if key is None else {"partitionkey": key}
                 await stage.post(event(str(number), **named))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while stage.status("t")["delivered"] != len(keys):
                     await stage.virtual.advance(1)
     assert all(ended[key] == sorted(ended[key]) for key in ("a", "b"))

@@ -87,7 +87,7 @@ async def test_dead_letters_that_come_back_to_their_broker_end_among_its_dead_le
     async with Subscriber(answer(status=400)) as asked, Subscriber(into_the_broker) as broker:
         delivery = Delivery(dead_letter_sink=Destination(uri=broker.url))
         stage = BrokerStage([trigger("t", asked.url, delivery=delivery)])
-        async with stage, asyncio.timeout(10):
+        async with stage, asyncio.timeout(60):
             await stage.post(event("1", knativebrokerttl=6))
             records = await stage.until("dead-lettered", 5)
             assert len(asked.calls) == 5

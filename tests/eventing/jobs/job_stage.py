@@ -73,7 +73,7 @@ class Predictor:
         await self._runner.cleanup()
 
     async def reached_by(self, count: int = 1) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             for _ in range(count):
                 await self.reached.acquire()
 
@@ -267,7 +267,7 @@ class JobStage:
         await self.store.submit(job, 0)
         return job.id
 
-    async def ended(self, job_id: str, seconds: float = 10) -> Record:
+    async def ended(self, job_id: str, seconds: float = 60) -> Record:
         """The record when the job is settled, in real seconds."""
         async with asyncio.timeout(seconds):
             async for record in self.store.watch(job_id):
@@ -277,7 +277,7 @@ class JobStage:
 
     async def shown(self, job_id: str, count: int) -> None:
         """Return when so many parts are stored."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len((await self.store.chunks(job_id))[0]) < count:
                 await asyncio.sleep(0.001)
 

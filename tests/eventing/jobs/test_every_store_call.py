@@ -200,11 +200,9 @@ async def test_what_another_worker_appended_ends_this_one() -> None:
         newer = replace(seen.record, generation=9, worker="w9")
         await stage.store.write(newer, seen.revision)
         gate.set()
-        for _ in range(100):
-            await asyncio.sleep(0.01)
-            if not stage.dispatcher._flights:
-                break
-        assert not stage.dispatcher._flights
+        async with asyncio.timeout(60):
+            while stage.dispatcher._flights:
+                await asyncio.sleep(0.01)
         record = (await stage.store.look(job.id)).record
         assert record is not None and (record.state, record.worker) == (newer.state, "w9")
 

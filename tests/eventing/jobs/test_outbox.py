@@ -416,7 +416,7 @@ async def test_a_dead_letter_lies_in_the_log_of_nats_and_is_put_back_by_another_
 
 
 async def _until(there: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not there():
             await asyncio.sleep(0.02)
 

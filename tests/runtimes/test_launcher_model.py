@@ -17,6 +17,7 @@ import psutil
 import pytest
 from predictors import NAME, predictor
 
+from relume.plane.addresses import socket_folder
 from relume.runtimes.spawn import FreshLauncher, Template, TemplateLauncher
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
@@ -56,7 +57,19 @@ async def test_a_fresh_predictor_answers_503_at_once_then_serves_and_drains(tmp_
         assert await it.process.wait() == 0
 
 
-async def test_every_protocol_of_the_runtime_reaches_the_same_model(tmp_path: Path) -> None:
+async def test_every_protocol_of_the_runtime_reaches_the_same_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    with socket_folder() as sockets:
+        await _reach_the_model_by_every_protocol(tmp_path)
+        assert list(sockets.glob("vllm_dist_*")), "an engine that was killed removes no file"
+    assert list(temporary.glob("vllm_dist_*")) == []
+
+
+async def _reach_the_model_by_every_protocol(tmp_path: Path) -> None:
     async with _template(tmp_path) as template:
         launcher = TemplateLauncher(template)
         async with predictor(launcher, tmp_path / "log") as it:

@@ -15,6 +15,9 @@ fit, so a release that moved something starts vLLM's own way: slower, not broken
     count as `engine`.
 5.  vLLM's server reads HTTP as our other ports do (`relume.web.protocol`). vLLM has no flag for
     it, so uvicorn's default is ours. Without it: a request that offers an upgrade loses its body.
+6.  The file by which workers find each other lies among vLLM's sockets, whose folder a plane
+    removes. vLLM makes it in the temporary folder, and leaves it there when the engine is killed,
+    as vLLM itself does with one that takes more than 5 s to end.
 """
 
 import gc
@@ -28,6 +31,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial, wraps
 from types import ModuleType
 from typing import Any
+from uuid import uuid4
 
 from relume.runtimes.phases import Phases, monotonic_ms
 
@@ -158,6 +162,21 @@ def stay_in_process_on_cpu() -> None:
         return init_device
 
     _replace("vllm.v1.worker.cpu_worker", "CPUWorker.init_device", set_threads)
+
+
+def keep_rendezvous_among_sockets() -> None:
+    """Make the file of torch's FileStore in `VLLM_RPC_BASE_PATH`, where somebody has chosen that.
+
+    Call before the engine is forked.
+    """
+    if not (folder := os.environ.get("VLLM_RPC_BASE_PATH")):
+        return
+
+    def among_sockets(_original: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda: f"file://{folder}/vllm_dist_{uuid4().hex}"
+
+    for name in ("vllm.v1.executor.uniproc_executor", "vllm.v1.executor.multiproc_executor"):
+        _replace(name, "get_file_store_init_method", among_sockets)
 
 
 def time_phases(phases: Phases) -> None:

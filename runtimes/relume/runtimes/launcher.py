@@ -112,6 +112,7 @@ def _run_vllm(argv: Sequence[str], listening: socket.socket) -> None:
     args = internals.parse_flags(flags)
     if cpu:
         internals.stay_in_process_on_cpu()
+    internals.keep_rendezvous_among_sockets()
     internals.time_phases(PROCESS)
     PROCESS.engine_starts()
     with asyncio.Runner(loop_factory=DrainingLoop) as runner:

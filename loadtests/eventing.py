@@ -2,6 +2,7 @@
 
     python loadtests/eventing.py                            all, about 9 minutes
     python loadtests/eventing.py --seconds 10 --backlog 50000
+    python loadtests/eventing.py --beside ../other          this checkout and another one in turn
     python loadtests/eventing.py --profile                  also by layer, in a run of its own
 
 The plane is `relume up` with one Broker and one Trigger. nats-server is its child; the producers
@@ -9,6 +10,7 @@ and the subscriber are processes of their own, and all share the machine's cores
 """
 
 import asyncio
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from pathlib import Path
 import aiohttp
 import click
 from event_backlog import STEPS, backlog
+from event_beside import Beside, beside, interpreter
 from event_figures import PEER, Row, Sustained, ceiling_rows, missed
 from event_profile import layers
 from event_programs import PRODUCERS, post, program
@@ -27,6 +30,7 @@ from event_scenes import (
     slowest,
     subscriber,
 )
+from event_turns import Side, Times
 from figures import Json, Machine, print_notes
 from processes import MeasurementFailed, kept_on_failure
 from running import run, steps
@@ -129,8 +133,46 @@ def to_json(found: Found) -> Json:
     return {"tables": tables, "layers": dict(found.layers)}
 
 
+def show_beside(screen: Screen, found: Beside, machine: Machine) -> None:
+    """The tables of the sides; every figure is a median with its least and its most."""
+    for title, (head, rows) in (
+        ("post → subscriber, CPU, and the HTTP ceiling", found.sides()),
+        ("raw JetStream with nats-py", found.raws()),
+        (
+            "targets",
+            (["ratio", "found", "target", ""], [each.cells() for each in found.targets()]),
+        ),
+    ):
+        screen.title(title)
+        screen.table(head, rows)
+        screen.line()
+    late = f"{found.late_p99_ms:.1f} ms (p99 of the worst turn)"
+    print_notes(screen, [*machine.facts(), ("open loops posted late by", late)])
+
+
+async def _beside(other: Path, turns: int, times: Times) -> tuple[Beside, Machine]:
+    machine, old = Machine.now(), Side("old", interpreter(other))
+    with steps(turns * 3) as progress:
+        found = await beside(Side("new", sys.executable), old, turns, times, progress)
+    return found, machine
+
+
+def _run_beside(other: Path, turns: int, times: Times, output: str) -> None:
+    found, machine = run("eventing", _beside(other, turns, times))
+    if output == "text":
+        show_beside(Screen.stdout(), found, machine)
+    else:
+        Screen.stdout().json({"machine": machine.to_json(), **found.to_json()})
+    if names := [each.name for each in found.targets() if not each.holds]:
+        raise SystemExit(f"missed: {', '.join(names)}")
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--seconds", type=click.FloatRange(min=2), default=60.0, show_default=True)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=2),
+    help="Of the closed loop: 60, and 5 in each turn with --beside.",
+)
 @click.option(
     "--backlog",
     "events",
@@ -142,8 +184,33 @@ def to_json(found: Found) -> Json:
 )
 @click.option("--fsync", type=click.Choice(["interval", "always"]), default="interval")
 @click.option("--profile", is_flag=True, help="Say by layer where the plane's time goes.")
+@click.option(
+    "--beside",
+    "other",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="CHECKOUT",
+    help="Compare with another checkout in turns; its interpreter is CHECKOUT/.venv/bin/python.",
+)
+@click.option("--turns", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option(
+    "--open-seconds",
+    type=click.FloatRange(min=0.5),
+    default=3.0,
+    show_default=True,
+    help="Of each open loop.",
+)
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
-def main(*, seconds: float, events: int, fsync: str, profile: bool, output: str) -> None:
+def main(
+    *,
+    seconds: float | None,
+    events: int,
+    fsync: str,
+    profile: bool,
+    other: Path | None,
+    turns: int,
+    open_seconds: float,
+    output: str,
+) -> None:
     """Measure a Broker with its Trigger, beside raw JetStream and Knative's in-memory Broker.
 
     The exit code is 1 when a target is missed.
@@ -153,8 +220,12 @@ def main(*, seconds: float, events: int, fsync: str, profile: bool, output: str)
       python loadtests/eventing.py
       python loadtests/eventing.py --seconds 10 --backlog 0 --profile
       python loadtests/eventing.py --seconds 10 --backlog 0 --fsync always
+      python loadtests/eventing.py --beside ../other
+      python loadtests/eventing.py --beside ../other --turns 7 --seconds 8 --open-seconds 4
     """
-    found, machine = run("eventing", _measure(seconds, events, fsync, profile))
+    if other is not None:
+        return _run_beside(other, turns, Times(closed=seconds or 5.0, open=open_seconds), output)
+    found, machine = run("eventing", _measure(seconds or 60.0, events, fsync, profile))
     screen = Screen.stdout()
     if output == "text":
         show(screen, found, machine)

@@ -1,4 +1,4 @@
-"""An open loop: something is due so many times a second, evenly, whatever became of the last one."""
+"""An open loop: something is due so many times a second, whatever became of the last one."""
 
 import asyncio
 import time

@@ -5,7 +5,8 @@ producers, the subscriber and raw JetStream are the same programs for every side
 """
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +27,10 @@ from servers import environment
 
 from relume.plane.launch import HOST, free_port
 
-CLOSED_PRODUCERS = 16
+FEW, MANY = 16, 64
 RATES = (200.0, 1000.0)
 HALF = "half of its rate"
+CLOSED_S, OPEN_S = 3.0, 2.5
 _WARM = 500
 _DRAINED_WITHIN_S = 60.0
 
@@ -45,14 +47,14 @@ class Side:
 class Times:
     """Seconds of each load of a turn."""
 
-    closed: float = 5.0
-    open: float = 3.0
+    closed: float = CLOSED_S
+    open: float = OPEN_S
     ceiling: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """16 producers in a closed loop; CPU time in microseconds of an event."""
+    """Producers in a closed loop; CPU time in microseconds of an event."""
 
     accepted_per_s: float
     delivered_per_s: float
@@ -63,9 +65,13 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one side did. `open` is by rate; HTTP is its ceiling without a Broker."""
+    """What one side did: a closed loop with 16 and with 64 producers, and open loops by rate.
 
-    closed: Closed
+    HTTP is its ceiling without a Broker, with 16 producers.
+    """
+
+    few: Closed
+    many: Closed
     open: Mapping[str, Latency]
     late_p99_ms: float
     http_us: float
@@ -74,8 +80,8 @@ class Turn:
 
     @property
     def half(self) -> float:
-        """Half of the rate that was delivered: the third rate of the open loop."""
-        return self.closed.delivered_per_s / 2
+        """Half of what was delivered a second with 16 producers: the third open loop's rate."""
+        return self.few.delivered_per_s / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +96,15 @@ class Raw:
 async def turn(side: Side, times: Times) -> Turn:
     """Start the side's plane and load it, then its HTTP ceiling."""
     with kept_on_failure("relume-eventing-") as folder:
-        async with subscriber(folder) as sink:
-            async with event_plane(folder, sink, python=side.python) as plane:
-                load = _Loading(plane, sink, folder)
-                await load.post(count=_WARM, producers=CLOSED_PRODUCERS)
-                closed = await load.closed(times.closed)
-                rates = {f"{rate:,.0f}/s": rate for rate in RATES}
-                rates[HALF] = closed.delivered_per_s / 2
-                found = {name: await load.open(rate, times.open) for name, rate in rates.items()}
-                await _undisturbed(plane)
+        async with subscriber(folder) as sink, _plane(side, sink, folder) as load:
+            few, many = await load.closed(times.closed, FEW), await load.closed(times.closed, MANY)
+            rates = _named(few.delivered_per_s / 2)
+            found = {name: await load.open(rate, times.open) for name, rate in rates.items()}
         async with subscriber(folder) as sink:
             http_us, http_per_s, http_seen = await _http(side, sink, folder, times.ceiling)
     return Turn(
-        closed=closed,
+        few=few,
+        many=many,
         open={name: seen for name, (seen, _) in found.items()},
         late_p99_ms=max(late for _, late in found.values()),
         http_us=http_us,
@@ -111,9 +113,27 @@ async def turn(side: Side, times: Times) -> Turn:
     )
 
 
+def _named(half: float) -> dict[str, float]:
+    """The rates of the open loops by their names."""
+    return {f"{rate:,.0f}/s": rate for rate in RATES} | {HALF: half}
+
+
+@asynccontextmanager
+async def _plane(side: Side, sink: Subscriber, folder: Path) -> AsyncIterator["Loading"]:
+    """A plane of the side, warm; no delivery may fail in it."""
+    async with event_plane(folder, sink, python=side.python) as plane:
+        load = Loading(plane, sink, folder)
+        await load.warm()
+        yield load
+        async with aiohttp.ClientSession() as http:
+            trigger = await plane.trigger(http)
+    if trigger["dead_lettered"] or trigger["retried"]:
+        raise MeasurementFailed(f"a delivery failed: {dict(trigger)}")
+
+
 async def raw(half: float, times: Times) -> Raw:
     """Raw JetStream at the same rates; `half` is the third one."""
-    rates = {f"{rate:,.0f}/s": rate for rate in RATES} | {HALF: half}
+    rates = _named(half)
     with kept_on_failure("relume-eventing-") as folder:
         told = await program(
             "event_ceiling.py",
@@ -127,7 +147,7 @@ async def raw(half: float, times: Times) -> Raw:
     return Raw(told["published_per_s"], told["consumed_per_s"], seen)
 
 
-class _Loading:
+class Loading:
     """Posts to one plane, numbers its events, and joins them with what the subscriber saw."""
 
     def __init__(self, plane: EventPlane, sink: Subscriber, folder: Path) -> None:
@@ -136,9 +156,14 @@ class _Loading:
         self._sent = folder / "sent"
         self._after = 0
 
-    async def closed(self, seconds: float) -> Closed:
+    async def warm(self) -> None:
+        """Some events first: connections are open, and code was run once."""
+        await self.post(count=_WARM, producers=FEW)
+
+    async def closed(self, seconds: float, producers: int) -> Closed:
+        """Each producer posts its next event when the last one is answered."""
         before = self._plane.cpu(self._sink)
-        posted, sent, arrived = await self.post(seconds=seconds, producers=CLOSED_PRODUCERS)
+        posted, sent, arrived = await self.post(seconds=seconds, producers=producers)
         cpu = self._plane.cpu(self._sink).since(before)
         end = sent[0] + posted.seconds
         return Closed(
@@ -150,7 +175,7 @@ class _Loading:
         )
 
     async def open(self, rate: float, seconds: float) -> tuple[Latency, float]:
-        """(post → subscriber, how late the posts were)."""
+        """Post so many a second; (post → subscriber, how late the posts were)."""
         posted, sent, arrived = await self.post(seconds=seconds, rate=rate)
         return latency(sent, arrived), posted.late_p99_ms
 
@@ -162,13 +187,6 @@ class _Loading:
         await delivered(self._sink, self._after, self._plane, _DRAINED_WITHIN_S)
         sent = array("d", self._sent.read_bytes())
         return posted, sent, await self._sink.arrivals(first, posted.events)
-
-
-async def _undisturbed(plane: EventPlane) -> None:
-    async with aiohttp.ClientSession() as http:
-        trigger = await plane.trigger(http)
-    if trigger["dead_lettered"] or trigger["retried"]:
-        raise MeasurementFailed(f"a delivery failed: {dict(trigger)}")
 
 
 async def _http(
@@ -188,10 +206,10 @@ async def _http(
                 pass
 
         await until_it_answers(server, answers)
-        warm = await post(url, 0, count=_WARM, producers=CLOSED_PRODUCERS)
+        warm = await post(url, 0, count=_WARM, producers=FEW)
         before = cpu_s(server.tree()[0])
         sent = folder / "sent"
-        posted = await post(url, warm.after, seconds=seconds, producers=CLOSED_PRODUCERS, sent=sent)
+        posted = await post(url, warm.after, seconds=seconds, producers=FEW, sent=sent)
         used = cpu_s(server.tree()[0]) - before
         arrived = await sink.arrivals(warm.after, posted.events)
     seen = latency(array("d", sent.read_bytes()), arrived)

@@ -74,6 +74,11 @@ def show_where(screen: Screen, found: Mapping[str, Where]) -> None:
     screen.table(["stage", *found], [*rows, total])
     for name, each in found.items():
         screen.line()
+        screen.title(f"functions with the most CPU time of their own: {name}")
+        screen.table(
+            ("function", "time"), [[at, f"{us:,.0f} µs"] for at, us in each.places_us.items()]
+        )
+        screen.line()
         screen.title(f"waiting from post to subscriber: {name}")
         head = ["until", *(f"at {waits.load}" for waits in each.waits)]
         screen.table(head, _waiting(each))

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 #: (file, function), the innermost first, and how often it was seen.
 Stack = tuple[int, Sequence[tuple[str, str]]]
@@ -66,10 +67,20 @@ def shares(stacks: Iterable[Stack]) -> Mapping[str, float]:
     return {stage: count / total for stage, count in counted.most_common()}
 
 
+def places(stacks: Iterable[Stack], most: int = 20) -> Mapping[str, float]:
+    """The share of each function in which the samples were, those of C code with their caller."""
+    counted: Counter[str] = Counter()
+    for count, stack in stacks:
+        file, function = stack[0]
+        counted[f"{_module(file)}:{function}"] += count
+    total = counted.total()
+    return {place: count / total for place, count in counted.most_common(most)}
+
+
 def _module(file: str) -> str:
     for root in ("/site-packages/", "/relume/"):
         _, found, path = file.rpartition(root)
         if found:
             name = path.removesuffix(".py").replace("/", ".")
             return name if root == "/site-packages/" else f"relume.{name}"
-    return "python"
+    return Path(file).stem

@@ -18,7 +18,7 @@ from statistics import fmean
 from event_latency import percentiles
 from event_programs import HERE
 from event_scenes import EventPlane, event_plane, subscriber
-from event_stages import Stack, shares
+from event_stages import Stack, places, shares
 from event_turns import FEW, Loading, Side
 from figures import Json
 from processes import MeasurementFailed, kept_on_failure
@@ -52,18 +52,24 @@ class Waits:
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """CPU microseconds of an event by stage, and the waiting by load.
+    """CPU microseconds of an event by stage and by function, and the waiting by load.
 
     `missing` are moments that no function of the checkout stands for.
     """
 
     cpu_us: Mapping[str, float]
+    places_us: Mapping[str, float]
     waits: Sequence[Waits]
     missing: Sequence[str]
 
     def to_json(self) -> Json:
         waits = {each.load: {**each.ms, "whole": each.whole_ms} for each in self.waits}
-        return {"cpu_us": dict(self.cpu_us), "waits_ms": waits, "missing": list(self.missing)}
+        return {
+            "cpu_us": dict(self.cpu_us),
+            "places_us": dict(self.places_us),
+            "waits_ms": waits,
+            "missing": list(self.missing),
+        }
 
 
 async def where(side: Side, seconds: float) -> Where:
@@ -71,12 +77,15 @@ async def where(side: Side, seconds: float) -> Where:
     with kept_on_failure("relume-eventing-") as folder:
         for name in ("samples", "moments"):
             (folder / name).mkdir()
-        cpu_us = await _cpu(side, folder / "samples", seconds)
+        cpu_us, places_us = await _cpu(side, folder / "samples", seconds)
         waits, missing = await _waits(side, folder / "moments", seconds)
-    return Where(cpu_us, waits, missing)
+    return Where(cpu_us, places_us, waits, missing)
 
 
-async def _cpu(side: Side, folder: Path, seconds: float) -> Mapping[str, float]:
+async def _cpu(
+    side: Side, folder: Path, seconds: float
+) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    """CPU microseconds of an event by stage, and by function."""
     async with _probed(side, folder, "samples") as (plane, load):
         await load.warm()
         await _written(plane, folder)
@@ -84,7 +93,11 @@ async def _cpu(side: Side, folder: Path, seconds: float) -> Mapping[str, float]:
         stacks: list[Stack] = []
         for told in await _written(plane, folder):
             stacks += told["stacks"]  # type: ignore[arg-type]
-    return {stage: share * closed.plane_us for stage, share in shares(stacks).items()}
+    by_stage, by_place = (
+        {name: share * closed.plane_us for name, share in found.items()}
+        for found in (shares(stacks), places(stacks))
+    )
+    return by_stage, by_place
 
 
 async def _waits(side: Side, folder: Path, seconds: float) -> tuple[list[Waits], list[str]]:

@@ -14,7 +14,7 @@ from event_load import OpenLoad, produce_open, requests
 from event_pace import paced
 from event_ratios import Beside, Target
 from event_sink import Count
-from event_stages import shares, stage_of
+from event_stages import places, shares, stage_of
 from event_turns import HALF, Closed, Raw, Turn
 from event_where import WAITS, joined
 from processes import MeasurementFailed
@@ -147,6 +147,8 @@ def test_a_shared_function_counts_for_the_stage_that_called_it() -> None:
         "event loop and the rest": 0.75,
         "ingress HTTP": 0.25,
     }
+    found = places([(3, [publish, settle]), (1, [publish, store])])
+    assert found == {"nats.aio.client:Client.publish": 1.0}
 
 
 def test_every_moment_has_a_function_in_this_checkout() -> None:

@@ -2,13 +2,15 @@
 
 import sys
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from event_ratios import Beside, Cells
-from event_turns import Raw, Side, Times, Turn, raw, turn
+from event_stands import Side, Stand, stand
+from event_turns import Raw, Times, Turn, raw, turn
 from event_where import WAITS, Where, where
 from figures import print_notes
-from processes import MeasurementFailed
+from processes import MeasurementFailed, kept_on_failure
 from running import Steps
 
 from relume.cli.screen import Screen
@@ -26,16 +28,21 @@ def sides(other: Path | None) -> list[Side]:
 
 
 async def beside(asked: list[Side], turns: int, times: Times, progress: Steps) -> Beside:
-    """Each side in each turn, each as often first; raw JetStream at the end of the turn."""
-    found: dict[str, list[Turn]] = {side.name: [] for side in asked}
+    """All sides up at once and loaded in turns, with raw JetStream at the end of each turn."""
+    found: list[list[Turn]] = []
     raws: list[Raw] = []
-    for number in range(turns):
-        for side in asked if number % 2 else asked[::-1]:
-            progress.begin(f"turn {number + 1} of {turns}: {side.name}")
-            found[side.name].append(await turn(side, times))
-        progress.begin(f"turn {number + 1} of {turns}: raw JetStream")
-        raws.append(await raw(found["new"][-1].half, times))
-    return Beside(tuple(found["new"]), tuple(found.get("old", ())), tuple(raws))
+    with kept_on_failure("relume-eventing-") as folder:
+        async with AsyncExitStack() as stack:
+            stands: list[Stand] = [
+                await stack.enter_async_context(stand(side, folder)) for side in asked
+            ]
+            for number in range(turns):
+                progress.begin(f"turn {number + 1} of {turns}")
+                found.append(await turn(stands, number, times))
+                progress.begin(f"turn {number + 1} of {turns}: raw JetStream")
+                raws.append(await raw(found[-1][0].half, times))
+    new, *old = (tuple(each) for each in zip(*found, strict=True))
+    return Beside(new, old[0] if old else (), tuple(raws))
 
 
 async def where_by_side(asked: list[Side], seconds: float, progress: Steps) -> Mapping[str, Where]:

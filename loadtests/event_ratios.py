@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from statistics import median
 
 from event_latency import Latency
-from event_turns import FEW, HALF, MANY, RATES, Closed, Raw, Turn
+from event_stands import FEW, MANY, Closed
+from event_turns import HALF, RATES, Raw, Turn
 from figures import Json
 from rich.text import Text
 
@@ -82,7 +83,7 @@ class Beside:
     def targets(self) -> list[Target]:
         """What the event path is held to; three of them only beside an old side."""
         by_name = {each.name: self._of_raw(each) for each in _MEASURES if each.raw is not None}
-        ceiling = tuple(turn.few.plane_us / turn.http_us for turn in self.new)
+        ceiling = tuple(turn.few.plane_us / turn.http.us for turn in self.new)
         found = [
             Target("CPU of an event, plane, of its HTTP ceiling", ceiling, most=2.0),
             Target("accepted, of raw JetStream", by_name[_ACCEPTED], least=0.16),
@@ -112,7 +113,8 @@ class Beside:
     @property
     def late_p99_ms(self) -> float:
         """How late the open loops posted, at worst: what the machine took from the producers."""
-        return max(each.late_p99_ms for each in (*self.new, *self.old))
+        turns = (*self.new, *self.old)
+        return max(each.late_p99_ms for turn in turns for each in turn.open.values())
 
     def to_json(self) -> Json:
         return {
@@ -159,7 +161,7 @@ def _closed(producers: int, of: Callable[[Turn], Closed]) -> list[Measure]:
 
 
 def _open(rate: str) -> list[Measure]:
-    return _seen(f"{_OPEN}, {rate}", lambda turn: turn.open[rate], lambda raw: raw.open[rate])
+    return _seen(f"{_OPEN}, {rate}", lambda turn: turn.open[rate].seen, lambda raw: raw.open[rate])
 
 
 def _seen(
@@ -189,7 +191,7 @@ _MEASURES = [
     *_closed(FEW, lambda turn: turn.few),
     *_closed(MANY, lambda turn: turn.many),
     *(each for rate in (*(f"{rate:,.0f}/s" for rate in RATES), HALF) for each in _open(rate)),
-    Measure(f"HTTP ceiling, {FEW} producers", "/s", lambda turn: turn.http_per_s),
-    Measure("  CPU of an event", "µs", lambda turn: turn.http_us),
-    *_seen("  post → subscriber", lambda turn: turn.http_seen),
+    Measure(f"HTTP ceiling, {FEW} producers", "/s", lambda turn: turn.http.per_s),
+    Measure("  CPU of an event", "µs", lambda turn: turn.http.us),
+    *_seen("  post → subscriber", lambda turn: turn.http.seen),
 ]

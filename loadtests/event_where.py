@@ -19,7 +19,7 @@ from event_latency import percentiles
 from event_programs import HERE
 from event_scenes import EventPlane, event_plane, subscriber
 from event_stages import Stack, places, shares
-from event_turns import FEW, Loading, Side
+from event_stands import FEW, Loading, Side
 from figures import Json
 from processes import MeasurementFailed, kept_on_failure
 
@@ -105,17 +105,17 @@ async def _waits(side: Side, folder: Path, seconds: float) -> tuple[list[Waits],
         await load.warm()
         await _written(plane, folder)
 
-        async def at(name: str, **how: float) -> Waits:
-            posted, sent, arrived = await load.post(seconds=seconds, **how)
+        async def at(name: str, rate: float | None = None) -> Waits:
+            posted, sent, arrived = await load.post(seconds=seconds, rate=rate)
             first = posted.after - posted.events
             told = await _written(plane, folder)
             attached.update(*(each["attached"] for each in told))  # type: ignore[arg-type]
             return joined(name, posted.rate, first, sent, arrived, told)
 
         attached = {"posted", "arrived"}
-        full = await at(f"100 %, {FEW} producers", producers=FEW)
-        tenth = await at("10 %", rate=full.rate / 10)
-        half = await at("50 %", rate=full.rate / 2)
+        full = await at(f"100 %, {FEW} producers")
+        tenth = await at("10 %", full.rate / 10)
+        half = await at("50 %", full.rate / 2)
     return [tenth, half, full], sorted(WAITS.keys() - attached)
 
 

@@ -141,7 +141,7 @@ async def _alone(asked: Asked, found: Found, progress: Steps) -> None:
 async def _measure(asked: Asked) -> tuple[Found, Machine]:
     machine, found, checkouts = Machine.now(), Found(), sides(asked.other)
     turns = 0 if asked.where else asked.turns
-    count = turns * (len(checkouts) + 1) + asked.where * len(checkouts)
+    count = turns * 2 + asked.where * len(checkouts)
     if asked.alone:
         count += 2 + (STEPS if asked.events else 0)
     with steps(count) as progress:
@@ -173,7 +173,7 @@ def show(screen: Screen, found: Found, machine: Machine) -> None:
 @click.option(
     "--seconds",
     type=click.FloatRange(min=2),
-    help="Of the closed loop: 60; with --beside or --where 3, in each turn or run.",
+    help="Of the closed loop: 60; with --beside or --where 2, in each turn or run.",
 )
 @click.option(
     "--backlog",
@@ -195,7 +195,7 @@ def show(screen: Screen, found: Found, machine: Machine) -> None:
 @click.option(
     "--turns",
     type=click.IntRange(min=0),
-    default=5,
+    default=7,
     show_default=True,
     help="Of each checkout, with open loops and the HTTP ceiling; 0 leaves that part out.",
 )

@@ -15,7 +15,8 @@ from event_pace import paced
 from event_ratios import Beside, Target
 from event_sink import Count
 from event_stages import places, shares, stage_of
-from event_turns import HALF, Closed, Raw, Turn
+from event_stands import Closed, Http, Open
+from event_turns import HALF, Raw, Turn
 from event_where import WAITS, joined
 from processes import MeasurementFailed
 
@@ -31,8 +32,8 @@ def moments(*values: float) -> "array[float]":
 def turn(speed: float) -> Turn:
     """A turn on a machine of that speed."""
     closed = Closed(1000 * speed, 800 * speed, 400 / speed, 50, Latency(10 / speed, 20 / speed))
-    rates = {rate: Latency(2 / speed, 8 / speed) for rate in ("200/s", "1,000/s", HALF)}
-    return Turn(closed, closed, rates, 1.0, 200 / speed, 4000 * speed, Latency(1, 2))
+    rates = {rate: Open(Latency(2 / speed, 8 / speed), 1.0) for rate in ("200/s", "1,000/s", HALF)}
+    return Turn(closed, closed, rates, Http(4000 * speed, 200 / speed, Latency(1, 2)))
 
 
 def raw(speed: float) -> Raw:

@@ -90,7 +90,7 @@ def show_where(screen: Screen, found: Mapping[str, Where]) -> None:
         head = ["until", *(f"at {waits.load}" for waits in each.waits)]
         screen.table(head, _waiting(each))
         if each.missing:
-            print_notes(screen, [("no function is known for", ", ".join(each.missing))])
+            print_notes(screen, [("never noted", ", ".join(each.missing))])
 
 
 def _waiting(found: Where) -> list[Cells]:

@@ -13,6 +13,7 @@ Stack = tuple[int, Sequence[tuple[str, str]]]
 STAGES: Sequence[tuple[str, str]] = (
     ("reply", r"relume\.eventing\.delivery\.courier:Subscribers\._outcome"),
     ("reply", r"relume\.eventing\.delivery\.(decision|outcome):"),
+    ("client HTTP", r"relume\.web\.client:"),
     ("client HTTP", r"(aiohttp|yarl|multidict|propcache|aiosignal)[.:]"),
     ("client HTTP", r"relume\.eventing\.delivery\.courier:Subscribers"),
     ("codec", r"relume\.cloudevents\."),
@@ -21,7 +22,10 @@ STAGES: Sequence[tuple[str, str]] = (
     ("filter", r"relume\.eventing\.delivery\.route:Route\.wanted"),
     ("observer", r"relume\.eventing\.observer:"),
     ("observer", r"relume\.eventing\.delivery\.route:Journal"),
-    ("ack", r"relume\.eventing\.jetstream\.store:(Requests\._on_answer|_answered|stored_by)"),
+    (
+        "ack",
+        r"relume\.eventing\.jetstream\.store:(Requests\._(on|hand|expire)|_answered|stored_by)",
+    ),
     ("store", r"relume\.eventing\.jetstream\.(store|log|streams):"),
     ("settle", r"relume\.eventing\.jetstream\.cursor:(JetStreamLeasedEvent\.settle|.*\.tell)"),
     ("fetch", r"relume\.eventing\.jetstream\.cursor:"),

@@ -54,7 +54,7 @@ class Waits:
 class Where:
     """CPU microseconds of an event by stage and by function, and the waiting by load.
 
-    `missing` are moments that no function of the checkout stands for.
+    `missing` are moments that were never noted.
     """
 
     cpu_us: Mapping[str, float]
@@ -109,14 +109,13 @@ async def _waits(side: Side, folder: Path, seconds: float) -> tuple[list[Waits],
             posted, sent, arrived = await load.post(seconds=seconds, rate=rate)
             first = posted.after - posted.events
             told = await _written(plane, folder)
-            attached.update(*(each["attached"] for each in told))  # type: ignore[arg-type]
             return joined(name, posted.rate, first, sent, arrived, told)
 
-        attached = {"posted", "arrived"}
         full = await at(f"100 %, {FEW} producers")
         tenth = await at("10 %", full.rate / 10)
         half = await at("50 %", full.rate / 2)
-    return [tenth, half, full], sorted(WAITS.keys() - attached)
+    seen = {moment for each in (tenth, half, full) for moment in each.ms}
+    return [tenth, half, full], sorted(WAITS.keys() - seen)
 
 
 def joined(

@@ -77,7 +77,7 @@ class Found:
     def missed(self) -> list[str]:
         """The names of the figures that miss their target."""
         targets = self.beside.targets() if self.beside else []
-        return missed(list(self.tables.values())) + [t.name for t in targets if not t.holds]
+        return missed(list(self.tables.values())) + [t.name for t in targets if t.holds is False]
 
     def to_json(self) -> Json:
         return {

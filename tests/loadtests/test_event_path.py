@@ -50,7 +50,7 @@ def test_ratios_are_taken_inside_a_turn() -> None:
     assert ratios["accepted, of raw JetStream"] == (0.2, 0.2)
     assert ratios["delivered, of raw JetStream"] == (0.1, 0.1)
     assert ratios[f"p99 at {HALF}, of raw JetStream"] == (4.0, 4.0)
-    missed = {each.name for each in found.targets() if not each.holds}
+    missed = {each.name for each in found.targets() if each.holds is False}
     assert missed == {
         "delivered, of raw JetStream",
         "CPU of an event, plane, new/old",

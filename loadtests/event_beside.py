@@ -78,7 +78,8 @@ def show_where(screen: Screen, found: Mapping[str, Where]) -> None:
         for stage in stages
     ]
     total: Cells = ["all", *(f"{sum(each.cpu_us.values()):,.0f} µs" for each in found.values())]
-    screen.table(["stage", *found], [*rows, total])
+    samples: Cells = ["samples", *(f"{each.samples:,}" for each in found.values())]
+    screen.table(["stage", *found], [*rows, total, samples])
     for name, each in found.items():
         screen.line()
         screen.title(f"functions with the most CPU time of their own: {name}")

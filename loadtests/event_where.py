@@ -59,6 +59,7 @@ class Where:
 
     cpu_us: Mapping[str, float]
     places_us: Mapping[str, float]
+    samples: int
     waits: Sequence[Waits]
     missing: Sequence[str]
 
@@ -67,6 +68,7 @@ class Where:
         return {
             "cpu_us": dict(self.cpu_us),
             "places_us": dict(self.places_us),
+            "samples": self.samples,
             "waits_ms": waits,
             "missing": list(self.missing),
         }
@@ -77,15 +79,19 @@ async def where(side: Side, seconds: float) -> Where:
     with kept_on_failure("relume-eventing-") as folder:
         for name in ("samples", "moments"):
             (folder / name).mkdir()
-        cpu_us, places_us = await _cpu(side, folder / "samples", seconds)
+        plane_us, stacks = await _sampled(side, folder / "samples", seconds)
         waits, missing = await _waits(side, folder / "moments", seconds)
-    return Where(cpu_us, places_us, waits, missing)
+    return Where(
+        cpu_us={stage: share * plane_us for stage, share in shares(stacks).items()},
+        places_us={place: share * plane_us for place, share in places(stacks).items()},
+        samples=sum(count for count, _ in stacks),
+        waits=waits,
+        missing=missing,
+    )
 
 
-async def _cpu(
-    side: Side, folder: Path, seconds: float
-) -> tuple[Mapping[str, float], Mapping[str, float]]:
-    """CPU microseconds of an event by stage, and by function."""
+async def _sampled(side: Side, folder: Path, seconds: float) -> tuple[float, list[Stack]]:
+    """CPU microseconds of an event, and the stacks in which they were spent."""
     async with _probed(side, folder, "samples") as (plane, load):
         await load.warm()
         await _written(plane, folder)
@@ -93,11 +99,7 @@ async def _cpu(
         stacks: list[Stack] = []
         for told in await _written(plane, folder):
             stacks += told["stacks"]  # type: ignore[arg-type]
-    by_stage, by_place = (
-        {name: share * closed.plane_us for name, share in found.items()}
-        for found in (shares(stacks), places(stacks))
-    )
-    return by_stage, by_place
+    return closed.plane_us, stacks
 
 
 async def _waits(side: Side, folder: Path, seconds: float) -> tuple[list[Waits], list[str]]:

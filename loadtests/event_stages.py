@@ -43,8 +43,9 @@ _SHARED = (
     ("nats-py writes", re.compile(r"nats\..*:.*_flusher")),
     ("nats-py, other", re.compile(r"nats\.")),
 )
-# A module that has no stage yet is shown by its name. The command is below every stack.
-_OURS = re.compile(r"relume\.(?!cli\b)")
+# A module that has no stage yet is shown by its name. The command is below every stack, and what
+# all packages share says nothing.
+_OURS = re.compile(r"relume\.(?!(cli|base)\b)")
 _REST = "event loop and the rest"
 
 

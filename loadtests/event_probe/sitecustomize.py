@@ -77,6 +77,7 @@ PASSES = (
 _came: dict[int, float] = {}
 _moments: list[tuple[str, int, float]] = []
 _stacks: Counter[tuple[CodeType, ...]] = Counter()
+_writing = False
 
 
 def _note(each: Pass, args: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -148,6 +149,8 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 def _sample(_: int, frame: FrameType | None) -> None:
+    if _writing:
+        return
     codes: list[CodeType] = []
     while frame is not None and len(codes) < _DEEPEST:
         codes.append(frame.f_code)
@@ -156,7 +159,8 @@ def _sample(_: int, frame: FrameType | None) -> None:
 
 
 def _write(*_: object) -> None:
-    global _moments, _stacks
+    global _moments, _stacks, _writing
+    _writing = True
     # Another signal may come in the middle of this one.
     (counted, _stacks), (moments, _moments) = (_stacks, Counter()), (_moments, [])
     stacks = [
@@ -167,6 +171,7 @@ def _write(*_: object) -> None:
     path = _folder / f"{os.getpid()}.json"
     path.with_suffix(".part").write_text(json.dumps(found))
     path.with_suffix(".part").rename(path)
+    _writing = False
 
 
 if _how := os.environ.get("EVENT_PROBE"):

@@ -1,10 +1,16 @@
-"""Producers of events in a process of their own: post, wait for the answer, post the next.
+"""Producers of events in a process of their own: closed loop, or open loop at a steady rate.
 
     python event_load.py URL --producers 64 --seconds 60 --first 0 [--batch 100] [--count N]
+    python event_load.py URL --rate 1000 --seconds 5 [--sent FILE]
+
+In a closed loop a producer posts, waits for the answer and posts the next. In an open loop events
+are posted when they are due, whatever was answered. Both end after --seconds.
 
 Written on the bare protocol, because it runs on the cores of what it measures. Each event has
 1 KiB of JSON data and its number as id. Prints one JSON object: events, requests, seconds, the
-next free number, CPU seconds, and the milliseconds of an answer (p50, p99, longest).
+next free number, CPU seconds, the milliseconds of an answer (p50, p99, longest), and how late an
+open loop posted (late_p99_ms). FILE gets the moment of each post in seconds of the monotonic clock,
+as native doubles.
 """
 
 import argparse
@@ -13,22 +19,85 @@ import json
 import sys
 import time
 from array import array
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import cast
+from pathlib import Path
+from typing import Protocol, cast
 from urllib.parse import urlsplit
 
 import uvloop
+from event_pace import paced
 
 DATA_BYTES = 1024
 _ACCEPTED = b"HTTP/1.1 202"
+# Of an open loop: more than a second's events wait in the Broker only where it is overloaded.
+_CONNECTIONS = 128
+_ANSWERED_WITHIN_S = 60.0
 DATA = b'{"prompt":"%s"}' % (b"x" * (DATA_BYTES - 13))
 _EVENT = b'{"specversion":"1.0","id":"%d","source":"/bench","type":"bench.event","data":%b}'
 
 
 @dataclass(slots=True)
+class Record:
+    """What was posted and answered, in the order of the numbers; moments of the monotonic clock."""
+
+    sent: "array[float]" = field(default_factory=lambda: array("d"))
+    answered_ms: "array[float]" = field(default_factory=lambda: array("d"))
+    refused: bytes = b""
+
+
+class Work(Protocol):
+    """Gives each producer that is free its next request."""
+
+    record: Record
+
+    def free(self, producer: "Producer") -> None: ...
+
+
+class Producer(asyncio.Protocol):
+    """One connection; a request at a time."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._sent = 0.0
+        self._buffer = b""
+        self.done = asyncio.get_running_loop().create_future()
+
+    def post(self, request: bytes, sent: float) -> None:
+        """Send a request; its answer is timed from `sent`."""
+        self._sent = sent
+        self._transport.write(request)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._work.free(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if not self._buffer.startswith(_ACCEPTED[: len(self._buffer)]):
+            self._work.record.refused = self._buffer
+            self._transport.close()
+            return
+        if not self._buffer.endswith(b"\r\n\r\n"):
+            return
+        self._work.record.answered_ms.append((time.monotonic() - self._sent) * 1000)
+        self._buffer = b""
+        self._work.free(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+        if error is not None and not self._work.record.refused:
+            self._work.record.refused = repr(error).encode()
+
+
+@dataclass(slots=True)
 class Load:
-    """What is to be posted, and how it went."""
+    """A closed loop: as many requests under way as there are producers."""
 
     until: float
     first: int
@@ -36,56 +105,60 @@ class Load:
     make: Callable[[int], bytes]
     batch: int = 1
     requests: int = 0
-    refused: bytes = b""
-    answered_ms: "array[float]" = field(default_factory=lambda: array("d"))
+    record: Record = field(default_factory=Record)
 
-    def take(self) -> int | None:
+    def free(self, producer: Producer) -> None:
+        number, now = self._take(), time.monotonic()
+        if number is None:
+            return producer.close()
+        self.record.sent.append(now)
+        producer.post(self.make(number), now)
+
+    def _take(self) -> int | None:
         """The first number of the next request, None when it is enough."""
         enough = self.count is not None and self.requests * self.batch >= self.count
-        if enough or self.refused or time.perf_counter() >= self.until:
+        if enough or self.record.refused or time.monotonic() >= self.until:
             return None
         self.requests += 1
         return self.first + (self.requests - 1) * self.batch
 
 
-class Producer(asyncio.Protocol):
-    """One connection; a request at a time."""
+@dataclass(slots=True)
+class OpenLoad:
+    """An open loop: each event is posted when it is due, on a connection that is free.
 
-    def __init__(self, load: Load) -> None:
-        self._load = load
-        self._sent = 0.0
-        self._buffer = b""
-        self.done = asyncio.get_running_loop().create_future()
+    Where none is free, the event waits for one, and its time runs.
+    """
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._next()
+    first: int
+    make: Callable[[int], bytes]
+    record: Record = field(default_factory=Record)
+    ended: bool = False
+    _idle: list[Producer] = field(default_factory=list)
+    _waiting: deque[tuple[int, float]] = field(default_factory=deque)
 
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        if not self._buffer.startswith(_ACCEPTED[: len(self._buffer)]):
-            self._load.refused = self._buffer
-            self._transport.close()
-            return
-        if not self._buffer.endswith(b"\r\n\r\n"):
-            return
-        self._load.answered_ms.append((time.perf_counter() - self._sent) * 1000)
-        self._buffer = b""
-        self._next()
+    def due(self, number: int) -> None:
+        """Post the event of that number, counted from the first."""
+        now = time.monotonic()
+        self.record.sent.append(now)
+        self._waiting.append((self.first + number, now))
+        if self._idle:
+            self.free(self._idle.pop())
 
-    def connection_lost(self, error: Exception | None) -> None:
-        if not self.done.done():
-            self.done.set_result(None)
-        if error is not None and not self._load.refused:
-            self._load.refused = repr(error).encode()
+    def free(self, producer: Producer) -> None:
+        if self._waiting:
+            number, due = self._waiting.popleft()
+            producer.post(self.make(number), due)
+        elif self.ended:
+            producer.close()
+        else:
+            self._idle.append(producer)
 
-    def _next(self) -> None:
-        number = self._load.take()
-        if number is None:
-            self._transport.close()
-            return
-        self._sent = time.perf_counter()
-        self._transport.write(self._load.make(number))
+    def end(self) -> None:
+        """Nothing more comes due: close what is idle, and the others when they are."""
+        self.ended = True
+        while self._idle:
+            self._idle.pop().close()
 
 
 def requests(url: str, batch: int) -> Callable[[int], bytes]:
@@ -113,24 +186,43 @@ def requests(url: str, batch: int) -> Callable[[int], bytes]:
 
 
 async def produce(load: Load, url: str, producers: int) -> dict[str, float]:
-    """Run all producers to their end."""
-    target = urlsplit(url)
-    loop = asyncio.get_running_loop()
-    started = time.perf_counter()
+    """Run all producers of a closed loop to their end."""
+    started = time.monotonic()
+    connected = await _connect(load, url, producers)
+    await asyncio.gather(*(each.done for each in connected))
+    return _told(load.record, time.monotonic() - started, load.first, load.batch)
+
+
+async def produce_open(load: OpenLoad, url: str, rate: float, seconds: float) -> dict[str, float]:
+    """Post so many events a second, and wait for their answers."""
+    connected = await _connect(load, url, _CONNECTIONS)
+    started = time.monotonic()
+    late_p99_ms = await paced(rate, seconds, load.due)
+    elapsed = time.monotonic() - started
+    load.end()
+    async with asyncio.timeout(_ANSWERED_WITHIN_S):
+        await asyncio.gather(*(each.done for each in connected))
+    return {**_told(load.record, elapsed, load.first, 1), "late_p99_ms": late_p99_ms}
+
+
+async def _connect(work: Work, url: str, count: int) -> list[Producer]:
+    target, loop = urlsplit(url), asyncio.get_running_loop()
     pairs = [
-        await loop.create_connection(lambda: Producer(load), target.hostname, target.port)
-        for _ in range(producers)
+        await loop.create_connection(lambda: Producer(work), target.hostname, target.port)
+        for _ in range(count)
     ]
-    await asyncio.gather(*(protocol.done for _, protocol in pairs))
-    elapsed = time.perf_counter() - started
-    if load.refused:
-        raise SystemExit(f"the Broker refused: {load.refused.decode(errors='replace')[:500]}")
-    times = sorted(load.answered_ms)
+    return [producer for _, producer in pairs]
+
+
+def _told(record: Record, elapsed: float, first: int, batch: int) -> dict[str, float]:
+    if record.refused:
+        raise SystemExit(f"the Broker refused: {record.refused.decode(errors='replace')[:500]}")
+    times = sorted(record.answered_ms)
     return {
-        "events": len(times) * load.batch,
+        "events": len(times) * batch,
         "requests": len(times),
         "seconds": elapsed,
-        "next": load.first + len(times) * load.batch,
+        "next": first + len(times) * batch,
         "cpu_s": time.process_time(),
         "p50_ms": times[len(times) // 2],
         "p99_ms": times[int(len(times) * 0.99)],
@@ -146,16 +238,23 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int)
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--rate", type=float)
+    parser.add_argument("--sent", type=Path)
     asked = parser.parse_args()
-    load = Load(
-        until=time.perf_counter() + asked.seconds,
-        first=asked.first,
-        count=asked.count,
-        make=requests(asked.url, asked.batch),
-        batch=asked.batch,
-    )
+    make = requests(asked.url, asked.batch)
+    work: Load | OpenLoad
+    if asked.rate is None:
+        until = time.monotonic() + asked.seconds
+        work = Load(until, asked.first, asked.count, make, asked.batch)
+        posting = produce(work, asked.url, asked.producers)
+    else:
+        work = OpenLoad(asked.first, make)
+        posting = produce_open(work, asked.url, asked.rate, asked.seconds)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        json.dump(runner.run(produce(load, asked.url, asked.producers)), sys.stdout)
+        told = runner.run(posting)
+    if asked.sent is not None:
+        asked.sent.write_bytes(work.record.sent.tobytes())
+    json.dump(told, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ class Posted:
     p50_ms: float
     p99_ms: float
     longest_ms: float
+    #: How late an open loop posted (p99), because the machine was busy.
+    late_p99_ms: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -63,13 +65,23 @@ async def post(
     count: int | None = None,
     batch: int = 1,
     producers: int = PRODUCERS,
+    rate: float | None = None,
+    sent: Path | None = None,
 ) -> Posted:
-    """Let producers post to a Broker for so long, or so many events, numbered from `first` on."""
+    """Let producers post to a Broker for so long, or so many events, numbered from `first` on.
+
+    With a `rate` they post so many a second in an open loop. The file `sent` gets the moment of
+    each post.
+    """
     options: list[object] = ["--producers", producers, "--first", first, "--batch", batch]
     if seconds is not None:
         options += ["--seconds", seconds]
     if count is not None:
         options += ["--count", count]
+    if rate is not None:
+        options += ["--rate", rate]
+    if sent is not None:
+        options += ["--sent", sent]
     told = await program("event_load.py", url, *options)
     return Posted(
         events=int(told["events"]),
@@ -79,4 +91,5 @@ async def post(
         p50_ms=told["p50_ms"],
         p99_ms=told["p99_ms"],
         longest_ms=told["longest_ms"],
+        late_p99_ms=told.get("late_p99_ms", 0.0),
     )

@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 import time
+from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -70,10 +71,19 @@ class Subscriber:
         told = await self._told()
         return int(told["deliveries"] - told["distinct"])
 
+    async def arrivals(self, first: int, count: int) -> "array[float]":
+        """The moments at which these numbers came first, on the monotonic clock; 0: never."""
+        found = array("d")
+        found.frombytes(await self._get(f"/arrivals/{first}/{count}"))
+        return found
+
     async def _told(self) -> Mapping[str, int]:
-        async with self._http.get(f"http://{self.address}/") as response:
-            told: Mapping[str, int] = json.loads(await response.read())
+        told: Mapping[str, int] = json.loads(await self._get("/"))
         return told
+
+    async def _get(self, path: str) -> bytes:
+        async with self._http.get(f"http://{self.address}{path}") as response:
+            return await response.read()
 
 
 class EventPlane:
@@ -93,20 +103,23 @@ class EventPlane:
         return found
 
     def memory_mb(self) -> tuple[float, float]:
-        """Resident MB of the plane's own process and of nats-server."""
+        """Resident MB of the plane's own processes and of nats-server."""
         plane, nats = self._processes()
-        return plane.memory_info().rss / 1e6, nats.memory_info().rss / 1e6
+        return sum(each.memory_info().rss for each in plane) / 1e6, nats.memory_info().rss / 1e6
 
     def cpu(self, subscriber: Subscriber) -> Cpu:
         plane, nats = self._processes()
-        return Cpu(_cpu_s(plane), _cpu_s(nats), _cpu_s(psutil.Process(subscriber.server.pid)))
+        return Cpu(sum(map(cpu_s, plane)), cpu_s(nats), cpu_s(subscriber.server.tree()[0]))
 
-    def _processes(self) -> tuple[psutil.Process, psutil.Process]:
-        plane, *children = self.server.tree()
-        return plane, next(child for child in children if "nats-server" in child.name())
+    def _processes(self) -> tuple[list[psutil.Process], psutil.Process]:
+        """All of the plane but nats-server, and nats-server."""
+        tree = self.server.tree()
+        nats = next(each for each in tree if "nats-server" in each.name())
+        return [each for each in tree if each != nats], nats
 
 
-def _cpu_s(process: psutil.Process) -> float:
+def cpu_s(process: psutil.Process) -> float:
+    """Seconds of CPU time that a process has used."""
     used = process.cpu_times()
     return float(used.user + used.system)
 
@@ -121,24 +134,34 @@ async def subscriber(folder: Path) -> AsyncIterator[Subscriber]:
         started("subscriber", argv, env=environment(), log=folder / "subscriber.log") as server,
     ):
         found = Subscriber(server, f"{HOST}:{port}", http)
-        await _until_it_answers(server, found.distinct)
+        await until_it_answers(server, found.distinct)
         yield found
 
 
 @asynccontextmanager
 async def event_plane(
-    folder: Path, sink: Subscriber, *options: str, profile: Path | None = None
+    folder: Path,
+    sink: Subscriber,
+    *options: str,
+    profile: Path | None = None,
+    python: str = sys.executable,
+    variables: Mapping[str, str] | None = None,
 ) -> AsyncIterator[EventPlane]:
-    """`relume up` from its start until the Broker has accepted an event."""
+    """`relume up` from its start until the Broker has accepted an event.
+
+    `python` is the interpreter of the checkout that is measured; `variables` are added to its
+    environment.
+    """
     manifest = folder / "bench.yaml"
     manifest.write_text(_MANIFEST.format(address=sink.address))
     http, broker = free_port(), free_port()
     how = ["-m", "cProfile", "-o", str(profile)] if profile else []
-    argv = [sys.executable, *how, "-m", "relume.cli.main", "up", str(manifest), "--no-template"]
+    argv = [python, *how, "-m", "relume.cli.main", "up", str(manifest), "--no-template"]
     argv += ["--state", str(folder / "state"), "--port", str(http), "--broker-port", str(broker)]
     url = f"http://{HOST}:{broker}/default/bench"
+    env = {**environment(), **(variables or {})}
     async with (
-        started("relume up", [*argv, *options], env=environment(), log=folder / "up.log") as server,
+        started("relume up", [*argv, *options], env=env, log=folder / "up.log") as server,
         aiohttp.ClientSession() as session,
     ):
 
@@ -148,12 +171,13 @@ async def event_plane(
             async with session.post(url, headers=headers, raise_for_status=True):
                 pass
 
-        serving = await _until_it_answers(server, accepts)
+        serving = await until_it_answers(server, accepts)
         status = f"http://{HOST}:{http}/relume/status"
         yield EventPlane(server, status, url, serving - server.started)
 
 
-async def _until_it_answers(server: Server, ask: Callable[[], Awaitable[object]]) -> float:
+async def until_it_answers(server: Server, ask: Callable[[], Awaitable[object]]) -> float:
+    """Ask until there is an answer; the moment. Raises MeasurementFailed."""
     deadline = time.monotonic() + START_WITHIN_S
     while time.monotonic() < deadline:
         server.check_alive()
@@ -165,9 +189,11 @@ async def _until_it_answers(server: Server, ask: Callable[[], Awaitable[object]]
     raise MeasurementFailed(f"{server.name}: no answer within {START_WITHIN_S:g} s")
 
 
-async def delivered(sink: Subscriber, total: int, plane: EventPlane) -> float:
+async def delivered(
+    sink: Subscriber, total: int, plane: EventPlane, within_s: float = DRAINED_WITHIN_S
+) -> float:
     """Wait until `total` different events came; the moment. Raises MeasurementFailed."""
-    deadline = time.monotonic() + DRAINED_WITHIN_S
+    deadline = time.monotonic() + within_s
     while (came := await sink.distinct()) < total:
         plane.server.check_alive()
         if time.monotonic() > deadline:

@@ -1,42 +1,52 @@
-"""A subscriber in a process of its own: answers 204 to every event and counts them.
+"""A subscriber in a process of its own: answers 204 to every event, and notes when it came.
 
     python event_sink.py PORT
 
-`GET` answers a JSON object: `deliveries`, and `distinct` by the number in the id.
+`GET /` answers a JSON object: `deliveries`, and `distinct` by the number in the id.
+`GET /arrivals/FIRST/COUNT` answers the moments at which these numbers came first, in seconds of the
+monotonic clock, as native doubles; 0 for a number that did not come.
 """
 
 import asyncio
 import json
 import sys
+import time
+from array import array
 from typing import cast
 
 import uvloop
 
-_NUMBERS = 64 * 1024 * 1024  # one bit each: 8 MB
+_MORE = array("d", bytes(8 * 65_536))  # room for so many numbers more
 _NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
+_ANSWER = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
 
 
 class Count:
-    """Deliveries, and which numbers came."""
+    """Deliveries, and when each number came first."""
 
     def __init__(self) -> None:
         self.deliveries = 0
         self.distinct = 0
-        self._seen = bytearray(_NUMBERS // 8)
+        self._arrived = array("d")
 
     def take(self, number: int) -> None:
         self.deliveries += 1
-        at, bit = number >> 3, 1 << (number & 7)
-        if not self._seen[at] & bit:
-            self._seen[at] |= bit
+        arrived = self._arrived
+        while number >= len(arrived):
+            arrived.extend(_MORE)
+        if not arrived[number]:
+            arrived[number] = time.monotonic()
             self.distinct += 1
 
-    def report(self) -> bytes:
-        body = json.dumps({"deliveries": self.deliveries, "distinct": self.distinct}).encode()
-        return b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (
-            len(body),
-            body,
-        )
+    def answer(self, path: str) -> bytes:
+        """The body for a GET."""
+        _, _, of = path.partition("/arrivals/")
+        if not of:
+            counted = {"deliveries": self.deliveries, "distinct": self.distinct}
+            return json.dumps(counted).encode()
+        first, count = map(int, of.split("/"))
+        found = self._arrived[first : first + count]
+        return found.tobytes() + bytes(8 * (count - len(found)))
 
 
 class Subscriber(asyncio.Protocol):
@@ -54,7 +64,8 @@ class Subscriber(asyncio.Protocol):
         while (head_end := self._buffer.find(b"\r\n\r\n")) >= 0:
             head = self._buffer[:head_end].lower()
             if head.startswith(b"get"):
-                self._transport.write(self._count.report())
+                body = self._count.answer(head.split(b" ", 2)[1].decode())
+                self._transport.write(_ANSWER % len(body) + body)
                 return self._transport.close()
             end = head_end + 4 + int(_header(head, b"content-length") or 0)
             if len(self._buffer) < end:

@@ -1,13 +1,10 @@
 """What the benchmark of the Broker computes, sends and counts."""
 
 import asyncio
-import cProfile
-from pathlib import Path
 
 import pytest
 from event_figures import Backlog, Rates, Row, Sustained, missed
 from event_load import Load, produce, requests
-from event_profile import layers
 from event_programs import Posted
 from event_scenes import Cpu, slowest
 from event_sink import Count, Subscriber
@@ -96,14 +93,3 @@ async def test_producers_stop_at_their_count_and_at_a_refusal() -> None:
         await produce(load, url, 2)
     assert count.distinct in (1, 2)
     server.close()
-
-
-def test_what_c_code_takes_is_counted_where_it_was_called(tmp_path: Path) -> None:
-    from relume.cloudevents.header_value import encode_value
-
-    with cProfile.Profile() as profiler:
-        for _ in range(2000):
-            encode_value("a b" * 50)
-    profiler.dump_stats(tmp_path / "p")
-    found = layers(tmp_path / "p", events=10)
-    assert next(iter(found)) == "relume.cloudevents.header_value"

@@ -34,9 +34,10 @@ SECTIONS: dict[str, dict[str, str]] = {
         "dlq": "List, show, redrive or purge dead letters.",
         "jobs": "Durable requests: submit, watch, cancel, list, retry.",
     },
-    "Serve jobs on a cluster": {
+    "Serve on a cluster": {
         "gateway": "The jobs gateway: durable requests beside a NATS cluster.",
         "keys": "Make, list or revoke the API keys of a gateway.",
+        "runtime": "Events in front of any OpenAI, V1 or V2 server.",
     },
     "Cluster": {
         "doctor": "Say what will not work on a cluster, and why.",

@@ -45,6 +45,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "claims": "Size a GPU claim; say which devices it gets, and why not.",
         "apply": "Apply manifests to a cluster, and wait until they work.",
         "delete": "Delete from a cluster what apply put there.",
+        "conformance": "The CNCF's AI conformance checklist, with evidence.",
         "probe": "Check a running server against the contract of an llm-d pool.",
     },
     "Models": {"models": "List the models on this machine, or prepare one."},

@@ -59,6 +59,7 @@ class Stub:
                 Route("/v1/embeddings", self.embeddings, methods=["POST"]),
                 Route("/classify", self.classify, methods=["POST"]),
                 Route("/score", self.score, methods=["POST"]),
+                Route("/v1/models", lambda _: JSONResponse({"data": [{"id": MODEL}]})),
                 Route("/bytes", self.bytes_back, methods=["POST", "GET"]),
                 Route("/health", lambda _: Response()),
                 Route("/running", lambda _: Response(status_code=200 if self.asked else 425)),

@@ -34,9 +34,10 @@ SECTIONS: dict[str, dict[str, str]] = {
         "dlq": "List, show, redrive or purge dead letters.",
         "jobs": "Durable requests: submit, watch, cancel, list, retry.",
     },
-    "Serve jobs on a cluster": {
+    "Serve on a cluster": {
         "gateway": "The jobs gateway: durable requests beside a NATS cluster.",
         "keys": "Make, list or revoke the API keys of a gateway.",
+        "runtime": "Events in front of any OpenAI, V1 or V2 server.",
     },
     "Cluster": {
         "doctor": "Say what will not work on a cluster, and why.",
@@ -44,6 +45,8 @@ SECTIONS: dict[str, dict[str, str]] = {
         "claims": "Size a GPU claim; say which devices it gets, and why not.",
         "apply": "Apply manifests to a cluster, and wait until they work.",
         "delete": "Delete from a cluster what apply put there.",
+        "conformance": "The CNCF's AI conformance checklist, with evidence.",
+        "probe": "Check a running server against the contract of an llm-d pool.",
     },
     "Models": {"models": "List the models on this machine, or prepare one."},
 }

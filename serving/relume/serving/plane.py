@@ -12,7 +12,7 @@ from relume.serving.predictor import PredictorLauncher, ServedService
 from relume.serving.replica import Surroundings
 from relume.serving.service import Service
 from relume.serving.settings import ServingSettings
-from relume.serving.upstream import client_session
+from relume.web.hops import client_session
 
 
 class ServingPlane:

@@ -1,0 +1,1 @@
+"""llm-d: whether a model server can be an endpoint of an InferencePool."""

@@ -597,6 +597,36 @@ async def test_the_oldest_job_that_waits(store: Closable) -> None:
     assert first is not None and first.job == made[1]
 
 
+async def test_jobs_that_were_given_back_wait_again_while_their_service_is_paused(
+    store: Closable,
+) -> None:
+    made = [job(str(number), body=b"%d" % number) for number in range(70)]
+    for each in made:
+        await store.submit(each, 5.0)
+    places = [(await store.look(each.id)).place for each in made]
+    cursor = await store.open_lane(LANE)
+    held = await fetch(cursor, 69)
+    leased = step(None, made[1], Leased(held[1].generation, "w", NOW))
+    await store.write(ended(leased, made[1]), 0)
+    await held[1].settle()
+    for each in held[2:]:
+        await each.give_back()
+    await cursor.stop()
+    assert await store.lanes(SERVICE) == {LANE: 1}
+    await store.pause(SERVICE, True)
+    assert await store.lanes(SERVICE) == {LANE: 69}
+    assert await store.running(SERVICE) == 0  # the first one waits for a slot
+    found, read = await store.returned(LANE)
+    while read < places[68]:
+        more, read = await store.returned(LANE, read)
+        found = [*found, *more]
+    assert [(each.place, each.job) for each in found] == [
+        (places[number], made[number]) for number in range(69) if number != 1
+    ]
+    found, end = await store.returned(LANE, read)
+    assert (list(found), end) == ([], read)
+
+
 async def test_a_withdrawn_job_is_given_to_nobody(store: Closable) -> None:
     await store.submit(job("1"), 5.0)
     await store.submit(job("2"), 5.0)

@@ -4,6 +4,7 @@ It keeps nothing in the process that it could not read again: any number of gate
 streams at once.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from relume.eventing.jetstream.connection import connect
 from relume.eventing.jetstream.job_api import JobApi, Refused
 from relume.eventing.jetstream.job_chunks import JobChunks
 from relume.eventing.jetstream.job_cursors import SettledCursor, SharedCursor
-from relume.eventing.jetstream.job_lanes import Lanes
+from relume.eventing.jetstream.job_lanes import LaneInfo, Lanes
 from relume.eventing.jetstream.job_listing import JobListing
 from relume.eventing.jetstream.job_payloads import JobPayloads
 from relume.eventing.jetstream.job_records import JobRecords
@@ -171,10 +172,23 @@ class JetStreamJobs:
         return self._listing.listed(wanted, after, most=most)
 
     async def lanes(self, service: ServiceName) -> Mapping[Lane, int]:
-        return {each.lane: each.waiting for each in await self._lanes.of(service)}
+        lanes = await self._lanes.of(service)
+        returned = await self._returned(service, lanes)
+        return {each.lane: each.waiting + returned.get(each.lane, 0) for each in lanes}
 
     async def running(self, service: ServiceName) -> int:
-        return sum(each.on_lease for each in await self._lanes.of(service))
+        lanes = await self._lanes.of(service)
+        returned = await self._returned(service, lanes)
+        # Both were not asked at the same moment.
+        return max(0, sum(each.on_lease for each in lanes) - sum(returned.values()))
+
+    async def _returned(self, service: ServiceName, lanes: Sequence[LaneInfo]) -> dict[Lane, int]:
+        """How many jobs wait in the lanes of a paused service after they were given back."""
+        given = [each.lane for each in lanes if each.on_lease]
+        if not given or service not in await self.paused():
+            return {}
+        counts = await asyncio.gather(*map(self._listing.count_returned, given))
+        return dict(zip(given, counts, strict=True))
 
     def each_lane(self, service: ServiceName) -> AsyncIterator[Lane]:
         return self._lanes.each(service)
@@ -187,6 +201,9 @@ class JetStreamJobs:
 
     async def oldest(self, lane: Lane, after: int = 0) -> Waiting | None:
         return await self._listing.oldest(lane, after)
+
+    async def returned(self, lane: Lane, after: int = 0) -> tuple[Sequence[Waiting], int]:
+        return await self._listing.returned(lane, after)
 
     async def pause(self, service: ServiceName, paused: bool) -> None:
         key = f"{_PAUSED}.{service_token(service)}"

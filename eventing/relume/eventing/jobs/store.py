@@ -239,14 +239,18 @@ class JobStore(Protocol):
         ...
 
     async def lanes(self, service: ServiceName) -> Mapping[Lane, int]:
-        """The lanes of a service, and how many jobs in each were never given to a worker."""
+        """The lanes of a service, and how many jobs in each were never given to a worker.
+
+        Where the service is paused, the first 1,000 of those that `returned` finds count too.
+        """
         ...
 
     async def running(self, service: ServiceName) -> int:
         """How many jobs of a service workers hold, in all processes.
 
         It counts those too that wait at a worker for a slot or for their next attempt, and those of
-        a worker that died, until another one has them.
+        a worker that died, until another one has them. Where the service is paused, those that
+        `lanes` counts are left out.
         """
         ...
 
@@ -292,4 +296,12 @@ class JobStore(Protocol):
 
     async def oldest(self, lane: Lane, after: int = 0) -> Waiting | None:
         """The first job of a lane behind the place `after` that was given to no worker."""
+        ...
+
+    async def returned(self, lane: Lane, after: int = 0) -> tuple[Sequence[Waiting], int]:
+        """The jobs behind the place `after` that were given to a worker and have no record yet.
+
+        They were given back, or wait for a slot at their worker. The second value is the place up
+        to which this call has read: `after` itself where there was nothing to read.
+        """
         ...

@@ -281,14 +281,18 @@ class MemoryJobs:
 
     async def lanes(self, service: ServiceName) -> Mapping[Lane, int]:
         return {
-            lane: sum(1 for _ in place.above(place.delivered))
+            lane: sum(1 for _ in place.above(place.delivered)) + len(self._paused_in(lane))
             for lane, place in self._lanes.items()
             if lane.service == service
         }
 
     async def running(self, service: ServiceName) -> int:
-        places = [place for lane, place in self._lanes.items() if lane.service == service]
-        return sum(each in self._at for place in places for each in place.leases)
+        lanes = [lane for lane in self._lanes if lane.service == service]
+        held = sum(each in self._at for lane in lanes for each in self._lanes[lane].leases)
+        return held - sum(len(self._paused_in(lane)) for lane in lanes)
+
+    def _paused_in(self, lane: Lane) -> Sequence[Waiting]:
+        return self._returned(lane) if lane.service in self._paused else ()
 
     async def each_lane(self, service: ServiceName) -> AsyncIterator[Lane]:
         told: set[Lane] = set()
@@ -322,9 +326,22 @@ class MemoryJobs:
     async def oldest(self, lane: Lane, after: int = 0) -> Waiting | None:
         waiting = self._lane(lane)
         for place in waiting.above(max(waiting.delivered, after)):
-            stored = self._work[self._at[place]]
-            return Waiting(place, Job.from_envelope(Envelope.unpack(stored.payload)), stored.at)
+            return self._waiting(place)
         return None
+
+    async def returned(self, lane: Lane, after: int = 0) -> tuple[Sequence[Waiting], int]:
+        found = [each for each in self._returned(lane) if each.place > after]
+        return found, max(after, self._lane(lane).delivered)
+
+    def _returned(self, lane: Lane) -> list[Waiting]:
+        places = sorted(each for each in self._lane(lane).leases if each in self._at)
+        return [
+            self._waiting(each) for each in places if self._seen(self._at[each]).current is None
+        ]
+
+    def _waiting(self, place: int) -> Waiting:
+        stored = self._work[self._at[place]]
+        return Waiting(place, Job.from_envelope(Envelope.unpack(stored.payload)), stored.at)
 
     def _stored(self, payload: bytes, lasts_s: float) -> _Stored:
         self._last += 1

@@ -678,14 +678,45 @@ async def test_what_was_published_is_known(store: Closable) -> None:
     await store.submit(made, 5.0)
     _, record, revision = await lease(store, made)
     settled = await store.write(ended(record, made), revision)
-    assert not await store.published(settled)
+    assert not await store.published(made.id, settled)
     cursor = store.settled()
     [held] = await fetch(cursor, 1)
-    assert not await store.published(settled)
+    assert not await store.published(made.id, settled)
     await held.settle()
     await cursor.confirm()
     async with asyncio.timeout(5):
-        while not await store.published(settled):
+        while not await store.published(made.id, settled):
+            await asyncio.sleep(0.05)
+
+
+async def test_a_parked_event_comes_when_it_is_due_and_until_then_its_job_is_not_published(
+    open_store: Open,
+) -> None:
+    store, other = await open_store(), await open_store()
+    made = job("1")
+    await store.submit(made, 5.0)
+    _, _, revision = await lease(store, made)
+    assert await store.published(made.id, revision)
+    for name, payload in (("a", b"replaced"), ("a", b"first"), ("b", b"second")):
+        await store.park(made.id, name, payload)
+    assert not await store.published(made.id, revision)
+    assert await store.published(id_for("owner", "another"), revision)
+    cursor = store.parked()
+    held = {each.payload: each for each in await fetch(cursor, 2)}
+    assert set(held) == {b"first", b"second"}
+    await held[b"first"].put_off(0.3)  # type: ignore[attr-defined]
+    await held[b"second"].put_off(3600.0)  # type: ignore[attr-defined]
+    assert cursor.waiting == 2
+    [again] = await fetch(cursor, 1)
+    assert again.payload == b"first"
+    assert await nothing_more(fetch(cursor, 1))
+    await again.settle()
+    await cursor.stop()
+    [last] = await fetch(other.parked(), 1)
+    assert last.payload == b"second"
+    await last.settle()
+    async with asyncio.timeout(5):
+        while not await store.published(made.id, revision):
             await asyncio.sleep(0.05)
 
 

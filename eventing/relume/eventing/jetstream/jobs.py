@@ -19,7 +19,7 @@ from relume.eventing.event_log import DiskFull, StoreUnavailable
 from relume.eventing.jetstream.connection import connect
 from relume.eventing.jetstream.job_api import JobApi, Refused
 from relume.eventing.jetstream.job_chunks import JobChunks
-from relume.eventing.jetstream.job_cursors import SettledCursor, SharedCursor
+from relume.eventing.jetstream.job_cursors import ParkedCursor, SettledCursor, SharedCursor
 from relume.eventing.jetstream.job_lanes import LaneInfo, Lanes
 from relume.eventing.jetstream.job_listing import JobListing
 from relume.eventing.jetstream.job_payloads import JobPayloads
@@ -28,8 +28,10 @@ from relume.eventing.jetstream.job_streams import (
     CONTROL,
     JOBS,
     OUTBOX,
+    UNSENT,
     ensure_streams,
     service_token,
+    unsent_subject,
 )
 from relume.eventing.jetstream.server import Disk
 from relume.eventing.jetstream.store import NATS_ERRORS
@@ -59,6 +61,7 @@ class JetStreamJobs:
         self._lanes = Lanes(self._api, settings)
         self._listing = JobListing(self._api, self._lanes)
         self._outbox: ConsumerInfo
+        self._parked: ConsumerInfo
         self._outboxes: set[SharedCursor] = set()
 
     @classmethod
@@ -97,7 +100,8 @@ class JetStreamJobs:
         return opened
 
     async def _open(self) -> None:
-        self._outbox = ConsumerInfo.from_response(await self._outbox_info())
+        self._outbox = ConsumerInfo.from_response(await self._outbox_info(JOBS))
+        self._parked = ConsumerInfo.from_response(await self._outbox_info(UNSENT))
         self._api.listeners.append(self._connection_changed)
         await self._lanes.open()
 
@@ -229,14 +233,32 @@ class JetStreamJobs:
         self._outboxes.add(cursor)
         return cursor
 
-    async def published(self, revision: int) -> bool:
-        info = await self._outbox_info()
-        open_ = info.get("num_pending", 0) + info.get("num_ack_pending", 0)
-        return not open_ or bool(info["ack_floor"]["stream_seq"] >= revision)
+    async def park(self, job_id: str, name: str, event: bytes) -> None:
+        await self._api.put(unsent_subject(job_id, name), event, {"Nats-Expected-Stream": UNSENT})
 
-    async def _outbox_info(self) -> dict[str, Any]:
+    def parked(self) -> ParkedCursor:
+        cursor = ParkedCursor(
+            self._api.client,
+            self._api.requests,
+            self._parked,
+            self._outboxes.discard,
+            self._api.clock,
+            self._settings.lease_s,
+        )
+        self._outboxes.add(cursor)
+        return cursor
+
+    async def published(self, job_id: str, revision: int) -> bool:
+        info = await self._outbox_info(JOBS)
+        open_ = info.get("num_pending", 0) + info.get("num_ack_pending", 0)
+        if open_ and info["ack_floor"]["stream_seq"] < revision:
+            return False
+        # An event is parked before its record is acknowledged.
+        return await self._api.last_at_leader(UNSENT, unsent_subject(job_id, "*")) is None
+
+    async def _outbox_info(self, stream: str) -> dict[str, Any]:
         try:
-            return await self._api.ask(f"CONSUMER.INFO.{JOBS}.{OUTBOX}", {})
+            return await self._api.ask(f"CONSUMER.INFO.{stream}.{OUTBOX}", {})
         except Refused as refusal:
             raise StoreUnavailable(str(refusal)) from None
 

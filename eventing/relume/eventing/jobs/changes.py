@@ -140,7 +140,7 @@ class Changes:
     async def _published(self, record: Record, revision: int) -> None:
         """Return when this settled record is published. Raises NotPublished."""
         until = self._clock.monotonic() + PUBLISHED_WITHIN_S
-        while not await self._store.published(revision):
+        while not await self._store.published(record.id, revision):
             if self._clock.monotonic() >= until:
                 raise NotPublished(
                     f"job {record.id} is {record.state}, and its events are not published yet: "

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from relume.base.errors import InvalidInput, RelumeError
-from relume.eventing.event_log import Cursor
+from relume.eventing.event_log import Cursor, LeasedEvent
 from relume.eventing.jobs.job import Job, Priority, ServiceName
 from relume.eventing.jobs.state import Record, State
 
@@ -134,6 +134,20 @@ class Filter:
             and (self.service is None or of.service == self.service)
             and (not self.states or seen.state in self.states)
         )
+
+
+class ParkedEvent(LeasedEvent, Protocol):
+    """A parked event on lease."""
+
+    async def put_off(self, seconds: float) -> None:
+        """Redeliver it in so many seconds, or when the cursor is stopped here."""
+        ...
+
+
+class ParkedCursor(Cursor, Protocol):
+    """A cursor of parked events."""
+
+    async def fetch(self, limit: int) -> Sequence[ParkedEvent]: ...
 
 
 class JobStore(Protocol):
@@ -286,8 +300,24 @@ class JobStore(Protocol):
         """
         ...
 
-    async def published(self, revision: int) -> bool:
-        """Whether publishers are done with everything that was settled up to this revision.
+    async def park(self, job_id: str, name: str, event: bytes) -> None:
+        """Keep an event of a job (a packed Envelope) that its sink has not taken.
+
+        It replaces an event of the same name. `name` holds letters and digits. Raises DiskFull,
+        JobTooLarge.
+        """
+        ...
+
+    def parked(self) -> "ParkedCursor":
+        """The place of all publishers together in the events that are parked.
+
+        An event that is settled is removed.
+        """
+        ...
+
+    async def published(self, job_id: str, revision: int) -> bool:
+        """Whether publishers are done with everything that was settled up to this revision, and no
+        event of this job is parked.
 
         Ask before a settled record is replaced (by deleting its job or by another round of it):
         who has not got the record by then gets only what replaces it.

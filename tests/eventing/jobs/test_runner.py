@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from relume.eventing.jobs.changes import Changes
 from relume.eventing.jobs.job import Limits
 from relume.eventing.jobs.packing import DamagedRecord
 from relume.eventing.jobs.settings import JobSettings
@@ -601,6 +602,28 @@ async def test_a_retried_job_begins_again_behind_what_was_shown() -> None:
         restarts = [chunk.position for chunk in chunks if chunk.kind == "restarted"]
         assert restarts == [dead.position + 2]  # behind the end that readers were told
         assert text_of(chunks) == TEXT
+
+
+@pytest.mark.parametrize("counts", [True, False])
+async def test_a_job_that_is_cancelled_while_it_streams_has_the_usage_of_what_is_stored(
+    counts: bool,
+) -> None:
+    gate = asyncio.Event()
+    dies = writes(STORY, dies_after=2, counts=counts)
+    waits = writes(STORY, pause_after=3, gate=gate, counts=counts)
+    async with Predictor(dies, waits) as predictor, JobStage(predictor) as stage:
+        job = job_of(stage)
+        await stage.clock.advance(2)
+        await stage.submit(job)
+        await predictor.reached_by(1)
+        await stage.passes(3)
+        await stage.shown(job.id, 1 + 2 + 3)
+        await Changes(stage.store, stage.clock).cancel(job.id, "")
+        record = (await stage.store.look(job.id)).record
+        assert record is not None and record.state == "cancelled"
+        assert record.usage.completion_tokens == 5
+        assert record.usage.prompt_tokens == (7 if counts else 0)
+        assert record.usage.queue_ms == 2000
 
 
 async def test_parts_that_a_cancelled_worker_stores_late_are_none_of_the_next_round() -> None:

@@ -176,11 +176,13 @@ class Cancelled:
     """Somebody asked that the job ends. `position` is the last part of the answer that is stored.
 
     Readers of the stream end there, even if the worker stores another part before it notices.
+    `usage` has the tokens of the parts up to there; other figures of the record stay.
     """
 
     at: datetime
     detail: str = ""
     position: int = 0
+    usage: Usage = Usage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,15 +226,8 @@ def step(record: Record | None, job: Job | None, happening: Happening) -> Record
             return _answering(_held(now, happening.generation), happening)
         case Ended():
             return _ended(_held(now, happening.generation), happening)
-        case Cancelled(at=at, detail=detail, position=position):
-            return replace(
-                now,
-                state="cancelled",
-                reason="cancelled",
-                detail=detail,
-                settled_at=at,
-                position=max(now.position, position),
-            )
+        case Cancelled():
+            return _cancelled(now, happening)
         case QueueExpired():
             return _expired(now, happening)
         case Deleted():
@@ -384,6 +379,18 @@ def _ended(held: Record, end: Ended) -> Record:
         position=max(end.position, held.position),
         reply=end.reply,
         settled_at=end.at,
+    )
+
+
+def _cancelled(now: Record, cancelled: Cancelled) -> Record:
+    return replace(
+        now,
+        state="cancelled",
+        reason="cancelled",
+        detail=cancelled.detail,
+        settled_at=cancelled.at,
+        position=max(now.position, cancelled.position),
+        usage=cancelled.usage.at_least(now.usage),
     )
 
 

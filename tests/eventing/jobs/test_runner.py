@@ -745,6 +745,23 @@ async def test_our_own_mistake_makes_a_dead_job_and_not_an_endless_loop(
         assert "a bug" in record.detail
 
 
+async def test_a_job_whose_record_never_allows_an_attempt_is_dead_after_a_few_leases() -> None:
+    async with Predictor() as predictor, JobStage(predictor) as stage:
+        job = job_of(stage, limits=Limits(max_attempts=0))
+        await stage.submit(job)
+        await stage.passes(15)
+        assert (await stage.store.look(job.id)).record is None
+        await stage.passes(10)
+        seen = await stage.store.look(job.id)
+        assert seen.record is not None
+        assert (seen.record.state, seen.record.reason) == ("dead", "job-conflict")
+        assert "it has no more" in seen.record.detail
+        assert (seen.record.started, predictor.calls) == (False, [])
+        await stage.passes(60)
+        assert (await stage.store.look(job.id)).revision == seen.revision
+        assert stage.dispatcher.in_flight == stage.dispatcher.waiting == 0
+
+
 async def test_a_job_that_cannot_even_be_given_up_does_not_end_the_work_on_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

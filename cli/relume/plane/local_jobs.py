@@ -50,7 +50,7 @@ def local_jobs(
         raise InvalidInput(f"--usage-broker {usage_broker}: no such Broker here; there is {names}")
 
     async def open_jobs() -> ClosableJobs:
-        return await JetStreamJobs.connect([nats.url], settings, clock, disk=nats.disk)
+        return await JetStreamJobs.connect([nats.url], settings, clock, disk=nats.disk, alone=True)
 
     return JobsPlane(
         tuple(services),

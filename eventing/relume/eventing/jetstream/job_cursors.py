@@ -43,8 +43,13 @@ class SharedLease(JetStreamLeasedEvent):
         self._lost_at = clock.monotonic() + lease_s
 
     async def give_back(self) -> None:
-        if self._clock.monotonic() < self._lost_at:
+        if self._clock.monotonic() >= self._lost_at:
+            return
+        if cast("SharedCursor", self._cursor).alone:
             await super().give_back()
+        else:
+            # It is not noted, so `confirm` does not say it again: another process may have it then.
+            await self._cursor.tell(self._subject, GIVE_BACK)
 
     async def extend(self) -> None:
         now = self._clock.monotonic()
@@ -54,7 +59,13 @@ class SharedLease(JetStreamLeasedEvent):
 
 
 class SharedCursor(JetStreamCursor):
-    """A cursor over a consumer that other processes use as well; `forget` is called at its end."""
+    """A cursor over a consumer that other processes use as well; `forget` is called at its end.
+
+    `alone` says that no other process uses it: then what was given back is said again at the end,
+    so that it survives the end of nats-server too.
+    """
+
+    alone = False
 
     def __init__(
         self,

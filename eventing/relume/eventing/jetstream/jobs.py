@@ -51,8 +51,9 @@ _PAUSED = "$KV.relume_control.paused"
 class JetStreamJobs:
     """A JobStore over a connection to nats-server; made by `connect`."""
 
-    def __init__(self, settings: JobSettings, clock: Clock, disk: Disk | None) -> None:
+    def __init__(self, settings: JobSettings, clock: Clock, disk: Disk | None, alone: bool) -> None:
         self._settings = settings
+        self._alone = alone
         self._disk = disk
         self._api = JobApi(clock, settings.store_patience_s)
         self._records = JobRecords(self._api, settings)
@@ -74,13 +75,15 @@ class JetStreamJobs:
         credentials: Path | None = None,
         token: str | None = None,
         disk: Disk | None = None,
+        alone: bool = False,
     ) -> Self:
         """A store over a new connection, its streams made or brought up to date.
 
-        `disk` is where nats-server keeps them, where that is known. Raises StoreUnavailable when
+        `disk` is where nats-server keeps them, where that is known, and `alone` says that no other
+        process uses them. Raises StoreUnavailable when
         none of the servers answers or when they are older than 2.11.
         """
-        opened = cls(settings, clock, disk)
+        opened = cls(settings, clock, disk, alone)
         await connect(
             opened._api.store,
             servers,
@@ -198,7 +201,9 @@ class JetStreamJobs:
         return self._lanes.each(service)
 
     async def open_lane(self, lane: Lane) -> SharedCursor:
-        return await self._lanes.opened(lane)
+        cursor = await self._lanes.opened(lane)
+        cursor.alone = self._alone
+        return cursor
 
     async def ahead(self, lane: Lane, place: int) -> int:
         return await self._listing.ahead(lane, place)
@@ -230,6 +235,7 @@ class JetStreamJobs:
             self._api.clock,
             self._settings.lease_s,
         )
+        cursor.alone = self._alone
         self._outboxes.add(cursor)
         return cursor
 
@@ -245,6 +251,7 @@ class JetStreamJobs:
             self._api.clock,
             self._settings.lease_s,
         )
+        cursor.alone = self._alone
         self._outboxes.add(cursor)
         return cursor
 

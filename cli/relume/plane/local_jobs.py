@@ -156,14 +156,14 @@ class _Telling:
         if record.settled:
             self._told.pop(record.id, None)
         service = record.service
-        attributes: dict[str, object] = {
+        attributes = {
             "specversion": "1.0",
             "id": record.id,
             "source": f"/namespaces/{service.namespace}/inferenceservices/{service.name}",
             "type": JOB,
         }
         if record.event is not None:
-            attributes["causationid"] = record.event["id"]
+            attributes["causationid"] = str(record.event["id"])
         self._observer.publish(
             Record(
                 at=rfc3339(self._clock.now()),

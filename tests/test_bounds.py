@@ -21,6 +21,7 @@ from relume.eventing.jetstream.streams import BrokerStreams
 from relume.eventing.jobs import access, predictor, quotas, runner
 from relume.eventing.jobs.door_settings import DoorSettings
 from relume.eventing.jobs.settings import JobSettings
+from relume.eventing.jobs.stream import StreamSettings
 from relume.eventing.settings import MAX_MESSAGE_BYTES, EventingSettings
 from relume.plane import control, local_jobs
 from relume.serving import ledger
@@ -263,6 +264,9 @@ TABLE = {
         "JSON is read as a whole, within what the door holds of all requests; everything else "
         "goes to the object store as it comes in",
         "test_many_large_bodies_at_once_are_turned_away_and_small_ones_are_not",
+    ),
+    "eventing.jobs.stream:Streams._open": Bound(
+        "callers", StreamSettings().most, "those with an open stream"
     ),
     "eventing.jobs.watching:Watched.wakes": Bound(
         "events", None, "one for each open request of the job: streams are bounded, polls end"

@@ -111,6 +111,7 @@ class JobsPlane(PlaneThread):
             Route("/v1/queues", self._queues),
             Route("/v1/queues/{ns}/{name}/{action}", self._on_queue, methods=["POST"]),
             Route("/serving/{rest:path}", self._submit, methods=["POST"]),
+            Route("/openai/{rest:path}", self._submit, methods=["POST"]),
         ]
         control = Control(
             status=lambda: self._status(eventing={}, jobs={"queues": self.queues}),

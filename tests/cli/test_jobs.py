@@ -121,6 +121,20 @@ def test_with_several_services_one_must_be_named(plane: JobsPlane, capsys: Outpu
     assert "--service: default/other, default/summarizer" in capsys.readouterr().err
 
 
+def test_of_several_services_the_model_in_the_request_names_one(
+    plane: JobsPlane, tmp_path: Path, capsys: Output
+) -> None:
+    plane.queues = [QUEUE, QUEUE | {"service": "default/other"}]
+    request = tmp_path / "chat.json"
+    request.write_text('{"model": "qwen", "messages": []}')
+    assert run(["jobs", "submit", str(request)]) == 0
+    assert plane.paths[-1] == "POST /openai/v1/chat/completions"
+    assert plane.asked[-1][3] == request.read_bytes()
+    request.write_text('{"model": "qwen", "inputs": []}')
+    assert run(["jobs", "submit", str(request)]) == 2
+    assert "does not find its service by a model" in capsys.readouterr().err
+
+
 # ---- get and list
 
 

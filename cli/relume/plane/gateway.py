@@ -100,7 +100,7 @@ class Gateway:
             "--broker-url", settings.broker_url, only=len(plan.brokers) == 1
         )
         self._services = [ServiceName(each.namespace, each.name) for each in plan.services]
-        self._routes = JobRoutes(plan.services)
+        self._routes = JobRoutes(plan.services, plan.functions)
         self._keys = _LateKeys() if settings.keys else None
         tokens = Tokens(settings.oidc) if settings.oidc is not None else None
         self._access = Access(self._clock, self._keys, tokens)

@@ -60,7 +60,7 @@ def local_jobs(
         open_jobs,
         Neighbours(
             service_url=lambda service: destinations.service(str(service)),
-            resolve=JobRoutes(plan.services),
+            resolve=JobRoutes(plan.services, plan.functions),
             result_url=lambda job_id: f"{http}/v1/jobs/{job_id}/result",
             concurrency=seen.concurrency,
             awake=seen.awake,

@@ -6,6 +6,7 @@
 | relume_jobs | relume.job.ID | how far each job is |
 | relume_tokens | relume.tokens.ID | the answer of each job, as it came |
 | relume_unsent | relume.unsent.ID.NAME | events that their sink has not taken |
+| relume_letters | relume.letters.ID.NAME | events that no sink took, of gateways |
 | OBJ_relume_payloads | $O.relume_payloads.C.ID.NAME, $O.relume_payloads.M.NAME | large bodies |
 | KV_relume_control | $KV.relume_control.KEY | paused services, where removed lanes ended |
 
@@ -26,7 +27,8 @@ from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.jobs.store import Lane, NoSuchJob
 
 WORK, JOBS, TOKENS = "relume_work", "relume_jobs", "relume_tokens"
-UNSENT = "relume_unsent"
+UNSENT, LETTERS = "relume_unsent", "relume_letters"
+LETTER_SUBJECTS = "relume.letters.*.*"
 PAYLOADS, CONTROL = "OBJ_relume_payloads", "KV_relume_control"
 #: The durable consumer of all publishers together, on JOBS and on UNSENT.
 OUTBOX = "outbox"
@@ -97,6 +99,11 @@ def tokens_subject(job_id: str) -> str:
 def unsent_subject(job_id: str, name: str) -> str:
     """The subject of one parked event; of all events of a job where the name is `*`."""
     return f"relume.unsent.{job_token(job_id)}.{name}"
+
+
+def letter_subject(job_id: str, name: str) -> str:
+    """The subject of one dead letter."""
+    return f"relume.letters.{job_token(job_id)}.{name}"
 
 
 def ttl(lasts_s: float) -> dict[str, str]:
@@ -200,6 +207,7 @@ def _streams(settings: JobSettings) -> list[dict[str, Any]]:
         | again("relume.tokens.>"),
         # An event that is acknowledged is removed.
         common | {"name": UNSENT, "subjects": ["relume.unsent.*.*"], "retention": "workqueue"},
+        common | {"name": LETTERS, "subjects": [LETTER_SUBJECTS]},
         common
         | {
             "name": PAYLOADS,

@@ -21,6 +21,7 @@ from relume.eventing.jetstream.job_api import JobApi, Refused
 from relume.eventing.jetstream.job_chunks import JobChunks
 from relume.eventing.jetstream.job_cursors import ParkedCursor, SettledCursor, SharedCursor
 from relume.eventing.jetstream.job_lanes import LaneInfo, Lanes
+from relume.eventing.jetstream.job_letters import JobLetters
 from relume.eventing.jetstream.job_listing import JobListing
 from relume.eventing.jetstream.job_payloads import JobPayloads
 from relume.eventing.jetstream.job_records import JobRecords
@@ -59,6 +60,7 @@ class JetStreamJobs:
         self._records = JobRecords(self._api, settings)
         self._chunks = JobChunks(self._api, settings)
         self._payloads = JobPayloads(self._api, settings)
+        self.letters = JobLetters(self._api)
         self._lanes = Lanes(self._api, settings)
         self._listing = JobListing(self._api, self._lanes)
         self._outbox: ConsumerInfo
@@ -241,6 +243,9 @@ class JetStreamJobs:
 
     async def park(self, job_id: str, name: str, event: bytes) -> None:
         await self._api.put(unsent_subject(job_id, name), event, {"Nats-Expected-Stream": UNSENT})
+
+    async def bury(self, job_id: str, name: str, event: bytes) -> None:
+        await self.letters.bury(job_id, name, event)
 
     def parked(self) -> ParkedCursor:
         cursor = ParkedCursor(

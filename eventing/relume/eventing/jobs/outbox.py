@@ -9,12 +9,13 @@ waits for it.
 An event that is not at its sink by nine tenths of the time for which its record is kept becomes a
 dead letter, which stays. Dead letters lie in a log of their own, as
 if the Trigger `replies` of the Broker `relume-jobs/outbox` had given them up: so `relume dlq` shows
-them, and puts them back. A gateway has no such log, and only logs them.
+them, and puts them back. A gateway has no such log: it keeps them in the job store.
 """
 
 import asyncio
 import logging
 import math
+import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -47,7 +48,7 @@ from relume.eventing.jobs.settled_events import reply_event, usage_event
 from relume.eventing.jobs.sinks import Sinks
 from relume.eventing.jobs.state import Record
 from relume.eventing.jobs.store import JobStore, JobTooLarge
-from relume.eventing.jobs.unsent import SINK, Away, Outgoing, Parked
+from relume.eventing.jobs.unsent import SINK, Away, Outgoing, Parked, place_of
 from relume.eventing.settings import EventingSettings
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ _POLICY = DeliveryPolicy(retry=8, timeout_s=30.0, retry_after_max_s=60.0, profil
 class Outbox:
     """Publishes until it is stopped; `run` belongs into a task of its own.
 
-    `letters` is the log that keeps dead letters (None: they are only logged), `post` posts an event
+    `letters` is the log that keeps dead letters (None: the store does), `post` posts an event
     once (`Subscribers.post`), `result_url` is the absolute URL of a job's result.
     """
 
@@ -106,7 +107,7 @@ class Outbox:
         """Make ready what `run` needs. Raises StoreUnavailable."""
         cursors: list[Cursor] = [
             _Records(self._store.settled()),
-            Parked(self._store.parked(), self.carrier.away, self._clock),
+            Parked(self._store.parked(), self.carrier.away, self._clock, self.carrier.process),
         ]
         if self._letters is not None:
             await self._letters.open_broker(OUTBOX, [TRIGGER])
@@ -158,6 +159,7 @@ class OutboxCarrier:
         self._result_url = result_url
         self._clock = clock
         self._slots = slots
+        self.process = secrets.token_hex(8)
         self.away = Away(_wait_s, _POLICY.timeout_s or 0.0)
         self.tally = Tally()
 
@@ -248,7 +250,9 @@ class OutboxCarrier:
         if isinstance(action, Retry):
             self.tally.retried += 1
             self.away.failed(outgoing.sink, now, asked=outgoing.probes)
-            await self._park(replace(outgoing, attempts=attempts + 1, due=now + action.after_s))
+            due, process = now + action.after_s, self.process
+            again = replace(outgoing, attempts=attempts + 1, due=due, tried_by=process)
+            await self._park(again)
         elif isinstance(action, DeadLetter):
             if outgoing.probes:
                 self.away.back(outgoing.sink)  # it answers
@@ -272,10 +276,24 @@ class OutboxCarrier:
         where, event = without_secrets(sink), envelope.event
         said = letter.data[:200].decode(errors="replace")
         log.error("event %s for %s: %s: %s", event.id, where or "-", letter.reason, said)
+        dead = replace(envelope, event=dead_letter_event(event, letter, where or "/", STRICT))
         if self._letters is not None:
-            dead = replace(envelope, event=dead_letter_event(event, letter, where or "/", STRICT))
             await self._letters.bury(OUTBOX, TRIGGER, dead, math.inf)
+        else:
+            await self._keep(replace(dead, trigger=TRIGGER))
         self.tally.dead_lettered += 1
+
+    async def _keep(self, dead: Envelope) -> None:
+        """Keep a dead letter of a gateway; waits for a store that restarts."""
+        job_id, name = place_of(dead)
+        while True:
+            try:
+                return await self._store.bury(job_id, name, dead.pack())
+            except JobTooLarge as error:
+                return log.error("event %s is not kept: %s", dead.event.id, error)
+            except (StoreUnavailable, DiskFull) as error:
+                log.warning("a dead letter waits for the store: %s", error)
+                await self._clock.sleep(STORE_PAUSE_S)
 
 
 def _wait_s(failures: int) -> float:

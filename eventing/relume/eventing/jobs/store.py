@@ -308,6 +308,13 @@ class JobStore(Protocol):
         """
         ...
 
+    async def bury(self, job_id: str, name: str, event: bytes) -> None:
+        """Keep an event of a job (a packed Envelope) that no sink will take, until it is removed.
+
+        It replaces an event of the same name. Raises DiskFull, JobTooLarge.
+        """
+        ...
+
     def parked(self) -> "ParkedCursor":
         """The place of all publishers together in the events that are parked.
 

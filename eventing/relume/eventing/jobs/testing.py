@@ -62,6 +62,7 @@ class MemoryJobs:
         self._changes = Changes()
         self._settled = Place(self._settled_above, self._settled_payload)
         self._unsent: dict[str, _Stored] = {}
+        self.buried: dict[str, bytes] = {}
         self._parked = Place(self._parked_above, self._parked_payload, self._parked_settled)
 
     @property
@@ -224,6 +225,9 @@ class MemoryJobs:
     async def park(self, job_id: str, name: str, event: bytes) -> None:
         self._unsent[f"{job_id}/{name}"] = self._stored(event, math.inf)
         self._changes.tell()
+
+    async def bury(self, job_id: str, name: str, event: bytes) -> None:
+        self.buried[f"{job_id}/{name}"] = event
 
     def parked(self) -> MemoryJobCursor:
         return MemoryJobCursor(self._parked, self._changes, self._clock, self._settings)

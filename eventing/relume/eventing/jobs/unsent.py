@@ -16,13 +16,15 @@ from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import LeasedEvent
 from relume.eventing.jobs.store import ParkedCursor
 
-# The headers by which a dead letter and a parked event keep their sink and their namespace, and a
-# parked event the rest besides; none of them is sent.
+# The headers by which a dead letter and a parked event keep their sink, their namespace and their
+# job, and a parked event the rest besides; none of them is sent.
 SINK, NAMESPACE = "relume-sink", "relume-namespace"
 _JOB, _UNTIL, _ATTEMPTS, _DUE = "relume-job", "relume-until", "relume-attempts", "relume-due"
-_REDRIVE, _PROBE = "relume-redrive", "relume-probe"
+_REDRIVE, _TRIED_BY, _PROBE = "relume-redrive", "relume-tried-by", "relume-probe"
 # The longest that an event is put off, whatever the clock of the machine does.
 _LONGEST_S = 60.0
+# The longest pause of an event whose sink has not asked for one (`outbox._POLICY`).
+_SHORT_S = 26.0
 # The job of an event that was a dead letter, and was put back.
 _PUT_BACK = "put-back"
 
@@ -32,8 +34,9 @@ class Outgoing:
     """One event for one sink, tried `attempts` times, and again at `due`.
 
     `namespace` is that of the service that answered. It may be given up after `until`; a dead
-    letter that was put back has only its few attempts. Both times are seconds since 1970. `probes`
-    says that it asks its sink, which is away, for all others.
+    letter that was put back has only its few attempts. Both times are seconds since 1970.
+    `tried_by` is the process that tried it last. `probes` says that it asks its sink, which is
+    away, for all others.
     """
 
     event: CloudEvent
@@ -44,6 +47,7 @@ class Outgoing:
     attempts: int = 0
     due: float = -math.inf
     redrive: int = 0
+    tried_by: str = ""
     probes: bool = False
 
     @property
@@ -55,18 +59,19 @@ class Outgoing:
     def parked(self) -> Envelope:
         """The form in which the store keeps it."""
         headers = self.headers | {
-            _JOB: self.job,
             _UNTIL: repr(self.until),
             _ATTEMPTS: str(self.attempts),
             _DUE: repr(self.due),
         }
         # The redrive is stored only with a Trigger, and this event is for whoever reads it.
-        return Envelope(self.event, headers | {_REDRIVE: str(self.redrive)})
+        return Envelope(
+            self.event, headers | {_REDRIVE: str(self.redrive), _TRIED_BY: self.tried_by}
+        )
 
     @property
     def headers(self) -> dict[str, str]:
         """The headers that a dead letter needs in order to be put back."""
-        return {SINK: self.sink, NAMESPACE: self.namespace}
+        return {SINK: self.sink, NAMESPACE: self.namespace, _JOB: self.job}
 
     @classmethod
     def from_envelope(cls, envelope: Envelope) -> "Outgoing":
@@ -81,8 +86,20 @@ class Outgoing:
             int(headers.get(_ATTEMPTS, "0")),
             float(headers.get(_DUE, "-inf")),
             int(headers.get(_REDRIVE, envelope.redrive)),
+            headers.get(_TRIED_BY, ""),
             _PROBE in headers,
         )
+
+
+def place_of(dead: Envelope) -> tuple[str, str]:
+    """The job of a dead letter, and what tells it from others of the job.
+
+    Without a sink it is a whole record that a fault of ours has stopped.
+    """
+    if SINK in dead.headers:
+        outgoing = Outgoing.from_envelope(dead)
+        return outgoing.job, outgoing.name
+    return _PUT_BACK, hashlib.blake2b(dead.event.data or b"", digest_size=8).hexdigest()
 
 
 class Away:
@@ -118,11 +135,16 @@ class Away:
 
 
 class Parked:
-    """The cursor of parked events: it hands out those that are to be sent now, and no others."""
+    """The cursor of parked events: it hands out those that are to be sent now, and no others.
 
-    def __init__(self, cursor: ParkedCursor, away: Away, clock: Clock) -> None:
+    `process` names this process. What another one has tried is tried here at once, because the way
+    from here may be another one; not so where its sink has asked for time, or its time is up.
+    """
+
+    def __init__(self, cursor: ParkedCursor, away: Away, clock: Clock, process: str) -> None:
         self._cursor = cursor
         self._away = away
+        self._process = process
         self._clock = clock
         self.stop, self.confirm = cursor.stop, cursor.confirm
 
@@ -141,7 +163,9 @@ class Parked:
                 envelope = Envelope.unpack(leased.payload)
                 outgoing = Outgoing.from_envelope(envelope)
                 now = self._clock.now().timestamp()
-                at = max(outgoing.due, min(self._away.until(outgoing.sink), outgoing.until))
+                at = max(
+                    self._due(outgoing, now), min(self._away.until(outgoing.sink), outgoing.until)
+                )
                 if at > now:
                     await leased.put_off(min(at - now, _LONGEST_S))
                 elif outgoing.sink in self._away and outgoing.until > now:
@@ -150,6 +174,11 @@ class Parked:
                 else:
                     due.append(leased)
         return due
+
+    def _due(self, outgoing: Outgoing, now: float) -> float:
+        foreign = outgoing.tried_by != self._process
+        short = outgoing.due - now <= _SHORT_S and outgoing.until > now
+        return -math.inf if foreign and short else outgoing.due
 
 
 class _Probe:

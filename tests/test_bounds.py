@@ -337,6 +337,9 @@ TABLE = {
     ),
     # What is published of settled jobs.
     "eventing.jobs.outbox:Outbox._dispatchers": Bound("dispatchers", 3, "written in the source"),
+    "eventing.jobs.unsent:Parked._waiting": Bound(
+        "numbers", None, "one for each event that waits for a sink; its event is in the store"
+    ),
     "eventing.jobs.unsent:Away._sinks": Bound(
         "sinks", None, "those that the configuration allows; one that is back is forgotten"
     ),

@@ -4,7 +4,7 @@ Other gateways work at the same place. So what waits is what nats-server said la
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import cast
 
 from nats.aio.client import Client
@@ -21,7 +21,7 @@ from relume.eventing.jobs.packing import is_settled
 
 # The events that were put off here and are remembered.
 PUT_OFF_REMEMBERED = 100_000
-# Events that come again so soon are not given back before.
+# Events that come again so soon are not given back.
 _NEAR_S = 0.5
 
 
@@ -184,12 +184,16 @@ class ParkedCursor(SharedCursor):
 
     async def stop(self) -> None:
         await super().stop()
+        await self.recall(list(self._put_off))
+
+    async def recall(self, sequences: Collection[int]) -> None:
+        """See `ParkedCursor.recall` of the store."""
         now = self._clock.monotonic()
-        # What is over may be with another process by now.
-        late = [subject for subject, until in self._put_off.values() if until > now + _NEAR_S]
-        self._put_off.clear()
-        for subject in late:
-            await self.tell(subject, GIVE_BACK)
+        for sequence in sequences:
+            subject, until = self._put_off.pop(sequence, ("", 0.0))
+            # What comes soon may be with another process before this is there.
+            if until > now + _NEAR_S:
+                await self.tell(subject, GIVE_BACK)
 
     def _lease(self, leased: JetStreamLeasedEvent) -> SharedLease:
         self._put_off.pop(leased.sequence, None)

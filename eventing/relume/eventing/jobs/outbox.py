@@ -105,10 +105,10 @@ class Outbox:
 
     async def open(self) -> None:
         """Make ready what `run` needs. Raises StoreUnavailable."""
-        cursors: list[Cursor] = [
-            _Records(self._store.settled()),
-            Parked(self._store.parked(), self.carrier.away, self._clock, self.carrier.process),
-        ]
+        carrier = self.carrier
+        parked = Parked(self._store.parked(), carrier.away, self._clock, carrier.process)
+        carrier.parked = parked
+        cursors: list[Cursor] = [_Records(self._store.settled()), parked]
         if self._letters is not None:
             await self._letters.open_broker(OUTBOX, [TRIGGER])
             cursors.append(self._letters.cursor(OUTBOX, TRIGGER))
@@ -160,6 +160,7 @@ class OutboxCarrier:
         self._clock = clock
         self._slots = slots
         self.process = secrets.token_hex(8)
+        self.parked: Parked | None = None  # what comes again when a sink is back
         self.away = Away(_wait_s, _POLICY.timeout_s or 0.0)
         self.tally = Tally()
 
@@ -240,8 +241,8 @@ class OutboxCarrier:
     async def _end(self, outgoing: Outgoing, outcome: Outcome) -> None:
         """Do what follows from an attempt."""
         if isinstance(outcome, Answered) and 200 <= outcome.status < 300:
-            self.away.back(outgoing.sink)
             self.tally.delivered += 1  # what a sink answers is nobody's reply
+            await self._back(outgoing.sink)
             return
         now, attempts = self._now(), outgoing.attempts
         late = now >= outgoing.until and attempts >= _LEAST_RETRIES
@@ -255,9 +256,13 @@ class OutboxCarrier:
             await self._park(again)
         elif isinstance(action, DeadLetter):
             if outgoing.probes:
-                self.away.back(outgoing.sink)  # it answers
+                await self._back(outgoing.sink)  # it answers
             envelope = Envelope(outgoing.event, outgoing.headers, redrive=outgoing.redrive)
             await self._bury(envelope, action, outgoing.sink)
+
+    async def _back(self, sink: str) -> None:
+        if self.away.back(sink) and self.parked is not None:
+            await self.parked.recall(sink)
 
     async def _park(self, outgoing: Outgoing) -> None:
         """Keep an event until it is due; waits for a store that restarts."""

@@ -5,7 +5,7 @@ deleted or its time is over, because a retry needs the request again. A record s
 is. Chunks are the parts of an answer as they came. Nothing of all this is kept in the process.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
@@ -148,6 +148,10 @@ class ParkedCursor(Cursor, Protocol):
     """A cursor of parked events."""
 
     async def fetch(self, limit: int) -> Sequence[ParkedEvent]: ...
+
+    async def recall(self, sequences: Collection[int]) -> None:
+        """Redeliver at once what was put off here; numbers of other events are passed over."""
+        ...
 
 
 class JobStore(Protocol):

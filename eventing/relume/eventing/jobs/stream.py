@@ -22,10 +22,9 @@ server's buffer and the store's `unread_bytes` hold, and is given up when it rea
 """
 
 import asyncio
-import contextlib
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 import orjson
@@ -115,16 +114,14 @@ class Streams:
             )
         return JobStream(self, seen, after, owner)
 
-    @contextlib.contextmanager
-    def counted(self, owner: str) -> Iterator[None]:
-        """Count one more as open in the block."""
+    def begins(self, owner: str) -> None:
+        """One more stream of this caller is open."""
         self._open[owner] += 1
-        try:
-            yield
-        finally:
-            self._open[owner] -= 1
-            if not self._open[owner]:
-                del self._open[owner]
+
+    def ends(self, owner: str) -> None:
+        self._open[owner] -= 1
+        if not self._open[owner]:
+            del self._open[owner]
 
 
 class JobStream(Response):
@@ -155,11 +152,8 @@ class JobStream(Response):
         self._tick: Timer | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._streams.counted(self._owner):
-            await self._serve(receive, send)
-
-    async def _serve(self, receive: Receive, send: Send) -> None:
         self._send = send
+        self._streams.begins(self._owner)
         tasks: list[asyncio.Task[object]] = []
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -175,6 +169,7 @@ class JobStream(Response):
                 writing.result()
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
+            self._streams.ends(self._owner)
             if self._tick is not None:
                 self._tick.cancel()
             for task in tasks:

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from relume.base.clock import Clock
@@ -88,10 +88,12 @@ class MemoryJobCursor:
         return [MemoryLeasedJob(self, *each) for each in due]
 
     async def stop(self) -> None:
-        for sequence in self._put_off:
-            if sequence in self.place.leases:
+        await self.recall(list(self._put_off))
+
+    async def recall(self, sequences: Collection[int]) -> None:
+        for sequence in sequences:
+            if self._put_off.pop(sequence, None) is not None and sequence in self.place.leases:
                 self.place.leases[sequence] = 0.0
-        self._put_off.clear()
         self.changes.tell()
 
     async def confirm(self) -> None: ...

@@ -130,8 +130,9 @@ class Away:
         if asked or now >= until:  # those that failed together count once
             self._sinks[sink] = (failures + 1, now + self._wait_s(failures))
 
-    def back(self, sink: str) -> None:
-        self._sinks.pop(sink, None)
+    def back(self, sink: str) -> bool:
+        """The sink answers; whether it was away."""
+        return self._sinks.pop(sink, None) is not None
 
 
 class Parked:
@@ -146,6 +147,7 @@ class Parked:
         self._away = away
         self._process = process
         self._clock = clock
+        self._waiting: dict[str, set[int]] = {}  # the events that were put off, by their sinks
         self.stop, self.confirm = cursor.stop, cursor.confirm
 
     @property
@@ -162,11 +164,13 @@ class Parked:
             for leased in await self._cursor.fetch(limit):
                 envelope = Envelope.unpack(leased.payload)
                 outgoing = Outgoing.from_envelope(envelope)
+                self._forget(outgoing.sink, leased.sequence)
                 now = self._clock.now().timestamp()
                 at = max(
                     self._due(outgoing, now), min(self._away.until(outgoing.sink), outgoing.until)
                 )
                 if at > now:
+                    self._waiting.setdefault(outgoing.sink, set()).add(leased.sequence)
                     await leased.put_off(min(at - now, _LONGEST_S))
                 elif outgoing.sink in self._away and outgoing.until > now:
                     self._away.asks(outgoing.sink, now)
@@ -174,6 +178,16 @@ class Parked:
                 else:
                     due.append(leased)
         return due
+
+    async def recall(self, sink: str) -> None:
+        """A sink that was away answers: what waits for it comes now."""
+        await self._cursor.recall(self._waiting.pop(sink, ()))
+
+    def _forget(self, sink: str, sequence: int) -> None:
+        if (waiting := self._waiting.get(sink)) is not None:
+            waiting.discard(sequence)
+            if not waiting:
+                del self._waiting[sink]
 
     def _due(self, outgoing: Outgoing, now: float) -> float:
         foreign = outgoing.tried_by != self._process

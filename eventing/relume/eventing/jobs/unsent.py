@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from relume.base.clock import Clock
-from relume.cloudevents.event import CloudEvent
+from relume.cloudevents.event import CloudEvent, InvalidEvent
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import LeasedEvent
-from relume.eventing.jobs.store import ParkedCursor
+from relume.eventing.jobs.store import ParkedCursor, ParkedEvent
 
 # The headers by which a dead letter and a parked event keep their sink, their namespace and their
 # job, and a parked event the rest besides; none of them is sent.
@@ -161,23 +161,36 @@ class Parked:
     async def fetch(self, limit: int) -> Sequence[LeasedEvent]:
         due: list[LeasedEvent] = []
         while not due:
-            for leased in await self._cursor.fetch(limit):
-                envelope = Envelope.unpack(leased.payload)
-                outgoing = Outgoing.from_envelope(envelope)
-                self._forget(outgoing.sink, leased.sequence)
-                now = self._clock.now().timestamp()
-                at = max(
-                    self._due(outgoing, now), min(self._away.until(outgoing.sink), outgoing.until)
-                )
-                if at > now:
-                    self._waiting.setdefault(outgoing.sink, set()).add(leased.sequence)
-                    await leased.put_off(min(at - now, _LONGEST_S))
-                elif outgoing.sink in self._away and outgoing.until > now:
-                    self._away.asks(outgoing.sink, now)
-                    due.append(_Probe(leased, envelope))
-                else:
-                    due.append(leased)
+            brought = list(await self._cursor.fetch(limit))
+            try:
+                while brought:
+                    if (wanted := await self._wanted(brought[0])) is not None:
+                        due.append(wanted)
+                    del brought[0]
+            except BaseException:  # cancelled: nothing that was brought is kept
+                for leased in (*brought, *due):
+                    await leased.give_back()
+                raise
         return due
+
+    async def _wanted(self, leased: ParkedEvent) -> LeasedEvent | None:
+        """The event, if it is to be sent now; else it is put off."""
+        try:
+            envelope = Envelope.unpack(leased.payload)
+            outgoing = Outgoing.from_envelope(envelope)
+        except (InvalidEvent, KeyError, ValueError):
+            return leased  # it is damaged: whoever sends it says so
+        self._forget(outgoing.sink, leased.sequence)
+        now = self._clock.now().timestamp()
+        at = max(self._due(outgoing, now), min(self._away.until(outgoing.sink), outgoing.until))
+        if at > now:
+            self._waiting.setdefault(outgoing.sink, set()).add(leased.sequence)
+            await leased.put_off(min(at - now, _LONGEST_S))
+            return None
+        if outgoing.sink in self._away and outgoing.until > now:
+            self._away.asks(outgoing.sink, now)
+            return _Probe(leased, envelope)
+        return leased
 
     async def recall(self, sink: str) -> None:
         """A sink that was away answers: what waits for it comes now."""

@@ -16,13 +16,14 @@ import pytest
 from relume.base import limits
 from relume.eventing import event_log, observer, request_reply
 from relume.eventing.delivery import dispatcher
-from relume.eventing.jetstream import cursor, job_api, job_listing
+from relume.eventing.jetstream import cursor, job_api, job_cursors, job_listing
 from relume.eventing.jetstream.streams import BrokerStreams
-from relume.eventing.jobs import access, predictor, quotas
+from relume.eventing.jobs import access, predictor, quotas, runner
 from relume.eventing.jobs.door_settings import DoorSettings
 from relume.eventing.jobs.settings import JobSettings
+from relume.eventing.jobs.stream import StreamSettings
 from relume.eventing.settings import MAX_MESSAGE_BYTES, EventingSettings
-from relume.plane import control
+from relume.plane import control, local_jobs
 from relume.serving import ledger
 from relume.serving.settings import ServingSettings
 from tests.test_checklists import defined
@@ -35,7 +36,7 @@ FOLDERS = {
     "runtimes": ROOT / "runtimes/relume/runtimes",
 }
 # Doubles for tests, documents that are made once, and the store of models, which runs before.
-LEFT_OUT = ("testing.py", "registry", "models")
+LEFT_OUT = ("testing.py", "testing_places.py", "registry", "models")
 MAKERS = frozenset(
     {"deque", "dict", "list", "set", "OrderedDict", "defaultdict", "Counter", "Queue", "fromkeys"}
     | {"BoundedRecords"}
@@ -199,6 +200,15 @@ TABLE = {
     "eventing.jetstream.job_cursors:SettledCursor._settled": Bound(
         "records", None, "what one fetch brought: none is fetched while there is one"
     ),
+    "eventing.jetstream.job_cursors:ParkedCursor._put_off": Bound(
+        "subjects", job_cursors.PUT_OFF_REMEMBERED, "the oldest are forgotten"
+    ),
+    "eventing.jobs.runner:_Conflicts._counts": Bound(
+        "numbers", runner._REMEMBERED, "the oldest are forgotten"
+    ),
+    "plane.local_jobs:_Telling._told": Bound(
+        "pairs of numbers", local_jobs.TOLD, "the oldest are forgotten"
+    ),
     "eventing.jetstream.jobs:JetStreamJobs._outboxes": Bound(
         "cursors", None, "one for each publisher of this process"
     ),
@@ -254,6 +264,9 @@ TABLE = {
         "JSON is read as a whole, within what the door holds of all requests; everything else "
         "goes to the object store as it comes in",
         "test_many_large_bodies_at_once_are_turned_away_and_small_ones_are_not",
+    ),
+    "eventing.jobs.stream:Streams._open": Bound(
+        "callers", StreamSettings().most, "those with an open stream"
     ),
     "eventing.jobs.watching:Watched.wakes": Bound(
         "events", None, "one for each open request of the job: streams are bounded, polls end"
@@ -323,8 +336,11 @@ TABLE = {
         "numbers", None, "one for each job that a fault of our own code ends, until it is settled"
     ),
     # What is published of settled jobs.
-    "eventing.jobs.outbox:Outbox._dispatchers": Bound("dispatchers", 2, "written in the source"),
-    "eventing.jobs.outbox:_Away._sinks": Bound(
+    "eventing.jobs.outbox:Outbox._dispatchers": Bound("dispatchers", 3, "written in the source"),
+    "eventing.jobs.unsent:Parked._waiting": Bound(
+        "numbers", None, "one for each event that waits for a sink; its event is in the store"
+    ),
+    "eventing.jobs.unsent:Away._sinks": Bound(
         "sinks", None, "those that the configuration allows; one that is back is forgotten"
     ),
     # Requests to services.

@@ -80,10 +80,14 @@ def cold_start(told: tuple[str, str, float | None]) -> dict[str, object]:
 
 
 class JobsPlane(PlaneThread):
-    """Jobs that were made before. `cuts` says behind how many parts each stream breaks off."""
+    """Jobs that were made before. `cuts` says behind how many parts each stream breaks off.
 
-    def __init__(self, key: str | None = None) -> None:
+    A `gateway` has no control API.
+    """
+
+    def __init__(self, key: str | None = None, *, gateway: bool = False) -> None:
         super().__init__()
+        self._is_gateway = gateway
         self.jobs = {str(job["id"]): job for job in (JOB, DEAD, QUEUED)}
         self.queues = [QUEUE]
         self.cuts: list[int] = []
@@ -107,13 +111,15 @@ class JobsPlane(PlaneThread):
             Route("/v1/queues", self._queues),
             Route("/v1/queues/{ns}/{name}/{action}", self._on_queue, methods=["POST"]),
             Route("/serving/{rest:path}", self._submit, methods=["POST"]),
+            Route("/openai/{rest:path}", self._submit, methods=["POST"]),
         ]
         control = Control(
             status=lambda: self._status(eventing={}, jobs={"queues": self.queues}),
             cold_starts=lambda: [*map(cold_start, STARTS)],
             observer=self.observer,
         )
-        app = control.in_front_of(Starlette(routes=routes))
+        jobs = Starlette(routes=routes)
+        app = jobs if self._is_gateway else control.in_front_of(jobs)
         server = HttpServer(app, self._http)
         async with asyncio.TaskGroup() as group:
             group.create_task(server.serve())

@@ -8,7 +8,9 @@ import pytest
 
 from relume.cli.machine.job_watch import words_of
 from relume.cli.main import run
-from tests.cli.jobs_stand_in import QUEUE, QUEUED, WORDS, JobsPlane, chunk
+from relume.cloudevents.event import CloudEvent
+from relume.eventing.observer import Record
+from tests.cli.jobs_stand_in import JOB, QUEUE, QUEUED, WORDS, JobsPlane, chunk
 
 Output = pytest.CaptureFixture[str]
 TEXT = "".join(WORDS)
@@ -117,6 +119,20 @@ def test_with_several_services_one_must_be_named(plane: JobsPlane, capsys: Outpu
     plane.queues = [QUEUE, QUEUE | {"service": "default/other"}]
     assert run(["jobs", "submit", "--chat", "x"]) == 2
     assert "--service: default/other, default/summarizer" in capsys.readouterr().err
+
+
+def test_of_several_services_the_model_in_the_request_names_one(
+    plane: JobsPlane, tmp_path: Path, capsys: Output
+) -> None:
+    plane.queues = [QUEUE, QUEUE | {"service": "default/other"}]
+    request = tmp_path / "chat.json"
+    request.write_text('{"model": "qwen", "messages": []}')
+    assert run(["jobs", "submit", str(request)]) == 0
+    assert plane.paths[-1] == "POST /openai/v1/chat/completions"
+    assert plane.asked[-1][3] == request.read_bytes()
+    request.write_text('{"model": "qwen", "inputs": []}')
+    assert run(["jobs", "submit", str(request)]) == 2
+    assert "does not find its service by a model" in capsys.readouterr().err
 
 
 # ---- get and list
@@ -316,6 +332,49 @@ def test_explain_shows_each_cold_start_that_a_job_waited_for(
 def test_explain_of_a_job_that_waits_says_its_place(plane: JobsPlane, capsys: Output) -> None:
     assert run(["explain", "job_queued"]) == 0
     assert "position 3" in capsys.readouterr().out
+
+
+def happened(stage: str, type_: str, id_: str, **attributes: str) -> Record:
+    event = CloudEvent({"specversion": "1.0", "source": "/s", "type": type_, "id": id_})
+    return Record(
+        at="2026-01-01T00:00:00.000Z",
+        stage=stage,
+        broker="default/summarizer",
+        event=event.with_attributes(**attributes),
+    )
+
+
+def test_explain_of_an_event_that_became_a_job_tells_the_life_of_the_job(
+    plane: JobsPlane, capsys: Output
+) -> None:
+    plane.observer.publish(happened("completed", "relume.job", "job_abc", causationid="order-1"))
+    reply = happened("accepted", "relume.inference.response", "r", causationid="order-1")
+    plane.observer.publish(reply)
+    assert run(["explain", "order-1"]) == 0
+    shown = capsys.readouterr().out
+    assert "relume.inference.response  r" in shown
+    assert "job_abc: completed after 11,000 ms, 2 attempts\n" in shown
+    assert run(["explain", "order-1", "-o", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [each["id"] for each in told["jobs"]] == ["job_abc"]
+    assert len(told["records"]) == 2
+
+
+def test_explain_at_a_gateway_finds_a_job_by_its_id_and_by_the_event_as_which_it_came(
+    monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    with JobsPlane(key="rk_a_b", gateway=True) as gateway:
+        gateway.jobs["job_event"] = JOB | {"id": "job_event", "event": {"id": "order-1"}}
+        monkeypatch.setenv("RELUME_KEY", "rk_a_b")
+        for named, shown in (("job_abc", "job_abc"), ("order-1", "job_event")):
+            assert run(["explain", "--url", gateway.url, named]) == 0
+            assert capsys.readouterr().out.startswith(f"{shown}: completed after 11,000 ms")
+        assert run(["explain", "--url", gateway.url, "order-2"]) == 2
+        assert "none of the newest 1,000 jobs came as it" in capsys.readouterr().err
+        monkeypatch.delenv("RELUME_KEY")
+        for named in ("job_abc", "order-1"):
+            assert run(["explain", "--url", gateway.url, named]) == 1
+            assert "put a key into $RELUME_KEY" in capsys.readouterr().err
 
 
 def test_dlq_lists_dead_jobs_and_redrive_retries_one(plane: JobsPlane, capsys: Output) -> None:

@@ -606,6 +606,36 @@ async def test_the_oldest_job_that_waits(store: Closable) -> None:
     assert first is not None and first.job == made[1]
 
 
+async def test_jobs_that_were_given_back_wait_again_while_their_service_is_paused(
+    store: Closable,
+) -> None:
+    made = [job(str(number), body=b"%d" % number) for number in range(70)]
+    for each in made:
+        await store.submit(each, 5.0)
+    places = [(await store.look(each.id)).place for each in made]
+    cursor = await store.open_lane(LANE)
+    held = await fetch(cursor, 69)
+    leased = step(None, made[1], Leased(held[1].generation, "w", NOW))
+    await store.write(ended(leased, made[1]), 0)
+    await held[1].settle()
+    for each in held[2:]:
+        await each.give_back()
+    await cursor.stop()
+    assert await store.lanes(SERVICE) == {LANE: 1}
+    await store.pause(SERVICE, True)
+    assert await store.lanes(SERVICE) == {LANE: 69}
+    assert await store.running(SERVICE) == 0  # the first one waits for a slot
+    found, read = await store.returned(LANE)
+    while read < places[68]:
+        more, read = await store.returned(LANE, read)
+        found = [*found, *more]
+    assert [(each.place, each.job) for each in found] == [
+        (places[number], made[number]) for number in range(69) if number != 1
+    ]
+    found, end = await store.returned(LANE, read)
+    assert (list(found), end) == ([], read)
+
+
 async def test_a_withdrawn_job_is_given_to_nobody(store: Closable) -> None:
     await store.submit(job("1"), 5.0)
     await store.submit(job("2"), 5.0)
@@ -657,14 +687,44 @@ async def test_what_was_published_is_known(store: Closable) -> None:
     await store.submit(made, 5.0)
     _, record, revision = await lease(store, made)
     settled = await store.write(ended(record, made), revision)
-    assert not await store.published(settled)
+    assert not await store.published(made.id, settled)
     cursor = store.settled()
     [held] = await fetch(cursor, 1)
-    assert not await store.published(settled)
+    assert not await store.published(made.id, settled)
     await held.settle()
     await cursor.confirm()
     async with asyncio.timeout(60):
-        while not await store.published(settled):
+        while not await store.published(made.id, settled):
+            await asyncio.sleep(0.05)
+
+
+async def test_a_parked_event_comes_when_it_is_due_and_until_then_its_job_is_not_published(
+    open_store: Open,
+) -> None:
+    store, other = await open_store(), await open_store()
+    made = job("1")
+    revision = 0  # nothing was settled
+    assert await store.published(made.id, revision)
+    for name, payload in (("a", b"replaced"), ("a", b"first"), ("b", b"second")):
+        await store.park(made.id, name, payload)
+    assert not await store.published(made.id, revision)
+    assert await store.published(id_for("owner", "another"), revision)
+    cursor = store.parked()
+    held = {each.payload: each for each in await fetch(cursor, 2)}
+    assert set(held) == {b"first", b"second"}
+    await held[b"first"].put_off(0.3)  # type: ignore[attr-defined]
+    await held[b"second"].put_off(3600.0)  # type: ignore[attr-defined]
+    assert cursor.waiting == 2
+    [again] = await fetch(cursor, 1)
+    assert again.payload == b"first"
+    assert await nothing_more(fetch(cursor, 1))
+    await again.settle()
+    await cursor.stop()
+    [last] = await fetch(other.parked(), 1)
+    assert last.payload == b"second"
+    await last.settle()
+    async with asyncio.timeout(60):
+        while not await store.published(made.id, revision):
             await asyncio.sleep(0.05)
 
 

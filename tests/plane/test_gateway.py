@@ -200,6 +200,50 @@ async def test_with_keys_each_owner_sees_their_own_jobs_and_operators_pause(nats
         assert (await http.get(where, headers=auth["team-a"])).status_code == 404
 
 
+async def test_dead_letters_of_a_gateway_are_shown_redriven_and_purged_by_its_operators(
+    nats: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with key_store([nats], None, 1) as keys:
+        made = {}
+        for owner in ("team-a", "ops"):
+            made[owner], stored = new_key(owner, None, datetime.now(UTC))
+            await keys.put(stored)
+    sink = Predictor(failures=[400, 400])
+
+    async def dlq(*line: str, owner: str = "ops", code: int = 0) -> str:
+        monkeypatch.setenv("RELUME_KEY", made[owner])
+        assert await asyncio.to_thread(run, ["dlq", *line, "--url", one.url]) == code
+        shown = capsys.readouterr()
+        return shown.out or shown.err
+
+    async with (
+        served(sink.app) as sink_url,
+        gateway(nats, keys=True, operators=("ops",), sink=f"{sink_url}/sink") as one,
+        client(one.url) as http,
+    ):
+        http.headers["Authorization"] = f"Bearer {made['team-a']}"
+        jobs = [(await http.post(ROUTE, json=CHAT, headers=ASYNC)).json()["id"] for _ in range(2)]
+        for job_id in jobs:
+            assert (await http.post(f"/v1/jobs/{job_id}/cancel")).status_code == 200
+        async with asyncio.timeout(10):
+            while len(letters := json.loads(await dlq("list", "-o", "json"))) < 2:
+                await asyncio.sleep(0.05)
+        assert {each["type"] for each in letters} == {"relume.inference.usage"}
+        assert {each["reason"] for each in letters} == {"rejected"}
+        first, second = (str(each["sequence"]) for each in letters)
+        shown = json.loads(await dlq("show", first, "-o", "json"))
+        assert shown["event"]["subject"] in jobs
+        assert json.loads(await dlq("list", "-o", "json", owner="team-a")) == []
+        assert "only an operator" in await dlq("redrive", first, owner="team-a", code=1)
+        assert await dlq("redrive", first) == "1 redriven\n"
+        async with asyncio.timeout(10):
+            while len(sink.asked) < 3:
+                await asyncio.sleep(0.01)
+        assert sink.asked[2]["job"] == shown["event"]["subject"]
+        assert await dlq("purge", second, "--yes") == "1 purged\n"
+        assert json.loads(await dlq("list", "-o", "json")) == []
+
+
 async def test_without_nats_the_probes_tell_it_and_nothing_is_accepted() -> None:
     settings = GatewaySettings(NOWHERE, port=0)
     waiting = Gateway(PLAN, settings)

@@ -1,10 +1,11 @@
 """Which service and route a request for a job is for, whatever its address tries."""
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from relume.config import InferenceService
+from relume.config import Function, InferenceService
 from relume.eventing.jobs.answers import Unroutable
 from relume.eventing.jobs.door import Target
 from relume.eventing.jobs.job import ServiceName
@@ -44,3 +45,13 @@ def test_a_route_cannot_leave_its_service(rest: str) -> None:
         with pytest.raises(Unroutable, match=r"without \. and \.\.") as refused:
             target(**address)
         assert refused.value.status == 400
+
+
+@pytest.mark.parametrize(
+    "address", [{"path": "/", "host": "sort.ns"}, {"path": "/serving/ns/sort/", "host": "x"}]
+)
+def test_a_job_for_a_function_is_refused_and_not_passed_on(address: dict[str, str]) -> None:
+    function = cast(Function, SimpleNamespace(namespace="ns", name="sort"))
+    with pytest.raises(Unroutable, match="ns/sort is a function, and jobs are for mod") as refused:
+        JobRoutes(SERVICES, [function])(scope(**address), None)
+    assert (refused.value.status, refused.value.reason) == (501, "no-jobs-for-functions")

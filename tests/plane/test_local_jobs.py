@@ -14,9 +14,11 @@ import pytest
 from relume.base.errors import InvalidInput
 from relume.base.testing import VirtualClock
 from relume.config import Broker, InferenceService, Plan
-from relume.eventing.jobs.job import ServiceName
+from relume.eventing.jobs.job import Job, Limits, ServiceName
+from relume.eventing.jobs.state import Answering, Attempted, Ended, Leased, step
+from relume.eventing.observer import Observer
 from relume.plane.local import LocalPlane, PlaneSettings
-from relume.plane.local_jobs import _Serving
+from relume.plane.local_jobs import _Serving, _Telling
 from relume.runtimes.models.store import ModelStore
 from tests.eventing.jobs.loopback import client
 
@@ -114,6 +116,47 @@ async def test_a_broker_for_usage_that_is_not_there_is_refused(tmp_path: Path) -
         async with up(tmp_path, usage="ns/none"):
             pass
     assert failed.group_contains(InvalidInput, match="--usage-broker ns/none: no such Broker")
+
+
+def test_each_attempt_of_a_job_is_told_once_and_names_the_event_that_it_answers() -> None:
+    clock, observer = VirtualClock(), Observer()
+    telling = _Telling(observer, clock)
+    now = clock.now()
+    made = Job(
+        id="job_1",
+        service=ServiceName("ns", "it"),
+        route="/",
+        tenant="t",
+        owner="",
+        priority="normal",
+        limits=Limits(),
+        accepted_at=now,
+        digest="d",
+        event={"id": "order-1", "source": "/shop", "type": "ask"},
+    )
+    record = None
+    for happening in (
+        Leased(1, "w", now),
+        Attempted(1),
+        Answering(1, now),
+        Attempted(1),  # the stream broke off
+        Leased(2, "x", now),  # and its worker died
+        Attempted(2),
+        Answering(2, now),
+        Ended(2, now, "completed"),
+    ):
+        record = step(record, made, happening)
+        telling.tell(record)
+    told = observer.recent(100)
+    assert [(each.stage, each.attempt) for each in told] == [
+        ("leased", 1),
+        ("streaming", 1),
+        ("leased", 2),
+        ("leased", 3),
+        ("streaming", 3),
+        ("completed", 3),
+    ]
+    assert {each.event.attributes["causationid"] for each in told} == {"order-1"}
 
 
 class _Cold:

@@ -14,7 +14,8 @@ DELETE /relume/dlq/NS/BROKER/N                 forget it
 A record whose event has long data holds only its attributes: `bytes` is the size of the data,
 `begins` its first characters, and `key` names it in the log.
 
-A request that is refused gets a JSON object of `error` and `reason`: 404 where the Broker, the
+A request that is refused gets a JSON object of `error` and `reason`: 403 where a page of another
+origin asks for a change (`pages.py` of jobs), 404 where the Broker, the
 event or the letter does not exist, 409 when the letter's Trigger is gone, 503 when the store does
 not answer, or too many clients read the stream of records. That stream looks like this:
 
@@ -52,6 +53,8 @@ from relume.eventing.dead_letters import (
 from relume.eventing.envelope import Envelope, going_out
 from relume.eventing.event_log import BrokerKey, StoreUnavailable
 from relume.eventing.filters import Predicate
+from relume.eventing.jobs.answers import NotAllowed
+from relume.eventing.jobs.pages import check_page
 from relume.eventing.observer import Observer, Record, Subscription
 
 PREFIX = "/relume/"
@@ -61,6 +64,7 @@ _STATUS: dict[type[RelumeError], int] = {
     UnknownBroker: 404,
     NoSuchDeadLetter: 404,
     UnknownTrigger: 409,
+    NotAllowed: 403,
     RelumeError: 503,
 }
 KEEPALIVE_S = 15.0
@@ -207,6 +211,7 @@ def _summary(letter: Letter) -> dict[str, object]:
 def _answering(handler: Handler) -> Handler:
     async def answer(request: Request) -> Response:
         try:
+            check_page(request.scope)
             return await handler(request)
         except InvalidEvent as error:  # what lies in the store is damaged, not what was asked
             return _refused(503, str(error), error.reason)

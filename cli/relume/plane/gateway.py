@@ -33,6 +33,7 @@ from relume.eventing.jobs.plane import ClosableJobs, JobsPlane, Neighbours
 from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.jobs.sinks import Sinks
 from relume.plane.addresses import listen, url_of
+from relume.plane.gateway_letters import PREFIX, GatewayLetters
 from relume.plane.grace import Grace
 from relume.plane.job_routes import JobRoutes
 from relume.plane.nats_servers import NatsServers
@@ -100,12 +101,13 @@ class Gateway:
             "--broker-url", settings.broker_url, only=len(plan.brokers) == 1
         )
         self._services = [ServiceName(each.namespace, each.name) for each in plan.services]
-        self._routes = JobRoutes(plan.services)
+        self._routes = JobRoutes(plan.services, plan.functions)
         self._keys = _LateKeys() if settings.keys else None
         tokens = Tokens(settings.oidc) if settings.oidc is not None else None
         self._access = Access(self._clock, self._keys, tokens)
         check_bind(settings.host, self._access)
-        self._front = JobsFront(_Rest(self._routes))
+        self._letters = GatewayLetters(settings.operators, self._clock)
+        self._front = JobsFront(_Rest(self._routes, self._letters))
         self._jobs: JobsPlane | None = None
 
     @contextlib.asynccontextmanager
@@ -171,9 +173,11 @@ class Gateway:
 
         async def open_jobs() -> ClosableJobs:
             servers = settings.servers
-            return await JetStreamJobs.connect(
+            opened = await JetStreamJobs.connect(
                 servers.urls, job_settings, self._clock, credentials=servers.credentials
             )
+            self._letters.open(opened.letters)
+            return opened
 
         def broker_url(broker: BrokerKey) -> str | None:
             # Answers stay in the namespaces of the services: a request cannot send them elsewhere.
@@ -268,14 +272,18 @@ class _Probed:
 
 
 class _Rest:
-    """What is no job: the models, and the way to a job for everything else."""
+    """What is no job: the models, dead letters, and the way to a job for everything else."""
 
-    def __init__(self, routes: JobRoutes) -> None:
+    def __init__(self, routes: JobRoutes, letters: GatewayLetters) -> None:
         self._routes = routes
+        self._letters = letters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise NotImplementedError(f"a gateway speaks HTTP, not {scope['type']}")
+        if scope["path"].startswith(PREFIX):
+            await self._letters(scope, receive, send)
+            return
         listed = self._routes.models.answer(scope["method"], raw_path_of(scope))
         await (listed or _only_jobs())(scope, receive, send)
 

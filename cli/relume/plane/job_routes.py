@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from starlette.types import Scope
 
-from relume.config import InferenceService
+from relume.config import Function, InferenceService
 from relume.eventing.jobs.answers import Unroutable
 from relume.eventing.jobs.door import NeedsBody, Target
 from relume.eventing.jobs.job import ServiceName
@@ -27,9 +27,16 @@ _SHORT, _REMEMBERED = 512, 1024
 
 
 class JobRoutes:
-    """Finds the service and the route of a request (`relume.eventing.jobs.door.Resolve`)."""
+    """Finds the service and the route of a request (`relume.eventing.jobs.door.Resolve`).
 
-    def __init__(self, services: Sequence[InferenceService]) -> None:
+    A request to one of the `functions` is refused, and not passed on: who asks for a job does not
+    want to wait for the answer.
+    """
+
+    def __init__(
+        self, services: Sequence[InferenceService], functions: Sequence[Function] = ()
+    ) -> None:
+        self._functions = frozenset(ServiceKey(each.namespace, each.name) for each in functions)
         keys = {ServiceKey(each.namespace, each.name): each for each in services}
         self._services: Mapping[ServiceKey, InferenceService] = keys
         self._known = functools.lru_cache(_REMEMBERED)(self._by_address)
@@ -60,8 +67,12 @@ class JobRoutes:
         """What Host or path name by themselves."""
         if (key := by_host(host, self._services)) is not None:
             return _target(key, raw_path, query)
+        if (function := by_host(host, self._functions)) is not None:
+            raise _no_model(function)
         if (found := by_path(raw_path)) is None:
             return None
+        if found[0] in self._functions:
+            raise _no_model(found[0])
         if found[0] not in self._services:
             raise Unroutable(f"there is no InferenceService {found[0]} here")
         return _target(found[0], found[1], query)
@@ -74,6 +85,15 @@ class JobRoutes:
         target = _target(model.service, path, query)
         assert target is not None
         return Target(target.service, target.route, sent)
+
+
+def _no_model(function: ServiceKey) -> Unroutable:
+    return Unroutable(
+        f"{function} is a function, and jobs are for models (InferenceServices): ask it without "
+        "Prefer: respond-async, or send it an event through a Broker and a Trigger",
+        reason="no-jobs-for-functions",
+        status=501,
+    )
 
 
 def _target(key: ServiceKey, raw_path: bytes, query: str) -> Target | None:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from relume.eventing.plane import EventingPlane
     from relume.serving.plane import ServingPlane
 
+# So many jobs whose attempts were told are remembered.
+TOLD = 10_000
+
 
 def local_jobs(
     plan: Plan,
@@ -50,14 +53,14 @@ def local_jobs(
         raise InvalidInput(f"--usage-broker {usage_broker}: no such Broker here; there is {names}")
 
     async def open_jobs() -> ClosableJobs:
-        return await JetStreamJobs.connect([nats.url], settings, clock, disk=nats.disk)
+        return await JetStreamJobs.connect([nats.url], settings, clock, disk=nats.disk, alone=True)
 
     return JobsPlane(
         tuple(services),
         open_jobs,
         Neighbours(
             service_url=lambda service: destinations.service(str(service)),
-            resolve=JobRoutes(plan.services),
+            resolve=JobRoutes(plan.services, plan.functions),
             result_url=lambda job_id: f"{http}/v1/jobs/{job_id}/result",
             concurrency=seen.concurrency,
             awake=seen.awake,
@@ -143,9 +146,15 @@ class _Telling:
     def __init__(self, observer: Observer, clock: Clock) -> None:
         self._observer = observer
         self._clock = clock
+        # The attempts that were told last: a new lease and its first attempt are two steps.
+        self._told: dict[str, tuple[int, int]] = {}
 
     def tell(self, record: JobRecord) -> None:
-        """One record for each step of a job that this process has written."""
+        """One record for each attempt, answer and end of a job that this process has written."""
+        if record.state == "leased" and not self._is_new_attempt(record):
+            return
+        if record.settled:
+            self._told.pop(record.id, None)
         service = record.service
         attributes = {
             "specversion": "1.0",
@@ -153,6 +162,8 @@ class _Telling:
             "source": f"/namespaces/{service.namespace}/inferenceservices/{service.name}",
             "type": JOB,
         }
+        if record.event is not None:
+            attributes["causationid"] = str(record.event["id"])
         self._observer.publish(
             Record(
                 at=rfc3339(self._clock.now()),
@@ -164,3 +175,10 @@ class _Telling:
                 detail=" ".join(filter(None, (record.reason, record.detail))) or None,
             )
         )
+
+    def _is_new_attempt(self, record: JobRecord) -> bool:
+        attempt, before = (record.round, record.attempt), self._told.pop(record.id, (0, 0))
+        self._told[record.id] = attempt
+        if len(self._told) > TOLD:
+            del self._told[next(iter(self._told))]
+        return record.attempt > 0 and attempt != before

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from nats.aio.msg import Msg
 
 from relume.base.clock import SystemClock
 from relume.base.testing import VirtualClock
@@ -276,3 +277,28 @@ async def test_a_worker_that_lost_its_lease_does_not_take_the_job_from_the_next(
             await new.settle()
         finally:
             await one.close()
+
+
+@pytest.mark.parametrize("alone", [False, True])
+async def test_what_was_given_back_is_said_again_only_where_nobody_else_may_have_it(
+    tmp_path: Path, alone: bool
+) -> None:
+    async with NatsServer(tmp_path) as server, opened([server.url], alone=alone) as store:
+        await store.submit(job("1"), 5.0)
+        told: list[bytes] = []
+
+        async def note(message: Msg) -> None:
+            told.append(message.data)
+
+        await store._api.client.subscribe("$JS.ACK.>", cb=note)
+        cursor = await store.open_lane(LANE)
+        [held] = await fetch(cursor, 1)
+        await held.give_back()
+        await cursor.stop()
+        await cursor.confirm()
+        await store._api.client.flush()
+        assert [each.split()[0] for each in told] == [b"-NAK"] * (2 if alone else 1)
+        async with opened([server.url]) as other:
+            [again] = await fetch(await other.open_lane(LANE), 1)
+            assert again.generation == 2
+            await again.settle()

@@ -697,6 +697,26 @@ async def test_a_job_that_the_quota_refuses_is_not_stored_and_a_known_one_is_tol
     assert count(stage) == 1 and not stage.store._payloads
 
 
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_large_body_that_is_not_json_counts_as_tokens_by_its_bytes(announced: bool) -> None:
+    asked: list[Job] = []
+
+    async def admit(job: Job) -> Full | None:
+        asked.append(job)
+        return None
+
+    stage = Stage(admit=admit, settings=SMALL)
+    headers = {**ASYNC, "content-type": "audio/wav"}
+    if announced:
+        headers["content-length"] = "5000"
+    answer = await stage.ask("POST", AUDIO, headers, [b"1" * 1500, b"2" * 3500])
+    assert answer.status == 202
+    assert asked[0].body == b""
+    assert asked[0].size == (5000 if announced else 1500)
+    seen = await stage.store.look(answer.json["id"])
+    assert seen.job is not None and seen.job.size == 5000  # what a retry counts
+
+
 async def test_a_tombstone_does_not_free_the_key_of_a_job_without_an_answer() -> None:
     stage = Stage()
     job_id = await stage.submitted(keyed())

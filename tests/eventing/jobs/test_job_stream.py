@@ -471,6 +471,29 @@ async def test_there_is_a_bound_for_open_streams_and_a_place_is_free_again() -> 
         await call.task
 
 
+async def test_one_caller_does_not_take_the_places_of_the_others() -> None:
+    stage = Stage(streams=StreamSettings(most=6, most_each=2))
+    job_id = await stage.submitted()  # everybody's
+    open_ = []
+    for owner in ("alice", "bob"):
+        stage.state = {"owner": owner}
+        open_ += [await attach(stage, job_id) for _ in range(2)]
+        refused = await stage.ask("GET", f"/v1/jobs/{job_id}/events")
+        assert (refused.status, refused.json["reason"]) == (429, "too-many-streams")
+        assert refused.headers["retry-after"] == "5"
+    open_[-1].leave()
+    await open_[-1].task
+    open_.append(await attach(stage, job_id))
+    stage.state = {}  # who is not known has no bound but that of all
+    open_ += [await attach(stage, job_id) for _ in range(2)]
+    refused = await stage.ask("GET", f"/v1/jobs/{job_id}/events")
+    assert refused.status == 503
+    for call in open_:
+        call.leave()
+        await call.task
+    assert stage.api.streams.open == 0
+
+
 async def test_a_store_that_goes_away_for_a_while_loses_no_part() -> None:
     store = Counting()
     stage = Stage(store=store)

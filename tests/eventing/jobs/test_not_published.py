@@ -82,7 +82,9 @@ class Published:
             task.cancel()
             await asyncio.wait([task])
 
-    async def settled(self, state: Settled = "failed", *, event: bool = True) -> str:
+    async def settled(
+        self, state: Settled = "failed", *, event: bool = True, reply_to: str = REPLIES
+    ) -> str:
         """The id of a job that has ended; one that came as an event has a reply to send."""
         service, route, body = ServiceName("default", "m"), "/v1/x", b"{}"
         made = Job(
@@ -99,7 +101,7 @@ class Published:
             body=body,
         )
         if event:
-            made = replace(made, event=EVENT, reply_to=REPLIES)
+            made = replace(made, event=EVENT, reply_to=reply_to)
         await self.store.submit(made, 5.0)
         await self.ends(made, state)
         return made.id
@@ -172,6 +174,22 @@ async def test_a_change_is_refused_while_a_sink_is_away_and_loses_nothing(
                     break
         replies = [event for url, event in outside.events if url == REPLIES]
         assert [event.type for event in replies] == ["relume.inference.error"]
+
+
+async def test_a_sink_that_is_away_holds_up_no_other_job(store: JobStore) -> None:
+    outside = Published(store)
+    outside.away = {REPLIES}
+    async with outside.running():
+        stuck = await outside.settled()
+        changed = [await outside.settled(reply_to="http://other/") for _ in range(3)]
+        await outside.came(7)  # all but the one reply
+        await outside.changes.retry(changed[0], "")
+        await outside.changes.delete(changed[1], "")
+        assert (await store.look(changed[0])).state == "queued"
+        record = (await store.look(changed[1])).record
+        assert record is not None and record.deleted
+        with pytest.raises(NotPublished):
+            await outside.changes.retry(stuck, "")
 
 
 async def test_each_round_has_its_own_usage_event(store: JobStore) -> None:

@@ -191,6 +191,23 @@ async def test_a_sink_that_is_away_keeps_its_events_waiting_and_no_others() -> N
         assert len(arrived) == 20
 
 
+async def test_more_events_than_a_process_holds_may_wait_for_a_sink() -> None:
+    plane = Plane(settings=EventingSettings(held=4))
+    away = {"http://away/", "http://later/"}
+    plane.answers = lambda url, event: Unanswered("refused") if url in away else Answered(202)
+    async with plane.running() as outbox:
+        for number in range(20):
+            await plane.settled(number, reply_to="http://away/")
+        await plane.settled(20, reply_to="http://later/")
+        await plane.clock.advance(100)
+        away.remove("http://later/")
+        await plane.clock.advance(60)
+        await plane.settled(21)
+        came = [event.attributes["causationid"] for url, event in plane.posted if url not in away]
+        assert set(came) == {"20", "21"}
+        assert outbox.waiting == 20
+
+
 async def test_a_sink_that_hangs_does_not_hold_the_slots() -> None:
     plane = Plane(settings=EventingSettings(in_flight=2))
 

@@ -15,6 +15,7 @@ from relume.eventing.jobs.store import Lane, Waiting
 from relume.eventing.jobs.testing import MemoryJobs
 
 SERVICE = ServiceName("default", "smollm2")
+LANE = Lane(SERVICE, "normal", "t")
 
 
 class Counted(MemoryJobs):
@@ -164,10 +165,30 @@ async def test_a_shorter_time_behind_a_head_that_was_leased_is_seen() -> None:
     short = await stage.submit("b", 5)
     await stage.pass_s(6)
     assert await stage.state(short) == "queued"  # it is not the head
-    cursor = await stage.store.open_lane(Lane(SERVICE, "normal", "t"))
+    cursor = await stage.store.open_lane(LANE)
     await cursor.fetch(1)
     await stage.pass_s(11)
     assert await stage.state(short) == "expired"
+
+
+async def test_a_job_that_was_given_back_is_ended_and_one_that_was_leased_is_not() -> None:
+    stage = Stage()
+    jobs = [await stage.submit(name, 30) for name in "abcd"]
+    await stage.store.pause(SERVICE, True)
+    cursor = await stage.store.open_lane(LANE)
+    first, *others = await cursor.fetch(3)
+    await stage.store.write(step(None, jobs[0], Leased(1, "w", stage.clock.now())), 0)
+    for leased in others:
+        await leased.give_back()
+    stage.counts = dict(await stage.store.lanes(SERVICE))
+    assert (stage.counts, await stage.store.running(SERVICE)) == ({LANE: 3}, 1)
+    await stage.pass_s(29.5)
+    assert {await stage.state(job) for job in jobs[1:]} == {"queued"}
+    await stage.pass_s(1.5)
+    assert [await stage.state(job) for job in jobs] == ["leased", *["expired"] * 3]
+    await first.give_back()
+    await stage.pass_s(30)
+    assert await stage.state(jobs[0]) == "leased"
 
 
 async def test_a_store_that_is_away_is_asked_again() -> None:

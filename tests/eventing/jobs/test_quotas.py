@@ -1,14 +1,20 @@
 """What one tenant may have waiting, in jobs and in tokens."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relume.eventing.jobs.admission import Admission
 from relume.eventing.jobs.estimates import Estimates
-from relume.eventing.jobs.job import Priority, ServiceName
+from relume.eventing.jobs.job import Job, Limits, Priority, ServiceName
+from relume.eventing.jobs.queues import Queue
 from relume.eventing.jobs.quotas import Full, Quotas, tokens_of
+from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.jobs.state import Record
 from relume.eventing.jobs.store import Lane
 
@@ -175,3 +181,26 @@ def test_a_million_tenants_take_no_more_memory_than_ten_thousand() -> None:
     assert door.quotas.tokens_in(lane("0"), 1, 99) == 99
     assert door.quotas.tokens_in(lane("10099"), 1, 99) == 5
     assert len(door.quotas._sizes) == 10_000
+
+
+async def test_a_body_that_lies_in_the_object_store_counts_by_its_size() -> None:
+    cursor = SimpleNamespace(counts={lane(): 1}, expect=lambda _: None)
+    queue = cast(Queue, SimpleNamespace(cursor=cursor))
+    admit = Admission(lambda _: queue, Estimates(), JobSettings(tenant_tokens=2000))
+    large = Job(
+        id="job_1",
+        service=SERVICE,
+        route="/v1/audio/transcriptions",
+        tenant=lane().tenant,
+        owner="",
+        priority="normal",
+        limits=Limits(),
+        accepted_at=datetime(2026, 1, 1, tzinfo=UTC),
+        digest="d",
+        payload="somewhere",
+        size=4000,
+    )
+    assert await admit(large) is None
+    assert await admit(replace(large, size=3000)) is None
+    refusal = await admit(replace(large, size=8000))
+    assert refusal is not None and refusal.reason == "too-many-tokens"

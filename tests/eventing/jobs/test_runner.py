@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from relume.eventing.jobs.changes import Changes
 from relume.eventing.jobs.job import Limits
 from relume.eventing.jobs.packing import DamagedRecord
 from relume.eventing.jobs.settings import JobSettings
@@ -605,6 +606,28 @@ async def test_a_retried_job_begins_again_behind_what_was_shown() -> None:
         assert text_of(chunks) == TEXT
 
 
+@pytest.mark.parametrize("counts", [True, False])
+async def test_a_job_that_is_cancelled_while_it_streams_has_the_usage_of_what_is_stored(
+    counts: bool,
+) -> None:
+    gate = asyncio.Event()
+    dies = writes(STORY, dies_after=2, counts=counts)
+    waits = writes(STORY, pause_after=3, gate=gate, counts=counts)
+    async with Predictor(dies, waits) as predictor, JobStage(predictor) as stage:
+        job = job_of(stage)
+        await stage.clock.advance(2)
+        await stage.submit(job)
+        await predictor.reached_by(1)
+        await stage.passes(3)
+        await stage.shown(job.id, 1 + 2 + 3)
+        await Changes(stage.store, stage.clock).cancel(job.id, "")
+        record = (await stage.store.look(job.id)).record
+        assert record is not None and record.state == "cancelled"
+        assert record.usage.completion_tokens == 5
+        assert record.usage.prompt_tokens == (7 if counts else 0)
+        assert record.usage.queue_ms == 2000
+
+
 async def test_parts_that_a_cancelled_worker_stores_late_are_none_of_the_next_round() -> None:
     gate = asyncio.Event()
     script = [writes(STORY, pause_after=4, gate=gate), writes(STORY)]
@@ -722,6 +745,23 @@ async def test_our_own_mistake_makes_a_dead_job_and_not_an_endless_loop(
         record = await stage.ended(await stage.submit(job_of(stage)))
         assert (record.state, record.reason) == ("dead", "internal")
         assert "a bug" in record.detail
+
+
+async def test_a_job_whose_record_never_allows_an_attempt_is_dead_after_a_few_leases() -> None:
+    async with Predictor() as predictor, JobStage(predictor) as stage:
+        job = job_of(stage, limits=Limits(max_attempts=0))
+        await stage.submit(job)
+        await stage.passes(15)
+        assert (await stage.store.look(job.id)).record is None
+        await stage.passes(10)
+        seen = await stage.store.look(job.id)
+        assert seen.record is not None
+        assert (seen.record.state, seen.record.reason) == ("dead", "job-conflict")
+        assert "it has no more" in seen.record.detail
+        assert (seen.record.started, predictor.calls) == (False, [])
+        await stage.passes(60)
+        assert (await stage.store.look(job.id)).revision == seen.revision
+        assert stage.dispatcher.in_flight == stage.dispatcher.waiting == 0
 
 
 async def test_a_job_that_cannot_even_be_given_up_does_not_end_the_work_on_others(

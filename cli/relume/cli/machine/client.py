@@ -70,6 +70,12 @@ def _wrong(url: httpx.URL) -> str:
     return "" if url.host else "it names no host"
 
 
+class NotOperator(Refused):
+    """Only an operator of the gateway may see or change its dead letters."""
+
+    reason = "not-allowed"
+
+
 class PlaneClient:
     """Talks to the plane at one base URL; use as an async context manager."""
 
@@ -187,6 +193,8 @@ class PlaneClient:
             raise NotAPlane(
                 f"{request.url} answers {response.status_code}: not a plane, or another version"
             ) from None
+        if response.status_code in (401, 403):
+            raise NotOperator(words, reason=str(said.get("reason") or NotOperator.reason))
         raise (Refused if response.status_code >= 500 else BadUsage)(words)
 
     async def _get(self, path: str) -> object:

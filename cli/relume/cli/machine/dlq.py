@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from relume.cli.errors import BadUsage, Refused
-from relume.cli.machine.client import PlaneClient, choose_broker, find_plane
+from relume.cli.errors import BadUsage, NotAPlane, Refused
+from relume.cli.machine.client import NotOperator, PlaneClient, choose_broker, find_plane
 from relume.cli.machine.dead_jobs import as_letter, dead_jobs, letters, retry_jobs
 from relume.cli.machine.job_reports import JobReport
+from relume.cli.machine.jobs_client import JobsClient
 from relume.cli.machine.reports import DeadLetterReport, Status
 from relume.cli.options import output_option, plane_option
 from relume.cli.screen import Screen
@@ -20,6 +21,8 @@ from relume.config.durations import go_duration
 
 _SAID = 80  # characters of the subscriber's answer that fit a line
 _NO_ANSWER = -1
+# Where the control API of a plane is missing, a gateway has dead letters here.
+GATEWAY_LOG = "relume-jobs/outbox"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,8 @@ def command() -> None:
     """Dead letters: events that could not be delivered and that no dead letter sink took.
 
     They stay with their Broker until they are redriven or purged. Jobs that ran out of attempts are
-    listed with them.
+    listed with them. A gateway (--url) has those of the events that it could not send, for its
+    operators; an API key or token is read from $RELUME_KEY.
 
     \b
     Examples:
@@ -243,8 +247,8 @@ class _Work:
     async def run(self, url: str) -> int:
         """Act on each dead letter. Return 1 when one of them failed, else 0."""
         screen, failed = Screen.stdout(), 0
-        async with PlaneClient(url) as plane:
-            broker = log_of(await plane.status(), self.choice.broker)
+        async with JobsClient(url) as plane:
+            broker = await _log(plane, self.choice.broker)
             letters = await self._meant(plane, broker)
             if self.ask and letters and not _confirmed(len(letters), broker):
                 screen.line("nothing removed")
@@ -270,23 +274,47 @@ class _Work:
 async def _list(url: str, choice: Choice, limit: int) -> tuple[list[DeadLetterReport], bool]:
     """Up to `limit` dead letters, and whether there are more."""
     found: list[DeadLetterReport] = []
-    async with PlaneClient(url) as plane:
-        status = await plane.status()
-        brokers = status.eventing.brokers
-        if choice.broker is not None:
-            brokers = (choose_broker(status, choice.broker),)
-        for broker in brokers:
-            async for letter in plane.dead_letters(broker.full_name):
-                if choice.takes(letter):
-                    if len(found) == limit:
-                        return found, True
-                    found.append(letter)
+    async with JobsClient(url) as plane:
+        for broker in await _logs(plane, choice.broker):
+            try:
+                async for letter in plane.dead_letters(broker):
+                    if choice.takes(letter):
+                        if len(found) == limit:
+                            return found, True
+                        found.append(letter)
+            except NotOperator as error:
+                # Their own dead jobs are there all the same.
+                Screen.stderr().line(str(error), "dim")
     return found, False
 
 
+async def _logs(plane: PlaneClient, wanted: str | None) -> list[str]:
+    """The logs with dead letters that are chosen; a gateway has one. Raises BadUsage."""
+    try:
+        status = await plane.status()
+    except NotAPlane:
+        if wanted not in (None, GATEWAY_LOG):
+            raise
+        return [GATEWAY_LOG]
+    if wanted is not None:
+        return [choose_broker(status, wanted).full_name]
+    return [broker.full_name for broker in status.eventing.brokers]
+
+
+async def _log(plane: PlaneClient, wanted: str | None) -> str:
+    """The one log that is meant. Raises BadUsage."""
+    try:
+        status = await plane.status()
+    except NotAPlane:
+        if wanted not in (None, GATEWAY_LOG):
+            raise
+        return GATEWAY_LOG
+    return log_of(status, wanted)
+
+
 async def _get(url: str, broker: str | None, number: int) -> DeadLetterReport:
-    async with PlaneClient(url) as plane:
-        return await plane.dead_letter(log_of(await plane.status(), broker), number)
+    async with JobsClient(url) as plane:
+        return await plane.dead_letter(await _log(plane, broker), number)
 
 
 def log_of(status: Status, wanted: str | None) -> str:

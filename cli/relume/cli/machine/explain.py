@@ -7,9 +7,11 @@ from datetime import datetime
 import click
 
 from relume.base.vocabulary import Json
-from relume.cli.errors import BadUsage
+from relume.cli.errors import BadUsage, NotAPlane
 from relume.cli.machine.client import RING, PlaneClient, find_plane
-from relume.cli.machine.job_life import JOB_PREFIX, explain_job
+from relume.cli.machine.job_life import JOB_PREFIX, NEWEST_JOBS, explain_job, jobs_of, life_as_json
+from relume.cli.machine.job_reports import JobReport
+from relume.cli.machine.job_story import show_life
 from relume.cli.machine.reports import ColdStartReport, EventRecord
 from relume.cli.machine.story import (
     attributes,
@@ -33,9 +35,11 @@ def command(*, event_id: str, output: str, url: str | None) -> int:
 
     The answer to an answer belongs to it as well, so a pipeline is shown from step to step. Of a
     job (its id begins with job_) it shows where the time went, over all attempts, and the cold
-    starts that it waited for.
+    starts that it waited for; of an event that became a job it shows the life of that job, too.
 
-    The plane remembers up to 1,000 records (16 MiB of them) and 100 cold starts.
+    The plane remembers up to 1,000 records (16 MiB of them) and 100 cold starts. A gateway (--url)
+    remembers neither: it knows jobs, and among the newest 1,000 of them the events that they were.
+    An API key or token for it is read from $RELUME_KEY.
 
     \b
     Examples:
@@ -45,9 +49,15 @@ def command(*, event_id: str, output: str, url: str | None) -> int:
     """
     if event_id.startswith(JOB_PREFIX):
         return asyncio.run(explain_job(find_plane(url), event_id, output))
-    records, ledger, answer = asyncio.run(_fetch(find_plane(url), event_id))
+    plane = find_plane(url)
+    records, ledger, answer, jobs = asyncio.run(_fetch_all(plane, event_id))
     if not records:
-        raise BadUsage(f"{event_id}: no such event among the last records of the plane")
+        if not jobs:
+            raise BadUsage(
+                f"{event_id}: no such event among the last records of the plane, and none of the "
+                f"newest {NEWEST_JOBS:,} jobs came as it"
+            )
+        return max(asyncio.run(explain_job(plane, job.id, output)) for job in jobs)
     cold_start = find_cold_start(ledger, event_id, answer)
     screen = Screen.stdout()
     if output == "json":
@@ -58,11 +68,35 @@ def command(*, event_id: str, output: str, url: str | None) -> int:
                 "cold_start": cold_start.raw if cold_start else None,
                 "answer": answer,
                 "total_ms": total_ms(records),
+                "jobs": [life_as_json(job) for job in jobs],
             }
         )
         return 0
     _show(screen, event_id, records, cold_start, answer)
+    for job in jobs:
+        screen.line()
+        show_life(screen, job)
     return 0
+
+
+async def _fetch_all(
+    url: str, event_id: str
+) -> tuple[list[EventRecord], tuple[ColdStartReport, ...], Json | None, list[JobReport]]:
+    """What a plane or a gateway knows of an event, and the jobs that it became."""
+    no_plane: NotAPlane | None = None
+    records: list[EventRecord] = []
+    ledger: tuple[ColdStartReport, ...] = ()
+    answer: Json | None = None
+    try:
+        records, ledger, answer = await _fetch(url, event_id)
+    except NotAPlane as error:
+        no_plane = error  # it may be a gateway
+    try:
+        return records, ledger, answer, await jobs_of(url, event_id, records)
+    except NotAPlane:
+        if no_plane is not None:
+            raise no_plane from None
+        return records, ledger, answer, []
 
 
 async def _fetch(

@@ -1,18 +1,23 @@
 """`relume explain` of a job: its phases over all attempts, and its cold starts."""
 
+import contextlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from relume.cli.errors import NotAPlane
+from relume.cli.errors import BadUsage, NotAPlane
 from relume.cli.machine.client import RING
 from relume.cli.machine.job_reports import JobReport
 from relume.cli.machine.job_story import life, milliseconds, show_life
-from relume.cli.machine.jobs_client import JobsClient
+from relume.cli.machine.jobs_client import JobsClient, Wanted
 from relume.cli.machine.reports import ColdStartReport, EventRecord
 from relume.cli.machine.story import record_line, related, show_cold_start
 from relume.cli.screen import Screen
 
 JOB_PREFIX = "job_"
+#: So many jobs are looked through for the one that an event became.
+NEWEST_JOBS = 1000
+# The type of a plane's records of jobs.
+_JOB = "relume.job"
 
 
 async def explain_job(url: str, job_id: str, output: str) -> int:
@@ -24,14 +29,9 @@ async def explain_job(url: str, job_id: str, output: str) -> int:
     if output == "json":
         screen.json(
             {
-                "id": job.id,
-                "job": job.raw,
-                "phases": [
-                    {"phase": name, "ms": ms, "detail": words} for name, ms, words in life(job)
-                ],
+                **life_as_json(job),
                 "cold_starts": [each.raw for each in cold_starts],
                 "records": [record.raw for record in records],
-                "total_ms": milliseconds(job.created_at, job.settled_at),
             }
         )
         return 0
@@ -44,6 +44,36 @@ async def explain_job(url: str, job_id: str, output: str) -> int:
         screen.line()
         show_cold_start(screen, each)
     return 0
+
+
+def life_as_json(job: JobReport) -> dict[str, object]:
+    """A job and its phases."""
+    phases = [{"phase": name, "ms": ms, "detail": words} for name, ms, words in life(job)]
+    total_ms = milliseconds(job.created_at, job.settled_at)
+    return {"id": job.id, "job": job.raw, "phases": phases, "total_ms": total_ms}
+
+
+async def jobs_of(url: str, event_id: str, records: Sequence[EventRecord]) -> list[JobReport]:
+    """The jobs that an event became: those that its records name, else among the newest jobs.
+
+    A gateway has no records. An event that was delivered to two services is two jobs. Raises
+    NotAPlane where nobody knows of jobs, and Refused where a key is missing.
+    """
+    named = list(dict.fromkeys(each.id for each in records if each.type == _JOB))
+    found: list[JobReport] = []
+    async with JobsClient(url) as client:
+        for job_id in named:
+            with contextlib.suppress(BadUsage):  # it was deleted, or its time is over
+                found.append(await client.job(job_id))
+        if records:
+            return found
+        read = 0
+        async for job in client.jobs(Wanted()):
+            if job.event is not None and job.event.get("id") == event_id:
+                found.append(job)
+            if (read := read + 1) >= NEWEST_JOBS:
+                break
+    return found
 
 
 async def _of_the_plane(

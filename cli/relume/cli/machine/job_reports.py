@@ -37,6 +37,7 @@ class JobReport(PlaneAnswer):
     position: int | None = None
     predicted_start_s: float | None = None
     expires_at: str | None = None
+    event: dict[str, object] | None = None  # the event as which it came
 
     @property
     def settled(self) -> bool:

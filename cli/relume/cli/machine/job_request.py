@@ -17,16 +17,20 @@ _KINDS |= {"instances": "/v1/models/{name}:predict"}
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """What is asked of which service; `route` is the path at the predictor."""
+    """What is asked of which service; `route` is the path at the predictor.
 
-    service: str
+    Without a `service` the model in the body names it.
+    """
+
+    service: str | None
     route: str
     body: bytes
 
     @property
     def path(self) -> str:
         """The path at the plane or gateway."""
-        return f"/serving/{self.service}{self.route}"
+        where = "/openai" if self.service is None else f"/serving/{self.service}"
+        return f"{where}{self.route}"
 
 
 def body_of(file: Path | None, chat: str | None, max_tokens: int | None) -> bytes:
@@ -43,8 +47,10 @@ def body_of(file: Path | None, chat: str | None, max_tokens: int | None) -> byte
     return json.dumps(request).encode()
 
 
-def request_for(body: bytes, service: str, route: str | None) -> JobRequest:
-    """The request with its route, which without `route` follows from the fields of the body.
+def request_for(
+    body: bytes, queues: Mapping[str, QueueReport], service: str | None, route: str | None
+) -> JobRequest:
+    """The request with its service and its route, which without `route` follows from its fields.
 
     Raises BadUsage.
     """
@@ -54,28 +60,36 @@ def request_for(body: bytes, service: str, route: str | None) -> JobRequest:
         raise BadUsage(f"the request is not JSON: {error}") from None
     if not isinstance(told, Mapping):
         raise BadUsage("the request is no JSON object")
+    service = _choose_service(queues, service, told.get("model"))
     if route is None:
         kind = next((path for field, path in _KINDS.items() if field in told), None)
         if kind is None:
             fields = ", ".join(_KINDS)
             raise BadUsage(f"the request has none of {fields}: name its route with --route")
-        route = kind.format(name=service.rpartition("/")[2])
+        route = kind.format(name=(service or str(told.get("model"))).rpartition("/")[2])
     if not route.startswith("/") or not route.isascii() or not route.isprintable() or " " in route:
         raise BadUsage(f"--route {route}: write a path such as {CHAT}")
+    if service is None and not route.startswith("/v1/"):
+        raise BadUsage(f"{route} does not find its service by a model: name it with --service")
     return JobRequest(service, route, body)
 
 
-def choose_service(queues: Mapping[str, QueueReport], wanted: str | None) -> str:
+def _choose_service(
+    queues: Mapping[str, QueueReport], wanted: str | None, model: object
+) -> str | None:
     """The service by `NS/NAME` (or NAME in `default`), or the only one. Raises BadUsage.
 
-    A gateway may serve services that it was not told of, so that a name that is given is taken.
+    None: of several, the server finds it by the model in the request. A gateway may serve services
+    that it was not told of, so that a name that is given is taken.
     """
     if wanted is not None:
         return full_name(wanted)
     if len(queues) == 1:
         return next(iter(queues))
+    if queues and isinstance(model, str) and model:
+        return None
     names = ", ".join(sorted(queues)) or "none that it knows by name"
-    raise BadUsage(f"choose a service with --service: {names}")
+    raise BadUsage(f"name a model in the request, or choose a service with --service: {names}")
 
 
 def full_name(service: str) -> str:

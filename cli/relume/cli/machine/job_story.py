@@ -45,6 +45,7 @@ def facts(job: JobReport) -> list[tuple[str, str]]:
         ("route", job.route),
         ("priority", job.priority),
         ("tenant", job.tenant),
+        ("event", None if job.event is None else job.event.get("id")),
         ("created", job.created_at),
         ("started", job.started_at),
         ("settled", job.settled_at),

@@ -15,7 +15,6 @@ from relume.cli.machine.job_queues import pause, purge, queues, resume
 from relume.cli.machine.job_reports import STATUSES, JobReport
 from relume.cli.machine.job_request import (
     body_of,
-    choose_service,
     full_name,
     headers_for,
     request_for,
@@ -49,7 +48,7 @@ def command() -> None:
 @click.argument("file", required=False, type=click.Path(path_type=Path), metavar="[FILE]")
 @click.option("--chat", metavar="TEXT", help="Ask this in a chat, instead of FILE.")
 @click.option("--max-tokens", type=click.IntRange(1), metavar="N", help="With --chat: at most.")
-@click.option("--service", metavar="NS/NAME", help="Default: the only service there is.")
+@click.option("--service", metavar="NS/NAME", help="Default: the only one, or by the model.")
 @click.option("--route", metavar="PATH", help="Path at the predictor. Default: by the request.")
 @click.option("--idempotency-key", "key", metavar="KEY", help="The same key is the same job.")
 @click.option("--priority", type=click.Choice(("high", "normal", "low")), help="Default: normal.")
@@ -83,7 +82,8 @@ def submit(
 ) -> int:
     """Submit a request as a job; it is stored durably before its id is printed.
 
-    FILE holds the request's JSON, as the route takes it; - is standard input. The same
+    FILE holds the request's JSON, as the route takes it; - is standard input. Without --service its
+    model names the service, as it does in the API of OpenAI. The same
     --idempotency-key with the same request is the same job, and nothing is generated twice.
 
     \b
@@ -110,7 +110,7 @@ async def _submit(
 ) -> int:
     async with JobsClient(url) as client:
         queues = {} if service else {queue.service: queue for queue in await client.queues()}
-        request = request_for(body, choose_service(queues, service), route)
+        request = request_for(body, queues, service, route)
         wait_s = int(headers["Prefer"].partition("wait=")[2] or 0)
         with Screen.stderr().spinner("waiting for the answer" if wait_s else "submitting"):
             answer = await client.submit(request.path, headers, body, wait_s)

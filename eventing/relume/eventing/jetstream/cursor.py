@@ -27,7 +27,7 @@ _REQUEST_BYTES = 2 * MAX_MESSAGE_BYTES
 _LOST_AFTER_S = _REQUEST_OPEN_S + 5.0
 _NOT_READY_S = 0.2
 _STOP_WITHIN_S = 2.0
-_ACK, _EXTEND, _GIVE_BACK = b"+ACK", b"+WPI", b"-NAK"
+_ACK, _EXTEND, GIVE_BACK = b"+ACK", b"+WPI", b"-NAK"
 # nats-server loses a plain -NAK when it stops, so that the next process would wait for the end of
 # the lease. One with a delay is stored with the consumer. Its 2 s are longer than the stop takes.
 _GIVE_BACK_SOON = b'-NAK {"delay": 2000000000}'
@@ -54,7 +54,7 @@ class JetStreamLeasedEvent:
 
     async def give_back(self) -> None:
         self._cursor.returned[self.sequence] = self._subject
-        await self._cursor.tell(self._subject, _GIVE_BACK)
+        await self._cursor.tell(self._subject, GIVE_BACK)
 
     async def extend(self) -> None:
         await self._cursor.tell(self._subject, _EXTEND)

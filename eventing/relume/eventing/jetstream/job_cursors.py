@@ -4,15 +4,25 @@ Other gateways work at the same place. So what waits is what nats-server said la
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import cast
 
 from nats.aio.client import Client
 from nats.js.api import ConsumerInfo
 
 from relume.base.clock import Clock
-from relume.eventing.jetstream.cursor import JetStreamCursor, JetStreamLeasedEvent
+from relume.eventing.jetstream.cursor import (
+    GIVE_BACK,
+    JetStreamCursor,
+    JetStreamLeasedEvent,
+)
 from relume.eventing.jetstream.store import Requests
 from relume.eventing.jobs.packing import is_settled
+
+# The events that were put off here and are remembered.
+PUT_OFF_REMEMBERED = 100_000
+# Events that come again so soon are not given back.
+_NEAR_S = 0.5
 
 
 class SharedLease(JetStreamLeasedEvent):
@@ -33,8 +43,13 @@ class SharedLease(JetStreamLeasedEvent):
         self._lost_at = clock.monotonic() + lease_s
 
     async def give_back(self) -> None:
-        if self._clock.monotonic() < self._lost_at:
+        if self._clock.monotonic() >= self._lost_at:
+            return
+        if cast("SharedCursor", self._cursor).alone:
             await super().give_back()
+        else:
+            # It is not noted, so `confirm` does not say it again: another process may have it then.
+            await self._cursor.tell(self._subject, GIVE_BACK)
 
     async def extend(self) -> None:
         now = self._clock.monotonic()
@@ -44,7 +59,13 @@ class SharedLease(JetStreamLeasedEvent):
 
 
 class SharedCursor(JetStreamCursor):
-    """A cursor over a consumer that other processes use as well; `forget` is called at its end."""
+    """A cursor over a consumer that other processes use as well; `forget` is called at its end.
+
+    `alone` says that no other process uses it: then what was given back is said again at the end,
+    so that it survives the end of nats-server too.
+    """
+
+    alone = False
 
     def __init__(
         self,
@@ -82,8 +103,10 @@ class SharedCursor(JetStreamCursor):
 
     def _on_event(self, leased: JetStreamLeasedEvent) -> None:
         self._pending = leased.pending
-        told = (leased._subject, leased.payload)
-        super()._on_event(SharedLease(self, *told, self._clock, self._lease_s))
+        super()._on_event(self._lease(leased))
+
+    def _lease(self, leased: JetStreamLeasedEvent) -> SharedLease:
+        return SharedLease(self, leased._subject, leased.payload, self._clock, self._lease_s)
 
 
 class SettledCursor(SharedCursor):
@@ -115,3 +138,63 @@ class SettledCursor(SharedCursor):
             await leased.give_back()
         self._settled.clear()
         await super().stop()
+
+
+class ParkedLease(SharedLease):
+    """A parked event on lease."""
+
+    async def put_off(self, seconds: float) -> None:
+        """See `ParkedEvent.put_off`."""
+        cursor = cast("ParkedCursor", self._cursor)
+        cursor.remember(self.sequence, self._subject, self._clock.monotonic() + seconds)
+        await cursor.tell(self._subject, b'-NAK {"delay": %d}' % round(seconds * 1e9))
+
+
+class ParkedCursor(SharedCursor):
+    """The place of all publishers in the events that are parked.
+
+    It knows which ones it has put off, so that the next process need not wait for them.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        requests: Requests,
+        info: ConsumerInfo,
+        forget: Callable[[SharedCursor], None],
+        clock: Clock,
+        lease_s: float,
+    ) -> None:
+        super().__init__(client, requests, info, forget, clock, lease_s)
+        self._put_off: dict[int, tuple[str, float]] = {}
+
+    @property
+    def waiting(self) -> int:
+        return self._pending + len(self._put_off)
+
+    def remember(self, sequence: int, subject: str, until: float) -> None:
+        """This event comes again `until` then, to this process or to another one."""
+        self._put_off.pop(sequence, None)
+        self._put_off[sequence] = (subject, until)
+        if len(self._put_off) > PUT_OFF_REMEMBERED:
+            del self._put_off[next(iter(self._put_off))]
+
+    async def fetch(self, limit: int) -> Sequence[ParkedLease]:
+        return cast("Sequence[ParkedLease]", await super().fetch(limit))
+
+    async def stop(self) -> None:
+        await super().stop()
+        await self.recall(list(self._put_off))
+
+    async def recall(self, sequences: Collection[int]) -> None:
+        """See `ParkedCursor.recall` of the store."""
+        now = self._clock.monotonic()
+        for sequence in sequences:
+            subject, until = self._put_off.pop(sequence, ("", 0.0))
+            # What comes soon may be with another process before this is there.
+            if until > now + _NEAR_S:
+                await self.tell(subject, GIVE_BACK)
+
+    def _lease(self, leased: JetStreamLeasedEvent) -> SharedLease:
+        self._put_off.pop(leased.sequence, None)
+        return ParkedLease(self, leased._subject, leased.payload, self._clock, self._lease_s)

@@ -9,6 +9,7 @@ import bisect
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
+from relume.eventing.event_log import StoreUnavailable
 from relume.eventing.jetstream.job_api import JobApi, Message
 from relume.eventing.jetstream.job_lanes import Lanes
 from relume.eventing.jetstream.job_records import job_in, seen_of
@@ -20,6 +21,8 @@ from relume.eventing.jetstream.job_streams import (
     service_token,
     work_of,
 )
+from relume.eventing.jobs.job import Job
+from relume.eventing.jobs.packing import DamagedRecord
 from relume.eventing.jobs.store import Filter, Lane, NoSuchJob, ReadEnough, Seen, Waiting
 
 _PAGE = 64
@@ -29,6 +32,8 @@ _SLICES = 8
 # The first jobs of a lane are counted, the place of the others is reckoned from their sequences:
 # to count a million takes nats-server 300 ms.
 _COUNTED = 64
+# Of the jobs of a lane that were given back, those in so many pages are counted.
+_COUNTED_PAGES = 16
 _TRUSTED_S = 1.0
 _REMEMBERED = 10_000
 
@@ -97,6 +102,33 @@ class JobListing:
             return None
         return Waiting(work.sequence, job_in(work), work.at)
 
+    async def returned(self, lane: Lane, after: int = 0) -> tuple[Sequence[Waiting], int]:
+        """See `JobStore.returned`."""
+        info = await self._lanes.info(lane)
+        if info is None or not info.on_lease or after >= info.delivered:
+            return (), after
+        start = max(after, info.settled_up_to) + 1
+        which = {"seq": start, "next_by_subj": lane_subjects(lane), "batch": _PAGE}
+        page = await self._api.page(WORK, which)
+        given = [work for work in page if work.sequence <= info.delivered]
+        records = await asyncio.gather(*(self._record(each) for each in given))
+        found = [
+            Waiting(work.sequence, job, work.at)
+            for work, record in zip(given, records, strict=True)
+            if (job := _without_record(work, record)) is not None
+        ]
+        return found, given[-1].sequence if page and given == page else info.delivered
+
+    async def count_returned(self, lane: Lane) -> int:
+        """How many jobs `returned` finds, as far as a bounded number of requests tells."""
+        count = place = 0
+        for _ in range(_COUNTED_PAGES):
+            found, read = await self.returned(lane, place)
+            if read == place:
+                break
+            count, place = count + len(found), read
+        return count
+
     async def _last(self, after: str | int | None) -> int:
         """The place where to begin to go back. Raises NoSuchJob."""
         if after is None:
@@ -163,3 +195,12 @@ class JobListing:
         queue = _Queue(now, info.waiting if info else 0, heads, last)
         self._queues[lane] = queue
         return queue
+
+
+def _without_record(work: Message, record: Message | None) -> Job | None:
+    """The job, if there is no record of its round. None too where it is damaged: it never runs."""
+    try:
+        seen = seen_of(work, record)
+    except (StoreUnavailable, DamagedRecord):
+        return None
+    return None if seen.current is not None else seen.job

@@ -5,6 +5,8 @@
 | relume_work | relume.work.SERVICE.PRIORITY.TENANT.ID | what is to be done |
 | relume_jobs | relume.job.ID | how far each job is |
 | relume_tokens | relume.tokens.ID | the answer of each job, as it came |
+| relume_unsent | relume.unsent.ID.NAME | events that their sink has not taken |
+| relume_letters | relume.letters.ID.NAME | events that no sink took, of gateways |
 | OBJ_relume_payloads | $O.relume_payloads.C.ID.NAME, $O.relume_payloads.M.NAME | large bodies |
 | KV_relume_control | $KV.relume_control.KEY | paused services, where removed lanes ended |
 
@@ -25,8 +27,10 @@ from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.jobs.store import Lane, NoSuchJob
 
 WORK, JOBS, TOKENS = "relume_work", "relume_jobs", "relume_tokens"
+UNSENT, LETTERS = "relume_unsent", "relume_letters"
+LETTER_SUBJECTS = "relume.letters.*.*"
 PAYLOADS, CONTROL = "OBJ_relume_payloads", "KV_relume_control"
-#: The durable consumer of all publishers together, on JOBS.
+#: The durable consumer of all publishers together, on JOBS and on UNSENT.
 OUTBOX = "outbox"
 #: What is sent with each message, so that a writer whose answer was lost knows its own again.
 WRITE = "Relume-Write"
@@ -92,6 +96,16 @@ def tokens_subject(job_id: str) -> str:
     return f"relume.tokens.{job_token(job_id)}"
 
 
+def unsent_subject(job_id: str, name: str) -> str:
+    """The subject of one parked event; of all events of a job where the name is `*`."""
+    return f"relume.unsent.{job_token(job_id)}.{name}"
+
+
+def letter_subject(job_id: str, name: str) -> str:
+    """The subject of one dead letter."""
+    return f"relume.letters.{job_token(job_id)}.{name}"
+
+
 def ttl(lasts_s: float) -> dict[str, str]:
     """The header that lets a message go by itself: whole seconds, at least one."""
     return {"Nats-TTL": f"{max(1, math.ceil(lasts_s))}s"}
@@ -139,20 +153,24 @@ async def ensure_streams(api: JobApi, settings: JobSettings) -> None:
     try:
         for config in _streams(settings):
             await _ensure_stream(api, config)
-        await api.ask(
-            f"CONSUMER.CREATE.{JOBS}.{OUTBOX}.relume.job.*",
-            {"stream_name": JOBS, "config": _outbox(settings), "action": ""},
-        )
+        for stream, subjects in ((JOBS, "relume.job.*"), (UNSENT, "relume.unsent.*.*")):
+            config = _outbox(subjects, settings)
+            if stream == UNSENT:
+                config["max_ack_pending"] = -1  # whatever waits for one sink, others go on
+            await api.ask(
+                f"CONSUMER.CREATE.{stream}.{OUTBOX}.{subjects}",
+                {"stream_name": stream, "config": config, "action": ""},
+            )
     except Refused as refusal:
         raise StoreUnavailable(f"the streams of jobs cannot be made: {refusal}") from None
 
 
-def _outbox(settings: JobSettings) -> dict[str, Any]:
+def _outbox(subjects: str, settings: JobSettings) -> dict[str, Any]:
     return {
         "durable_name": OUTBOX,
         "name": OUTBOX,
         "deliver_policy": "all",
-        "filter_subject": "relume.job.*",
+        "filter_subject": subjects,
         **_delivery(settings),
     }
 
@@ -187,6 +205,9 @@ def _streams(settings: JobSettings) -> list[dict[str, Any]]:
         common
         | {"name": TOKENS, "subjects": ["relume.tokens.*"], "max_msgs_per_subject": -1}
         | again("relume.tokens.>"),
+        # An event that is acknowledged is removed.
+        common | {"name": UNSENT, "subjects": ["relume.unsent.*.*"], "retention": "workqueue"},
+        common | {"name": LETTERS, "subjects": [LETTER_SUBJECTS]},
         common
         | {
             "name": PAYLOADS,

@@ -4,6 +4,7 @@ It keeps nothing in the process that it could not read again: any number of gate
 streams at once.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +19,9 @@ from relume.eventing.event_log import DiskFull, StoreUnavailable
 from relume.eventing.jetstream.connection import connect
 from relume.eventing.jetstream.job_api import JobApi, Refused
 from relume.eventing.jetstream.job_chunks import JobChunks
-from relume.eventing.jetstream.job_cursors import SettledCursor, SharedCursor
-from relume.eventing.jetstream.job_lanes import Lanes
+from relume.eventing.jetstream.job_cursors import ParkedCursor, SettledCursor, SharedCursor
+from relume.eventing.jetstream.job_lanes import LaneInfo, Lanes
+from relume.eventing.jetstream.job_letters import JobLetters
 from relume.eventing.jetstream.job_listing import JobListing
 from relume.eventing.jetstream.job_payloads import JobPayloads
 from relume.eventing.jetstream.job_records import JobRecords
@@ -27,8 +29,10 @@ from relume.eventing.jetstream.job_streams import (
     CONTROL,
     JOBS,
     OUTBOX,
+    UNSENT,
     ensure_streams,
     service_token,
+    unsent_subject,
 )
 from relume.eventing.jetstream.server import Disk
 from relume.eventing.jetstream.store import NATS_ERRORS
@@ -48,16 +52,19 @@ _PAUSED = "$KV.relume_control.paused"
 class JetStreamJobs:
     """A JobStore over a connection to nats-server; made by `connect`."""
 
-    def __init__(self, settings: JobSettings, clock: Clock, disk: Disk | None) -> None:
+    def __init__(self, settings: JobSettings, clock: Clock, disk: Disk | None, alone: bool) -> None:
         self._settings = settings
+        self._alone = alone
         self._disk = disk
         self._api = JobApi(clock, settings.store_patience_s)
         self._records = JobRecords(self._api, settings)
         self._chunks = JobChunks(self._api, settings)
         self._payloads = JobPayloads(self._api, settings)
+        self.letters = JobLetters(self._api)
         self._lanes = Lanes(self._api, settings)
         self._listing = JobListing(self._api, self._lanes)
         self._outbox: ConsumerInfo
+        self._parked: ConsumerInfo
         self._outboxes: set[SharedCursor] = set()
 
     @classmethod
@@ -70,13 +77,15 @@ class JetStreamJobs:
         credentials: Path | None = None,
         token: str | None = None,
         disk: Disk | None = None,
+        alone: bool = False,
     ) -> Self:
         """A store over a new connection, its streams made or brought up to date.
 
-        `disk` is where nats-server keeps them, where that is known. Raises StoreUnavailable when
+        `disk` is where nats-server keeps them, where that is known, and `alone` says that no other
+        process uses them. Raises StoreUnavailable when
         none of the servers answers or when they are older than 2.11.
         """
-        opened = cls(settings, clock, disk)
+        opened = cls(settings, clock, disk, alone)
         await connect(
             opened._api.store,
             servers,
@@ -96,7 +105,8 @@ class JetStreamJobs:
         return opened
 
     async def _open(self) -> None:
-        self._outbox = ConsumerInfo.from_response(await self._outbox_info())
+        self._outbox = ConsumerInfo.from_response(await self._outbox_info(JOBS))
+        self._parked = ConsumerInfo.from_response(await self._outbox_info(UNSENT))
         self._api.listeners.append(self._connection_changed)
         await self._lanes.open()
 
@@ -171,22 +181,40 @@ class JetStreamJobs:
         return self._listing.listed(wanted, after, most=most)
 
     async def lanes(self, service: ServiceName) -> Mapping[Lane, int]:
-        return {each.lane: each.waiting for each in await self._lanes.of(service)}
+        lanes = await self._lanes.of(service)
+        returned = await self._returned(service, lanes)
+        return {each.lane: each.waiting + returned.get(each.lane, 0) for each in lanes}
 
     async def running(self, service: ServiceName) -> int:
-        return sum(each.on_lease for each in await self._lanes.of(service))
+        lanes = await self._lanes.of(service)
+        returned = await self._returned(service, lanes)
+        # Both were not asked at the same moment.
+        return max(0, sum(each.on_lease for each in lanes) - sum(returned.values()))
+
+    async def _returned(self, service: ServiceName, lanes: Sequence[LaneInfo]) -> dict[Lane, int]:
+        """How many jobs wait in the lanes of a paused service after they were given back."""
+        given = [each.lane for each in lanes if each.on_lease]
+        if not given or service not in await self.paused():
+            return {}
+        counts = await asyncio.gather(*map(self._listing.count_returned, given))
+        return dict(zip(given, counts, strict=True))
 
     def each_lane(self, service: ServiceName) -> AsyncIterator[Lane]:
         return self._lanes.each(service)
 
     async def open_lane(self, lane: Lane) -> SharedCursor:
-        return await self._lanes.opened(lane)
+        cursor = await self._lanes.opened(lane)
+        cursor.alone = self._alone
+        return cursor
 
     async def ahead(self, lane: Lane, place: int) -> int:
         return await self._listing.ahead(lane, place)
 
     async def oldest(self, lane: Lane, after: int = 0) -> Waiting | None:
         return await self._listing.oldest(lane, after)
+
+    async def returned(self, lane: Lane, after: int = 0) -> tuple[Sequence[Waiting], int]:
+        return await self._listing.returned(lane, after)
 
     async def pause(self, service: ServiceName, paused: bool) -> None:
         key = f"{_PAUSED}.{service_token(service)}"
@@ -209,17 +237,40 @@ class JetStreamJobs:
             self._api.clock,
             self._settings.lease_s,
         )
+        cursor.alone = self._alone
         self._outboxes.add(cursor)
         return cursor
 
-    async def published(self, revision: int) -> bool:
-        info = await self._outbox_info()
-        open_ = info.get("num_pending", 0) + info.get("num_ack_pending", 0)
-        return not open_ or bool(info["ack_floor"]["stream_seq"] >= revision)
+    async def park(self, job_id: str, name: str, event: bytes) -> None:
+        await self._api.put(unsent_subject(job_id, name), event, {"Nats-Expected-Stream": UNSENT})
 
-    async def _outbox_info(self) -> dict[str, Any]:
+    async def bury(self, job_id: str, name: str, event: bytes) -> None:
+        await self.letters.bury(job_id, name, event)
+
+    def parked(self) -> ParkedCursor:
+        cursor = ParkedCursor(
+            self._api.client,
+            self._api.requests,
+            self._parked,
+            self._outboxes.discard,
+            self._api.clock,
+            self._settings.lease_s,
+        )
+        cursor.alone = self._alone
+        self._outboxes.add(cursor)
+        return cursor
+
+    async def published(self, job_id: str, revision: int) -> bool:
+        info = await self._outbox_info(JOBS)
+        open_ = info.get("num_pending", 0) + info.get("num_ack_pending", 0)
+        if open_ and info["ack_floor"]["stream_seq"] < revision:
+            return False
+        # An event is parked before its record is acknowledged.
+        return await self._api.last_at_leader(UNSENT, unsent_subject(job_id, "*")) is None
+
+    async def _outbox_info(self, stream: str) -> dict[str, Any]:
         try:
-            return await self._api.ask(f"CONSUMER.INFO.{JOBS}.{OUTBOX}", {})
+            return await self._api.ask(f"CONSUMER.INFO.{stream}.{OUTBOX}", {})
         except Refused as refusal:
             raise StoreUnavailable(str(refusal)) from None
 

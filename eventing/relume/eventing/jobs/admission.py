@@ -52,7 +52,7 @@ class Admission:
     async def __call__(self, job: Job) -> Refusal | None:
         """None: it is admitted, and counted with those that wait."""
         lane = Lane(job.service, job.priority, job.tenant)
-        tokens = tokens_of(len(job.body), _parsed(job.body))
+        tokens = tokens_of(max(len(job.body), job.size), _parsed(job.body))
         if (full := self._quotas.check(lane, tokens)) is not None:
             return TenantFull(full)
         self._quotas.accepted(lane, tokens)

@@ -66,6 +66,12 @@ class NotPublished(RelumeError):
     retryable = True
 
 
+class TooManyOfOne(RelumeError):
+    """One caller reads as many streams as one caller may."""
+
+    reason = "too-many-streams"
+
+
 class TooManyStreams(RelumeError):
     """As many clients read streams as may."""
 
@@ -114,6 +120,7 @@ _STATUSES: Mapping[type[RelumeError], tuple[int, Mapping[str, str]]] = {
     Outrun: (503, {"Retry-After": "1"}),
     NotPublished: (503, {"Retry-After": "5"}),
     TooManyStreams: (503, {"Retry-After": "5"}),
+    TooManyOfOne: (429, {"Retry-After": "5"}),
     RelumeError: (500, {}),  # what lies in the store is damaged
 }
 REFUSED = tuple(_STATUSES)

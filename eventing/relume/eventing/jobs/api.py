@@ -205,7 +205,8 @@ class JobsApi:
         after = position_of(
             request.headers.get("last-event-id"), request.query_params.get("starting_after")
         )
-        stream = self.streams.of(await self._seen(request), after)
+        owner = caller_of(request.scope).owner
+        stream = self.streams.of(await self._seen(request), after, owner)
         return Response(headers=stream.headers) if request.method == "HEAD" else stream
 
     async def _cancel(self, request: Request) -> Response:

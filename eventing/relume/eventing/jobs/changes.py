@@ -7,7 +7,7 @@ The publisher reads the events of a settled job from its record, so a retry or a
 take an event away waits until the publisher has it.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from relume.base.clock import Clock
 from relume.eventing.jobs.answers import Gone, NotPublished
@@ -19,11 +19,14 @@ from relume.eventing.jobs.state import (
     Happening,
     JobConflict,
     Record,
+    Usage,
     may_be_retried,
     next_round,
+    round_of,
     step,
 )
-from relume.eventing.jobs.store import Filter, JobStore, NoSuchJob, Outrun, Seen
+from relume.eventing.jobs.store import Chunk, Filter, JobStore, NoSuchJob, Outrun, Seen
+from relume.eventing.jobs.transcript import stored_tokens
 
 # Each loss of the race is a step that somebody else took, and a job has few of them.
 _TRIES = 30
@@ -59,11 +62,12 @@ class Changes:
         """End a job that has not settled. Raises JobConflict."""
 
         async def cancelled(seen: Seen) -> Happening:
-            position = 0
-            if seen.record is not None and not seen.record.settled:
-                chunks, _ = await self._store.chunks(job_id, seen.record.position)
-                position = chunks[-1].position if chunks else 0
-            return Cancelled(self._clock.now(), detail, position)
+            record, now = seen.record, self._clock.now()
+            if record is None or record.settled:
+                return Cancelled(now, detail)
+            chunks, _ = await self._store.chunks(job_id, record.position)
+            position = chunks[-1].position if chunks else 0
+            return Cancelled(now, detail, position, _usage_so_far(record, chunks))
 
         return await self._step(job_id, owner, cancelled)
 
@@ -140,7 +144,7 @@ class Changes:
     async def _published(self, record: Record, revision: int) -> None:
         """Return when this settled record is published. Raises NotPublished."""
         until = self._clock.monotonic() + PUBLISHED_WITHIN_S
-        while not await self._store.published(revision):
+        while not await self._store.published(record.id, revision):
             if self._clock.monotonic() >= until:
                 raise NotPublished(
                     f"job {record.id} is {record.state}, and its events are not published yet: "
@@ -156,3 +160,18 @@ class Changes:
             raise Gone(f"the request of job {job_id} is not kept any more: send it again")
         state = "deleted" if seen.record is not None and seen.record.deleted else seen.state
         raise JobConflict(f"job {job_id} is {state}: only one without an answer is retried")
+
+
+def _usage_so_far(record: Record, chunks: Sequence[Chunk]) -> Usage:
+    """What is known of a job that runs: its tokens as they are stored, and its time in the queue.
+
+    Parts that a worker of an earlier round has stored late are none of this round.
+    """
+    tokens = stored_tokens([each for each in chunks if round_of(each.generation) == record.round])
+    waited = (record.leased_at or record.accepted_at) - record.accepted_at
+    return Usage(
+        prompt_tokens=tokens.prompt,
+        completion_tokens=tokens.completion,
+        cached_tokens=tokens.cached,
+        queue_ms=max(0, round(waited.total_seconds() * 1000)),
+    )

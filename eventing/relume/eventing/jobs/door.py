@@ -193,7 +193,8 @@ class Door:
         """Store the body as it comes in: it is large, and only the predictor can read it."""
         most = self._settings.max_body_bytes
         body.check(most)
-        job = self._job(asked, target)
+        # The size counts against the bound of the tenant.
+        job = replace(self._job(asked, target), size=body.expected)
         digest = digesting(job.service, job.route, job.content_type)
 
         async def parts() -> AsyncIterator[bytes]:
@@ -208,7 +209,7 @@ class Door:
         if (refusal := await self._refusal(job)) is not None:
             return refusal
         job = await self._put(job, parts())
-        return await self._submit(replace(job, digest=digest.hexdigest()))
+        return await self._submit(replace(job, digest=digest.hexdigest(), size=body.size))
 
     def _job(
         self,
@@ -251,7 +252,7 @@ class Door:
         """The job with its body in the object store, for as long as the request may be needed."""
         lasts_s = lifetime_s(job.limits)
         payload = await self._store.put_payload(job.id, _REQUEST, body, lasts_s=lasts_s)
-        return replace(job, body=b"", payload=payload)
+        return replace(job, body=b"", payload=payload, size=max(job.size, len(job.body)))
 
     async def _submit(self, job: Job) -> Seen:
         _, seen = await self._store.submit(job, self._settings.store_patience_s)

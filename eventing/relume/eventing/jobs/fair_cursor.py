@@ -46,6 +46,7 @@ class _Feed:
     cursor: Cursor | None = None
     is_open: bool = False
     is_closing: bool = False
+    gave_back: bool = False  # a job of it, which has not come to this process again
     task: asyncio.Task[None] | None = None
 
 
@@ -71,7 +72,7 @@ class FairCursor:
         self._share = FairShare()
         self._feeds: dict[Lane, _Feed] = {}
         self._counts: dict[Lane, int] = {}  # of the same lanes
-        self._arrived: deque[tuple[float, LeasedEvent]] = deque()
+        self._arrived: deque[tuple[float, LeasedEvent, _Feed]] = deque()
         self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._broken: BaseException | None = None
@@ -87,6 +88,15 @@ class FairCursor:
     def counts(self) -> Mapping[Lane, int]:
         """The same by lanes; empty lanes are among them. It changes as they do."""
         return self._counts
+
+    @property
+    def to_watch(self) -> Mapping[Lane, int]:
+        """As `counts`, without empty lanes, and with those where this process gave back a job."""
+        return {
+            lane: count or 1
+            for lane, count in self._counts.items()
+            if count or self._feeds[lane].gave_back
+        }
 
     def expect(self, lane: Lane, count: int = 1) -> None:
         """So many jobs were just stored in a lane: its turn need not wait for the next look."""
@@ -173,7 +183,8 @@ class FairCursor:
                     feed.is_open = True
                 brought = await feed.cursor.fetch(feed.asked)
                 now = self._clock.monotonic()
-                self._arrived.extend((now, each) for each in brought)
+                self._arrived.extend((now, each, feed) for each in brought)
+                feed.gave_back = False
                 feed.asked = max(0, feed.asked - len(brought))
                 self._count(feed, feed.cursor.waiting)
                 self._changed.set()
@@ -240,11 +251,12 @@ class FairCursor:
     async def _give_back_old(self) -> None:
         """Whoever has room would have taken it long ago."""
         old = self._clock.monotonic() - self._look_s
-        await self._give_back(sum(at <= old for at, _ in self._arrived))
+        await self._give_back(sum(at <= old for at, _, _ in self._arrived))
 
     async def _give_back(self, count: int) -> None:
-        late = [self._arrived.popleft()[1] for _ in range(count)]
-        for leased in late:
+        late = [self._arrived.popleft() for _ in range(count)]
+        for _, leased, feed in late:
+            feed.gave_back = True
             await leased.give_back()
 
     async def _rotate(self) -> None:

@@ -61,7 +61,8 @@ class Job:
     `route` is the path at the predictor, with its query. `tenant` shares the queue fairly with
     other tenants, `owner` is who may see the job ("": everybody). `digest` tells whether two
     requests with one key are the same. `payload` names the body in the object store where the body
-    does not travel with the job. `event` holds the attributes of the request event where the job
+    does not travel with the job; `size` is then its size in bytes, as far as it is known (0: it is
+    not). `event` holds the attributes of the request event where the job
     came as one, `reply_to` the URL or the name of the Broker that gets its reply event. `round`
     counts from 1 and goes up when a settled job is retried.
     """
@@ -82,6 +83,7 @@ class Job:
     event: Mapping[str, object] | None = None
     reply_to: str | None = None
     round: int = 1
+    size: int = 0
 
     @property
     def is_event(self) -> bool:
@@ -101,6 +103,7 @@ class Job:
             "payload": self.payload,
             "event": self.event,
             "reply_to": self.reply_to,
+            "size": self.size,
         }
         event = CloudEvent(
             {
@@ -141,6 +144,7 @@ class Job:
                 event=told["event"],
                 reply_to=told["reply_to"],
                 round=told["round"],
+                size=told.get("size", 0),
             )
         except (KeyError, ValueError, TypeError) as error:
             raise InvalidEvent(f"the stored job is damaged: {error!r}") from None

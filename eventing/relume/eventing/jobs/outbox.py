@@ -1,21 +1,23 @@
 """Publishes what was settled: the usage of each job, and the reply event where it came as an event.
 
 What is to be published stands in the record that settled the job, so nothing can be settled and not
-published. A record is acknowledged when all its events are at their sinks, or dead letters. After a
-crash they are published again under the same ids. A sink that is away keeps its events waiting
-here, and no job waits for it.
+published. A record is acknowledged when each of its events is at its sink, parked, or a dead
+letter. After a crash they are published again under the same ids. An event whose sink is away is
+parked: it is kept in the store on its own (`unsent.py`), so that no other event and no other job
+waits for it.
 
-A record goes away some time after its job is settled. An event that is not at its sink by nine
-tenths of that time becomes a dead letter, which stays. Dead letters lie in a log of their own, as
+An event that is not at its sink by nine tenths of the time for which its record is kept becomes a
+dead letter, which stays. Dead letters lie in a log of their own, as
 if the Trigger `replies` of the Broker `relume-jobs/outbox` had given them up: so `relume dlq` shows
-them, and puts them back. A gateway has no such log, and only logs them.
+them, and puts them back. A gateway has no such log: it keeps them in the job store.
 """
 
 import asyncio
 import logging
 import math
+import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from relume.base.clock import Clock
 from relume.cloudevents.event import CloudEvent
@@ -39,12 +41,14 @@ from relume.eventing.event_log import (
     StoreUnavailable,
 )
 from relume.eventing.header_room import AttributesTooLong
+from relume.eventing.jobs.chunk_log import STORE_PAUSE_S
 from relume.eventing.jobs.packing import unpack_record
 from relume.eventing.jobs.payloads import ResultUrl
 from relume.eventing.jobs.settled_events import reply_event, usage_event
 from relume.eventing.jobs.sinks import Sinks
 from relume.eventing.jobs.state import Record
-from relume.eventing.jobs.store import JobStore
+from relume.eventing.jobs.store import JobStore, JobTooLarge
+from relume.eventing.jobs.unsent import SINK, Away, Outgoing, Parked, place_of
 from relume.eventing.settings import EventingSettings
 
 log = logging.getLogger(__name__)
@@ -53,8 +57,6 @@ log = logging.getLogger(__name__)
 OUTBOX, TRIGGER = BrokerKey("relume-jobs", "outbox"), "replies"
 # A settled record, as the delivery engine carries it.
 _RECORD = "relume.job.record"
-# The headers by which a dead letter keeps its sink and its namespace; they are not sent.
-_SINK, _NAMESPACE = "relume-sink", "relume-namespace"
 # An event is given up when it fails after this part of the time for which its record is kept, and
 # after so many more attempts (a clock that has jumped ends nothing at its first failure). Until
 # then it counts as tried fewer times than the policy allows, so that the waits stop growing: at
@@ -63,26 +65,10 @@ _GIVEN_UP_AT, _LEAST_RETRIES = 0.9, 3
 _POLICY = DeliveryPolicy(retry=8, timeout_s=30.0, retry_after_max_s=60.0, profile=STRICT)
 
 
-@dataclass(slots=True)
-class _Outgoing:
-    """One event for one sink, tried `attempts` times, and again at `due`.
-
-    `namespace` is that of the service that answered. Both times are seconds of the monotonic clock.
-    It may be given up after `until`; a dead letter that was put back has only its few attempts.
-    """
-
-    event: CloudEvent
-    sink: str
-    namespace: str
-    until: float = -math.inf
-    attempts: int = 0
-    due: float = -math.inf
-
-
 class Outbox:
     """Publishes until it is stopped; `run` belongs into a task of its own.
 
-    `letters` is the log that keeps dead letters (None: they are only logged), `post` posts an event
+    `letters` is the log that keeps dead letters (None: the store does), `post` posts an event
     once (`Subscribers.post`), `result_url` is the absolute URL of a job's result.
     """
 
@@ -102,7 +88,7 @@ class Outbox:
         self._settings = settings
         self._dispatchers: list[Dispatcher] = []
         self._slots = Slots(lambda: settings.in_flight, clock.monotonic)
-        self.carrier = OutboxCarrier(sinks, letters, post, result_url, clock, self._slots)
+        self.carrier = OutboxCarrier(store, sinks, letters, post, result_url, clock, self._slots)
 
     @property
     def tally(self) -> Tally:
@@ -119,7 +105,10 @@ class Outbox:
 
     async def open(self) -> None:
         """Make ready what `run` needs. Raises StoreUnavailable."""
-        cursors: list[Cursor] = [_Records(self._store.settled())]
+        carrier = self.carrier
+        parked = Parked(self._store.parked(), carrier.away, self._clock, carrier.process)
+        carrier.parked = parked
+        cursors: list[Cursor] = [_Records(self._store.settled()), parked]
         if self._letters is not None:
             await self._letters.open_broker(OUTBOX, [TRIGGER])
             cursors.append(self._letters.cursor(OUTBOX, TRIGGER))
@@ -155,6 +144,7 @@ class OutboxCarrier:
 
     def __init__(
         self,
+        store: JobStore,
         sinks: Sinks,
         letters: EventLog | None,
         post: Post,
@@ -165,61 +155,66 @@ class OutboxCarrier:
         self._sinks = sinks
         self._letters = letters
         self._post = post
+        self._store = store
         self._result_url = result_url
         self._clock = clock
         self._slots = slots
-        self._away = _Away()
+        self.process = secrets.token_hex(8)
+        self.parked: Parked | None = None  # what comes again when a sink is back
+        self.away = Away(_wait_s, _POLICY.timeout_s or 0.0)
         self.tally = Tally()
 
     async def carry(self, envelope: Envelope, leased: LeasedEvent, idle: Idle) -> None:
-        """Return when each event is at its sink or a dead letter; one does not wait for another."""
-        left = self._outgoing(envelope)
-        while left:
-            wait_s = min(map(self._due, left)) - self._clock.monotonic()
-            with idle():
-                await (self._clock.sleep(wait_s) if wait_s > 0 else self._slots.acquire())
-            if wait_s > 0:
-                continue
-            try:
-                # Asked again: a sink may have failed for others while this waited for a slot.
-                now = self._clock.monotonic()
-                due = [each for each in left if self._due(each) <= now]
-                outcomes = await asyncio.gather(*map(self._send, due))
-            finally:
-                self._slots.release()
-            for each, outcome in zip(due, outcomes, strict=True):
-                if await self._is_over(each, outcome, envelope.redrive):
-                    left.remove(each)
+        """Return when each event is at its sink, parked, or a dead letter."""
+        outgoing = self._outgoing(envelope)
+        if not outgoing:
+            return
+        with idle():
+            await self._slots.acquire()
+        try:
+            now = self._now()
+            sent = [each for each in outgoing if self._is_due(each, now)]
+            outcomes = await asyncio.gather(*map(self._send, sent))
+        finally:
+            self._slots.release()
+        for each in outgoing:
+            if each not in sent:
+                await self._park(each)
+        for each, outcome in zip(sent, outcomes, strict=True):
+            await self._end(each, outcome)
 
     async def give_up(self, envelope: Envelope, letter: DeadLetter) -> None:
         """Keep what a fault of this code has stopped, a whole record as it may be."""
-        await self._bury(envelope, letter, envelope.headers.get(_SINK, ""))
+        await self._bury(envelope, letter, envelope.headers.get(SINK, ""))
 
     def publishes(self, record: Record) -> bool:
         """Whether a settled record has any event for a sink."""
         return self._sinks.usage is not None or record.reply_to is not None
 
-    def _due(self, outgoing: _Outgoing) -> float:
-        """When it is tried: not while its sink is away for others, unless its time is up."""
-        return max(outgoing.due, min(self._away.until(outgoing.sink), outgoing.until))
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
 
-    def _outgoing(self, envelope: Envelope) -> list[_Outgoing]:
+    def _is_due(self, outgoing: Outgoing, now: float) -> bool:
+        """Whether it is tried: not while its sink is away for others, unless its time is up."""
+        late = outgoing.until <= now
+        return late or outgoing.probes or outgoing.sink not in self.away
+
+    def _outgoing(self, envelope: Envelope) -> list[Outgoing]:
         if envelope.event.type != _RECORD:
-            headers = envelope.headers  # it was put back
-            return [_Outgoing(envelope.event, headers[_SINK], headers[_NAMESPACE])]
+            return [Outgoing.from_envelope(envelope)]
         record = unpack_record(envelope.event.data or b"")
-        now = self._clock.now()
-        since_s = (now - (record.settled_at or now)).total_seconds()
-        until = self._clock.monotonic() + _GIVEN_UP_AT * record.stored_s - since_s
-        found, namespace = list[_Outgoing](), record.service.namespace
-        if (sink := self._sinks.usage) is not None:
-            found.append(_Outgoing(usage_event(record), sink, namespace, until))
-        reply = reply_event(record, self._result_url)
-        if reply is not None and record.reply_to is not None:
-            found.append(_Outgoing(reply, record.reply_to, namespace, until))
-        return found
+        settled_at = record.settled_at or self._clock.now()
+        until = settled_at.timestamp() + _GIVEN_UP_AT * record.stored_s
+        events = [(usage_event(record), self._sinks.usage)]
+        if (reply := reply_event(record, self._result_url)) is not None:
+            events.append((reply, record.reply_to))
+        return [
+            Outgoing(event, sink, record.service.namespace, record.id, until)
+            for event, sink in events
+            if sink is not None
+        ]
 
-    async def _send(self, outgoing: _Outgoing) -> Outcome:
+    async def _send(self, outgoing: Outgoing) -> Outcome:
         """One attempt; every error of a sink is an Outcome."""
         match self._sinks.find(outgoing.sink):
             case None:
@@ -243,55 +238,71 @@ class OutboxCarrier:
             return Answered(413, body=str(error).encode())
         return Answered(202)
 
-    async def _is_over(self, outgoing: _Outgoing, outcome: Outcome, redrive: int) -> bool:
-        """Whether the event has come to its end; else it is due again later."""
+    async def _end(self, outgoing: Outgoing, outcome: Outcome) -> None:
+        """Do what follows from an attempt."""
         if isinstance(outcome, Answered) and 200 <= outcome.status < 300:
-            self._away.back(outgoing.sink)
             self.tally.delivered += 1  # what a sink answers is nobody's reply
-            return True
-        now, attempts = self._clock.monotonic(), outgoing.attempts
+            await self._back(outgoing.sink)
+            return
+        now, attempts = self._now(), outgoing.attempts
         late = now >= outgoing.until and attempts >= _LEAST_RETRIES
         counted = _POLICY.retry if late else min(attempts, _POLICY.retry - 1)
         action = decide(outcome, counted, _POLICY, self._clock.now())
         if isinstance(action, Retry):
             self.tally.retried += 1
-            self._away.failed(outgoing.sink, now)
-            outgoing.attempts += 1
-            outgoing.due = now + action.after_s
-            return False
-        if isinstance(action, DeadLetter):
-            headers = {_SINK: outgoing.sink, _NAMESPACE: outgoing.namespace}
-            envelope = Envelope(outgoing.event, headers, redrive=redrive)
+            self.away.failed(outgoing.sink, now, asked=outgoing.probes)
+            due, process = now + action.after_s, self.process
+            again = replace(outgoing, attempts=attempts + 1, due=due, tried_by=process)
+            await self._park(again)
+        elif isinstance(action, DeadLetter):
+            if outgoing.probes:
+                await self._back(outgoing.sink)  # it answers
+            envelope = Envelope(outgoing.event, outgoing.headers, redrive=outgoing.redrive)
             await self._bury(envelope, action, outgoing.sink)
-        return True
+
+    async def _back(self, sink: str) -> None:
+        if self.away.back(sink) and self.parked is not None:
+            await self.parked.recall(sink)
+
+    async def _park(self, outgoing: Outgoing) -> None:
+        """Keep an event until it is due; waits for a store that restarts."""
+        kept = outgoing.parked()
+        while True:
+            try:
+                return await self._store.park(outgoing.job, outgoing.name, kept.pack())
+            except JobTooLarge as error:
+                letter = DeadLetter("internal", 0, str(error).encode())
+                return await self._bury(kept, letter, outgoing.sink)
+            except (StoreUnavailable, DiskFull) as error:
+                log.warning("event %s waits for the store: %s", outgoing.event.id, error)
+                await self._clock.sleep(STORE_PAUSE_S)
 
     async def _bury(self, envelope: Envelope, letter: DeadLetter, sink: str) -> None:
         where, event = without_secrets(sink), envelope.event
         said = letter.data[:200].decode(errors="replace")
         log.error("event %s for %s: %s: %s", event.id, where or "-", letter.reason, said)
+        dead = replace(envelope, event=dead_letter_event(event, letter, where or "/", STRICT))
         if self._letters is not None:
-            dead = replace(envelope, event=dead_letter_event(event, letter, where or "/", STRICT))
             await self._letters.bury(OUTBOX, TRIGGER, dead, math.inf)
+        else:
+            await self._keep(replace(dead, trigger=TRIGGER))
         self.tally.dead_lettered += 1
 
+    async def _keep(self, dead: Envelope) -> None:
+        """Keep a dead letter of a gateway; waits for a store that restarts."""
+        job_id, name = place_of(dead)
+        while True:
+            try:
+                return await self._store.bury(job_id, name, dead.pack())
+            except JobTooLarge as error:
+                return log.error("event %s is not kept: %s", dead.event.id, error)
+            except (StoreUnavailable, DiskFull) as error:
+                log.warning("a dead letter waits for the store: %s", error)
+                await self._clock.sleep(STORE_PAUSE_S)
 
-class _Away:
-    """The sinks that failed last, and when each may be asked again: one waits for all."""
 
-    def __init__(self) -> None:
-        self._sinks: dict[str, tuple[int, float]] = {}
-
-    def until(self, sink: str) -> float:
-        return self._sinks.get(sink, (0, -math.inf))[1]
-
-    def failed(self, sink: str, now: float) -> None:
-        failures, until = self._sinks.get(sink, (0, -math.inf))
-        if now >= until:  # those that failed together count once
-            wait_s = backoff_s(_POLICY, min(failures, _POLICY.retry - 1))
-            self._sinks[sink] = (failures + 1, now + wait_s)
-
-    def back(self, sink: str) -> None:
-        self._sinks.pop(sink, None)
+def _wait_s(failures: int) -> float:
+    return backoff_s(_POLICY, min(failures, _POLICY.retry - 1))
 
 
 class _Records:

@@ -1,4 +1,4 @@
-"""Which pages in a browser may change jobs and queues.
+"""Which pages in a browser may change jobs, queues and dead letters.
 
 A browser sends a POST without a special header from any page to any address, and asks nobody
 before. So where everybody may call, a page that its user opens could cancel all jobs. The other
@@ -37,7 +37,7 @@ def check_page(scope: Scope) -> None:
     if foreign or (origin is not None and not _is_of_host(origin, headers.get("host", ""))):
         shown = one_line(origin or "another site")[:200]
         raise NotAllowed(
-            f"a page of {shown} may not change jobs or queues: to allow it, start "
+            f"a page of {shown} may not change anything here: to allow it, start "
             "relume up with --allowed-origin and the page's origin"
         )
 

@@ -286,12 +286,12 @@ class JobsPlane:
             for queue in self._queues.values():
                 group.create_task(queue.dispatcher.run())
             group.create_task(self._outbox.run())
-            group.create_task(QueueClock(store, self._counts, self._clock).run())
+            group.create_task(QueueClock(store, self._to_watch, self._clock).run())
             group.create_task(self._count())
 
-    def _counts(self) -> Mapping[Lane, int]:
-        """How many jobs wait in each lane, as the queues have counted last."""
-        every = (queue.cursor.counts for queue in self._queues.values())
+    def _to_watch(self) -> Mapping[Lane, int]:
+        """The lanes in which jobs wait, as the queues have counted last."""
+        every = (queue.cursor.to_watch for queue in self._queues.values())
         return {lane: waiting for counts in every for lane, waiting in counts.items()}
 
     async def _count(self) -> None:

@@ -34,6 +34,12 @@ class RequestBody:
         self.size = 0
         self.complete = False
 
+    @property
+    def expected(self) -> int:
+        """How many bytes it has, as far as that is known: announced, or else read so far."""
+        announced = len(self._declared) <= 18 and self._declared.isdecimal()
+        return max(self.size, int(self._declared) if announced else 0)
+
     async def read(self, limit: int) -> None:
         """Read until all has come, or more than `limit` bytes have. Raises ClientGone."""
         while not self.complete and self.size <= limit:

@@ -46,6 +46,11 @@ log = logging.getLogger(__name__)
 
 # What is kept of the words of a fault.
 _DETAIL_BYTES = 500
+# A job whose record does not allow what its worker does, in so many leases in this process, is
+# dead. After the first ones another worker gets it, which reads the record again.
+MOST_CONFLICTS = 3
+# So many jobs with conflicts are remembered.
+_REMEMBERED = 1000
 
 
 class _QueueTimeUp(RelumeError):
@@ -67,6 +72,24 @@ def route_of(service: ServiceName, url: str) -> Route:
     )
 
 
+class _Conflicts:
+    """How many leases of each job have ended in a conflict here."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    def failed(self, job_id: str) -> int:
+        """Count one more."""
+        count = self._counts[job_id] = self._counts.pop(job_id, 0) + 1
+        if len(self._counts) > _REMEMBERED:
+            del self._counts[next(iter(self._counts))]
+        return count
+
+    def forget(self, job_id: str) -> bool:
+        """Whether there were any."""
+        return self._counts.pop(job_id, 0) > 0
+
+
 class JobRunner:
     """Runs jobs of one service, as many at once as there are slots.
 
@@ -80,6 +103,7 @@ class JobRunner:
         self._slots = slots
         self._worker = worker
         self._faulty: dict[str, int] = {}  # generations of jobs that a fault of ours has ended
+        self._conflicts = _Conflicts()
         self.tally = Tally()
 
     async def carry(self, envelope: Envelope, leased: LeasedEvent, idle: Idle) -> None:
@@ -90,6 +114,10 @@ class JobRunner:
         except (AlreadySettled, NoSuchJob) as error:
             log.debug("job %s: %s", job.id, error)  # its end is durable, by whomever
         except JobConflict as error:
+            if self._conflicts.failed(job.id) >= MOST_CONFLICTS:
+                # The next lease would end the same way, and so on for ever.
+                self._faulty[job.id] = leased.generation
+                raise
             raise LeaseLost(str(error)) from error
         except (LeaseLost, StoreUnavailable):
             raise
@@ -108,12 +136,13 @@ class JobRunner:
             log.error("a job cannot be read and is dropped: %s", error)
             return
         generation = self._faulty.pop(job.id)
+        reason = JobConflict.reason if self._conflicts.forget(job.id) else letter.reason
         detail = letter.data[:_DETAIL_BYTES].decode(errors="replace")
         try:
             held = await HeldJob.open(self._store, job, self._clock)
             if not held.is_held_in(generation):
                 await held.take(Leased(generation, self._worker, self._clock.now()))
-            await self._settle(held, End("dead", letter.reason, detail), Usage(), 0)
+            await self._settle(held, End("dead", reason, detail), Usage(), 0)
         except (AlreadySettled, NoSuchJob) as error:
             log.debug("job %s: %s", job.id, error)
         except (LeaseLost, StoreUnavailable):

@@ -62,6 +62,8 @@ def job_object(
             "cancel": f"{path}/cancel",
         },
     }
+    if (event := stored.event) is not None:
+        shown["event"] = {name: event[name] for name in ("id", "source", "type") if name in event}
     if record is not None and record.deleted:
         shown["deleted"] = True
     return shown

@@ -11,19 +11,21 @@ generation of a lease goes up with each delivery of the work message (fencing).
 one record, so all of it is settled at once or not at all.
 """
 
-from collections.abc import Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal, get_args
 
 from relume.base.errors import RelumeError
 from relume.eventing.event_log import LeaseLost as LeaseLost
-from relume.eventing.jobs.job import Job, Priority, ServiceName
+from relume.eventing.jobs.job import Job
+from relume.eventing.jobs.record import NO_USAGE
+from relume.eventing.jobs.record import SETTLED as SETTLED
+from relume.eventing.jobs.record import Record as Record
+from relume.eventing.jobs.record import Result as Result
+from relume.eventing.jobs.record import Settled as Settled
+from relume.eventing.jobs.record import State as State
+from relume.eventing.jobs.record import Usage as Usage
+from relume.eventing.jobs.record import is_shown as is_shown
 from relume.eventing.jobs.settings import lifetime_s
-
-Settled = Literal["completed", "failed", "expired", "cancelled", "dead"]
-State = Literal["queued", "leased", "streaming"] | Settled
-SETTLED: tuple[Settled, ...] = get_args(Settled)
 
 
 class JobConflict(RelumeError):
@@ -36,91 +38,6 @@ class AlreadySettled(LeaseLost):
     """The job is settled in this round, or deleted: acknowledge the work message and drop it."""
 
     reason = "already-settled"
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a job has cost; tokens over all attempts that went on from each other, times in ms."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-    queue_ms: int = 0
-    cold_start_ms: int = 0
-    run_ms: int = 0
-
-    def at_least(self, before: "Usage") -> "Usage":
-        """The same, with no figure below one that was known before."""
-        return Usage(*(max(pair) for pair in zip(astuple(self), astuple(before), strict=True)))
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The predictor's answer: its body lies here, or in the object store under `payload`."""
-
-    status: int
-    content_type: str
-    body: bytes = b""
-    payload: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What is known of a job since its first lease.
-
-    `generation` is the number of deliveries of its work message in this `round`, `attempt` the
-    number of requests that were sent to the predictor in this round, `leased_at` the time of the
-    first lease, `streaming_at` when the last attempt began to be answered. `position` is the last
-    position that was given away: the last stored part of the answer, and at the start of a new
-    round the end of the one before. It never goes down. `reason` is a stable word for how the job
-    ended. `reply` is the structured reply event of a job that came as an event. A `deleted` record
-    is a tombstone: it keeps the key and what the usage event says, and nothing that was said.
-
-    `keep_s` is how long the settled job is shown. The record is stored for at least `request_s`,
-    as long as the work message: a job that is settled must not look like one that waits.
-    """
-
-    id: str
-    service: ServiceName
-    route: str
-    tenant: str
-    owner: str
-    priority: Priority
-    digest: str
-    accepted_at: datetime
-    state: State
-    round: int = 1
-    generation: int = 0
-    worker: str = ""
-    attempt: int = 0
-    leased_at: datetime | None = None
-    streaming_at: datetime | None = None
-    settled_at: datetime | None = None
-    keep_s: float = 86_400.0
-    request_s: float = 0.0
-    position: int = 0
-    reason: str = ""
-    detail: str = ""
-    result: Result | None = None
-    usage: Usage = Usage()
-    reply: bytes | None = None
-    reply_to: str | None = None
-    event: Mapping[str, object] | None = None
-    deleted: bool = False
-
-    @property
-    def settled(self) -> bool:
-        return self.state in SETTLED
-
-    @property
-    def stored_s(self) -> float:
-        """How long the record is stored after it was settled, in seconds."""
-        return max(self.keep_s, self.request_s)
-
-    @property
-    def started(self) -> bool:
-        """Whether a predictor was ever asked: an expired job that was not is not billable."""
-        return self.attempt > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +83,7 @@ class Ended:
     reason: str = ""
     detail: str = ""
     result: Result | None = None
-    usage: Usage = Usage()
+    usage: Usage = NO_USAGE
     position: int = 0
     reply: bytes | None = None
 
@@ -176,11 +93,13 @@ class Cancelled:
     """Somebody asked that the job ends. `position` is the last part of the answer that is stored.
 
     Readers of the stream end there, even if the worker stores another part before it notices.
+    `usage` has the tokens of the parts up to there; other figures of the record stay.
     """
 
     at: datetime
     detail: str = ""
     position: int = 0
+    usage: Usage = NO_USAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,15 +143,8 @@ def step(record: Record | None, job: Job | None, happening: Happening) -> Record
             return _answering(_held(now, happening.generation), happening)
         case Ended():
             return _ended(_held(now, happening.generation), happening)
-        case Cancelled(at=at, detail=detail, position=position):
-            return replace(
-                now,
-                state="cancelled",
-                reason="cancelled",
-                detail=detail,
-                settled_at=at,
-                position=max(now.position, position),
-            )
+        case Cancelled():
+            return _cancelled(now, happening)
         case QueueExpired():
             return _expired(now, happening)
         case Deleted():
@@ -263,13 +175,6 @@ def next_round(record: Record | None, job: Job, at: datetime) -> Job:
     if not may_be_retried(now):
         raise JobConflict(f"job {now.id} is {now.state}: only a job without an answer is retried")
     return replace(job, round=now.round + 1, accepted_at=at)
-
-
-def is_shown(record: Record, now: datetime) -> bool:
-    """Whether a job is still kept for those who ask: for `keep_s` after it was settled."""
-    if record.settled_at is None:
-        return True
-    return (now - record.settled_at).total_seconds() < record.keep_s
 
 
 def fence(job: Job, generation: int) -> int:
@@ -384,6 +289,18 @@ def _ended(held: Record, end: Ended) -> Record:
         position=max(end.position, held.position),
         reply=end.reply,
         settled_at=end.at,
+    )
+
+
+def _cancelled(now: Record, cancelled: Cancelled) -> Record:
+    return replace(
+        now,
+        state="cancelled",
+        reason="cancelled",
+        detail=cancelled.detail,
+        settled_at=cancelled.at,
+        position=max(now.position, cancelled.position),
+        usage=cancelled.usage.at_least(now.usage),
     )
 
 

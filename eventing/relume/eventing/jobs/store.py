@@ -5,13 +5,13 @@ deleted or its time is over, because a retry needs the request again. A record s
 is. Chunks are the parts of an answer as they came. Nothing of all this is kept in the process.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
 from relume.base.errors import InvalidInput, RelumeError
-from relume.eventing.event_log import Cursor
+from relume.eventing.event_log import Cursor, LeasedEvent
 from relume.eventing.jobs.job import Job, Priority, ServiceName
 from relume.eventing.jobs.state import Record, State
 
@@ -136,6 +136,24 @@ class Filter:
         )
 
 
+class ParkedEvent(LeasedEvent, Protocol):
+    """A parked event on lease."""
+
+    async def put_off(self, seconds: float) -> None:
+        """Redeliver it in so many seconds, or when the cursor is stopped here."""
+        ...
+
+
+class ParkedCursor(Cursor, Protocol):
+    """A cursor of parked events."""
+
+    async def fetch(self, limit: int) -> Sequence[ParkedEvent]: ...
+
+    async def recall(self, sequences: Collection[int]) -> None:
+        """Redeliver at once what was put off here; numbers of other events are passed over."""
+        ...
+
+
 class JobStore(Protocol):
     """The durable store of all jobs. Every method raises StoreUnavailable."""
 
@@ -239,14 +257,18 @@ class JobStore(Protocol):
         ...
 
     async def lanes(self, service: ServiceName) -> Mapping[Lane, int]:
-        """The lanes of a service, and how many jobs in each were never given to a worker."""
+        """The lanes of a service, and how many jobs in each were never given to a worker.
+
+        Where the service is paused, the first 1,000 of those that `returned` finds count too.
+        """
         ...
 
     async def running(self, service: ServiceName) -> int:
         """How many jobs of a service workers hold, in all processes.
 
         It counts those too that wait at a worker for a slot or for their next attempt, and those of
-        a worker that died, until another one has them.
+        a worker that died, until another one has them. Where the service is paused, those that
+        `lanes` counts are left out.
         """
         ...
 
@@ -282,8 +304,31 @@ class JobStore(Protocol):
         """
         ...
 
-    async def published(self, revision: int) -> bool:
-        """Whether publishers are done with everything that was settled up to this revision.
+    async def park(self, job_id: str, name: str, event: bytes) -> None:
+        """Keep an event of a job (a packed Envelope) that its sink has not taken.
+
+        It replaces an event of the same name. `name` holds letters and digits. Raises DiskFull,
+        JobTooLarge.
+        """
+        ...
+
+    async def bury(self, job_id: str, name: str, event: bytes) -> None:
+        """Keep an event of a job (a packed Envelope) that no sink will take, until it is removed.
+
+        It replaces an event of the same name. Raises DiskFull, JobTooLarge.
+        """
+        ...
+
+    def parked(self) -> "ParkedCursor":
+        """The place of all publishers together in the events that are parked.
+
+        An event that is settled is removed.
+        """
+        ...
+
+    async def published(self, job_id: str, revision: int) -> bool:
+        """Whether publishers are done with everything that was settled up to this revision, and no
+        event of this job is parked.
 
         Ask before a settled record is replaced (by deleting its job or by another round of it):
         who has not got the record by then gets only what replaces it.
@@ -292,4 +337,12 @@ class JobStore(Protocol):
 
     async def oldest(self, lane: Lane, after: int = 0) -> Waiting | None:
         """The first job of a lane behind the place `after` that was given to no worker."""
+        ...
+
+    async def returned(self, lane: Lane, after: int = 0) -> tuple[Sequence[Waiting], int]:
+        """The jobs behind the place `after` that were given to a worker and have no record yet.
+
+        They were given back, or wait for a slot at their worker. The second value is the place up
+        to which this call has read: `after` itself where there was nothing to read.
+        """
         ...

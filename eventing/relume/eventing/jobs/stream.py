@@ -23,6 +23,7 @@ server's buffer and the store's `unread_bytes` hold, and is given up when it rea
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
@@ -33,7 +34,7 @@ from starlette.types import Receive, Scope, Send
 from relume.base.clock import Clock, Timer
 from relume.base.errors import InvalidInput
 from relume.eventing.event_log import StoreUnavailable
-from relume.eventing.jobs.answers import TooManyStreams
+from relume.eventing.jobs.answers import TooManyOfOne, TooManyStreams
 from relume.eventing.jobs.outlook import Outlook, place_in_queue
 from relume.eventing.jobs.shapes import job_object, told, without_body
 from relume.eventing.jobs.state import QueueExpired, Record, step
@@ -63,6 +64,8 @@ class StreamSettings:
     stalled_s: float = 60.0
     # Streams that may be open in this process.
     most: int = 4096
+    # And those of one caller, where callers are told apart: nobody takes the places of all others.
+    most_each: int = 1024
 
 
 def position_of(last_event_id: str | None, starting_after: str | None) -> int:
@@ -95,19 +98,36 @@ class Streams:
         self.clock = clock
         self.outlook = outlook
         self.settings = settings or StreamSettings()
-        self.open = 0
+        self._open: Counter[str] = Counter()  # of each owner; "" is whoever is not known
 
-    def of(self, seen: Seen, after: int) -> "JobStream":
-        """The stream of a job. Raises TooManyStreams."""
+    @property
+    def open(self) -> int:
+        return self._open.total()
+
+    def of(self, seen: Seen, after: int, owner: str = "") -> "JobStream":
+        """The stream of a job for a caller. Raises TooManyStreams, TooManyOfOne."""
         if self.open >= self.settings.most:
             raise TooManyStreams(f"{self.open} clients read streams, and no more can")
-        return JobStream(self, seen, after)
+        if owner and (mine := self._open[owner]) >= self.settings.most_each:
+            raise TooManyOfOne(
+                f"you read {mine} streams here, and one caller may read no more: close some"
+            )
+        return JobStream(self, seen, after, owner)
+
+    def begins(self, owner: str) -> None:
+        """One more stream of this caller is open."""
+        self._open[owner] += 1
+
+    def ends(self, owner: str) -> None:
+        self._open[owner] -= 1
+        if not self._open[owner]:
+            del self._open[owner]
 
 
 class JobStream(Response):
     """One client's stream."""
 
-    def __init__(self, streams: Streams, seen: Seen, after: int) -> None:
+    def __init__(self, streams: Streams, seen: Seen, after: int, owner: str) -> None:
         super().__init__(
             headers={
                 "content-type": "text/event-stream",
@@ -117,6 +137,7 @@ class JobStream(Response):
         )
         del self.headers["content-length"]
         self._streams = streams
+        self._owner = owner
         self._clock = streams.clock
         self._seen = without_body(seen)  # it is not held while the answer is read
         stored = told(self._seen)
@@ -132,7 +153,7 @@ class JobStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._send = send
-        self._streams.open += 1
+        self._streams.begins(self._owner)
         tasks: list[asyncio.Task[object]] = []
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -148,7 +169,7 @@ class JobStream(Response):
                 writing.result()
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            self._streams.open -= 1
+            self._streams.ends(self._owner)
             if self._tick is not None:
                 self._tick.cancel()
             for task in tasks:

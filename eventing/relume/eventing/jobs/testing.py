@@ -4,11 +4,10 @@ It keeps the same contract as the one on JetStream: the suite in `tests/contract
 Nothing in it survives the process.
 """
 
-import asyncio
 import math
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from relume.base.clock import Clock
@@ -30,6 +29,7 @@ from relume.eventing.jobs.store import (
     Seen,
     Waiting,
 )
+from relume.eventing.jobs.testing_places import Changes, MemoryJobCursor, Place
 
 __all__ = ["MemoryJobs"]
 
@@ -44,106 +44,6 @@ class _Stored:
     gone_at: float
 
 
-@dataclass(slots=True)
-class _Place:
-    """The place of all workers together in what `above` finds: sequences above one, in order."""
-
-    above: Callable[[int], Iterable[int]]
-    payload: Callable[[int], bytes | None]
-    delivered: int = 0
-    leases: dict[int, float] = field(default_factory=dict)  # when each may be fetched again
-    deliveries: dict[int, int] = field(default_factory=dict)  # of each unsettled message
-
-
-class MemoryLeasedJob:
-    """A message on lease; the lease is kept by its place."""
-
-    def __init__(self, cursor: "MemoryJobCursor", sequence: int, payload: bytes) -> None:
-        self._cursor = cursor
-        self.sequence = sequence
-        self.payload = payload
-        self.generation = cursor.place.deliveries[sequence]
-
-    async def settle(self) -> None:
-        self._cursor.place.leases.pop(self.sequence, None)
-        self._cursor.place.deliveries.pop(self.sequence, None)
-
-    async def give_back(self) -> None:
-        if self.sequence in self._cursor.place.leases:
-            self._cursor.place.leases[self.sequence] = 0.0
-            self._cursor.changes.tell()
-
-    async def extend(self) -> None:
-        if self.sequence in self._cursor.place.leases:
-            self._cursor.place.leases[self.sequence] = self._cursor.lease_end()
-
-
-class MemoryJobCursor:
-    """One of several cursors at the same place."""
-
-    def __init__(
-        self, place: _Place, changes: "_Changes", clock: Clock, settings: JobSettings
-    ) -> None:
-        self.place = place
-        self.changes = changes
-        self._clock = clock
-        self._lease_s = settings.lease_s
-        self.inherited = (len(place.leases), place.delivered)
-
-    @property
-    def waiting(self) -> int:
-        return sum(1 for _ in self.place.above(self.place.delivered))
-
-    def lease_end(self) -> float:
-        return self._clock.monotonic() + self._lease_s
-
-    async def fetch(self, limit: int) -> Sequence[MemoryLeasedJob]:
-        while not (due := self._due(limit)):
-            left = min(self.place.leases.values(), default=math.inf) - self._clock.monotonic()
-            await self.changes.wait(self._clock, left)
-        for sequence, _ in due:
-            self.place.leases[sequence] = self.lease_end()
-            self.place.deliveries[sequence] = self.place.deliveries.get(sequence, 0) + 1
-            self.place.delivered = max(self.place.delivered, sequence)
-        return [MemoryLeasedJob(self, *each) for each in due]
-
-    async def stop(self) -> None: ...
-
-    async def confirm(self) -> None: ...
-
-    def _due(self, limit: int) -> list[tuple[int, bytes]]:
-        now, place = self._clock.monotonic(), self.place
-        due: list[tuple[int, bytes]] = []
-        again = sorted(each for each, end in place.leases.items() if end <= now)
-        for sequence in [*again, *place.above(place.delivered)]:
-            if (payload := place.payload(sequence)) is None:
-                place.leases.pop(sequence, None)  # it was removed while it was on lease
-            elif len(due) < limit:
-                due.append((sequence, payload))
-        return due
-
-
-class _Changes:
-    """Wakes everybody who waits for something to change."""
-
-    def __init__(self) -> None:
-        self._changed = asyncio.Event()
-
-    def tell(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    async def wait(self, clock: Clock, at_most_s: float = math.inf) -> None:
-        waits: list[asyncio.Future[object]] = [asyncio.ensure_future(self._changed.wait())]
-        if at_most_s != math.inf:
-            waits.append(asyncio.ensure_future(clock.sleep(at_most_s)))
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-
-
 class MemoryJobs:
     """Jobs as dictionaries."""
 
@@ -156,11 +56,14 @@ class MemoryJobs:
         self._records: dict[str, _Stored] = {}
         self._chunks: defaultdict[str, list[tuple[int, Sequence[Chunk]]]] = defaultdict(list)
         self._payloads: dict[str, bytes] = {}
-        self._lanes: dict[Lane, _Place] = {}
+        self._lanes: dict[Lane, Place] = {}
         self._lane_of: dict[int, Lane] = {}
         self._paused: set[ServiceName] = set()
-        self._changes = _Changes()
-        self._settled = _Place(self._settled_above, self._settled_payload)
+        self._changes = Changes()
+        self._settled = Place(self._settled_above, self._settled_payload)
+        self._unsent: dict[str, _Stored] = {}
+        self.buried: dict[str, bytes] = {}
+        self._parked = Place(self._parked_above, self._parked_payload, self._parked_settled)
 
     @property
     def inline_bytes(self) -> int:
@@ -281,14 +184,18 @@ class MemoryJobs:
 
     async def lanes(self, service: ServiceName) -> Mapping[Lane, int]:
         return {
-            lane: sum(1 for _ in place.above(place.delivered))
+            lane: sum(1 for _ in place.above(place.delivered)) + len(self._paused_in(lane))
             for lane, place in self._lanes.items()
             if lane.service == service
         }
 
     async def running(self, service: ServiceName) -> int:
-        places = [place for lane, place in self._lanes.items() if lane.service == service]
-        return sum(each in self._at for place in places for each in place.leases)
+        lanes = [lane for lane in self._lanes if lane.service == service]
+        held = sum(each in self._at for lane in lanes for each in self._lanes[lane].leases)
+        return held - sum(len(self._paused_in(lane)) for lane in lanes)
+
+    def _paused_in(self, lane: Lane) -> Sequence[Waiting]:
+        return self._returned(lane) if lane.service in self._paused else ()
 
     async def each_lane(self, service: ServiceName) -> AsyncIterator[Lane]:
         told: set[Lane] = set()
@@ -315,16 +222,40 @@ class MemoryJobs:
     def settled(self) -> MemoryJobCursor:
         return MemoryJobCursor(self._settled, self._changes, self._clock, self._settings)
 
-    async def published(self, revision: int) -> bool:
+    async def park(self, job_id: str, name: str, event: bytes) -> None:
+        self._unsent[f"{job_id}/{name}"] = self._stored(event, math.inf)
+        self._changes.tell()
+
+    async def bury(self, job_id: str, name: str, event: bytes) -> None:
+        self.buried[f"{job_id}/{name}"] = event
+
+    def parked(self) -> MemoryJobCursor:
+        return MemoryJobCursor(self._parked, self._changes, self._clock, self._settings)
+
+    async def published(self, job_id: str, revision: int) -> bool:
         waiting = [*self._settled.leases, *self._settled.above(self._settled.delivered)]
-        return all(each > revision for each in waiting)
+        parked = any(each.startswith(f"{job_id}/") for each in self._unsent)
+        return all(each > revision for each in waiting) and not parked
 
     async def oldest(self, lane: Lane, after: int = 0) -> Waiting | None:
         waiting = self._lane(lane)
         for place in waiting.above(max(waiting.delivered, after)):
-            stored = self._work[self._at[place]]
-            return Waiting(place, Job.from_envelope(Envelope.unpack(stored.payload)), stored.at)
+            return self._waiting(place)
         return None
+
+    async def returned(self, lane: Lane, after: int = 0) -> tuple[Sequence[Waiting], int]:
+        found = [each for each in self._returned(lane) if each.place > after]
+        return found, max(after, self._lane(lane).delivered)
+
+    def _returned(self, lane: Lane) -> list[Waiting]:
+        places = sorted(each for each in self._lane(lane).leases if each in self._at)
+        return [
+            self._waiting(each) for each in places if self._seen(self._at[each]).current is None
+        ]
+
+    def _waiting(self, place: int) -> Waiting:
+        stored = self._work[self._at[place]]
+        return Waiting(place, Job.from_envelope(Envelope.unpack(stored.payload)), stored.at)
 
     def _stored(self, payload: bytes, lasts_s: float) -> _Stored:
         self._last += 1
@@ -357,9 +288,9 @@ class MemoryJobs:
             0 if record is None else record.place,
         )
 
-    def _lane(self, lane: Lane) -> _Place:
+    def _lane(self, lane: Lane) -> Place:
         if lane not in self._lanes:
-            self._lanes[lane] = _Place(lambda after: self._work_above(lane, after), self._work_at)
+            self._lanes[lane] = Place(lambda after: self._work_above(lane, after), self._work_at)
             self._changes.tell()
         return self._lanes[lane]
 
@@ -379,3 +310,12 @@ class MemoryJobs:
             if stored.place == place:
                 return stored.payload if unpack_record(stored.payload).settled else None
         return None
+
+    def _parked_above(self, after: int) -> list[int]:
+        return sorted(each.place for each in self._unsent.values() if each.place > after)
+
+    def _parked_payload(self, place: int) -> bytes | None:
+        return next((each.payload for each in self._unsent.values() if each.place == place), None)
+
+    def _parked_settled(self, place: int) -> None:
+        self._unsent = {name: each for name, each in self._unsent.items() if each.place != place}

@@ -281,6 +281,28 @@ class Transcript:
             self._prompt = prompt or None  # 0: nobody has said it yet
 
 
+def stored_tokens(chunks: Sequence[Chunk]) -> Tokens:
+    """The tokens of an answer that nobody goes on with, as its stored parts tell them.
+
+    Where none of them has counts, each part with a text stands for one token.
+    """
+    prompt = completion = cached = 0
+    for chunk in chunks:
+        if chunk.kind == "restarted":
+            prompt = completion = cached = 0
+            continue
+        part = _parsed(chunk.data)
+        if isinstance(usage := part.get("usage"), dict):
+            prompt = usage.get("prompt_tokens") or 0
+            completion = usage.get("completion_tokens") or 0
+            cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+        elif isinstance(counts := part.get(TOKENS), list):
+            prompt, completion = counts
+        else:
+            completion += _has_text(part.get("choices") or [])
+    return Tokens(prompt, completion, cached)
+
+
 def _parsed(data: bytes) -> Part:
     try:
         part = orjson.loads(data)

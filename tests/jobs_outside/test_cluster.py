@@ -5,6 +5,7 @@ One fault is tried always, the others with `--every-phase` (`make jobs-trial`).
 """
 
 import asyncio
+import resource
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -55,6 +56,18 @@ async def two_nodes_away(scene: Scene, client: Client) -> None:
     await scene.cluster.ready()
 
 
+async def disk_full(scene: Scene, _: Client) -> None:
+    """The leader of the work cannot write any more; it comes back with room."""
+    node = await scene.cluster.leader("relume_work")
+    assert node.process is not None
+    unlimited = resource.RLIM_INFINITY
+    resource.prlimit(node.process.pid, resource.RLIMIT_FSIZE, (0, unlimited))
+    await asyncio.sleep(5.0)
+    node.kill()
+    node.start()
+    await scene.cluster.in_step(STREAMS)
+
+
 async def zombie(scene: Scene, _: Client) -> None:
     """A gateway stands still past its lease, and wakes when another one has taken over."""
     scene.gateways[0].send(signal.SIGSTOP)
@@ -81,7 +94,14 @@ async def everybody_in_turn(scene: Scene, client: Client) -> None:
     await scene.keep_history()
 
 
-EVERY: tuple[Fault, ...] = (leader_killed, node_stopped, two_nodes_away, zombie, gateway_killed)
+EVERY: tuple[Fault, ...] = (
+    leader_killed,
+    node_stopped,
+    two_nodes_away,
+    disk_full,
+    zombie,
+    gateway_killed,
+)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

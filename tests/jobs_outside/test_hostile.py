@@ -151,10 +151,11 @@ async def test_ids_and_keys_of_every_kind_of_character(
 ) -> None:
     async with scene(tmp_path, nodes=1, gateways=1) as made, made.client() as client:
         [gate] = made.gateways
-        keyed = await _keys(gate, client)
-        sent = await _sources(gate, client)
+        keys = KEYS if request.config.getoption("every_phase") else KEYS[::7]
+        keyed = await _keys(gate, client, keys)
+        sent = await _sources(gate, client, keys)
         asked = await _paths(gate)
-        assert await _keys(gate, client) == keyed  # the same key, the same job
+        assert await _keys(gate, client, keys) == keyed  # the same key, the same job
         assert gate.alive
         books = await made.rest(client)
         words = gate.last_words()
@@ -168,11 +169,11 @@ async def test_ids_and_keys_of_every_kind_of_character(
     assert "Traceback" not in words, words
 
 
-async def _keys(gate: Program, client: Client) -> dict[bytes, str]:
+async def _keys(gate: Program, client: Client, keys: Sequence[bytes]) -> dict[bytes, str]:
     """The job of each key that was taken; each key has a job of its own, or is refused plainly."""
     found: dict[bytes, str] = {}
     path = f"/serving/{SERVICE}{ROUTE}".encode()
-    for number, key in enumerate([*KEYS, *REFUSED_KEYS]):
+    for number, key in enumerate([*keys, *REFUSED_KEYS]):
         script = Script(f"k{number}", 1)
         body = json.dumps(request_of(script, chat=True, stream=True)).encode()
         head = [b"Prefer: respond-async", b"Content-Type: application/json"]
@@ -183,13 +184,13 @@ async def _keys(gate: Program, client: Client) -> dict[bytes, str]:
         else:
             assert told.status in (0, 400, 431), (key, told)
     assert len(set(found.values())) == len(found)
-    assert len(found) > 200, sorted(set(KEYS) - set(found))
+    assert len(found) > 0.8 * len(keys), sorted(set(keys) - set(found))
     return found
 
 
-async def _sources(gate: Program, client: Client) -> int:
+async def _sources(gate: Program, client: Client, keys: Sequence[bytes]) -> int:
     """Events whose source and id are no plain words: each is a job, or is refused plainly."""
-    names = [(each, b"1") for each in SOURCES] + [(b"/s", each) for each in (*IDS, *KEYS)]
+    names = [(each, b"1") for each in SOURCES] + [(b"/s", each) for each in (*IDS, *keys)]
     for number, (source, id_) in enumerate(names):
         script = Script(f"e{number}", 1)
         told = await _post_as(gate, source, id_, script.job)

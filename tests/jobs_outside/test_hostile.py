@@ -261,14 +261,17 @@ async def test_data_at_private_addresses_and_without_an_end(
             declared = f"http://good.example:{host.port}/declared"
             assert (await _refer(gate, client, declared, "declared")).status == 400
             books = await made.rest(client)
+        async with made.cluster.client() as asking:
+            left = (await asking.jetstream().stream_info("OBJ_relume_payloads")).state.bytes
     most = max(host.sent)
     say_at_the_end(
         request.node,
         f"8 references to {ENDLESS_BYTES >> 30} GiB each at once: at most {most / MIB:.0f} MiB of "
         f"one were sent, {more_mb:.0f} MB more memory at the most; private addresses reached: "
-        f"{len(host.intruders)}",
+        f"{len(host.intruders)}; {left} bytes of what was refused are stored",
     )
     assert not host.intruders
+    assert left == 0  # else events that are refused would fill the disk
     assert most < 128 * MIB  # 64 MiB may be read; the rest lies in the buffers between
     assert more_mb < 64
     assert books.at_rest, books

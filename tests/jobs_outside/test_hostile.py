@@ -86,7 +86,7 @@ async def test_a_flood_of_one_tenant_delays_another_by_its_share_only(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     option = request.config.getoption
-    count = 1_000_000 if option("every_harm") else 100_000 if option("every_phase") else 3_000
+    count = 1_000_000 if option("every_harm") else 30_000 if option("every_phase") else 3_000
     async with scene(tmp_path, nodes=1, gateways=1) as made, made.client() as client:
         [gate] = made.gateways
         memory = psutil.Process(gate.pid).memory_info

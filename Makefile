@@ -53,8 +53,9 @@ fuzz: venv ## 100,000 malformed requests to the Broker's ingress, then a coverag
 crash: venv ## kill every process before, during and after each await; five minutes
 	$(BIN)/python -m pytest tests/crash -q --every-phase --ignore tests/crash/test_jobs_every_await.py
 
+# One process more than there are cores: most of the time somebody waits for the end of a fault.
 jobs-trial: venv ## harm every process of the jobs gateway at each await, and a NATS cluster; ten minutes
-	$(PYTEST_ALL) -q --every-phase tests/crash/test_jobs_every_await.py tests/jobs_outside
+	$(PYTEST_ALL) -n 3 -q --every-phase tests/crash/test_jobs_every_await.py tests/jobs_outside
 
 functions: ## each function's environment, and its tests in it: make functions ONLY='prompt redact'
 	@bash functions/test.sh $(PYTHON) $(ONLY)

@@ -20,7 +20,7 @@ from relume.plane.launch import HOST, free_port
 
 _WITHIN_S = 60.0
 _HEARD_S = 3.0  # the queue looks once a second whether it is paused
-TURNS = 4
+TURNS = 8
 
 
 @dataclass(frozen=True, slots=True)

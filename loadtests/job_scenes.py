@@ -110,6 +110,11 @@ class Gateway:
         """Resident MB of the gateway's own process."""
         return float(psutil.Process(self.server.pid).memory_info().rss) / 1e6
 
+    def cpu_s(self) -> float:
+        """Seconds of CPU that the gateway's own process has used."""
+        used = psutil.Process(self.server.pid).cpu_times()
+        return float(used.user + used.system)
+
 
 @asynccontextmanager
 async def predictor(folder: Path) -> AsyncIterator[Predictor]:

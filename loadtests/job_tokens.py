@@ -28,20 +28,25 @@ Follow = Callable[[aiohttp.ClientSession, Gateway, str], Awaitable[int]]
 class Tokens:
     """Output tokens a second, repetition by repetition.
 
-    `watched`: every token of every job is read as it comes, as a stream.
+    `watched`: every token of every job is read as it comes, as a stream. `cpu_us`: microseconds of
+    CPU that the gateway uses for a token of the jobs, and of those that are watched; a busy machine
+    changes it much less than the rates.
     """
 
     direct: tuple[float, ...]
     jobs: tuple[float, ...]
     watched: tuple[float, ...]
+    cpu_us: tuple[float, float]
 
     def rows(self) -> list[Row]:
         return [
             Row("straight to the predictor", median(self.direct), "tokens/s", digits=1),
             Row("as jobs", median(self.jobs), "tokens/s", digits=1),
             *self._ratios(self.jobs, 0.97),
+            Row("  CPU of the gateway for a token", self.cpu_us[0], "µs"),
             Row("as jobs, each watched", median(self.watched), "tokens/s", digits=1),
             *self._ratios(self.watched, None),
+            Row("  CPU of the gateway for a token", self.cpu_us[1], "µs"),
         ]
 
     def _ratios(self, rates: tuple[float, ...], target: float | None) -> list[Row]:
@@ -57,6 +62,7 @@ async def tokens(folder: Path, runs: int, length: int, progress: Steps) -> Token
     """One predictor with the demo model; a load straight to it, then as jobs, in turn."""
     work = sample_workload()
     found: list[list[float]] = [[], [], []]
+    used_s: list[list[float]] = [[], [], []]
     async with (
         session() as http,
         NatsServer(folder) as nats,
@@ -75,10 +81,13 @@ async def tokens(folder: Path, runs: int, length: int, progress: Steps) -> Token
                 for which in ((repetition + step) % len(ways) for step in range(len(ways))):
                     number = len(ways) * repetition + which
                     bodies = prompts(work.service, number, AT_ONCE, length)
+                    before_s = gate.cpu_s()
                     rate = await ways[which](bodies)
                     if repetition:  # the first one is for warming up
                         found[which].append(rate)
-    return Tokens(*map(tuple, found))
+                        used_s[which].append(gate.cpu_s() - before_s)
+    each_us = [1e6 * median(used) / AT_ONCE / length for used in used_s]
+    return Tokens(*map(tuple, found), cpu_us=(each_us[1], each_us[2]))
 
 
 async def _direct(http: aiohttp.ClientSession, url: str, bodies: list[Json], length: int) -> float:

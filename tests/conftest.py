@@ -26,12 +26,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--every-phase",
         action="store_true",
         help="tests/crash: kill before, during and after each await, whoever can be killed; "
-        "tests/jobs_outside: every fault of a NATS cluster, and 100 cut streams",
+        "tests/jobs_outside: every fault of a NATS cluster, partitions, and 100 cut streams",
     )
     parser.addoption(
         "--every-harm",
         action="store_true",
-        help="tests/crash/test_jobs_every_await.py: all that can go wrong, at each await; an hour",
+        help="tests/crash/test_jobs_every_await.py: all that can go wrong, at each await; an hour. "
+        "tests/jobs_outside/test_hostile.py: a flood of a million jobs",
     )
 
 

@@ -89,6 +89,8 @@ def _fire(arguments: GatewayArguments, clock: JumpingClock) -> None:
                 resource.prlimit(_pid(folder, "nats"), limit, (0, unlimited))
             case "clock":
                 clock.ahead += JUMP
+            case "clock back":
+                clock.ahead -= JUMP
 
 
 def _pid(folder: Path, name: str) -> int:

@@ -8,7 +8,9 @@ from typing import Literal, get_args
 from tests.crash.await_points import Trap
 from tests.crash.processes import context
 
-JobVictim = Literal["gateway", "predictor", "nats-server", "partition", "disk", "clock"]
+JobVictim = Literal[
+    "gateway", "predictor", "nats-server", "partition", "disk", "clock", "clock back"
+]
 JOB_VICTIMS: tuple[JobVictim, ...] = get_args(JobVictim)
 
 

@@ -2,10 +2,10 @@
 
 First each scenario runs undisturbed and tells which points it reaches. Then it runs once for each
 point with harm done there: the gateway, the predictor or nats-server is killed, nobody answers for
-a while, the disk is full, or the clock jumps. At rest the books are checked by a program that
-shares no code with the gateway. `make jobs-trial` tries every point with the death of the gateway,
-and two of three with another harm. `--every-harm` tries every phase of every point with all of
-them, for an hour. Without both, a sample is tried that is spread over the code.
+a while, the disk is full, or the clock jumps ahead or back. At rest the books are checked by a
+program that shares no code with the gateway. `make jobs-trial` tries every point with the death of
+the gateway, and two of three with another harm. `--every-harm` tries every phase of every point
+with all of them, for an hour. Without both, a sample is tried that is spread over the code.
 """
 
 import asyncio

@@ -5,6 +5,8 @@ This shares no code with relume but the search for the binary.
 
 import asyncio
 import contextlib
+import itertools
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +20,7 @@ from nats.aio.client import Client
 
 from relume.base.parent import die_with_parent
 from relume.eventing.jetstream.server import find_binary
+from tests.jobs_outside.links import Link
 from tests.ports import own_port
 
 _READY_WITHIN_S = 60.0
@@ -39,8 +42,10 @@ _CLUSTER = """cluster {{
   listen: "127.0.0.1:{route}"
   no_advertise: true
   routes: [{routes}]
-}}
+{advertise}}}
 """
+# Nobody listens there. A node tells others where it is reached, and they would go around a link.
+_NOWHERE = '  advertise: "127.0.0.1:1"\n'
 
 
 @dataclass(slots=True)
@@ -84,20 +89,28 @@ class Node:
 class NatsCluster:
     """An asynchronous context manager around the nodes; it is ready when JetStream answers.
 
-    With `size` 1 it is one nats-server without a cluster.
+    With `size` 1 it is one nats-server without a cluster. `linked`: the nodes reach each other
+    through `links` only, by the numbers of who connects and of whom it connects to.
     """
 
-    def __init__(self, folder: Path, size: int = 3) -> None:
+    def __init__(self, folder: Path, size: int = 3, *, linked: bool = False) -> None:
         routes = [own_port() for _ in range(size)]
+        self.links: dict[tuple[int, int], Link] = {}
+        if linked:
+            for pair in itertools.permutations(range(size), 2):
+                self.links[pair] = Link(own_port(), routes[pair[1]])
         self.nodes = []
         for number in range(size):
             home = folder / f"nats{number}"
             home.mkdir(parents=True)
             node = Node(number, own_port(), home)
-            others = ", ".join(f'"nats://127.0.0.1:{each}"' for each in routes)
+            ways = [self.links[pair].port for pair in self.links if pair[0] == number] or routes
+            others = ", ".join(f'"nats://127.0.0.1:{each}"' for each in ways)
             text = _CONFIG.format(number=number, port=node.port, store=home / "store")
             if size > 1:
-                text += _CLUSTER.format(route=routes[number], routes=others)
+                text += _CLUSTER.format(
+                    route=routes[number], routes=others, advertise=_NOWHERE if linked else ""
+                )
             (home / "nats.conf").write_text(text)
             self.nodes.append(node)
 
@@ -106,21 +119,25 @@ class NatsCluster:
         return [node.url for node in self.nodes]
 
     async def __aenter__(self) -> "NatsCluster":
+        for link in self.links.values():
+            await link.heal()
         for node in self.nodes:
             node.start()
         try:
             await self.ready()
         except BaseException:
-            self._end()
+            await self._end()
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._end()
+        await self._end()
 
-    def _end(self) -> None:
+    async def _end(self) -> None:
         for node in self.nodes:
             node.kill()
+        for link in self.links.values():
+            await link.cut()
 
     async def ready(self) -> None:
         """Wait until JetStream answers and every node is a current peer. Raises TimeoutError."""
@@ -151,6 +168,18 @@ class NatsCluster:
                         if info.cluster is not None and info.cluster.leader:
                             return self.nodes[int(info.cluster.leader.removeprefix("n"))]
                 await asyncio.sleep(_LOOK_S)
+
+    async def lead(self, streams: Iterable[str], node: Node) -> None:
+        """Make this node the leader of these streams. Raises TimeoutError."""
+        wanted = json.dumps({"placement": {"preferred": f"n{node.number}"}}).encode()
+        async with asyncio.timeout(_READY_WITHIN_S):
+            for stream in streams:
+                while await self.leader(stream) != node:
+                    with contextlib.suppress(nats.errors.Error, OSError):
+                        async with self.client() as client:
+                            api = f"$JS.API.STREAM.LEADER.STEPDOWN.{stream}"
+                            await client.request(api, wanted, _PEER_WITHIN_S)
+                    await asyncio.sleep(_LOOK_S)
 
     async def in_step(self, streams: Iterable[str]) -> None:
         """Wait until every replica of these streams has all of it. Raises TimeoutError."""

@@ -23,7 +23,7 @@ class Program:
 
     def __init__(self, argv: Sequence[object], log: Path, port: int, ready: str) -> None:
         self.port = port
-        self._argv = [str(each) for each in argv]
+        self.argv = [str(each) for each in argv]
         self._log = log
         self._ready = ready
         self._process: subprocess.Popen[bytes] | None = None
@@ -45,7 +45,7 @@ class Program:
         """Start the process; returns before it serves."""
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                self._argv,
+                self.argv,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

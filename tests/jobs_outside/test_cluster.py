@@ -5,16 +5,16 @@ One fault is tried always, the others with `--every-phase` (`make jobs-trial`).
 """
 
 import asyncio
-import contextlib
+import resource
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.closing_lines import say_at_the_end
-from tests.jobs_outside.client import Client, request_of
+from tests.jobs_outside.client import Client
+from tests.jobs_outside.load import flow, submit_once
 from tests.jobs_outside.scene import Scene, scene
 from tests.jobs_outside.script import Script
 
@@ -48,12 +48,24 @@ async def two_nodes_away(scene: Scene, client: Client) -> None:
     for node in scene.cluster.nodes[:2]:
         node.kill()
     await asyncio.sleep(1.0)
-    answers = await asyncio.gather(*(submit_once(scene, client, f"away{n}") for n in range(6)))
+    answers = await asyncio.gather(*(submit_once(client, f"away{n}") for n in range(6)))
     assert set(answers) <= {503, None}, answers
     assert 503 in answers
     for node in scene.cluster.nodes[:2]:
         node.start()
     await scene.cluster.ready()
+
+
+async def disk_full(scene: Scene, _: Client) -> None:
+    """The leader of the work cannot write any more; it comes back with room."""
+    node = await scene.cluster.leader("relume_work")
+    assert node.process is not None
+    unlimited = resource.RLIM_INFINITY
+    resource.prlimit(node.process.pid, resource.RLIMIT_FSIZE, (0, unlimited))
+    await asyncio.sleep(5.0)
+    node.kill()
+    node.start()
+    await scene.cluster.in_step(STREAMS)
 
 
 async def zombie(scene: Scene, _: Client) -> None:
@@ -82,42 +94,14 @@ async def everybody_in_turn(scene: Scene, client: Client) -> None:
     await scene.keep_history()
 
 
-EVERY: tuple[Fault, ...] = (leader_killed, node_stopped, two_nodes_away, zombie, gateway_killed)
-
-
-async def submit_once(scene: Scene, client: Client, name: str) -> int | None:
-    """The status of one submission, None where nobody answers; what is accepted is noted."""
-    script = Script(name, 3)
-    body = request_of(script, chat=True, stream=True)
-    with contextlib.suppress(httpx.TransportError):
-        answer = await client.http.post(
-            f"{client.next()}/serving/default/stub/v1/chat/completions",
-            json=body,
-            headers={"Prefer": "respond-async", "Idempotency-Key": name},
-            timeout=30,
-        )
-        if answer.status_code == 202:
-            client.note(id=answer.json()["id"], prompt=script.prompt())
-        return answer.status_code
-    return None
-
-
-async def _flow(client: Client, until: asyncio.Event) -> None:
-    """Jobs of every kind, one after the other, until the fault is over."""
-    number = 0
-    while not until.is_set():
-        number += 1
-        name = f"f{number}"
-        match number % 4:
-            case 0:
-                await client.send(Script(name, 6, 20))
-            case 1:
-                await client.submit(Script(name, 100, 20, die=40))
-            case 2:
-                await client.submit(Script(name, 8, 20), chat=False)
-            case _:
-                await client.submit(Script(name, 6, busy=1), stream=False)
-        await asyncio.sleep(0.1)
+EVERY: tuple[Fault, ...] = (
+    leader_killed,
+    node_stopped,
+    two_nodes_away,
+    disk_full,
+    zombie,
+    gateway_killed,
+)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -134,7 +118,7 @@ async def test_a_fault_of_the_cluster(
     async with scene(tmp_path) as made, made.client() as client:
         over = asyncio.Event()
         await asyncio.gather(*(client.submit(Script(f"long{n}", 150, 100)) for n in range(6)))
-        flowing = asyncio.create_task(_flow(client, over))
+        flowing = asyncio.create_task(flow(client, over))
         await asyncio.sleep(1.0)
         await fault(made, client)
         over.set()

@@ -17,6 +17,7 @@ from relume.base.vocabulary import Json
 from relume.eventing.event_log import DiskFull, StoreUnavailable
 from relume.eventing.jetstream.job_api import Message
 from relume.eventing.jetstream.job_chunks import JobChunks
+from relume.eventing.jetstream.job_streams import PAYLOADS
 from relume.eventing.jetstream.jobs import JetStreamJobs
 from relume.eventing.jetstream.server import Disk, NatsServer
 from relume.eventing.jobs.settings import JobSettings
@@ -139,6 +140,17 @@ async def test_a_large_job_needs_a_server_that_takes_it(tmp_path: Path) -> None:
     async with NatsServer(tmp_path) as server, opened([server.url]) as store:
         assert store.inline_bytes == SETTINGS.inline_bytes
         assert (await store.submit(job("1", body=bytes(store.inline_bytes)), 5.0))[0]
+
+
+async def test_nothing_is_left_of_a_large_body_that_breaks_off(tmp_path: Path) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield bytes(SETTINGS.payload_part_bytes * 3)
+        raise ConnectionError
+
+    async with NatsServer(tmp_path) as server, opened([server.url]) as store:
+        with pytest.raises(ConnectionError):
+            await store.put_payload("job_1", "request", broken())
+        assert await store._api.last_at_leader(PAYLOADS, "$O.relume_payloads.>") is None
 
 
 async def test_lanes_that_nobody_uses_are_removed_and_come_again(tmp_path: Path) -> None:

@@ -224,10 +224,10 @@ class JobApi:
             raise StoreUnavailable(str(refusal)) from None
         return int(told["state"]["last_seq"])
 
-    async def purge(self, stream: str, subject: str) -> int:
+    async def purge(self, stream: str, subject: str, patience_s: float | None = None) -> int:
         """Remove what lies under a subject; how much that was. Raises StoreUnavailable."""
         try:
-            told = await self.ask(f"STREAM.PURGE.{stream}", {"filter": subject})
+            told = await self.ask(f"STREAM.PURGE.{stream}", {"filter": subject}, patience_s)
         except Refused as refusal:
             raise StoreUnavailable(str(refusal)) from None
         return int(told["purged"])

@@ -11,13 +11,15 @@ from collections import deque
 from collections.abc import AsyncIterator
 
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from relume.eventing.event_log import StoreUnavailable
 from relume.eventing.jetstream.job_api import JobApi, Message, message_in
 from relume.eventing.jetstream.store import NATS_ERRORS
 from relume.eventing.settings import MAX_MESSAGE_BYTES
 
-# A reader looks into the store after so long without a message, in case that one got lost.
+# A reader looks into the store after so long without a message (at most twice as long), in case
+# that one got lost.
 _SILENT_S = 5.0
 _MOST = 1000
 
@@ -32,19 +34,30 @@ class LiveSubject:
         self._changed = False
         self._waiter: asyncio.Future[None] | None = None
         self._lost = False
+        self._loop = asyncio.get_running_loop()
+        self._heard = False
+        self._clock = self._loop.call_later(_SILENT_S, self._tick)
 
     async def wait(self) -> None:
         """Return when there is something to take or some was lost, and after a long silence."""
         if self._changed:
             return
-        # A third of the time of asyncio.timeout(): this is done for each part of an answer.
-        waiter = self._waiter = asyncio.get_running_loop().create_future()
-        silent = asyncio.get_running_loop().call_later(_SILENT_S, _wake, waiter)
+        waiter = self._waiter = self._loop.create_future()
         try:
             await waiter
         finally:
-            silent.cancel()
             self._waiter = None
+
+    def close(self) -> None:
+        """Look no more whether it is silent."""
+        self._clock.cancel()
+
+    def _tick(self) -> None:
+        # One timer for all waits: a wait is done for each part of an answer.
+        if not self._heard and self._waiter is not None:
+            _wake(self._waiter)
+        self._heard = False
+        self._clock = self._loop.call_later(_SILENT_S, self._tick)
 
     def take(self) -> tuple[list[Message], bool]:
         """The messages since the last time, and whether they are all."""
@@ -56,7 +69,7 @@ class LiveSubject:
         return taken, whole
 
     def _change(self) -> None:
-        self._changed = True
+        self._changed = self._heard = True
         if self._waiter is not None:
             _wake(self._waiter)
 
@@ -84,21 +97,25 @@ def _wake(waiter: "asyncio.Future[None]") -> None:
 @contextlib.asynccontextmanager
 async def live(api: JobApi, subject: str, bound: int) -> AsyncIterator[LiveSubject]:
     """A LiveSubject, for a subject of a stream that publishes again what it has stored."""
-    client, listeners = api.client, api.listeners
-    messages = LiveSubject(bound)
-    live_subject = subject.replace("relume.", "relume.live.", 1)
-    # nats-py subscribes again by itself when it has found a server again.
+    with contextlib.closing(LiveSubject(bound)) as messages:
+        subscription = await _subscribed(api, subject, messages)
+        api.listeners.append(messages.lost)
+        try:
+            yield messages
+        finally:
+            api.listeners.remove(messages.lost)
+            with contextlib.suppress(*NATS_ERRORS):
+                if not api.client.is_closed:
+                    await subscription.unsubscribe()
+
+
+async def _subscribed(api: JobApi, subject: str, messages: LiveSubject) -> Subscription:
+    """nats-py subscribes again by itself when it has found a server again."""
     try:
-        subscription = await client.subscribe(
-            live_subject, cb=messages.on_message, pending_bytes_limit=2 * MAX_MESSAGE_BYTES
+        return await api.client.subscribe(
+            subject.replace("relume.", "relume.live.", 1),
+            cb=messages.on_message,
+            pending_bytes_limit=2 * MAX_MESSAGE_BYTES,
         )
     except NATS_ERRORS as error:
         raise StoreUnavailable(f"{subject} cannot be followed: {error}") from None
-    listeners.append(messages.lost)
-    try:
-        yield messages
-    finally:
-        listeners.remove(messages.lost)
-        with contextlib.suppress(*NATS_ERRORS):
-            if not client.is_closed:
-                await subscription.unsubscribe()

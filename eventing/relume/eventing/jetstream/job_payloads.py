@@ -1,21 +1,26 @@
 """Large bodies in an object store of JetStream, in the form in which NATS clients keep objects.
 
 A body is its parts under one subject, and then one message that tells its size. Without that the
-body is not there: its writer was killed, and its parts go when their time is over.
+body is not there. The parts of a body that breaks off or is refused are removed; where the writer
+was killed, they go when their time is over.
 """
 
 import base64
 import hashlib
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import orjson
 
+from relume.eventing.event_log import StoreUnavailable
 from relume.eventing.jetstream.job_api import JobApi
 from relume.eventing.jetstream.job_streams import PAYLOADS, job_token, ttl
 from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.jobs.store import NoSuchPayload
 
+# What is not removed by then goes when its time is over.
+_REMOVED_WITHIN_S = 2.0
 _PARTS, _ABOUT = "$O.relume_payloads.C", "$O.relume_payloads.M"
 
 
@@ -34,10 +39,16 @@ class JobPayloads:
         reference = object_id.replace(".", "/")
         headers = ttl(self._settings.parts_keep_s if lasts_s is None else lasts_s)
         digest, size, parts = hashlib.sha256(), 0, 0
-        async for part in _in_parts(data, self._settings.payload_part_bytes):
-            await self._api.put(f"{_PARTS}.{object_id}", part, dict(headers))
-            digest.update(part)
-            size, parts = size + len(part), parts + 1
+        try:
+            async for part in _in_parts(data, self._settings.payload_part_bytes):
+                await self._api.put(f"{_PARTS}.{object_id}", part, dict(headers))
+                digest.update(part)
+                size, parts = size + len(part), parts + 1
+        except BaseException:
+            # Else whoever sends bodies that are refused would fill the disk.
+            with suppress(StoreUnavailable):
+                await self._api.purge(PAYLOADS, f"{_PARTS}.{object_id}", _REMOVED_WITHIN_S)
+            raise
         about = {
             "name": reference,
             "bucket": "relume_payloads",

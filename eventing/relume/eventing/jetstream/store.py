@@ -7,7 +7,7 @@ knows the next try as the same message.
 import asyncio
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import nats.errors
@@ -18,13 +18,13 @@ from nats.aio.msg import Msg
 from relume.base.clock import Clock
 from relume.eventing.envelope import Envelope, key_of
 from relume.eventing.event_log import BrokerKey, DiskFull, StoreUnavailable, packed
+from relume.eventing.jetstream.header_reader import HeaderReader
 from relume.eventing.jetstream.streams import BrokerStreams
 
 # What nats-py raises when nobody answers, and when it cannot send because the buffer of a lost
 # connection is full or the connection is closed. OSError includes TimeoutError.
 NATS_ERRORS = (nats.errors.Error, OSError)
 ANSWER_WITHIN_S = 5.0
-
 _TRY_AGAIN_S = 0.1
 # err_code of nats-server: wrong last sequence; and its store has reached its limit.
 NOT_EMPTY = (10071, 10164)
@@ -78,34 +78,29 @@ class Requests:
     async def send_all(
         self, subject: str, messages: Sequence[Outgoing], *, timeout_s: float
     ) -> list[Msg]:
-        """The answers to requests that are under way together, in the same order.
-
-        Raises RequestUnanswered when one of them is not answered.
-        """
+        """The answers to requests sent together, in their order. Raises RequestUnanswered."""
         loop = asyncio.get_running_loop()
         expected = {str(next(self._tokens)): loop.create_future() for _ in messages}
         self._waiting |= expected
+        # asyncio.timeout() takes three times as long, and this is done for each part of an answer.
+        late = loop.call_later(timeout_s, _fail, expected.values(), f"within {timeout_s:g} s")
         try:
             for token, (payload, headers) in zip(expected, messages, strict=True):
                 await self._client.publish(
                     subject, payload, reply=f"{self._inbox}.{token}", headers=headers
                 )
-            async with asyncio.timeout(timeout_s):
-                return [_answered(await answer) for answer in expected.values()]
-        except TimeoutError:
-            raise RequestUnanswered(f"no answer within {timeout_s:g} s") from None
+            return [_answered(await answer) for answer in expected.values()]
         except NATS_ERRORS as error:
             raise RequestUnanswered(str(error)) from None
         finally:
+            late.cancel()
             for token, answer in expected.items():
                 del self._waiting[token]
                 answer.cancel()  # so that asyncio does not report an error that nobody awaits
 
     def fail_all(self) -> None:
         """The connection is lost: what was sent will not be answered."""
-        for answer in self._waiting.values():
-            if not answer.done():
-                answer.set_exception(RequestUnanswered("the connection to nats-server was lost"))
+        _fail(self._waiting.values(), "because the connection to nats-server was lost")
 
     async def _on_answer(self, message: Msg) -> None:
         answer = self._waiting.get(message.subject.rpartition(".")[2])
@@ -117,7 +112,7 @@ class JetStreamStore:
     """Puts events into the streams of Brokers over one connection, whose state its owner keeps."""
 
     def __init__(self, clock: Clock) -> None:
-        self.client = Client()
+        self.client = HeaderReader()
         self.requests = Requests(self.client)
         self.brokers: dict[BrokerKey, BrokerStreams] = {}
         self.connected = asyncio.Event()
@@ -141,9 +136,8 @@ class JetStreamStore:
             try:
                 if not self.connected.is_set():
                     await self._wait_for_connection(left_s)
-                answers = await self.requests.send_all(
-                    subject, messages, timeout_s=min(left_s, ANSWER_WITHIN_S)
-                )
+                within_s = min(left_s, ANSWER_WITHIN_S)
+                answers = await self.requests.send_all(subject, messages, timeout_s=within_s)
                 return [
                     stored_by(answer, len(payload))
                     for answer, (payload, _) in zip(answers, messages, strict=True)
@@ -167,6 +161,12 @@ class JetStreamStore:
 def message_of(envelope: Envelope, key: str) -> Outgoing:
     """The message that stores an event; `key` is its id. Raises EventTooLarge."""
     return packed(envelope), {"Nats-Msg-Id": key}
+
+
+def _fail(answers: Iterable[asyncio.Future[Msg]], why: str) -> None:
+    for answer in answers:
+        if not answer.done():
+            answer.set_exception(RequestUnanswered(f"no answer {why}"))
 
 
 def _answered(message: Msg) -> Msg:

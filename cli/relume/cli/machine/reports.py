@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
-from relume.base.vocabulary import COLD_START_PHASES, LAUNCH_PHASES
+from relume.base.vocabulary import COLD_START_PHASES, LAUNCH_PHASES, MEMORY_PHASE
 from relume.cli.errors import NotAPlane
 
 
@@ -60,7 +60,7 @@ class ColdStartReport(PlaneAnswer):
         if not isinstance(value, Mapping):
             return value
         first, *others = COLD_START_PHASES
-        names = (first, *LAUNCH_PHASES, *others)
+        names = (first, MEMORY_PHASE, *LAUNCH_PHASES, *others)
         measured = {name: value[name] for name in names if value.get(name) is not None}
         return {**value, "phases": measured}
 

@@ -9,8 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from relume.serving.budget import (
-    Budget,
+from relume.serving.budget import Budget
+from relume.serving.predictor import Kept
+from relume.serving.room import (
     Claim,
     Drop,
     Effect,
@@ -22,7 +23,6 @@ from relume.serving.budget import (
     Rules,
     World,
 )
-from relume.serving.predictor import Kept
 
 RULES = Rules(wait_s=20.0, turn_s=5.0, idle_s=0.25)
 A, B, C = (Claim(name, 1) for name in "abc")

@@ -5,30 +5,34 @@ A need is estimated before the first start. From then on it is the largest propo
 """
 
 import argparse
+import asyncio
 import contextlib
 import functools
 import importlib.metadata
 import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from relume.base.errors import InvalidManifest
 from relume.base.sizes import written
 from relume.config import Function, InferenceService, Plan
 from relume.config.resources import Origin
-from relume.base.errors import InvalidManifest
 from relume.runtimes.models.store import ModelStore
 from relume.runtimes.settings import CPU_KV_CACHE_BYTES
 
 MIB = 1 << 20
+#: Seconds that a service waits for memory before a busy one has to make room for it.
+MEMORY_WAIT_S = 20.0
 #: What `relume up` leaves to itself, to nats-server and to everything else: 10 % of the memory, and
 #: at least this.
 RESERVE_BYTES = 512 * MIB
-#: One process of vLLM beside its weights and its KV cache.
-PROCESS_BYTES = 700 * MIB
-#: The warm template, until it was measured.
-TEMPLATE_BYTES = 650 * MIB
+#: One process of vLLM beside its weights and its KV cache: with SmolLM2-135M in vLLM 0.32 for CPUs
+#: 880 to 930 MB were measured.
+PROCESS_BYTES = 900 * MIB
+#: The warm template, until it was measured: 560 MB in the same release.
+TEMPLATE_BYTES = 560 * MIB
 #: A function whose manifest sets no limit.
 FUNCTION_BYTES = 128 * MIB
 
@@ -144,7 +148,8 @@ def check_minimum(plan: Plan, store: ModelStore, budget: int | None) -> None:
     if budget is None:
         return
     taken = 0
-    for service in (*plan.services, *plan.functions):
+    services: tuple[InferenceService | Function, ...] = (*plan.services, *plan.functions)
+    for service in services:
         if not service.min_replicas:
             continue
         need = estimate(service, store)
@@ -168,30 +173,34 @@ def _minimum_at(service: InferenceService | Function) -> Origin | None:
 
 
 class Footprints:
-    """The largest that the processes of each service were seen to hold together."""
+    """The largest that the processes of each name were seen to hold together."""
 
     def __init__(self) -> None:
         self._largest: dict[str, int] = {}
         self._processes: dict[int, str] = {}
 
-    def follow(self, service: str, pid: int) -> None:
+    def follow(self, name: str, pid: int) -> None:
         """Measure a process that leads a process group, as long as it runs."""
-        self._processes[pid] = service
+        self._processes[pid] = name
 
-    def largest(self, service: str) -> int | None:
-        """The most that one replica held; None: none was measured yet."""
-        return self._largest.get(service)
+    def largest(self, name: str) -> int | None:
+        """The most that one of them held; None: none was measured yet."""
+        return self._largest.get(name)
 
-    def measure(self) -> None:
-        """Read the sizes now. It takes some ms for each GiB, so it is not for the event loop."""
-        groups = process_groups()
-        for leader, service in list(self._processes.items()):
-            members = groups.get(leader)
-            if members is None:
-                del self._processes[leader]
-                continue
-            held = sum(map(pss_bytes, members))
-            self._largest[service] = max(held, self._largest.get(service, 0))
+    async def measure(self) -> None:
+        """Read the sizes now, which takes some ms for each GiB."""
+        held = await asyncio.to_thread(_held, tuple(self._processes))
+        for leader, size in held.items():
+            if size == 0:
+                self._processes.pop(leader, None)
+            elif (name := self._processes.get(leader)) is not None:
+                self._largest[name] = max(size, self._largest.get(name, 0))
+
+
+def _held(leaders: Iterable[int]) -> Mapping[int, int]:
+    """The bytes of each process group; 0 where it is gone."""
+    groups = process_groups()
+    return {leader: sum(map(pss_bytes, groups.get(leader, ()))) for leader in leaders}
 
 
 def process_groups() -> Mapping[int, list[int]]:

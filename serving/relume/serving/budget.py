@@ -17,99 +17,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from relume.serving.predictor import Kept
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The times of the budget, in seconds."""
-
-    wait_s: float = 20.0
-    """How long a replica waits before a busy one has to make room for it."""
-    turn_s: float = 5.0
-    """How long a replica stays, once it is ready, before a busy one has to go, or before the
-    service that it took the place of may take it back."""
-    idle_s: float = 0.25
-    """How long a replica must be without requests to go earlier: the client that has just had its
-    answer may ask again."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Claim:
-    """One replica's place in memory."""
-
-    service: str
-    replica: int
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What the requests of a replica are now."""
-
-    in_flight: int
-    used_at: float
-    """When the last one ended; monotonic seconds."""
-
-
-# A replica that this very step has granted is wanted, or it would not have been.
-_JUST_GRANTED = Load(in_flight=1, used_at=0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What the budget does not keep itself: the load, and what is kept at zero."""
-
-    loads: Mapping[Claim, Load]
-    held: Mapping[str, int]
-    """How many requests wait, by service."""
-    kept: Sequence[Kept] = ()
-    """Without what is being dropped already."""
-    dropping: int = 0
-    """The bytes of what is being dropped."""
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """This replica may start."""
-
-    claim: Claim
-
-
-@dataclass(frozen=True, slots=True)
-class Evict:
-    """This replica has to go, for a service that needs the room; None: it has grown too large.
-
-    `turn`: it is busy, and its turn is over.
-    """
-
-    claim: Claim
-    room_for: str | None
-    turn: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """This is no longer to be kept."""
-
-    kept: Kept
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """This replica would not fit if it were alone with what may never go, which leaves `most`."""
-
-    claim: Claim
-    need: int
-    most: int
-
-
-@dataclass(frozen=True, slots=True)
-class LookAt:
-    """Step again at this time (monotonic seconds), whatever happens until then."""
-
-    at: float
-
-
-Effect = Grant | Evict | Drop | Refuse | LookAt
+from relume.serving.room import (
+    JUST_GRANTED,
+    Claim,
+    Drop,
+    Effect,
+    Evict,
+    Grant,
+    Load,
+    LookAt,
+    Refuse,
+    Rules,
+    World,
+)
 
 
 @dataclass(slots=True)
@@ -174,6 +94,10 @@ class Budget:
     def pin(self, service: str, replicas: int, need: int) -> None:
         """Set room aside for the replicas that a service always has (minReplicas)."""
         self._pins[service] = (replicas, need)
+
+    def unpin(self, service: str) -> None:
+        """The service has no such replicas any more."""
+        self._pins.pop(service, None)
 
     def ask(self, claim: Claim, need: int, now: float) -> None:
         """A replica wants to start."""
@@ -368,7 +292,7 @@ class Budget:
             if not kept.in_use and (claim is None or kept.service != claim.service):
                 yield _Victim(kept.last_used, kept.bytes, kept, shared=shared)
         for other, holding in self._evictable(claim):
-            load = world.loads.get(other, _JUST_GRANTED)
+            load = world.loads.get(other, JUST_GRANTED)
             if not self._is_busy(other, world) and now >= self._idle_until(claim, holding, load):
                 yield _Victim(load.used_at, holding.bytes, other)
 
@@ -390,7 +314,7 @@ class Budget:
                 yield _Victim(ready_at, holding.bytes, other, turn=True)
 
     def _is_busy(self, claim: Claim, world: World) -> bool:
-        load = world.loads.get(claim, _JUST_GRANTED)
+        load = world.loads.get(claim, JUST_GRANTED)
         return load.in_flight > 0 or world.held.get(claim.service, 0) > 0
 
     def _evictable(self, claim: Claim | None) -> Iterator[tuple[Claim, _Holding]]:

@@ -11,8 +11,10 @@ from typing import Any, Protocol
 
 from relume.base.clock import Clock, Timer
 from relume.base.sizes import written
-from relume.serving.budget import (
-    Budget,
+from relume.serving.budget import Budget
+from relume.serving.errors import DoesNotFit
+from relume.serving.predictor import Kept, PredictorLauncher, ServedService
+from relume.serving.room import (
     Claim,
     Drop,
     Effect,
@@ -23,8 +25,6 @@ from relume.serving.budget import (
     Refuse,
     World,
 )
-from relume.serving.errors import DoesNotFit
-from relume.serving.predictor import Kept, PredictorLauncher, ServedService
 from relume.serving.throttler import Backend
 
 log = logging.getLogger(__name__)
@@ -104,6 +104,14 @@ class Memory:
         if self._budget is not None and config.min_replicas > 0:
             need = self._launcher.memory_bytes(config)
             self._budget.pin(_name(config), config.min_replicas, need)
+
+    def leave(self, tenant: Tenant) -> None:
+        """A service is no longer there; its replicas go as they end."""
+        name = _name(tenant.config)
+        if self._tenants.get(name) is tenant:
+            del self._tenants[name]
+            if self._budget is not None:
+                self._budget.unpin(name)
 
     def place(self, tenant: Tenant, number: int) -> Place:
         """Return the place of a new replica, which asks for it with `granted`."""

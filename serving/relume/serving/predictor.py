@@ -96,6 +96,10 @@ class Predictor(Protocol):
         """Send SIGTERM; nothing if it is gone."""
         ...
 
+    def discard(self) -> None:
+        """End it where it runs no request, as soon as that loses nothing."""
+        ...
+
     def kill(self) -> None:
         """Send SIGKILL; nothing if it is gone."""
         ...

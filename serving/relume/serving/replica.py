@@ -139,13 +139,18 @@ class Replica:
         self._why: str | None = None
         self._refused = ""
         self._hurry = False
+        self._evicted = False
         self._first_answer_ms: float | None = None
         self._recorded = False
         self._asked_at = around.clock.monotonic()
         self._triggered = triggered
 
-    def stop(self, why: str, *, hurry: bool = False) -> None:
-        """Ask the process to end, after its requests or, in a hurry, now. Does not wait."""
+    def stop(self, why: str, *, hurry: bool = False, evicted: bool = False) -> None:
+        """Ask the process to end, after its requests or, in a hurry, now. Does not wait.
+
+        evicted: somebody waits for its memory, so that its end is no matter of form.
+        """
+        self._evicted = self._evicted or evicted
         self._why = self._why or why
         self._hurry = self._hurry or hurry
         self._place.leaving()
@@ -299,7 +304,9 @@ class Replica:
         """Ask the process to exit, then make it."""
         clock = self._around.clock
         until = clock.monotonic() + self._around.settings.terminate_grace_s
-        if not exit_code.done():
+        if not exit_code.done() and self._evicted and not self._in_flight():
+            predictor.discard()
+        elif not exit_code.done():
             predictor.terminate()
         while not exit_code.done():
             left = until - clock.monotonic()

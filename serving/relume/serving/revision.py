@@ -92,6 +92,7 @@ class Drain:
 
     replica: int
     why: str
+    evicted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ class Cancel:
 
     replica: int
     why: str
+    evicted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,11 +219,11 @@ class Revision:
             self._failure = "the predictor did not become ready before the progress deadline"
         yield from self._reconcile(now)
 
-    def _stop(self, replica: int, why: str) -> Drain | Cancel:
+    def _stop(self, replica: int, why: str, *, evicted: bool = False) -> Drain | Cancel:
         entry = self._replicas[replica]
         loading = entry.state is State.STARTING
         entry.state = State.DRAINING
-        return Cancel(replica, why) if loading else Drain(replica, why)
+        return (Cancel if loading else Drain)(replica, why, evicted)
 
     def _reconcile(self, now: float) -> Iterator[RevisionEffect]:
         missing = self.target - len(self._live())
@@ -277,7 +279,7 @@ class Revision:
         """Stop the replicas; where none is left, start again only for requests or a minimum."""
         live = self._live()
         for replica in reversed([each for each in live if each in event.replicas]):
-            yield self._stop(replica, event.why)
+            yield self._stop(replica, event.why, evicted=True)
         if not self._live() and event.held == 0 and self._min_scale == 0:
             self.target = 0
             yield Forget()

@@ -85,12 +85,12 @@ class Service:
 
         This is Knative's poke (checklist A1).
         """
-        if (refusal := self._around.memory.refusal(self.config)) is not None:
-            self.throttler.fail(refusal)
-        elif self._revision.target == 0:
-            self.tick()
-        else:
+        if self._revision.target > 0:
             self._around.memory.demand()
+        elif (refusal := self._around.memory.refusal(self.config)) is not None:
+            self.throttler.fail(refusal)
+        else:
+            self.tick()
 
     def left(self) -> None:
         """A request was answered, failed or given up."""
@@ -190,9 +190,9 @@ class Service:
             match effect:
                 case rev.Start(number):
                     self._start(number)
-                case rev.Drain(number, why) | rev.Cancel(number, why):
+                case rev.Drain(number, why, evicted) | rev.Cancel(number, why, evicted):
                     self.throttler.remove(number)
-                    self._replicas[number].stop(why)
+                    self._replicas[number].stop(why, evicted=evicted)
                 case rev.FailHeld(reason, retry_after_s):
                     self.throttler.fail(self._failure(reason, retry_after_s))
                 case rev.Forget():

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 
 from relume.base.vocabulary import INITIAL_SCALE
-from relume.serving.budget import Rules
 from relume.serving.predictor import ServedService
 from relume.serving.revision import Backoff
+from relume.serving.room import Rules
 from relume.serving.scale_to_zero import ScaleSpec
 from relume.serving.timeouts import Timeouts
 

@@ -33,6 +33,7 @@ NAMES = ("one", "two", "three")
 CLIENTS = 12
 ROUNDS = 4
 PAUSE_S = 1.0
+ZERO_WITHIN_S = 60.0
 TOKENS = 16
 SWAP_TARGET = 1.2
 _KERNEL = {"pswpout": "pages swapped out", "oom_kill": "processes killed by the kernel"}
@@ -91,10 +92,17 @@ class Trial:
     async def alone(self) -> None:
         """Starts from zero with the memory free."""
         for number in range(ROUNDS):
-            while any(s.state != "zero" for s in (await self._plane.status()).serving.services):
-                await asyncio.sleep(0.25)
+            await self._at_zero()
             await asyncio.sleep(PAUSE_S)
             self.found.alone.append(await self.ask(NAMES[number % 3], 1))
+
+    async def _at_zero(self) -> None:
+        async with asyncio.timeout(ZERO_WITHIN_S):
+            while True:
+                status = await self._plane.status()
+                if all(service.state == "zero" for service in status.serving.services):
+                    return
+                await asyncio.sleep(0.25)
 
     async def in_turn(self) -> None:
         """Each start takes the place of the model that was asked before."""

@@ -230,6 +230,8 @@ class Memory:
                 task = asyncio.create_task(self._drop(kept), name=f"drop {kept.name}")
                 self._dropping[kept.name] = (kept, task)
             case LookAt(at):
+                if self._timer is not None:
+                    self._timer.cancel()
                 delay = at - self._clock.monotonic()
                 self._timer = self._clock.call_later(delay, self.look)
 

@@ -251,8 +251,8 @@ class Replica:
             on_answer=self._answered,
             on_release=self._released,
         )
-        self._place.ready(self.backend)
         self._owner.became_ready(self)
+        self._place.ready(self.backend)
         self.cold = self.cold.with_phases((await probe.startup()).phases_ms)
         if not self._triggered:
             self._record("ready", None)

@@ -198,9 +198,11 @@ async def test_out_of_memory_is_an_answer_to_all_who_wait_and_not_a_loop(stage: 
         predictor = await s.ready()
         await eventually(lambda: len(work.seen) == 1)
         predictor.ended_by = "out-of-memory: the kernel killed the predictor"
+        predictor.leaves_port_open = True  # the end of the connection is noticed late
         predictor.exit(-9)
-        await running.end()
         await held.end()
+        await predictor.close_port()
+        await running.end()
         assert (running.status, held.status) == (502, 503)
         assert reason(held.body)[0] == "out-of-memory"
         assert held.headers["retry-after"] == "1"

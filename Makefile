@@ -15,7 +15,7 @@ PYTEST_ALL := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadsc
 $(shell test -x $(BIN)/python || rm -f $(STAMP))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv models demo demo-tickets test fresh check fuzz unit crash jobs-trial functions bench schemas manifests flags lock images clean
+.PHONY: help venv models demo demo-tickets test fresh check fuzz unit crash jobs-trial memory-trial functions bench schemas manifests flags lock images clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ fresh: ## make demo in a new clone of HEAD, with plain pip: make fresh PYTHONS='
 	@for python in $(or $(PYTHONS),$(PYTHON)); do \
 		bash tests/fresh.sh "$$python" '$(TORCH_CPU_INDEX)' || exit 1; \
 	done
+
+memory-trial: models ## three models in memory for one and a half, asked in turn and at once; three minutes
+	$(BIN)/python loadtests/swap.py
 
 bench: models ## cold start, throughput, the Broker, jobs, filters and claims, as ratios
 	$(BIN)/python loadtests/coldstart.py

@@ -378,6 +378,21 @@ TABLE = {
     "serving.openai:ModelNames._found": Bound("names", None, PLAN),
     "serving.activator:Router._services": Bound("services", None, PLAN),
     "serving.plane:ServingPlane._services": Bound("services", None, PLAN),
+    "serving.budget:Budget._pins": Bound("services", None, PLAN),
+    "serving.budget:Budget._holdings": Bound("replicas", None, "maxReplicas of each service"),
+    "serving.budget:Budget._waiters": Bound("replicas", None, "maxReplicas of each service"),
+    "serving.budget:_Waiter.displaced": Bound("services", None, PLAN),
+    "serving.memory:Memory._places": Bound("replicas", None, "maxReplicas of each service"),
+    "serving.memory:Memory._tenants": Bound("services", None, PLAN),
+    "serving.memory:Memory._dropping": Bound("tasks", None, "one for each thing that is kept"),
+    "plane.memory:Footprints._largest": Bound("services", None, PLAN),
+    "plane.memory:Footprints._processes": Bound(
+        "processes", None, "those that ended are forgotten at the next measurement, in 10 s"
+    ),
+    "plane.launchers:EveryLauncher._estimates": Bound("services", None, PLAN),
+    "plane.launchers:EveryLauncher._forks": Bound(
+        "processes", None, "those that ended are forgotten whenever the others are looked at"
+    ),
     "plane.launch:LocalPredictor.phases_ms": Bound("phases", None, "it stays empty"),
     "runtimes.function.environments:Environments._making": Bound("functions", None, PLAN),
     "runtimes.function.environments:Environments._failed": Bound("functions", None, PLAN),

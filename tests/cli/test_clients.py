@@ -79,6 +79,19 @@ def test_status_of_a_failed_service_ends_with_its_log(plane: "StandIn", capsys: 
     ]
 
 
+def test_status_says_who_waits_for_memory_and_for_whom(plane: "StandIn", capsys: Output) -> None:
+    memory = {"need": 3 << 29, "waiting_s": 12.3, "waits_for": ["default/a", "default/b"]}
+    waiting = {**plane.services[0], "state": "starting", "phase": "memory", "memory": memory}
+    plane.services = [waiting]
+    assert run(["status"]) == 0
+    shown = capsys.readouterr().out
+    assert "starting: memory" in shown
+    assert (
+        "default/summarizer has waited 12 s for memory (1.5Gi for a replica), which default/a and "
+        "default/b hold"
+    ) in " ".join(shown.split())
+
+
 def test_status_as_json_is_what_the_plane_says(plane: "StandIn", capsys: Output) -> None:
     assert run(["status", "-o", "json"]) == 0
     said = json.loads(capsys.readouterr().out)

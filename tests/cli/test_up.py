@@ -379,6 +379,16 @@ def test_a_size_that_is_none_is_refused(manifest: Path, state: Path) -> None:
     assert "write 500M or 10Gi" in done.stderr
 
 
+def test_a_minimum_beyond_the_memory_is_refused_at_its_field(manifest: Path, state: Path) -> None:
+    text = manifest.read_text()
+    assert "minReplicas: 0" in text
+    manifest.write_text(text.replace("minReplicas: 0", "minReplicas: 2"))
+    done = relume("up", str(manifest), "--memory", "1.5Gi")
+    assert done.returncode == 2
+    assert f"{manifest}:7: spec.predictor.minReplicas: 2 × " in done.stderr
+    assert "the memory budget is 1.5Gi: write minReplicas: 0" in done.stderr
+
+
 @pytest.mark.parametrize(("options", "status"), [([], 202), (["--strict-events"], 400)])
 def test_a_header_that_is_not_encoded_is_taken_unless_events_are_to_be_strict(
     manifest: Path, state: Path, options: list[str], status: int

@@ -94,7 +94,7 @@ class Predictor:
     def terminate(self) -> None:
         self._ended.set()
 
-    kill = terminate
+    kill = discard = terminate
 
 
 class Launcher:

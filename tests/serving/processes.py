@@ -34,6 +34,9 @@ class Process:
         if self._process.returncode is None:
             self._process.terminate()
 
+    def discard(self) -> None:
+        self.kill()
+
     def kill(self) -> None:
         if self._process.returncode is None:
             self._process.kill()

@@ -10,6 +10,7 @@ from relume.serving.revision import (
     BecameReady,
     Cancel,
     Drain,
+    Evicted,
     Exited,
     FailHeld,
     Forget,
@@ -258,3 +259,28 @@ def test_whatever_happens_no_replica_is_started_or_stopped_twice(
                 running[effect.replica] = True
         wanted = [n for n, told in running.items() if not told]
         assert len(wanted) <= life.revision.target
+
+
+def test_an_idle_revision_that_is_evicted_is_at_zero_until_a_request_comes() -> None:
+    life = ready_life()
+    assert life.on(Evicted((1,), "room", held=0)) == [Drain(1, "room", evicted=True), Forget()]
+    assert life.on(Exited(1, "room", 0)) == []
+    assert (life.state, life.revision.target) == (State.ZERO, 0)
+
+
+def test_a_revision_that_is_evicted_with_requests_waiting_asks_for_its_place_again() -> None:
+    life = ready_life()
+    assert life.on(Evicted((1,), "room", held=3)) == [Drain(1, "room", evicted=True), Start(2)]
+
+
+def test_one_of_two_replicas_that_is_evicted_is_asked_for_again() -> None:
+    life = ready_life(2)
+    assert life.on(Evicted((2,), "room", held=0)) == [Drain(2, "room", evicted=True), Start(3)]
+    assert life.on(BecameReady(1)) == []
+
+
+def test_an_end_that_fails_who_waits_is_not_repaired_at_once() -> None:
+    life = ready_life()
+    effects = life.on(Exited(1, "out of memory", held=2, fails_held=True))
+    assert effects == [FailHeld("out of memory", 1.0), Forget()]
+    assert life.on(ScaleTo(1)) == [WakeAt(101.0)]

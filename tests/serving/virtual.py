@@ -9,7 +9,7 @@ from aiohttp import web
 
 from relume.base.errors import RelumeError
 from relume.config import InferenceService
-from relume.serving.predictor import Predictor, Probes, StartedFrom
+from relume.serving.predictor import Kept, Predictor, Probes, ServedService, StartedFrom
 
 
 async def eventually(holds: Callable[[], bool], what: str = "the condition") -> None:
@@ -45,6 +45,9 @@ class InProcessPredictor:
         self.leaves_port_open = False
         self.phases: dict[str, float] = {"fork": 20.0, "weights": 300.0}
         self.seen: list[web.Request] = []
+        self.service = ""
+        self.running = 0
+        self.died_busy = False
         self._handler = handler
         self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._server: web.AppRunner | None = None
@@ -76,7 +79,11 @@ class InProcessPredictor:
 
     async def _infer(self, request: web.Request) -> web.StreamResponse:
         self.seen.append(request)
-        return await self._handler(request)
+        self.running += 1
+        try:
+            return await self._handler(request)
+        finally:
+            self.running -= 1
 
     @property
     def exited(self) -> bool:
@@ -94,8 +101,12 @@ class InProcessPredictor:
 
     def terminate(self) -> None:
         self.terminated = True
+        self.died_busy = self.running > 0
         if not self.lingers:
             self.exit(0)
+
+    def discard(self) -> None:
+        self.terminate()
 
     def kill(self) -> None:
         self.killed = True
@@ -112,12 +123,29 @@ class InProcessLauncher:
         self.refuse: str | None = None
         self.template_loaded = asyncio.Event()
         self.template_loaded.set()
+        self.needs: dict[str, int] = {}
+        self.things: list[Kept] = []
+        self.dropped: list[str] = []
+
+    def memory_bytes(self, service: ServedService) -> int:
+        return self.needs.get(service.name, 1)
+
+    async def measure(self) -> None:
+        pass
+
+    def kept(self) -> list[Kept]:
+        return self.things
+
+    async def drop(self, kept: Kept) -> None:
+        self.things.remove(kept)
+        self.dropped.append(kept.name)
 
     async def start(self, service: InferenceService, log_path: Path) -> Predictor:
         await self.template_loaded.wait()
         if self.refuse is not None:
             raise RelumeError(self.refuse)
         predictor = InProcessPredictor(next(self._pids), self.handler)
+        predictor.service = service.name
         await predictor.open()
         self.started.append(predictor)
         return predictor

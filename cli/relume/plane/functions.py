@@ -19,14 +19,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from relume.base.vocabulary import LAUNCH_PHASES
-from relume.config import Function, InferenceService, Plan
+from relume.config import Function, Plan
 from relume.config.config_objects import by_key, files_of, variables_of
 from relume.plane.addresses import HOST
-from relume.plane.launch import LocalLauncher, free_port
+from relume.plane.launch import free_port
 from relume.plane.sink_bindings import FullName
 from relume.runtimes.function.environments import EnvironmentNotMade, Environments, wanted
 from relume.runtimes.function.process import FunctionProcess, start
-from relume.serving.predictor import Predictor, Probes, ServedService, StartedFrom
+from relume.serving.predictor import Probes, StartedFrom
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ class LocalFunction:
         self._process_ms: float | None = None
         self.wait = process.wait
         self.terminate = process.terminate
+        self.discard = process.terminate  # its own code may have something to put away
         self.kill = process.kill
 
     @property
@@ -140,21 +141,6 @@ class FunctionLauncher:
             "K_CONFIGURATION": function.name,
             "K_REVISION": function.revision,
         }
-
-
-class EveryLauncher:
-    """Starts what serving asks for: a model or a function, by the type of the service."""
-
-    def __init__(self, models: LocalLauncher, functions: FunctionLauncher) -> None:
-        self._models = models
-        self._functions = functions
-
-    async def start(self, service: ServedService, log_path: Path) -> Predictor:
-        """See `PredictorLauncher.start`."""
-        if isinstance(service, Function):
-            return await self._functions.start(service, log_path)
-        assert isinstance(service, InferenceService), "a plan has no other services"
-        return await self._models.start(service, log_path)
 
 
 def _write_lines(file: Path, lines: Sequence[str]) -> None:

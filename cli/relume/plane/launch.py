@@ -18,6 +18,7 @@ from relume.config import InferenceService, Plan
 from relume.config.config_objects import by_key, files_of, variables_of
 from relume.config.resources import MODELS_FOLDER, Mount
 from relume.plane.addresses import HOST
+from relume.plane.out_of_memory import ended_for_memory, oom_kills
 from relume.runtimes.models.errors import ModelMissing
 from relume.runtimes.models.store import ModelStore
 from relume.runtimes.spawn import Launcher, Process, Template
@@ -78,16 +79,37 @@ def missing(service: InferenceService, store: ModelStore) -> list[ModelMissing]:
 class LocalPredictor:
     """A process of the runtime on a loopback port (`relume.serving.predictor.Predictor`)."""
 
-    def __init__(self, process: Process, port: int) -> None:
+    def __init__(self, process: Process, port: int, log_path: Path) -> None:
         self.pid = process.pid
         self.base_url = f"http://{HOST}:{port}"
         self.started: StartedFrom = "template" if process.started == "template" else "fresh"
         self.probes = Probes()
         self.phases_ms: Mapping[str, float] = {}  # the process tells them itself
-        self.ended_by: str | None = None
-        self.wait = process.wait
         self.terminate = process.terminate
-        self.kill = process.kill
+        self._process = process
+        self._log_path = log_path
+        self._oom_kills = oom_kills()
+        self._exit_code: int | None = None
+        self._killed = False
+
+    async def wait(self) -> int:
+        self._exit_code = await self._process.wait()
+        return self._exit_code
+
+    def discard(self) -> None:
+        """Kill it: vLLM keeps nothing, and takes more than a second to end by itself."""
+        self.kill()
+
+    def kill(self) -> None:
+        self._killed = True
+        self._process.kill()
+
+    @property
+    def ended_by(self) -> str | None:
+        """That memory was missing, where it was."""
+        if self._exit_code is None or self._killed:
+            return None
+        return ended_for_memory(self._exit_code, self._oom_kills, self._log_path)
 
 
 class LocalLauncher:
@@ -124,7 +146,7 @@ class LocalLauncher:
             env=environment(service, port, folders),
             log_path=log_path,
         )
-        return LocalPredictor(process, port)
+        return LocalPredictor(process, port, log_path)
 
     def _written(self, service: InferenceService, mount: Mount) -> Path:
         """Where the files of a mount are, which are written for each start."""

@@ -46,9 +46,11 @@ from relume.plane.addresses import (
     socket_folder,
     url_of,
 )
-from relume.plane.functions import EveryLauncher, FunctionLauncher, empty_folder
+from relume.plane.functions import FunctionLauncher, empty_folder
 from relume.plane.grace import Grace
 from relume.plane.launch import LocalLauncher, template_status
+from relume.plane.launchers import EveryLauncher
+from relume.plane.memory import MEMORY_WAIT_S
 from relume.plane.sink_bindings import sink_environment
 from relume.plane.subscribers import Destinations, SubscriberCapacity
 from relume.runtimes.function.environments import Environments
@@ -76,7 +78,8 @@ class PlaneSettings:
     accepted event is on the disk itself, `allowed_origins` are those of pages in a browser that may
     call every path of both ports (`*` is any). `strict_events` refuses attributes that are not
     encoded. `usage_broker` (`NAMESPACE/NAME`) gets an event for each settled job that says what it
-    has cost.
+    has cost. `memory_bytes` bounds what predictors, functions and templates hold together
+    (None: nothing does), and a service waits `memory_wait_s` before a busy one makes room for it.
     """
 
     state: Path
@@ -89,6 +92,8 @@ class PlaneSettings:
     allowed_origins: tuple[str, ...] = ()
     strict_events: bool = False
     usage_broker: str | None = None
+    memory_bytes: int | None = None
+    memory_wait_s: float = MEMORY_WAIT_S
 
 
 class LocalPlane:
@@ -169,6 +174,8 @@ class LocalPlane:
         from relume.plane.server import HttpServer, finished
         from relume.serving.cross_origin import CrossOrigin
         from relume.serving.plane import ServingPlane
+        from relume.serving.room import Rules
+        from relume.serving.settings import ServingSettings
         from relume.web.bodies import DecodedBodies
 
         launcher = TemplateLauncher(self._template) if self._template else FreshLauncher()
@@ -179,9 +186,15 @@ class LocalPlane:
                     self._store, launcher, stack.enter_context(self._folder.private("files"))
                 ),
                 functions,
+                self._store,
+                self._template,
             ),
             log_dir=self._folder.logs,
             base_url=self.http,
+            settings=ServingSettings(
+                memory_bytes=self._settings.memory_bytes,
+                memory=Rules.for_wait(self._settings.memory_wait_s),
+            ),
         )
         await serving.start()
         self._serving = serving

@@ -52,6 +52,11 @@ COLD_START_PHASES = ("queue", *PREDICTOR_PHASES)
 #: What a launcher measures of a start: an environment is made or waited for, then the process is
 #: started and becomes ready. A model has no such phases.
 LAUNCH_PHASES = ("environment", "process")
+#: Before both, where the memory of the machine is full: the start waits for room in it.
+MEMORY_PHASE = "memory"
+
+#: The reason of a failure for which memory was missing, and how a sentence about it begins.
+OUT_OF_MEMORY = "out-of-memory"
 
 # Headers by which the activator tells the predictor how long a request waited, in whole ms. The
 # client is told of a cold start too.

@@ -95,6 +95,7 @@ class InferenceService:
     generation: int = 1
     origin: Origin | None = field(default=None, compare=False)
     storage_uri_origin: Origin | None = field(default=None, compare=False)
+    min_replicas_origin: Origin | None = field(default=None, compare=False)
 
     @property
     def revision(self) -> str:

@@ -10,7 +10,7 @@ from relume.config.fields import Resource
 from relume.config.head import annotations
 from relume.config.model import read_model
 from relume.config.nodes import Node, Table
-from relume.config.resources import Autoscaling, InferenceService
+from relume.config.resources import Autoscaling, InferenceService, Origin
 from relume.config.service_fields import PREDICTOR, SPEC
 
 MOST_CONCURRENCY = 1000  # Knative's container-concurrency-max-limit
@@ -54,6 +54,7 @@ def read_service(resource: Resource) -> InferenceService:
         annotations={key: node.text() for key, node in notes.items()},
         origin=resource.origin,
         storage_uri_origin=model.storage.origin,
+        min_replicas_origin=_min_replicas_origin(predictor, notes, resource),
     )
 
 
@@ -82,6 +83,17 @@ def _with_replicas(
     if (aim := predictor.get("scaleTarget")) is not None:
         scaling = replace(scaling, target=float(aim.integer(least=1)))
     return scaling
+
+
+def _min_replicas_origin(
+    predictor: Table, notes: Mapping[str, Node], resource: Resource
+) -> Origin | None:
+    """Where the minimum is written; where it is the default, the document that leaves it out."""
+    node = predictor.get("minReplicas") or notes.get(MIN_SCALE)
+    if node is not None:
+        return node.origin
+    at = resource.origin
+    return None if at is None else replace(at, field="spec.predictor.minReplicas")
 
 
 def _bounded(table: Table, name: str, most: int) -> int:

@@ -141,8 +141,16 @@ class Template:
     async def ready(self) -> bool:
         """Wait until the template can fork (True) or failed to load (False)."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self.state in ("ready", "failed"))
+            await self._changed.wait_for(lambda: self.state in ("ready", "failed", "dropped"))
             return self.state == "ready"
+
+    async def drop(self) -> None:
+        """End the process for good, so that its memory is free; every start is fresh then."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._keeper
+        await self._set("dropped")
 
     def status(self) -> dict[str, object]:
         """State and pid, for people."""

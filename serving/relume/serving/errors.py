@@ -10,6 +10,7 @@ RelumeError
     │   ├── ModelUnnamed      400: the request can be read and names none
     │   └── RequestTooLarge   413: the body is larger than what is read to find the model
     ├── PredictorFailed       503 + Retry-After: it died, or could not be started, while held
+    ├── DoesNotFit            507: it needs more memory than this machine gives to models
     ├── PlaneStopping         503 + Retry-After: the plane is shutting down
     ├── PredictorUnreachable  502: connect refused or reset (A13)
     └── RequestTimedOut       504, text/plain `activator request timeout` (A2)
@@ -149,9 +150,17 @@ class PredictorFailed(ServingError):
     status = 503
     kind = "ServiceUnavailableError"
 
-    def __init__(self, message: str, *, retry_after_s: float) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, retry_after_s: float, reason: str | None = None) -> None:
+        super().__init__(message, reason=reason)
         self.retry_after_s = retry_after_s
+
+
+class DoesNotFit(ServingError):
+    """The service needs more memory than the budget of this machine can ever give it."""
+
+    reason = "does-not-fit"
+    status = 507
+    kind = "InsufficientStorageError"
 
 
 class PlaneStopping(ServingError):

@@ -15,13 +15,15 @@ from typing import Any, Literal
 
 import orjson
 
-from relume.base.vocabulary import LAUNCH_PHASES, PREDICTOR_PHASES
+from relume.base.vocabulary import LAUNCH_PHASES, MEMORY_PHASE, PREDICTOR_PHASES
 
 log = logging.getLogger(__name__)
 
 KEPT_ENTRIES = 100
 KEPT_LOGS = 5  # for each service
 TAIL_BYTES = 16384
+
+_OUTSIDE = (MEMORY_PHASE, *LAUNCH_PHASES)
 
 StartOutcome = Literal["loading", "ready", "failed", "cancelled"]
 
@@ -43,7 +45,7 @@ class ColdStart:
     """The id of the CloudEvent in the first held request, if it was one."""
     phases: Mapping[str, float] = field(default_factory=dict)
     """By the names in PREDICTOR_PHASES what the process told, in LAUNCH_PHASES what its launcher
-    measured."""
+    measured, and MEMORY_PHASE: how long it waited for room in memory before it was launched."""
     ready: float | None = None
     """From `at` until the process could answer."""
     total: float | None = None
@@ -65,7 +67,7 @@ class ColdStart:
             "started": self.started,
             "triggered_by": self.triggered_by,
             "queue": round(self.queue, 1),
-            **{name: _rounded(self.phases[name]) for name in LAUNCH_PHASES if name in self.phases},
+            **{name: _rounded(self.phases[name]) for name in _OUTSIDE if name in self.phases},
             **{name: _rounded(self.phases.get(name)) for name in PREDICTOR_PHASES},
             "ready": _rounded(self.ready),
             "total": _rounded(self.total),

@@ -7,7 +7,9 @@ from typing import Any
 
 from relume.base.clock import Clock, SystemClock
 from relume.serving.activator import Activator, Router
+from relume.serving.budget import Budget
 from relume.serving.ledger import Ledger
+from relume.serving.memory import Memory
 from relume.serving.predictor import PredictorLauncher, ServedService
 from relume.serving.replica import Surroundings
 from relume.serving.service import Service
@@ -45,6 +47,9 @@ class ServingPlane:
         self._base_url = base_url
         self.app = Activator(self._clock, self._settings.body_high_water)
         """The ASGI application."""
+        most = self._settings.memory_bytes
+        budget = None if most is None else Budget(most, self._settings.memory)
+        self._memory = Memory(budget, launcher, self._clock)
         self._services: list[Service] = []
         self._runner: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
@@ -66,6 +71,7 @@ class ServingPlane:
         """
         if self._runner is None:
             return
+        self._memory.close()
         for service in self._services:
             service.stop()
         timer = self._clock.call_later(grace_s, self._hurry)
@@ -82,7 +88,10 @@ class ServingPlane:
 
     def status(self) -> dict[str, Any]:
         """Return every service's state; JSON types only."""
-        return {"services": [service.status(self._base_url) for service in self._services]}
+        return {
+            "services": [service.status(self._base_url) for service in self._services],
+            "memory": self._memory.status(),
+        }
 
     def coldstarts(self) -> list[dict[str, Any]]:
         """Return the last cold starts that ended, oldest first; JSON types only."""
@@ -91,7 +100,9 @@ class ServingPlane:
     async def _run(self, up: asyncio.Event) -> None:
         """Own everything that runs, until stop."""
         session = client_session(self._settings.keepalive_s)
-        around = Surroundings(self._launcher, session, self._clock, self._settings, self._ledger)
+        around = Surroundings(
+            self._launcher, session, self._clock, self._settings, self._ledger, self._memory
+        )
         try:
             async with asyncio.TaskGroup() as replicas:
                 self._services = [
@@ -104,6 +115,7 @@ class ServingPlane:
                 await self._beat()
         finally:
             self.app.close()
+            self._memory.close()
             for service in self._services:
                 service.stop()  # on a failure of the plane itself, nothing may wait for ever
             await session.close()
@@ -114,9 +126,16 @@ class ServingPlane:
         async with asyncio.TaskGroup() as beats:
             report = beats.create_task(self._every(settings.report_s, Service.report))
             tick = beats.create_task(self._every(settings.tick_s, Service.tick))
+            measure = beats.create_task(self._measure())
             await self._stop.wait()
-            report.cancel()
-            tick.cancel()
+            for beat in (report, tick, measure):
+                beat.cancel()
+
+    async def _measure(self) -> None:
+        """Look at the memory of processes now and then, where it is bounded."""
+        while self._settings.memory_bytes is not None:
+            await self._clock.sleep(self._settings.measure_s)
+            await self._memory.measure()
 
     async def _every(self, period: float, act: Callable[[Service], None]) -> None:
         """Act on every service once a period, without drifting."""

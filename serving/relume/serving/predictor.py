@@ -6,7 +6,7 @@ answers 200 as soon as the port is open: {"state": "loading"|"ready", "phase": s
 "phases_ms": {...}}. SIGTERM lets a process finish what it has accepted and exit 0.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -96,13 +96,32 @@ class Predictor(Protocol):
         """Send SIGTERM; nothing if it is gone."""
         ...
 
+    def discard(self) -> None:
+        """End it where it runs no request, as soon as that loses nothing."""
+        ...
+
     def kill(self) -> None:
         """Send SIGKILL; nothing if it is gone."""
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Something that stays in memory while services are at zero, so that they start sooner."""
+
+    name: str
+    """What it is, in words: `the warm template`."""
+    service: str | None
+    """The service that is started from it (`NAMESPACE/NAME`); None: any."""
+    bytes: int
+    last_used: float
+    """Monotonic seconds."""
+    in_use: bool = False
+    """Processes depend on it, so that it cannot be dropped."""
+
+
 class PredictorLauncher(Protocol):
-    """Starts the processes of services."""
+    """Starts the processes of services, and knows what they need."""
 
     async def start(self, service: ServedService, log_path: Path) -> Predictor:
         """Start a process and return at once, before it is ready.
@@ -112,4 +131,23 @@ class PredictorLauncher(Protocol):
 
         Raises RelumeError when it cannot be started. Cancelled, it leaves no process behind.
         """
+        ...
+
+    def memory_bytes(self, service: ServedService) -> int:
+        """Return what one process needs: an estimate, and once it was measured what it held."""
+        ...
+
+    async def measure(self) -> None:
+        """Look how much memory each process and everything that is kept holds now.
+
+        Returns once `memory_bytes` and `kept` know it.
+        """
+        ...
+
+    def kept(self) -> Sequence[Kept]:
+        """Return what is held while services are at zero."""
+        ...
+
+    async def drop(self, kept: Kept) -> None:
+        """Give up what is kept, and return when its memory is free. It does not come back."""
         ...

@@ -12,8 +12,9 @@ import orjson
 
 from relume.base.clock import Clock
 from relume.base.errors import RelumeError
-from relume.base.vocabulary import PREDICTOR_PHASES
+from relume.base.vocabulary import MEMORY_PHASE, PREDICTOR_PHASES
 from relume.serving.ledger import ColdStart, Ledger, StartOutcome
+from relume.serving.memory import Memory, Place
 from relume.serving.predictor import Predictor, PredictorLauncher, ServedService
 from relume.serving.settings import ServingSettings
 from relume.serving.throttler import Backend
@@ -31,6 +32,7 @@ class Surroundings:
     clock: Clock
     settings: ServingSettings
     ledger: Ledger
+    memory: Memory
 
 
 class ReplicaOwner(Protocol):
@@ -118,6 +120,7 @@ class Replica:
         around: Surroundings,
         owner: ReplicaOwner,
         cold: ColdStart,
+        place: Place,
         *,
         triggered: bool,
     ) -> None:
@@ -125,6 +128,7 @@ class Replica:
         self.log_path = log_path
         self._service = service
         self.cold = cold
+        self._place = place
         self.phase = ""
         self.pid: int | None = None
         self.backend: Backend | None = None
@@ -135,25 +139,38 @@ class Replica:
         self._why: str | None = None
         self._refused = ""
         self._hurry = False
+        self._evicted = False
         self._first_answer_ms: float | None = None
         self._recorded = False
         self._asked_at = around.clock.monotonic()
         self._triggered = triggered
 
-    def stop(self, why: str, *, hurry: bool = False) -> None:
-        """Ask the process to end, after its requests or, in a hurry, now. Does not wait."""
+    def stop(self, why: str, *, hurry: bool = False, evicted: bool = False) -> None:
+        """Ask the process to end, after its requests or, in a hurry, now. Does not wait.
+
+        evicted: somebody waits for its memory, so that its end is no matter of form.
+        """
+        self._evicted = self._evicted or evicted
         self._why = self._why or why
         self._hurry = self._hurry or hurry
+        self._place.leaving()
         self._changed.set()
         if self._launching is not None:
             self._launching.cancel()
 
     async def live(self) -> None:
         """Run the process to its end. Cancelled, it kills the process first."""
+        try:
+            reason = await self._live()
+        finally:
+            self._place.free()
+        self._finish(reason)
+
+    async def _live(self) -> str:
+        """Start the process, see it through, and return why it ended."""
         predictor = None if self._why else await self._launch()
         if predictor is None:
-            self._finish(self._why or self._refused)
-            return
+            return self._why or self._refused
         self.pid = predictor.pid
         self.cold = replace(self.cold, started=predictor.started)
         async with asyncio.TaskGroup() as group:
@@ -166,9 +183,8 @@ class Replica:
                 if not exit_code.done():
                     predictor.kill()
                 code = await exit_code
-        reason = self._why or predictor.ended_by or describe_exit(code)
         self.pid = None
-        self._finish(reason)
+        return self._why or predictor.ended_by or describe_exit(code)
 
     def _finish(self, reason: str) -> None:
         """Record the end and report it."""
@@ -178,11 +194,9 @@ class Replica:
     async def _launch(self) -> Predictor | None:
         """Start the process; None if that failed (`_refused`) or is not wanted any more.
 
-        Starting may take as long as a template takes to load, so `stop` cancels it.
+        Starting may wait for memory, and for a template that loads, so `stop` cancels it.
         """
-        self._launching = asyncio.ensure_future(
-            self._around.launcher.start(self._service, self.log_path)
-        )
+        self._launching = asyncio.ensure_future(self._start())
         try:
             return await self._launching
         except (RelumeError, OSError) as error:
@@ -196,6 +210,15 @@ class Replica:
         finally:
             self._launching = None
         return None
+
+    async def _start(self) -> Predictor:
+        self.phase = MEMORY_PHASE
+        await self._place.granted()
+        self.phase = ""
+        waited_ms = self._since_asked_ms()
+        if waited_ms > 0:
+            self.cold = self.cold.with_phases({MEMORY_PHASE: waited_ms})
+        return await self._around.launcher.start(self._service, self.log_path)
 
     async def _run(self, predictor: Predictor, exit_code: asyncio.Task[int]) -> None:
         probe = Probe(self._around.session, predictor, self._around.settings.probe_timeout_s)
@@ -229,6 +252,7 @@ class Replica:
             on_release=self._released,
         )
         self._owner.became_ready(self)
+        self._place.ready(self.backend)
         self.cold = self.cold.with_phases((await probe.startup()).phases_ms)
         if not self._triggered:
             self._record("ready", None)
@@ -268,7 +292,8 @@ class Replica:
             self._changed.set()
 
     def _released(self) -> None:
-        """A request was given back; a drain may be over."""
+        """A request was given back; a drain may be over, and a service wait for the memory."""
+        self._place.released()
         if self._why is not None:
             self._changed.set()
 
@@ -279,7 +304,9 @@ class Replica:
         """Ask the process to exit, then make it."""
         clock = self._around.clock
         until = clock.monotonic() + self._around.settings.terminate_grace_s
-        if not exit_code.done():
+        if not exit_code.done() and self._evicted and not self._in_flight():
+            predictor.discard()
+        elif not exit_code.done():
             predictor.terminate()
         while not exit_code.done():
             left = until - clock.monotonic()

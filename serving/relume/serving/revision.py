@@ -48,6 +48,17 @@ class Exited:
     replica: int
     reason: str
     held: int
+    fails_held: bool = False
+    """Who waits is answered with the reason, even where a replica that was ready has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """These replicas have to make room in memory; `held` requests wait at this moment."""
+
+    replicas: tuple[int, ...]
+    why: str
+    held: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +76,7 @@ class Stopping:
     """The plane shuts down; nothing is started from here on."""
 
 
-RevisionEvent = ScaleTo | BecameReady | Exited | Abandoned | Woke | Stopping
+RevisionEvent = ScaleTo | BecameReady | Exited | Evicted | Abandoned | Woke | Stopping
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +92,7 @@ class Drain:
 
     replica: int
     why: str
+    evicted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +101,7 @@ class Cancel:
 
     replica: int
     why: str
+    evicted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +194,8 @@ class Revision:
                 return []
             case Exited():
                 return list(self._exited(event, now))
+            case Evicted():
+                return list(self._evicted(event, now))
             case Abandoned():
                 return list(self._abandoned())
             case Woke():
@@ -204,11 +219,11 @@ class Revision:
             self._failure = "the predictor did not become ready before the progress deadline"
         yield from self._reconcile(now)
 
-    def _stop(self, replica: int, why: str) -> Drain | Cancel:
+    def _stop(self, replica: int, why: str, *, evicted: bool = False) -> Drain | Cancel:
         entry = self._replicas[replica]
         loading = entry.state is State.STARTING
         entry.state = State.DRAINING
-        return Cancel(replica, why) if loading else Drain(replica, why)
+        return (Cancel if loading else Drain)(replica, why, evicted)
 
     def _reconcile(self, now: float) -> Iterator[RevisionEffect]:
         missing = self.target - len(self._live())
@@ -237,14 +252,15 @@ class Revision:
             yield from self._reconcile(now)
             return
         # The first failure of a replica that had been ready is repaired at once, without a wait.
-        wait = self._backoff.after(self._failures + (entry.state is State.STARTING))
+        loading = entry.state is State.STARTING or event.fails_held
+        wait = self._backoff.after(self._failures + loading)
         self._failures += 1
         self._failure = event.reason
         self._retry_at = now + wait
         if self._live():
             yield from self._reconcile(now)
         else:
-            yield from self._nothing_left(event, loading=entry.state is State.STARTING, now=now)
+            yield from self._nothing_left(event, loading=loading, now=now)
 
     def _nothing_left(
         self, event: Exited, *, loading: bool, now: float
@@ -254,6 +270,17 @@ class Revision:
             yield FailHeld(event.reason, max(self._retry_at - now, 0.0))
             held = 0
         if held == 0 and self._min_scale == 0:
+            self.target = 0
+            yield Forget()
+        else:
+            yield from self._reconcile(now)
+
+    def _evicted(self, event: Evicted, now: float) -> Iterator[RevisionEffect]:
+        """Stop the replicas; where none is left, start again only for requests or a minimum."""
+        live = self._live()
+        for replica in reversed([each for each in live if each in event.replicas]):
+            yield self._stop(replica, event.why, evicted=True)
+        if not self._live() and event.held == 0 and self._min_scale == 0:
             self.target = 0
             yield Forget()
         else:

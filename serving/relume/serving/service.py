@@ -7,11 +7,13 @@ replica reports; a tick or a report of the load is due; a timer fires. So the pa
 
 import asyncio
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from relume.base.clock import Timer
+from relume.base.vocabulary import OUT_OF_MEMORY
 from relume.serving import revision as rev
 from relume.serving import settings
 from relume.serving.errors import PlaneStopping, PredictorFailed
@@ -65,6 +67,7 @@ class Service:
         self._started = 0
         self._last: Replica | None = None
         self._log_tail: tuple[str, ...] = ()
+        around.memory.join(self)
 
     # Requests, by `holding.HeldRequest`.
 
@@ -82,7 +85,11 @@ class Service:
 
         This is Knative's poke (checklist A1).
         """
-        if self._revision.target == 0:
+        if self._revision.target > 0:
+            self._around.memory.demand()
+        elif (refusal := self._around.memory.refusal(self.config)) is not None:
+            self.throttler.fail(refusal)
+        else:
             self.tick()
 
     def left(self) -> None:
@@ -151,6 +158,16 @@ class Service:
 
     # Replicas.
 
+    @property
+    def held(self) -> int:
+        """How many requests wait."""
+        return self.throttler.held
+
+    def evict(self, replicas: Sequence[int], room_for: str | None) -> None:
+        """Let these replicas finish what they have and go; `room_for` needs their memory."""
+        why = f"room for {room_for}" if room_for else "over the memory budget"
+        self._apply(rev.Evicted(tuple(replicas), why, self.throttler.held))
+
     def became_ready(self, replica: Replica) -> None:
         """A replica answers; from here on it gets requests."""
         self._apply(rev.BecameReady(replica.number))
@@ -164,7 +181,8 @@ class Service:
             replica.backend.gone = True
         self.throttler.remove(replica.number)
         self._log_tail = tail(replica.log_path, self._around.settings.log_tail_lines)
-        self._apply(rev.Exited(replica.number, reason, self.throttler.held))
+        hopeless = reason.startswith(OUT_OF_MEMORY)
+        self._apply(rev.Exited(replica.number, reason, self.throttler.held, hopeless))
 
     def _apply(self, event: rev.RevisionEvent) -> None:
         """Tell the state machine and do what it says."""
@@ -172,9 +190,9 @@ class Service:
             match effect:
                 case rev.Start(number):
                     self._start(number)
-                case rev.Drain(number, why) | rev.Cancel(number, why):
+                case rev.Drain(number, why, evicted) | rev.Cancel(number, why, evicted):
                     self.throttler.remove(number)
-                    self._replicas[number].stop(why)
+                    self._replicas[number].stop(why, evicted=evicted)
                 case rev.FailHeld(reason, retry_after_s):
                     self.throttler.fail(self._failure(reason, retry_after_s))
                 case rev.Forget():
@@ -196,7 +214,10 @@ class Service:
         )
         log_path = self._logs.path(number)
         triggered = first is not None
-        replica = Replica(number, self.config, log_path, around, self, cold, triggered=triggered)
+        place = around.memory.place(self, number)
+        replica = Replica(
+            number, self.config, log_path, around, self, cold, place, triggered=triggered
+        )
         self._replicas[number] = replica
         self._last = replica
         self._started += 1
@@ -206,7 +227,8 @@ class Service:
         message = f"{self.key} could not be started: {reason}"
         if self._log_tail:
             message += f": {self._log_tail[-1]}"
-        return PredictorFailed(message, retry_after_s=retry_after_s)
+        word = OUT_OF_MEMORY if reason.startswith(OUT_OF_MEMORY) else None
+        return PredictorFailed(message, retry_after_s=retry_after_s, reason=word)
 
     def _forget(self) -> None:
         self._autoscaler.forget()
@@ -224,16 +246,20 @@ class Service:
     def status(self, base_url: str) -> dict[str, Any]:
         """Return the service's entry in the plane's status; JSON types only."""
         machine = self._revision
-        failed = machine.state is rev.State.FAILED
+        state, reason = machine.state, machine.failure
+        refusal = self._around.memory.refusal(self.config)
+        if refusal is not None and machine.target == 0:
+            state, reason = rev.State.FAILED, str(refusal)
+        failed = state is rev.State.FAILED
         held = self.throttler.held
         last = self._last
         return {
             "namespace": self.key.namespace,
             "name": self.key.name,
             "revision": self.config.revision,
-            "state": machine.state.value,
-            "reason": machine.failure,
-            "phase": last.phase if last and machine.state is rev.State.STARTING else None,
+            "state": state.value,
+            "reason": reason,
+            "phase": last.phase if last and state is rev.State.STARTING else None,
             "replicas": machine.count(rev.State.READY),
             "desired": machine.target,
             "held": held,
@@ -242,5 +268,6 @@ class Service:
             "pids": sorted(r.pid for r in self._replicas.values() if r.pid is not None),
             "cold_starts": self._started,
             "last_cold_start": last.cold.to_json() if last else None,
-            "log_tail": list(self._log_tail) if failed else [],
+            "log_tail": list(self._log_tail) if failed and refusal is None else [],
+            "memory": self._around.memory.of(self.config),
         }

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from relume.base.vocabulary import INITIAL_SCALE
 from relume.serving.predictor import ServedService
 from relume.serving.revision import Backoff
+from relume.serving.room import Rules
 from relume.serving.scale_to_zero import ScaleSpec
 from relume.serving.timeouts import Timeouts
 
@@ -40,6 +41,12 @@ class ServingSettings:
     log_tail_lines: int = 20
     """How much of a failed predictor's log the status shows."""
     backoff: Backoff = field(default_factory=Backoff)
+    memory_bytes: int | None = None
+    """What all predictors, functions and templates may hold together. None: nothing is bounded."""
+    memory: Rules = field(default_factory=Rules)
+    """How services share it."""
+    measure_s: float = 10.0
+    """How often the memory that processes hold is measured, where it is bounded."""
 
 
 def scale_spec(service: ServedService, settings: ServingSettings) -> ScaleSpec:

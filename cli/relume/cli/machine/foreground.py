@@ -17,6 +17,7 @@ from relume.config import load
 from relume.config.here import NOTHING, Machine
 from relume.plane.launch import check, set_runtime_defaults
 from relume.plane.local import LocalPlane, PlaneSettings
+from relume.plane.memory import check_minimum
 from relume.runtimes.models.store import ModelStore, default_root
 
 
@@ -37,6 +38,7 @@ def run(
     plan = load(files, machine)
     store = ModelStore(default_root())
     check(plan, store)
+    check_minimum(plan, store, settings.memory_bytes)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_Foreground(LocalPlane(plan, settings, store), as_json).run())
 

@@ -8,7 +8,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
-from relume.base.vocabulary import COLD_START_PHASES, LAUNCH_PHASES
+from relume.base.sizes import written
+from relume.base.vocabulary import COLD_START_PHASES, LAUNCH_PHASES, MEMORY_PHASE
 from relume.cli.errors import NotAPlane
 
 
@@ -60,7 +61,7 @@ class ColdStartReport(PlaneAnswer):
         if not isinstance(value, Mapping):
             return value
         first, *others = COLD_START_PHASES
-        names = (first, *LAUNCH_PHASES, *others)
+        names = (first, MEMORY_PHASE, *LAUNCH_PHASES, *others)
         measured = {name: value[name] for name in names if value.get(name) is not None}
         return {**value, "phases": measured}
 
@@ -74,6 +75,17 @@ class NamedStatus(PlaneAnswer):
     @property
     def full_name(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+
+class ServiceMemory(PlaneAnswer):
+    """What one replica of a service needs, in bytes; None where memory is not bounded.
+
+    Where one waits for room: for how many seconds, and which services hold the memory.
+    """
+
+    need: int | None = None
+    waiting_s: float | None = None
+    waits_for: tuple[str, ...] = ()
 
 
 class ServiceStatus(NamedStatus):
@@ -92,6 +104,7 @@ class ServiceStatus(NamedStatus):
     cold_starts: int = 0
     last_cold_start: ColdStartReport | None = None
     log_tail: tuple[str, ...] = ()
+    memory: ServiceMemory = ServiceMemory()
 
 
 class BrokerStatus(NamedStatus):
@@ -136,8 +149,31 @@ class NatsStatus(PlaneAnswer):
         return self.state + (f", restarted {self.restarts} times" if self.restarts else "")
 
 
+class KeptStatus(PlaneAnswer):
+    """Something that stays in memory while services are at zero."""
+
+    name: str
+    bytes: int
+
+
+class MemoryStatus(PlaneAnswer):
+    """The budget of memory and what is used of it, in bytes; without a budget None."""
+
+    budget: int | None = None
+    used: int = 0
+    kept: tuple[KeptStatus, ...] = ()
+
+    @property
+    def words(self) -> str:
+        if self.budget is None:
+            return "not bounded"
+        kept = "".join(f", {each.name} {written(each.bytes)}" for each in self.kept)
+        return f"{written(self.used)} of {written(self.budget)}{kept}"
+
+
 class ServingStatus(PlaneAnswer):
     services: tuple[ServiceStatus, ...] = ()
+    memory: MemoryStatus = MemoryStatus()
 
 
 class EventingStatus(PlaneAnswer):

@@ -5,6 +5,7 @@ import asyncio
 import click
 from rich.text import Text
 
+from relume.base.sizes import written
 from relume.cli.cluster.options import ClusterTarget, cluster_options
 from relume.cli.errors import BadUsage
 from relume.cli.machine.client import PlaneClient, find_plane
@@ -73,12 +74,15 @@ def _show_status(screen: Screen, status: Status) -> None:
             ("state", status.state_dir),
             ("started", status.started_at),
             ("template", status.template.words),
+            ("memory", status.serving.memory.words),
             ("nats", status.eventing.nats.words if status.eventing.nats else "starting"),
         ]
     )
     screen.line()
     headers = ("service", "state", "ready", "held", "running", "starts", "last")
     screen.table(headers, [_service_row(service) for service in status.serving.services])
+    for service in status.serving.services:
+        _show_wait_for_memory(screen, service)
     show_eventing(screen, status)
     if status.jobs.queues:
         screen.line()
@@ -146,6 +150,19 @@ def _service_row(service: ServiceStatus) -> tuple[str | Text, ...]:
 
 def _state(service: ServiceStatus) -> str:
     return f"{service.state}: {service.phase}" if service.phase else service.state
+
+
+def _show_wait_for_memory(screen: Screen, service: ServiceStatus) -> None:
+    memory = service.memory
+    if memory.waiting_s is None:
+        return
+    of = " and ".join(memory.waits_for) or "what leaves now"
+    need = f"{written(memory.need or 0)} for a replica"
+    screen.line(
+        f"{service.full_name} has waited {memory.waiting_s:,.0f} s for memory ({need}), which {of} "
+        f"{'hold' if len(memory.waits_for) > 1 else 'holds'}",
+        "yellow",
+    )
 
 
 def _trigger_row(trigger: TriggerStatus, http: str) -> tuple[str, ...]:

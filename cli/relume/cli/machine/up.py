@@ -14,18 +14,19 @@ if TYPE_CHECKING:
     from relume.eventing.jetstream.server import Fsync
 
 PORT = click.IntRange(0, 65535)
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_UNITS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("KMGT", start=1)}
 
 
-def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    """Bytes, written as Kubernetes writes quantities: 500M, 10Gi."""
+def size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Bytes, written as Kubernetes writes quantities: 500M, 10Gi, 1.5Gi."""
     if value is None:
         return None
-    found = re.fullmatch(r"([1-9][0-9]{0,17})([KMGT]i?)?", value)
-    if found is None:
+    found = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)([kKMGT]i?)?", value)
+    count = int(float(found[1]) * _UNITS.get(found[2] or "", 0)) if found else 0
+    if count < 1:
         raise click.BadParameter(f"{value!r} is not a size: write 500M or 10Gi", ctx, param)
-    return int(found[1]) * _UNITS[found[2] or ""]
+    return count
 
 
 def _origins(
@@ -86,7 +87,7 @@ def _volumes(
 )
 @click.option(
     "--broker-max-bytes",
-    callback=_size,
+    callback=size,
     metavar="SIZE",
     help="What may lie in each Broker before producers are told to wait (503), such as 10Gi. "
     "Default: what the disk holds.",
@@ -121,6 +122,23 @@ def _volumes(
 )
 @click.option("--no-template", is_flag=True, help="Keep no warm template: less memory, slower.")
 @click.option(
+    "--memory",
+    callback=size,
+    metavar="SIZE",
+    help="What predictors, functions and the warm template may hold together, such as 12Gi. Where "
+    "a service does not fit, the one idle longest makes room. Default: what is available when the "
+    "plane starts, to the machine or to its control group, less a tenth and at least 512Mi.",
+)
+@click.option(
+    "--memory-wait",
+    type=click.FloatRange(0.1, 600),
+    default=20.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Where only busy services could make room: how long one waits until a busy one finishes "
+    "its requests, holds the new ones, and lets it have its turn.",
+)
+@click.option(
     "--volume",
     "volumes",
     multiple=True,
@@ -148,6 +166,8 @@ def command(
     strict_events: bool,
     usage_broker: str | None,
     no_template: bool,
+    memory: int | None,
+    memory_wait: float,
     volumes: dict[str, Path],
     check: bool,
     output: str,
@@ -165,6 +185,7 @@ def command(
       relume up config/samples/ --port 9080 --broker-port 9081
       relume up config/samples/ my-function/
       relume up model.yaml --no-template -o json
+      relume up models/ --memory 12Gi
       relume up --check model.yaml --volume llama-pvc=/data/llama
     """
     from relume.config.here import Machine
@@ -179,6 +200,7 @@ def command(
     )
     from relume.plane.addresses import default_state
     from relume.plane.local import PlaneSettings
+    from relume.plane.memory import machine_bytes
 
     settings = PlaneSettings(
         state=(state or default_state()).absolute(),
@@ -190,5 +212,7 @@ def command(
         allowed_origins=allowed_origins,
         strict_events=strict_events,
         usage_broker=usage_broker,
+        memory_bytes=machine_bytes() if memory is None else memory,
+        memory_wait_s=memory_wait,
     )
     return run(files, settings, machine, as_json=output == "json")

@@ -14,6 +14,7 @@ from typing import Literal
 
 import relume.base.parent
 from relume.base.errors import RelumeError
+from relume.base.vocabulary import OUT_OF_MEMORY
 
 _SERVE = Path(__file__).with_name("serve.py")
 _MODULES = {"http": "http", "cloudevent": "cloudevent"}
@@ -23,7 +24,6 @@ _INHERITED = (
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
 )
 _LOOK_AT_MEMORY_S = 0.2
-OUT_OF_MEMORY = "out-of-memory"
 
 
 class FunctionNotStarted(RelumeError):

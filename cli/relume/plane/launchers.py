@@ -1,0 +1,147 @@
+"""What starts the processes of a plane: models and functions, and the memory that they hold."""
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from relume.config import Function, InferenceService
+from relume.plane.functions import FunctionLauncher
+from relume.plane.launch import LocalLauncher
+from relume.plane.memory import TEMPLATE_BYTES, Footprints, estimate
+from relume.runtimes.models.errors import ModelMissing
+from relume.runtimes.models.store import ModelStore
+from relume.runtimes.spawn import Template
+from relume.serving.predictor import Kept, Predictor, ServedService
+
+TEMPLATE = "the warm template"
+
+
+class HeldEngine(Protocol):
+    """A process that holds the loaded engine of one service, while that is at zero too."""
+
+    @property
+    def service(self) -> str: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def last_used(self) -> float: ...
+    @property
+    def in_use(self) -> bool: ...
+
+
+class HeldEngines(Protocol):
+    """What keeps loaded engines."""
+
+    def held(self) -> Sequence[HeldEngine]: ...
+    async def drop(self, service: str) -> None: ...
+
+
+class EveryLauncher:
+    """Starts what serving asks for: a model or a function, by the type of the service."""
+
+    def __init__(
+        self,
+        models: LocalLauncher,
+        functions: FunctionLauncher,
+        store: ModelStore,
+        template: Template | None = None,
+        engines: HeldEngines | None = None,
+    ) -> None:
+        self._models = models
+        self._functions = functions
+        self._store = store
+        self._template = template
+        self._engines = engines
+        self._footprints = Footprints()
+        self._estimates: dict[str, int] = {}
+        self._forks: set[int] = set()
+        self._forked_at = time.monotonic()
+
+    async def start(self, service: ServedService, log_path: Path) -> Predictor:
+        """See `PredictorLauncher.start`."""
+        predictor: Predictor
+        if isinstance(service, Function):
+            predictor = await self._functions.start(service, log_path)
+        else:
+            assert isinstance(service, InferenceService), "a plan has no other services"
+            predictor = await self._models.start(service, log_path)
+        self._footprints.follow(_name(service), predictor.pid)
+        if predictor.started == "template":
+            self._forks.add(predictor.pid)
+            self._forked_at = time.monotonic()
+        return predictor
+
+    def memory_bytes(self, service: ServedService) -> int:
+        """See `PredictorLauncher.memory_bytes`."""
+        name = _name(service)
+        known = self._footprints.largest(name) or self._estimates.get(name)
+        if known is not None:
+            return known
+        assert isinstance(service, Function | InferenceService), "a plan has no other services"
+        try:
+            found = self._estimates[name] = estimate(service, self._store)
+        except ModelMissing:
+            return 0  # it cannot be started either, which says why
+        return found
+
+    async def measure(self) -> None:
+        """See `PredictorLauncher.measure`."""
+        if self._template is not None and self._template.pid is not None:
+            self._footprints.follow(TEMPLATE, self._template.pid)
+        for engine in self._held():
+            self._footprints.follow(_engine(engine.service), engine.pid)
+        await self._footprints.measure()
+
+    def kept(self) -> Sequence[Kept]:
+        """See `PredictorLauncher.kept`: loaded engines, and the warm template.
+
+        An engine is a fork of the template, and ends with it.
+        """
+        engines = [
+            Kept(
+                _engine(each.service),
+                each.service,
+                self._footprints.largest(_engine(each.service)) or self._known(each.service),
+                each.last_used,
+                each.in_use,
+            )
+            for each in self._held()
+        ]
+        template = self._template
+        if template is None or template.pid is None:
+            return engines
+        self._forks = {pid for pid in self._forks if _runs(pid)}
+        held = self._footprints.largest(TEMPLATE) or TEMPLATE_BYTES
+        in_use = bool(self._forks or engines)
+        return [*engines, Kept(TEMPLATE, None, held, self._forked_at, in_use)]
+
+    async def drop(self, kept: Kept) -> None:
+        """See `PredictorLauncher.drop`."""
+        if kept.service is not None and self._engines is not None:
+            await self._engines.drop(kept.service)
+        elif self._template is not None:
+            await self._template.drop()
+
+    def _held(self) -> Sequence[HeldEngine]:
+        return () if self._engines is None else self._engines.held()
+
+    def _known(self, service: str) -> int:
+        return self._footprints.largest(service) or self._estimates.get(service, TEMPLATE_BYTES)
+
+
+def _name(service: ServedService) -> str:
+    return f"{service.namespace}/{service.name}"
+
+
+def _engine(service: str) -> str:
+    return f"the loaded engine of {service}"
+
+
+def _runs(pid: int) -> bool:
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, 0)
+        return True
+    return False

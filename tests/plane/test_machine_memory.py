@@ -1,0 +1,244 @@
+"""How much memory there is, what a service needs, what its processes hold, and when it ran out."""
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from relume.base.errors import InvalidManifest
+from relume.base.sizes import written
+from relume.config import Autoscaling, Function, InferenceService, Origin, Plan, load
+from relume.plane import memory, out_of_memory
+from relume.plane.launchers import TEMPLATE, EveryLauncher
+from relume.plane.memory import (
+    FUNCTION_BYTES,
+    MIB,
+    PROCESS_BYTES,
+    Footprints,
+    check_minimum,
+    estimate,
+    kv_cache_bytes,
+    machine_bytes,
+)
+from relume.plane.out_of_memory import ended_for_memory
+from relume.runtimes.models.store import ModelStore
+from relume.runtimes.settings import CPU_KV_CACHE_BYTES
+from relume.serving.predictor import Kept
+
+SERVICE = InferenceService(namespace="ns", name="it", model_format="vLLM", storage_uri="hf://o/it")
+FUNCTION = Function("ns", "f", Path("/nowhere"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelStore:
+    return ModelStore(tmp_path / "models")
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> InferenceService:
+    """A service whose weights are 3 MiB."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "a.safetensors").write_bytes(bytes(2 * MIB))
+    (folder / "b.safetensors").write_bytes(bytes(MIB))
+    (folder / "README.md").write_bytes(bytes(MIB))
+    return replace(SERVICE, storage_uri=f"file://{folder}")
+
+
+def test_the_machine_gives_what_is_available_less_a_reserve() -> None:
+    found = machine_bytes()
+    assert found is not None
+    facts = memory._meminfo()
+    assert 0 < found < facts["MemTotal"] * 0.91
+
+
+def test_a_control_group_s_limit_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"MemTotal": 64 << 30, "MemAvailable": 60 << 30}
+    monkeypatch.setattr(memory, "_meminfo", lambda: facts)
+    monkeypatch.setattr(memory, "_control_group", lambda: [(8 << 30, 1 << 30)])
+    reserve = (8 << 30) // 10
+    assert machine_bytes() == (7 << 30) - reserve
+    monkeypatch.setattr(memory, "_meminfo", dict)
+    assert machine_bytes() is None
+
+
+def test_a_model_needs_its_weights_its_cache_and_a_process(
+    store: ModelStore, stored: InferenceService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_runs_on_cpu", lambda: True)
+    service = replace(stored, args=("--kv-cache-memory-bytes=1048576",))
+    assert estimate(service, store) == 3 * MIB + MIB + PROCESS_BYTES
+    monkeypatch.setattr(memory, "_runs_on_cpu", lambda: False)
+    assert estimate(service, store) == PROCESS_BYTES  # the rest lies on the device
+
+
+def test_a_function_needs_its_limit(store: ModelStore) -> None:
+    assert estimate(FUNCTION, store) == FUNCTION_BYTES
+    assert estimate(replace(FUNCTION, memory_bytes=5), store) == 5
+
+
+@pytest.mark.parametrize(
+    ("args", "env", "found"),
+    [
+        (("--kv-cache-memory-bytes", "1000"), {}, 1000),
+        (("--kv_cache_memory_bytes=2M",), {}, 2 * MIB),
+        (("--kv-cache-memory-bytes=2m",), {}, 2_000_000),
+        ((), {"VLLM_CPU_KVCACHE_SPACE": "3"}, 3 << 30),
+        ((), {}, CPU_KV_CACHE_BYTES),
+        (("--gpu-memory-utilization=0.5",), {}, 500),
+    ],
+)
+def test_the_cache_is_what_the_flags_say(
+    args: tuple[str, ...], env: dict[str, str], found: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE", raising=False)
+    monkeypatch.setattr(memory, "_meminfo", lambda: {"MemTotal": 1000})
+    assert kv_cache_bytes(replace(SERVICE, args=args, env=env)) == found
+
+
+def test_minimums_that_do_not_fit_together_are_refused_at_their_field(store: ModelStore) -> None:
+    at = Origin(Path("f.yaml"), 12, "spec.predictor.minReplicas")
+    always = replace(FUNCTION, memory_bytes=60, autoscaling=Autoscaling(min_scale=1), origin=at)
+    plan = Plan(functions=(always, replace(always, name="g")))
+    check_minimum(plan, store, 120)
+    check_minimum(plan, store, None)
+    with pytest.raises(InvalidManifest, match=r"f.yaml:12: spec.predictor.minReplicas: 1 × 60"):
+        check_minimum(plan, store, 119)
+
+
+def test_the_field_of_a_minimum_is_where_it_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "service.yaml"
+    text = """
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata: {name: a}
+spec:
+  predictor:
+    minReplicas: 2
+    model: {modelFormat: {name: vLLM}, storageUri: hf://o/m}
+"""
+    file.write_text(text)
+    at = load([file]).services[0].min_replicas_origin
+    assert at is not None and (at.line, at.field) == (7, "spec.predictor.minReplicas")
+    file.write_text(text.replace("    minReplicas: 2\n", ""))
+    at = load([file]).services[0].min_replicas_origin
+    assert at is not None and at.field == "spec.predictor.minReplicas"
+
+
+async def test_the_largest_of_a_process_and_its_children_is_kept() -> None:
+    program = (
+        "import os, time; x = b'1' * (30 << 20); os.fork() and 0; y = b'2' * (5 << 20); "
+        "print('up', flush=True); time.sleep(60)"
+    )
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program), stdout=asyncio.subprocess.PIPE, start_new_session=True
+    )
+    assert child.stdout is not None
+    for _ in range(2):
+        await child.stdout.readline()
+    footprints = Footprints()
+    footprints.follow("ns/it", child.pid)
+    await footprints.measure()
+    held = footprints.largest("ns/it")
+    os.killpg(child.pid, 9)
+    await child.wait()
+    assert held is not None and 40 * MIB <= held <= 100 * MIB  # 30 shared, 5 and 5
+    await footprints.measure()
+    assert footprints.largest("ns/it") == held
+    assert footprints.largest("ns/other") is None
+
+
+def test_sizes_are_written_as_kubernetes_writes_them() -> None:
+    assert [written(n) for n in (0, 1023, 1024, 1536 * MIB, 12 << 30)] == [
+        *("0", "1023", "1Ki", "1.5Gi", "12Gi")
+    ]
+
+
+# What is kept at zero.
+
+
+@dataclass
+class Engine:
+    service: str = "ns/it"
+    pid: int = 1
+    last_used: float = 7.0
+    in_use: bool = False
+
+
+class Engines:
+    def __init__(self) -> None:
+        self.engines = [Engine()]
+
+    def held(self) -> list[Engine]:
+        return self.engines
+
+    async def drop(self, service: str) -> None:
+        self.engines = [each for each in self.engines if each.service != service]
+
+
+class WarmTemplate:
+    pid: int | None = 2
+
+    async def drop(self) -> None:
+        self.pid = None
+
+
+async def test_engines_and_the_template_are_kept_and_can_be_dropped(store: ModelStore) -> None:
+    nothing: object = None
+    launcher = EveryLauncher(nothing, nothing, store, WarmTemplate(), Engines())  # type: ignore[arg-type]
+    engine, template = launcher.kept()
+    assert (engine.service, engine.last_used, engine.in_use) == ("ns/it", 7.0, False)
+    assert (template.name, template.service, template.in_use) == (TEMPLATE, None, True)
+    await launcher.drop(engine)
+    (template,) = launcher.kept()
+    assert isinstance(template, Kept) and not template.in_use
+    await launcher.drop(template)
+    assert launcher.kept() == []
+
+
+# Out of memory.
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "kills", "found"),
+    [
+        (-9, "", (3, 4), "the kernel killed the predictor"),
+        (-9, "", (3, 3), None),
+        (-9, "", (None, None), None),
+        (1, "EngineCore died\n", (3, 4), "the kernel killed the predictor"),
+        (1, "EngineCore died\n", (3, 3), None),
+        (
+            1,
+            "x\nRuntimeError: DefaultCPUAllocator: can't allocate memory: you\ny",
+            (0, 0),
+            "Default",
+        ),
+        (1, "torch.OutOfMemoryError: CUDA out of memory. Tried\n", (0, 0), "CUDA out of memory"),
+        (1, "ValueError: No available memory for the cache blocks.\n", (0, 0), "No available"),
+        (1, "max_model_len is too large\n", (0, 0), None),
+        (0, "MemoryError", (0, 1), None),
+    ],
+)
+def test_an_end_for_want_of_memory_is_told_from_others(
+    code: int,
+    said: str,
+    kills: tuple[int | None, int | None],
+    found: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = tmp_path / "log"
+    log.write_text(said)
+    monkeypatch.setattr(out_of_memory, "oom_kills", lambda: kills[1])
+    reason = ended_for_memory(code, kills[0], log)
+    if found is None:
+        assert reason is None
+    else:
+        assert reason is not None and reason.startswith("out-of-memory: ") and found in reason
+
+
+def test_this_kernel_counts_what_it_kills() -> None:
+    assert out_of_memory.oom_kills() is not None

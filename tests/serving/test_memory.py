@@ -1,0 +1,256 @@
+"""Services that share the memory of one machine, under a virtual clock."""
+
+import asyncio
+import itertools
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from relume.base.testing import settle
+from relume.serving.predictor import Kept
+from relume.serving.room import Rules
+
+from .conftest import Autoscaling, Stage, Staging, service
+from .conversation import Conversation
+from .test_failures import reason
+from .virtual import eventually
+
+RULES = Rules(wait_s=20, turn_s=5, idle_s=0.25)
+SIX_OF_TEN: dict[str, Any] = {"memory_bytes": 10, "memory": RULES}
+
+
+def ask(s: Stage, name: str) -> Conversation:
+    return s.ask(f"/serving/default/{name}/v1/chat/completions")
+
+
+def three() -> list[Any]:
+    return [service(name=name) for name in ("one", "two", "three")]
+
+
+def give_each_six(s: Stage) -> None:
+    s.launcher.needs = {"one": 6, "two": 6, "three": 6}
+
+
+class Working:
+    """A handler that answers when it is told to, and notes what each predictor was asked."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.seen: list[web.Request] = []
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        self.seen.append(request)
+        await self.go_on.wait()
+        return web.Response(text="done")
+
+
+async def test_what_does_not_fit_makes_the_idle_one_go_and_the_ledger_adds_up(
+    stage: Staging,
+) -> None:
+    async with stage(*three(), **SIX_OF_TEN) as s:
+        give_each_six(s)
+        first = ask(s, "one")
+        old = await s.ready()
+        await first.end()
+        await s.clock.advance(10)
+        old.lingers = True  # so that the wait takes time
+        second = ask(s, "two")
+        await s.clock.advance(3)
+        assert old.terminated
+        assert len(s.launcher.started) == 1
+        assert (s.status("two")["state"], s.status("two")["phase"]) == ("starting", "memory")
+        assert s.status("two")["memory"] == {
+            "need": 6,
+            "waiting_s": 3.0,
+            "waits_for": ["default/one"],
+        }
+        old.exit(0)
+        new = await s.ready(2)
+        await second.end()
+        assert (second.status, new.service) == (200, "two")
+        await eventually(lambda: len(s.plane.coldstarts()) == 2)
+        entry = s.plane.coldstarts()[-1]
+        assert entry["memory"] == 3000
+        assert entry["total"] >= entry["queue"] + entry["memory"]
+        told = new.seen[0].headers
+        assert int(told["relume-queue-ms"]) >= 3000
+        assert s.status("one")["state"] == "zero"
+
+
+async def test_two_busy_services_take_turns(stage: Staging) -> None:
+    work = Working()
+    async with stage(*three(), handler=work, **SIX_OF_TEN) as s:
+        give_each_six(s)
+        running = ask(s, "one")
+        first = await s.ready()
+        await eventually(lambda: len(work.seen) == 1)
+        waiting = ask(s, "two")
+        await s.clock.advance(19)
+        another = ask(s, "one")  # it still takes new requests
+        await eventually(lambda: len(work.seen) == 2)
+        assert s.status("one")["state"] == "ready"
+        await s.clock.advance(2)
+        held = ask(s, "one")  # now it holds them, and finishes what it has
+        await s.clock.advance(5)
+        assert (len(work.seen), first.terminated) == (2, False)
+        work.go_on.set()
+        await running.end()
+        await another.end()
+        assert (running.status, another.status) == (200, 200)
+        await eventually(lambda: first.terminated)
+        assert (await s.ready(2)).service == "two"
+        await waiting.end()
+        await s.clock.advance(5)
+        assert (await s.ready(3)).service == "one"
+        await held.end()
+        assert (waiting.status, held.status) == (200, 200)
+
+
+async def test_a_service_that_can_never_fit_is_an_answer_and_starts_nothing(
+    stage: Staging,
+) -> None:
+    async with stage(*three(), **SIX_OF_TEN) as s:
+        s.launcher.needs = {"one": 11}
+        assert s.status("one")["state"] == "failed"
+        for _ in range(2):
+            request = await ask(s, "one").end()
+            assert request.status == 507
+            assert "retry-after" not in request.headers
+            word, message, _ = reason(request.body)
+            assert word == "does-not-fit"
+            assert "needs 11 of memory" in message and "--memory" in message
+        await s.clock.advance(100)
+        assert s.launcher.started == []
+        assert s.status("one")["reason"] == message
+
+
+async def test_a_client_that_leaves_while_its_service_waits_frees_the_place_in_line(
+    stage: Staging,
+) -> None:
+    work = Working()
+    async with stage(*three(), handler=work, **SIX_OF_TEN) as s:
+        give_each_six(s)
+        ask(s, "one")
+        await s.ready()
+        await eventually(lambda: len(work.seen) == 1)
+        leaver = ask(s, "two")
+        await s.clock.advance(1)
+        leaver.hang_up()
+        await leaver.end()
+        await s.clock.advance(3)
+        assert s.status("two")["state"] == "zero"
+        await s.clock.advance(60)
+        assert (s.status("one")["state"], len(s.launcher.started)) == ("ready", 1)
+        work.go_on.set()
+
+
+async def test_a_minimum_is_never_evicted(stage: Staging) -> None:
+    services = [service(name="one", min_replicas=1), service(name="two")]
+    async with stage(*services, memory_bytes=10, memory=RULES) as s:
+        await s.ready()
+        s.launcher.needs = {"two": 9}  # the minimum needs 1
+        request = ask(s, "two")
+        await s.ready(2)
+        assert (await request.end()).status == 200
+        s.launcher.needs = {"two": 10}
+        await s.clock.advance(10)  # it is measured again
+        assert (await ask(s, "two").end()).status == 507
+        assert s.status("one")["replicas"] == 1
+
+
+async def test_more_replicas_than_fit_are_said_to_wait(stage: Staging) -> None:
+    work = Working()
+    config = service(name="one", container_concurrency=1, max_replicas=3)
+    async with stage(config, handler=work, **SIX_OF_TEN) as s:
+        give_each_six(s)
+        requests = [ask(s, "one") for _ in range(3)]
+        await s.ready()
+        await s.clock.advance(8)
+        status = s.status("one")
+        assert (status["replicas"], status["desired"]) == (1, 3)
+        assert status["memory"]["waiting_s"] > 0
+        work.go_on.set()
+        for request in requests:
+            assert (await request.end()).status == 200
+        assert len(s.launcher.started) == 1
+
+
+async def test_what_is_kept_is_dropped_before_a_busy_service_goes(stage: Staging) -> None:
+    work = Working()
+    async with stage(*three(), handler=work, **SIX_OF_TEN) as s:
+        s.launcher.needs = {"one": 4, "two": 5}
+        s.launcher.things = [Kept("the engine of three", "default/three", 2, 0.0)]
+        ask(s, "one")
+        await s.ready()
+        await eventually(lambda: len(work.seen) == 1)
+        ask(s, "two")
+        await s.ready(2)
+        assert s.launcher.dropped == ["the engine of three"]
+        assert s.plane.status()["memory"] == {"budget": 10, "used": 9, "kept": []}
+        work.go_on.set()
+
+
+async def test_out_of_memory_is_an_answer_to_all_who_wait_and_not_a_loop(stage: Staging) -> None:
+    work = Working()
+    async with stage(service(container_concurrency=1), handler=work) as s:
+        running, held = s.ask(), s.ask()
+        predictor = await s.ready()
+        await eventually(lambda: len(work.seen) == 1)
+        predictor.ended_by = "out-of-memory: the kernel killed the predictor"
+        predictor.leaves_port_open = True  # the end of the connection is noticed late
+        predictor.exit(-9)
+        await held.end()
+        await predictor.close_port()
+        await running.end()
+        assert (running.status, held.status) == (502, 503)
+        assert reason(held.body)[0] == "out-of-memory"
+        assert held.headers["retry-after"] == "1"
+        assert s.status()["reason"] == predictor.ended_by
+        await s.clock.advance(100)
+        assert len(s.launcher.started) == 1
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_twelve_clients_and_three_services_for_five_minutes(
+    stage: Staging, at_once: bool
+) -> None:
+    """Shows that nobody starves, and that nobody goes while it is busy."""
+
+    async def work(request: web.Request) -> web.StreamResponse:
+        await clock.sleep(1.5)
+        return web.Response(text="done")
+
+    names = ("one", "two", "three")
+    services = [service(name=n, autoscaling=Autoscaling(window_s=30)) for n in names]
+    async with stage(*services, handler=work, **SIX_OF_TEN) as s:
+        clock = s.clock
+        give_each_six(s)
+        waits: list[float] = []
+        turn = itertools.count()
+
+        async def client(number: int) -> None:
+            while clock.monotonic() < 300:
+                name = names[(number if at_once else next(turn)) % 3]
+                began = clock.monotonic()
+                answer = await ask(s, name).end()
+                assert answer.status == 200
+                waits.append(clock.monotonic() - began)
+                await clock.sleep(0.1 if at_once else 1.0)
+
+        clients = [asyncio.create_task(client(number)) for number in range(12)]
+        loading: dict[int, float] = {}
+        while not all(task.done() for task in clients):
+            for predictor in s.launcher.started:
+                since = loading.setdefault(predictor.pid, clock.monotonic())
+                predictor.ready = clock.monotonic() - since >= 2
+            assert sum(not p.exited for p in s.launcher.started) <= 1
+            await clock.advance(0.25)
+            await asyncio.sleep(0.002)
+            await settle()
+        for task in clients:
+            await task
+        most = RULES.wait_s + 3 * (3 + RULES.turn_s + 1.5) + 5
+        assert max(waits) <= most
+        assert len(waits) > 200
+        assert not any(p.died_busy for p in s.launcher.started)

@@ -14,6 +14,7 @@ from relume.base.clock import Clock
 from relume.base.errors import RelumeError
 from relume.base.vocabulary import PREDICTOR_PHASES
 from relume.serving.ledger import ColdStart, Ledger, StartOutcome
+from relume.serving.prediction import Progress
 from relume.serving.predictor import Predictor, PredictorLauncher, ServedService
 from relume.serving.settings import ServingSettings
 from relume.serving.throttler import Backend
@@ -125,11 +126,11 @@ class Replica:
         self.log_path = log_path
         self._service = service
         self.cold = cold
-        self.phase = ""
         self.pid: int | None = None
         self.backend: Backend | None = None
         self._around = around
         self._owner = owner
+        self._told = Startup()
         self._changed = asyncio.Event()
         self._launching: asyncio.Future[Predictor] | None = None
         self._why: str | None = None
@@ -139,6 +140,17 @@ class Replica:
         self._recorded = False
         self._asked_at = around.clock.monotonic()
         self._triggered = triggered
+
+    @property
+    def starting(self) -> bool:
+        """Whether the process is wanted and not ready yet."""
+        return self.backend is None and self._why is None
+
+    @property
+    def progress(self) -> Progress:
+        """How far the start is, as the process told when it was asked last."""
+        told = self._told
+        return Progress(self.cold.started, self._since_asked_ms(), told.phase, told.phases_ms)
 
     def stop(self, why: str, *, hurry: bool = False) -> None:
         """Ask the process to end, after its requests or, in a hurry, now. Does not wait."""
@@ -214,7 +226,7 @@ class Replica:
                 return
             tries += 1
             if tries % PHASE_EVERY == 0:
-                self.phase = (await probe.startup()).phase
+                self._told = await probe.startup()
             await self._pause(self._around.settings.probe_interval_s)
 
     async def _become_ready(self, predictor: Predictor, probe: Probe) -> None:

@@ -14,6 +14,8 @@ from relume.base.vocabulary import HEARTBEAT, MAX_HELD, WARM_AT, WARM_TIMEZONE
 from relume.config.nodes import Node
 from relume.config.schedules import Schedule, zone_named
 
+#: All of them; a cluster reads none.
+NAMES = (HEARTBEAT, MAX_HELD, WARM_AT, WARM_TIMEZONE)
 #: Bounds of a heartbeat, in seconds: proxies give up after 30 to 60 s without a byte.
 LEAST_HEARTBEAT_S, MOST_HEARTBEAT_S = 1, 60
 MOST_HELD = 1_000_000

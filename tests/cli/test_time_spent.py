@@ -22,8 +22,8 @@ from .conftest import StandIn
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def record(ms: float, stage: str, **more: object) -> EventRecord:
-    at = (START + timedelta(milliseconds=ms)).isoformat()
+def record(when: float, stage: str, **more: object) -> EventRecord:
+    at = (START + timedelta(milliseconds=when)).isoformat()
     event = {"id": "1", "type": "t", "source": "/s"}
     whole = {"at": at, "stage": stage, "broker": "ns/b", "trigger": "t", "event": event}
     return EventRecord.parse({**whole, **more})

@@ -80,6 +80,13 @@ def test_a_phase_that_takes_longer_than_ever_leaves_what_comes_after_it() -> Non
     assert left_ms([start()], SUMMARIZE, replace(progress, phase="first_token")) == 0
 
 
+def test_a_wait_before_the_process_began_is_no_part_of_a_start() -> None:
+    waited = start(ready=9000.0, phases={**PHASES, "memory": 7000.0})
+    assert left_ms([waited], SUMMARIZE) == 2000
+    assert left_ms([start()], SUMMARIZE, Progress(None, 5000.0, "memory")) == 2000
+    assert left_ms([start()], SUMMARIZE, Progress(None, 5500.0, "", {"memory": 5000.0})) == 1500
+
+
 def test_the_history_goes_on_where_the_plane_before_has_stopped(tmp_path: Path) -> None:
     path = tmp_path / "coldstarts.jsonl"
     Ledger(path).append(start())

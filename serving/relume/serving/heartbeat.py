@@ -63,12 +63,15 @@ def wish_of(scope: Scope, raw_path: bytes, service: Waiting) -> Wish | None:
 
     raw_path: the path at the predictor. Events are not streamed, so they get none.
     """
+    prefer = [value.decode("latin-1") for name, value in scope["headers"] if name == b"prefer"]
+    if not prefer and not service.heartbeat:
+        return None
     media_type = (header(scope, b"content-type") or "").partition(";")[0].strip().lower()
     if scope["method"] != "POST" or _ROUTES.fullmatch(raw_path) is None:
         return None
     if header(scope, b"ce-specversion") is not None or media_type != "application/json":
         return None
-    preferred = _preferred(v.decode("latin-1") for name, v in scope["headers"] if name == b"prefer")
+    preferred = _preferred(prefer)
     every_s = service.heartbeat_s or HEARTBEAT_S
     if preferred is None:
         return Wish(every_s, asked=False) if service.heartbeat else None

@@ -3,20 +3,22 @@
 A start is predicted from the last starts of the same service of the same kind (template, fresh). A
 service that has none is predicted from the starts of the other services of this machine. Each of
 them gives one time: its own, with the phases that are over here replaced by what they took here. So
-only the phases that are left are guessed. The prediction is the median of these times.
+only the phases that are left are guessed. The prediction is the median of these times. What a start
+has waited for before its process began is no part of it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from relume.base.vocabulary import PREDICTOR_PHASES
+from relume.base.vocabulary import LAUNCH_PHASES, PREDICTOR_PHASES
 from relume.serving.ledger import ColdStart
 
 #: So many starts are looked at: enough for a median, and few enough to follow a change.
 NEWEST = 20
 # An interval between two answers counts for so much less after so many more of them.
 _COUNTED = 16
+_OF_THE_START = frozenset({*LAUNCH_PHASES, *PREDICTOR_PHASES})
 # A process is ready before the first token.
 _BEFORE_READY = PREDICTOR_PHASES[: PREDICTOR_PHASES.index("first_token")]
 
@@ -114,9 +116,18 @@ def _is_model(entry: ColdStart) -> bool:
 def _left(entry: ColdStart, progress: Progress) -> float:
     """Return what would be left if the rest took as long as in `entry`."""
     assert entry.ready is not None
+    whole = entry.ready - _waited(entry.phases)
+    if progress.phase and progress.phase not in PREDICTOR_PHASES:
+        return whole  # its process has not begun
     over = [name for name in progress.phases if name in _BEFORE_READY]
     later = sum(progress.phases[name] - entry.phases.get(name, 0.0) for name in over)
-    return max(entry.ready + later - progress.elapsed, _still_to_come(entry, progress), 0.0)
+    elapsed = progress.elapsed - _waited(progress.phases)
+    return max(whole + later - elapsed, _still_to_come(entry, progress), 0.0)
+
+
+def _waited(phases: Mapping[str, float]) -> float:
+    """Return the ms of phases that are neither the process's nor its launcher's."""
+    return sum(ms for name, ms in phases.items() if name not in _OF_THE_START)
 
 
 def _still_to_come(entry: ColdStart, progress: Progress) -> float:

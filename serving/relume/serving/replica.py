@@ -149,8 +149,9 @@ class Replica:
     @property
     def progress(self) -> Progress:
         """How far the start is, as the process told when it was asked last."""
-        told = self._told
-        return Progress(self.cold.started, self._since_asked_ms(), told.phase, told.phases_ms)
+        cold, told = self.cold, self._told
+        phases = {**cold.phases, **told.phases_ms}
+        return Progress(cold.started, self._since_asked_ms(), told.phase, phases)
 
     def stop(self, why: str, *, hurry: bool = False) -> None:
         """Ask the process to end, after its requests or, in a hurry, now. Does not wait."""

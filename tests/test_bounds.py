@@ -24,7 +24,7 @@ from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.jobs.stream import StreamSettings
 from relume.eventing.settings import MAX_MESSAGE_BYTES, EventingSettings
 from relume.plane import control, local_jobs
-from relume.serving import ledger
+from relume.serving import ledger, throttler
 from relume.serving.settings import ServingSettings
 from tests.test_checklists import defined
 
@@ -353,11 +353,12 @@ TABLE = {
     ),
     "serving.throttler:Throttler._waiters": Bound(
         "requests of each service",
-        None,
-        "the sockets and the timeout of the service; no request is refused because others wait "
-        "(checklist A7). Each holds the beginning of an event's id, and what is read ahead",
-        "test_a_waiter_keeps_the_beginning_of_a_long_event_id",
+        throttler.MOST_HELD,
+        "one more is refused with 429 (checklist A7). Each holds the beginning of an event's id, "
+        "and what is read ahead",
+        "test_one_request_more_than_may_be_held_is_told_when_to_come_again",
     ),
+    "serving.prediction:Progress.phases": Bound("phases", None, "names that the plane knows"),
     "serving.throttler:Throttler._backends": Bound("replicas", None, "maxReplicas"),
     "serving.timeouts:RequestClocks._timers": Bound("timers of each request", 3, "its clocks"),
     "serving.service:Service._replicas": Bound("replicas", None, "maxReplicas"),
@@ -376,7 +377,7 @@ TABLE = {
     "serving.cross_origin:CrossOrigin._services": Bound("services", None, PLAN),
     "serving.openai:ModelNames.listed": Bound("names", None, PLAN),
     "serving.openai:ModelNames._found": Bound("names", None, PLAN),
-    "serving.activator:Router._services": Bound("services", None, PLAN),
+    "serving.routing:Router._services": Bound("services", None, PLAN),
     "serving.plane:ServingPlane._services": Bound("services", None, PLAN),
     "serving.budget:Budget._pins": Bound("services", None, PLAN),
     "serving.budget:Budget._holdings": Bound("replicas", None, "maxReplicas of each service"),
@@ -392,6 +393,9 @@ TABLE = {
     "plane.launchers:EveryLauncher._estimates": Bound("services", None, PLAN),
     "plane.launchers:EveryLauncher._forks": Bound(
         "processes", None, "those that ended are forgotten whenever the others are looked at"
+    ),
+    "serving.plane:ServingPlane._removed": Bound(
+        "services", None, "those that a reload has removed and that still answer a request"
     ),
     "plane.launch:LocalPredictor.phases_ms": Bound("phases", None, "it stays empty"),
     "runtimes.function.environments:Environments._making": Bound("functions", None, PLAN),

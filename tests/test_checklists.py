@@ -1,5 +1,6 @@
 """The checklists name clauses that code and tests cite, and tests that are there."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -57,6 +58,23 @@ def test_every_clause_has_tests_and_each_of_them_is_there(letter: str) -> None:
     for clause, row in rows(letter).items():
         assert named_tests(row), f"{clause} names no test"
         assert not set(named_tests(row)) - there, f"{clause} names a test that is not there"
+
+
+def carrying(clause: str) -> set[str]:
+    """The tests that have a clause in their name or their docstring."""
+    found: set[str] = set()
+    for file in (ROOT / "tests").rglob("test_*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                named = node.name.startswith(f"test_{clause.lower()}_")
+                if named or re.search(rf"\b{clause}\b", ast.get_docstring(node) or ""):
+                    found.add(node.name)
+    return found
+
+
+def test_every_clause_of_serving_has_a_test_that_carries_its_number() -> None:
+    for clause, row in rows("A").items():
+        assert set(named_tests(row)) & carrying(clause), f"no test of {clause} carries its number"
 
 
 @pytest.mark.parametrize("letter", CHECKLISTS)

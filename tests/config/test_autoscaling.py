@@ -84,6 +84,7 @@ def test_each_annotation_sets_its_field(
 def test_what_knative_refuses_or_silently_ignores_is_refused(
     tmp_path: Path, annotation: str, value: str, message: str
 ) -> None:
+    """Checklist A16."""
     text = annotated(**{annotation: value})
     refused(tmp_path, text, f"metadata.annotations.autoscaling.knative.dev/{annotation}", message)
 

@@ -175,6 +175,7 @@ def service(tmp_path: Path, **changes: object) -> InferenceService:
 async def test_a_predictor_gets_its_model_its_name_and_a_port_that_the_plane_knows(
     tmp_path: Path,
 ) -> None:
+    """Checklist A12."""
     recorder = Recorder()
     launcher = LocalLauncher(ModelStore(tmp_path / "store"), recorder)
     predictor = await launcher.start(service(tmp_path), tmp_path / "log")

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -12,7 +11,6 @@ import httpx
 import pytest
 
 from relume.base.errors import InvalidInput
-from relume.base.testing import VirtualClock
 from relume.config import Broker, InferenceService, Plan
 from relume.eventing.jobs.job import Job, Limits, ServiceName
 from relume.eventing.jobs.state import Answering, Attempted, Ended, Leased, step
@@ -160,37 +158,35 @@ def test_each_attempt_of_a_job_is_told_once_and_names_the_event_that_it_answers(
 
 
 class _Cold:
-    """A serving plane whose service began a cold start some seconds ago."""
+    """A serving plane whose service is in a cold start, as its status says."""
 
-    def __init__(self, began: datetime, *totals_ms: float, phase: str | None = "weights") -> None:
+    def __init__(self, phase: str | None, ready_in_s: float | None) -> None:
         name = {"namespace": "ns", "name": "it"}
-        self._status = name | {"phase": phase, "last_cold_start": {"at": began.isoformat()}}
-        about = {"namespace": "ns", "service": "it", "outcome": "ready"}
-        self._starts = [about | {"total": each} for each in totals_ms]
+        self._status = name | {"phase": phase, "ready_in_s": ready_in_s}
 
     def status(self) -> dict[str, object]:
         return {"services": [self._status]}
 
-    def coldstarts(self) -> list[dict[str, object]]:
-        return self._starts
+    def first_byte_ms(self, namespace: str, name: str) -> float | None:
+        return 2200.0 if (namespace, name) == ("ns", "it") else None
 
 
 @pytest.mark.parametrize(
-    "elapsed_s, totals_ms, phase, left_s",
+    "phase, ready_in_s, left_s",
     [
-        (4, (10_000, 20_000), "weights", 11),
-        (40, (10_000, 20_000), "weights", 0),
-        (4, (), "weights", None),
-        (4, (10_000,), None, None),
+        ("weights", 11.0, 11),
+        ("weights", 0.0, 0),
+        ("", 11.0, 11),
+        ("weights", None, None),
+        (None, 11.0, None),
     ],
-    ids=["before the mean", "behind the mean", "the first one", "none runs"],
+    ids=["as predicted", "longer than predicted", "no phase yet", "the first one", "none runs"],
 )
-async def test_what_is_left_of_a_cold_start_follows_from_the_last_ones(
-    elapsed_s: float, totals_ms: tuple[float, ...], phase: str | None, left_s: float | None
+def test_what_is_left_of_a_cold_start_is_what_serving_predicts(
+    phase: str | None, ready_in_s: float | None, left_s: float | None
 ) -> None:
-    clock = VirtualClock()
-    serving = cast("ServingPlane", _Cold(clock.now(), *totals_ms, phase=phase))
-    await clock.advance(elapsed_s)
+    serving = cast("ServingPlane", _Cold(phase, ready_in_s))
     name = ServiceName("ns", "it")
-    services = {name: PLAN.services[0]}
-    assert _Serving(serving, services, clock).ready_in_s(name) == left_s
+    seen = _Serving(serving, {name: PLAN.services[0]})
+    assert seen.ready_in_s(name) == left_s
+    assert seen.cold_start_ms(name) == 2200

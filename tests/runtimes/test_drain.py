@@ -97,6 +97,7 @@ async def accepted(server: Server) -> None:
 
 
 async def test_a_drain_ends_five_seconds_before_the_grace_period_does() -> None:
+    """Checklist A11."""
     async with serving("5.2") as server, asyncio.TaskGroup() as group:
         group.create_task(lost(server))
         await accepted(server)

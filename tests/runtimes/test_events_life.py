@@ -237,6 +237,7 @@ async def test_a_replica_that_drains_refuses_new_work(
 
 
 async def test_a_replica_that_drains_says_so_to_probes_and_stays_alive(producer: Producer) -> None:
+    """Checklist A11."""
     PROCESS.state = "draining"
     for path, status in [("/health", 503), ("/v2/health/ready", 503), ("/v2/health/live", 200)]:
         assert (await producer.http.get(path)).status_code == status

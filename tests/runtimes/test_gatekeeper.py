@@ -124,6 +124,7 @@ def test_a_request_that_came_before_anybody_listened_for_it_is_answered(tmp_path
 def test_every_route_says_503_and_when_to_try_again(
     steady: Loading, path: str, method: str
 ) -> None:
+    """Checklist A10."""
     answer = steady.ask(get(path, method))
     assert answer.status == 503
     assert int(answer.headers["retry-after"]) >= 1

@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
 
 
 async def test_a_fresh_predictor_answers_503_at_once_then_serves_and_drains(tmp_path: Path) -> None:
+    """Checklist A10."""
     async with predictor(FreshLauncher(), tmp_path / "log", env={"RELUME_GRACE_S": "60"}) as it:
         first = await _first_answer(it.client)
         assert first.status_code == 503

@@ -31,6 +31,7 @@ def names(found: dict[str, Any]) -> dict[str, str]:
 
 
 async def test_a_host_reaches_the_service_with_the_path_as_it_is(stage: Staging) -> None:
+    """Checklist A12."""
     async with stage(handler=mirror) as s:
         host = {"host": "summarize.default.example.com:8080"}
         found = await mirrored(s, s.ask("/v1/a%2Fb?x=1&y=%20", headers=host))
@@ -107,6 +108,7 @@ async def test_an_address_that_names_no_service_is_404_in_plain_text(
 
 
 async def test_headers_of_ours_and_of_the_connection_are_not_passed_on(stage: Staging) -> None:
+    """Checklist A12."""
     given = {
         "knative-serving-namespace": "x",
         "knative-serving-revision": "y",
@@ -162,6 +164,7 @@ async def test_a_body_too_large_to_look_for_a_model_is_413(stage: Staging) -> No
 
 
 async def test_header_bytes_beyond_ascii_arrive_as_they_were(stage: Staging) -> None:
+    """Checklist A12."""
     async with stage(handler=mirror) as s:
         request = s.ask(headers={"x-name": "Grüße"})
         assert names(await mirrored(s, request))["x-name"] == "Grüße"

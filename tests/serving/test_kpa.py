@@ -28,6 +28,7 @@ def desired(scaler: Autoscaler, now: float, ready: int) -> int:
 
 
 def test_every_default_is_config_autoscaler_s() -> None:
+    """Checklist A14."""
     knobs, scaler = Autoscaling(), Autoscaler(Autoscaling())
     assert (scaler.metric, knobs.target_utilization) == ("concurrency", 0.7)
     assert scaler.target == 100.0 * 0.7
@@ -93,11 +94,13 @@ def test_data_older_than_a_window_is_no_data() -> None:
 def test_the_stable_average_is_divided_by_the_target_and_rounded_up(
     concurrency: float, replicas: int
 ) -> None:
+    """Checklist A14."""
     scaler = loaded(Autoscaling(panic_threshold_percentage=1000), concurrency, 60)
     assert desired(scaler, START + 59, 2) == replicas
 
 
 def test_panic_begins_at_twice_the_ready_replicas_and_scales_on_the_short_window() -> None:
+    """Checklist A14."""
     scaler = loaded(Autoscaling(), 70, 54)
     assert desired(scaler, START + 53, 1) == 1
     now = load(scaler, 210, 6, START + 54)
@@ -115,6 +118,7 @@ def test_below_the_panic_threshold_only_the_long_window_counts() -> None:
 
 
 def test_in_panic_the_number_never_falls_and_a_window_later_it_may() -> None:
+    """Checklist A14."""
     scaler = loaded(Autoscaling(), 700, 6)
     assert desired(scaler, START + 5, 1) == 10
     now = load(scaler, 70, 60, START + 6)
@@ -135,6 +139,7 @@ def test_a_new_surge_extends_the_panic() -> None:
 
 
 def test_the_scale_up_rate_bounds_one_step() -> None:
+    """Checklist A14."""
     scaler = loaded(Autoscaling(max_scale_up_rate=2), 7000, 6)
     assert desired(scaler, START + 5, 3) == 6
 
@@ -145,12 +150,14 @@ def test_a_scale_up_rate_just_above_one_still_adds_a_replica() -> None:
 
 
 def test_the_scale_down_rate_bounds_one_step() -> None:
+    """Checklist A14."""
     scaler = loaded(Autoscaling(), 1, 60)
     assert desired(scaler, START + 59, 10) == 5
     assert desired(scaler, START + 59, 3) == 1
 
 
 def test_from_zero_the_first_step_is_at_least_activation_scale() -> None:
+    """Checklist A14."""
     scaler = loaded(Autoscaling(activation_scale=3), 1, 1)
     assert desired(scaler, START, 0) == 3
 
@@ -161,6 +168,7 @@ def test_activation_scale_does_not_hold_an_idle_revision() -> None:
 
 
 def test_scale_down_delay_keeps_the_largest_wish_of_the_window() -> None:
+    """Checklist A14."""
     scaler = loaded(
         Autoscaling(scale_down_delay_s=30, panic_threshold_percentage=10000, window_s=6), 700, 6
     )
@@ -192,6 +200,7 @@ def test_requests_per_second_scale_on_their_own_target() -> None:
 def test_excess_burst_capacity_says_whether_the_activator_stays(
     burst: float, ready: int, excess: int
 ) -> None:
+    """Checklist A14."""
     scaler = loaded(Autoscaling(target_burst_capacity=burst), 10, 60)
     decision = scaler.decide(START + 59, ready)
     assert decision is not None

@@ -51,6 +51,7 @@ def test_a_service_that_starts_at_zero_stays_there() -> None:
 
 
 def test_a_wish_is_applied_and_activates() -> None:
+    """Checklist A17."""
     run = Run(AT_ZERO)
     assert run.steps(2, 1, 0) == 1
     assert run.scaler.activity is Activity.ACTIVATING
@@ -125,6 +126,7 @@ def test_after_a_timeout_the_next_request_activates_again() -> None:
 
 
 def test_bounds_hold_before_anything_about_zero() -> None:
+    """Checklist A14."""
     run = Run(ScaleSpec(min_scale=2, max_scale=3))
     assert run.steps(2, 0, 2) == 2
     assert run.steps(2, 9, 2) == 3

@@ -189,6 +189,7 @@ async def test_without_a_maximum_one_machine_starts_four_at_most(stage: Staging)
 
 
 async def test_scaling_down_lets_a_replica_finish_its_requests(stage: Staging) -> None:
+    """Checklist A11."""
     more = asyncio.Event()
 
     async def infer(request: web.Request) -> web.StreamResponse:
@@ -214,6 +215,7 @@ async def test_scaling_down_lets_a_replica_finish_its_requests(stage: Staging) -
 
 
 async def test_the_plane_s_own_probes_are_no_load(stage: Staging) -> None:
+    """Checklist A10."""
     async with stage() as s:
         await answered_once(s)
         await s.clock.advance(30)

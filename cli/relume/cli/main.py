@@ -27,6 +27,8 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Use": {
         "send": "Send an event; --wait prints the event that answers it.",
+        "reload": "Take over what has changed in the manifests of a plane.",
+        "warm": "Start a service before it is asked.",
         "status": "What is running, what is at zero, what failed and why.",
         "events": "Watch events as they are accepted, delivered and answered.",
         "explain": "Why the answer to one event took as long as it did.",

@@ -10,14 +10,18 @@ GET    /relume/dlq/NS/BROKER?after=N&limit=N   a page: `letters`, oldest first, 
 GET    /relume/dlq/NS/BROKER/N                 one, with `event` (structured) and `headers`
 POST   /relume/dlq/NS/BROKER/N/redrive         send it through its Trigger again, once
 DELETE /relume/dlq/NS/BROKER/N                 forget it
+POST   /relume/reload                          read the manifests again: `added`, `changed` and
+                                               `removed` services, and what needs a `restart`
+POST   /relume/services/NS/NAME/warm           start it where it is at zero; 202 with its status, in
+                                               which `ready_in_s` is predicted (null: not known)
 
 A record whose event has long data holds only its attributes: `bytes` is the size of the data,
 `begins` its first characters, and `key` names it in the log.
 
-A request that is refused gets a JSON object of `error` and `reason`: 403 where a page of another
-origin asks for a change (`pages.py` of jobs), 404 where the Broker, the
-event or the letter does not exist, 409 when the letter's Trigger is gone, 503 when the store does
-not answer, or too many clients read the stream of records. That stream looks like this:
+A request that is refused gets a JSON object of `error` and `reason`: 403 for a change that a web
+page of another origin asks for, 404 where what it names does not exist, 409 when the letter's
+Trigger is gone, 422 where a manifest is wrong, 503 when the store does not answer, the plane is
+stopping, or too many clients read the stream of records. That stream looks like this:
 
 : subscribed            from here on no record is missed
 data: {…}               the replayed records, oldest first
@@ -37,7 +41,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from relume.base.errors import RelumeError
+from relume.base.errors import InvalidInput, RelumeError
 from relume.base.vocabulary import STREAM_LIVE, STREAM_SUBSCRIBED, Json
 from relume.cesql.parser import ParseError
 from relume.cesql.program import compile
@@ -56,6 +60,7 @@ from relume.eventing.filters import Predicate
 from relume.eventing.jobs.answers import NotAllowed
 from relume.eventing.jobs.pages import check_page
 from relume.eventing.observer import Observer, Record, Subscription
+from relume.serving.errors import ServiceUnknown
 
 PREFIX = "/relume/"
 _NUMBER = re.compile(r"[0-9]{1,18}")  # fits the 64 bits that nats-server counts with
@@ -64,7 +69,9 @@ _STATUS: dict[type[RelumeError], int] = {
     UnknownBroker: 404,
     NoSuchDeadLetter: 404,
     UnknownTrigger: 409,
+    ServiceUnknown: 404,
     NotAllowed: 403,
+    InvalidInput: 422,
     RelumeError: 503,
 }
 KEEPALIVE_S = 15.0
@@ -74,10 +81,12 @@ MOST_STREAMS = 64
 Handler = Callable[[Request], Awaitable[Response]]
 # An event of a Broker by its identity; None: it is not kept.
 Recall = Callable[[BrokerKey, str], Awaitable[Envelope | None]]
+# Starts the service of a namespace and a name where it is at zero, and returns its status.
+Warm = Callable[[str, str], Json]
 
 
 class Control:
-    """The routes, on functions that read the plane's state. Only dead letters can be changed."""
+    """The routes, on functions of the plane. Dead letters can be changed, and services started."""
 
     def __init__(
         self,
@@ -87,8 +96,12 @@ class Control:
         observer: Observer,
         dead_letters: Callable[[], DeadLetters | None] = lambda: None,
         recall: Recall | None = None,
+        warm: Warm | None = None,
+        reload: Callable[[], Awaitable[Json]] | None = None,
     ) -> None:
         self._status = status
+        self._warm = warm
+        self._reload = reload
         self._cold_starts = cold_starts
         self._recall = recall
         self._watchers = Watchers(observer)
@@ -98,6 +111,12 @@ class Control:
                 Route("/relume/coldstarts", self._get_cold_starts),
                 Route("/relume/events", self._get_events),
                 Route("/relume/events/{namespace}/{name}/{key}", _answering(self._get_event)),
+                Route("/relume/reload", _answering(self._post_reload), methods=["POST"]),
+                Route(
+                    "/relume/services/{namespace}/{name}/warm",
+                    _answering(self._post_warm),
+                    methods=["POST"],
+                ),
                 *DeadLetterRoutes(dead_letters).routes,
             ]
         )
@@ -117,6 +136,17 @@ class Control:
 
     async def _get_status(self, _: Request) -> Response:
         return JSONResponse(dict(self._status()))
+
+    async def _post_reload(self, _: Request) -> Response:
+        if self._reload is None:
+            raise InvalidInput("this plane was not started with files", reason="no-manifest")
+        return JSONResponse(dict(await self._reload()))
+
+    async def _post_warm(self, request: Request) -> Response:
+        namespace, name = request.path_params["namespace"], request.path_params["name"]
+        if self._warm is None:
+            raise ServiceUnknown(f"no service {namespace}/{name} on this plane")
+        return JSONResponse(dict(self._warm(namespace, name)), 202)
 
     async def _get_cold_starts(self, _: Request) -> Response:
         return JSONResponse([dict(entry) for entry in self._cold_starts()])
@@ -211,7 +241,7 @@ def _summary(letter: Letter) -> dict[str, object]:
 def _answering(handler: Handler) -> Handler:
     async def answer(request: Request) -> Response:
         try:
-            check_page(request.scope)
+            check_page(request.scope, "what runs here")
             return await handler(request)
         except InvalidEvent as error:  # what lies in the store is damaged, not what was asked
             return _refused(503, str(error), error.reason)

@@ -24,8 +24,8 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,9 +48,10 @@ from relume.plane.addresses import (
 )
 from relume.plane.functions import FunctionLauncher, empty_folder
 from relume.plane.grace import Grace
-from relume.plane.launch import LocalLauncher, template_status
+from relume.plane.launch import LocalLauncher, check, template_status
 from relume.plane.launchers import EveryLauncher
 from relume.plane.memory import MEMORY_WAIT_S
+from relume.plane.reloading import reload
 from relume.plane.sink_bindings import sink_environment
 from relume.plane.subscribers import Destinations, SubscriberCapacity
 from relume.runtimes.function.environments import Environments
@@ -99,8 +100,17 @@ class PlaneSettings:
 class LocalPlane:
     """One plan on this machine, between the start and the end of `running`."""
 
-    def __init__(self, plan: Plan, settings: PlaneSettings, store: ModelStore) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        settings: PlaneSettings,
+        store: ModelStore,
+        read: Callable[[], Plan] | None = None,
+    ) -> None:
+        """read: reads the files of `plan` again, where there are some."""
         self.plan = plan
+        self._read = read
+        self._reloading = asyncio.Lock()
         self.grace = Grace(settings.grace_s)
         self.http = ""
         self.broker = ""
@@ -205,10 +215,12 @@ class LocalPlane:
             observer=self._observer,
             dead_letters=lambda: self._eventing.dead_letters if self._eventing else None,
             recall=self._recall,
+            warm=serving.warm,
+            reload=None if self._read is None else self._reload,
         )
         front = JobsFront(serving.app)
         app = DecodedBodies(control.in_front_of(front))
-        allowing = CrossOrigin(
+        allowing = self._allowing = CrossOrigin(
             app, (*self.plan.services, *self.plan.functions), self._settings.allowed_origins
         )
         server = HttpServer(allowing, listening)
@@ -311,6 +323,25 @@ class LocalPlane:
 
     def broker_url(self, broker: Broker) -> str:
         return self._destinations.ingress(f"{broker.namespace}/{broker.name}")
+
+    async def _reload(self) -> Json:
+        """Take over what the files say now; where one is wrong, nothing changes.
+
+        Raises InvalidInput for a file, and PlaneStopping.
+        """
+        assert self._read is not None and self._serving is not None
+        async with self._reloading:
+            read = await asyncio.to_thread(self._read)
+            check(read, self._store)
+            found = reload(self.plan, read)
+            running: tuple[InferenceService | Function, ...] = (
+                *found.services,
+                *self.plan.functions,
+            )
+            self._serving.update(running)
+            self._allowing.serve(running)
+            self.plan = replace(self.plan, services=found.services)
+        return found.to_json()
 
     async def _recall(self, broker: "BrokerKey", key: str) -> "Envelope | None":
         return await self._eventing.recall(broker, key) if self._eventing else None

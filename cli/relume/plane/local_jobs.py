@@ -1,7 +1,6 @@
 """Jobs on one machine: on the embedded nats-server, beside serving and the Brokers."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from relume.base.clock import Clock, SystemClock
@@ -47,7 +46,7 @@ def local_jobs(
     """
     clock, settings = SystemClock(), JobSettings()
     services = {ServiceName(each.namespace, each.name): each for each in plan.services}
-    seen = _Serving(serving, services, clock)
+    seen = _Serving(serving, services)
     if usage_broker is not None and usage_broker not in map(str, eventing.brokers):
         names = ", ".join(sorted(map(str, eventing.brokers))) or "none"
         raise InvalidInput(f"--usage-broker {usage_broker}: no such Broker here; there is {names}")
@@ -90,11 +89,9 @@ class _Serving:
         self,
         serving: "ServingPlane",
         services: Mapping[ServiceName, InferenceService],
-        clock: Clock,
     ) -> None:
         self._serving = serving
         self._services = services
-        self._clock = clock
 
     def concurrency(self, name: ServiceName) -> int | None:
         """containerConcurrency × the most replicas; None: not known."""
@@ -110,27 +107,16 @@ class _Serving:
         return None if phase is None else str(phase)
 
     def ready_in_s(self, name: ServiceName) -> float | None:
-        """What is left of the cold start that runs, by the mean of the last ones.
-
-        0 where it takes longer than that; None where none runs, or none was there before.
-        """
-        status, mean_ms = self._status(name), self.cold_start_ms(name)
-        began = status.get("last_cold_start")
-        if status.get("phase") is None or not isinstance(began, Mapping) or mean_ms is None:
+        """What is left of the cold start that runs; None where none runs, or nothing tells."""
+        status = self._status(name)
+        ready_in_s = status.get("ready_in_s")
+        if status.get("phase") is None or not isinstance(ready_in_s, int | float):
             return None
-        elapsed = self._clock.now() - datetime.fromisoformat(str(began["at"]))
-        return max(0.0, mean_ms / 1000 - elapsed.total_seconds())
+        return float(ready_in_s)
 
     def cold_start_ms(self, name: ServiceName) -> float | None:
-        """How long the last cold starts took, by their mean; None: there was none."""
-        totals = [
-            float(entry["total"])
-            for entry in self._serving.coldstarts()
-            if (entry["namespace"], entry["service"]) == (name.namespace, name.name)
-            and entry["outcome"] == "ready"
-            and entry["total"] is not None
-        ]
-        return sum(totals) / len(totals) if totals else None
+        """How long a job that comes at zero waits for its first byte; None where nothing tells."""
+        return self._serving.first_byte_ms(name.namespace, name.name)
 
     def _status(self, name: ServiceName) -> Mapping[str, object]:
         statuses: Sequence[Mapping[str, object]] = self._serving.status()["services"]

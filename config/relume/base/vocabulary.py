@@ -117,6 +117,13 @@ FALLBACKS = "relume.dev/fallbacks"
 CLAIM_TEMPLATE = "relume.dev/claim-template"
 COLD_START_BUDGET = "relume.dev/cold-start-budget"
 
+# Annotations of Relume for a service on one machine: what a client that waits is told, how many may
+# wait, and at what times a service is started before anybody asks.
+HEARTBEAT = "relume.dev/heartbeat"
+MAX_HELD = "relume.dev/max-held"
+WARM_AT = "relume.dev/warm-at"
+WARM_TIMEZONE = "relume.dev/warm-timezone"
+
 # The environment that a SinkBinding adds (knative/eventing pkg/apis/sources/v1/sinkbinding_*.go).
 SINK_VARIABLE = "K_SINK"
 OVERRIDES_VARIABLE = "K_CE_OVERRIDES"

@@ -34,6 +34,7 @@ from relume.config.head import DEFAULT_NAMESPACE, document_table, function_name,
 from relume.config.nodes import Node, Scalar, Table
 from relume.config.quantities import read_bytes
 from relume.config.service import DEFAULT_PROGRESS_DEADLINE_S, MOST_CONCURRENCY
+from relume.config.waiting import check_waiting
 
 FUNC_YAML = "func.yaml"
 _SCALE = {
@@ -113,6 +114,7 @@ def _with_options(
     for key, node in notes.items():
         if key.startswith(KNATIVE_SERVING) and key != PROGRESS_DEADLINE:
             resource.leave_out(node, "the annotation has no effect on this machine")
+    check_waiting(notes)
     return replace(
         function,
         resources=resources,

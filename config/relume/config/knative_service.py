@@ -24,6 +24,7 @@ from relume.config.head import annotations
 from relume.config.nodes import Node, Table
 from relume.config.quantities import read_bytes
 from relume.config.service import MOST_CONCURRENCY, MOST_TIMEOUT_S
+from relume.config.waiting import check_waiting
 
 
 def read_knative_service(resource: Resource) -> ServiceSettings:
@@ -45,6 +46,7 @@ def read_knative_service(resource: Resource) -> ServiceSettings:
     CONTAINER.check(container, resource)
     resources, memory = _resources(container.get("resources"), resource)
     scaled = any(key.startswith(AUTOSCALING) for key in notes)
+    check_waiting(notes)
     image = container.get("image")
     return ServiceSettings(
         namespace=resource.namespace,

@@ -12,6 +12,7 @@ from relume.config.model import read_model
 from relume.config.nodes import Node, Table
 from relume.config.resources import Autoscaling, InferenceService, Origin
 from relume.config.service_fields import PREDICTOR, SPEC
+from relume.config.waiting import check_waiting
 
 MOST_CONCURRENCY = 1000  # Knative's container-concurrency-max-limit
 MOST_TIMEOUT_S = 600  # Knative's max-revision-timeout-seconds
@@ -31,6 +32,7 @@ def read_service(resource: Resource) -> InferenceService:
     # KServe gives a revision both; the predictor's win.
     notes = canonical(resource.annotations | annotations(predictor))
     _check_annotations(notes, resource)
+    check_waiting(notes)
     model = read_model(predictor, resource)
     scaling = _with_replicas(read_autoscaling(notes, resource), predictor, notes, resource)
     timeout = _bounded(predictor, "timeout", MOST_TIMEOUT_S) or DEFAULT_TIMEOUT_S

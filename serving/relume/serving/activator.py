@@ -1,56 +1,22 @@
 """The plane as an ASGI application; one HTTP request is routed, held, forwarded and answered."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
 from starlette.types import Receive, Scope, Send
 
 from relume.base.clock import Clock
-from relume.serving.addresses import ROUTED_TO, by_host, by_path, header, raw_path_of
-from relume.serving.errors import PlaneStopping, RequestTimedOut, ServiceUnknown, ServingError
+from relume.serving.addresses import ROUTED_TO, header, raw_path_of
+from relume.serving.errors import PlaneStopping, RequestTimedOut, ServingError
+from relume.serving.heartbeat import HeartbeatWriter, wish_of
 from relume.serving.holding import HeldRequest
-from relume.serving.openai import ModelNames, openai_path
 from relume.serving.proxy import RequestBody, ResponseWriter, Truncated, forward
 from relume.serving.read_ahead import ReadAhead
-from relume.serving.service import Service, ServiceKey
+from relume.serving.routing import Router
 from relume.serving.timeouts import Cut
 from relume.serving.websocket import tunnel
-
-
-class Router:
-    """Knows every service of the plane."""
-
-    def __init__(self, services: Sequence[Service], body_limit: int) -> None:
-        """body_limit: the largest body, in bytes, in which a model's name is looked for."""
-        self._services: Mapping[ServiceKey, Service] = {s.key: s for s in services}
-        self._body_limit = body_limit
-        self.models = ModelNames([(s.key, s.config.args) for s in services if s.config.is_model])
-
-    def named_by_host(self, scope: Scope) -> ServiceKey | None:
-        """Return the service that the Host header names."""
-        return by_host(header(scope, b"host") or "", self._services)
-
-    async def route(self, scope: Scope, body: RequestBody | None) -> tuple[Service, bytes]:
-        """Return the service that a request is for, and the path there, still percent-encoded.
-
-        `body` is None for a WebSocket's handshake. Raises ServiceUnknown, and on /openai/v1
-        BadRequest and ModelUnknown.
-        """
-        raw_path = raw_path_of(scope)
-        key = self.named_by_host(scope)
-        if key is not None:
-            return self._services[key], raw_path
-        if (found := by_path(raw_path)) is not None:
-            if (service := self._services.get(found[0])) is None:
-                raise ServiceUnknown(f"no InferenceService {found[0]} on this plane")
-            return service, found[1]
-        path = openai_path(raw_path)
-        if path is None:
-            raise ServiceUnknown("no InferenceService of this plane has this address")
-        model = await self.models.named_by(scope, body, self._body_limit)
-        return self._services[model.service], path
 
 
 class Activator:
@@ -126,22 +92,23 @@ class Activator:
                 with held.cutoff:
                     service, path = await router.route(scope, body)
                     scope.setdefault("state", {})[ROUTED_TO] = service.key
+                    if wish := wish_of(scope, path, service.waiting):
+                        writer = heartbeats = HeartbeatWriter(
+                            send, held, service, wish, path, body, self._clock
+                        )
+                        held.on_wait = heartbeats.waits
                     event_id = header(scope, b"ce-id")
                     async with held.replica(service, service.timeouts, event_id) as lease:
                         await forward(session, scope, lease, path, body, writer)
+            if held.close() is Cut.TIMED_OUT:
+                # A 504, or as Knative does in the middle of a stream, the text at its end (A2, A5).
+                await writer.fail(RequestTimedOut(), scope, receive)
         except ServingError as error:
-            await error.answer(scope, receive, send)
-            return
+            await writer.fail(error, scope, receive)
         except Truncated:
-            return  # the server closes the connection: the client must not take it for complete
-        if held.close() is not Cut.TIMED_OUT:
-            return
-        # A 504, or as Knative does in the middle of a stream, the text at its end (A2, A5).
-        late = RequestTimedOut()
-        if not writer.started:
-            await late.answer(scope, receive, send)
-        elif not writer.sized and not writer.finished:
-            await writer.finish(late.body)
+            pass  # the server closes the connection: the client must not take it for complete
+        finally:
+            await writer.close()
 
 
 @asynccontextmanager

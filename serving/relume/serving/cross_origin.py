@@ -35,7 +35,11 @@ class CrossOrigin:
         """origins: what the plane itself allows on every path; `*` is every origin."""
         self._app = app
         self._plane = [_policy(app, origins)] if origins else []
-        found = {ServiceKey(s.namespace, s.name): policy_of(app, s.args) for s in services}
+        self.serve(services)
+
+    def serve(self, services: Iterable[ServedService]) -> None:
+        """Speak for these services from now on."""
+        found = {ServiceKey(s.namespace, s.name): policy_of(self._app, s.args) for s in services}
         self._keys = list(found)
         self._services = {key: policy for key, policy in found.items() if policy is not None}
 

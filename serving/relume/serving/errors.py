@@ -9,6 +9,7 @@ RelumeError
     ├── BadRequest            400, OpenAI's error shape: no model can be read from the request
     │   ├── ModelUnnamed      400: the request can be read and names none
     │   └── RequestTooLarge   413: the body is larger than what is read to find the model
+    ├── TooManyHeld           429 + Retry-After: as many requests wait as may
     ├── PredictorFailed       503 + Retry-After: it died, or could not be started, while held
     ├── DoesNotFit            507: it needs more memory than this machine gives to models
     ├── PlaneStopping         503 + Retry-After: the plane is shutting down
@@ -48,9 +49,12 @@ class ServingError(RelumeError):
         """The message as it is, or in OpenAI's error shape with our `reason` beside it."""
         if self.is_text:
             return str(self).encode()
+        return json.dumps(self.to_json()).encode()
+
+    def to_json(self) -> dict[str, object]:
+        """Return the error in OpenAI's shape, with our `reason` beside it."""
         code = self.status if self.code is None else self.code
-        error = openai_error(str(self), self.kind, code, self.param, reason=self.reason)
-        return json.dumps(error).encode()
+        return openai_error(str(self), self.kind, code, self.param, reason=self.reason)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse a WebSocket's handshake.
@@ -140,6 +144,19 @@ class RequestTooLarge(BadRequest):
 
     reason = "body-too-large"
     status = 413
+
+
+class TooManyHeld(ServingError):
+    """As many requests wait for the service as may."""
+
+    reason = "too-many-held"
+    retryable = True
+    status = 429
+    kind = "TooManyRequestsError"
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class PredictorFailed(ServingError):

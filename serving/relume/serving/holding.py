@@ -1,6 +1,6 @@
 """One request from its arrival until it gives its replica back, HTTP or WebSocket."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -50,6 +50,8 @@ class HeldRequest:
 
     def __init__(self, clock: Clock) -> None:
         self.cutoff = Cutoff()
+        self.on_wait: Callable[[], None] = lambda: None
+        """Called when the request found no replica with room."""
         self.clocks: RequestClocks | None = None
         self._clock = clock
         self._service: Scaled | None = None
@@ -89,6 +91,7 @@ class HeldRequest:
             if backend is None:
                 waiter = throttler.enqueue(arrived, event_id)
                 service.waits()
+                self.on_wait()
                 backend = await throttler.granted(waiter)
             if not backend.gone:
                 break

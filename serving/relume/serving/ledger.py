@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 KEPT_ENTRIES = 100
 KEPT_LOGS = 5  # for each service
 TAIL_BYTES = 16384
+_LINE_BYTES = 512  # of an entry of the ledger; a longer one only means that fewer are read
 
 _OUTSIDE = (MEMORY_PHASE, *LAUNCH_PHASES)
 
@@ -57,6 +58,17 @@ class ColdStart:
         """Return the entry with these phases added."""
         return replace(self, phases={**self.phases, **phases})
 
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> "ColdStart":
+        """Return the entry that `to_json` wrote. Raises LookupError, TypeError, ValueError."""
+        names = (*LAUNCH_PHASES, *PREDICTOR_PHASES)
+        kept = ("namespace", "service", "revision", "started", "queue", "ready", "total", "outcome")
+        return cls(
+            at=datetime.fromisoformat(line["at"]),
+            phases={name: float(line[name]) for name in names if line.get(name) is not None},
+            **{name: line[name] for name in kept},
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return the entry flat, phases by name, ms rounded to 0.1."""
         return {
@@ -82,11 +94,17 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._entries: deque[ColdStart] = deque(maxlen=KEPT_ENTRIES)
+        self._before = read(path)
 
     @property
     def entries(self) -> tuple[ColdStart, ...]:
         """The last 100 that ended, oldest first."""
         return tuple(self._entries)
+
+    @property
+    def history(self) -> tuple[ColdStart, ...]:
+        """The last 100 of this plane and of those that had the file before, oldest first."""
+        return (*self._before, *self._entries)[-KEPT_ENTRIES:]
 
     def append(self, entry: ColdStart) -> None:
         """Keep an entry whose outcome is known. If the file cannot be written, its line is lost."""
@@ -97,6 +115,20 @@ class Ledger:
                 file.write(orjson.dumps(entry.to_json()) + b"\n")
         except OSError as error:
             log.warning("cannot write %s: %s", self._path, error)
+
+
+def read(path: Path) -> tuple[ColdStart, ...]:
+    """Return the last 100 entries of a ledger's file, oldest first; none where it is not there.
+
+    A line that was cut short, or that another version wrote, is left out.
+    """
+    found: list[ColdStart] = []
+    for line in tail(path, KEPT_ENTRIES, KEPT_ENTRIES * _LINE_BYTES):
+        try:
+            found.append(ColdStart.from_json(orjson.loads(line)))
+        except (LookupError, TypeError, ValueError):
+            continue
+    return tuple(found)
 
 
 def _rounded(ms: float | None) -> float | None:
@@ -121,12 +153,12 @@ class LogFiles:
         return self._folder / f"{self._stem}.{number}.log"
 
 
-def tail(path: Path, lines: int) -> tuple[str, ...]:
+def tail(path: Path, lines: int, most_bytes: int = TAIL_BYTES) -> tuple[str, ...]:
     """Return the last lines that are not empty; none if the file cannot be read."""
     try:
         with path.open("rb") as file:
             file.seek(0, 2)
-            file.seek(max(file.tell() - TAIL_BYTES, 0))
+            file.seek(max(file.tell() - most_bytes, 0))
             text = file.read().decode("utf-8", errors="replace")
     except OSError:
         return ()

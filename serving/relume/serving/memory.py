@@ -98,12 +98,16 @@ class Memory:
         self._looking = False
 
     def join(self, tenant: Tenant) -> None:
-        """A service is there; what its minReplicas need is set aside."""
+        """A service is there, or is another revision now; what its minReplicas need is set aside."""
         config = tenant.config
         self._tenants[_name(config)] = tenant
-        if self._budget is not None and config.min_replicas > 0:
+        if self._budget is None:
+            return
+        if config.min_replicas > 0:
             need = self._launcher.memory_bytes(config)
             self._budget.pin(_name(config), config.min_replicas, need)
+        else:
+            self._budget.unpin(_name(config))
 
     def leave(self, tenant: Tenant) -> None:
         """A service is no longer there; its replicas go as they end."""

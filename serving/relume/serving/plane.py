@@ -2,19 +2,30 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from relume.base.clock import Clock, SystemClock
-from relume.serving.activator import Activator, Router
+from relume.serving.activator import Activator
 from relume.serving.budget import Budget
+from relume.serving.errors import PlaneStopping, ServiceUnknown
 from relume.serving.ledger import Ledger
 from relume.serving.memory import Memory
 from relume.serving.predictor import PredictorLauncher, ServedService
 from relume.serving.replica import Surroundings
-from relume.serving.service import Service
+from relume.serving.routing import Router
+from relume.serving.service import Service, ServiceKey
 from relume.serving.settings import ServingSettings
 from relume.web.hops import client_session
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """What a service needs that is added while the plane runs."""
+
+    around: Surroundings
+    replicas: asyncio.TaskGroup
 
 
 class ServingPlane:
@@ -51,6 +62,8 @@ class ServingPlane:
         budget = None if most is None else Budget(most, self._settings.memory)
         self._memory = Memory(budget, launcher, self._clock)
         self._services: list[Service] = []
+        self._removed: list[Service] = []
+        self._running: _Running | None = None
         self._runner: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
 
@@ -72,7 +85,7 @@ class ServingPlane:
         if self._runner is None:
             return
         self._memory.close()
-        for service in self._services:
+        for service in (*self._services, *self._removed):
             service.stop()
         timer = self._clock.call_later(grace_s, self._hurry)
         self._stop.set()
@@ -97,6 +110,55 @@ class ServingPlane:
         """Return the last cold starts that ended, oldest first; JSON types only."""
         return [entry.to_json() for entry in self._ledger.entries]
 
+    def update(
+        self,
+        services: Sequence[ServedService],
+        stop_first: Callable[[ServedService], bool] = lambda _: False,
+    ) -> None:
+        """Run these services from now on; a changed one has another `revision`.
+
+        A changed service answers with its old replicas until a new one is ready, or, where
+        `stop_first` says that there is no room for both, without any in between: its requests wait
+        then. A removed service answers what it has begun, and fails what waits.
+        Raises PlaneStopping.
+        """
+        if self._running is None or self._stop.is_set():
+            raise PlaneStopping("the serving plane is not running")
+        running, known = self._running, {service.key: service for service in self._services}
+        self._services = []
+        for config in services:
+            service = known.pop(ServiceKey(config.namespace, config.name), None)
+            if service is None:
+                service = Service(config, running.around, running.replicas, self._log_dir)
+                service.open()
+            elif service.config.revision != config.revision:
+                service.renew(config, stop_first=stop_first(config))
+            self._services.append(service)
+        for service in known.values():
+            running.around.memory.leave(service)
+            service.stop(ServiceUnknown(f"InferenceService {service.key} was removed"))
+        self._removed = [s for s in (*self._removed, *known.values()) if not s.gone]
+        self.app.open(Router(self._services, self._settings.body_limit), running.around.session)
+
+    def warm(self, namespace: str, name: str) -> dict[str, Any]:
+        """Start a service that is at zero, and return its status. Raises ServiceUnknown."""
+        service = self._service(namespace, name)
+        service.warm()
+        return service.status(self._base_url)
+
+    def first_byte_ms(self, namespace: str, name: str) -> float | None:
+        """Predict how long a request waits for its first byte when the service is at zero.
+
+        None where nothing tells. Raises ServiceUnknown.
+        """
+        return self._service(namespace, name).first_byte_ms
+
+    def _service(self, namespace: str, name: str) -> Service:
+        for service in self._services:
+            if service.key == ServiceKey(namespace, name):
+                return service
+        raise ServiceUnknown(f"no InferenceService {namespace}/{name} on this plane")
+
     async def _run(self, up: asyncio.Event) -> None:
         """Own everything that runs, until stop."""
         session = client_session(self._settings.keepalive_s)
@@ -105,15 +167,12 @@ class ServingPlane:
         )
         try:
             async with asyncio.TaskGroup() as replicas:
-                self._services = [
-                    Service(config, around, replicas, self._log_dir) for config in self._configs
-                ]
-                self.app.open(Router(self._services, self._settings.body_limit), session)
-                for service in self._services:
-                    service.open()
+                self._running = _Running(around, replicas)
+                self.update(self._configs)
                 up.set()
                 await self._beat()
         finally:
+            self._running = None
             self.app.close()
             self._memory.close()
             for service in self._services:
@@ -147,5 +206,6 @@ class ServingPlane:
                 act(service)
 
     def _hurry(self) -> None:
-        for service in self._services:
+        self._memory.close()
+        for service in (*self._services, *self._removed):
             service.hurry()

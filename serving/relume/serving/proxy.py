@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from relume.base.prefixes import RawHeaders
 from relume.base.vocabulary import COLD_START_HEADER
-from relume.serving.errors import PredictorUnreachable, RequestTooLarge
+from relume.serving.errors import PredictorUnreachable, RequestTooLarge, ServingError
 from relume.serving.holding import HeldRequest, Lease
 from relume.serving.upstream import forwarded_headers, returned_headers, upstream_url
 
@@ -60,6 +60,16 @@ class RequestBody:
             while self._buffered >= self._high_water and not self._complete:
                 self._changed.clear()
                 await self._changed.wait()
+
+    async def ahead(self) -> bytes | None:
+        """Return the whole body once it has arrived, and leave it where it is.
+
+        None where it is longer than what is read ahead. Nobody may take parts of it meanwhile.
+        """
+        while not self._complete and self._buffered < self._high_water:
+            self._changed.clear()
+            await self._changed.wait()
+        return self.whole()
 
     def whole(self) -> bytes | None:
         """Return the body if all of it has arrived and none was taken, else None."""
@@ -108,6 +118,8 @@ class ResponseWriter:
         self._send = send
         self._held = held
         self._good = False
+        self.begun = False
+        """The client has status and headers already, without those of the predictor."""
         self.started = False
         self.finished = False
         self.sized = False
@@ -132,6 +144,19 @@ class ResponseWriter:
         self._held.wrote(good_body=self._good and not chunk)
         await self._send({"type": "http.response.body", "body": chunk})
 
+    async def fail(self, error: ServingError, scope: Scope, receive: Receive) -> None:
+        """Answer with an error, or put its text at the end of an answer that has begun (A5)."""
+        if not self.started:
+            await error.answer(scope, receive, self._send)
+        elif not self.sized and not self.finished:
+            await self.finish(error.body)
+
+    async def leased(self, lease: Lease) -> None:
+        """A replica has room, and the request is about to be sent to it."""
+
+    async def close(self) -> None:
+        """Nothing more is written."""
+
 
 async def forward(
     session: aiohttp.ClientSession,
@@ -146,7 +171,10 @@ async def forward(
     Raises PredictorUnreachable when there is no answer, Truncated when it breaks off. Cancelled, it
     closes the connection, and so cancels the request in the predictor.
     """
+    await writer.leased(lease)
     headers = forwarded_headers(scope["headers"], lease.headers)
+    if writer.begun:
+        headers.popall("accept-encoding", None)  # the client cannot be told of a coding any more
     whole = body.whole()
     if body.replaced and whole is not None:
         headers["content-length"] = str(len(whole))

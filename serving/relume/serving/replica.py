@@ -15,6 +15,7 @@ from relume.base.errors import RelumeError
 from relume.base.vocabulary import MEMORY_PHASE, PREDICTOR_PHASES
 from relume.serving.ledger import ColdStart, Ledger, StartOutcome
 from relume.serving.memory import Memory, Place
+from relume.serving.prediction import Progress
 from relume.serving.predictor import Predictor, PredictorLauncher, ServedService
 from relume.serving.settings import ServingSettings
 from relume.serving.throttler import Backend
@@ -129,11 +130,11 @@ class Replica:
         self._service = service
         self.cold = cold
         self._place = place
-        self.phase = ""
         self.pid: int | None = None
         self.backend: Backend | None = None
         self._around = around
         self._owner = owner
+        self._told = Startup()
         self._changed = asyncio.Event()
         self._launching: asyncio.Future[Predictor] | None = None
         self._why: str | None = None
@@ -144,6 +145,18 @@ class Replica:
         self._recorded = False
         self._asked_at = around.clock.monotonic()
         self._triggered = triggered
+
+    @property
+    def starting(self) -> bool:
+        """Whether the process is wanted and not ready yet."""
+        return self.backend is None and self._why is None
+
+    @property
+    def progress(self) -> Progress:
+        """How far the start is, as the process told when it was asked last."""
+        cold, told = self.cold, self._told
+        phases = {**cold.phases, **told.phases_ms}
+        return Progress(cold.started, self._since_asked_ms(), told.phase, phases)
 
     def stop(self, why: str, *, hurry: bool = False, evicted: bool = False) -> None:
         """Ask the process to end, after its requests or, in a hurry, now. Does not wait.
@@ -212,9 +225,9 @@ class Replica:
         return None
 
     async def _start(self) -> Predictor:
-        self.phase = MEMORY_PHASE
+        self._told = Startup(MEMORY_PHASE)
         await self._place.granted()
-        self.phase = ""
+        self._told = Startup()
         waited_ms = self._since_asked_ms()
         if waited_ms > 0:
             self.cold = self.cold.with_phases({MEMORY_PHASE: waited_ms})
@@ -237,7 +250,7 @@ class Replica:
                 return
             tries += 1
             if tries % PHASE_EVERY == 0:
-                self.phase = (await probe.startup()).phase
+                self._told = await probe.startup()
             await self._pause(self._around.settings.probe_interval_s)
 
     async def _become_ready(self, predictor: Predictor, probe: Probe) -> None:

@@ -72,11 +72,21 @@ class Woke:
 
 
 @dataclass(frozen=True, slots=True)
+class Renewed:
+    """The service has changed: each replica that is there now is one of the old revision.
+
+    It goes when a new one is ready. stop_first: it goes at once, because there is no room for both.
+    """
+
+    stop_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Stopping:
     """The plane shuts down; nothing is started from here on."""
 
 
-RevisionEvent = ScaleTo | BecameReady | Exited | Evicted | Abandoned | Woke | Stopping
+RevisionEvent = ScaleTo | BecameReady | Exited | Evicted | Abandoned | Woke | Renewed | Stopping
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +156,14 @@ class _Replica:
     state: State
     on_demand: bool
     ready_at: float | None = None
+    old: bool = False
 
 
 class Revision:
     """The replicas of one revision and what should become of them."""
 
     def __init__(self, min_scale: int, backoff: Backoff) -> None:
-        self._min_scale = min_scale
+        self.min_scale = min_scale
         self._backoff = backoff
         self._replicas: dict[int, _Replica] = {}
         self.target = 0
@@ -163,6 +174,7 @@ class Revision:
         self._failure: str | None = None
         self._retry_at = 0.0
         self._stopping = False
+        self._stop_first = False
 
     @property
     def state(self) -> State:
@@ -184,14 +196,17 @@ class Revision:
         """Return how many replicas are in this state."""
         return sum(r.state is state for r in self._replicas.values())
 
+    def waits_s(self, now: float) -> float:
+        """Return how long nothing is started yet because the last starts have failed."""
+        return max(self._retry_at - now, 0.0)
+
     def on(self, event: RevisionEvent, now: float) -> list[RevisionEffect]:
         """Take in what happened at `now` (monotonic seconds) and return what to do about it."""
         match event:
             case ScaleTo():
                 return list(self._scale(event, now))
             case BecameReady(replica):
-                self._became_ready(replica, now)
-                return []
+                return list(self._became_ready(replica, now))
             case Exited():
                 return list(self._exited(event, now))
             case Evicted():
@@ -200,21 +215,43 @@ class Revision:
                 return list(self._abandoned())
             case Woke():
                 return list(self._reconcile(now))
+            case Renewed():
+                return list(self._renewed(event, now))
             case Stopping():
                 self._stopping = True
                 return list(self._scale(ScaleTo(0, why="shutting-down"), now))
 
-    def _live(self) -> list[int]:
-        """Return the replicas that answer or will, the ones to stop first at the end."""
-        live = [i for i, r in self._replicas.items() if r.state in (State.STARTING, State.READY)]
+    @property
+    def rolling_out(self) -> bool:
+        """Whether replicas of the old revision still answer."""
+        return bool(self._live(old=True))
+
+    @property
+    def rollout_failure(self) -> str | None:
+        """Why the new revision is not ready, while the old one answers."""
+        return self._failure if self.rolling_out else None
+
+    def _live(self, *, old: bool | None = None) -> list[int]:
+        """Return the replicas that answer or will, the ones to stop first at the end.
+
+        old: only those of the old revision, or only the others.
+        """
+        wanted = [(i, r) for i, r in self._replicas.items() if old is None or r.old is old]
+        live = [i for i, r in wanted if r.state in (State.STARTING, State.READY)]
         return sorted(live, key=lambda i: (self._replicas[i].state is State.STARTING, i))
 
     def _scale(self, event: ScaleTo, now: float) -> Iterator[RevisionEffect]:
         self.target = event.replicas
         self._on_demand = event.on_demand
-        live = self._live()
+        live = self._live(old=False)
         for replica in reversed(live[event.replicas :]):
             yield self._stop(replica, event.why)
+        if event.replicas == 0:
+            for replica in reversed(self._live(old=True)):
+                yield self._stop(replica, event.why)
+        for replica in live[: event.replicas]:
+            # What is wanted without requests stays when the last request is given up.
+            self._replicas[replica].on_demand &= event.on_demand
         if event.why == "timed-out":
             self._failure = "the predictor did not become ready before the progress deadline"
         yield from self._reconcile(now)
@@ -226,8 +263,8 @@ class Revision:
         return (Cancel if loading else Drain)(replica, why, evicted)
 
     def _reconcile(self, now: float) -> Iterator[RevisionEffect]:
-        missing = self.target - len(self._live())
-        if missing <= 0 or self._stopping:
+        missing = self.target - len(self._live(old=False))
+        if missing <= 0 or self._stopping or self._waits_for_old():
             return
         if now < self._retry_at:
             yield WakeAt(self._retry_at)
@@ -237,12 +274,31 @@ class Revision:
             self._replicas[self._last_id] = _Replica(State.STARTING, self._on_demand)
             yield Start(self._last_id)
 
-    def _became_ready(self, replica: int, now: float) -> None:
+    def _waits_for_old(self) -> bool:
+        """Whether a replica of the old revision has to be gone before a new one starts."""
+        return self._stop_first and any(entry.old for entry in self._replicas.values())
+
+    def _renewed(self, event: Renewed, now: float) -> Iterator[RevisionEffect]:
+        self._stop_first = event.stop_first
+        self._failures, self._failure, self._retry_at = 0, None, now
+        for entry in self._replicas.values():
+            entry.old = True
+        for replica in reversed(self._live(old=True)):
+            # One that still loads would come up as what nobody wants any more.
+            if event.stop_first or self._replicas[replica].state is State.STARTING:
+                yield self._stop(replica, "replaced")
+        yield from self._reconcile(now)
+
+    def _became_ready(self, replica: int, now: float) -> Iterator[RevisionEffect]:
         entry = self._replicas.get(replica)
-        if entry is not None and entry.state is State.STARTING:
-            entry.state = State.READY
-            entry.ready_at = now
-            self._failure = None
+        if entry is None or entry.state is not State.STARTING:
+            return
+        entry.state = State.READY
+        entry.ready_at = now
+        self._failure = None
+        new = [r for r in self._replicas.values() if r.state is State.READY and not r.old]
+        for other in reversed(self._live(old=True)[max(self.target - len(new), 0) :]):
+            yield self._stop(other, "replaced")
 
     def _exited(self, event: Exited, now: float) -> Iterator[RevisionEffect]:
         entry = self._replicas.pop(event.replica)
@@ -269,7 +325,7 @@ class Revision:
         if loading and held:
             yield FailHeld(event.reason, max(self._retry_at - now, 0.0))
             held = 0
-        if held == 0 and self._min_scale == 0:
+        if held == 0 and self.min_scale == 0:
             self.target = 0
             yield Forget()
         else:
@@ -280,7 +336,7 @@ class Revision:
         live = self._live()
         for replica in reversed([each for each in live if each in event.replicas]):
             yield self._stop(replica, event.why, evicted=True)
-        if not self._live() and event.held == 0 and self._min_scale == 0:
+        if not self._live() and event.held == 0 and self.min_scale == 0:
             self.target = 0
             yield Forget()
         else:
@@ -290,7 +346,7 @@ class Revision:
         live = self._live()
         entries = [self._replicas[i] for i in live]
         on_demand = all(r.state is State.STARTING and r.on_demand for r in entries)
-        if not on_demand or self._min_scale > 0 or self.target == 0:
+        if not on_demand or self.min_scale > 0 or self.target == 0:
             return
         self.target = 0
         for replica in reversed(live):

@@ -63,6 +63,12 @@ class Scaler:
         if self._proxied_since is None:
             self._proxied_since = now
 
+    def activated(self, now: float) -> None:
+        """The revision is wanted now though no request is there; its window begins anew."""
+        if self.activity is Activity.INACTIVE:
+            self.activity = Activity.ACTIVATING
+        self._since = now
+
     def step(self, now: float, wish: int | None, burst: int, ready: int) -> int | None:
         """Return the scale to apply now, or None to leave it as it is.
 

@@ -14,16 +14,19 @@ from typing import Any
 
 from relume.base.clock import Timer
 from relume.base.vocabulary import OUT_OF_MEMORY
+from relume.config.waiting import waiting
 from relume.serving import revision as rev
 from relume.serving import settings
-from relume.serving.errors import PlaneStopping, PredictorFailed
+from relume.serving.errors import PlaneStopping, PredictorFailed, ServingError, TooManyHeld
 from relume.serving.kpa import Autoscaler
 from relume.serving.ledger import ColdStart, LogFiles, tail
+from relume.serving.prediction import NOT_STARTED, Pace, Progress, Subject, first_byte_ms, left_ms
 from relume.serving.predictor import ServedService
 from relume.serving.replica import Replica, Surroundings
 from relume.serving.reporter import Reporter
 from relume.serving.scale_to_zero import Scaler
-from relume.serving.throttler import Throttler
+from relume.serving.throttler import MOST_HELD, Throttler
+from relume.serving.warming import Alarm
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -48,18 +51,20 @@ class Service:
         log_dir: Path,
     ) -> None:
         now = around.clock.monotonic()
-        self.config = config
         self.key = ServiceKey(config.namespace, config.name)
-        self.timeouts = settings.timeouts(config)
+        self.subject = Subject(config.namespace, config.name, config.is_model)
         self._around = around
         self._group = group
         self._logs = LogFiles(log_dir, config.namespace, config.name)
-        self._bounds = settings.scale_spec(config, around.settings)
         self._reporter = Reporter(now)
-        self._autoscaler = Autoscaler(config.autoscaling, config.container_concurrency)
+        self.throttler = Throttler(
+            config.container_concurrency, random.Random(), MOST_HELD, self._full
+        )
+        self._configure(config)
         self._scaler = Scaler(self._bounds, now)
         self._revision = rev.Revision(self._bounds.min_scale, around.settings.backoff)
-        self.throttler = Throttler(config.container_concurrency, random.Random())
+        self._refused = 0
+        self._pace = Pace()
         self._replicas: dict[int, Replica] = {}
         self._wake: Timer | None = None
         self._abandon: Timer | None = None
@@ -68,6 +73,18 @@ class Service:
         self._last: Replica | None = None
         self._log_tail: tuple[str, ...] = ()
         around.memory.join(self)
+
+    def _configure(self, config: ServedService) -> None:
+        """Take over what a revision of the service says."""
+        self.config = config
+        self.timeouts = settings.timeouts(config)
+        self.waiting = waiting(config.annotations)
+        self.throttler.limit = config.container_concurrency
+        self.throttler.most = self.waiting.max_held or MOST_HELD
+        at = self.waiting.warm_at
+        self._alarm = None if at is None else Alarm(at, self._around.clock.now())
+        self._bounds = settings.scale_spec(config, self._around.settings)
+        self._autoscaler = Autoscaler(config.autoscaling, config.container_concurrency)
 
     # Requests, by `holding.HeldRequest`.
 
@@ -94,7 +111,9 @@ class Service:
 
     def left(self) -> None:
         """A request was answered, failed or given up."""
-        self._reporter.leave(self._around.clock.monotonic())
+        now = self._around.clock.monotonic()
+        self._reporter.leave(now)
+        self._pace.left(now, self.throttler.held)
 
     def client_left(self) -> None:
         """A client went away. A load that only it waited for goes on for a while: it may return."""
@@ -114,6 +133,16 @@ class Service:
         if wanted > 0:
             self._apply(rev.ScaleTo(wanted, on_demand=False))
 
+    def warm(self) -> None:
+        """Start a replica, if there is none, for requests that are still to come.
+
+        It goes back to zero by the usual rules, as if a request had just been answered.
+        """
+        if self._stopping:
+            raise PlaneStopping("the plane is shutting down")
+        self._apply(rev.ScaleTo(max(self._revision.target, 1), on_demand=False))
+        self._scaler.activated(self._around.clock.monotonic())
+
     def report(self) -> None:
         """Record the load of the last second; silence at zero is no sample."""
         now = self._around.clock.monotonic()
@@ -125,6 +154,8 @@ class Service:
         """Decide, and carry it out."""
         if self._stopping:
             return
+        if self._alarm is not None and self._alarm.rings(self._around.clock.now()):
+            self.warm()
         now = self._around.clock.monotonic()
         ready = self._revision.count(rev.State.READY)
         decision = self._autoscaler.decide(now, ready)
@@ -142,14 +173,32 @@ class Service:
             why = "timed-out" if self._scaler.timed_out else "scaled-down"
             self._apply(rev.ScaleTo(scale, why=why))
 
-    def stop(self) -> None:
-        """Refuse and fail what waits, drain what runs."""
+    def renew(self, config: ServedService, *, stop_first: bool) -> None:
+        """Go on as another revision of the same service; requests wait and run as before.
+
+        The replicas of the old revision answer until new ones are ready. stop_first: they drain
+        first, because both do not fit.
+        """
+        self._configure(config)
+        self._around.memory.join(self)
+        self._scaler.spec, self._revision.min_scale = self._bounds, self._bounds.min_scale
+        self._apply(rev.Renewed(stop_first))
+        if self._revision.target < self._bounds.min_scale:
+            self._apply(rev.ScaleTo(self._bounds.min_scale, on_demand=False))
+
+    def stop(self, error: ServingError | None = None) -> None:
+        """Refuse and fail what waits, with `error` or because the plane stops; drain what runs."""
         self._stopping = True
         for timer in (self._wake, self._abandon):
             if timer is not None:
                 timer.cancel()
-        self.throttler.close(PlaneStopping("the plane is shutting down"))
+        self.throttler.close(error or PlaneStopping("the plane is shutting down"))
         self._apply(rev.Stopping())
+
+    @property
+    def gone(self) -> bool:
+        """Whether it was stopped and has no process any more."""
+        return self._stopping and not self._replicas
 
     def hurry(self) -> None:
         """Stop waiting for requests that still run."""
@@ -223,6 +272,16 @@ class Service:
         self._started += 1
         self._group.create_task(replica.live(), name=f"{self.key} replica {number}")
 
+    def _full(self) -> TooManyHeld:
+        """As many requests wait as may; try again when they have been let through."""
+        self._refused += 1
+        ready_in_s = self.ready_in_s
+        if ready_in_s == 0:
+            ready_in_s = self._pace.ends_in_s(self.throttler.held)
+        message = f"{self.key}: {self.throttler.most} requests wait for a replica, and no more may"
+        retry_after_s = settings.UNKNOWN_S if ready_in_s is None else ready_in_s
+        return TooManyHeld(message, retry_after_s=min(retry_after_s, self.config.timeout_s))
+
     def _failure(self, reason: str, retry_after_s: float) -> PredictorFailed:
         message = f"{self.key} could not be started: {reason}"
         if self._log_tail:
@@ -243,6 +302,34 @@ class Service:
 
     # What people see.
 
+    @property
+    def progress(self) -> Progress | None:
+        """How far the start that began first is; None where none is under way."""
+        if self._revision.state is not rev.State.STARTING:
+            return None
+        return next((r.progress for r in self._replicas.values() if r.starting), None)
+
+    @property
+    def ready_in_s(self) -> float | None:
+        """Predict when a replica is ready, if one is wanted now; None where nothing tells."""
+        if self._revision.count(rev.State.READY) > 0:
+            return 0.0
+        progress = self.progress
+        left = left_ms(self._around.ledger.history, self.subject, progress or NOT_STARTED)
+        wait_s = self._revision.waits_s(self._around.clock.monotonic())
+        return None if left is None else left / 1000 + (0.0 if progress else wait_s)
+
+    @property
+    def first_byte_ms(self) -> float | None:
+        """Predict how long a request waits for its first byte when it comes at zero."""
+        return first_byte_ms(self._around.ledger.history, self.subject)
+
+    def _rollout(self) -> dict[str, str | None] | None:
+        """Return the revision that is to follow the one that answers, and why it has not yet."""
+        if not self._revision.rolling_out:
+            return None
+        return {"to": self.config.revision, "reason": self._revision.rollout_failure}
+
     def status(self, base_url: str) -> dict[str, Any]:
         """Return the service's entry in the plane's status; JSON types only."""
         machine = self._revision
@@ -253,16 +340,22 @@ class Service:
         failed = state is rev.State.FAILED
         held = self.throttler.held
         last = self._last
+        progress = self.progress
+        ready_in_s = self.ready_in_s
         return {
             "namespace": self.key.namespace,
             "name": self.key.name,
             "revision": self.config.revision,
             "state": state.value,
             "reason": reason,
-            "phase": last.phase if last and state is rev.State.STARTING else None,
+            "rollout": self._rollout(),
+            "phase": progress.phase if progress else None,
+            "ready_in_s": None if ready_in_s is None else round(ready_in_s, 1),
             "replicas": machine.count(rev.State.READY),
             "desired": machine.target,
             "held": held,
+            "refused": self._refused,
+            "warm_at": self._alarm.due.isoformat() if self._alarm and self._alarm.due else None,
             "in_flight": max(self._reporter.current - held, 0),
             "url": f"{base_url}/serving/{self.key}",
             "pids": sorted(r.pid for r in self._replicas.values() if r.pid is not None),

@@ -9,6 +9,9 @@ from relume.serving.room import Rules
 from relume.serving.scale_to_zero import ScaleSpec
 from relume.serving.timeouts import Timeouts
 
+#: When a client is told to try again where nothing tells how long a start takes.
+UNKNOWN_S = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class ServingSettings:

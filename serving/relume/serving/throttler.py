@@ -13,6 +13,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+#: How many requests of a service may wait: the queue depth of Knative's activator
+#: (`breakerQueueDepth`, knative/serving pkg/activator/net/throttler.go), which does not enforce it.
+MOST_HELD = 10_000
 # The ledger keeps the id of the event that started a process.
 EVENT_ID_CHARACTERS = 4096
 
@@ -50,9 +53,19 @@ class Waiter:
 class Throttler:
     """Holds the requests of one revision and hands out its replicas."""
 
-    def __init__(self, container_concurrency: int, rng: random.Random) -> None:
-        self._limit = container_concurrency
+    def __init__(
+        self,
+        container_concurrency: int,
+        rng: random.Random,
+        most: int = MOST_HELD,
+        full: Callable[[], Exception] = lambda: asyncio.QueueFull(),
+    ) -> None:
+        """most: how many requests may wait; one more is refused with what `full` returns."""
+        self.limit = container_concurrency
+        """containerConcurrency; 0: no limit."""
         self._rng = rng
+        self.most = most
+        self._full = full
         self._backends: list[Backend] = []
         self._waiters: deque[Waiter] = deque()
         self._next = 0
@@ -78,10 +91,12 @@ class Throttler:
     def enqueue(self, since: float, event_id: str | None) -> Waiter:
         """Put a request at the end of the queue; then await `granted`.
 
-        Raises what `close` was called with.
+        Raises what `close` was called with, and what `full` returns.
         """
         if self._closed is not None:
             raise self._closed.with_traceback(None)
+        if len(self._waiters) >= self.most:
+            raise self._full()
         waiter = Waiter(
             since,
             event_id and event_id[:EVENT_ID_CHARACTERS],
@@ -143,9 +158,9 @@ class Throttler:
             self._waiters.popleft().granted.set_result(backend)
 
     def _pick(self) -> Backend | None:
-        if self._limit == 0:
+        if self.limit == 0:
             chosen = self._choice_of_two()
-        elif self._limit <= 3:
+        elif self.limit <= 3:
             chosen = self._first_with_room(0)
         else:
             chosen = self._first_with_room(self._next)
@@ -166,6 +181,6 @@ class Throttler:
         start = start if start < count else 0
         for i in range(count):
             backend = self._backends[(start + i) % count]
-            if backend.in_flight < self._limit:
+            if backend.in_flight < self.limit:
                 return backend
         return None

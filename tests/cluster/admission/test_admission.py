@@ -63,6 +63,7 @@ def test_the_recorded_answers_are_there() -> None:
 def test_our_answer_is_the_clusters(
     tmp_path: Path, case: dict[str, Any], written: dict[str, Any]
 ) -> None:
+    """Checklist A16."""
     (tmp_path / "case.yaml").write_text(yaml.safe_dump(written))
     (tmp_path / "load.yaml").write_text(together(broker(name="load"), service()))
     name = case["case"]

@@ -43,6 +43,7 @@ def test_the_recorded_answers_are_there() -> None:
 
 @pytest.mark.parametrize("case", RECORDED, ids=[case["case"] for case in RECORDED])
 def test_our_answer_is_the_clusters(tmp_path: Path, case: dict[str, Any]) -> None:
+    """Checklist A16."""
     answer = judged(tmp_path, case["manifest"])
     said = [(finding.reason, finding.field, finding.message) for finding in answer.findings]
     assert answer.verdict == verdict_of(case), (case["message"], said)
@@ -54,6 +55,7 @@ def test_our_answer_is_the_clusters(tmp_path: Path, case: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("case", NOT_ACCEPTED, ids=[case["case"] for case in NOT_ACCEPTED])
 def test_the_same_field_is_named(tmp_path: Path, case: dict[str, Any]) -> None:
+    """Checklist A16."""
     answer = judged(tmp_path, case["manifest"])
     ours = {f.field for f in answer.findings if f.effect != "none"}
     theirs = named(case["message"]) or {UNNAMED[case["case"]]}

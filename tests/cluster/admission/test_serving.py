@@ -327,6 +327,7 @@ ROWS_SERVING = [
 def test_knative_serving(
     tmp_path: Path, path: str, value: object, field: str | None, reason: str | None
 ) -> None:
+    """Checklist A16."""
     check(tmp_path, KSVC, path, value, field, reason)
 
 
@@ -447,6 +448,7 @@ def test_sidecars_have_no_ports_and_no_probes(tmp_path: Path) -> None:
     ],
 )
 def test_a_flag_opens_its_field(tmp_path: Path, flag: str, path: str, value: object) -> None:
+    """Checklist A16."""
     document = changed(KSVC, path, value)
     assert judged(tmp_path, document).verdict == "refused"
     key = f"kubernetes.podspec-{flag}"

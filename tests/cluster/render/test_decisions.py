@@ -159,6 +159,13 @@ def test_a_standard_mode_that_does_not_stay_is_told(tmp_path: Path) -> None:
     assert len(render_text(tmp_path, text, options=Options("standard")).notes) == 1
 
 
+def test_an_annotation_that_counts_on_one_machine_alone_is_told(tmp_path: Path) -> None:
+    text = service(annotations='relume.dev/heartbeat: "true"')
+    (note, _image) = render_text(tmp_path, text).notes
+    assert note.field == "metadata.annotations.relume.dev/heartbeat"
+    assert "a cluster does not read it" in note.message
+
+
 def test_a_list_of_manifests_is_rendered_like_its_items(tmp_path: Path) -> None:
     items = [yaml.safe_load(text) for text in (service(), broker(), trigger())]
     file = tmp_path / "list" / "m.yaml"

@@ -18,6 +18,8 @@ from relume.cli.machine.reports import (
     DeadLetterPage,
     DeadLetterReport,
     EventRecord,
+    ReloadReport,
+    ServiceStatus,
     Status,
 )
 from relume.cloudevents.json_format import dump_event
@@ -154,23 +156,33 @@ class PlaneClient:
         after: int | None = 0
         while after is not None:
             path = f"/relume/dlq/{broker}?after={after}"
-            page = DeadLetterPage.parse(await self._dead_letter("GET", path))
+            page = DeadLetterPage.parse(await self._change("GET", path))
             for letter in page.letters:
                 yield letter
             after = page.next
 
     async def dead_letter(self, broker: str, sequence: int) -> DeadLetterReport:
         """One dead letter, with its event in `raw`. Raises BadUsage when it is not there."""
-        answer = await self._dead_letter("GET", f"/relume/dlq/{broker}/{sequence}")
+        answer = await self._change("GET", f"/relume/dlq/{broker}/{sequence}")
         return DeadLetterReport.parse(answer)
 
     async def redrive(self, broker: str, sequence: int) -> None:
         """Send a dead letter through its Trigger again. Raises BadUsage, Refused."""
-        await self._dead_letter("POST", f"/relume/dlq/{broker}/{sequence}/redrive")
+        await self._change("POST", f"/relume/dlq/{broker}/{sequence}/redrive")
 
     async def remove_dead_letter(self, broker: str, sequence: int) -> None:
         """Forget a dead letter. Raises BadUsage, Refused."""
-        await self._dead_letter("DELETE", f"/relume/dlq/{broker}/{sequence}")
+        await self._change("DELETE", f"/relume/dlq/{broker}/{sequence}")
+
+    async def warm(self, service: str) -> ServiceStatus:
+        """Start a service (`NAMESPACE/NAME`) where it is at zero. Raises BadUsage, Refused."""
+        return ServiceStatus.parse(
+            await self._change("POST", f"/relume/services/{service}/warm", done=202)
+        )
+
+    async def reload(self) -> ReloadReport:
+        """Let the plane read its manifests again. Raises BadUsage where one is wrong, Refused."""
+        return ReloadReport.parse(await self._change("POST", "/relume/reload"))
 
     async def post_event(
         self, url: str, headers: Sequence[tuple[str, str]], body: bytes
@@ -179,14 +191,14 @@ class PlaneClient:
         request = self._request("POST", url, headers=list(headers), content=body)
         return await self._send(request, stream=False)
 
-    async def _dead_letter(self, method: str, path: str) -> object:
+    async def _change(self, method: str, path: str, done: int = 200) -> object:
         request = self._request(method, self.url + path)
         response = await self._send(request, stream=False)
         if response.status_code == 204:
             return None
         try:
             said = response.json()
-            if response.status_code == 200:
+            if response.status_code == done:
                 return said
             words = str(said["error"])
         except (ValueError, LookupError, TypeError, RecursionError):

@@ -17,11 +17,13 @@ from relume.cli.machine.story import (
     attributes,
     find_cold_start,
     is_answer,
+    phase_lines,
     record_line,
     related,
     sentence,
     show_cold_start,
 )
+from relume.cli.machine.time_spent import time_spent
 from relume.cli.options import output_option, plane_option
 from relume.cli.screen import Screen
 
@@ -31,7 +33,7 @@ from relume.cli.screen import Screen
 @output_option
 @plane_option
 def command(*, event_id: str, output: str, url: str | None) -> int:
-    """Show the life of one event: its deliveries, the cold start it waited for, its answer.
+    """Show the life of one event: its deliveries, where its time went, the cold start, its answer.
 
     The answer to an answer belongs to it as well, so a pipeline is shown from step to step. Of a
     job (its id begins with job_) it shows where the time went, over all attempts, and the cold
@@ -69,6 +71,7 @@ def command(*, event_id: str, output: str, url: str | None) -> int:
                 "answer": answer,
                 "total_ms": total_ms(records),
                 "jobs": [life_as_json(job) for job in jobs],
+                "spent_ms": time_spent(records, cold_start),
             }
         )
         return 0
@@ -114,10 +117,10 @@ async def _fetch(
 def total_ms(records: Sequence[EventRecord]) -> float | None:
     """Milliseconds from the first record to the last; None when the times do not parse."""
     try:
-        first, last = (datetime.fromisoformat(records[i].at) for i in (0, -1))
+        times = [datetime.fromisoformat(record.at) for record in records]
     except ValueError:
         return None
-    return (last - first).total_seconds() * 1000
+    return (max(times) - min(times)).total_seconds() * 1000
 
 
 def _show(
@@ -132,6 +135,12 @@ def _show(
     screen.title(f"{event_id}{took}")
     for record in records:
         screen.draw_line(record_line(record))
+    if spent := time_spent(records, cold_start):
+        screen.line()
+        screen.title("where the time went")
+        width = max(10, min(60, screen.console.width - 42))
+        for text in phase_lines(spent, bars=screen.terminal, width=width):
+            screen.draw_line(text)
     if cold_start is not None:
         screen.line()
         show_cold_start(screen, cold_start)

@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -40,7 +41,8 @@ def run(
     check(plan, store)
     check_minimum(plan, store, settings.memory_bytes)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_Foreground(LocalPlane(plan, settings, store), as_json).run())
+        plane = LocalPlane(plan, settings, store, partial(load, files, machine))
+        return runner.run(_Foreground(plane, as_json).run())
 
 
 class _Foreground(UntilSignal):

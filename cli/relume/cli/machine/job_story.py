@@ -101,6 +101,8 @@ def life(job: JobReport) -> list[tuple[str, float | None, str]]:
         rest = total - usage.queue_ms - usage.cold_start_ms - usage.run_ms
         if job.attempts > 1 and rest > 0:
             found.append(("between", rest, "waits before the next attempt, and workers that died"))
+        elif rest >= 1:
+            found.append(("elsewhere", rest, "storing the answer, and settling the job"))
     if job.settled_at is not None:
         reason = f", {job.reason}" if job.reason else ""
         found.append((job.status, None, f"{job.settled_at}{reason}"))

@@ -94,10 +94,14 @@ class ServiceStatus(NamedStatus):
     revision: str = ""
     state: str
     reason: str | None = None
+    rollout: "RolloutStatus | None" = None
     phase: str | None = None
     replicas: int = 0
     desired: int = 0
+    ready_in_s: float | None = None
     held: int = 0
+    refused: int = 0
+    warm_at: str | None = None
     in_flight: int = 0
     url: str = ""
     pids: tuple[int, ...] = ()
@@ -105,6 +109,22 @@ class ServiceStatus(NamedStatus):
     last_cold_start: ColdStartReport | None = None
     log_tail: tuple[str, ...] = ()
     memory: ServiceMemory = ServiceMemory()
+
+
+class ReloadReport(PlaneAnswer):
+    """What a plane has taken over of its changed files, and what needs a restart."""
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    restart: tuple[str, ...] = ()
+
+
+class RolloutStatus(PlaneAnswer):
+    """The revision that is to follow the one that answers, and why it has not yet."""
+
+    to: str
+    reason: str | None = None
 
 
 class BrokerStatus(NamedStatus):

@@ -88,6 +88,10 @@ def _show_status(screen: Screen, status: Status) -> None:
         screen.line()
         show_queues(screen, {queue.service: queue for queue in status.jobs.queues})
     for service in status.serving.services:
+        if service.rollout is not None:
+            screen.line()
+            why = service.rollout.reason or "it is starting"
+            screen.line(f"{service.full_name}: {service.rollout.to} is to follow: {why}", "yellow")
         if service.state == "failed":
             _show_failure(screen, service)
         elif service.last_cold_start is not None:
@@ -149,7 +153,10 @@ def _service_row(service: ServiceStatus) -> tuple[str | Text, ...]:
 
 
 def _state(service: ServiceStatus) -> str:
-    return f"{service.state}: {service.phase}" if service.phase else service.state
+    words = f"{service.state}: {service.phase}" if service.phase else service.state
+    if service.state == "starting" and service.ready_in_s is not None:
+        words += f", ready in {service.ready_in_s:.0f} s"
+    return words
 
 
 def _show_wait_for_memory(screen: Screen, service: ServiceStatus) -> None:

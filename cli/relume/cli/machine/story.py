@@ -151,9 +151,10 @@ def phase_lines(phases: Mapping[str, float], *, bars: bool, width: int = 40) -> 
     whole = sum(phases.values()) or 1.0
     lines = []
     before = 0.0
+    longest = max(12, *map(len, phases)) if phases else 12
     for name, ms in phases.items():
         label = name.replace("_", " ")
-        line = Text.assemble("  ", (label.ljust(12), "dim"), f"{ms:>9,.0f} ms")
+        line = Text.assemble("  ", (label.ljust(longest), "dim"), f"{ms:>9,.0f} ms")
         if bars:
             start = min(round(before / whole * width), width - 1)
             length = max(1, min(round(ms / whole * width), width - start))

@@ -176,7 +176,8 @@ def command(
 
     A folder with a func.yaml is a Knative Function. InferenceServices and functions start at zero
     and wake up with a request or an event. Ctrl-C or SIGTERM drains: what was accepted is answered
-    or stays stored; a second one stops at once. It goes on serving when its output is closed or
+    or stays stored; a second one stops at once. relume reload takes over what has changed in the
+    files. It goes on serving when its output is closed or
     nobody reads it any more.
 
     \b

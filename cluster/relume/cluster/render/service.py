@@ -33,6 +33,7 @@ from relume.cluster.render.runtimes import Runtime, runtime_for, runtime_named
 from relume.config import InferenceService
 from relume.config.head import service_name
 from relume.config.nodes import Node
+from relume.config.waiting import NAMES
 from relume.config.yaml_source import plain
 
 _DEPLOYMENT_PROGRESS_S = 600  # apps/v1 Deployment, progressDeadlineSeconds
@@ -94,6 +95,9 @@ def _arrange(
     else:
         _ask_knative(draft, service, original, devices, budget, book)
     _environment(draft, devices, budget, standard=standard)
+    for name in NAMES:
+        if (node := original.node(*ANNOTATIONS, name)) is not None:
+            book.note(node, "a cluster does not read it: relume up does")
     take_route(draft, original, devices, options.route, book)
     return RenderedService(service, budget, in_front_s(original, budget), runtime)
 

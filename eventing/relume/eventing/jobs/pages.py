@@ -20,8 +20,8 @@ _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _PORTS = {"http": 80, "https": 443}
 
 
-def check_page(scope: Scope) -> None:
-    """Raise NotAllowed for a change that a page of another origin asks for.
+def check_page(scope: Scope, what: str = "jobs or queues") -> None:
+    """Raise NotAllowed for a change of `what` that a page of another origin asks for.
 
     A page passes where its origin was allowed, and where the caller has shown a key or a token: a
     browser asks before it sends those. Headers: the Fetch standard (`Origin`) and Fetch Metadata
@@ -37,7 +37,7 @@ def check_page(scope: Scope) -> None:
     if foreign or (origin is not None and not _is_of_host(origin, headers.get("host", ""))):
         shown = one_line(origin or "another site")[:200]
         raise NotAllowed(
-            f"a page of {shown} may not change anything here: to allow it, start "
+            f"a page of {shown} may not change {what}: to allow it, start "
             "relume up with --allowed-origin and the page's origin"
         )
 

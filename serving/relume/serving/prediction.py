@@ -1,0 +1,138 @@
+"""When a start will be over, from the starts that the ledger remembers. Pure.
+
+A start is predicted from the last starts of the same service of the same kind (template, fresh). A
+service that has none is predicted from the starts of the other services of this machine. Each of
+them gives one time: its own, with the phases that are over here replaced by what they took here. So
+only the phases that are left are guessed. The prediction is the median of these times. What a start
+has waited for before its process began is no part of it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from relume.base.vocabulary import LAUNCH_PHASES, PREDICTOR_PHASES
+from relume.serving.ledger import ColdStart
+
+#: So many starts are looked at: enough for a median, and few enough to follow a change.
+NEWEST = 20
+# An interval between two answers counts for so much less after so many more of them.
+_COUNTED = 16
+_OF_THE_START = frozenset({*LAUNCH_PHASES, *PREDICTOR_PHASES})
+# A process is ready before the first token.
+_BEFORE_READY = PREDICTOR_PHASES[: PREDICTOR_PHASES.index("first_token")]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is predicted for: a service, and whether it is a model or a function."""
+
+    namespace: str
+    service: str
+    is_model: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a start is. `started` is its kind, None where it is not known yet; times in ms."""
+
+    started: str | None = None
+    elapsed: float = 0.0
+    """Since the process was asked for."""
+    phase: str = ""
+    """The phase that runs, "" where the process has told none."""
+    phases: Mapping[str, float] = field(default_factory=dict)
+    """The phases that are over."""
+
+
+NOT_STARTED = Progress()
+
+
+class Pace:
+    """How fast requests are answered while others wait. Times in seconds."""
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+        self._mean: float | None = None
+
+    def left(self, now: float, held: int) -> None:
+        """A request was answered at `now`, and so many wait behind it."""
+        if self._last is not None:
+            took = now - self._last
+            self._mean = took if self._mean is None else self._mean + (took - self._mean) / _COUNTED
+        self._last = now if held else None
+
+    def ends_in_s(self, held: int) -> float | None:
+        """Predict when the last of so many requests has a replica; None where nothing tells."""
+        return None if self._mean is None else self._mean * held
+
+
+def left_ms(
+    history: Sequence[ColdStart], subject: Subject, progress: Progress = NOT_STARTED
+) -> float | None:
+    """Predict in how many ms the process will be ready; None where no start is remembered.
+
+    history: the ledger's entries, oldest first. 0 where the start takes longer than was predicted.
+    """
+    found = [_left(entry, progress) for entry in alike(history, subject, progress.started)]
+    return median(found) if found else None
+
+
+def first_byte_ms(history: Sequence[ColdStart], subject: Subject) -> float | None:
+    """Predict how long a request at zero waits for its first byte; None as for `left_ms`."""
+    totals = [entry.total for entry in alike(history, subject, None) if entry.total is not None]
+    return median(totals) if totals else None
+
+
+def alike(
+    history: Sequence[ColdStart], subject: Subject, started: str | None
+) -> Sequence[ColdStart]:
+    """Return the starts to predict from: the newest ones that succeeded, newest first.
+
+    Where `started` is None, the kind is that of the newest start of the service.
+    """
+    ready = [entry for entry in reversed(history) if _succeeded(entry)]
+    own = [e for e in ready if (e.namespace, e.service) == (subject.namespace, subject.service)]
+    kind = started or (own[0].started if own else None)
+    if same := _of_kind(own, kind):
+        return same[:NEWEST]
+    others = (entry for entry in ready if _is_model(entry) is subject.is_model)
+    return _of_kind(others, kind)[:NEWEST]
+
+
+def _of_kind(entries: Iterable[ColdStart], kind: str | None) -> list[ColdStart]:
+    return [entry for entry in entries if kind is None or entry.started == kind]
+
+
+def _succeeded(entry: ColdStart) -> bool:
+    return entry.outcome == "ready" and entry.ready is not None
+
+
+def _is_model(entry: ColdStart) -> bool:
+    """Whether a model was loaded; a function has other phases, which its launcher measures."""
+    return any(name in entry.phases for name in PREDICTOR_PHASES)
+
+
+def _left(entry: ColdStart, progress: Progress) -> float:
+    """Return what would be left if the rest took as long as in `entry`."""
+    assert entry.ready is not None
+    whole = entry.ready - _waited(entry.phases)
+    if progress.phase and progress.phase not in PREDICTOR_PHASES:
+        return whole  # its process has not begun
+    over = [name for name in progress.phases if name in _BEFORE_READY]
+    later = sum(progress.phases[name] - entry.phases.get(name, 0.0) for name in over)
+    elapsed = progress.elapsed - _waited(progress.phases)
+    return max(whole + later - elapsed, _still_to_come(entry, progress), 0.0)
+
+
+def _waited(phases: Mapping[str, float]) -> float:
+    """Return the ms of phases that are neither the process's nor its launcher's."""
+    return sum(ms for name, ms in phases.items() if name not in _OF_THE_START)
+
+
+def _still_to_come(entry: ColdStart, progress: Progress) -> float:
+    """Return the phases of `entry` that have not begun here: so much is left at least."""
+    if progress.phase not in _BEFORE_READY:
+        return 0.0
+    after = _BEFORE_READY[_BEFORE_READY.index(progress.phase) + 1 :]
+    return sum(entry.phases.get(name, 0.0) for name in after if name not in progress.phases)

@@ -1,0 +1,45 @@
+"""Which service of the plane a request is for: by Host, by path, or by the model that it names."""
+
+from collections.abc import Mapping, Sequence
+
+from starlette.types import Scope
+
+from relume.serving.addresses import by_host, by_path, header, raw_path_of
+from relume.serving.errors import ServiceUnknown
+from relume.serving.openai import ModelNames, openai_path
+from relume.serving.proxy import RequestBody
+from relume.serving.service import Service, ServiceKey
+
+
+class Router:
+    """Knows every service of the plane."""
+
+    def __init__(self, services: Sequence[Service], body_limit: int) -> None:
+        """body_limit: the largest body, in bytes, in which a model's name is looked for."""
+        self._services: Mapping[ServiceKey, Service] = {s.key: s for s in services}
+        self._body_limit = body_limit
+        self.models = ModelNames([(s.key, s.config.args) for s in services if s.config.is_model])
+
+    def named_by_host(self, scope: Scope) -> ServiceKey | None:
+        """Return the service that the Host header names."""
+        return by_host(header(scope, b"host") or "", self._services)
+
+    async def route(self, scope: Scope, body: RequestBody | None) -> tuple[Service, bytes]:
+        """Return the service that a request is for, and the path there, still percent-encoded.
+
+        `body` is None for a WebSocket's handshake. Raises ServiceUnknown, and on /openai/v1
+        BadRequest and ModelUnknown.
+        """
+        raw_path = raw_path_of(scope)
+        key = self.named_by_host(scope)
+        if key is not None:
+            return self._services[key], raw_path
+        if (found := by_path(raw_path)) is not None:
+            if (service := self._services.get(found[0])) is None:
+                raise ServiceUnknown(f"no InferenceService {found[0]} on this plane")
+            return service, found[1]
+        path = openai_path(raw_path)
+        if path is None:
+            raise ServiceUnknown("no InferenceService of this plane has this address")
+        model = await self.models.named_by(scope, body, self._body_limit)
+        return self._services[model.service], path

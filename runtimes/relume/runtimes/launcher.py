@@ -26,9 +26,10 @@ from relume.base.environment import port
 from relume.base.errors import RelumeError
 from relume.base.parent import die_with_parent
 from relume.runtimes import devices, internals
+from relume.runtimes.ahead import AHEAD, arguments_on
 from relume.runtimes.gatekeeper import Gatekeeper
 from relume.runtimes.phases import PROCESS
-from relume.runtimes.settings import apply_environment, with_defaults
+from relume.runtimes.settings import apply_environment
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -66,7 +67,8 @@ def _serve(argv: Sequence[str]) -> None:
     wanted = devices.expected()
     devices.require(wanted, devices.told())  # before the seconds that the import takes
     listening = open_port(argv)
-    Gatekeeper.on_duty = Gatekeeper.start(listening, PROCESS)
+    if not AHEAD.is_loaded:  # else the server accepts in less time than a probe waits
+        Gatekeeper.on_duty = Gatekeeper.start(listening, PROCESS)
     os.register_at_fork(after_in_child=die_with_parent)  # no engine without its server
     with PROCESS.measure("import"):
         apply_environment()
@@ -102,17 +104,23 @@ def open_port(argv: Sequence[str]) -> socket.socket:
 
 
 def _run_vllm(argv: Sequence[str], listening: socket.socket) -> None:
-    """Parse with vLLM's parser, prepare its internals, and hand over to its server."""
+    """Parse with vLLM's parser, prepare its internals, and hand over to its server.
+
+    A fork of a model template has all of it already.
+    """
     from relume.runtimes.drain import DrainingLoop
 
-    PROCESS.enter("config")
-    cpu = internals.is_cpu()
-    flags = with_defaults(argv, cpu=cpu)
-    sys.argv = ["vllm", "serve", *flags]  # vLLM logs the flags that are not its defaults from it
-    args = internals.parse_flags(flags)
-    if cpu:
-        internals.stay_in_process_on_cpu()
-    internals.time_phases(PROCESS)
+    if AHEAD.is_loaded:
+        args = arguments_on(listening)
+        for phase in ("config", "weights"):
+            PROCESS.record(phase, 0.0)
+    else:
+        PROCESS.enter("config")
+        args = internals.arguments(argv)
+        if internals.is_cpu():
+            internals.stay_in_process_on_cpu()
+        internals.time_phases(PROCESS)
+        AHEAD.prepare(args)
     PROCESS.engine_starts()
     with asyncio.Runner(loop_factory=DrainingLoop) as runner:
         runner.run(internals.run_server(listening, args))

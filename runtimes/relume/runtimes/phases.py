@@ -10,7 +10,7 @@ import json
 import mmap
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,8 @@ class Phases:
         self.renew()
         # Of the process that runs vLLM's server; nobody else needs to see them.
         self._engine_started = self._engine_answered = 0.0
+        #: Called once, when the server is about to accept and nobody else answers on the port.
+        self.when_ready: Callable[[], None] = lambda: None
 
     def renew(self) -> None:
         """Start over on a page of our own: a fork that is another predictor shares nothing."""

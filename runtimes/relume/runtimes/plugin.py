@@ -55,6 +55,7 @@ class RelumeEndpoints:
         }
         PROCESS.server_answers()
         Gatekeeper.dismiss_on_duty()
+        PROCESS.when_ready()
 
 
 async def startup(_request: Request) -> Response:

@@ -61,6 +61,10 @@ class LocalFunction:
         self.terminate = process.terminate
         self.kill = process.kill
 
+    async def announced(self) -> None:
+        """A function does not say that it is ready; it is asked."""
+        await self.wait()
+
     @property
     def phases_ms(self) -> Mapping[str, float]:
         """The environment, and the time from the start of the process until it was ready.

@@ -52,8 +52,9 @@ from relume.plane.launch import LocalLauncher, template_status
 from relume.plane.sink_bindings import sink_environment
 from relume.plane.subscribers import Destinations, SubscriberCapacity
 from relume.runtimes.function.environments import Environments
+from relume.runtimes.model_templates import ModelTemplates
 from relume.runtimes.models.store import ModelStore
-from relume.runtimes.spawn import FreshLauncher, Template, TemplateLauncher
+from relume.runtimes.spawn import FreshLauncher, Launcher, Template, TemplateLauncher
 
 if TYPE_CHECKING:
     from relume.eventing.envelope import Envelope
@@ -105,6 +106,7 @@ class LocalPlane:
         self._observer = Observer()
         self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._template: Template | None = None
+        self._engines: ModelTemplates | None = None
         self._serving: ServingPlane | None = None
         self._eventing: EventingPlane | None = None
         self._jobs: JobsPlane | None = None
@@ -157,6 +159,20 @@ class LocalPlane:
         stack.callback(lambda: [task.cancel() for task in preparing])
         return launcher
 
+    async def _models(self, stack: contextlib.AsyncExitStack) -> LocalLauncher:
+        """What starts the predictors of models."""
+        launcher: Launcher = FreshLauncher()
+        if self._template is not None:
+            launcher = TemplateLauncher(self._template)
+            sockets = self._template.socket.parent
+            self._engines = await stack.enter_async_context(
+                ModelTemplates(self._template, launcher, sockets, self._folder.logs)
+            )
+        files = stack.enter_context(self._folder.private("files"))
+        models = LocalLauncher(self._store, launcher, files, self._engines)
+        models.keep(self.plan.services)
+        return models
+
     async def _start_serving(
         self,
         stack: contextlib.AsyncExitStack,
@@ -171,15 +187,10 @@ class LocalPlane:
         from relume.serving.plane import ServingPlane
         from relume.web.bodies import DecodedBodies
 
-        launcher = TemplateLauncher(self._template) if self._template else FreshLauncher()
+        models = await self._models(stack)
         serving = ServingPlane(
             (*self.plan.services, *self.plan.functions),
-            EveryLauncher(
-                LocalLauncher(
-                    self._store, launcher, stack.enter_context(self._folder.private("files"))
-                ),
-                functions,
-            ),
+            EveryLauncher(models, functions),
             log_dir=self._folder.logs,
             base_url=self.http,
         )
@@ -318,7 +329,7 @@ class LocalPlane:
             "state_dir": str(self._settings.state),
             "serving": self._serving.status() if self._serving else {"services": []},
             "eventing": self._eventing.status() if self._eventing else {},
-            "template": template_status(self._template),
+            "template": template_status(self._template, self._engines),
             "jobs": self._jobs.status() if self._jobs else {},
         }
 

@@ -112,6 +112,9 @@ FALLBACKS = "relume.dev/fallbacks"
 CLAIM_TEMPLATE = "relume.dev/claim-template"
 COLD_START_BUDGET = "relume.dev/cold-start-budget"
 
+#: Annotation of Relume for one machine: what of a service stays in memory while it is at zero.
+ZERO_MODE = "relume.dev/zero"
+
 # The environment that a SinkBinding adds (knative/eventing pkg/apis/sources/v1/sinkbinding_*.go).
 SINK_VARIABLE = "K_SINK"
 OVERRIDES_VARIABLE = "K_CE_OVERRIDES"

@@ -140,14 +140,14 @@ class Ahead:
                 self.build_app(self.early.config.model_config, _expected_tasks(self.early.config))
             return original(*args, **kwargs)
 
-        return staticmethod(make_async_mp_client)  # type: ignore[return-value]
+        return staticmethod(make_async_mp_client)
 
     def _app_built(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
-        def build_app(args: Namespace, supported_tasks: Any = None, model_config: Any = None) -> Any:
+        def build_app(args: Namespace, tasks: Any = None, model_config: Any = None) -> Any:
             app, self.app = self.app, None
-            if app is None or args is not self.args or tuple(supported_tasks or ()) != self.tasks:
-                return original(args, supported_tasks, model_config)
+            if app is None or args is not self.args or tuple(tasks or ()) != self.tasks:
+                return original(args, tasks, model_config)
             PROCESS.engine_answers()  # our plugin said so when the routes were built
             return app
 
@@ -199,7 +199,7 @@ def load(argv: Sequence[str]) -> None:
     if not AHEAD.install():
         raise NotLoadable("the engine of this vLLM cannot be loaded before it is forked")
     AHEAD.is_loaded = True
-    import tqdm
+    import tqdm  # type: ignore[import-untyped]
 
     tqdm.tqdm.monitor_interval = 0  # its thread would be alive at the fork
     engine = AsyncEngineArgs.from_cli_args(args)

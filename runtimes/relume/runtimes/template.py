@@ -37,6 +37,8 @@ Serve = Callable[[Sequence[str]], None]  # `launcher.serve`
 _MAX_REQUEST = 1 << 20
 # How much a model template gives way to what answers requests while it builds an engine.
 _NICE = 10
+#: The exit status of a model template whose model cannot be loaded before a fork.
+NOT_LOADABLE = 78
 
 
 def serve_template(serve: Serve, path: Path, ready: int | None = None) -> None:
@@ -72,6 +74,9 @@ def _serve_model(serve: Serve, argv: Sequence[str], path: Path, lease: socket.so
     loading = threading.Thread(target=load)
     loading.start()
     loading.join()
+    if failures and isinstance(failures[0], ahead.NotLoadable):
+        print(f"template: {failures[0]}", file=sys.stderr)
+        raise SystemExit(NOT_LOADABLE)
     if failures:
         raise failures[0]
     ahead.give_back_memory()
@@ -175,9 +180,7 @@ class _Template:
         connection.close()
 
 
-def _become(
-    serve: Serve, template: int, request: dict[str, object], lease: socket.socket
-) -> None:
+def _become(serve: Serve, template: int, request: dict[str, object], lease: socket.socket) -> None:
     """Turn this fork into the process that `request` describes; does not return."""
     status = 1
     try:

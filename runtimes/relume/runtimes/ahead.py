@@ -12,18 +12,14 @@ Both are for one text model on one CPU worker. Everything else starts in vLLM's 
 does a vLLM release whose functions are not the ones that are replaced here (`fits`).
 """
 
-import ctypes
-import gc
 import inspect
 import logging
 import multiprocessing
-import os
 import random
 import socket
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import wraps
 from multiprocessing.connection import Connection
 from typing import Any
@@ -40,7 +36,6 @@ _CORE_ARGUMENTS = (
 )
 # Our stat logger is always among vLLM's loggers, and with it vLLM keeps statistics.
 _LOG_STATS = True
-_MADV_DONTNEED = 4
 
 
 class NotLoadable(RelumeError):
@@ -377,19 +372,8 @@ def _settle_in_fork(core: Any) -> None:
     set_random_seed(config.model_config.seed)
 
 
-def give_back_memory() -> None:
-    """Return to the kernel what no fork will read: zeros of the KV cache, and freed memory."""
-    core = AHEAD.core
-    libc = ctypes.CDLL(None)
-    page = os.sysconf("SC_PAGE_SIZE")
-    caches = core.model_executor.driver_worker.worker.model_runner.kv_caches
-    storages = {c.untyped_storage().data_ptr(): c.untyped_storage().nbytes() for c in caches}
-    for start, length in storages.items():
-        first = -(-start // page) * page
-        whole = (start + length - first) // page * page
-        if whole > 0:  # private and anonymous: read again, these pages are zeros
-            libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(whole), _MADV_DONTNEED)
-    gc.collect()
-    gc.freeze()
-    with suppress(AttributeError):  # another C library than glibc
-        libc.malloc_trim(0)
+def kv_cache() -> Sequence[tuple[int, int]]:
+    """Address and bytes of the KV cache that was loaded; zeros, until a request is answered."""
+    runner = AHEAD.core.model_executor.driver_worker.worker.model_runner
+    storages = [cache.untyped_storage() for cache in runner.kv_caches]
+    return sorted({(storage.data_ptr(), storage.nbytes()) for storage in storages})

@@ -120,6 +120,13 @@ class Gatekeeper:
         self.pid = pid
 
     @classmethod
+    def ask_to_go(cls) -> None:
+        """Have it end after the answers under way; `dismiss_on_duty` waits for that."""
+        if cls.on_duty is not None:
+            with suppress(ProcessLookupError):
+                os.kill(cls.on_duty.pid, signal.SIGTERM)
+
+    @classmethod
     def dismiss_on_duty(cls) -> None:
         """Hand the port to vLLM's server, which is about to accept."""
         if cls.on_duty is not None:

@@ -64,6 +64,7 @@ def _serve(argv: Sequence[str]) -> None:
     # vLLM's server has its own handlers once it serves. Until then: as process 1 of a container,
     # a signal without a handler would be ignored for the whole load.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+    PROCESS.engine_starts()
     wanted = devices.expected()
     devices.require(wanted, devices.told())  # before the seconds that the import takes
     listening = open_port(argv)
@@ -121,7 +122,6 @@ def _run_vllm(argv: Sequence[str], listening: socket.socket) -> None:
             internals.stay_in_process_on_cpu()
         internals.time_phases(PROCESS)
         AHEAD.prepare(args)
-    PROCESS.engine_starts()
     with asyncio.Runner(loop_factory=DrainingLoop) as runner:
         runner.run(internals.run_server(listening, args))
 

@@ -17,6 +17,7 @@ because a fork copies only the calling thread, and a lock that another thread he
 in the child for ever.
 """
 
+import gc
 import json
 import os
 import selectors
@@ -24,12 +25,12 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from relume.base.parent import die_with_parent
-from relume.runtimes import internals
+from relume.runtimes import fork_cost, internals
 from relume.runtimes.phases import PROCESS, monotonic_ms
 
 Serve = Callable[[Sequence[str]], None]  # `launcher.serve`
@@ -79,12 +80,21 @@ def _serve_model(serve: Serve, argv: Sequence[str], path: Path, lease: socket.so
         raise SystemExit(NOT_LOADABLE)
     if failures:
         raise failures[0]
-    ahead.give_back_memory()
-    _take_requests(path, serve, lambda: _send(lease, {"ready": True}))
+    gc.collect()
+    gc.freeze()
+    zeros = ahead.kv_cache()
+    fork_cost.zero(zeros)
+    _take_requests(path, serve, lambda: _send(lease, {"ready": True}), zeros)
 
 
-def _take_requests(path: Path, serve: Serve, announce: Callable[[], None]) -> None:
-    """Fork for each request on the socket `path`, and say by `announce` that it listens."""
+def _take_requests(
+    path: Path, serve: Serve, announce: Callable[[], None], zeros: Sequence[tuple[int, int]] = ()
+) -> None:
+    """Fork for each request on the socket `path`, and say by `announce` that it listens.
+
+    zeros: memory that was given back and is to stay so, by address and bytes.
+    """
+    fork_cost.trim()
     threads = [task for task in Path("/proc/self/task").iterdir() if task.name != str(os.getpid())]
     if threads:
         names = ", ".join((task / "comm").read_text().strip() for task in threads)
@@ -96,7 +106,7 @@ def _take_requests(path: Path, serve: Serve, announce: Callable[[], None]) -> No
         listening.listen(64)
         print("template: ready", file=sys.stderr, flush=True)
         announce()
-        _Template(listening, serve).run()
+        _Template(listening, serve, fork_cost.collapse(zeros)).run()
 
 
 def _send(connection: socket.socket, message: Mapping[str, object]) -> None:
@@ -107,7 +117,9 @@ def _send(connection: socket.socket, message: Mapping[str, object]) -> None:
 class _Template:
     """The loop: requests in, forks and exit statuses out."""
 
-    def __init__(self, listening: socket.socket, serve: Serve) -> None:
+    def __init__(self, listening: socket.socket, serve: Serve, idle: Iterator[None]) -> None:
+        """idle: work that is done step by step while nobody asks for anything."""
+        self._idle: Iterator[None] | None = idle
         self._listening = listening
         self._serve = serve
         self._selector = selectors.DefaultSelector()
@@ -121,7 +133,10 @@ class _Template:
         self._selector.register(self._listening, selectors.EVENT_READ)
         self._selector.register(wake_read, selectors.EVENT_READ)
         while True:
-            for key, _ in self._selector.select():
+            events = self._selector.select(None if self._idle is None else 0)
+            if self._idle is not None and not events and next(self._idle, self) is self:
+                self._idle = None
+            for key, _ in events:
                 if key.fileobj is self._listening:
                     connection, _address = self._listening.accept()
                     connection.settimeout(5)

@@ -12,6 +12,7 @@ Both are for one text model on one CPU worker. Everything else starts in vLLM's 
 does a vLLM release whose functions are not the ones that are replaced here (`fits`).
 """
 
+import asyncio
 import inspect
 import logging
 import multiprocessing
@@ -210,6 +211,8 @@ def load(argv: Sequence[str]) -> None:
     AHEAD.args, AHEAD.config = args, config
     AHEAD.build_app(config.model_config, tuple(core.get_supported_tasks()))
     AHEAD.core = core
+    _fill_caches()
+    internals.fingerprint_once()
     _end_threads()
 
 
@@ -337,6 +340,29 @@ def _adopt(core: Any, made: Any, callback: Callable[[], None] | None) -> None:
     if callback is not None:
         core.model_executor.register_failure_callback(callback)
     core.step_fn = core.step if core.batch_queue is None else core.step_with_batch_queue
+
+
+class _NoEngine:
+    """What the routes' objects read of an engine when they are made."""
+
+    def __init__(self) -> None:
+        self.vllm_config = AHEAD.config
+        self.model_config = AHEAD.config.model_config
+        self.renderer = AHEAD.renderer
+        self.input_processor = None
+
+    async def get_supported_tasks(self) -> tuple[str, ...]:
+        return AHEAD.tasks
+
+
+def _fill_caches() -> None:
+    """Make the objects behind the routes once, for what they leave in caches: chat templates."""
+    from starlette.datastructures import State
+
+    try:
+        asyncio.run(_server().init_app_state(_NoEngine(), State(), AHEAD.args, AHEAD.tasks))
+    except Exception as error:  # noqa: BLE001 - each predictor does it again, with its engine
+        logger.debug("the routes' state cannot be made without an engine: %s", error)
 
 
 def _end_threads() -> None:

@@ -41,11 +41,12 @@ def trim() -> None:
 def collapse(without: Iterable[tuple[int, int]] = ()) -> Iterator[None]:
     """Put this process's memory into huge pages, a piece of some 20 ms at each step.
 
-    `without`: areas (address, bytes) that must stay as they are: a page that was given back would
-    take memory again.
+    `without`: areas (address, bytes) that must stay as they are: pages that were given back would
+    take memory again, and those that are shared with a parent would be copied.
     """
     kept = [(start, start + length) for start, length in without]
-    for start, end in _anonymous():
+    for start, length in areas():
+        end = start + length
         for at in range(start, end, _CHUNK):
             until = min(at + _CHUNK, end)
             if not any(at < stop and begin < until for begin, stop in kept):
@@ -53,14 +54,15 @@ def collapse(without: Iterable[tuple[int, int]] = ()) -> Iterator[None]:
                 yield
 
 
-def _anonymous() -> Iterator[tuple[int, int]]:
+def areas() -> Iterator[tuple[int, int]]:
+    """Address and bytes of each area of this process's own memory."""
     try:
         lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:
         if found := _ANONYMOUS.match(line):
-            yield int(found[1], 16), int(found[2], 16)
+            yield int(found[1], 16), int(found[2], 16) - int(found[1], 16)
 
 
 def _advise(start: int, length: int, advice: int) -> None:

@@ -70,7 +70,10 @@ def _serve(argv: Sequence[str]) -> None:
     listening = open_port(argv)
     if not AHEAD.is_loaded:  # else the server accepts in less time than a probe waits
         Gatekeeper.on_duty = Gatekeeper.start(listening, PROCESS)
-    os.register_at_fork(after_in_child=die_with_parent)  # no engine without its server
+    # No engine without its server, and the port is the server's alone: vLLM fails at its end where
+    # an engine that is ending too still has it.
+    os.register_at_fork(after_in_child=die_with_parent)
+    os.register_at_fork(after_in_child=listening.close)
     with PROCESS.measure("import"):
         apply_environment()
         internals.import_engine(late=False)
@@ -121,6 +124,7 @@ def _run_vllm(argv: Sequence[str], listening: socket.socket) -> None:
         if internals.is_cpu():
             internals.stay_in_process_on_cpu()
         internals.time_phases(PROCESS)
+        internals.fingerprint_once()
         AHEAD.prepare(args)
     with asyncio.Runner(loop_factory=DrainingLoop) as runner:
         runner.run(internals.run_server(listening, args))

@@ -17,7 +17,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +51,9 @@ class ModelTemplates:
         otherwise: Launcher,
         sockets: Path,
         logs: Path,
+        *,
         now: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         """`otherwise` starts a predictor whose model template is not there."""
         self._template = template
@@ -59,6 +61,7 @@ class ModelTemplates:
         self._sockets = sockets
         self._logs = logs
         self._now = now
+        self._pause = pause
         self._kept: dict[str, _ModelTemplate] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._builds = _Builds()
@@ -86,7 +89,7 @@ class ModelTemplates:
         file = self._logs / f"{service.replace('/', '.')}.template.log"
         request = {"argv": list(argv), "env": dict(env), "log": str(file), "template": str(socket)}
         kept = self._kept[service] = _ModelTemplate(service, key, socket, request, self._now)
-        kept.keeper = self._run(kept.keep(self._template, self._builds))
+        kept.keeper = self._run(kept.keep(self._template, self._builds, self._pause))
 
     async def start(
         self, service: str, *, argv: Sequence[str], env: Mapping[str, str], log_path: Path
@@ -231,7 +234,9 @@ class _ModelTemplate:
         await forked.wait()
         self.forks.discard(forked)
 
-    async def keep(self, template: Template, builds: _Builds) -> None:
+    async def keep(
+        self, template: Template, builds: _Builds, pause: Callable[[float], Awaitable[object]]
+    ) -> None:
         """Build the engine, and build it again with growing pauses whenever its process ended."""
         failures = 0
         while True:
@@ -247,7 +252,7 @@ class _ModelTemplate:
                 )
                 return
             failures = 0 if lived else failures + 1
-            await asyncio.sleep(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)])
+            await pause(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)])
 
     async def _live(self, template: Template, builds: _Builds) -> bool | None:
         """One life of the process: whether it was built; None: this model never can be."""

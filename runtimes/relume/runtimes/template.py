@@ -72,6 +72,7 @@ def _serve_model(serve: Serve, argv: Sequence[str], path: Path, lease: socket.so
         except BaseException as error:  # noqa: BLE001 - raised again by the main thread
             failures.append(error)
 
+    shared = list(fork_cost.areas())
     loading = threading.Thread(target=load)
     loading.start()
     loading.join()
@@ -84,15 +85,15 @@ def _serve_model(serve: Serve, argv: Sequence[str], path: Path, lease: socket.so
     gc.freeze()
     zeros = ahead.kv_cache()
     fork_cost.zero(zeros)
-    _take_requests(path, serve, lambda: _send(lease, {"ready": True}), zeros)
+    _take_requests(path, serve, lambda: _send(lease, {"ready": True}), [*shared, *zeros])
 
 
 def _take_requests(
-    path: Path, serve: Serve, announce: Callable[[], None], zeros: Sequence[tuple[int, int]] = ()
+    path: Path, serve: Serve, announce: Callable[[], None], apart: Sequence[tuple[int, int]] = ()
 ) -> None:
     """Fork for each request on the socket `path`, and say by `announce` that it listens.
 
-    zeros: memory that was given back and is to stay so, by address and bytes.
+    apart: memory that stays in the pages that it has, by address and bytes.
     """
     fork_cost.trim()
     threads = [task for task in Path("/proc/self/task").iterdir() if task.name != str(os.getpid())]
@@ -106,7 +107,7 @@ def _take_requests(
         listening.listen(64)
         print("template: ready", file=sys.stderr, flush=True)
         announce()
-        _Template(listening, serve, fork_cost.collapse(zeros)).run()
+        _Template(listening, serve, fork_cost.collapse(apart)).run()
 
 
 def _send(connection: socket.socket, message: Mapping[str, object]) -> None:
@@ -162,6 +163,9 @@ class _Template:
 
     def _fork(self, connection: socket.socket, request: dict[str, object]) -> None:
         template = os.getpid()
+        if "template" in request:  # it keeps what it shares now, and nobody waits for it
+            for _ in self._idle or ():
+                pass
         pid = os.fork()
         if pid == 0:
             self._selector.close()

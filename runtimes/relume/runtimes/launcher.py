@@ -73,7 +73,7 @@ def _serve(argv: Sequence[str]) -> None:
     # No engine without its server, and the port is the server's alone: vLLM fails at its end where
     # an engine that is ending too still has it.
     os.register_at_fork(after_in_child=die_with_parent)
-    os.register_at_fork(after_in_child=listening.close)
+    os.register_at_fork(after_in_child=lambda: listening.close())
     with PROCESS.measure("import"):
         apply_environment()
         internals.import_engine(late=False)

@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any
 
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from relume.base.environment import number
 from relume.base.limits import EVENT_BYTES
@@ -35,8 +35,7 @@ from relume.eventing.producer_headers import prefers_reply
 from relume.runtimes.calls import INNER, RouteAnswer, RouteCall, call_for, post_json
 from relume.runtimes.drain import IN_FLIGHT, is_draining
 from relume.runtimes.failures import DRAINING, ENGINE_FAILED, AnswerFailure, Unanswerable, too_large
-from relume.runtimes.gatekeeper import Gatekeeper
-from relume.runtimes.phases import PROCESS, first_answer_recorder
+from relume.runtimes.phases import first_answer_recorder
 from relume.runtimes.replies import body_of, reply_event, source_of_service
 
 logger = logging.getLogger("relume.runtimes")
@@ -49,19 +48,6 @@ _FROM_ACTIVATOR = {QUEUE_HEADER: "queuems", COLD_START_HEADER: "coldstartms"}
 _ALWAYS_SERVED = frozenset({"/startup", "/metrics", "/livez", "/v2/health/live"})
 
 
-def _opening(send: Send) -> Send:
-    """Hand the port to vLLM's server when all that it starts is done: it accepts next."""
-
-    async def watching(message: Message) -> None:
-        if message["type"] == "lifespan.startup.complete" and PROCESS.state == "ready":
-            Gatekeeper.dismiss_on_duty()
-            PROCESS.server_answers()
-            PROCESS.when_ready()
-        await send(message)
-
-    return watching
-
-
 class CloudEvents:
     """`--middleware relume.runtimes.middleware.CloudEvents`."""
 
@@ -72,9 +58,7 @@ class CloudEvents:
         self._running: set[tuple[str, str]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self.app(scope, receive, _opening(send))
-        elif INNER in scope:
+        if scope["type"] == "lifespan" or INNER in scope:
             await self.app(scope, receive, send)
         elif scope["type"] == "websocket":
             with IN_FLIGHT:

@@ -12,36 +12,27 @@ from running import Steps
 from servers import START_WITHIN_S, Plane, Workload, plane, vllm_serve
 
 from relume.cli.errors import NoPlane
+from relume.config.resources import ZeroMode
 
 SETTLE_S = 1.0
 ZERO_WITHIN_S = 180.0
-STEPS_A_ROUND = 7  # vllm serve; twice: a plane, and an event and a chat that wake it
+STEPS_A_ROUND = 10  # vllm serve; three times: a plane, and an event and a chat that wake it
 
 VLLM = "vllm serve: process start → first token"
-EVENT = {
-    True: "event at zero, warm template → answer",
-    False: "event at zero, fresh process → answer",
+#: What stays at zero (`relume.dev/zero`), from the most to nothing.
+MODES: tuple[ZeroMode, ...] = ("engine", "template", "process")
+KEEPS: Mapping[ZeroMode, str] = {
+    "engine": "loaded engine",
+    "template": "warm template",
+    "process": "fresh process",
 }
-HTTP = {
-    True: "chat at zero, warm template → first token",
-    False: "chat at zero, fresh process → first token",
-}
-STATUS = {
-    True: "relume up → first status",
-    False: "relume up --no-template → first status",
-}
-SERVES = {
-    True: "relume up → Brokers open",
-    False: "relume up --no-template → Brokers open",
-}
-AT_ZERO = {
-    True: "at zero, with the template",
-    False: "at zero, without the template",
-}
-READY = {
-    True: "one predictor ready, forked from the template",
-    False: "one predictor ready, a fresh process",
-}
+EVENT = {mode: f"event at zero, {KEEPS[mode]} → answer" for mode in MODES}
+HTTP = {mode: f"chat at zero, {KEEPS[mode]} → first token" for mode in MODES}
+STATUS = {mode: f"relume up, zero: {mode} → first status" for mode in MODES}
+SERVES = {mode: f"relume up, zero: {mode} → Brokers open" for mode in MODES}
+AT_ZERO = {mode: f"at zero, {KEEPS[mode]}" for mode in MODES}
+READY = {mode: f"one predictor ready, {KEEPS[mode]}" for mode in MODES}
+_STARTED: Mapping[ZeroMode, str] = {"engine": "engine", "template": "template", "process": "fresh"}
 VLLM_READY = "vllm serve, ready"
 
 
@@ -51,6 +42,8 @@ class ColdStarts:
     def __init__(self, workload: Workload, folder: Path, progress: Steps) -> None:
         self.samples: defaultdict[str, list[float]] = defaultdict(list)
         self.phases: defaultdict[str, list[Mapping[str, float]]] = defaultdict(list)
+        #: Of each start, which part of its time the ledger's phases are.
+        self.accounted: defaultdict[str, list[float]] = defaultdict(list)
         self._workload = workload
         self._folder = folder
         self._progress = progress
@@ -63,16 +56,15 @@ class ColdStarts:
                 await self._vllm(http, "warm-up")
                 self.samples.clear()
             for number in range(runs):
-                # vllm serve, a plane with the template, a plane without
-                scenes = (None, True, False)
+                scenes = (None, *MODES)  # None: vllm serve
                 shift = number % len(scenes)
-                for template in scenes[shift:] + scenes[:shift]:
+                for mode in scenes[shift:] + scenes[:shift]:
                     await asyncio.sleep(SETTLE_S)
                     name = f"round {number + 1} of {runs}"
-                    if template is None:
+                    if mode is None:
                         await self._vllm(http, name)
                     else:
-                        await self._plane(http, name, template, event_first=number % 2 == 0)
+                        await self._plane(http, name, mode, event_first=number % 2 == 0)
 
     async def _vllm(self, http: aiohttp.ClientSession, name: str) -> None:
         self._progress.begin(f"{name}: vllm serve")
@@ -85,44 +77,47 @@ class ColdStarts:
             self.samples[VLLM_READY].append(vllm.server.pss_mb())
 
     async def _plane(
-        self, http: aiohttp.ClientSession, name: str, template: bool, *, event_first: bool
+        self, http: aiohttp.ClientSession, name: str, mode: ZeroMode, *, event_first: bool
     ) -> None:
-        words = "warm template" if template else "fresh processes"
+        words = KEEPS[mode]
         self._progress.begin(f"{name}: relume up, {words}")
         self._starts += 1
         folder = self._folder / f"{self._starts}-plane"
-        async with plane(self._workload, folder, template=template) as running:
-            self.samples[STATUS[template]].append(running.answered_s)
-            self.samples[SERVES[template]].append(running.serving_s)
+        async with plane(self._workload, folder, mode=mode) as running:
+            self.samples[STATUS[mode]].append(running.answered_s)
+            self.samples[SERVES[mode]].append(running.serving_s)
             for event in (event_first, not event_first):
                 await self._at_zero(running)
                 self._progress.begin(f"{name}: {words}, {'event' if event else 'HTTP'} at zero")
-                await self._wake(http, running, template, event=event)
+                await self._wake(http, running, mode, event=event)
             await self._at_zero(running)
             # At the end, so that what serving leaves behind is counted.
-            self.samples[AT_ZERO[template]].append(running.server.pss_mb())
+            self.samples[AT_ZERO[mode]].append(running.server.pss_mb())
 
     async def _wake(
-        self, http: aiohttp.ClientSession, running: Plane, template: bool, *, event: bool
+        self, http: aiohttp.ClientSession, running: Plane, mode: ZeroMode, *, event: bool
     ) -> None:
         if event:
-            self.samples[EVENT[template]].append(await event_to_answer_s(running))
+            self.samples[EVENT[mode]].append(await event_to_answer_s(running))
         else:
-            self.samples[HTTP[template]].append(await http_to_first_token_s(http, running))
-        self.samples[READY[template]].append(running.server.pss_mb())
+            self.samples[HTTP[mode]].append(await http_to_first_token_s(http, running))
+        self.samples[READY[mode]].append(running.server.pss_mb())
         entry = (await running.client.cold_starts())[-1]
-        if entry.started != ("template" if template else "fresh"):
+        if entry.started != _STARTED[mode]:
             raise MeasurementFailed(f"the predictor was started as {entry.started}: {entry.reason}")
         self.phases[entry.started].append(entry.phases)
+        self.accounted[entry.started].append(sum(entry.phases.values()) / entry.total)
 
     async def _at_zero(self, running: Plane) -> None:
-        """Wait until the template can fork and no predictor runs."""
+        """Wait until all templates can fork and no predictor runs."""
         try:
             async with asyncio.timeout(ZERO_WITHIN_S):
                 while True:
                     running.server.check_alive()
                     status = await running.client.status()
-                    warm = status.template.state in ("ready", "off")
+                    template = status.template
+                    engines = all(engine.state == "ready" for engine in template.engines)
+                    warm = template.state == "off" or (template.state == "ready" and engines)
                     if warm and (await running.service_status()).state == "zero":
                         break
                     await asyncio.sleep(0.25)

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+import yaml
 from processes import MeasurementFailed, Server, started
 
+from relume.base.vocabulary import ZERO_MODE
 from relume.cli.errors import NoPlane
 from relume.cli.machine.client import PlaneClient
 from relume.cli.machine.reports import ServiceStatus
 from relume.config import load
+from relume.config.resources import ZeroMode
 from relume.plane.addresses import StateFolder
 from relume.plane.launch import HOST, free_port
 from relume.runtimes.models.store import ModelStore, default_root
@@ -124,14 +127,20 @@ def runtime(workload: Workload, log: Path) -> AbstractAsyncContextManager[ModelS
 
 
 @asynccontextmanager
-async def plane(workload: Workload, folder: Path, *, template: bool) -> AsyncIterator[Plane]:
-    """`relume up MANIFEST`, its state in `folder`, from its start until it serves Brokers too."""
+async def plane(
+    workload: Workload, folder: Path, *, mode: ZeroMode = "template"
+) -> AsyncIterator[Plane]:
+    """`relume up MANIFEST`, its state in `folder`, from its start until it serves Brokers too.
+
+    `mode` is what stays in memory at zero; `process` keeps no template either.
+    """
     http, broker = free_port(), free_port()
-    argv = [sys.executable, "-m", "relume.cli.main", "up", str(workload.manifest)]
+    manifest = _in_mode(workload, folder, mode) if mode == "engine" else workload.manifest
+    argv = [sys.executable, "-m", "relume.cli.main", "up", str(manifest)]
     argv += ["--state", str(folder), "--port", str(http), "--broker-port", str(broker)]
-    if not template:
+    if mode == "process":
         argv.append("--no-template")
-    name = "relume up" if template else "relume up --no-template"
+    name = f"relume up, zero: {mode}"
     url = f"http://{HOST}:{http}"
     async with (
         started(name, argv, env=environment(), log=folder / "up.log") as server,
@@ -150,6 +159,18 @@ async def plane(workload: Workload, folder: Path, *, template: bool) -> AsyncIte
             broker_url=f"http://{HOST}:{broker}/{workload.namespace}/{workload.service}",
             service=workload.service,
         )
+
+
+def _in_mode(workload: Workload, folder: Path, mode: ZeroMode) -> Path:
+    """The manifest with the annotation for `mode` on its service."""
+    documents = list(yaml.safe_load_all(workload.manifest.read_text(encoding="utf-8")))
+    for document in documents:
+        if document["kind"] == "InferenceService":
+            document["metadata"].setdefault("annotations", {})[ZERO_MODE] = mode
+    folder.mkdir(parents=True, exist_ok=True)
+    written = folder / "manifest.yaml"
+    written.write_text(yaml.safe_dump_all(documents), encoding="utf-8")
+    return written
 
 
 async def _first_status(server: Server, client: PlaneClient) -> float:

@@ -404,6 +404,11 @@ TABLE = {
     "runtimes.middleware:CloudEvents._running": Bound(
         "pairs of texts", None, "one for each event under way; containerConcurrency bounds them"
     ),
+    "runtimes.model_templates:ModelTemplates._kept": Bound("services", None, PLAN),
+    "runtimes.model_templates:ModelTemplates._tasks": Bound(
+        "tasks", None, "one for each engine, and one for each predictor that runs"
+    ),
+    "runtimes.model_templates:_ModelTemplate.forks": Bound("predictors", None, "maxReplicas"),
     "runtimes.template:_Template._connections": Bound("predictors", None, "maxReplicas"),
     "runtimes.template:_Template._unread": Bound(
         "bytes of each connection", 1 << 20, "a longer request ends the connection"

@@ -21,6 +21,22 @@ def test_what_is_not_written_gets_the_defaults_of_kserve_and_knative(tmp_path: P
     assert found.source == "/namespaces/default/inferenceservices/m"
 
 
+@pytest.mark.parametrize("mode", ["process", "template", "engine"])
+def test_what_stays_in_memory_at_zero_is_chosen_by_an_annotation(tmp_path: Path, mode: str) -> None:
+    (found,) = load_text(
+        tmp_path, service(metadata=f"annotations: {{relume.dev/zero: {mode}}}")
+    ).services
+    assert found.zero == mode
+    (found,) = load_text(tmp_path, service()).services
+    assert found.zero is None
+
+
+def test_another_word_for_what_stays_at_zero_is_refused(tmp_path: Path) -> None:
+    text = service(metadata="annotations: {relume.dev/zero: warm}")
+    field = "metadata.annotations.relume.dev/zero"
+    refused(tmp_path, text, field, "warm is no mode: write process")
+
+
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     text = service(
         metadata="namespace: prod\nannotations: {example.com/team: a, "

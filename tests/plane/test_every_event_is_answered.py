@@ -91,6 +91,9 @@ class Predictor:
         await self._ended.wait()
         return 0
 
+    async def announced(self) -> None:
+        await self._ended.wait()
+
     def terminate(self) -> None:
         self._ended.set()
 

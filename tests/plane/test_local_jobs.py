@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from relume.base.errors import InvalidInput
+from relume.base.testing import VirtualClock
 from relume.config import Broker, InferenceService, Plan
 from relume.eventing.jobs.job import Job, Limits, ServiceName
 from relume.eventing.jobs.state import Answering, Attempted, Ended, Leased, step

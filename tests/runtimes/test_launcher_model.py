@@ -9,16 +9,18 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
-from predictors import NAME, predictor
+from predictors import NAME, Predictor, predictor
 
 from relume.plane.addresses import socket_folder
-from relume.runtimes.spawn import FreshLauncher, Template, TemplateLauncher
+from relume.runtimes.model_templates import ModelTemplates
+from relume.runtimes.spawn import FreshLauncher, Process, Template, TemplateLauncher
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
 
@@ -145,6 +147,68 @@ async def _reach_the_model_by_every_protocol(tmp_path: Path) -> None:
             sibling_state = (await sibling.client.get("/startup")).json()["state"]
             assert sibling_state == "ready"
             assert (await sibling.chat("Hello", max_tokens=2)).status_code == 200
+
+
+async def test_a_loaded_engine_is_forked_and_answers_as_one_that_was_loaded_anew(
+    tmp_path: Path,
+) -> None:
+    async with _template(tmp_path) as template, AsyncExitStack() as stack:
+        assert await template.ready()
+        engines = ModelTemplates(template, TemplateLauncher(template), tmp_path, tmp_path)
+        launcher = Engine(await stack.enter_async_context(engines))
+        async with predictor(launcher, tmp_path / "first") as it:
+            await it.until_ready()
+            assert it.process.started == "template"
+            expected = await _greedy(it)
+        async with asyncio.timeout(60):
+            while [engine["state"] for engine in engines.status()] != ["ready"]:
+                await asyncio.sleep(0.05)
+
+        async with (
+            predictor(launcher, tmp_path / "second") as one,
+            predictor(launcher, tmp_path / "third") as other,
+        ):
+            await asyncio.gather(one.until_ready(), other.until_ready())
+            assert {one.process.started, other.process.started} == {"engine"}
+            assert await asyncio.gather(_greedy(one), _greedy(other)) == [expected, expected]
+            startup = (await one.client.get("/startup")).json()
+            assert "first_token" in startup["phases_ms"]
+            assert (await one.client.get("/metrics")).status_code == 200
+
+            # kill -9 of one takes its engine along and leaves its sibling alone; of the model
+            # template, it takes all that it forked, and the next start needs none.
+            family = [one.process.pid, *(p.pid for p in psutil.Process(one.process.pid).children())]
+            os.kill(one.process.pid, signal.SIGKILL)
+            assert await one.process.wait() == -signal.SIGKILL
+            await _until_gone(family)
+            assert await _greedy(other) == expected
+            (held,) = engines.held()
+            assert held.in_use
+            family = [p.pid for p in psutil.Process(held.pid).children(recursive=True)]
+            os.kill(held.pid, signal.SIGKILL)
+            assert await other.process.wait() == -signal.SIGKILL
+            await _until_gone(family)
+        async with predictor(launcher, tmp_path / "fourth") as it:
+            assert it.process.started == "template"
+    assert "other threads" not in (tmp_path / "of.it.template.log").read_text()
+
+
+class Engine:
+    """Starts predictors of one service from its loaded engine."""
+
+    def __init__(self, engines: ModelTemplates) -> None:
+        self._engines = engines
+
+    async def start(
+        self, *, argv: Sequence[str], env: Mapping[str, str], log_path: Path
+    ) -> Process:
+        return await self._engines.start("of/it", argv=argv, env=env, log_path=log_path)
+
+
+async def _greedy(it: Predictor) -> tuple[str, object]:
+    answer = await it.chat("What is the capital of France?", max_tokens=12, logprobs=True)
+    (choice,) = answer.json()["choices"]
+    return choice["message"]["content"], choice["logprobs"]
 
 
 async def test_nothing_outlives_the_process_that_started_it(tmp_path: Path) -> None:

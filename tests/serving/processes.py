@@ -30,6 +30,9 @@ class Process:
     async def wait(self) -> int:
         return await self._process.wait()
 
+    async def announced(self) -> None:
+        await self._process.wait()
+
     def terminate(self) -> None:
         if self._process.returncode is None:
             self._process.terminate()

@@ -99,6 +99,9 @@ class InProcessPredictor:
             await self.close_port()
         return code
 
+    async def announced(self) -> None:
+        await asyncio.shield(self._exit)
+
     def terminate(self) -> None:
         self.terminated = True
         self.died_busy = self.running > 0

@@ -62,6 +62,10 @@ class LocalFunction:
         self.discard = process.terminate  # its own code may have something to put away
         self.kill = process.kill
 
+    async def announced(self) -> None:
+        """A function does not say that it is ready; it is asked."""
+        await self.wait()
+
     @property
     def phases_ms(self) -> Mapping[str, float]:
         """The environment, and the time from the start of the process until it was ready.

@@ -8,8 +8,9 @@ import importlib.util
 import random
 import re
 import socket
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
+from typing import cast
 from urllib.parse import quote
 
 from relume.base.errors import InvalidManifest, RelumeError
@@ -19,9 +20,10 @@ from relume.config.config_objects import by_key, files_of, variables_of
 from relume.config.resources import MODELS_FOLDER, Mount
 from relume.plane.addresses import HOST
 from relume.plane.out_of_memory import ended_for_memory, oom_kills
+from relume.runtimes.model_templates import ModelTemplates
 from relume.runtimes.models.errors import ModelMissing
 from relume.runtimes.models.store import ModelStore
-from relume.runtimes.spawn import Launcher, Process, Template
+from relume.runtimes.spawn import FreshLauncher, Launcher, Process, Template
 from relume.serving.predictor import Probes, StartedFrom
 
 # Below the ephemeral ports of Linux and macOS, so that no outgoing connection takes a port between
@@ -82,9 +84,10 @@ class LocalPredictor:
     def __init__(self, process: Process, port: int, log_path: Path) -> None:
         self.pid = process.pid
         self.base_url = f"http://{HOST}:{port}"
-        self.started: StartedFrom = "template" if process.started == "template" else "fresh"
+        self.started = cast(StartedFrom, process.started)
         self.probes = Probes()
         self.phases_ms: Mapping[str, float] = {}  # the process tells them itself
+        self.announced = process.announced
         self.terminate = process.terminate
         self._process = process
         self._log_path = log_path
@@ -115,17 +118,54 @@ class LocalPredictor:
 class LocalLauncher:
     """Starts the predictors of models for the serving plane."""
 
-    def __init__(self, store: ModelStore, launcher: Launcher, files: Path | None = None) -> None:
-        """files: a private folder for what a Secret or ConfigMap holds as files."""
+    def __init__(
+        self,
+        store: ModelStore,
+        launcher: Launcher,
+        files: Path | None = None,
+        engines: ModelTemplates | None = None,
+    ) -> None:
+        """files: a private folder for what a Secret or ConfigMap holds as files.
+
+        engines: what keeps loaded engines for the services that want it; None: nobody.
+        """
         self._store = store
         self._launcher = launcher
         self._files = files
+        self._engines = engines
+
+    def keep(self, services: Sequence[InferenceService]) -> None:
+        """Load the engines of `services` that stay in memory at zero, and give up all others."""
+        if self._engines is None:
+            return
+        wanted = {_key(service): service for service in services if service.zero == "engine"}
+        self._engines.retire_all_but(wanted)
+        for key, service in wanted.items():
+            argv, env = self._command(service, port=0)
+            self._engines.want(key, argv, env)
 
     async def start(self, service: InferenceService, log_path: Path) -> LocalPredictor:
         """Start a predictor for `service`, which writes its log to `log_path`.
 
         Raises ModelMissing when the model left the store, LaunchFailed when nothing starts.
         """
+        port = free_port()
+        argv, env = self._command(service, port)
+        if service.zero == "engine" and self._engines is not None:
+            process = await self._engines.start(
+                _key(service), argv=argv, env=env, log_path=log_path
+            )
+        else:
+            launcher = FreshLauncher() if service.zero == "process" else self._launcher
+            process = await launcher.start(argv=argv, env=env, log_path=log_path)
+            if self._engines is not None:
+                self._engines.give_way_to(process)
+        return LocalPredictor(process, port, log_path)
+
+    def _command(
+        self, service: InferenceService, port: int
+    ) -> tuple[Sequence[str], Mapping[str, str]]:
+        """The flags and the environment of a predictor."""
         stored = self._store.resolve(service.storage_uri)
         folders = {MODELS_FOLDER: stored} | {
             mount.path: self._store.resolve(mount.uri)
@@ -133,20 +173,15 @@ class LocalLauncher:
             else self._written(service, mount)
             for mount in service.mounts
         }
-        port = free_port()
-        process = await self._launcher.start(
-            argv=[
-                *("--model", str(stored / service.folder)),
-                *("--served-model-name", service.name),
-                *(placed(word, folders) for word in service.args),
-                # Last, so that they win: the plane must find the predictor.
-                *("--host", HOST),
-                *("--port", str(port)),
-            ],
-            env=environment(service, port, folders),
-            log_path=log_path,
-        )
-        return LocalPredictor(process, port, log_path)
+        argv = [
+            *("--model", str(stored / service.folder)),
+            *("--served-model-name", service.name),
+            *(placed(word, folders) for word in service.args),
+            # Last, so that they win: the plane must find the predictor.
+            *("--host", HOST),
+            *("--port", str(port)),
+        ]
+        return argv, environment(service, port, folders)
 
     def _written(self, service: InferenceService, mount: Mount) -> Path:
         """Where the files of a mount are, which are written for each start."""
@@ -157,6 +192,10 @@ class LocalLauncher:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(content, encoding="utf-8")
         return folder / mount.only
+
+
+def _key(service: InferenceService) -> str:
+    return f"{service.namespace}/{service.name}"
 
 
 def placed(text: str, folders: Mapping[str, Path]) -> str:
@@ -213,11 +252,21 @@ def free_port() -> int:
     raise OSError(errno.EADDRINUSE, "no free loopback port for a predictor")
 
 
-def template_status(template: Template | None) -> Json:
-    """The template in the plane's status, with the memory that it holds in MB (Linux only)."""
-    if template is None:
+def template_status(template: Template | None, engines: ModelTemplates | None) -> Json:
+    """The templates in the plane's status, with the memory that they hold in MB (Linux only).
+
+    A model template shares the memory of the warm template, which its `rss_mb` counts again.
+    """
+    if template is None or engines is None:
         return {"state": "off"}
-    return {**template.status(), "rss_mb": _rss_mb(template.pid)}
+    return {
+        **template.status(),
+        "rss_mb": _rss_mb(template.pid),
+        "engines": [
+            {**engine, "rss_mb": _rss_mb(cast(int | None, engine["pid"]))}
+            for engine in engines.status()
+        ],
+    }
 
 
 def _rss_mb(pid: int | None) -> float | None:

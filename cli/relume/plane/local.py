@@ -50,13 +50,14 @@ from relume.plane.functions import FunctionLauncher, empty_folder
 from relume.plane.grace import Grace
 from relume.plane.launch import LocalLauncher, check, template_status
 from relume.plane.launchers import EveryLauncher
-from relume.plane.memory import MEMORY_WAIT_S
+from relume.plane.memory import MEMORY_WAIT_S, check_minimum
 from relume.plane.reloading import reload
 from relume.plane.sink_bindings import sink_environment
 from relume.plane.subscribers import Destinations, SubscriberCapacity
 from relume.runtimes.function.environments import Environments
+from relume.runtimes.model_templates import ModelTemplates
 from relume.runtimes.models.store import ModelStore
-from relume.runtimes.spawn import FreshLauncher, Template, TemplateLauncher
+from relume.runtimes.spawn import FreshLauncher, Launcher, Template, TemplateLauncher
 
 if TYPE_CHECKING:
     from relume.eventing.envelope import Envelope
@@ -120,6 +121,8 @@ class LocalPlane:
         self._observer = Observer()
         self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._template: Template | None = None
+        self._engines: ModelTemplates | None = None
+        self._models: LocalLauncher | None = None
         self._serving: ServingPlane | None = None
         self._eventing: EventingPlane | None = None
         self._jobs: JobsPlane | None = None
@@ -172,6 +175,20 @@ class LocalPlane:
         stack.callback(lambda: [task.cancel() for task in preparing])
         return launcher
 
+    async def _start_models(self, stack: contextlib.AsyncExitStack) -> LocalLauncher:
+        """What starts the predictors of models."""
+        launcher: Launcher = FreshLauncher()
+        if self._template is not None:
+            launcher = TemplateLauncher(self._template)
+            sockets = self._template.socket.parent
+            self._engines = await stack.enter_async_context(
+                ModelTemplates(self._template, launcher, sockets, self._folder.logs)
+            )
+        files = stack.enter_context(self._folder.private("files"))
+        models = LocalLauncher(self._store, launcher, files, self._engines)
+        models.keep(self.plan.services)
+        return models
+
     async def _start_serving(
         self,
         stack: contextlib.AsyncExitStack,
@@ -188,17 +205,10 @@ class LocalPlane:
         from relume.serving.settings import ServingSettings
         from relume.web.bodies import DecodedBodies
 
-        launcher = TemplateLauncher(self._template) if self._template else FreshLauncher()
+        models = self._models = await self._start_models(stack)
         serving = ServingPlane(
             (*self.plan.services, *self.plan.functions),
-            EveryLauncher(
-                LocalLauncher(
-                    self._store, launcher, stack.enter_context(self._folder.private("files"))
-                ),
-                functions,
-                self._store,
-                self._template,
-            ),
+            EveryLauncher(models, functions, self._store, self._template, self._engines),
             log_dir=self._folder.logs,
             base_url=self.http,
             settings=ServingSettings(
@@ -333,12 +343,15 @@ class LocalPlane:
         async with self._reloading:
             read = await asyncio.to_thread(self._read)
             check(read, self._store)
+            check_minimum(read, self._store, self._settings.memory_bytes)
             found = reload(self.plan, read)
             running: tuple[InferenceService | Function, ...] = (
                 *found.services,
                 *self.plan.functions,
             )
             self._serving.update(running)
+            if self._models is not None:
+                self._models.keep(found.services)
             self._allowing.serve(running)
             self.plan = replace(self.plan, services=found.services)
         return found.to_json()
@@ -362,7 +375,7 @@ class LocalPlane:
             "state_dir": str(self._settings.state),
             "serving": self._serving.status() if self._serving else {"services": []},
             "eventing": self._eventing.status() if self._eventing else {},
-            "template": template_status(self._template),
+            "template": template_status(self._template, self._engines),
             "jobs": self._jobs.status() if self._jobs else {},
         }
 

@@ -123,6 +123,8 @@ HEARTBEAT = "relume.dev/heartbeat"
 MAX_HELD = "relume.dev/max-held"
 WARM_AT = "relume.dev/warm-at"
 WARM_TIMEZONE = "relume.dev/warm-timezone"
+#: Annotation of Relume for one machine: what of a service stays in memory while it is at zero.
+ZERO_MODE = "relume.dev/zero"
 
 # The environment that a SinkBinding adds (knative/eventing pkg/apis/sources/v1/sinkbinding_*.go).
 SINK_VARIABLE = "K_SINK"

@@ -64,6 +64,11 @@ class Mount:
     only: str = ""
 
 
+#: What is kept while a service is at zero: nothing; a process that has imported vLLM, which all
+#: services share; or one that holds the loaded engine of this service.
+ZeroMode = Literal["process", "template", "engine"]
+
+
 @dataclass(frozen=True, slots=True)
 class InferenceService:
     """One model behind one name (serving.kserve.io/v1beta1).
@@ -71,7 +76,8 @@ class InferenceService:
     0 means no bound in `max_replicas` and `container_concurrency`, and off in `idle_timeout_s`.
     `response_start_timeout_s` equals `timeout_s`, as KServe sets both from `timeout`. `annotations`
     are those of the service and its predictor together, as they reach the revision. `args` are for
-    vLLM; `folder` is the one in the model's files that is served, "" for all of them.
+    vLLM; `folder` is the one in the model's files that is served, "" for all of them. `zero` is
+    what stays in memory at zero; None leaves it to the machine.
     """
 
     namespace: str
@@ -92,6 +98,7 @@ class InferenceService:
     progress_deadline_s: float = 600.0
     autoscaling: Autoscaling = Autoscaling()
     annotations: Mapping[str, str] = field(default_factory=dict)
+    zero: ZeroMode | None = None
     generation: int = 1
     origin: Origin | None = field(default=None, compare=False)
     storage_uri_origin: Origin | None = field(default=None, compare=False)

@@ -2,15 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import cast, get_args
 
-from relume.base.vocabulary import AUTOSCALING, DEPLOYMENT_MODE, KNATIVE_SERVING, PROGRESS_DEADLINE
+from relume.base.vocabulary import (
+    AUTOSCALING,
+    DEPLOYMENT_MODE,
+    KNATIVE_SERVING,
+    PROGRESS_DEADLINE,
+    ZERO_MODE,
+)
 from relume.config.autoscaling import MAX_SCALE, MIN_SCALE, canonical, metric, read_autoscaling
 from relume.config.durations import go_duration, read_seconds
 from relume.config.fields import Resource
 from relume.config.head import annotations
 from relume.config.model import read_model
 from relume.config.nodes import Node, Table
-from relume.config.resources import Autoscaling, InferenceService, Origin
+from relume.config.resources import Autoscaling, InferenceService, Origin, ZeroMode
 from relume.config.service_fields import PREDICTOR, SPEC
 from relume.config.waiting import check_waiting
 
@@ -54,6 +61,7 @@ def read_service(resource: Resource) -> InferenceService:
         progress_deadline_s=_progress_deadline(notes),
         autoscaling=scaling,
         annotations={key: node.text() for key, node in notes.items()},
+        zero=_zero_mode(notes),
         origin=resource.origin,
         storage_uri_origin=model.storage.origin,
         min_replicas_origin=_min_replicas_origin(predictor, notes, resource),
@@ -113,6 +121,18 @@ def _progress_deadline(notes: Mapping[str, Node]) -> float:
     if seconds <= 0:
         raise node.wrong(f"progress-deadline={node.text()} must be positive")
     return seconds
+
+
+def _zero_mode(notes: Mapping[str, Node]) -> ZeroMode | None:
+    if (node := notes.get(ZERO_MODE)) is None:
+        return None
+    for mode in get_args(ZeroMode):
+        if node.text() == mode:
+            return cast(ZeroMode, mode)
+    raise node.wrong(
+        f"{node.text()} is no mode: write process (nothing stays in memory at zero), template "
+        "(vLLM stays imported) or engine (the loaded engine stays)"
+    )
 
 
 def _check_annotations(notes: Mapping[str, Node], resource: Resource) -> None:

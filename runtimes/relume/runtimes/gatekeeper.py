@@ -16,11 +16,14 @@ import threading
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from relume.base.error_body import RETRY_AFTER_S, error_body
 from relume.base.parent import die_with_parent
-from relume.runtimes.phases import Phases
+from relume.runtimes.phases import PROCESS, Phases
+
+if TYPE_CHECKING:  # the gatekeeper is to answer before anything like it is imported
+    from starlette.types import Message, Send
 
 LIVENESS = frozenset({"/livez", "/v2/health/live"})
 _MAX_DRAINED_BODY = 8 << 20
@@ -120,6 +123,13 @@ class Gatekeeper:
         self.pid = pid
 
     @classmethod
+    def ask_to_go(cls) -> None:
+        """Have it end after the answers under way; `dismiss_on_duty` waits for that."""
+        if cls.on_duty is not None:
+            with suppress(ProcessLookupError):
+                os.kill(cls.on_duty.pid, signal.SIGTERM)
+
+    @classmethod
     def dismiss_on_duty(cls) -> None:
         """Hand the port to vLLM's server, which is about to accept."""
         if cls.on_duty is not None:
@@ -149,6 +159,19 @@ class Gatekeeper:
             os.waitpid(self.pid, 0)
         except (ProcessLookupError, ChildProcessError):
             return
+
+
+def opening(send: "Send") -> "Send":
+    """Hand the port to vLLM's server when all that it starts is done: it accepts next."""
+
+    async def watching(message: "Message") -> None:
+        if message["type"] == "lifespan.startup.complete" and PROCESS.state == "ready":
+            Gatekeeper.dismiss_on_duty()
+            PROCESS.server_answers()
+            PROCESS.when_ready()
+        await send(message)
+
+    return watching
 
 
 def _run(listening: socket.socket, phases: Phases) -> None:

@@ -1,4 +1,4 @@
-"""Every place where Relume touches vLLM below its public surface; nothing else in Relume does.
+"""Where Relume touches vLLM below its public surface; nothing else does but `ahead.py`.
 
 Each touch is checked against the installed release and skipped with a warning where it does not
 fit, so a release that moved something starts vLLM's own way: slower, not broken.
@@ -18,22 +18,29 @@ fit, so a release that moved something starts vLLM's own way: slower, not broken
 6.  The file by which workers find each other lies among vLLM's sockets, whose folder a plane
     removes. vLLM makes it in the temporary folder, and leaves it there when the engine is killed,
     as vLLM itself does with one that takes more than 5 s to end.
+7.  What gives the same in every fork is done once, in the template: the CPU's kernels are put in
+    place of Triton's (0.3 s), the loggers are set up (80 ms in each process), installed plugins are
+    looked for (10 ms each time). The fingerprint of the configuration is computed once for a
+    server, and not for each of six routes. Without it: the same, later.
 """
 
 import gc
 import importlib
+import importlib.metadata
 import logging
 import multiprocessing
 import os
 import socket
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Coroutine, Sequence
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
 from relume.runtimes.phases import Phases, monotonic_ms
+from relume.runtimes.settings import with_defaults
 
 logger = logging.getLogger("relume.runtimes")
 
@@ -50,12 +57,59 @@ _LATE_IMPORTS = (
     "vllm.v1.executor.multiproc_executor",
     "vllm.v1.worker.cpu_worker",
     "vllm.v1.worker.cpu_model_runner",
+    "vllm.distributed.elastic_ep.elastic_execute",
+    "vllm.model_executor.layers.quantization.online.base",
+    "vllm.model_executor.layers.quantization.compressed_tensors.utils",
+    "vllm.plugins.lora_resolvers.filesystem_resolver",
+    "vllm.plugins.lora_resolvers.hf_hub_resolver",
+    "vllm.v1.pool.flash_maxsim",
     "vllm.v1.attention.backends.cpu_attn",
     "vllm.v1.sample.sampler",
     "vllm.model_executor.models.llama",
     "vllm.model_executor.models.bert",
     "vllm.model_executor.model_loader.default_loader",
     "vllm.entrypoints.generate.api_router",
+    "vllm.entrypoints.anthropic.api_router",
+    "vllm.entrypoints.cohere.api_router",
+    "vllm.entrypoints.generate.generative_scoring.api_router",
+    "vllm.entrypoints.generate.structured_decisions.api_router",
+    "vllm.entrypoints.openai.chat_completion.api_router",
+    "vllm.entrypoints.openai.chat_completion.batch_serving",
+    "vllm.entrypoints.openai.completion.api_router",
+    "vllm.entrypoints.openai.models.api_router",
+    "vllm.entrypoints.openai.responses.api_router",
+    "vllm.entrypoints.scale_out.factories",
+    "vllm.entrypoints.scale_out.derender.api_router",
+    "vllm.entrypoints.scale_out.render.api_router",
+    "vllm.entrypoints.scale_out.token_in_token_out.api_router",
+    "vllm.entrypoints.serve.elastic_ep.api_router",
+    "vllm.entrypoints.serve.instrumentator.metrics",
+    "vllm.entrypoints.serve.instrumentator.offline_docs",
+    "vllm.entrypoints.serve.lora.api_router",
+    "vllm.entrypoints.serve.profile.api_router",
+    "vllm.entrypoints.serve.sagemaker.api_router",
+    "vllm.entrypoints.serve.tokenize.api_router",
+    "vllm.entrypoints.serve.utils.fingerprint",
+    "vllm.entrypoints.serve.utils.orca_metrics",
+    "vllm.entrypoints.serve.utils.sse_keep_alive",
+    "vllm.v1.metrics.reader",
+    "model_hosting_container_standards.sagemaker",
+    "prometheus_fastapi_instrumentator",
+    "multiprocessing.popen_fork",
+    "setproctitle",
+    # Of ours, what vLLM loads by name; and what its middleware imports, which itself reads the
+    # environment of its service.
+    "relume.runtimes.drain",
+    "relume.runtimes.first_token",
+    "relume.cloudevents.asgi",
+    "relume.cloudevents.http",
+    "relume.eventing.producer_headers",
+    "relume.runtimes.replies",
+    "relume.runtimes.openai_prefix",
+    "relume.runtimes.own_answers",
+    "relume.runtimes.plugin",
+    "relume.web.bodies",
+    "relume.web.protocol",
     "vllm.entrypoints.pooling.factories",
     "vllm.tokenizers.hf",
     "vllm.renderers.hf",
@@ -95,6 +149,48 @@ def _import_all(*, late: bool) -> None:
     from vllm.platforms import current_platform
 
     current_platform.import_kernels()
+    _configure_logging()
+    _read_entry_points_once()
+    _register_kernels_once()
+
+
+def _read_entry_points_once() -> None:
+    """Keep what is installed: vLLM asks for its plugins group by group, each time from the disk."""
+    kept = cache(importlib.metadata.entry_points)
+    for group in ("general", "stat_logger", "endpoint", "io_processor", "platform"):
+        kept(group=f"vllm.{group}_plugins")
+    importlib.metadata.entry_points = kept  # type: ignore[assignment]
+
+
+def _configure_logging() -> None:
+    """Set up the loggers as vLLM does for a service that chooses nothing about them."""
+    try:
+        from vllm.config.logging import LoggingConfig
+
+        _configure_logging_if_needed(LoggingConfig())
+    except ImportError as error:
+        logger.debug("vLLM has no LoggingConfig to apply early (%s)", error)
+
+
+def _register_kernels_once() -> None:
+    """Put the CPU's kernels in place of Triton's now, and not again in each fork.
+
+    vLLM does it when a worker starts, and looks at everything in every module for it.
+    """
+
+    def once(original: Callable[[], None]) -> Callable[[], None]:
+        original()
+        return staticmethod(lambda: None)
+
+    if is_cpu():
+        replace("vllm.platforms.cpu", "CpuPlatform.register_triton_kernel_overrides", once)
+
+
+def arguments(argv: Sequence[str]) -> Namespace:
+    """The user's flags with ours, parsed by vLLM; exits 2 with its message on a wrong one."""
+    flags = with_defaults(argv, cpu=is_cpu())
+    sys.argv = ["vllm", "serve", *flags]  # vLLM logs the flags that are not its defaults from it
+    return parse_flags(flags)
 
 
 def parse_flags(flags: Sequence[str]) -> Namespace:
@@ -114,6 +210,11 @@ def flag_parser() -> ArgumentParser:
     parser = FlexibleArgumentParser(description="vLLM, run by Relume.")
     made: ArgumentParser = _first_module(_FLAGS).make_arg_parser(parser)
     return made
+
+
+def server_module() -> ModuleType:
+    """The module of vLLM's server, from which it takes `build_app`."""
+    return _first_module(_SERVER)
 
 
 def run_server(listening: socket.socket, args: Namespace) -> Coroutine[Any, Any, None]:
@@ -139,29 +240,51 @@ def is_cpu() -> bool:
     return bool(current_platform.is_cpu())
 
 
-def stay_in_process_on_cpu() -> None:
-    """Start no second interpreter: fork vLLM's processes, as vLLM itself does on a GPU."""
+def stay_in_process_on_cpu(threads: int | None = None) -> None:
+    """Start no second interpreter: fork vLLM's processes, as vLLM itself does on a GPU.
+
+    The worker gets `threads` OpenMP threads, by default `worker_threads()`.
+    """
     context = multiprocessing.get_context("fork")
     for name in ("vllm.v1.engine.utils", "vllm.v1.executor.multiproc_executor"):
-        _replace(name, "get_mp_context", lambda _original: lambda: context)
+        replace(name, "get_mp_context", lambda _original: lambda: context)
     # Read by the CPU platform when it chooses the executor: "0" leaves the worker in the engine
     # core's process. The worker's threads are set below, where a spawned one has them from its
     # environment.
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    _replace("vllm.model_executor.models.registry", "_run_in_subprocess", lambda _: lambda fn: fn())
-    threads = _worker_threads()
+    # A fork has the loggers of its parent: to set up 2,000 of them again takes 80 ms.
+    replace("vllm.v1.engine.core", "configure_logging", lambda _: _configure_logging_if_needed)
+    replace("vllm.model_executor.models.registry", "_run_in_subprocess", lambda _: lambda fn: fn())
+    wanted = worker_threads() if threads is None else threads
 
-    def set_threads(original: Callable[..., Any]) -> Callable[..., Any]:
+    def with_threads(original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
         def init_device(self: Any, *args: Any, **kwargs: Any) -> Any:
-            import torch
-
-            torch.set_num_threads(threads)
+            set_threads(wanted)
             return original(self, *args, **kwargs)
 
         return init_device
 
-    _replace("vllm.v1.worker.cpu_worker", "CPUWorker.init_device", set_threads)
+    replace("vllm.v1.worker.cpu_worker", "CPUWorker.init_device", with_threads)
+
+
+def _configure_logging_if_needed(config: Any) -> None:
+    from vllm.logger import configure_logging_if_needed
+
+    configure_logging_if_needed(config)
+
+
+def set_threads(count: int) -> None:
+    """Set the OpenMP threads of this process; vLLM's worker takes torch's function for it away."""
+    global _set_num_threads
+    if _set_num_threads is None:
+        import torch
+
+        _set_num_threads = torch.set_num_threads
+    _set_num_threads(count)
+
+
+_set_num_threads: Callable[[int], None] | None = None
 
 
 def keep_rendezvous_among_sockets() -> None:
@@ -176,7 +299,7 @@ def keep_rendezvous_among_sockets() -> None:
         return lambda: f"file://{folder}/vllm_dist_{uuid4().hex}"
 
     for name in ("vllm.v1.executor.uniproc_executor", "vllm.v1.executor.multiproc_executor"):
-        _replace(name, "get_file_store_init_method", among_sockets)
+        replace(name, "get_file_store_init_method", among_sockets)
 
 
 def time_phases(phases: Phases) -> None:
@@ -185,9 +308,27 @@ def time_phases(phases: Phases) -> None:
     # load_model is inherited: the wrapper goes on the class that the engine instantiates.
     name = "CPUWorker" if is_cpu() else "Worker"
     timed = partial(_timed, phases)
-    _replace("vllm.engine.arg_utils", "AsyncEngineArgs.create_engine_config", timed("config"))
-    _replace(worker, f"{name}.load_model", timed("weights"))
-    _replace(worker, f"{name}.compile_or_warm_up_model", timed("warmup"))
+    replace("vllm.engine.arg_utils", "AsyncEngineArgs.create_engine_config", timed("config"))
+    replace(worker, f"{name}.load_model", timed("weights"))
+    replace(worker, f"{name}.compile_or_warm_up_model", timed("warmup"))
+
+
+def fingerprint_once() -> None:
+    """Let vLLM's server compute the fingerprint of its configuration once, and not per route."""
+
+    def once(original: Callable[..., Any]) -> Callable[..., Any]:
+        known: dict[tuple[object, ...], Any] = {}
+
+        @wraps(original)
+        def build(config: Any, *args: Any) -> Any:
+            if (key := (id(config), *args)) not in known:
+                known[key] = original(config, *args)
+            return known[key]
+
+        return build
+
+    module = "vllm.entrypoints.serve.utils.fingerprint"
+    replace(module, "build_system_fingerprint", once)
 
 
 def _timed(phases: Phases, phase: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -217,14 +358,14 @@ def _first_module(names: Sequence[str]) -> ModuleType:
     return importlib.import_module(names[-1])
 
 
-def _worker_threads() -> int:
+def worker_threads() -> int:
     """OpenMP threads of the worker: `OMP_NUM_THREADS`, else the cores less one for the server."""
     if (chosen := os.environ.get("OMP_NUM_THREADS", "")).isdigit():
         return max(1, int(chosen))
     return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
-def _replace(
+def replace(
     module: str, path: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
 ) -> None:
     """Replace `module.path` by `wrap(its value)`; warn and leave it where it does not exist."""

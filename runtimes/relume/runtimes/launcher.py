@@ -26,9 +26,10 @@ from relume.base.environment import port
 from relume.base.errors import RelumeError
 from relume.base.parent import die_with_parent
 from relume.runtimes import devices, internals
+from relume.runtimes.ahead import AHEAD, arguments_on
 from relume.runtimes.gatekeeper import Gatekeeper
 from relume.runtimes.phases import PROCESS
-from relume.runtimes.settings import apply_environment, with_defaults
+from relume.runtimes.settings import apply_environment
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -63,11 +64,16 @@ def _serve(argv: Sequence[str]) -> None:
     # vLLM's server has its own handlers once it serves. Until then: as process 1 of a container,
     # a signal without a handler would be ignored for the whole load.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+    PROCESS.engine_starts()
     wanted = devices.expected()
     devices.require(wanted, devices.told())  # before the seconds that the import takes
     listening = open_port(argv)
-    Gatekeeper.on_duty = Gatekeeper.start(listening, PROCESS)
-    os.register_at_fork(after_in_child=die_with_parent)  # no engine without its server
+    if not AHEAD.is_loaded:  # else the server accepts in less time than a probe waits
+        Gatekeeper.on_duty = Gatekeeper.start(listening, PROCESS)
+    # No engine without its server, and the port is the server's alone: vLLM fails at its end where
+    # an engine that is ending too still has it.
+    os.register_at_fork(after_in_child=die_with_parent)
+    os.register_at_fork(after_in_child=lambda: listening.close())
     with PROCESS.measure("import"):
         apply_environment()
         internals.import_engine(late=False)
@@ -102,19 +108,25 @@ def open_port(argv: Sequence[str]) -> socket.socket:
 
 
 def _run_vllm(argv: Sequence[str], listening: socket.socket) -> None:
-    """Parse with vLLM's parser, prepare its internals, and hand over to its server."""
+    """Parse with vLLM's parser, prepare its internals, and hand over to its server.
+
+    A fork of a model template has all of it already.
+    """
     from relume.runtimes.drain import DrainingLoop
 
-    PROCESS.enter("config")
-    cpu = internals.is_cpu()
-    flags = with_defaults(argv, cpu=cpu)
-    sys.argv = ["vllm", "serve", *flags]  # vLLM logs the flags that are not its defaults from it
-    args = internals.parse_flags(flags)
-    if cpu:
-        internals.stay_in_process_on_cpu()
-    internals.keep_rendezvous_among_sockets()
-    internals.time_phases(PROCESS)
-    PROCESS.engine_starts()
+    if AHEAD.is_loaded:
+        args = arguments_on(listening)
+        for phase in ("config", "weights"):
+            PROCESS.record(phase, 0.0)
+    else:
+        PROCESS.enter("config")
+        args = internals.arguments(argv)
+        if internals.is_cpu():
+            internals.stay_in_process_on_cpu()
+        internals.keep_rendezvous_among_sockets()
+        internals.time_phases(PROCESS)
+        internals.fingerprint_once()
+        AHEAD.prepare(args)
     with asyncio.Runner(loop_factory=DrainingLoop) as runner:
         runner.run(internals.run_server(listening, args))
 

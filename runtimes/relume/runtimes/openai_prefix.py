@@ -4,11 +4,14 @@ KServe's documentation, SDK and tests call an LLM at `http://HOST/openai/v1/…`
 InferenceService's (`KSERVE_OPENAI_ROUTE_PREFIX`, `/openai` by default). vLLM's routes have no such
 prefix. It is taken off in front of every other middleware, so that `--api-key`, events and the
 drain see the route that is asked for.
+
+As the outermost middleware it also hears first that the server is about to accept.
 """
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relume.base.prefixes import below_prefix, host_of
+from relume.runtimes.gatekeeper import opening
 
 PREFIX = "/openai"
 _VERSIONED = f"{PREFIX}/v1/"
@@ -21,7 +24,10 @@ class OpenAIPrefix:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or not scope["path"].startswith(_VERSIONED):
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, opening(send))
+            return
+        if not scope["path"].startswith(_VERSIONED):
             await self.app(scope, receive, send)
             return
         hosts = {host_of(scope["headers"])}

@@ -10,7 +10,7 @@ import json
 import mmap
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,9 @@ class Phases:
     def __init__(self) -> None:
         self.renew()
         # Of the process that runs vLLM's server; nobody else needs to see them.
-        self._engine_started = self._engine_answered = 0.0
+        self._engine_started = self._engine_answered = self._warmed_up = 0.0
+        #: Called once, when the server is about to accept and nobody else answers on the port.
+        self.when_ready: Callable[[], None] = lambda: None
 
     def renew(self) -> None:
         """Start over on a page of our own: a fork that is another predictor shares nothing."""
@@ -63,23 +65,28 @@ class Phases:
         self.record(phase, monotonic_ms() - started)
 
     def engine_starts(self) -> None:
-        """vLLM's server begins to build its engine."""
+        """vLLM's server begins to build its engine, or anything before it that no phase counts."""
         self._engine_started = monotonic_ms()
 
     def engine_answers(self) -> None:
         """The engine core is up, and vLLM builds its routes now.
 
-        The phase `engine` is what of this time was neither config, weights nor warm-up.
+        The phase `engine` is what of this time was neither import, config, weights nor warm-up.
         """
         self._engine_answered = monotonic_ms()
-        known = sum(self.get(phase) or 0.0 for phase in ("config", "weights", "warmup"))
-        self.record("engine", self._engine_answered - self._engine_started - known)
+        self._warmed_up = self.get("warmup") or 0.0
+        known = sum(self.get(phase) or 0.0 for phase in ("import", "config", "weights"))
+        spent = self._engine_answered - self._engine_started
+        self.record("engine", spent - known - self._warmed_up)
         self.enter("warmup")
 
     def server_answers(self) -> None:
-        """vLLM's server is about to accept; the rest of its start counts as warm-up."""
+        """vLLM's server is about to accept; the rest of its start counts as warm-up.
+
+        May be called again when it is still nearer to that.
+        """
         routes_ms = monotonic_ms() - self._engine_answered
-        self.record("warmup", (self.get("warmup") or 0.0) + routes_ms)
+        self.record("warmup", self._warmed_up + routes_ms)
         self.enter("first_token")
         self.state = "ready"
 

@@ -6,8 +6,8 @@
 | `POST /v1/models/{model}:predict` | KServe's V1 protocol |
 | `POST /v2/models/{model}/infer`, `GET /v2…` | the Open Inference Protocol |
 
-vLLM calls `attach_router` when the engine answers and `init_state` right before it accepts; these
-two calls are also how the cold-start clock knows, and what ends the gatekeeper.
+vLLM calls `attach_router` when the engine answers and `init_state` shortly before it accepts; these
+two calls are also how the cold-start clock knows, and when the gatekeeper is asked to go.
 """
 
 from argparse import Namespace
@@ -54,7 +54,7 @@ class RelumeEndpoints:
             "allow_credentials": getattr(args, "allow_credentials", False),
         }
         PROCESS.server_answers()
-        Gatekeeper.dismiss_on_duty()
+        Gatekeeper.ask_to_go()
 
 
 async def startup(_request: Request) -> Response:

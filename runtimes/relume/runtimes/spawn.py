@@ -40,13 +40,16 @@ class LaunchFailed(RelumeError):
 
 
 class Process(Protocol):
-    """A predictor process, `started` from a `template` or `fresh`."""
+    """A predictor process, `started` from a `template`, a loaded `engine`, or `fresh`."""
 
     pid: int
     started: str
 
     async def wait(self) -> int:
         """Its exit status once it ended; a negative number is the signal that ended it."""
+
+    async def announced(self) -> None:
+        """Return when it says itself that it is ready, or has ended; never where it cannot say."""
 
     def terminate(self) -> None:
         """SIGTERM: drain, then exit."""
@@ -104,6 +107,9 @@ class _Fresh:
 
     async def wait(self) -> int:
         return await self._child.wait()
+
+    async def announced(self) -> None:
+        await self._child.wait()
 
     def terminate(self) -> None:
         if self._child.returncode is None:
@@ -233,35 +239,49 @@ class TemplateLauncher:
     async def _fork(
         self, argv: Sequence[str], env: Mapping[str, str], log_path: Path, requested: float
     ) -> Process:
-        reader, writer = await asyncio.open_unix_connection(str(self._template.socket))
         request = {
             "argv": list(argv),
             "env": dict(env),
             "log": str(log_path),
             "requested_ms": requested,
         }
-        try:
-            writer.write(json.dumps(request).encode() + b"\n")
-            await writer.drain()
-            answer = json.loads(await reader.readuntil(b"\n"))
-        except BaseException:
-            writer.close()
-            raise
-        return _Forked(answer["pid"], reader, writer)
+        return await fork(self._template.socket, request, started="template")
 
 
-class _Forked:
-    started = "template"
+async def fork(template: Path, request: Mapping[str, object], *, started: str) -> "Forked":
+    """The process that the template behind the socket `template` makes of `request`.
+
+    Raises OSError or EOFError where there is no template that answers.
+    """
+    reader, writer = await asyncio.open_unix_connection(str(template))
+    try:
+        writer.write(json.dumps(request).encode() + b"\n")
+        await writer.drain()
+        answer = json.loads(await reader.readuntil(b"\n"))
+    except BaseException:
+        writer.close()
+        raise
+    return Forked(answer["pid"], started, reader, writer)
+
+
+class Forked:
+    """A fork of a template; it lives as long as the connection that asked for it."""
 
     def __init__(
-        self, pid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, pid: int, started: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self.pid = pid
+        self.started = started
+        self.is_ready = False
         self._writer = writer
-        self._exit = asyncio.create_task(self._read_exit(reader))
+        self._announced = asyncio.Event()
+        self._exit = asyncio.create_task(self._read(reader))
 
     async def wait(self) -> int:
         return await asyncio.shield(self._exit)
+
+    async def announced(self) -> None:
+        await self._announced.wait()
 
     def terminate(self) -> None:
         self._signal(os.kill, signal.SIGTERM)
@@ -274,11 +294,15 @@ class _Forked:
             with suppress(ProcessLookupError):
                 send(self.pid, signal_number)
 
-    async def _read_exit(self, reader: asyncio.StreamReader) -> int:
-        """The exit status from the template; a template that died had its predictors killed."""
+    async def _read(self, reader: asyncio.StreamReader) -> int:
+        """The exit status from the template; a template that died had its forks killed."""
         try:
-            return int(json.loads(await reader.readuntil(b"\n"))["exit"])
-        except (OSError, EOFError, asyncio.IncompleteReadError):
+            while "exit" not in (message := json.loads(await reader.readuntil(b"\n"))):
+                self.is_ready = True
+                self._announced.set()
+            return int(message["exit"])
+        except (OSError, EOFError):
             return -signal.SIGKILL
         finally:
+            self._announced.set()
             self._writer.close()

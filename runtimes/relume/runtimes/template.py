@@ -1,34 +1,45 @@
-"""The warm template: a process that has imported vLLM, holds no model, and forks predictors.
+"""Templates: processes that fork predictors. The warm one has imported vLLM and holds no model.
 
 Protocol, over a Unix stream socket, one connection per predictor, JSON lines:
 
     → {"argv": ["--model", …], "env": {"K_SERVICE": …}, "log": "/path", "requested_ms": 12.3}
     ← {"pid": 4711}
+    ← {"ready": true}              when its server is about to accept
     ← {"exit": 0}                  when it ended; a negative number is the signal that ended it
 
-The connection is the predictor's lease: when the client closes it or ends, the predictor is killed.
-When the template ends, its predictors end too. The template has one thread and no event loop,
+With `"template": "/path/of/a/socket"` the fork becomes a model template: it builds the engine that
+the flags describe, and is `ready` when it takes requests on that socket, by the same protocol. Its
+forks have the engine already (`relume.runtimes.ahead`).
+
+The connection is the fork's lease: when the client closes it or ends, the fork is killed.
+When a template ends, its forks end too. A template has one thread and no event loop at a fork,
 because a fork copies only the calling thread, and a lock that another thread held would stay locked
 in the child for ever.
 """
 
+import gc
 import json
 import os
 import selectors
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from relume.base.parent import die_with_parent
-from relume.runtimes import internals
+from relume.runtimes import fork_cost, internals
 from relume.runtimes.phases import PROCESS, monotonic_ms
 
 Serve = Callable[[Sequence[str]], None]  # `launcher.serve`
 
 _MAX_REQUEST = 1 << 20
+# How much a model template gives way to what answers requests while it builds an engine.
+_NICE = 10
+#: The exit status of a model template whose model cannot be loaded before a fork.
+NOT_LOADABLE = 78
 
 
 def serve_template(serve: Serve, path: Path, ready: int | None = None) -> None:
@@ -38,24 +49,78 @@ def serve_template(serve: Serve, path: Path, ready: int | None = None) -> None:
     when the socket takes requests.
     """
     internals.import_engine(late=True)
-    if (threads := len(list(Path("/proc/self/task").iterdir()))) != 1:
-        print(f"template: {threads} threads before the first fork", file=sys.stderr, flush=True)
+
+    def announce() -> None:
+        if ready is not None:
+            os.write(ready, b"1")
+            os.close(ready)
+
+    _take_requests(path, serve, announce)
+
+
+def _serve_model(serve: Serve, argv: Sequence[str], path: Path, lease: socket.socket) -> None:
+    """Build the engine for the flags `argv`, then fork predictors that have it already."""
+    from relume.runtimes import ahead
+
+    failures: list[BaseException] = []
+
+    def load() -> None:
+        try:
+            # Of this thread alone: without a privilege, no process gets back what it gave away.
+            os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+            ahead.load(argv)
+        except BaseException as error:  # noqa: BLE001 - raised again by the main thread
+            failures.append(error)
+
+    shared = list(fork_cost.areas())
+    loading = threading.Thread(target=load)
+    loading.start()
+    loading.join()
+    if failures and isinstance(failures[0], ahead.NotLoadable):
+        print(f"template: {failures[0]}", file=sys.stderr)
+        raise SystemExit(NOT_LOADABLE)
+    if failures:
+        raise failures[0]
+    gc.collect()
+    gc.freeze()
+    zeros = ahead.kv_cache()
+    fork_cost.zero(zeros)
+    _take_requests(path, serve, lambda: _send(lease, {"ready": True}), [*shared, *zeros])
+
+
+def _take_requests(
+    path: Path, serve: Serve, announce: Callable[[], None], apart: Sequence[tuple[int, int]] = ()
+) -> None:
+    """Fork for each request on the socket `path`, and say by `announce` that it listens.
+
+    apart: memory that stays in the pages that it has, by address and bytes.
+    """
+    fork_cost.trim()
+    threads = [task for task in Path("/proc/self/task").iterdir() if task.name != str(os.getpid())]
+    if threads:
+        names = ", ".join((task / "comm").read_text().strip() for task in threads)
+        print(f"template: other threads before the first fork: {names}", file=sys.stderr)
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
         listening.bind(str(path))
         path.chmod(0o600)
         listening.listen(64)
         print("template: ready", file=sys.stderr, flush=True)
-        if ready is not None:
-            os.write(ready, b"1")
-            os.close(ready)
-        _Template(listening, serve).run()
+        announce()
+        _Template(listening, serve, fork_cost.collapse(apart)).run()
+
+
+def _send(connection: socket.socket, message: Mapping[str, object]) -> None:
+    with suppress(OSError):  # the client is gone, and nobody else reads this
+        connection.sendall(json.dumps(message).encode() + b"\n")
 
 
 class _Template:
     """The loop: requests in, forks and exit statuses out."""
 
-    def __init__(self, listening: socket.socket, serve: Serve) -> None:
+    def __init__(self, listening: socket.socket, serve: Serve, idle: Iterator[None]) -> None:
+        """idle: work that is done step by step while nobody asks for anything."""
+        self._idle: Iterator[None] | None = idle
         self._listening = listening
         self._serve = serve
         self._selector = selectors.DefaultSelector()
@@ -69,7 +134,10 @@ class _Template:
         self._selector.register(self._listening, selectors.EVENT_READ)
         self._selector.register(wake_read, selectors.EVENT_READ)
         while True:
-            for key, _ in self._selector.select():
+            events = self._selector.select(None if self._idle is None else 0)
+            if self._idle is not None and not events and next(self._idle, self) is self:
+                self._idle = None
+            for key, _ in events:
                 if key.fileobj is self._listening:
                     connection, _address = self._listening.accept()
                     connection.settimeout(5)
@@ -95,14 +163,19 @@ class _Template:
 
     def _fork(self, connection: socket.socket, request: dict[str, object]) -> None:
         template = os.getpid()
+        if "template" in request:  # it keeps what it shares now, and nobody waits for it
+            for _ in self._idle or ():
+                pass
         pid = os.fork()
         if pid == 0:
-            connections = (*self._connections.values(), connection)
-            _become_predictor(self._serve, template, request, connections)
+            self._selector.close()
+            for other in {self._listening, *self._connections.values(), *self._unread}:
+                other.close()
+            _become(self._serve, template, request, connection)
         with suppress(OSError):  # the child does the same, and either may be first
             os.setpgid(pid, pid)
         self._connections[pid] = connection
-        self._send(connection, {"pid": pid})
+        _send(connection, {"pid": pid})
 
     def _reap(self) -> None:
         while True:
@@ -113,14 +186,8 @@ class _Template:
             if pid == 0:
                 return
             if connection := self._connections.pop(pid, None):
-                self._send(connection, {"exit": os.waitstatus_to_exitcode(status)})
+                _send(connection, {"exit": os.waitstatus_to_exitcode(status)})
                 self._forget(connection)
-
-    def _send(self, connection: socket.socket, message: dict[str, int]) -> None:
-        try:
-            connection.sendall(json.dumps(message).encode() + b"\n")
-        except OSError:
-            return  # the client is gone, and nobody else reads this
 
     def _forget(self, connection: socket.socket) -> None:
         for pid in [p for p, c in self._connections.items() if c is connection]:
@@ -132,29 +199,25 @@ class _Template:
         connection.close()
 
 
-def _become_predictor(
-    serve: Serve,
-    template: int,
-    request: dict[str, object],
-    connections: tuple[socket.socket, ...],
-) -> None:
-    """Turn this fork into the predictor that `request` describes; does not return."""
+def _become(serve: Serve, template: int, request: dict[str, object], lease: socket.socket) -> None:
+    """Turn this fork into the process that `request` describes; does not return."""
     status = 1
     try:
         die_with_parent(template)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        with suppress(OSError):
-            os.setpgid(0, 0)
-        for connection in connections:
-            connection.close()
+        os.setpgid(0, 0)
         _redirect_output(str(request["log"]))
         environment, argv = request["env"], request["argv"]
         assert isinstance(environment, dict) and isinstance(argv, list)
         os.environ.update(environment)
         PROCESS.renew()  # the template's clock is shared by all that it forks
         PROCESS.record("fork", monotonic_ms() - float(str(request["requested_ms"])))
-        serve(argv)
+        if "template" in request:
+            _serve_model(serve, argv, Path(str(request["template"])), lease)
+        else:
+            PROCESS.when_ready = lambda: _send(lease, {"ready": True})
+            serve(argv)
         status = 0
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else 1

@@ -98,7 +98,7 @@ class Memory:
         self._looking = False
 
     def join(self, tenant: Tenant) -> None:
-        """A service is there, or is another revision now; what its minReplicas need is set aside."""
+        """A service is there, or another revision of it; what its minReplicas need is set aside."""
         config = tenant.config
         self._tenants[_name(config)] = tenant
         if self._budget is None:

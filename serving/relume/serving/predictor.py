@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 from relume.config import Autoscaling
 
-StartedFrom = Literal["template", "fresh"]
+StartedFrom = Literal["engine", "template", "fresh"]
 
 
 class ServedService(Protocol):
@@ -72,7 +72,7 @@ class Predictor(Protocol):
 
     @property
     def started(self) -> StartedFrom:
-        """Whether it was forked from the warm template or started from nothing."""
+        """What it was forked from: a loaded engine, the warm template, or nothing."""
         ...
 
     @property
@@ -90,6 +90,13 @@ class Predictor(Protocol):
 
     async def wait(self) -> int:
         """Return the exit code, negative for a signal; may be awaited more than once."""
+        ...
+
+    async def announced(self) -> None:
+        """Return when the process says that it is ready, or ended; never where it cannot say.
+
+        A probe is sent then, and not only when the next one is due.
+        """
         ...
 
     def terminate(self) -> None:

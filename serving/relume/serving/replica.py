@@ -235,7 +235,12 @@ class Replica:
 
     async def _run(self, predictor: Predictor, exit_code: asyncio.Task[int]) -> None:
         probe = Probe(self._around.session, predictor, self._around.settings.probe_timeout_s)
-        await self._load(probe, exit_code)
+        said = asyncio.create_task(predictor.announced())
+        said.add_done_callback(lambda _: self._changed.set())
+        try:
+            await self._load(probe, exit_code)
+        finally:
+            said.cancel()
         if not exit_code.done() and self._why is None:
             await self._become_ready(predictor, probe)
             await self._serve(probe, exit_code)

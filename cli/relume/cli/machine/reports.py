@@ -230,16 +230,26 @@ class JobsStatus(PlaneAnswer):
     queues: tuple[QueueReport, ...] = ()
 
 
+class EngineStatus(PlaneAnswer):
+    """The engine of a service that stays loaded at zero: `stopped`, `loading` or `ready`."""
+
+    service: str
+    state: str = "stopped"
+    rss_mb: float | None = None
+
+
 class TemplateStatus(PlaneAnswer):
     """The warm template: `off`, `stopped`, `loading`, `ready` or `failed`."""
 
     state: str = "off"
     rss_mb: float | None = None
+    engines: tuple[EngineStatus, ...] = ()
 
     @property
     def words(self) -> str:
         memory = f", {self.rss_mb:,.0f} MB" if self.rss_mb is not None else ""
-        return self.state + memory
+        engines = "".join(f"; engine of {e.service} {e.state}" for e in self.engines)
+        return self.state + memory + engines
 
 
 class Status(PlaneAnswer):

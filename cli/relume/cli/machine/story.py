@@ -20,7 +20,11 @@ _STAGE_STYLES = {
     "dropped": "bold red",
     "redriven": "blue",
 }
-_WAYS = {"template": "forked from the warm template", "fresh": "a fresh process"}
+_WAYS = {
+    "engine": "forked from its loaded engine",
+    "template": "forked from the warm template",
+    "fresh": "a fresh process",
+}
 _FIRST = ("type", "id", "source", "subject", "causationid")
 _UNSAID = {"specversion", "data", "data_base64"}
 _LEDGER_TRIES, _LEDGER_EVERY_S = 50, 0.1

@@ -7,7 +7,7 @@ import openai
 import pytest
 from planes import Plane
 
-pytestmark = [pytest.mark.model, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
 
 
 def test_an_event_at_zero_gets_one_response_event(plane: Plane) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from planes import COMMAND, ROOT, Plane, kill
 
-pytestmark = [pytest.mark.model, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
 
 _DEFAULT = "http://127.0.0.1:8080"
 ASYNC = {"Prefer": "respond-async"}

@@ -6,7 +6,7 @@ import psutil
 import pytest
 from planes import SAMPLES, Plane, kill
 
-pytestmark = [pytest.mark.model, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
 
 BROKEN = """
 apiVersion: serving.kserve.io/v1beta1

@@ -19,7 +19,7 @@ import predictors
 
 from relume.runtimes.spawn import FreshLauncher
 
-pytestmark = [pytest.mark.model, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
 
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
 SAY = [{"role": "user", "content": "Tell me in three short paragraphs what a harbour is."}]
@@ -146,22 +146,13 @@ async def test_answers_are_those_that_vllm_gives_without_streaming(
                 different.append((route, question, direct, put_together))
         assert not different, json.dumps(different, indent=1)
 
-        # The last cuts lie right before and behind the last part.
-        for route, asked, cuts in [
-            (CHAT, {"messages": SAY, "max_tokens": 16, "temperature": 0}, (1, 2, 3, 9, 15, 16, 17)),
-            (
-                COMPLETION,
-                {"prompt": "One two three", "max_tokens": 12, "temperature": 0},
-                (1, 2, 3, 6, 11, 12),
-            ),
-            (
-                CHAT,
-                {"messages": SAY, "max_tokens": 40, "temperature": 0, "stop": ["shore\n"]},
-                (1, 9, 20, 26, 30),
-            ),
+        for route, asked in [
+            (CHAT, {"messages": SAY, "max_tokens": 40, "temperature": 0}),
+            (COMPLETION, {"prompt": "One two three", "max_tokens": 30, "temperature": 0}),
+            (CHAT, {"messages": SAY, "max_tokens": 40, "temperature": 0, "stop": ["shore\n"]}),
         ]:
             uncut = await whole(it.client, route, asked)
-            for cut in cuts:
+            for cut in (1, 2, 3, 9, 20, 26, 30):
                 answer, _ = await continued(it.client, route, asked, cut)
                 if comparable(answer) != comparable(uncut):
                     different.append((route, cut, answer, uncut))

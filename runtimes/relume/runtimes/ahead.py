@@ -74,7 +74,7 @@ class Ahead:
                 ("vllm.v1.engine.utils", "get_mp_context", self._context),
                 ("vllm.v1.engine.core", "EngineCore.__init__", self._core_made),
                 ("vllm.v1.engine.core_client", "EngineCoreClient.make_async_mp_client", self._app),
-                (_server().__name__, "build_app", self._app_built),
+                (internals.server_module().__name__, "build_app", self._app_built),
             ):
                 internals.replace(module, path, wrap)
         return self._installed
@@ -116,11 +116,9 @@ class Ahead:
             made, self.core = self.core, None
             if isinstance(made, BaseException):
                 raise made
+            rest = (log_stats, executor_fail_callback, include_finished_set)
             if made is None or log_stats != _LOG_STATS or include_finished_set:
-                callback = executor_fail_callback
-                original(
-                    core, vllm_config, executor_class, log_stats, callback, include_finished_set
-                )
+                original(core, vllm_config, executor_class, *rest)
             else:
                 _adopt(core, made, executor_fail_callback)
                 if self.is_loaded:
@@ -152,7 +150,7 @@ class Ahead:
     def build_app(self, model_config: Any, tasks: tuple[str, ...]) -> None:
         if tasks and self.args is not None:
             self.tasks = tasks
-            self.app = _server().build_app(self.args, tasks, model_config)
+            self.app = internals.server_module().build_app(self.args, tasks, model_config)
 
 
 AHEAD = Ahead()
@@ -169,7 +167,7 @@ def fits() -> bool:
         found = tuple(inspect.signature(EngineCore.__init__).parameters)
         _ = (AsyncEngineArgs.create_engine_config, async_llm.renderer_from_config)
         _ = (utils.get_mp_context, EngineCoreProc.run_engine_core)
-        _ = (EngineCoreClient.make_async_mp_client, _server().build_app)
+        _ = (EngineCoreClient.make_async_mp_client, internals.server_module().build_app)
     except (ImportError, AttributeError) as error:
         logger.warning("vLLM lacks what an early engine needs (%s); starting its own way", error)
         return False
@@ -296,10 +294,6 @@ class _Context:
         return getattr(self._context, name)
 
 
-def _server() -> Any:
-    return internals.server_module()
-
-
 def _is_simple(config: Any) -> bool:
     """Whether one process runs the whole engine of one text model."""
     from vllm.v1.executor import Executor
@@ -361,7 +355,9 @@ def _fill_caches() -> None:
     from starlette.datastructures import State
 
     try:
-        asyncio.run(_server().init_app_state(_NoEngine(), State(), AHEAD.args, AHEAD.tasks))
+        asyncio.run(
+            internals.server_module().init_app_state(_NoEngine(), State(), AHEAD.args, AHEAD.tasks)
+        )
     except Exception as error:  # noqa: BLE001 - each predictor does it again, with its engine
         logger.debug("the routes' state cannot be made without an engine: %s", error)
 

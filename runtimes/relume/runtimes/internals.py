@@ -34,7 +34,7 @@ import socket
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Coroutine, Sequence
-from functools import cache, partial, wraps
+from functools import partial, wraps
 from types import ModuleType
 from typing import Any
 from uuid import uuid4
@@ -137,6 +137,7 @@ def import_engine(*, late: bool) -> None:
 
 
 def _import_all(*, late: bool) -> None:
+    _read_entry_points_once()
     _first_module(_SERVER)
     _first_module(_FLAGS)
     if not late:
@@ -150,16 +151,17 @@ def _import_all(*, late: bool) -> None:
 
     current_platform.import_kernels()
     _configure_logging()
-    _read_entry_points_once()
     _register_kernels_once()
 
 
 def _read_entry_points_once() -> None:
     """Keep what is installed: vLLM asks for its plugins group by group, each time from the disk."""
-    kept = cache(importlib.metadata.entry_points)
-    for group in ("general", "stat_logger", "endpoint", "io_processor", "platform"):
-        kept(group=f"vllm.{group}_plugins")
-    importlib.metadata.entry_points = kept  # type: ignore[assignment]
+    installed = importlib.metadata.entry_points()
+
+    def kept(**chosen: Any) -> Any:
+        return installed.select(**chosen)
+
+    importlib.metadata.entry_points = kept
 
 
 def _configure_logging() -> None:

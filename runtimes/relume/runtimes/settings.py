@@ -60,7 +60,8 @@ def _allowed_plugins(chosen: str | None) -> list[str]:
     if chosen is not None:
         return [*(name for name in chosen.split(",") if name and name != PLUGIN), PLUGIN]
     groups = ("general", "io_processor", "platform", "stat_logger")
-    found = {e.name for group in groups for e in entry_points(group=f"vllm.{group}_plugins")}
+    installed = entry_points()  # at once: each look at what is installed takes 9 ms
+    found = {e.name for group in groups for e in installed.select(group=f"vllm.{group}_plugins")}
     return [*sorted(found - {PLUGIN}), PLUGIN]
 
 

@@ -74,6 +74,7 @@ fresh: ## make demo in a new clone of HEAD, with plain pip: make fresh PYTHONS='
 
 bench: models ## cold start, throughput, the Broker, jobs, filters and claims, as ratios
 	$(BIN)/python loadtests/coldstart.py
+	$(BIN)/python loadtests/ready_times.py
 	$(BIN)/python loadtests/throughput.py
 	$(BIN)/python loadtests/filters.py
 	$(BIN)/python loadtests/claims.py

@@ -78,6 +78,7 @@ memory-trial: models ## three models in memory for one and a half, asked in turn
 
 bench: models ## cold start, throughput, the Broker, jobs, filters and claims, as ratios
 	$(BIN)/python loadtests/coldstart.py
+	$(BIN)/python loadtests/ready_times.py
 	$(BIN)/python loadtests/throughput.py
 	$(BIN)/python loadtests/filters.py
 	$(BIN)/python loadtests/claims.py

@@ -45,7 +45,11 @@ class Plane(PlaneThread):
 
     async def _run(self) -> None:
         control = Control(
-            status=lambda: self._status(serving={"services": [self._service()]}),
+            status=lambda: self._status(
+                serving={"services": [self._service()]},
+                eventing={"brokers": [], "triggers": []},
+                template={"state": "off"},
+            ),
             cold_starts=lambda: [],
             observer=self.observer,
             warm=self._warm,

@@ -50,6 +50,10 @@ _PREFERRED = re.compile(r"[ \t]*heartbeat(?:[ \t]*=[ \t]*([0-9]{1,4}))?[ \t]*(?:
 _EVENT_STREAM = b"text/event-stream"
 
 
+def _nobody() -> None:
+    """Tell nobody that a request waits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
     """Comments are wanted, so many seconds apart. `asked`: the client itself has asked for them."""
@@ -181,7 +185,8 @@ class HeartbeatWriter(ResponseWriter):
             await super().fail(error, scope, receive)
 
     async def close(self) -> None:
-        """Stop telling; nothing is left running."""
+        """Stop telling; nothing is left running, and nothing refers to itself."""
+        self._held.on_wait = _nobody
         await self._rest()
 
     async def _rest(self) -> None:

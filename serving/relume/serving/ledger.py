@@ -61,7 +61,7 @@ class ColdStart:
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> "ColdStart":
         """Return the entry that `to_json` wrote. Raises LookupError, TypeError, ValueError."""
-        names = (*LAUNCH_PHASES, *PREDICTOR_PHASES)
+        names = (*_OUTSIDE, *PREDICTOR_PHASES)
         kept = ("namespace", "service", "revision", "started", "queue", "ready", "total", "outcome")
         return cls(
             at=datetime.fromisoformat(line["at"]),

@@ -193,7 +193,7 @@ async def test_what_is_kept_is_dropped_before_a_busy_service_goes(stage: Staging
 
 async def test_out_of_memory_is_an_answer_to_all_who_wait_and_not_a_loop(stage: Staging) -> None:
     work = Working()
-    async with stage(service(container_concurrency=1), handler=work) as s:
+    async with stage(service(container_concurrency=1, max_replicas=1), handler=work) as s:
         running, held = s.ask(), s.ask()
         predictor = await s.ready()
         await eventually(lambda: len(work.seen) == 1)

@@ -5,6 +5,7 @@ Serving and the runtime do not know each other; this is the seam between them.
 
 import errno
 import importlib.util
+import logging
 import random
 import re
 import socket
@@ -25,6 +26,8 @@ from relume.runtimes.models.errors import ModelMissing
 from relume.runtimes.models.store import ModelStore
 from relume.runtimes.spawn import FreshLauncher, Launcher, Process, Template
 from relume.serving.predictor import Probes, StartedFrom
+
+log = logging.getLogger(__name__)
 
 # Below the ephemeral ports of Linux and macOS, so that no outgoing connection takes a port between
 # `free_port` and the predictor's bind.
@@ -136,9 +139,11 @@ class LocalLauncher:
 
     def keep(self, services: Sequence[InferenceService]) -> None:
         """Load the engines of `services` that stay in memory at zero, and give up all others."""
-        if self._engines is None:
-            return
         wanted = {_key(service): service for service in services if service.zero == "engine"}
+        if self._engines is None:
+            for key in wanted:
+                log.warning("%s: no engine is kept, because there is no warm template", key)
+            return
         self._engines.retire_all_but(wanted)
         for key, service in wanted.items():
             argv, env = self._command(service, port=0)

@@ -60,21 +60,26 @@ class Stage:
         """Make the n-th predictor ready and let the plane notice."""
         predictor = await self.launched(count)
         predictor.ready = True
-        before = self.replicas
-        while self.replicas == before:
+        before = self.noticed
+        while self.noticed == before:
             await self.clock.advance(1)
             # The probe goes through a real socket. Time stands still until it is answered: a test
             # counts on how much of it has passed.
             with suppress(TimeoutError):
                 async with asyncio.timeout(_PROBED_S):
-                    while self.replicas == before:
+                    while self.noticed == before:
                         await asyncio.sleep(0.001)
         return predictor
 
     @property
-    def replicas(self) -> int:
-        """How many predictors are ready."""
-        return sum(s["replicas"] for s in self.plane.status()["services"])
+    def noticed(self) -> tuple[int, int]:
+        """How many predictors are ready, and of how many services the one started last was so.
+
+        In a rollout the second changes alone, because the old predictor goes for the new one.
+        """
+        services = self.plane.status()["services"]
+        last = [s["last_cold_start"] for s in services if s["last_cold_start"]]
+        return sum(s["replicas"] for s in services), sum(e["ready"] is not None for e in last)
 
 
 Staging = Callable[..., Any]

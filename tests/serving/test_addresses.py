@@ -18,7 +18,7 @@ async def mirror(request: web.Request) -> web.StreamResponse:
 
 
 async def mirrored(s: Stage, request: Conversation) -> dict[str, Any]:
-    if s.replicas == 0:
+    if s.noticed[0] == 0:
         await s.ready()
     await request.end()
     assert request.status == 200, request.body

@@ -1,5 +1,7 @@
 """Options that several commands take: which plane, how to print, how long."""
 
+from urllib.parse import SplitResult, urlsplit
+
 import click
 
 from relume.cli.errors import BadUsage
@@ -19,6 +21,22 @@ output_option = click.option(
     show_default=True,
     help="How to print.",
 )
+
+
+def http_url(option: str, text: str) -> SplitResult:
+    """The parts of the URL of a server that an option was given. Raises BadUsage."""
+    from httpx import URL, InvalidURL
+
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        usable = usable and text.isprintable() and " " not in text
+        URL(text)
+    except (ValueError, InvalidURL) as error:
+        raise BadUsage(f"{option} {text}: {error}") from error
+    if not usable:
+        raise BadUsage(f"{option} {text}: write a URL, http://HOST:PORT or https://…")
+    return parts
 
 
 def seconds(option: str, text: str) -> float:

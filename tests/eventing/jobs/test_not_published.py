@@ -176,7 +176,9 @@ async def test_a_change_is_refused_while_a_sink_is_away_and_loses_nothing(
         assert [event.type for event in replies] == ["relume.inference.error"]
 
 
-async def test_a_sink_that_is_away_holds_up_no_other_job(store: JobStore) -> None:
+async def test_a_sink_that_is_away_holds_up_no_other_job(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     outside = Published(store)
     outside.away = {REPLIES}
     async with outside.running():
@@ -188,6 +190,7 @@ async def test_a_sink_that_is_away_holds_up_no_other_job(store: JobStore) -> Non
         assert (await store.look(changed[0])).state == "queued"
         record = (await store.look(changed[1])).record
         assert record is not None and record.deleted
+        monkeypatch.setattr("relume.eventing.jobs.changes.PUBLISHED_WITHIN_S", 0.3)
         with pytest.raises(NotPublished):
             await outside.changes.retry(stuck, "")
 

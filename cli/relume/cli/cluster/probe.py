@@ -3,12 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import click
 
-from relume.cli.errors import BadUsage
-from relume.cli.options import output_option
+from relume.cli.options import http_url, output_option
 
 if TYPE_CHECKING:
     from relume.cluster.llm_d.clauses import Verdict
@@ -63,9 +61,7 @@ def llm_d(*, url: str, model: str | None, streams: int, tokens: int, output: str
     from relume.cluster.llm_d.clauses import judge
     from relume.cluster.llm_d.probe import observe
 
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadUsage(f"{url}: write a URL, http://HOST:PORT")
+    http_url("URL", url)
     with Screen.stderr().spinner(f"asking {url}"):
         observed = asyncio.run(observe(url, model=model, streams=streams, tokens=tokens))
     verdicts = judge(observed)

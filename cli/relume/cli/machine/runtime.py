@@ -1,11 +1,9 @@
 """`relume runtime`: events for a model server that knows nothing of them."""
 
-from urllib.parse import urlsplit
-
 import click
 
 from relume.cli.errors import BadUsage
-from relume.cli.options import output_option, seconds
+from relume.cli.options import http_url, output_option, seconds
 
 
 @click.command("runtime", short_help="Events in front of any OpenAI, V1 or V2 server.")
@@ -58,9 +56,7 @@ def command(
     from relume.cli.machine.runtime_foreground import run
     from relume.plane.runtime import RuntimeSettings
 
-    parts = urlsplit(upstream)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadUsage(f"--upstream {upstream}: write a URL, http://HOST:PORT or https://…")
+    parts = http_url("--upstream", upstream)
     if parts.query or parts.fragment:
         raise BadUsage(f"--upstream {upstream}: leave out what follows the path")
     settings = RuntimeSettings(upstream, model, host, port, seconds("--grace", grace))

@@ -61,16 +61,23 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogethe
 # After pytest's own selection by mark and name, so that only what would have run is counted.
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the published suites out where nobody says where they are; share the rest out."""
+    """Leave out what takes minutes and the published suites, unless asked for; share the rest."""
+    if not config.getoption("every_phase"):
+        _leave_out("every_phase", config, items)
     if hasattr(config, "workerinput"):
         longest_first(items)
     if folder() is not None:
         return
-    left_out = [item for item in items if item.get_closest_marker("published")]
+    config.stash[_LEFT_OUT] = _leave_out("published", config, items)
+
+
+def _leave_out(marker: str, config: pytest.Config, items: list[pytest.Item]) -> int:
+    """Take the tests with a marker away, and return how many they were."""
+    left_out = [item for item in items if item.get_closest_marker(marker)]
     if left_out:
-        items[:] = [item for item in items if not item.get_closest_marker("published")]
+        items[:] = [item for item in items if not item.get_closest_marker(marker)]
         config.hook.pytest_deselected(items=left_out)
-    config.stash[_LEFT_OUT] = len(left_out)
+    return len(left_out)
 
 
 @pytest.hookimpl(optionalhook=True)

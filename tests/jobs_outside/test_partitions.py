@@ -144,10 +144,9 @@ GROUPS: Mapping[str, Sequence[Fault]] = {
 }
 
 
+@pytest.mark.every_phase
 @pytest.mark.parametrize("group", GROUPS)
 async def test_a_partition(group: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    if not request.config.getoption("every_phase"):
-        pytest.skip("takes two minutes: --every-phase")
     async with scene(tmp_path, linked=True) as made, made.client() as client:
         over = asyncio.Event()
         flowing = asyncio.create_task(flow(client, over))

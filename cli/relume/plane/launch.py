@@ -25,7 +25,7 @@ from relume.runtimes.model_templates import ModelTemplates
 from relume.runtimes.models.errors import ModelMissing
 from relume.runtimes.models.store import ModelStore
 from relume.runtimes.spawn import FreshLauncher, Launcher, Process, Template
-from relume.serving.predictor import Probes, StartedFrom
+from relume.serving.predictor import Probes, ServedService, StartedFrom
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class LocalLauncher:
 
     def keep(self, services: Sequence[InferenceService]) -> None:
         """Load the engines of `services` that stay in memory at zero, and give up all others."""
-        wanted = {_key(service): service for service in services if service.zero == "engine"}
+        wanted = {key_of(service): service for service in services if service.zero == "engine"}
         if self._engines is None:
             for key in wanted:
                 log.warning("%s: no engine is kept, because there is no warm template", key)
@@ -158,7 +158,7 @@ class LocalLauncher:
         argv, env = self._command(service, port)
         if service.zero == "engine" and self._engines is not None:
             process = await self._engines.start(
-                _key(service), argv=argv, env=env, log_path=log_path
+                key_of(service), argv=argv, env=env, log_path=log_path
             )
         else:
             launcher = FreshLauncher() if service.zero == "process" else self._launcher
@@ -199,7 +199,8 @@ class LocalLauncher:
         return folder / mount.only
 
 
-def _key(service: InferenceService) -> str:
+def key_of(service: ServedService) -> str:
+    """The name of a service in its plane, NAMESPACE/NAME."""
     return f"{service.namespace}/{service.name}"
 
 

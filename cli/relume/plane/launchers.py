@@ -9,7 +9,7 @@ from typing import Protocol
 
 from relume.config import Function, InferenceService
 from relume.plane.functions import FunctionLauncher
-from relume.plane.launch import LocalLauncher
+from relume.plane.launch import LocalLauncher, key_of
 from relume.plane.memory import TEMPLATE_BYTES, Footprints, estimate
 from relume.runtimes.models.errors import ModelMissing
 from relume.runtimes.models.store import ModelStore
@@ -68,7 +68,7 @@ class EveryLauncher:
         else:
             assert isinstance(service, InferenceService), "a plan has no other services"
             predictor = await self._models.start(service, log_path)
-        self._footprints.follow(_name(service), predictor.pid)
+        self._footprints.follow(key_of(service), predictor.pid)
         if predictor.started == "template":
             self._forks.add(predictor.pid)
             self._forked_at = time.monotonic()
@@ -76,7 +76,7 @@ class EveryLauncher:
 
     def memory_bytes(self, service: ServedService) -> int:
         """See `PredictorLauncher.memory_bytes`."""
-        name = _name(service)
+        name = key_of(service)
         known = self._footprints.largest(name) or self._estimates.get(name)
         if known is not None:
             return known
@@ -130,10 +130,6 @@ class EveryLauncher:
 
     def _known(self, service: str) -> int:
         return self._footprints.largest(service) or self._estimates.get(service, TEMPLATE_BYTES)
-
-
-def _name(service: ServedService) -> str:
-    return f"{service.namespace}/{service.name}"
 
 
 def _engine(service: str) -> str:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 import click
 
 from relume.cli.options import output_option
+from relume.cluster.conformance.checklist import LATEST, VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from relume.cluster.conformance.examine import Result
 
-_VERSIONS = ("1.34", "1.35", "1.36", "1.37")
 _STYLES = {"pass": "green", "fail": "red", "unknown": "dim"}
 
 
@@ -27,8 +27,8 @@ _STYLES = {"pass": "green", "fail": "red", "unknown": "dim"}
 @click.option(
     "--checklist",
     "version",
-    type=click.Choice(_VERSIONS),
-    default=_VERSIONS[-1],
+    type=click.Choice(VERSIONS),
+    default=LATEST,
     show_default=True,
     help="Its version.",
 )

@@ -55,8 +55,9 @@ def driver_runtime_management(cluster: Recorder) -> Seen:
 
 def gpu_sharing(cluster: Recorder) -> Seen:
     """Devices that several claims may share, or that are cut into parts."""
-    shared = [d for d in _devices(cluster) if part(d, "allowMultipleAllocations") is True]
-    parts = [d for d in _devices(cluster) if objects(d, "consumesCounters")]
+    devices = _devices(cluster)
+    shared = [each for each in devices if part(each, "allowMultipleAllocations") is True]
+    parts = [each for each in devices if objects(each, "consumesCounters")]
     if not shared and not parts:
         return Seen("unknown", "no device allows several allocations or is a part of another")
     saw = f"{len(shared)} devices allow several allocations, {len(parts)} are parts of others"

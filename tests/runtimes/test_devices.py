@@ -186,8 +186,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     monkeypatch.setattr(launcher.Gatekeeper, "start", lambda *_: None)
     monkeypatch.setattr(launcher.signal, "signal", lambda *_: None)
     monkeypatch.setattr(launcher.os, "register_at_fork", lambda **_: None)
-    monkeypatch.setattr(launcher.internals, "import_engine", lambda **_: None)
-    monkeypatch.setattr(launcher, "apply_environment", lambda: None)
+    monkeypatch.setattr(launcher, "_import", lambda _: None)
     monkeypatch.setattr(launcher, "_run_vllm", lambda argv, _: flags.append(list(argv)))
     for name in ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "RELUME_EXPECT_DEVICES"):
         monkeypatch.delenv(name, raising=False)

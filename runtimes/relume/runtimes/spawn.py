@@ -22,6 +22,7 @@ from typing import Protocol
 
 from relume.base.errors import RelumeError
 from relume.runtimes.phases import monotonic_ms
+from relume.runtimes.settings import compiles
 
 log = logging.getLogger(__name__)
 
@@ -227,9 +228,12 @@ class TemplateLauncher:
     async def start(
         self, *, argv: Sequence[str], env: Mapping[str, str], log_path: Path
     ) -> Process:
-        """See `Launcher.start`; waits for a template that is still loading."""
+        """See `Launcher.start`; waits for a template that is still loading.
+
+        The template was imported to compile nothing, so a model that is compiled starts fresh.
+        """
         early = (name for name in env if name.startswith(_READ_AT_IMPORT))
-        if all(name in _READ_WHEN_USED for name in early):
+        if all(name in _READ_WHEN_USED for name in early) and not compiles(argv):
             requested = monotonic_ms()
             if await self._template.ready():
                 with suppress(OSError, EOFError):

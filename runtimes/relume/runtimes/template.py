@@ -30,7 +30,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from relume.base.parent import die_with_parent
-from relume.runtimes import fork_cost, internals
+from relume.runtimes import fork_cost, imports, internals
 from relume.runtimes.phases import PROCESS, monotonic_ms
 
 Serve = Callable[[Sequence[str]], None]  # `launcher.serve`
@@ -48,7 +48,11 @@ def serve_template(serve: Serve, path: Path, ready: int | None = None) -> None:
     A fork calls `serve` with its flags. One byte is written to the descriptor `ready`, if given,
     when the socket takes requests.
     """
-    internals.import_engine(late=True)
+    internals.speed_up_imports()
+    imports.import_all()
+    internals.set_up_once()
+    gc.collect()
+    gc.freeze()
 
     def announce() -> None:
         if ready is not None:

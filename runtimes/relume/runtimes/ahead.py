@@ -67,14 +67,19 @@ class Ahead:
         Where the engine cannot start early, vLLM starts its own way.
         """
         self.args = args
-        early, self.early = self.early, None
-        if early is not None:
+        if self.early is not None:
             config = _engine_config(args)
-            if _is_simple(config) and early.load(config) and self.install():
-                self.early, self.config = early, config
+            if _is_simple(config) and self.early.load(config) and self.install():
+                self.config = config
                 return
-            early.kill()
+            self.end_core()
         internals.set_up_core(PROCESS)
+
+    def end_core(self) -> None:
+        """End an engine core that vLLM has not taken; Python would wait for it at its exit."""
+        if self.early is not None:
+            self.early.kill()
+            self.early = None
 
     def take_core(self, core: Any) -> None:
         """Let vLLM's engine core be `core`, an EngineCore or what was raised when it was made."""

@@ -58,6 +58,8 @@ def serve(argv: Sequence[str]) -> None:
         _serve(argv)
     except RelumeError as error:
         raise SystemExit(f"relume: {error.reason}: {error}") from error
+    finally:
+        AHEAD.end_core()
 
 
 def _serve(argv: Sequence[str]) -> None:

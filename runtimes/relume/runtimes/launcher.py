@@ -25,11 +25,11 @@ from pathlib import Path
 from relume.base.environment import port
 from relume.base.errors import RelumeError
 from relume.base.parent import die_with_parent
-from relume.runtimes import devices, imports, internals
+from relume.runtimes import devices, imports, internals, read_ahead
 from relume.runtimes.ahead import AHEAD, arguments_on
 from relume.runtimes.gatekeeper import Gatekeeper
 from relume.runtimes.phases import PROCESS
-from relume.runtimes.settings import apply_environment
+from relume.runtimes.settings import apply_environment, model_folder
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -72,6 +72,8 @@ def _serve(argv: Sequence[str]) -> None:
     listening = open_port(argv)
     if not AHEAD.is_loaded:  # else the server accepts in less time than a probe waits
         Gatekeeper.on_duty = Gatekeeper.start(listening, PROCESS)
+    if "vllm" not in sys.modules:  # a fork of a template reads them at once itself
+        read_ahead.start(model_folder(argv))
     # No engine without its server, and the port is the server's alone: vLLM fails at its end where
     # an engine that is ending too still has it.
     os.register_at_fork(after_in_child=die_with_parent)

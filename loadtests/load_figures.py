@@ -156,7 +156,8 @@ def _ways(record: Record) -> str:
     if not ways:
         return "No replica ever ran." if record.samples else ""
     ended, most = sum(way.zero is not None for way in ways), max(way.most for way in ways)
-    return f"From zero to {most} replicas {len(ways)} times, back to zero {ended} times."
+    up = f"It went up from zero {len(ways)} times, to at most {most} replicas"
+    return f"{up}, and back to zero {ended} times."
 
 
 def _failures(record: Record) -> list[str]:

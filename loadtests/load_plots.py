@@ -52,18 +52,17 @@ class NoPlots(SystemExit):
 
 
 def _matplotlib() -> Any:
-    """The library, from the folder that `make venv` fills."""
+    """The library, from the folder that `make load` and `make test` fill."""
     if str(PLOTS) not in sys.path:
         sys.path.append(str(PLOTS))
     try:
         import matplotlib
     except ImportError:
-        raise NoPlots(f"matplotlib is not in {PLOTS}: run `make venv`") from None
+        raise NoPlots(f"matplotlib is not in {PLOTS}: run `make .venv/plots/.installed`") from None
     matplotlib.use("svg")
     matplotlib.rcParams.update(
         {
             "svg.fonttype": "none",
-            "svg.hashsalt": "relume",
             "font.size": 9,
             "axes.spines.top": False,
             "axes.spines.right": False,
@@ -94,7 +93,8 @@ def drawn(
     heights: Sequence[int] = (1,),
 ) -> str:
     """One figure of axes above each other on the time of the test, as an `<svg>` element."""
-    _matplotlib()
+    # The ids of clips and markers are made from this; each figure of the page has its own.
+    _matplotlib().rcParams["svg.hashsalt"] = getattr(draw, "__name__", "plot")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
@@ -120,8 +120,10 @@ def _inlined(figure: Any) -> str:
     text = file.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    # Groups are numbered from 1 in every figure; in one page an id may stand only once.
-    text = re.sub(r'<g id="[a-zA-Z_]+\d+(?:_\d+)?">', "<g>", text)
+    # Parts are numbered from 1 in every figure, and in one page an id may stand only once. What is
+    # referred to has a hash in its id, and stays.
+    text = re.sub(r' id="(?!C\d+_)[^"]*_\d+"', "", text)
+    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)  # the page has it
     text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" role="img">', text)
     text = re.sub(r"(\d+\.\d\d)\d+", r"\1", text)
     text = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", text)

@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SDK_2 := $(VENV)/cloudevents-2/.installed
+PLOTS := $(VENV)/plots/.installed
 # PyTorch's own index of CPU builds, tried where pip is configured with none; empty: not tried.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 # The tests run in this many processes at once; one of them has all that load models.
@@ -15,15 +16,17 @@ PYTEST_ALL := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadsc
 $(shell test -x $(BIN)/python || rm -f $(STAMP))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv models demo demo-tickets test fresh check fuzz unit crash jobs-trial memory-trial functions bench schemas manifests flags lock images clean
+.PHONY: help venv models demo demo-tickets test fresh check fuzz unit crash jobs-trial memory-trial functions load bench schemas manifests flags lock images clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP) $(SDK_2) ## the virtual environment with the locked dependencies
 
-# Not order-only: where the environment is made anew, this folder in it went with the old one.
+# Not order-only: where the environment is made anew, these folders in it went with the old one.
 $(SDK_2): tests/conformance/cloudevents-2.txt $(STAMP)
+$(PLOTS): loadtests/plots.txt $(STAMP)
+$(SDK_2) $(PLOTS):
 	@rm -rf $(@D)
 	$(BIN)/python -m pip install --quiet --no-deps --target $(@D) -r $<
 	@touch $@
@@ -60,11 +63,11 @@ jobs-trial: venv ## harm every process of the jobs gateway at each await, and a 
 functions: ## each function's environment, and its tests in it: make functions ONLY='prompt redact'
 	@bash functions/test.sh $(PYTHON) $(ONLY)
 
-unit: venv ## the tests that need no model and take no minutes
+unit: venv $(PLOTS) ## the tests that need no model and take no minutes
 	$(PYTEST_ALL) -m 'not model and not crash and not cluster'
 
 # Not `cluster`: where KUBECONFIG is set, those tests write to somebody's cluster.
-test: check models ## every check and test, the real vLLM and model included
+test: check models $(PLOTS) ## every check and test, the real vLLM and model included
 	$(PYTEST_ALL) -m 'not cluster'
 
 # For each of PYTHONS, as on a machine where nothing is configured; minutes and 10 GB of disk each.
@@ -75,6 +78,10 @@ fresh: ## make demo in a new clone of HEAD, with plain pip: make fresh PYTHONS='
 
 memory-trial: models ## three models in memory for one and a half, asked in turn and at once; three minutes
 	$(BIN)/python loadtests/swap.py
+
+# More options: make load OPTIONS='--trace code --minutes 8', and loadtests/load.py --help.
+load: models $(PLOTS) ## bursts of events, chats and jobs on a plane, drawn as one HTML page; four minutes
+	$(BIN)/python loadtests/load.py $(OPTIONS)
 
 bench: models ## cold start, throughput, the Broker, jobs, filters and claims, as ratios
 	$(BIN)/python loadtests/coldstart.py

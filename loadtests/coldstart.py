@@ -90,7 +90,7 @@ def show(screen: Screen, found: ColdStarts, machine: Machine, picture: Path) -> 
     runs = len(found.samples[VLLM])
     first = times(found.samples)
     screen.title(f"first token: medians of {runs}")
-    headers = ("measure", "median", "least … most", "sooner", "target", "holds")
+    headers = ("measure", "median", "least … most", "sooner", "target", "verdict")
     screen.table(headers, rows(first))
     bars = chart(first)
     if screen.terminal:

@@ -100,7 +100,7 @@ def main(*, rounds: int, output: str) -> None:
         screen.json({"machine": machine.to_json(), "figures": [figure.to_json()]})
         return
     screen.title(f"relume doctor on a large file: median of {rounds}")
-    headers = ("file", "median", "least … most", "of the loader's speed", "target", "holds")
+    headers = ("file", "median", "least … most", "of the loader's speed", "target", "verdict")
     screen.table(headers, rows([figure]))
     print_notes(screen, machine.facts())
 

@@ -11,11 +11,10 @@ from statistics import median
 from event_latency import Latency
 from event_stands import FEW, MANY, Closed
 from event_turns import HALF, RATES, Raw, Turn
-from figures import Json
+from figures import Json, verdict
 from rich.text import Text
 
 Cells = list[str | Text]
-HOLDS, MISSED = Text("holds", "bold green"), Text("missed", "bold red")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +48,7 @@ class Target:
         target = f"≥ {self.least:g}" if self.least is not None else ""
         if self.most is not None:
             target = f"≤ {self.most:g}"
-        verdict = {True: HOLDS, False: MISSED, None: Text("")}[self.holds]
-        return [self.name, ranged(self.ratios, 3), target, verdict]
+        return [self.name, ranged(self.ratios, 3), target, verdict(self.holds)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ from relume.cli.screen import Screen
 
 CEILING_S = 5.0
 SUSTAINED_S = 60.0
-HEADERS = ("measure", "found", PEER, "target", "holds")
+HEADERS = ("measure", "found", PEER, "target", "verdict")
 
 
 @dataclass(frozen=True, slots=True)

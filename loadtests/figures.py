@@ -128,10 +128,10 @@ def digits_of(unit: str) -> int:
 
 
 def verdict(holds: bool | None) -> Text:
-    """`yes`, `no`, or nothing."""
+    """Whether a target holds or is missed; nothing without one."""
     if holds is None:
         return Text("")
-    return Text("yes", "bold green") if holds else Text("no", "bold red")
+    return Text("holds", "bold green") if holds else Text("missed", "bold red")
 
 
 def rows(figures: Sequence[Figure]) -> list[list[str | Text]]:

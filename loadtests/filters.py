@@ -136,7 +136,7 @@ def microseconds(test: Predicate) -> float:
 def show(screen: Screen, figures: Sequence[Figure], machine: Machine) -> None:
     """The table, and what it was measured on."""
     screen.title(f"a filter, for each event: medians of {len(figures[0].samples)}")
-    headers = ("filter", "median", "least … most", "of a lambda", "target", "holds")
+    headers = ("filter", "median", "least … most", "of a lambda", "target", "verdict")
     rows = [
         [
             figure.name,

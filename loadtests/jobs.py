@@ -24,7 +24,7 @@ from running import Steps, run, steps
 from relume.cli.screen import Screen
 
 PARTS = ("intake", "tokens", "latency", "backlog")
-HEADERS = ("measure", "found", "target", "holds")
+HEADERS = ("measure", "found", "target", "verdict")
 
 
 @dataclass(slots=True)

@@ -45,7 +45,7 @@ class Server:
         """Raises MeasurementFailed with the log's last line when the process has ended."""
         if self._process.returncode is not None:
             raise MeasurementFailed(
-                f"{self.name} ended with {self._process.returncode}: {self._last_words()}"
+                f"{self.name} ended with {self._process.returncode}: {self.last_words()}"
             )
 
     async def until(
@@ -59,6 +59,10 @@ class Server:
                 raise MeasurementFailed(f"{self.name}: {what}: not within {within_s:g} s")
             await asyncio.sleep(every_s)
         return time.monotonic()
+
+    async def ended(self) -> int:
+        """Wait for the process to end by itself; its exit code."""
+        return await self._process.wait()
 
     def pss_mb(self) -> float:
         """Memory of the process and its descendants in MB, shared pages counted once (PSS)."""
@@ -127,7 +131,8 @@ class Server:
         await self._process.wait()
         await _until_gone(tree)
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
+        """The last line of its log, and where the log is."""
         lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
         spoken = [line.strip() for line in lines if line.strip()]
         return f"{spoken[-1][:300] if spoken else 'no word'} (log: {self._log})"

@@ -146,7 +146,7 @@ def show(screen: Screen, pairs: Mapping[int, list[Pair]], machine: Machine, toke
     runs = len(next(iter(pairs.values())))
     screen.title(f"output tokens per second: medians of {runs}, {tokens} tokens a stream")
     screen.table(
-        ("streams", "relume", "vllm serve", "ratio", "least … most", "target", "holds"),
+        ("streams", "relume", "vllm serve", "ratio", "least … most", "target", "verdict"),
         [_row(streams, group) for streams, group in pairs.items()],
     )
     screen.line()

@@ -153,6 +153,7 @@ class TriggerStatus(NamedStatus):
     pending: int = 0
     in_flight: int = 0
     delivered: int = 0
+    replied: int = 0
     retried: int = 0
     dead_lettered: int = 0
     dropped: int = 0

@@ -21,7 +21,7 @@ from starlette.routing import Route
 STARTED = time.monotonic()
 PHASES: dict[str, float] = json.loads(os.environ.get("STUB_PHASES_MS", '{"weights": 500}'))
 TOKEN_S = float(os.environ.get("STUB_TOKEN_S", "0.02"))
-WORDS = "A model sleeps at zero , wakes for an event , answers it , and sleeps again .".split()
+WORDS = ["A model sleeps", "at zero,", "wakes", "for an event,", "and sleeps", "again."]
 answered: list[float] = []
 
 

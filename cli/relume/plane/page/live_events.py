@@ -6,6 +6,7 @@ others only where `--show-prompts` was given.
 """
 
 import asyncio
+import re
 from collections import deque
 
 from relume.cesql.program import compile
@@ -22,6 +23,13 @@ _BETWEEN_TURNS = 100
 #: A page follows so many of its own events; the oldest are forgotten.
 FOLLOWED = 20
 _TEXT = 300
+# What a detail is made of: the subscriber's URL; the id of the request; or words, then a quotation.
+_NOTHING_QUOTED = frozenset({"delivering", "replied"})
+_PLAIN = {
+    "retrying": re.compile(r"again in [0-9.e+]+ s$"),
+    "dead-lettered": re.compile(r"^[a-z-]+(?=:)"),
+}
+_NOTHING = re.compile(r"(?!)")
 _DATA_BYTES = 16 * 1024
 
 
@@ -124,6 +132,15 @@ class LiveEvents:
         return told
 
     def _detail(self, record: Record) -> str | None:
-        if record.detail is None or (record.event.type == JOB and not self._prompts):
-            return None
-        return record.detail[:_TEXT]
+        detail = record.detail
+        if detail is not None and not self._prompts:
+            detail = _without_quotes(record.stage, detail)
+        return None if detail is None else detail[:_TEXT]
+
+
+def _without_quotes(stage: str, detail: str) -> str | None:
+    """What of a detail quotes neither a subscriber nor a predictor, who may quote the event."""
+    if stage in _NOTHING_QUOTED:
+        return detail
+    found = _PLAIN.get(stage, _NOTHING).search(detail)
+    return None if found is None else found[0]

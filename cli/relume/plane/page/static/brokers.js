@@ -43,12 +43,12 @@ function makeBroker(key) {
 
 function updateBroker(row, key) {
   const broker = section("brokers").items[key];
-  text(row.of, broker.of ? `of ${broker.of}` : broker.profile);
+  text(row.of, broker.of ? `of ${broker.of}` : `${broker.profile} profile`);
   text(row.rate.value, rate(rateOf(`b:${key}`, 0)));
   text(row.total.value, number(broker.accepted));
   dead(row.dead.value, broker.dead_letters);
   const accepted = series(`b:${key}`, 0, shownSamples());
-  row.chart.draw(accepted, `Events accepted over time: now ${rate(rateOf(`b:${key}`, 0))}`, 5);
+  row.chart.draw(accepted, `Events accepted over time: now ${rate(rateOf(`b:${key}`, 0))}`, { most: shownSamples(), least: 5 });
   const own = all("triggers").filter((each) => `${each.namespace}/${each.broker}` === key);
   set(row.triggers, "hidden", own.length === 0);
   keyed(row.triggers, own.map((each) => `${each.namespace}/${each.name}`), makeTrigger, updateTrigger);
@@ -77,7 +77,9 @@ function makeTrigger(key) {
 function updateTrigger(row, key) {
   const trigger = section("triggers").items[key];
   const url = section("plane").items.plane?.http ?? "";
-  text(row.to, (trigger.subscriber ?? "").replace(url, ""));
+  const subscriber = (trigger.subscriber ?? "").replace(`${url}/serving/`, "");
+  text(row.to, `→ ${subscriber}`);
+  set(row.to, "title", trigger.subscriber);
   text(row.rate.value, rate(rateOf(`t:${key}`, 0)));
   text(row.backlog.value, number(trigger.pending));
   row.backlog.value.classList.toggle("warm", trigger.pending > 0);
@@ -85,5 +87,5 @@ function updateTrigger(row, key) {
   text(row.retried.value, number(trigger.retried));
   dead(row.dead.value, trigger.dead_lettered);
   const delivered = series(`t:${key}`, 0, shownSamples());
-  row.chart.draw(delivered, `Deliveries over time: now ${rate(rateOf(`t:${key}`, 0))}`, 5);
+  row.chart.draw(delivered, `Deliveries over time: now ${rate(rateOf(`t:${key}`, 0))}`, { most: shownSamples(), least: 5 });
 }

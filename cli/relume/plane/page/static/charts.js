@@ -1,6 +1,6 @@
 // Small charts of our own in SVG: a line over time, and a bar of phases.
 
-import { s, set } from "./dom.js";
+import { h, s, set } from "./dom.js";
 import { duration } from "./format.js";
 
 export const PHASES = [
@@ -9,9 +9,11 @@ export const PHASES = [
 const WIDTH = 160;
 const HEIGHT = 34;
 
-export const phaseName = (phase) => phase.replace("_", " ");
+const NAMES = { memory: "waits for memory", process: "process starts", first_token: "first token" };
+export const phaseName = (phase) => NAMES[phase] ?? phase;
 
-// A chart whose `draw(values, words)` shows the values from left to right; `words` say them.
+// A chart whose `draw(values, words, {most, least})` shows the newest of at most `most` values at the
+// right edge; `words` say them, and `least` is the value that fills the height at least.
 export function spark(kind) {
   const area = s("path", { class: "area" });
   const line = s("path", { class: "line" });
@@ -22,27 +24,28 @@ export function spark(kind) {
     line,
   );
   let drawn = "";
-  const draw = (values, words, least = 1) => {
-    const most = Math.max(least, ...values);
-    const step = WIDTH / Math.max(values.length - 1, 1);
-    const y = (value) => (HEIGHT - 2 - (value / most) * (HEIGHT - 5)).toFixed(1);
-    const points = values.map((value, at) => `${(at * step).toFixed(1)} ${y(value)}`);
+  const draw = (values, words, { most, least = 1 }) => {
+    const highest = Math.max(least, ...values);
+    const x = (at) => (WIDTH - ((values.length - 1 - at) * WIDTH) / (most - 1)).toFixed(1);
+    const y = (value) => (HEIGHT - 2 - (value / highest) * (HEIGHT - 5)).toFixed(1);
+    const points = values.map((value, at) => `${x(at)} ${y(value)}`);
     const path = points.length > 1 ? `M${points.join("L")}` : "";
     if (path !== drawn) {
       drawn = path;
       set(line, "d", path);
-      set(area, "d", path && `${path}L${WIDTH} ${HEIGHT}L0 ${HEIGHT}Z`);
+      set(area, "d", path && `${path}L${WIDTH} ${HEIGHT}L${x(0)} ${HEIGHT}Z`);
     }
     set(element, "aria-label", words);
   };
   return { element, draw };
 }
 
-// A bar whose `draw(phases, {scale, running, left})` stacks phases, in ms. `scale` ms fill the whole
-// width, `running` is the phase that goes on, `left` is the predicted rest.
+// A bar whose `draw(phases, {scale, running, left, rest})` stacks phases, in ms. `scale` ms fill the
+// whole width, `running` is the phase that goes on, `left` is the predicted rest, and `rest` is what
+// passed and no phase has measured.
 export function phaseBar() {
   const element = s("svg", { class: "bar", role: "img" });
-  const draw = (phases, { scale, running = null, left = 0 }) => {
+  const draw = (phases, { scale, running = null, left = 0, rest = 0 }) => {
     const parts = PHASES.filter((name) => phases[name] > 0);
     const percent = (ms) => `${((ms / Math.max(scale, 1)) * 100).toFixed(2)}%`;
     let from = 0;
@@ -52,7 +55,8 @@ export function phaseBar() {
       const going = name === running ? " going" : "";
       return s("rect", { ...at, class: `phase ${name}${going}` }, s("title", {}, `${phaseName(name)} ${duration(phases[name])}`));
     });
-    if (left > 0) drawn.push(s("rect", { x: percent(from), width: percent(left), height: "100%", class: "phase left" }));
+    const behind = Math.max(left, rest);
+    if (behind > 0) drawn.push(s("rect", { x: percent(from), width: percent(behind), height: "100%", class: `phase ${left > 0 ? "left" : "rest"}` }));
     element.replaceChildren(...drawn);
     set(element, "aria-label", inWords(parts, phases, left));
   };
@@ -63,6 +67,23 @@ function inWords(parts, phases, left) {
   const words = parts.map((name) => `${phaseName(name)} ${duration(phases[name])}`);
   if (left > 0) words.push(`about ${duration(left)} left`);
   return words.join(", ") || "nothing measured yet";
+}
+
+// What passed of an ended start and no phase has measured, in ms.
+export function unmeasured({ phases, total, ready }) {
+  const measured = Object.values(phases).reduce((sum, ms) => sum + ms, 0);
+  return { measured, rest: Math.max((total ?? ready ?? 0) - measured, 0) };
+}
+
+// The phases that took a millisecond in one of these starts, in their order.
+export const measuredIn = (starts) => PHASES.filter((name) => starts.some((phases) => phases[name] >= 1));
+
+// The phases with their times, as a list; the one that runs is marked.
+export function phaseList(phases, running = null) {
+  const shown = measuredIn([phases]);
+  return shown.map((name) =>
+    h("li", { class: name === running ? "going" : null }, h("i", { class: `swatch ${name}` }), phaseName(name), h("b", {}, duration(phases[name]))),
+  );
 }
 
 // The phases of a start that goes on: those that are over, and the one that runs with its time.

@@ -1,6 +1,6 @@
 // The ledger: every cold start as a bar of its phases, and on top those that happen now.
 
-import { goingOn, phaseBar, phaseName, PHASES } from "./charts.js";
+import { goingOn, measuredIn, phaseBar, phaseName, PHASES, unmeasured } from "./charts.js";
 import { byId, empty, h, listed, set, text } from "./dom.js";
 import { clock, count, duration } from "./format.js";
 import { all, changed, on, section } from "./store.js";
@@ -16,7 +16,12 @@ export function start() {
   });
 }
 
-const lengthOf = (entry) => Object.values(entry.phases).reduce((sum, ms) => sum + ms, 0);
+const FROM = { engine: "loaded engine", template: "template", fresh: "new process" };
+
+function lengthOf(entry) {
+  const { measured, rest } = unmeasured(entry);
+  return measured + rest;
+}
 
 function render() {
   const starting = all("services").filter((each) => each.state === "starting").map((each) => `now ${each.namespace}/${each.name}`);
@@ -36,7 +41,7 @@ const current = (key) => section("services").items[key.slice(4)] ?? {};
 const wholeOf = (service) => goingOn(service).elapsed + (service.ready_in_s ?? 0) * 1000;
 
 function legend(seen) {
-  const names = PHASES.filter((name) => seen.some((phases) => phases[name] > 0));
+  const names = measuredIn(seen);
   const element = byId("legend");
   if (element.shown === names.join()) return;
   element.shown = names.join();
@@ -73,9 +78,9 @@ function update(row, key, scale) {
   const entry = section("coldstarts").items[key];
   text(row.at, clock(entry.at));
   text(row.name, entry.service);
-  row.bar.draw(entry.phases, { scale });
+  row.bar.draw(entry.phases, { scale, rest: unmeasured(entry).rest });
   text(row.total, duration(entry.total ?? entry.ready ?? lengthOf(entry)));
-  text(row.note, entry.outcome === "ready" ? `from ${entry.started ?? "nothing"}` : entry.outcome);
+  text(row.note, entry.outcome === "ready" ? FROM[entry.started] : entry.outcome);
   row.element.classList.toggle("failed", entry.outcome === "failed");
   if (row.entry !== entry) {
     row.entry = entry;
@@ -84,7 +89,7 @@ function update(row, key, scale) {
 }
 
 function beside(entry) {
-  const more = [["process ready after", duration(entry.ready)], ["first answer after", duration(entry.total)]];
+  const more = [["unmeasured", duration(unmeasured(entry).rest)], ["process ready after", duration(entry.ready)], ["first answer after", duration(entry.total)]];
   if (entry.triggered_by) more.push(["woken by event", entry.triggered_by]);
   if (entry.reason) more.push(["reason", entry.reason]);
   return more;

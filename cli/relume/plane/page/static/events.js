@@ -7,6 +7,8 @@ import { about } from "./store.js";
 
 const MOST_ROWS = 150;
 const MOMENTS = 20;
+// Their detail repeats what the row says: the subscriber, and the id of the request.
+const SAID_ALREADY = new Set(["delivering", "replied"]);
 let rows = [];
 let paused = false;
 let asked = 0;
@@ -82,7 +84,7 @@ function rowOf(record) {
     record.status ? `status ${record.status}` : null,
     record.ms === undefined ? null : duration(record.ms),
     record.bytes ? bytes(record.bytes) : null,
-    record.detail,
+    SAID_ALREADY.has(record.stage) ? null : record.detail,
   ].filter(Boolean);
   const element = h(
     "li",

@@ -8,6 +8,7 @@ import { all, changed, on } from "./store.js";
 
 const AGAIN_MS = 1000;
 const WHILE_OPEN_MS = 5000;
+const WORDS = { leased: "running", streaming: "answering" };
 const SETTLED = new Set(["completed", "failed", "expired", "cancelled", "dead"]);
 let jobs = [];
 let timer = 0;
@@ -73,7 +74,7 @@ function make(id) {
 
 function update(row, job) {
   row.state.dataset.state = job.status;
-  text(row.state, job.status);
+  text(row.state, WORDS[job.status] ?? job.status);
   text(row.service, job.service);
   set(row.cancel, "hidden", SETTLED.has(job.status));
   set(row.retry, "hidden", !SETTLED.has(job.status) || job.status === "completed" || job.deleted);

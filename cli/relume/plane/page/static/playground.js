@@ -2,7 +2,7 @@
 // its phases as they pass, and the prediction.
 
 import { ask, get, path, refusal } from "./api.js";
-import { goingOn, phaseBar, phaseName } from "./charts.js";
+import { goingOn, phaseBar, phaseList, phaseName, unmeasured } from "./charts.js";
 import { byId, h, text } from "./dom.js";
 import { duration } from "./format.js";
 import { onMessage } from "./stream.js";
@@ -50,9 +50,10 @@ function begin(event, send) {
   const answer = h("div", { class: "answer", hidden: true });
   const figures = h("dl", { class: "measures" });
   const bar = phaseBar();
-  const lane = h("div", { class: "lane", hidden: true }, bar.element);
+  const phases = h("ol", { class: "legend", "aria-label": "Phases of the cold start" });
+  const lane = h("div", { class: "lane", hidden: true }, bar.element, phases);
   byId("outcome").replaceChildren(status, lane, answer, figures);
-  running = { since: performance.now(), at: Date.now(), status, answer, figures, bar, lane, services: [], predicted: null, done: false };
+  running = { since: performance.now(), at: Date.now(), status, answer, figures, bar, lane, phases, services: [], predicted: null, done: false };
   const mine = running;
   send(mine).catch((error) => fail(mine, error.message));
 }
@@ -154,13 +155,16 @@ function progress() {
     mine.predicted ??= service.ready_in_s === undefined ? null : elapsed + left;
     mine.lane.hidden = false;
     mine.bar.draw(phases, { scale: Math.max(elapsed + left, mine.predicted ?? 0), running: phase, left });
+    mine.phases.replaceChildren(...phaseList(phases, phase));
     tell(mine, `Cold start: ${phaseName(phase)}${service.ready_in_s === undefined ? "" : `, ready in about ${Math.ceil(left / 1000)} s`}.`);
   }
   const entry = all("coldstarts").filter((each) => mine.services.includes(each.service) && Date.parse(each.at) >= mine.at - 1000).at(-1);
   if (entry && entry !== mine.entry) {
     mine.entry = entry;
     mine.lane.hidden = false;
-    mine.bar.draw(entry.phases, { scale: Object.values(entry.phases).reduce((sum, ms) => sum + ms, 0) });
+    const { measured, rest } = unmeasured(entry);
+    mine.bar.draw(entry.phases, { scale: measured + rest, rest });
+    mine.phases.replaceChildren(...phaseList(entry.phases));
     if (mine.done) showFigures(mine);
   }
 }

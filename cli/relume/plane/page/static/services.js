@@ -1,13 +1,13 @@
 // The services: state, replicas, memory, and both over the last minutes.
 
 import { ask, path } from "./api.js";
-import { spark } from "./charts.js";
+import { phaseName, spark } from "./charts.js";
 import { byId, empty, h, listed, say, set, text } from "./dom.js";
 import { bytes, count, duration, number } from "./format.js";
 import { all, changed, on, section, series } from "./store.js";
 
 const MIB = 2 ** 20;
-let shown = 180;
+let shown = 60;
 
 export function start() {
   on(["services", "coldstarts", "samples", "window"], render);
@@ -21,7 +21,7 @@ export const shownSamples = () => shown;
 
 export function stateWords(service) {
   if (service.state !== "starting") return service.state;
-  const phase = service.phase ? `, ${service.phase.replace("_", " ")}` : "";
+  const phase = service.phase ? `, ${phaseName(service.phase)}` : "";
   const left = service.ready_in_s === undefined ? "" : `, ready in ${duration(service.ready_in_s * 1000)}`;
   return `starting${phase}${left}`;
 }
@@ -81,8 +81,8 @@ function update(row, key) {
   const last = all("coldstarts").filter((entry) => entry.service === key).at(-1);
   text(row.last.value, last ? duration(last.total ?? last.ready) : "–");
   const replicas = series(`s:${key}`, 0, shown);
-  row.replicasChart.draw(replicas, `Replicas over time: now ${service.replicas}, at most ${Math.max(0, ...replicas)}`);
-  row.memoryChart.draw(memory, `Memory over time: now ${bytes(now * MIB)}, at most ${bytes(Math.max(0, ...memory) * MIB)}`, 64);
+  row.replicasChart.draw(replicas, `Replicas over time: now ${service.replicas}, at most ${Math.max(0, ...replicas)}`, { most: shown });
+  row.memoryChart.draw(memory, `Memory over time: now ${bytes(now * MIB)}, at most ${bytes(Math.max(0, ...memory) * MIB)}`, { most: shown, least: 64 });
   set(row.wake, "hidden", service.state !== "zero" && service.state !== "failed");
   const why = reasonOf(service);
   set(row.reason, "hidden", !why);

@@ -48,6 +48,7 @@ from relume.plane.addresses import (
 )
 from relume.plane.functions import FunctionLauncher, empty_folder
 from relume.plane.grace import Grace
+from relume.plane.imported_meanwhile import import_servers
 from relume.plane.launch import LocalLauncher, check, template_status
 from relume.plane.launchers import EveryLauncher
 from relume.plane.memory import MEMORY_WAIT_S, check_minimum
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from relume.eventing.jobs.front import JobsFront
     from relume.eventing.jobs.plane import JobsPlane
     from relume.eventing.plane import EventingPlane
+    from relume.eventing.request_reply import RequestReplies
     from relume.serving.plane import ServingPlane
 
 log = logging.getLogger(__name__)
@@ -82,6 +84,7 @@ class PlaneSettings:
     encoded. `usage_broker` (`NAMESPACE/NAME`) gets an event for each settled job that says what it
     has cost. `memory_bytes` bounds what predictors, functions and templates hold together
     (None: nothing does), and a service waits `memory_wait_s` before a busy one makes room for it.
+    `show_prompts` lets the page at `/` show the data of events.
     """
 
     state: Path
@@ -96,6 +99,7 @@ class PlaneSettings:
     usage_broker: str | None = None
     memory_bytes: int | None = None
     memory_wait_s: float = MEMORY_WAIT_S
+    show_prompts: bool = False
 
 
 class LocalPlane:
@@ -148,7 +152,7 @@ class LocalPlane:
                 self._template = await stack.enter_async_context(
                     Template(sockets / "template.sock", logs / "template.log")
                 )
-            importing = group.create_task(asyncio.to_thread(_import_the_servers))
+            importing = group.create_task(asyncio.to_thread(import_servers))
             nats = await stack.enter_async_context(NatsServer(settings.state, fsync=settings.fsync))
             await importing
             functions = await self._functions(stack, nats)
@@ -198,6 +202,7 @@ class LocalPlane:
     ) -> "JobsFront":
         from relume.eventing.jobs.front import JobsFront
         from relume.plane.control import Control
+        from relume.plane.local_page import local_page
         from relume.plane.server import HttpServer, finished
         from relume.serving.cross_origin import CrossOrigin
         from relume.serving.plane import ServingPlane
@@ -229,7 +234,9 @@ class LocalPlane:
             reload=None if self._read is None else self._reload,
         )
         front = JobsFront(serving.app)
-        app = DecodedBodies(control.in_front_of(front))
+        page, feed = local_page(self, serving, self._observer, self._settings.show_prompts)
+        watching = group.create_task(feed.run(), name="page")
+        app = DecodedBodies(page.in_front_of(control.in_front_of(front)))
         allowing = self._allowing = CrossOrigin(
             app, (*self.plan.services, *self.plan.functions), self._settings.allowed_origins
         )
@@ -239,6 +246,8 @@ class LocalPlane:
         async def stop() -> None:
             # At once: the server waits for requests that the serving plane holds and now lets go.
             control.close()
+            page.close()
+            watching.cancel()
             server.stop(self.grace.left())
             await self.grace.bound(serving.stop(self.grace.left()))
             await self.grace.bound(finished(serve))
@@ -365,6 +374,11 @@ class LocalPlane:
         return self._destinations.resolve(Destination(ref=ref), namespace)
 
     @property
+    def ingress(self) -> "RequestReplies | None":
+        """Where the Brokers take events; None while they take none."""
+        return self._eventing.app if self._eventing else None
+
+    @property
     def _destinations(self) -> Destinations:
         return Destinations(self.http, self.broker, self.plan)
 
@@ -381,14 +395,3 @@ class LocalPlane:
 
     def _plane_file(self) -> PlaneFile:
         return PlaneFile(os.getpid(), self.http, self.broker, self._started_at, version())
-
-
-def _import_the_servers() -> None:
-    import relume.eventing.jetstream.log
-    import relume.eventing.plane
-    import relume.eventing.registry.documents
-    import relume.plane.control
-    import relume.plane.local_jobs
-    import relume.plane.server
-    import relume.serving.cross_origin
-    import relume.serving.plane  # noqa: F401

@@ -189,7 +189,7 @@ class Footprints:
 
     async def measure(self) -> None:
         """Read the sizes now, which takes some ms for each GiB."""
-        held = await asyncio.to_thread(_held, tuple(self._processes))
+        held = await asyncio.to_thread(held_bytes, tuple(self._processes))
         for leader, size in held.items():
             if size == 0:
                 self._processes.pop(leader, None)
@@ -197,8 +197,8 @@ class Footprints:
                 self._largest[name] = max(size, self._largest.get(name, 0))
 
 
-def _held(leaders: Iterable[int]) -> Mapping[int, int]:
-    """The bytes of each process group; 0 where it is gone."""
+def held_bytes(leaders: Iterable[int]) -> Mapping[int, int]:
+    """The bytes (PSS) of the process group of each leader; 0 where it is gone."""
     groups = process_groups()
     return {leader: sum(map(pss_bytes, groups.get(leader, ()))) for leader in leaders}
 

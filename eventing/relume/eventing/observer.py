@@ -200,6 +200,10 @@ class Subscription:
         self.lost += self._waiting.add(record, weight)
         self._arrived.set()
 
+    def take(self, most: int) -> list[Record]:
+        """Remove and return up to `most` of the records that wait, oldest first; does not wait."""
+        return [self._waiting.take() for _ in range(min(most, len(self._waiting)))]
+
     def close(self) -> None:
         self._closed = True
         self._registry.discard(self)

@@ -44,6 +44,14 @@ class Progress:
     phases: Mapping[str, float] = field(default_factory=dict)
     """The phases that are over."""
 
+    def to_json(self) -> dict[str, object]:
+        """Return how far the start is, in ms rounded to 0.1."""
+        return {
+            "started": self.started,
+            "elapsed": round(self.elapsed, 1),
+            "phases": {name: round(ms, 1) for name, ms in self.phases.items()},
+        }
+
 
 NOT_STARTED = Progress()
 

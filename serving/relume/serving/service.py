@@ -351,6 +351,7 @@ class Service:
             "rollout": self._rollout(),
             "phase": progress.phase if progress else None,
             "ready_in_s": None if ready_in_s is None else round(ready_in_s, 1),
+            "start": progress.to_json() if progress else None,
             "replicas": machine.count(rev.State.READY),
             "desired": machine.target,
             "held": held,

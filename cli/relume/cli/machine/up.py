@@ -148,6 +148,12 @@ def _volumes(
     "NAMESPACE/NAME. Repeatable.",
 )
 @click.option(
+    "--show-prompts",
+    is_flag=True,
+    help="Show the data of events, and what subscribers said about it, on the page of this plane "
+    "(http://127.0.0.1:PORT/ in a browser). Without it the page shows attributes only.",
+)
+@click.option(
     "--check",
     is_flag=True,
     help="Say what becomes of every field, argument and model, and start nothing. Exit code 2 "
@@ -169,6 +175,7 @@ def command(
     memory: int | None,
     memory_wait: float,
     volumes: dict[str, Path],
+    show_prompts: bool,
     check: bool,
     output: str,
 ) -> int:
@@ -215,5 +222,6 @@ def command(
         usage_broker=usage_broker,
         memory_bytes=machine_bytes() if memory is None else memory,
         memory_wait_s=memory_wait,
+        show_prompts=show_prompts,
     )
     return run(files, settings, machine, as_json=output == "json")

@@ -14,8 +14,7 @@
 
 They are stopped in the reverse order, so that an event that is being answered still finds its
 predictor. Jobs and events drain at the same time, because both may take the whole grace.
-nats-server needs seconds to open a long log, so it is started first. Modules that take long to
-import are imported meanwhile, inside functions.
+nats-server needs seconds to open a long log, so it starts first; slow imports happen meanwhile.
 """
 
 import asyncio
@@ -82,6 +81,7 @@ class PlaneSettings:
     encoded. `usage_broker` (`NAMESPACE/NAME`) gets an event for each settled job that says what it
     has cost. `memory_bytes` bounds what predictors, functions and templates hold together
     (None: nothing does), and a service waits `memory_wait_s` before a busy one makes room for it.
+    `llm_d` is the folder of the endpoints for llm-d's router (None: there is no router).
     """
 
     state: Path
@@ -96,6 +96,7 @@ class PlaneSettings:
     usage_broker: str | None = None
     memory_bytes: int | None = None
     memory_wait_s: float = MEMORY_WAIT_S
+    llm_d: Path | None = None
 
 
 class LocalPlane:
@@ -198,6 +199,7 @@ class LocalPlane:
     ) -> "JobsFront":
         from relume.eventing.jobs.front import JobsFront
         from relume.plane.control import Control
+        from relume.plane.llm_d import RouterFiles
         from relume.plane.server import HttpServer, finished
         from relume.serving.cross_origin import CrossOrigin
         from relume.serving.plane import ServingPlane
@@ -244,7 +246,11 @@ class LocalPlane:
             await self.grace.bound(finished(serve))
             server.stop_now()
 
+        endpoints = RouterFiles(self._settings.llm_d, serving, group, self.grace)
+        stack.push_async_callback(endpoints.finished)
         stack.push_async_callback(stop)
+        stack.push_async_callback(endpoints.close)
+        await endpoints.open()
         return front
 
     async def _start_eventing(

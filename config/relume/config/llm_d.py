@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CONFIG_API = "llm-d.ai/v1alpha1"
+OBJECTIVE_API = "llm-d.ai/v1alpha2"
+INFERENCE_GROUP = "inference.networking.k8s.io"
+POOL_API = f"{INFERENCE_GROUP}/v1"
 CONFIG_KIND = "EndpointPickerConfig"
 #: Says which metrics an endpoint has; without it the router reads those of vLLM.
 ENGINE_LABEL = "llm-d.ai/engine-type"
@@ -51,10 +54,13 @@ def endpoints_file(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     return {"endpoints": [each.to_json() for each in endpoints]}
 
 
-def picker_config(endpoints_path: str | None = None) -> dict[str, Any]:
+def picker_config(
+    endpoints_path: str | None = None, metrics_port: int | None = None
+) -> dict[str, Any]:
     """Return an EndpointPickerConfig: the default scorers, on the metrics of each endpoint.
 
     endpoints_path: the file of file discovery; None: the router finds the pods of its pool.
+    metrics_port: where metrics are, where that is not the port for requests.
     """
     kinds = [kind for kind, _ in _SCORERS]
     kinds += ["max-score-picker", "single-profile-handler", _METRICS, _EXTRACTOR]
@@ -63,6 +69,9 @@ def picker_config(endpoints_path: str | None = None) -> dict[str, Any]:
         "injectDefaults": False,
         "sources": [{"pluginRef": _METRICS, "extractors": [{"pluginRef": _EXTRACTOR}]}],
     }
+    if metrics_port is not None:
+        source = next(each for each in plugins if each["type"] == _METRICS)
+        source["parameters"] = {"port": metrics_port}
     if endpoints_path is not None:
         parameters = {"path": endpoints_path, "watchFile": True}
         plugins.insert(0, {"name": _DISCOVERY, "type": _DISCOVERY, "parameters": parameters})

@@ -397,6 +397,9 @@ TABLE = {
     "serving.plane:ServingPlane._removed": Bound(
         "services", None, "those that a reload has removed and that still answer a request"
     ),
+    "plane.llm_d:RouterFiles._members": Bound("services", None, PLAN),
+    "plane.llm_d:RouterFiles._closing": Bound("removed services", None, "those that still answer"),
+    "plane.llm_d:_Members._addresses": Bound("replicas at once", None, "maxReplicas"),
     "plane.launch:LocalPredictor.phases_ms": Bound("phases", None, "it stays empty"),
     "runtimes.function.environments:Environments._making": Bound("functions", None, PLAN),
     "runtimes.function.environments:Environments._failed": Bound("functions", None, PLAN),

@@ -14,8 +14,7 @@
 
 They are stopped in the reverse order, so that an event that is being answered still finds its
 predictor. Jobs and events drain at the same time, because both may take the whole grace.
-nats-server needs seconds to open a long log, so it is started first. Modules that take long to
-import are imported meanwhile, inside functions.
+nats-server needs seconds to open a long log, so it starts first; slow imports happen meanwhile.
 """
 
 import asyncio
@@ -85,6 +84,7 @@ class PlaneSettings:
     has cost. `memory_bytes` bounds what predictors, functions and templates hold together
     (None: nothing does), and a service waits `memory_wait_s` before a busy one makes room for it.
     `show_prompts` lets the page at `/` show the data of events.
+    `llm_d` is the folder of the endpoints for llm-d's router (None: there is no router).
     """
 
     state: Path
@@ -100,6 +100,7 @@ class PlaneSettings:
     memory_bytes: int | None = None
     memory_wait_s: float = MEMORY_WAIT_S
     show_prompts: bool = False
+    llm_d: Path | None = None
 
 
 class LocalPlane:
@@ -202,6 +203,7 @@ class LocalPlane:
     ) -> "JobsFront":
         from relume.eventing.jobs.front import JobsFront
         from relume.plane.control import Control
+        from relume.plane.llm_d import RouterFiles
         from relume.plane.local_page import local_page
         from relume.plane.server import HttpServer, finished
         from relume.serving.cross_origin import CrossOrigin
@@ -253,7 +255,11 @@ class LocalPlane:
             await self.grace.bound(finished(serve))
             server.stop_now()
 
+        endpoints = RouterFiles(self._settings.llm_d, serving, group, self.grace)
+        stack.push_async_callback(endpoints.finished)
         stack.push_async_callback(stop)
+        stack.push_async_callback(endpoints.close)
+        await endpoints.open()
         return front
 
     async def _start_eventing(

@@ -34,6 +34,15 @@ RUN_TIMEOUT = "runtimeout"
 KEEP = "keep"
 DATAREF = "dataref"
 
+#: Extensions of an event, and the headers by which llm-d's router in front of a model is told.
+LLM_D_HEADERS: Mapping[str, str] = {
+    "llmdobjective": "x-llm-d-inference-objective",
+    "llmdfairnessid": "x-llm-d-inference-fairness-id",
+    "llmdmodel": "x-llm-d-model-name-rewrite",
+    "llmdttftms": "x-llm-d-slo-ttft-ms",
+    "llmdtpotms": "x-llm-d-slo-tpot-ms",
+}
+
 # The event of a PingSource (knative/eventing pkg/apis/sources/v1/ping_lifecycle.go).
 PING = "dev.knative.sources.ping"
 

@@ -35,7 +35,7 @@ from relume.serving.addresses import header
 from relume.serving.errors import ServingError
 from relume.serving.holding import HeldRequest, Lease
 from relume.serving.proxy import RequestBody, ResponseWriter
-from relume.serving.service import Service
+from relume.serving.target import Target
 
 #: Between two comments, where nobody says more; proxies give up after 30 to 60 s without a byte.
 HEARTBEAT_S = 5
@@ -114,7 +114,7 @@ class HeartbeatWriter(ResponseWriter):
         self,
         send: Send,
         held: HeldRequest,
-        service: Service,
+        service: Target,
         wish: Wish,
         raw_path: bytes,
         body: RequestBody,

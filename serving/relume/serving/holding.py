@@ -28,6 +28,7 @@ class Scaled(Protocol):
     """
 
     throttler: Throttler
+    preferred: int | None  # the replica that a router has chosen; None: any
 
     def arrived(self) -> None:
         """A request is here; from its first instant it is demand."""
@@ -84,10 +85,9 @@ class HeldRequest:
             service.left()
 
     async def _acquire(self, service: Scaled, event_id: str | None) -> Lease:
-        throttler = service.throttler
-        arrived = self._clock.monotonic()
+        throttler, arrived = service.throttler, self._clock.monotonic()
         while True:
-            free = backend = throttler.try_acquire()
+            free = backend = throttler.try_acquire(service.preferred)
             if backend is None:
                 waiter = throttler.enqueue(arrived, event_id)
                 service.waits()

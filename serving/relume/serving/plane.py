@@ -9,6 +9,7 @@ from typing import Any
 from relume.base.clock import Clock, SystemClock
 from relume.serving.activator import Activator
 from relume.serving.budget import Budget
+from relume.serving.doors import Pool
 from relume.serving.errors import PlaneStopping, ServiceUnknown
 from relume.serving.ledger import Ledger
 from relume.serving.memory import Memory
@@ -65,6 +66,8 @@ class ServingPlane:
         self._removed: list[Service] = []
         self._running: _Running | None = None
         self._runner: asyncio.Task[None] | None = None
+        self.changed: Callable[[], None] = lambda: None
+        """Called when the services or the replicas that get requests are others than before."""
         self._stop = asyncio.Event()
 
     async def start(self) -> None:
@@ -139,6 +142,14 @@ class ServingPlane:
             service.stop(ServiceUnknown(f"InferenceService {service.key} was removed"))
         self._removed = [s for s in (*self._removed, *known.values()) if not s.gone]
         self.app.open(Router(self._services, self._settings.body_limit), running.around.session)
+        self.changed()
+
+    def pools(self) -> list[Pool]:
+        """Return every service with a model, as a router in front of the plane sees it."""
+        if self._running is None:
+            return []
+        session = self._running.around.session
+        return [Pool(each, self.app, session) for each in self._services if each.config.is_model]
 
     def warm(self, namespace: str, name: str) -> dict[str, Any]:
         """Start a service that is at zero, and return its status. Raises ServiceUnknown."""
@@ -163,7 +174,13 @@ class ServingPlane:
         """Own everything that runs, until stop."""
         session = client_session(self._settings.keepalive_s)
         around = Surroundings(
-            self._launcher, session, self._clock, self._settings, self._ledger, self._memory
+            self._launcher,
+            session,
+            self._clock,
+            self._settings,
+            self._ledger,
+            self._memory,
+            lambda: self.changed(),
         )
         try:
             async with asyncio.TaskGroup() as replicas:

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -34,6 +34,8 @@ class Surroundings:
     settings: ServingSettings
     ledger: Ledger
     memory: Memory
+    changed: Callable[[], None] = lambda: None
+    """Called when a replica gets requests from now on, and when it gets none any more."""
 
 
 class ReplicaOwner(Protocol):
@@ -145,6 +147,11 @@ class Replica:
         self._recorded = False
         self._asked_at = around.clock.monotonic()
         self._triggered = triggered
+
+    @property
+    def revision(self) -> str:
+        """The revision that it was started as."""
+        return self._service.revision
 
     @property
     def starting(self) -> bool:

@@ -9,6 +9,7 @@ from relume.serving.errors import ServiceUnknown
 from relume.serving.openai import ModelNames, openai_path
 from relume.serving.proxy import RequestBody
 from relume.serving.service import Service, ServiceKey
+from relume.serving.target import TARGET, Target
 
 
 class Router:
@@ -24,13 +25,17 @@ class Router:
         """Return the service that the Host header names."""
         return by_host(header(scope, b"host") or "", self._services)
 
-    async def route(self, scope: Scope, body: RequestBody | None) -> tuple[Service, bytes]:
+    async def route(self, scope: Scope, body: RequestBody | None) -> tuple[Target, bytes]:
         """Return the service that a request is for, and the path there, still percent-encoded.
 
-        `body` is None for a WebSocket's handshake. Raises ServiceUnknown, and on /openai/v1
-        BadRequest and ModelUnknown.
+        `body` is None for a WebSocket's handshake. A request that came to a door of one service
+        (`doors`) is for that service, whatever its host, path and model are. Raises
+        ServiceUnknown, and on /openai/v1 BadRequest and ModelUnknown.
         """
         raw_path = raw_path_of(scope)
+        target: Target | None = scope.get("state", {}).get(TARGET)
+        if target is not None:
+            return target, raw_path
         key = self.named_by_host(scope)
         if key is not None:
             return self._services[key], raw_path

@@ -57,6 +57,7 @@ class Service:
         self._group = group
         self._logs = LogFiles(log_dir, config.namespace, config.name)
         self._reporter = Reporter(now)
+        self.preferred: int | None = None
         self.throttler = Throttler(
             config.container_concurrency, random.Random(), MOST_HELD, self._full
         )
@@ -222,6 +223,7 @@ class Service:
         self._apply(rev.BecameReady(replica.number))
         if replica.backend is not None:
             self.throttler.add(replica.backend)
+            self._around.changed()
 
     def exited(self, replica: Replica, reason: str) -> None:
         """A replica is gone, or could not be started."""
@@ -229,6 +231,7 @@ class Service:
         if replica.backend is not None:
             replica.backend.gone = True
         self.throttler.remove(replica.number)
+        self._around.changed()
         self._log_tail = tail(replica.log_path, self._around.settings.log_tail_lines)
         hopeless = reason.startswith(OUT_OF_MEMORY)
         self._apply(rev.Exited(replica.number, reason, self.throttler.held, hopeless))
@@ -241,6 +244,7 @@ class Service:
                     self._start(number)
                 case rev.Drain(number, why, evicted) | rev.Cancel(number, why, evicted):
                     self.throttler.remove(number)
+                    self._around.changed()
                     self._replicas[number].stop(why, evicted=evicted)
                 case rev.FailHeld(reason, retry_after_s):
                     self.throttler.fail(self._failure(reason, retry_after_s))
@@ -300,7 +304,12 @@ class Service:
         delay = at - self._around.clock.monotonic()
         self._wake = self._around.clock.call_later(delay, lambda: self._apply(rev.Woke()))
 
-    # What people see.
+    # What people and routers see.
+
+    @property
+    def members(self) -> dict[int, str]:
+        """The revision of each replica that gets requests, by the number of the replica."""
+        return {b.replica: self._replicas[b.replica].revision for b in self.throttler.backends}
 
     @property
     def progress(self) -> Progress | None:

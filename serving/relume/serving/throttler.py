@@ -81,12 +81,26 @@ class Throttler:
         """The request that has waited longest."""
         return self._waiters[0] if self._waiters else None
 
-    def try_acquire(self) -> Backend | None:
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        """The replicas that get requests, in the order in which they became ready."""
+        return tuple(self._backends)
+
+    def backend(self, replica: int | None) -> Backend | None:
+        """Return this replica if it gets requests."""
+        return next((b for b in self._backends if b.replica == replica), None)
+
+    def try_acquire(self, preferred: int | None = None) -> Backend | None:
         """Return a replica with room, counted as used; None if there is none.
 
+        It is the preferred replica where that one has room, else the one that `_pick` chooses.
         This overtakes nobody: the requests that wait were given all the room there was.
         """
-        return self._pick()
+        backend = self.backend(preferred)
+        if backend is None or (self.limit and backend.in_flight >= self.limit):
+            return self._pick()
+        backend.in_flight += 1
+        return backend
 
     def enqueue(self, since: float, event_id: str | None) -> Waiter:
         """Put a request at the end of the queue; then await `granted`.

@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 from relume.base.clock import Clock
 from relume.serving.errors import GOING_AWAY, PredictorUnreachable, RequestTimedOut, ServingError
 from relume.serving.holding import HeldRequest, Lease
-from relume.serving.service import Service
+from relume.serving.target import Target
 from relume.serving.timeouts import Cut, Timeouts
 from relume.serving.upstream import forwarded_headers, upstream_url
 
@@ -17,7 +17,7 @@ _MESSAGE_BYTES = 64 * 2**20
 
 
 async def tunnel(
-    service: Service,
+    service: Target,
     path: bytes,
     session: aiohttp.ClientSession,
     clock: Clock,

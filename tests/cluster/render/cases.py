@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from relume.cluster.render import GatewayOptions, Images, Options, Rendering, render
+from relume.cluster.render import (
+    GatewayOptions,
+    Images,
+    LlmDOptions,
+    Options,
+    Rendering,
+    render,
+)
 from relume.cluster.render.folder import MARKER, write
 
 ROOT = Path(__file__).parents[3]
@@ -81,6 +88,16 @@ CASES = (
             images=GATEWAY_IMAGES,
             gateway=GatewayOptions(nats_credentials_secret="relume-nats"),
         ),
+    ),
+    Case(
+        "llm-d-knative",
+        (SAMPLES / "summarize.yaml",),
+        Options(images=CPU_IMAGES, llm_d=LlmDOptions()),
+    ),
+    Case(
+        "llm-d-standard",
+        (GPU_SAMPLES,),
+        Options("standard", "kafka", images=IMAGES, llm_d=LlmDOptions("ingress/shared")),
     ),
     Case(
         "functions",

@@ -11,7 +11,10 @@ from tests.cluster.render.cases import CASES, Case, rendered
 #: Warnings that stay: a spare device is the cluster's to have.
 LEFT = {"second-device"}
 #: Kinds of other projects, of which the doctor knows no fields.
-UNKNOWN = {"ServiceMonitor", "RabbitmqBrokerConfig"}
+UNKNOWN = {
+    *("ServiceMonitor", "RabbitmqBrokerConfig"),
+    *("InferencePool", "InferenceObjective", "HTTPRoute"),
+}
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])

@@ -208,7 +208,7 @@ async def test_our_own_mistake_loses_nothing_whatever_is_played(
     def broken(*arguments: object) -> float:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("relume.eventing.delivery.courier.decide", broken)
+    monkeypatch.setattr("relume.eventing.delivery.courier.decide_routed", broken)
     async with (
         Subscriber() as subscriber,
         BrokerStage([trigger("t", subscriber.url)], broker_class=broker_class) as stage,

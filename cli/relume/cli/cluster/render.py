@@ -57,6 +57,9 @@ def command(
     answers 202 at once, and answers it once whatever restarts meanwhile. DIR/nats-values.yaml are
     values for the official Helm chart of NATS.
 
+    With --llm-d, DIR/base also has an InferencePool, an InferenceObjective and an HTTPRoute for
+    each service, and DIR/llm-d the configuration of each pool's endpoint picker.
+
     \b
     Examples:
       relume render config/samples/ -o out

@@ -9,7 +9,7 @@ import click
 
 from relume.cli.cluster.gateway_options import ReadGateway, gateway_options
 from relume.cli.errors import BadUsage
-from relume.cluster.render import BROKERS, ROUTES, Options
+from relume.cluster.render import BROKERS, ROUTES, LlmDOptions, Options
 
 if TYPE_CHECKING:
     from relume.cluster.render.options import BrokerClass, DeviceRoute
@@ -53,6 +53,13 @@ _CHOICES = (
         help="The same as lines of RUNTIME: IMAGE.",
     ),
     click.option("--allow-tags", is_flag=True, help="Take an image by its tag."),
+    click.option("--llm-d", is_flag=True, help="Make each service a pool of llm-d's router, too."),
+    click.option(
+        "--llm-d-gateway",
+        metavar="NS/NAME",
+        help="The Gateway that leads to the pools. Default: KServe's own, "
+        f"{LlmDOptions().gateway}.",
+    ),
 )
 
 
@@ -72,6 +79,8 @@ def rendering_options(command: Callable[..., R]) -> Callable[..., R]:
         chosen: tuple[str, ...],
         images_file: Path | None,
         allow_tags: bool,
+        llm_d: bool,
+        llm_d_gateway: str | None,
         read_gateway: ReadGateway,
         **others: object,
     ) -> R:
@@ -84,7 +93,11 @@ def rendering_options(command: Callable[..., R]) -> Callable[..., R]:
             except ValueError as error:
                 raise BadUsage(f"--cold-start-budget {cold_start}: {error}") from error
             images = read_images(images_file, chosen, allow_tags=allow_tags)
-            return Options(dra, broker, seconds, images, read_gateway())
+            if llm_d_gateway is not None and not llm_d:
+                raise BadUsage("--llm-d-gateway is for the pools of llm-d: add --llm-d")
+            named = LlmDOptions() if llm_d_gateway is None else LlmDOptions(llm_d_gateway)
+            pools = named if llm_d else None
+            return Options(dra, broker, seconds, images, read_gateway(), pools)
 
         return command(options=read, **others)
 

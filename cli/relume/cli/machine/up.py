@@ -120,6 +120,13 @@ def _volumes(
     metavar="NS/NAME",
     help="A Broker that gets an event for each settled job, which says what it has cost.",
 )
+@click.option(
+    "--llm-d",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Keep the endpoints of each model in DIR/NAMESPACE/NAME/endpoints.yaml, for the file "
+    "discovery of llm-d's router.",
+)
 @click.option("--no-template", is_flag=True, help="Keep no warm template: less memory, slower.")
 @click.option(
     "--memory",
@@ -171,6 +178,7 @@ def command(
     allowed_origins: tuple[str, ...],
     strict_events: bool,
     usage_broker: str | None,
+    llm_d: Path | None,
     no_template: bool,
     memory: int | None,
     memory_wait: float,
@@ -223,5 +231,6 @@ def command(
         memory_bytes=machine_bytes() if memory is None else memory,
         memory_wait_s=memory_wait,
         show_prompts=show_prompts,
+        llm_d=None if llm_d is None else llm_d.absolute(),
     )
     return run(files, settings, machine, as_json=output == "json")

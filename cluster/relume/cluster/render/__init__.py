@@ -9,7 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relume.cluster.render.draft import Note, Rendering
-from relume.cluster.render.options import BROKERS, ROUTES, GatewayOptions, Images, Options
+from relume.cluster.render.options import (
+    BROKERS,
+    ROUTES,
+    GatewayOptions,
+    Images,
+    LlmDOptions,
+    Options,
+)
 
 
 def render(paths: Sequence[Path], options: Options) -> Rendering:
@@ -28,6 +35,7 @@ __all__ = [
     "ROUTES",
     "GatewayOptions",
     "Images",
+    "LlmDOptions",
     "Note",
     "Options",
     "Rendering",

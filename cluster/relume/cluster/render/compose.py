@@ -21,6 +21,7 @@ from relume.cluster.render.functions import functions_of, render_function
 from relume.cluster.render.gateway import ServedService, render_gateway, served_service
 from relume.cluster.render.gateway_door import Door
 from relume.cluster.render.guards import MONITORING, add_guards, add_monitoring
+from relume.cluster.render.llm_d import none_found, render_pool
 from relume.cluster.render.nats_values import FILE as NATS_VALUES
 from relume.cluster.render.nats_values import nats_values
 from relume.cluster.render.options import Images, Options
@@ -48,6 +49,7 @@ def compose(paths: Sequence[Path], options: Options) -> Rendering:
     book = Book()
     services, functions = _services(read, options, book), functions_of(read)
     served = _served(read, services, options, book)
+    pools = _pools(read, services, options, book)
     door = Door(options, served)
     for function in functions.values():
         render_function(function, book)
@@ -68,6 +70,7 @@ def compose(paths: Sequence[Path], options: Options) -> Rendering:
         documents |= _kustomization(folder, kind, documents, book)
     files = {name: yaml_text(documents[name]) for name in sorted(documents)}
     files |= settings_texts(book.settings)
+    files |= pools
     if options.gateway is not None:
         files[NATS_VALUES] = nats_values(book)
     longest = _longest_timeout_s(book)
@@ -120,6 +123,24 @@ def _served(
             reason="nothing-to-serve",
         )
     return served
+
+
+def _pools(
+    read: Sequence[Original],
+    services: Mapping[ResourceKey, RenderedService],
+    options: Options,
+    book: Book,
+) -> dict[str, str]:
+    """Make each service a pool of llm-d; returns the pickers' files. Raises InvalidInput."""
+    if options.llm_d is None:
+        return {}
+    named = [(one, services[one.key]) for one in read if one.key in services]
+    ours = [(one, rendered) for one, rendered in named if rendered.runtime is not None]
+    made = [render_pool(one, rendered, options, book) for one, rendered in ours]
+    found = {pool.file: pool.text for pool in made if pool is not None}
+    if not found:
+        raise none_found()
+    return found
 
 
 def _of_kind(read: Sequence[Original], kind: str) -> list[Original]:

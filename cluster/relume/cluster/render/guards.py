@@ -23,7 +23,15 @@ PROXY_PORTS = (8012, 8013, 8112)  # queue-proxy: HTTP/1, HTTP/2, TLS
 _AUTOSCALER_PORT = 9090  # queue-proxy's figures for the autoscaler
 _USER_METRICS_PORT = 9091
 MONITORING = "monitoring"
-_COMPONENT_LABEL = "component"  # KServe sets it to predictor, transformer or explainer
+COMPONENT_LABEL = "component"  # KServe sets it to predictor, transformer or explainer
+#: On the pods of llm-d's picker, in the chart llm-d-router-gateway of llm-d-router ebab6879.
+PICKER_LABEL = "llm-d-router-gateway"
+_MOST_CHARACTERS = 40  # of a release's name in the name of the picker
+
+
+def picker_name(name: str) -> str:
+    """The name of a service's picker, as the router's chart makes it from the release's name."""
+    return f"{name[:_MOST_CHARACTERS]}-epp"
 
 
 def add_guards(original: Original, options: Options, book: Book) -> None:
@@ -39,7 +47,7 @@ def add_guards(original: Original, options: Options, book: Book) -> None:
         "NetworkPolicy",
         name,
         rules.NETWORK,
-        {"podSelector": pods, "policyTypes": ["Ingress"], "ingress": _ingress(options)},
+        {"podSelector": pods, "policyTypes": ["Ingress"], "ingress": _ingress(name, options)},
         {"policyTypes": "not Egress: KServe downloads the model from inside the same pod"},
         namespace=namespace,
     )
@@ -47,7 +55,7 @@ def add_guards(original: Original, options: Options, book: Book) -> None:
     for component in ("predictor", *fronts):
         own = name if component == "predictor" else f"{name}-{component}"
         # A service that is a predictor alone has no other pods to tell apart.
-        label: dict[str, JsonValue] = {_COMPONENT_LABEL: component} if fronts else {}
+        label: dict[str, JsonValue] = {COMPONENT_LABEL: component} if fronts else {}
         _add_budget(original, own, {"matchLabels": {SERVICE_LABEL: name, **label}}, book)
 
 
@@ -103,20 +111,27 @@ def add_monitoring(original: Original, route: DeviceRoute, book: Book) -> None:
     )
 
 
-def _ingress(options: Options) -> list[JsonValue]:
+def _ingress(name: str, options: Options) -> list[JsonValue]:
+    gateways: tuple[str, ...] = GATEWAYS
+    if options.llm_d is not None:
+        # Some Gateways have their proxies in the namespace of the Gateway itself.
+        gateways = tuple(sorted({*GATEWAYS, options.llm_d.gateway.partition("/")[0]}))
     if options.route == "standard":
         # Without Knative a broker's dispatcher calls the pod itself; some run beside the Trigger.
         # So does the jobs gateway.
         jobs = () if options.gateway is None else (options.gateway.namespace,)
-        others = namespaces(*GATEWAYS, EVENTING_NAMESPACE, *jobs)
+        others = namespaces(*gateways, EVENTING_NAMESPACE, *jobs)
         callers: list[JsonValue] = [others, {"podSelector": {}}]
         return [{"from": callers, "ports": ports(PORT)}]
+    picker: JsonValue = {"podSelector": {"matchLabels": {PICKER_LABEL: picker_name(name)}}}
+    scraped: JsonValue = {"from": [picker], "ports": ports(PORT)}
     return [
         {
             "from": [namespaces(SERVING_NAMESPACE)],
             "ports": ports(*PROXY_PORTS, _AUTOSCALER_PORT),
         },
-        {"from": [namespaces(*GATEWAYS)], "ports": ports(*PROXY_PORTS)},
+        {"from": [namespaces(*gateways)], "ports": ports(*PROXY_PORTS)},
+        *([] if options.llm_d is None else [scraped]),
     ]
 
 

@@ -116,11 +116,35 @@ def _check_template(option: str, template: str) -> None:
         )
 
 
+class WrongLlmDOption(InvalidInput):
+    """An option of llm-d's pools cannot work; the message names it."""
+
+    reason = "wrong-llm-d-option"
+
+
+@dataclass(frozen=True, slots=True)
+class LlmDOptions:
+    """How services become pools of llm-d. Raises WrongLlmDOption for a value that cannot work.
+
+    `gateway` is the namespace and name of the Gateway of the HTTPRoutes; KServe's own by default.
+    """
+
+    gateway: str = "kserve/kserve-ingress-gateway"
+
+    def __post_init__(self) -> None:
+        namespace, _, name = self.gateway.partition("/")
+        if not (_LABEL.fullmatch(namespace) and _SUBDOMAIN.fullmatch(name)):
+            raise WrongLlmDOption(
+                f"--llm-d-gateway {self.gateway}: write NAMESPACE/NAME of a Gateway"
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """`broker` None leaves each Broker the class that it names, or the cluster's default.
 
-    With `gateway` a jobs gateway is rendered, and Triggers deliver to it.
+    With `gateway` a jobs gateway is rendered, and Triggers deliver to it. With `llm_d` each service
+    is a pool of llm-d's router, too.
     """
 
     route: DeviceRoute = "extended-resource"
@@ -128,6 +152,7 @@ class Options:
     cold_start_s: int = DEFAULT_COLD_START_S
     images: Images = Images()
     gateway: GatewayOptions | None = None
+    llm_d: LlmDOptions | None = None
 
 
 class ImageNotPinned(InvalidInput):

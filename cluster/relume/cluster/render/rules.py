@@ -57,6 +57,7 @@ LEGACY_FILTER = RenderRule("legacy-filter", "the RabbitMQ broker reads spec.filt
 ADDRESSABLE = RenderRule(
     "addressable", "a Trigger's subscriber must be readable for Knative's resolver"
 )
+POOL = RenderRule("llm-d-pool", "--llm-d: the service is a pool of llm-d's router")
 GATEWAY = RenderRule("gateway", "--gateway: jobs wait in NATS, and this program works on them")
 GATEWAY_SERVICES = RenderRule(
     "gateway-services", "the gateway is told which services it serves, and nothing else of them"

@@ -20,7 +20,8 @@ from relume.cloudevents.event import CloudEvent, InvalidEvent
 from relume.cloudevents.http import Mode, decode, encode, mode_of
 from relume.eventing.delivery.burial import Burial
 from relume.eventing.delivery.carrier import Idle
-from relume.eventing.delivery.decision import DeadLetter, Drop, Reply, Retry, decide
+from relume.eventing.delivery.decision import DeadLetter, Drop, Reply, Retry
+from relume.eventing.delivery.llm_d import FreeRetry, decide_routed, refused, router_headers
 from relume.eventing.delivery.outcome import Answered, Outcome, Unanswered, pause_s
 from relume.eventing.delivery.route import Attempt, Journal, Route
 from relume.eventing.delivery.turns import Slots, with_place
@@ -67,7 +68,7 @@ class Subscribers:
         `timeout_s` bounds the whole exchange; None waits for the subscriber.
         """
         headers, body = encode(envelope.event, Mode.BINARY)
-        headers += envelope.headers.items()
+        headers += [*envelope.headers.items(), *router_headers(envelope.event)]
         headers += [("Prefer", "reply"), ("Kn-Namespace", namespace)]
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=_CONNECT_WITHIN_S)
         try:
@@ -92,8 +93,7 @@ class Subscribers:
                 break
         body = b"".join(chunks)
         if not success:
-            retry_after = response.headers.get("Retry-After")
-            return Answered(status, body=body[:limit], retry_after=retry_after)
+            return refused(status, body[:limit], response.headers.items())
         if size > limit:
             words = f"the reply is larger than {limit} bytes"
             return Answered(status, malformed=words, too_large=True)
@@ -152,16 +152,16 @@ class Courier:
 
     async def _deliver(self, envelope: Envelope, sequence: int, idle: Idle) -> None:
         outgoing = Envelope(going_out(envelope.event), envelope.headers)
-        policy = self._route.policy
-        number = 0
+        policy, number, free = self._route.policy, 0, 0
         while True:
             number += 1
             post = partial(self._post, outgoing, number)
             waits_in_place = self._rules.waits_in_place
             outcome, attempt = await (post() if waits_in_place else self._in_slot(idle, post))
-            action = decide(outcome, number - 1, policy, self._clock.now())
+            action = decide_routed(outcome, number, free, policy, self._clock.now())
             if not isinstance(action, Retry):
                 break
+            free += isinstance(action, FreeRetry)
             self.tally.retried += 1
             detail = f"{action.why}, again in {action.after_s:g} s"
             self._journal.tell("retrying", envelope.event, attempt, detail)

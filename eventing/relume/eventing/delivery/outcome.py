@@ -27,7 +27,8 @@ DeadLetterReason = Literal[
 class Answered:
     """The subscriber answered. `malformed` says why a body that came is no reply.
 
-    `too_large`: it may be an event, and is larger than what a Broker stores.
+    `too_large`: it may be an event, and is larger than what a Broker stores. `dropped`: why llm-d's
+    router, if that has answered, has not brought it to a model.
     """
 
     status: int
@@ -36,6 +37,7 @@ class Answered:
     too_large: bool = False
     body: bytes = b""
     retry_after: str | None = None
+    dropped: str | None = None
 
     @property
     def no_reply(self) -> DeadLetterReason:

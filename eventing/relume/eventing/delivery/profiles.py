@@ -51,6 +51,8 @@ class Profile:
         the delivery count (nats).
     heeds_retry_after: whether a delivery's retryAfterMax lets the header count (of a cluster's
         Brokers `mt` only, and there behind the flag delivery-retryafter, which is off).
+    heeds_drops: whether a rejection by llm-d's router costs none of the retries (`llm_d`); no
+        Broker of a cluster reads its reason.
     inherits: what a Trigger with a delivery of its own takes from the Broker's: the dead letter
         sink, nothing (rabbitmq), or each field that it leaves out (kafka, MergeEgressConfig).
         `never`: nothing, and without a delivery neither (nats).
@@ -94,6 +96,7 @@ class Profile:
     retried: frozenset[int] = _CONTRACT
     first_exponent: int = 0
     heeds_retry_after: bool = False
+    heeds_drops: bool = False
     inherits: Literal["sink", "nothing", "fields", "never"] = "sink"
     default_retry: int = 0
     default_delay_s: float | None = None
@@ -123,6 +126,7 @@ STRICT = Profile(
     name="strict",
     plays=None,
     heeds_retry_after=True,
+    heeds_drops=True,
     default_delay_s=0.2,
     replies_in_202=False,
     malformed_reply="dead-letter",

@@ -10,6 +10,7 @@ from relume.base.vocabulary import (
     STANDARD_MODES,
 )
 from relume.cluster.admission.judge import content
+from relume.cluster.claims.pods import DEVICE_MEMORY_MIB
 from relume.cluster.render import rules
 from relume.cluster.render.arguments import translate_arguments
 from relume.cluster.render.budget import SHIPPED_MAX_TIMEOUT_S, Budget, budget_of
@@ -30,7 +31,6 @@ from relume.cluster.render.podspec import check_annotations, check_fields
 from relume.cluster.render.reading import annotations_of, check_admitted, read_service
 from relume.cluster.render.routes import take_route
 from relume.cluster.render.runtimes import Runtime, runtime_for, runtime_named
-from relume.cluster.render.sharing import DEVICE_MEMORY
 from relume.config import InferenceService
 from relume.config.head import service_name
 from relume.config.nodes import Node
@@ -332,6 +332,6 @@ def _environment(draft: Draft, devices: Devices, budget: Budget, *, standard: bo
         expected = {"name": "RELUME_EXPECT_DEVICES", "value": str(devices.least)}
         draft.put(variables, {**expected}, rules.EXPECT_DEVICES)
     if devices.share is not None and devices.share.memory_mib is not None:
-        bound = {"name": DEVICE_MEMORY, "value": str(devices.share.memory_mib)}
+        bound = {"name": DEVICE_MEMORY_MIB, "value": str(devices.share.memory_mib)}
         reason = "what the server takes of its device: --gpu-memory-utilization is made of it"
         draft.put(variables, {**bound}, rules.SHARED_DEVICE, reason)

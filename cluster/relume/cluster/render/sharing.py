@@ -20,9 +20,6 @@ from relume.cluster.render.originals import ANNOTATIONS, MODEL, Original
 from relume.config.names import is_dns_label
 from relume.config.nodes import Node
 
-#: What the runtime takes of its device, in MiB; it makes `--gpu-memory-utilization` of it.
-DEVICE_MEMORY = "RELUME_DEVICE_MEMORY_MIB"
-
 _MIB = 1 << 20
 _WHOLE = re.compile(r"[1-9][0-9]{0,3}")
 _BOUNDS = ("--gpu-memory-utilization", "--kv-cache-memory-bytes", "--mem-fraction-static")

@@ -10,7 +10,14 @@ import pytest
 
 from relume.base.errors import InvalidInput
 from relume.runtimes import devices, launcher
-from relume.runtimes.devices import DeviceMissing, expected, parallel_flags, require, told
+from relume.runtimes.devices import (
+    DeviceMissing,
+    expected,
+    memory_flags,
+    parallel_flags,
+    require,
+    told,
+)
 
 NOTHING = Path("/nonexistent")
 
@@ -154,6 +161,28 @@ def test_the_users_own_size_stays(flags: list[str], tmp_path: Path) -> None:
 
 def test_one_device_needs_no_flag(tmp_path: Path) -> None:
     assert parallel_flags(model(tmp_path, num_attention_heads=32), 1) == []
+
+
+@pytest.mark.parametrize(
+    ("mebibytes", "device_gib", "share"),
+    [("6144", 24, "0.25"), ("6144", 80, "0.075"), ("10000", 80, "0.122"), ("24576", 24, "1")],
+)
+def test_a_share_of_a_device_is_vllms_share_of_its_memory(
+    mebibytes: str, device_gib: int, share: str
+) -> None:
+    given = {"RELUME_DEVICE_MEMORY_MIB": mebibytes}
+    flags = memory_flags([], lambda: device_gib << 30, given)
+    assert flags == ["--gpu-memory-utilization", share]
+    own = ["--gpu_memory_utilization=0.3"]
+    assert memory_flags(own, lambda: 24 << 30, given) == []
+    assert memory_flags([], lambda: None, given) == []
+    assert memory_flags([], lambda: 24 << 30, {}) == []
+
+
+@pytest.mark.parametrize("mebibytes", ["6Gi", "0", "24577"])
+def test_a_share_that_cannot_be_had_is_an_error(mebibytes: str) -> None:
+    with pytest.raises(InvalidInput, match=f"RELUME_DEVICE_MEMORY_MIB={mebibytes}"):
+        memory_flags([], lambda: 24 << 30, {"RELUME_DEVICE_MEMORY_MIB": mebibytes})
 
 
 def test_the_launcher_ends_at_once_where_an_asked_for_device_is_missing() -> None:

@@ -124,6 +124,9 @@ NATS_CONFIG = "natsjetstream.eventing.knative.dev/config"
 # Annotations of Relume, for clusters.
 FALLBACKS = "relume.dev/fallbacks"
 CLAIM_TEMPLATE = "relume.dev/claim-template"
+#: How a service shares a device with others, and the ResourceClaim that its pods share.
+SHARE = "relume.dev/share"
+SHARED_CLAIM = "relume.dev/claim"
 COLD_START_BUDGET = "relume.dev/cold-start-budget"
 
 # Annotations of Relume for a service on one machine: what a client that waits is told, how many may

@@ -8,7 +8,7 @@ without its device (seen with KServe on Knative). `relume render` therefore sets
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from relume.base.errors import InvalidInput, RelumeError
@@ -17,6 +17,8 @@ from relume.runtimes.settings import mentions, model_folder
 logger = logging.getLogger("relume.runtimes")
 
 EXPECTED = "RELUME_EXPECT_DEVICES"
+#: What the server may take of its device, in MiB, where it shares the device with others.
+MEMORY_MIB = "RELUME_DEVICE_MEMORY_MIB"
 #: KEP-5304: what a DRA driver tells a container about its devices, one file for each request.
 METADATA = Path("/var/run/kubernetes.io/dra-device-attributes")
 
@@ -26,6 +28,7 @@ _SIZES = (
     *("--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp"),
     *("--data-parallel-size", "-dp"),
 )
+_SHARES = ("--gpu-memory-utilization",)
 
 
 class DeviceMissing(RelumeError):
@@ -99,6 +102,39 @@ def parallel_flags(argv: Sequence[str], devices: int) -> list[str]:
             *(devices, heads[0] if heads else "the", size),
         )
     return [] if size == 1 else ["--tensor-parallel-size", str(size)]
+
+
+def memory_flags(
+    argv: Sequence[str],
+    total: Callable[[], int | None],
+    environment: Mapping[str, str] = os.environ,
+) -> list[str]:
+    """`--gpu-memory-utilization` for the part of a shared device that the pod was given.
+
+    `total` says the device's memory in bytes, None where it is not known. vLLM takes a share of the
+    whole device, whose size is not known when the service is written, so that the share is made
+    here; it is rounded down to a thousandth. Raises InvalidInput for a part that cannot be had.
+    """
+    text = environment.get(MEMORY_MIB, "")
+    if not text or mentions(argv, _SHARES):
+        return []
+    if not text.isdecimal() or int(text) == 0:
+        raise InvalidInput(f"{MEMORY_MIB}={text} is not a number of MiB; write a whole number")
+    if (whole := total()) is None:
+        logger.warning(
+            "%s=%s has no effect: the size of the device is not known; write "
+            "--gpu-memory-utilization",
+            *(MEMORY_MIB, text),
+        )
+        return []
+    part = int(text) << 20
+    share = part * 1000 // whole
+    if share == 0 or part > whole:
+        raise InvalidInput(
+            f"{MEMORY_MIB}={text}: the device has {whole >> 20} MiB; write at most that, and at "
+            "least a thousandth of it"
+        )
+    return ["--gpu-memory-utilization", f"{share / 1000:g}"]
 
 
 def _is_device(part: str) -> bool:

@@ -168,6 +168,20 @@ def is_cpu() -> bool:
     return bool(current_platform.is_cpu())
 
 
+def device_memory() -> int | None:
+    """The bytes of the first device; None where vLLM's platform does not say them.
+
+    On NVIDIA's devices NVML is asked, so that no CUDA context is made before vLLM forks.
+    """
+    from vllm.platforms import current_platform
+
+    try:
+        return int(current_platform.get_device_total_memory())
+    except Exception as error:  # noqa: BLE001 - of a driver's library, or no answer at all
+        logger.warning("the memory of the device is not known: %s", error)
+        return None
+
+
 def stay_in_process_on_cpu() -> None:
     """Start no second interpreter: fork vLLM's processes, as vLLM itself does on a GPU."""
     context = multiprocessing.get_context("fork")

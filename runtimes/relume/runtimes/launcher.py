@@ -83,7 +83,8 @@ def _serve(argv: Sequence[str]) -> None:
     flags = argv
     if wanted:
         devices.require(wanted, visible := devices.seen())
-        flags = [*devices.parallel_flags(argv, visible), *argv]
+        sizes = devices.parallel_flags(argv, visible)
+        flags = [*sizes, *devices.memory_flags(argv, internals.device_memory), *argv]
     _run_vllm(flags, listening)
 
 

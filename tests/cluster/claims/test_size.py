@@ -279,3 +279,29 @@ def test_a_config_without_a_size_is_refused_with_its_place(tmp_path: Path) -> No
     with pytest.raises(InvalidManifest) as caught:
         SizeRequest(file).size()
     assert (caught.value.field, caught.value.line) == ("num_attention_heads", 3)
+
+
+class TestShares:
+    """A part of a device: what the model uses, and the share of vLLM that belongs to it."""
+
+    def test_a_small_model_takes_a_part_of_a_device(self, tmp_path: Path) -> None:
+        given = {"context": "4096", "concurrency": "4"}
+        sizing = sized(tmp_path, "Qwen2.5-7B", **given)
+        one = next(option for option in sizing.options if option.need.devices == 1)
+        share = next(s for s in sizing.shares if s.preset.name == "llm-gpu-80g")
+        assert share.mebibytes == -(-one.need.used // 2**20)
+        floor = share.preset.floor or 0
+        assert share.mebibytes <= share.utilization * floor < share.mebibytes + floor / 1000
+        assert share.fit * share.utilization <= 0.98 < (share.fit + 1) * share.utilization
+
+    def test_the_annotation_and_the_json_say_the_same(self, tmp_path: Path) -> None:
+        sizing = sized(tmp_path, "Qwen2.5-7B", context="4096", concurrency="4")
+        annotation = size_wording.share_annotation(sizing)
+        said = size_wording.as_json(sizing)["shares"]
+        assert isinstance(said, list)
+        assert {one["memory"] for one in said} == {annotation.rpartition("=")[2]}
+        assert len(size_wording.share_rows(sizing)) == len(said) > 0
+
+    def test_a_model_that_fills_every_device_has_no_part_of_one(self, tmp_path: Path) -> None:
+        sizing = sized(tmp_path, "Qwen2.5-7B", context="4096", class_name="llm-gpu-24g")
+        assert sizing.shares == ()

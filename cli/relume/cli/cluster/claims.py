@@ -15,6 +15,7 @@ from relume.config.yaml_scalars import ServerDumper
 if TYPE_CHECKING:
     from relume.cluster.claims.explain import ClaimReport
     from relume.cluster.claims.findings import Found
+    from relume.cluster.claims.packing import Packing
     from relume.cluster.claims.sizing.account import Sizing
 
 
@@ -35,7 +36,7 @@ def command() -> None:
     nargs=-1,
     required=True,
     metavar="FILE…",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(exists=True, path_type=Path),
 )
 @click.option(
     "--slices",
@@ -47,53 +48,115 @@ def command() -> None:
     help="ResourceSlices, and what else matters: Nodes, ResourceClaims, DeviceClasses, "
     "DeviceTaintRules. YAML or JSON; may be given again.",
 )
+@click.option("--together", is_flag=True, help="Say only what all claims hold beside each other.")
+@click.option(
+    "--svg",
+    "picture",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw what they hold beside each other.",
+)
 @output_option
-def explain(*, files: tuple[Path, ...], inventories: tuple[Path, ...], output: str) -> int:
+def explain(
+    *,
+    files: tuple[Path, ...],
+    inventories: tuple[Path, ...],
+    together: bool,
+    picture: Path | None,
+    output: str,
+) -> int:
     """Say for every claim whether the inventory can satisfy it, device by device.
 
-    FILE holds ResourceClaims, ResourceClaimTemplates, DeviceClasses, or what asks for devices by
-    its limits: Pods, Deployments, Knative Services, InferenceServices. Where no file holds a
-    DeviceClass, Relume's own (config/dra) and those of the drivers' charts are used.
+    FILE (or each .yaml file of a folder) holds ResourceClaims, ResourceClaimTemplates,
+    DeviceClasses, or what asks for devices: Pods, Deployments, Knative Services, InferenceServices,
+    LLMInferenceServices. Where no file holds a DeviceClass, Relume's own (config/dra) and those of
+    the drivers' charts are used.
 
-    Each claim is judged on its own; where those of several services do not fit at once, a line
-    says so. The exit code is 1 when one claim cannot be satisfied.
+    Each claim is judged on its own. Those of several services are then placed beside each other,
+    in the order of the files: a table says which device each one gets, and why one gets none. The
+    exit code is 1 when a claim cannot be satisfied alone, with --together also when it cannot
+    beside the others.
 
     \b
     Examples:
       kubectl get resourceslices,nodes,resourceclaims -A -o yaml > inventory.yaml
       relume claims explain service.yaml --slices inventory.yaml
       relume claims explain claims.yaml --slices inventory.yaml -o json | jq '.claims[].sentence'
+      relume claims explain out/base --slices inventory.yaml --together --svg cards.svg
     """
-    from relume.cluster.claims import documents, wording
-    from relume.cluster.claims.explain import explain as explained
+    from relume.cluster.claims import documents, packing, wording
+    from relume.cluster.claims.explain import survey
     from relume.cluster.claims.findings import as_json
     from relume.cluster.claims.lints import lint
 
-    asked = [document for file in files for document in documents.read(file)]
+    asked = [d for given in files for file in _files(given) for d in documents.read(file)]
     there = [document for file in inventories for document in documents.read(file)]
-    reports = explained(asked, there)
+    found = survey(asked, there)
+    packed = packing.pack(found)
     findings = lint([*asked, *there])
     screen = Screen.stdout()
+    if picture is not None:
+        _draw(packed, picture)
     if output == "json":
         screen.json(
             {
-                "claims": [wording.as_json(report) for report in reports],
+                "claims": [wording.as_json(report) for report in found.reports],
+                "together": packing.as_json(packed),
                 "findings": [as_json(document, finding) for document, finding in findings],
             }
         )
     else:
-        _show_reports(screen, reports, findings)
-    return 0 if wording.answered(reports) else 1
+        if not together:
+            _show_reports(screen, found.reports)
+        if together or sum(bool(report.unit.claims) for report in found.reports) > 1:
+            _show_packing(screen, packed)
+        _show_findings(screen, findings)
+    return 0 if wording.answered(found.reports) and not (together and packed.left) else 1
 
 
-def _show_reports(
-    screen: Screen, reports: Sequence["ClaimReport"], findings: Sequence["Found"]
-) -> None:
+def _files(given: Path) -> list[Path]:
+    """The file, or the YAML files in the folder and below it, such as a rendered base."""
+    if not given.is_dir():
+        return [given]
+    found = sorted(file for file in given.rglob("*.yaml") if file.is_file())
+    if not found:
+        raise BadUsage(f"{given}: there is no .yaml file in this folder")
+    return found
+
+
+def _draw(packed: "Packing", file: Path) -> None:
+    from relume.cluster.claims.picture import svg
+
+    try:
+        file.write_text(svg(packed), encoding="utf-8")
+    except OSError as error:
+        raise BadUsage(f"--svg {file}: {error.strerror}") from error
+
+
+def _show_packing(screen: Screen, packed: "Packing") -> None:
+    from relume.cluster.claims import packing
+
+    screen.title("beside each other, one replica of each")
+    screen.table(packing.UNIT_HEADERS, packing.unit_rows(packed))
+    screen.line()
+    screen.table(packing.CARD_HEADERS, packing.card_rows(packed))
+    for line in packing.left_lines(packed):
+        screen.line(f"  {line}", "red")
+    for card in packed.shown:
+        if card.overcommitted:
+            screen.line(f"  {card.node} {card.name}: {card.overcommitted}", "yellow")
+    screen.line()
+
+
+def _show_reports(screen: Screen, reports: Sequence["ClaimReport"]) -> None:
     if not reports:
         screen.line("nothing in these files asks for a device")
     for report in reports:
         show_report(screen, report)
         screen.line()
+
+
+def _show_findings(screen: Screen, findings: Sequence["Found"]) -> None:
     if findings:
         screen.title("worth a look")
         from relume.cluster.claims.findings import sentence
@@ -212,6 +275,12 @@ def _show_sizing(screen: Screen, sizing: "Sizing") -> None:
     screen.line()
     screen.title("enough would be")
     screen.table(size_wording.OPTION_HEADERS, size_wording.option_rows(sizing))
+    if sizing.shares:
+        screen.line()
+        screen.title("as a part of a device that others share")
+        screen.table(size_wording.SHARE_HEADERS, size_wording.share_rows(sizing))
+        screen.line(size_wording.share_annotation(sizing))
+        screen.line(size_wording.SHARE_TERMS, "dim")
     name, amount = size_wording.limits(advised)
     screen.line()
     screen.title("in a service (Kubernetes 1.36 and later)")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from relume.base.errors import RelumeError
-from relume.base.vocabulary import CLAIM_TEMPLATE, RESOURCE_V1, Json
+from relume.base.vocabulary import CLAIM_TEMPLATE, RESOURCE_V1, SHARED_CLAIM, Json
 from relume.cluster.apply.api import ClusterApi, Forbidden, condition, objects, part, table, text
 from relume.cluster.claims.claim import Ask, Claim
 from relume.cluster.claims.documents import Document
@@ -63,7 +63,9 @@ def need_of(service: Json) -> DeviceNeed:
     by_claim = bool(objects(predictor, "resourceClaims")) or any(
         objects(one, "resources", "claims") for one in containers
     )
-    annotated = bool(text(service, "metadata", "annotations", CLAIM_TEMPLATE))
+    annotated = any(
+        text(service, "metadata", "annotations", name) for name in (CLAIM_TEMPLATE, SHARED_CLAIM)
+    )
     return DeviceNeed(annotated or by_claim, tuple(sorted(asked)))
 
 

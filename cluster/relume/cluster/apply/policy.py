@@ -7,12 +7,25 @@ address, and each learns of the policy by itself; therefore several answers in a
 """
 
 from relume.base.errors import RelumeError
-from relume.base.vocabulary import CLAIM_TEMPLATE, REVISION_LABEL, SERVING_CONTAINER, Json
+from relume.base.vocabulary import (
+    CLAIM_TEMPLATE,
+    REVISION_LABEL,
+    SERVING_CONTAINER,
+    SHARED_CLAIM,
+    Json,
+)
 from relume.cluster.apply.api import ClusterApi, objects, text
 from relume.cluster.apply.manifests import FIELD_MANAGER, ClusterManifest
 from relume.cluster.apply.waiting import ApplyProgress, Pace
-from relume.cluster.render.routes import CLAIM
+from relume.cluster.render.routes import CLAIM, POLICY, SHARED_POLICY
 from relume.cluster.render.runtimes import NO_IMAGE
+
+Asked = tuple[str, str]
+"""The annotation by which a policy acts, and the name of the template or claim in it."""
+
+#: The field of a pod's claim that each annotation fills, and the policy that fills it.
+FIELDS = {CLAIM_TEMPLATE: "resourceClaimTemplateName", SHARED_CLAIM: "resourceClaimName"}
+POLICIES = {CLAIM_TEMPLATE: POLICY, SHARED_CLAIM: SHARED_POLICY}
 
 _IN_A_ROW = 3
 _EVERY_S = 1.0
@@ -34,19 +47,20 @@ def wait_for_policy(
     Raises PolicyNotInForce after two minutes, or where the cluster refuses such a pod.
     """
     for service in services:
-        template = text(service.body, "metadata", "annotations", CLAIM_TEMPLATE)
-        if template:
-            _wait(api, service.namespace, template, progress, pace)
+        for annotation in FIELDS:
+            name = text(service.body, "metadata", "annotations", annotation)
+            if name:
+                _wait(api, service.namespace, (annotation, name), progress, pace)
 
 
 def _wait(
-    api: ClusterApi, namespace: str, template: str, progress: ApplyProgress, pace: Pace
+    api: ClusterApi, namespace: str, asked_for: Asked, progress: ApplyProgress, pace: Pace
 ) -> None:
     started = pace.now()
     row = asked = 0
     progress.now(f"waiting until the admission policy acts in {namespace}")
     while True:
-        row = row + 1 if _acts(api, namespace, template) else 0
+        row = row + 1 if _acts(api, namespace, asked_for) else 0
         asked += 1
         if row == _IN_A_ROW:
             took = f"{pace.now() - started:.0f} s, {asked} dry runs"
@@ -56,16 +70,16 @@ def _wait(
             raise PolicyNotInForce(
                 f"a dry-run pod in {namespace} got no claim for {_LONGEST_S:.0f} s: services were "
                 "not applied, their pods would be ready without a device. Are the "
-                "MutatingAdmissionPolicy relume-claims and its binding there, and is Kubernetes "
-                "1.36 or later?"
+                f"MutatingAdmissionPolicy {POLICIES[asked_for[0]]} and its binding there, and is "
+                "Kubernetes 1.36 or later?"
             )
         pace.sleep(_EVERY_S)
 
 
-def _acts(api: ClusterApi, namespace: str, template: str) -> bool:
+def _acts(api: ClusterApi, namespace: str, asked_for: Asked) -> bool:
     query = {"dryRun": "All", "fieldManager": FIELD_MANAGER}
     path = f"/api/v1/namespaces/{namespace}/pods"
-    answer = api.change("POST", path, probe(namespace, template), **query)
+    answer = api.change("POST", path, probe(namespace, asked_for), **query)
     if not answer.ok:
         raise PolicyNotInForce(
             f"whether the admission policy acts cannot be seen, so that no service was applied: a "
@@ -74,7 +88,7 @@ def _acts(api: ClusterApi, namespace: str, template: str) -> bool:
     named = {
         text(one, "name")
         for one in objects(answer.body, "spec", "resourceClaims")
-        if text(one, "resourceClaimTemplateName") == template
+        if text(one, FIELDS[asked_for[0]]) == asked_for[1]
     }
     taken = {
         text(claim, "name")
@@ -84,7 +98,7 @@ def _acts(api: ClusterApi, namespace: str, template: str) -> bool:
     return CLAIM in named & taken
 
 
-def probe(namespace: str, template: str) -> Json:
+def probe(namespace: str, asked_for: Asked) -> Json:
     """A pod that the policy takes for a revision's, and that other policies accept."""
     little = {"cpu": "1m", "memory": "1Mi"}
     return {
@@ -94,7 +108,7 @@ def probe(namespace: str, template: str) -> Json:
             "name": "relume-policy-probe",
             "namespace": namespace,
             "labels": {REVISION_LABEL: "relume-policy-probe"},
-            "annotations": {CLAIM_TEMPLATE: template},
+            "annotations": dict([asked_for]),
         },
         "spec": {
             "automountServiceAccountToken": False,

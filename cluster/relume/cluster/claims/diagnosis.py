@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 
+from relume.cluster.claims import quantity
+from relume.cluster.claims.devices import split
 from relume.cluster.claims.engine import Engine, Place
 from relume.cluster.claims.matching import untolerated
+from relume.cluster.claims.quantity import Quantity
 from relume.cluster.claims.search import Aborted, Candidate, NumberedAsk, Undecided
 
 
@@ -120,8 +123,28 @@ def _shared(engine: Engine, place: Place) -> Lack | None:
             f"{', '.join(sets[:4])}{', …' if len(sets) > 4 else ''})",
         )
     if _solves(engine, place, "capacity"):
-        return Lack(_SHARED, "enough capacity left on its shared devices")
+        return Lack(_SHARED, f"enough capacity left on its shared devices{_room(engine, place)}")
     return None
+
+
+def _room(engine: Engine, place: Place) -> str:
+    """How much of each capacity that is short was asked for, and the most that a device has."""
+    short: dict[str, tuple[Quantity, Quantity]] = {}
+    for one in engine.problem.asks:
+        for candidate in place.candidates:
+            device, takes = candidate.device, candidate.takes[one.number]
+            if not candidate.usable[one.number] or not device.shareable or not takes:
+                continue
+            gone = engine.inventory.consumed.get(device.ident, {})
+            for name, amount in takes.items():
+                left = device.capacity[name].value - gone.get(name, 0)
+                short[name] = amount, max(left, short.get(name, (amount, left))[1])
+    words = (
+        f"{split(name)[1]}: {quantity.write(asked)} asked for, at most {quantity.write(most)} left"
+        for name, (asked, most) in short.items()
+        if asked > most
+    )
+    return "".join(f" ({word} of one)" for word in words)
 
 
 def _together(engine: Engine) -> Lack:

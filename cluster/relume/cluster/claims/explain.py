@@ -1,21 +1,29 @@
 """What an inventory can do for each claim: satisfiable or not, on which devices, and why not."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from relume.cluster.claims.claim import Ask
 from relume.cluster.claims.classes import Classes
-from relume.cluster.claims.devices import Device, DeviceId
+from relume.cluster.claims.devices import Device
 from relume.cluster.claims.diagnosis import NO_MATCH, NOTHING, Lack, lack_of
 from relume.cluster.claims.documents import Document
 from relume.cluster.claims.engine import Engine, NodeGroup
 from relume.cluster.claims.inventory import Inventory, build
-from relume.cluster.claims.matching import ClauseVerdict, Matcher, SelectorDecision, untolerated
+from relume.cluster.claims.matching import (
+    ClauseVerdict,
+    Matcher,
+    SelectorDecision,
+    consumed,
+    untolerated,
+)
 from relume.cluster.claims.search import NumberedAsk, Problem
 from relume.cluster.claims.workloads import Unit, units
 
+#: How `beside` begins.
+ALONE = "alone, but not beside the others: "
 _NO_LACK = 100  # ranks from here on say how a node does instead of what it lacks
 
 ClaimAnswer = Literal["satisfiable", "unsatisfiable", "aborts", "undecided"]
@@ -66,7 +74,8 @@ class Witness:
 class ClaimReport:
     """The answer for one unit. `nodes` has for every kind of node why it fits or not.
 
-    `beside` is what is lacking once the other units of the files have their devices.
+    `placed` are its devices beside the other units of the files, and `beside` is what is lacking
+    once those have theirs.
     """
 
     unit: Unit
@@ -76,6 +85,19 @@ class ClaimReport:
     nodes: tuple[tuple[str, tuple[str, ...]], ...] = ()
     asks: tuple[AskReport, ...] = ()
     beside: str = ""
+    placed: Witness | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Every claim of some documents against one inventory.
+
+    `named` are namespace and name of the ResourceClaims, each of which several units may share.
+    """
+
+    reports: tuple[ClaimReport, ...]
+    inventory: Inventory
+    named: Collection[tuple[str, str]] = ()
 
 
 def explain(documents: Sequence[Document], slices: Sequence[Document]) -> list[ClaimReport]:
@@ -84,43 +106,108 @@ def explain(documents: Sequence[Document], slices: Sequence[Document]) -> list[C
     DeviceClasses are taken from both, then from the presets and the drivers' charts. Raises
     InvalidManifest for a document that is wrong, a selector that does not compile included.
     """
+    return list(survey(documents, slices).reports)
+
+
+def survey(documents: Sequence[Document], slices: Sequence[Document]) -> Survey:
+    """`explain`, with the inventory that was read."""
     inventory = build([*slices, *(d for d in documents if d.kind == "DeviceClass")])
     classes = Classes.of(inventory.classes)
     reports = [_report(unit, inventory, classes) for unit in units(documents, slices, classes)]
-    shared = {d.name for d in (*documents, *slices) if d.kind == "ResourceClaim"}
-    return list(_beside_each_other(reports, inventory, classes, shared))
+    named = {(d.namespace, d.name) for d in (*documents, *slices) if d.kind == "ResourceClaim"}
+    placed = tuple(_beside_each_other(reports, _Held(inventory, classes, named)))
+    return Survey(placed, inventory, named)
 
 
-def _beside_each_other(
-    reports: Sequence[ClaimReport],
-    inventory: Inventory,
-    classes: Classes,
-    shared: Collection[str],
-) -> Iterator[ClaimReport]:
-    """The reports, with `beside` for each unit that fits alone, but not beside the others.
+def _beside_each_other(reports: Iterable[ClaimReport], held: "_Held") -> Iterator[ClaimReport]:
+    """The reports, each with its devices beside the units before it, or with what is lacking.
 
     Each unit takes the devices of its witness, in the order of the files. The scheduler may take
-    others, so this says that somebody may have to wait, not who. `shared` are the names of
-    ResourceClaims: several units may use the devices of one.
+    others, so this says that somebody may have to wait, not who.
     """
-    used = dict(inventory.used)
     for report in reports:
-        found = report
-        if report.answer == "satisfiable" and len(used) > len(inventory.used):
-            found = _report(report.unit, replace(inventory, used=used), classes)
-            if found.answer == "unsatisfiable":
-                yield replace(report, beside=f"alone, but not beside the others: {found.sentence}")
+        if report.answer != "satisfiable" or not report.unit.claims:
+            yield report
+            continue
+        found = held.again(report)
+        if found.answer == "unsatisfiable":
+            yield replace(report, beside=f"{ALONE}{found.sentence}")
+            continue
+        held.take(found)
+        yield replace(report, placed=found.witness)
+
+
+@dataclass(slots=True)
+class _Held:
+    """What the units before hold. `named` are the ResourceClaims, which several units may share.
+
+    `allocated` are those of them that have devices already; whoever names one gets its devices.
+    """
+
+    inventory: Inventory
+    classes: Classes
+    named: Collection[tuple[str, str]]
+    allocated: dict[tuple[str, str], Witness] = field(default_factory=dict)
+    _untouched: bool = True
+
+    def again(self, report: ClaimReport) -> ClaimReport:
+        """The report on a unit, now that others hold devices."""
+        if self._untouched:
+            return report
+        unit = report.unit
+        keys = [_key(unit, one.name) for one in unit.claims]
+        known = [self.allocated[key] for key in keys if key in self.allocated]
+        left = tuple(c for c in unit.claims if _key(unit, c.name) not in self.allocated)
+        nodes = {one.node for one in known}
+        if len(nodes) > 1:
+            where = " and ".join(sorted(nodes))
+            sentence = f"its claims are allocated on different nodes: {where}"
+            return replace(report, answer="unsatisfiable", sentence=sentence)
+        if not left:
+            return replace(report, witness=_joined(known))
+        inventory = self.inventory
+        if nodes:
+            here = tuple(node for node in inventory.nodes if node.name in nodes)
+            inventory = replace(inventory, nodes=here)
+        found = _report(replace(unit, claims=left), inventory, self.classes)
+        known += [found.witness] if found.witness else []
+        return replace(found, witness=_joined(known))
+
+    def take(self, report: ClaimReport) -> None:
+        """Note what the unit of a report holds from now on."""
+        if report.witness is None:
+            return
+        asks = {(one.claim, one.request): one.ask for one in report.asks}
+        used = dict(self.inventory.used)
+        shares = {ident: dict(amounts) for ident, amounts in self.inventory.consumed.items()}
+        for claim, request, device in report.witness.devices:
+            ask = asks.get((claim, request))
+            if ask is None or ask.admin_access or _key(report.unit, claim) in self.allocated:
                 continue
-        yield report
-        used |= dict.fromkeys(_exclusive(found, shared), report.unit.title)
+            if device.shareable:
+                taken = shares.setdefault(device.ident, {})
+                for name, amount in (consumed(ask, device) or {}).items():
+                    taken[name] = taken.get(name, 0) + amount
+            else:
+                used[device.ident] = report.unit.title
+        self.inventory = replace(self.inventory, used=used, consumed=shares)
+        self._untouched = False
+        for one in report.unit.claims:
+            key = _key(report.unit, one.name)
+            if key in self.named and key not in self.allocated:
+                own = tuple(entry for entry in report.witness.devices if entry[0] == one.name)
+                self.allocated[key] = Witness(report.witness.node, own)
 
 
-def _exclusive(report: ClaimReport, shared: Collection[str]) -> Iterator[DeviceId]:
-    """The devices of the witness that nobody else can have."""
-    watching = {(one.claim, one.request) for one in report.asks if one.ask.admin_access}
-    for claim, request, device in report.witness.devices if report.witness else ():
-        if not device.shareable and claim not in shared and (claim, request) not in watching:
-            yield device.ident
+def _key(unit: Unit, claim: str) -> tuple[str, str]:
+    """Namespace and name of a claim that a unit names."""
+    return unit.document.namespace, claim
+
+
+def _joined(parts: Sequence[Witness]) -> Witness | None:
+    if not parts:
+        return None
+    return Witness(parts[0].node, tuple(entry for part in parts for entry in part.devices))
 
 
 def _report(unit: Unit, inventory: Inventory, classes: Classes) -> ClaimReport:

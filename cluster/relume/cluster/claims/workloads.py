@@ -1,23 +1,31 @@
 """From documents to problems: which claims must be allocated together, on one node.
 
-A Pod (or what makes Pods: Deployment, Knative Service, InferenceService) asks for devices in two
-ways: extended resources in `limits`, from which the scheduler makes one claim for the Pod
-(KEP-5004), and `resourceClaims`. A ResourceClaim or template that no workload names is a problem
-by itself.
+A Pod (or what makes Pods: Deployment, Knative Service, InferenceService, LLMInferenceService) asks
+for devices in two ways: extended resources in `limits`, from which the scheduler makes one claim
+for the Pod (KEP-5004), and `resourceClaims`. To the pods of an InferenceService in Knative mode an
+admission policy adds the claim that an annotation of `relume render` names. A ResourceClaim or
+template that no workload names is a problem by itself.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from relume.base.vocabulary import DEPLOYMENT_MODE, STANDARD_MODES
 from relume.cluster.claims.claim import Ask, Claim, ClaimRequest, claim_of
 from relume.cluster.claims.classes import Classes
 from relume.cluster.claims.documents import Document, Field
+from relume.cluster.claims.pods import (
+    CLAIM_KINDS,
+    COMPONENTS,
+    UNSAID,
+    Server,
+    containers,
+    pods,
+    server_of,
+)
 from relume.cluster.claims.presets import IMPLICIT_PREFIX
 
-CLAIM_KINDS = ("ResourceClaim", "ResourceClaimTemplate")
-_POD_MAKERS = {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job"}
-COMPONENTS = ("predictor", "transformer", "explainer")
+__all__ = ["CLAIM_KINDS", "COMPONENTS", "Unit", "units"]
+
 _NATIVE = ("hugepages-", "cpu", "memory", "ephemeral-storage", "pods", "storage")
 _KNATIVE_DROPS = (
     "Knative mode drops spec.resourceClaims without a word: the pod gets no device from it (use "
@@ -33,6 +41,7 @@ class Unit:
     document: Document
     claims: tuple[Claim, ...]
     notes: tuple[str, ...] = ()
+    server: Server = UNSAID
 
 
 def units(documents: Iterable[Document], known: Iterable[Document], classes: Classes) -> list[Unit]:
@@ -52,56 +61,28 @@ def _workload(
     document: Document, claims: Mapping[str, Document], classes: Classes, named: set[str]
 ) -> Iterator[Unit]:
     """The problem of each Pod of a document; the titles of its claims are added to `named`."""
-    for title, pod, honoured in _pods(document):
+    for pod in pods(document):
         notes: list[str] = []
-        made = [_extended(pod, classes, notes)]
-        entries = pod.get("resourceClaims").items()
-        if entries and not honoured:
+        made = [_extended(pod.spec, classes, notes)]
+        entries = pod.spec.get("resourceClaims").items()
+        if entries and not pod.honoured:
             notes.append(_KNATIVE_DROPS)
         elif entries:
             made += [_named(entry, document.namespace, claims, named, notes) for entry in entries]
-        found = tuple(one for one in made if one is not None)
+        for kind, name in pod.added.items():
+            made.append(_claim_named(kind, name.text(), document.namespace, claims, named, notes))
+        found = (*pod.claims, *(one for one in made if one is not None))
         if found or notes:
-            yield Unit(title, document, found, tuple(notes))
-
-
-def _pods(document: Document) -> Iterator[tuple[str, Field, bool]]:
-    """Each Pod spec with a title, and whether its `resourceClaims` reach the Pod."""
-    root = Field.root(document)
-    title = document.title
-    if document.kind == "Pod":
-        yield title, root.get("spec"), True
-    elif document.kind in _POD_MAKERS and document.group in ("apps", "batch"):
-        yield title, root.get("spec", "template", "spec"), True
-    elif document.kind == "CronJob":
-        yield title, root.get("spec", "jobTemplate", "spec", "template", "spec"), True
-    elif document.kind == "Service" and document.group == "serving.knative.dev":
-        yield title, root.get("spec", "template", "spec"), False
-    elif document.kind == "InferenceService":
-        annotation = root.get("metadata", "annotations", DEPLOYMENT_MODE)
-        for component in COMPONENTS:
-            pod = root.get("spec", component)
-            if pod.there:
-                yield f"{title} {component}", pod, annotation.value in STANDARD_MODES
-
-
-def _containers(pod: Field) -> list[Field]:
-    """The containers in order; the model of a KServe predictor is one of them."""
-    models = [
-        field
-        for _, field in pod.entries()
-        if isinstance(field.value, Mapping) and "resources" in field.value
-    ]
-    return [*models, *pod.get("containers").items()]
+            yield Unit(pod.title, document, found, tuple(notes), server_of(pod.spec))
 
 
 def _extended(pod: Field, classes: Classes, notes: list[str]) -> Claim | None:
     """The claim that the scheduler makes for the extended resources of all containers."""
     requests: list[ClaimRequest] = []
-    for i, container in enumerate(_containers(pod)):
-        for j, (resource, field) in enumerate(_asked(container)):
+    for i, container in enumerate(containers(pod)):
+        for j, (resource, asked) in enumerate(_asked(container)):
             found = classes.serving(resource)
-            amount = field.quantity()
+            amount = asked.quantity()
             if found is None and not resource.startswith(IMPLICIT_PREFIX):
                 notes.append(
                     f"{resource}: no DeviceClass has this extendedResourceName, so a device "
@@ -109,7 +90,7 @@ def _extended(pod: Field, classes: Classes, notes: list[str]) -> Claim | None:
                 )
                 continue
             if amount != int(amount) or amount < 0:
-                raise field.wrong("must be a whole number of devices")
+                raise asked.wrong("must be a whole number of devices")
             name = resource.removeprefix(IMPLICIT_PREFIX) if found is None else found.name
             request = f"container-{i}-request-{j}"
             if amount:
@@ -138,16 +119,27 @@ def _named(
     """The claim that an entry of `resourceClaims` names; None, with a note, where there is none."""
     for kind in CLAIM_KINDS:
         name = entry.get(f"{kind[0].lower()}{kind[1:]}Name").text()
-        if not name:
-            continue
-        title = f"{kind} {namespace}/{name}"
-        found = claims.get(title)
-        if found is None:
-            notes.append(f"{title} is not in the files read")
-            return None
-        named.add(title)
-        if Field.root(found).get("status", "allocation").there:
-            notes.append(f"{title} is allocated already")
-            return None
-        return claim_of(found)
+        if name:
+            return _claim_named(kind, name, namespace, claims, named, notes)
     raise entry.wrong("needs resourceClaimName or resourceClaimTemplateName")
+
+
+def _claim_named(
+    kind: str,
+    name: str,
+    namespace: str,
+    claims: Mapping[str, Document],
+    named: set[str],
+    notes: list[str],
+) -> Claim | None:
+    """The claim of that kind and name; None, with a note, where there is none to allocate."""
+    title = f"{kind} {namespace}/{name}"
+    found = claims.get(title)
+    if found is None:
+        notes.append(f"{title} is not in the files read")
+        return None
+    named.add(title)
+    if Field.root(found).get("status", "allocation").there:
+        notes.append(f"{title} is allocated already")
+        return None
+    return claim_of(found)

@@ -46,7 +46,7 @@ def compose(paths: Sequence[Path], options: Options) -> Rendering:
     if not read:
         raise nothing_to_read(paths)
     check_unique(read)
-    book = Book()
+    book = Book(one.key for one in read)
     services, functions = _services(read, options, book), functions_of(read)
     served = _served(read, services, options, book)
     pools = _pools(read, services, options, book)

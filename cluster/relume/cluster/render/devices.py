@@ -1,4 +1,4 @@
-"""What a service asks for: devices in `limits`, and alternatives in an annotation."""
+"""What a service asks for: devices in `limits`, alternatives and a share of one in annotations."""
 
 import re
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from relume.base.errors import InvalidManifest
 from relume.base.vocabulary import FALLBACKS
 from relume.cluster.claims.presets import IMPLICIT_PREFIX, MIG_RESOURCE, find
 from relume.cluster.render.originals import ANNOTATIONS, MODEL, Original
+from relume.cluster.render.sharing import Share, read_share
 from relume.config.nodes import Node, Scalar, Table
 
 MOST_ALTERNATIVES = 8  # of a firstAvailable list (resource.k8s.io/v1)
@@ -23,6 +24,8 @@ _WELL_KNOWN: dict[str, tuple[str, str]] = {
 _WHOLE = re.compile(r"[1-9][0-9]{0,3}")
 _ONE_PARTITION = "CUDA gives a process one MIG device, and no other: ask for a larger profile"
 _CHOICE = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?)(?:=([1-9][0-9]{0,3}))?")
+_NO_DEVICE = frozenset({"cpu", "none"})
+_DRIVER_CLASSES = {class_name: vendor for vendor, class_name in _WELL_KNOWN.values()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +54,13 @@ class Devices:
 
     The annotation `relume.dev/fallbacks: llm-gpu-40g=2, llm-gpu-24g=4` says what to take, in this
     order, if the device of `limits` is not free; a class without a number means one device.
+    `share` is what of the device the service takes, where others use it too.
     """
 
     requests: tuple[DeviceRequest, ...] = ()
     fallbacks: tuple[Alternative, ...] = ()
     fallbacks_node: Node | None = None
+    share: Share | None = None
 
     @property
     def vendor(self) -> str | None:
@@ -63,10 +68,22 @@ class Devices:
         return next((request.vendor for request in self.requests if request.vendor), None)
 
     @property
+    def vendors(self) -> tuple[str, ...]:
+        """The vendors of the devices and of all alternatives, where they are known, in order."""
+        known = (vendor_of(choice.device_class) for choice in self.fallbacks)
+        return tuple(dict.fromkeys(one for one in (self.vendor, *known) if one is not None))
+
+    @property
     def least(self) -> int:
         """The smallest number of devices that the pod can get."""
         asked = sum(request.count for request in self.requests)
         return min([asked, *(choice.count for choice in self.fallbacks)])
+
+
+def vendor_of(device_class: str) -> str | None:
+    """Whose devices a class selects: one of ours, or of a driver's chart; None for any other."""
+    preset = find(device_class)
+    return preset.vendor if preset is not None else _DRIVER_CLASSES.get(device_class)
 
 
 def read_devices(original: Original) -> Devices:
@@ -84,12 +101,14 @@ def read_devices(original: Original) -> Devices:
         last = list(vendors.values())[-1]
         raise last.node.wrong(f"a predictor runs on devices of one vendor, not of {len(vendors)}")
     _check_partitions(requests)
+    vendor = next(iter(vendors), None)
+    share = read_share(original, vendor, len(requests))
     node = original.node(*ANNOTATIONS, FALLBACKS)
     if node is None:
-        return Devices(requests)
+        return Devices(requests, share=share)
     if len(requests) != 1:
         raise node.wrong("a fallback stands beside one device in model.resources.limits")
-    return Devices(requests, _fallbacks(node, requests[0]), node)
+    return Devices(requests, _fallbacks(node), node, share)
 
 
 def _request(name: str, node: Node) -> DeviceRequest | None:
@@ -131,17 +150,21 @@ def _check_partitions(requests: Sequence[DeviceRequest]) -> None:
             raise request.node.wrong(_ONE_PARTITION)
 
 
-def _fallbacks(node: Node, first: DeviceRequest) -> tuple[Alternative, ...]:
+def _fallbacks(node: Node) -> tuple[Alternative, ...]:
     found: list[Alternative] = []
     for part in node.text().split(","):
         match = _CHOICE.fullmatch(part.strip())
         if match is None:
             raise node.wrong(f"invalid value: {part.strip()}: write CLASS or CLASS=COUNT")
+        if match[1] in _NO_DEVICE:
+            raise node.wrong(
+                f"{match[1]} is no DeviceClass: each alternative of a claim is a device, so that a "
+                "pod cannot fall back on none. Write a second InferenceService for the CPU, "
+                "without limits for a device"
+            )
         preset = find(match[1])
         if preset is not None and preset.partition and int(match[3] or 1) > 1:
             raise node.wrong(f"{part.strip()}: {_ONE_PARTITION}")
-        if preset is not None and first.vendor not in (None, preset.vendor):
-            raise node.wrong(f"{match[1]} is {preset.vendor}'s, and limits ask for {first.vendor}")
         found.append(Alternative(match[1], int(match[3] or 1)))
     if len(found) >= MOST_ALTERNATIVES:
         raise _too_many(node)

@@ -4,7 +4,7 @@ A `Draft` is one document, a `Book` collects the drafts, notes and cluster setti
 rendering, and a `Rendering` is the result.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,9 +170,13 @@ def spell(path: Sequence[PathStep]) -> str:
 
 
 class Book:
-    """Drafts by file, notes, and the settings that the cluster needs."""
+    """Drafts by file, notes, and the settings that the cluster needs.
 
-    def __init__(self) -> None:
+    `given` are kind, namespace and name of the documents that the user wrote.
+    """
+
+    def __init__(self, given: Iterable[tuple[str, str, str]] = ()) -> None:
+        self.given = frozenset(given)
         self.decisions: list[FieldDecision] = []
         self.drafts: list[Draft] = []
         self.notes: list[Note] = []

@@ -44,6 +44,9 @@ NO_DEVICE_AT_REST = RenderRule(
 CLAIM_TEMPLATE = RenderRule(
     "claim-per-pod", "a template gives each pod its own claim, which goes when the pod goes"
 )
+SHARED_DEVICE = RenderRule(
+    "shared-device", "the annotation relume.dev/share: several services use one device"
+)
 CLAIM_INJECTED = RenderRule(
     "claim-at-admission", "Knative has no field for claims, so they are added to the pod itself"
 )

@@ -10,13 +10,14 @@ from relume.base.vocabulary import (
     STANDARD_MODES,
 )
 from relume.cluster.admission.judge import content
+from relume.cluster.claims.pods import DEVICE_MEMORY_MIB
 from relume.cluster.render import rules
 from relume.cluster.render.arguments import translate_arguments
 from relume.cluster.render.budget import SHIPPED_MAX_TIMEOUT_S, Budget, budget_of
 from relume.cluster.render.components import in_front_s, render_fronts
 from relume.cluster.render.devices import DeviceRequest, Devices, read_devices
 from relume.cluster.render.draft import Book, Draft, Setting
-from relume.cluster.render.options import Options
+from relume.cluster.render.options import Images, Options
 from relume.cluster.render.originals import (
     ANNOTATIONS,
     MODEL,
@@ -78,6 +79,7 @@ def _arrange(
     standard = options.route == "standard"
     devices = read_devices(original)
     runtime = _choose_runtime(service, original, devices)
+    _check_one_image(runtime, devices, options.images, book)
     budget = budget_of(service, original, options.cold_start_s)
     _set_mode(draft, original, "Standard" if standard else "Knative", book)
     if runtime is not None and draft.get(*MODEL, "runtime") is None:
@@ -196,6 +198,35 @@ def _choose_runtime(
     return chosen
 
 
+def _check_one_image(runtime: Runtime | None, devices: Devices, images: Images, book: Book) -> None:
+    """Refuse alternatives of several vendors where each has an image of its own.
+
+    A pod's image is written before its claim is allocated (KEP-4816 chooses the alternative later),
+    so one image must run on whatever it gets: that of a runtime of the user's own, or one image
+    that is given for the runtimes of all these vendors.
+    """
+    vendors, node = devices.vendors, devices.fallbacks_node
+    if len(vendors) < 2 or node is None:
+        return
+    listed = " and ".join(vendors)
+    if runtime is None:
+        book.note(node, f"the one image of your runtime must run on the devices of {listed}")
+        return
+    ours = [(vendor, runtime_for(vendor)) for vendor in vendors]
+    chosen = {images.image_of(one.name) if one is not None else None for _, one in ours}
+    if len(chosen) == 1 and None not in chosen:
+        book.note(node, f"{chosen.pop()} runs on the devices of {listed}, as --image says")
+        return
+    each = ", ".join(f"{one.name if one else 'none of ours'} for {name}" for name, one in ours)
+    raise node.wrong(
+        f"alternatives of {listed} in one pod need different images ({each}), and Kubernetes "
+        "has no field for an image that depends on the alternative chosen. Write one "
+        "InferenceService for each vendor, of which each gets its own runtime and image, with a "
+        "Trigger for each; or give --image for all these runtimes one image that runs on all of "
+        "them; or name a runtime of your own with such an image in spec.predictor.model.runtime"
+    )
+
+
 def _check_vendor(
     runtime: Runtime, node: Node, devices: Devices, nameless: DeviceRequest | None
 ) -> None:
@@ -300,3 +331,7 @@ def _environment(draft: Draft, devices: Devices, budget: Budget, *, standard: bo
     if devices.requests:
         expected = {"name": "RELUME_EXPECT_DEVICES", "value": str(devices.least)}
         draft.put(variables, {**expected}, rules.EXPECT_DEVICES)
+    if devices.share is not None and devices.share.memory_mib is not None:
+        bound = {"name": DEVICE_MEMORY_MIB, "value": str(devices.share.memory_mib)}
+        reason = "what the server takes of its device: --gpu-memory-utilization is made of it"
+        draft.put(variables, {**bound}, rules.SHARED_DEVICE, reason)

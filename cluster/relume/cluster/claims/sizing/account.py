@@ -12,6 +12,9 @@ from relume.cluster.claims.sizing.weights import Weights, per_layer_io
 UTILIZATION = 0.92
 """vLLM's default share of a device's memory (`--gpu-memory-utilization`)."""
 
+SHARED = 0.98
+"""The part of a device that several models share at most: an estimate, the driver has the rest."""
+
 _MIB = 1 << 20
 _DEVICES = (1, 2, 4, 8)  # of one node
 # MiB: larger cards are advised only where no number of these is enough.
@@ -74,13 +77,28 @@ class Option:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceShare:
+    """A part of one device of a class, where several models share it.
+
+    `mebibytes` is what to ask for; `utilization` the share of the smallest such device that this
+    is, rounded up to a thousandth; `fit` how many models of this size it holds.
+    """
+
+    preset: Preset
+    mebibytes: int
+    utilization: float
+    fit: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sizing:
-    """All options, the advised one among them."""
+    """All options, the advised one among them; `shares` for a model that one device holds twice."""
 
     model: Architecture
     weights: Weights
     demand: Demand
     options: tuple[Option, ...]
+    shares: tuple[DeviceShare, ...] = ()
 
     @property
     def advised(self) -> Option:
@@ -123,7 +141,25 @@ def size(
     if vendor == "NVIDIA" and not class_name and first.devices == 1:
         partition = _least(first, (p for p in PRESETS.values() if p.partition))
         options = [partition, *options] if partition else options
-    return Sizing(model, weights, demand, tuple(options))
+    shares = tuple(_shares(first, vendor, class_name)) if first.devices == 1 else ()
+    return Sizing(model, weights, demand, tuple(options), shares)
+
+
+def _shares(need: MemoryNeed, vendor: str, class_name: str | None) -> Iterator[DeviceShare]:
+    """The part that the model takes of one device of each class that holds several such models.
+
+    vLLM counts all that its process takes, the context included, and leaves the rest of the device
+    alone; so the part is what it uses, without the air of a device of its own.
+    """
+    mebibytes = -(-need.used // _MIB)
+    for preset in PRESETS.values():
+        wanted = preset.name == class_name or (class_name is None and not preset.partition)
+        if preset.vendor != vendor or not wanted or not preset.floor:
+            continue
+        utilization = -(-mebibytes * 1000 // preset.floor) / 1000
+        fit = int(SHARED // utilization)
+        if fit > 1:
+            yield DeviceShare(preset, mebibytes, utilization, fit)
 
 
 def splits(model: Architecture, devices: int) -> bool:

@@ -7,6 +7,12 @@ from relume.cluster.claims.presets import extended_resource
 from relume.cluster.claims.sizing.account import Option, Sizing
 
 HEADERS = ("part", "GiB", "how")
+SHARE_HEADERS = ("class", "of one device", "gpu memory utilization", "models of this size")
+SHARE_TERMS = (
+    "The scheduler accounts for the part, and nothing enforces it. The figures are for the "
+    "smallest device of each class; Relume's runtime computes --gpu-memory-utilization for the "
+    "device that it gets, another runtime needs it in args."
+)
 OPTION_HEADERS = ("", "devices", "class", "GiB needed of each", "GiB that each has")
 
 
@@ -35,6 +41,19 @@ def option_rows(sizing: Sizing) -> list[tuple[str, ...]]:
         )
         for option in sizing.options
     ]
+
+
+def share_rows(sizing: Sizing) -> list[tuple[str, ...]]:
+    """The part of one device of each class that the model takes, as rows under SHARE_HEADERS."""
+    return [
+        (one.preset.name, f"{one.utilization:.1%}", f"{one.utilization:g}", str(one.fit))
+        for one in sizing.shares
+    ]
+
+
+def share_annotation(sizing: Sizing) -> str:
+    """The annotation by which a service asks for its part."""
+    return f"relume.dev/share: memory={sizing.shares[0].mebibytes}Mi"
 
 
 def limits(option: Option) -> tuple[str, str]:
@@ -73,6 +92,15 @@ def as_json(sizing: Sizing) -> dict[str, object]:
         "limits": {name: amount},
         "claim_template": claim_template(advised),
         "notes": list(sizing.model.notes),
+        "shares": [
+            {
+                "class": one.preset.name,
+                "memory": f"{one.mebibytes}Mi",
+                "gpu_memory_utilization": one.utilization,
+                "models_of_this_size": one.fit,
+            }
+            for one in sizing.shares
+        ],
         "options": [
             {
                 "devices": option.need.devices,

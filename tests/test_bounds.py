@@ -378,7 +378,7 @@ TABLE = {
     "serving.openai:ModelNames.listed": Bound("names", None, PLAN),
     "serving.openai:ModelNames._found": Bound("names", None, PLAN),
     "serving.routing:Router._services": Bound("services", None, PLAN),
-    "serving.plane:ServingPlane._services": Bound("services", None, PLAN),
+    "serving.plane:ServingPlane._traffic": Bound("services", None, PLAN),
     "serving.budget:Budget._pins": Bound("services", None, PLAN),
     "serving.budget:Budget._holdings": Bound("replicas", None, "maxReplicas of each service"),
     "serving.budget:Budget._waiters": Bound("replicas", None, "maxReplicas of each service"),
@@ -394,8 +394,8 @@ TABLE = {
     "plane.launchers:EveryLauncher._forks": Bound(
         "processes", None, "those that ended are forgotten whenever the others are looked at"
     ),
-    "serving.plane:ServingPlane._removed": Bound(
-        "services", None, "those that a reload has removed and that still answer a request"
+    "serving.plane:ServingPlane._ending": Bound(
+        "services", None, "those that a reload has removed or replaced and that still answer"
     ),
     "plane.llm_d:RouterFiles._members": Bound("services", None, PLAN),
     "plane.llm_d:RouterFiles._closing": Bound("removed services", None, "those that still answer"),

@@ -123,6 +123,9 @@ def test_storage_uris_stay_as_written_and_relative_paths_start_at_the_file(
         ("containerConcurrency: -1", "containerConcurrency", "expected 0 <= -1 <= 1000"),
         ("timeout: 3600", "timeout", "expected 0 <= 3600 <= 600"),
         ("timeout: 5m", "timeout", "must be a whole number, not the string 5m"),
+        ("canaryTrafficPercent: 101", "canaryTrafficPercent", "expected 0 <= 101 <= 100"),
+        ("canaryTrafficPercent: -1", "canaryTrafficPercent", "expected 0 <= -1 <= 100"),
+        ("canaryTrafficPercent: 10%", "canaryTrafficPercent", "must be a whole number"),
         ("scaleMetric: tokens", "scaleMetric", "invalid value: tokens"),
         ("scaleMetric: cpu", "scaleMetric", "scaled by the HPA, which has no zero"),
         ("scaleTarget: 0", "scaleTarget", "expected 1 <= 0"),
@@ -295,7 +298,7 @@ def test_what_is_harmless_to_leave_out_is_listed_with_its_place_and_reason(
         "  serving.kserve.io/enable-metric-aggregation: 'true'\n"
         "  serving.kserve.io/deploymentMode: Standard\n  example.com/mine: '1'",
         predictor="nodeSelector: {gpu: a}\ntolerations: []\nserviceAccountName: s\n"
-        "logger: {mode: all}\nresourceClaims: []\ncanaryTrafficPercent: 10",
+        "logger: {mode: all}\nresourceClaims: []\ndeploymentStrategy: {}",
         model="runtime: kserve-vllmserver\nresources:\n  requests: {memory: 4Gi}\n"
         "  limits: {cpu: 2, memory: 4Gi, nvidia.com/gpu: 1}\n  claims: [{name: gpu}]",
     )
@@ -319,7 +322,7 @@ def test_what_is_harmless_to_leave_out_is_listed_with_its_place_and_reason(
         "spec.predictor.serviceAccountName",
         "spec.predictor.logger",
         "spec.predictor.resourceClaims",
-        "spec.predictor.canaryTrafficPercent",
+        "spec.predictor.deploymentStrategy",
         f"{model}.runtime",
         f"{model}.resources.requests",
         f"{model}.resources.limits",

@@ -43,6 +43,13 @@ def test_a_changed_service_is_its_next_revision_and_the_others_stay() -> None:
     assert again == Reload(found.services)
 
 
+def test_another_share_of_the_requests_makes_no_new_revision() -> None:
+    running = Plan(services=(replace(ONE, generation=2, canary_percent=10),))
+    found = reload(running, Plan(services=(replace(ONE, canary_percent=50),)))
+    assert found.services == (replace(ONE, generation=2, canary_percent=50),)
+    assert (found.changed, found.restart) == (("ns/one",), ())
+
+
 def test_services_come_and_go() -> None:
     found = reload(Plan(services=(ONE,)), Plan(services=(TWO,)))
     assert (found.services, found.added, found.removed) == ((TWO,), ("ns/two",), ("ns/one",))

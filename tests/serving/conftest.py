@@ -1,6 +1,7 @@
 """What the serving tests share."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -79,7 +80,8 @@ class Stage:
         """
         services = self.plane.status()["services"]
         last = [s["last_cold_start"] for s in services if s["last_cold_start"]]
-        return sum(s["replicas"] for s in services), sum(e["ready"] is not None for e in last)
+        parts = [part for s in services for part in (s["traffic"] or [s])]
+        return sum(part["replicas"] for part in parts), sum(e["ready"] is not None for e in last)
 
 
 Staging = Callable[..., Any]
@@ -100,6 +102,7 @@ def stage(tmp_path: Path) -> Staging:
             launcher,
             log_dir=tmp_path / "logs",
             clock=clock,
+            rng=random.Random(14),
             # Coarse probes, so that a virtual hour is cheap.
             settings=ServingSettings(**{"probe_interval_s": 1.0, **settings}),
         )

@@ -52,8 +52,10 @@ def reload(running: Plan, read: Plan) -> Reload:
             added.append(name)
             restart.append(f"jobs and Triggers for {name}, which is new")
             services.append(service)
-        elif replace(service, generation=before.generation) == before:
-            services.append(before)
+        elif _template(service) == _template(before):
+            if service.canary_percent != before.canary_percent:
+                changed.append(name)
+            services.append(replace(service, generation=before.generation))
         else:
             changed.append(name)
             services.append(replace(service, generation=before.generation + 1))
@@ -66,6 +68,11 @@ def reload(running: Plan, read: Plan) -> Reload:
         tuple(old),
         (*restart, *_not_taken_over(running, read)),
     )
+
+
+def _template(service: InferenceService) -> InferenceService:
+    """What makes a revision: as in Knative, the share of the requests is no part of it."""
+    return replace(service, generation=1, canary_percent=None)
 
 
 def _not_taken_over(running: Plan, read: Plan) -> Iterable[str]:

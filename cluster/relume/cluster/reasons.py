@@ -144,9 +144,11 @@ _AFTER = {
     ),
     "no-effect": _risk(
         "KServe builds a HorizontalPodAutoscaler or KEDA's ScaledObject in Standard mode only. In "
-        "Knative mode nothing reads the field, and nothing says so.",
+        "Knative mode nothing reads the field, and nothing says so. The other way round, "
+        "canaryTrafficPercent is read in Knative mode only.",
         "Use scaleMetric and scaleTarget, which Knative reads, or the annotation "
-        "serving.kserve.io/deploymentMode: Standard.",
+        "serving.kserve.io/deploymentMode: Standard. In Standard mode, write spec.canary instead "
+        "of canaryTrafficPercent.",
     ),
     "annotation-ignored": _risk(
         "Nothing reads the annotation here, and nothing says so.", "Remove or correct it."

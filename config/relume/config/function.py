@@ -108,6 +108,11 @@ class Function:
         return ()
 
     @property
+    def canary_percent(self) -> int | None:
+        """None: a function has one revision at a time."""
+        return None
+
+    @property
     def is_model(self) -> bool:
         """Whether it is called through OpenAI's API."""
         return False

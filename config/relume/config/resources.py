@@ -76,8 +76,10 @@ class InferenceService:
     0 means no bound in `max_replicas` and `container_concurrency`, and off in `idle_timeout_s`.
     `response_start_timeout_s` equals `timeout_s`, as KServe sets both from `timeout`. `annotations`
     are those of the service and its predictor together, as they reach the revision. `args` are for
-    vLLM; `folder` is the one in the model's files that is served, "" for all of them. `zero` is
-    what stays in memory at zero; None leaves it to the machine.
+    vLLM; `folder` is the one in the model's files that is served, "" for all of them.
+    `canary_percent` is the share of the requests that the newest revision gets beside the one
+    before it; None and 100 give it all of them. `zero` is what stays in memory at zero; None leaves
+    it to the machine.
     """
 
     namespace: str
@@ -98,6 +100,7 @@ class InferenceService:
     progress_deadline_s: float = 600.0
     autoscaling: Autoscaling = Autoscaling()
     annotations: Mapping[str, str] = field(default_factory=dict)
+    canary_percent: int | None = None
     zero: ZeroMode | None = None
     generation: int = 1
     origin: Origin | None = field(default=None, compare=False)

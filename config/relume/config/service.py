@@ -61,6 +61,7 @@ def read_service(resource: Resource) -> InferenceService:
         progress_deadline_s=_progress_deadline(notes),
         autoscaling=scaling,
         annotations={key: node.text() for key, node in notes.items()},
+        canary_percent=_canary_percent(predictor),
         zero=_zero_mode(notes),
         origin=resource.origin,
         storage_uri_origin=model.storage.origin,
@@ -109,6 +110,12 @@ def _min_replicas_origin(
 def _bounded(table: Table, name: str, most: int) -> int:
     node = table.get(name)
     return 0 if node is None else node.integer(0, most)
+
+
+def _canary_percent(predictor: Table) -> int | None:
+    """The share of the newest revision; Knative's webhook has its bounds (TrafficTarget)."""
+    node = predictor.get("canaryTrafficPercent")
+    return None if node is None else node.integer(0, 100)
 
 
 def _progress_deadline(notes: Mapping[str, Node]) -> float:

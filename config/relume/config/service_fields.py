@@ -21,12 +21,12 @@ SPEC = Fields.of(
 )
 PREDICTOR = Fields.of(
     """model huggingface containers storageUris volumes annotations minReplicas maxReplicas
-    scaleTarget scaleMetric containerConcurrency timeout""",
+    scaleTarget scaleMetric containerConcurrency timeout canaryTrafficPercent""",
     harmless={
         "nothing on this machine selects by label": "labels",
         "payloads are not copied to a logger": "logger",
         "vLLM batches by itself": "batcher",
-        ONE_REVISION: "canaryTrafficPercent deploymentStrategy",
+        "a changed service is rolled out replica by replica": "deploymentStrategy",
         "KEDA is not here; minReplicas, scaleTarget and annotations count": "autoScaling",
         "the target is an average for each replica": "scaleMetricType",
         SHARED_MACHINE: "resources",

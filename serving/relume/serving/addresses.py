@@ -9,10 +9,12 @@ from collections.abc import Iterable
 from starlette.types import Scope
 
 from relume.serving.service import ServiceKey
+from relume.serving.traffic import Tag
 
 ROUTED_TO = "relume.service"
 """In the state of a scope, which its copies share: the ServiceKey that a request is for."""
 _SERVING = b"/serving/"
+TAGS: tuple[Tag, ...] = ("latest", "prev")
 
 
 def header(scope: Scope, name: bytes) -> str | None:
@@ -33,7 +35,8 @@ def raw_path_of(scope: Scope) -> bytes:
 def by_host(host: str, known: Iterable[ServiceKey]) -> ServiceKey | None:
     """Return the known service that a Host header names.
 
-    The predictor's own host of KServe (`<isvc>-predictor.<ns>…`) names it too.
+    The predictor's own host of KServe (`<isvc>-predictor.<ns>…`) names it too, and so do both with
+    a tag (`tag_of`).
     """
     labels = host.rsplit(":", 1)[0].lower().split(".")
     if len(labels) < 2:
@@ -41,9 +44,19 @@ def by_host(host: str, known: Iterable[ServiceKey]) -> ServiceKey | None:
     in_namespace = [key for key in known if key.namespace == labels[1]]
     if not in_namespace:
         return None
-    names = {labels[0], labels[0].removesuffix("-predictor")}
-    found = [key for key in in_namespace if key.name in names]
-    return next((key for key in found if key.name == labels[0]), found[0] if found else None)
+    plain = labels[0].removesuffix("-predictor")
+    names = (labels[0], plain, *(plain.removeprefix(f"{tag}-") for tag in TAGS))
+    return next((key for name in names for key in in_namespace if key.name == name), None)
+
+
+def tag_of(host: str, key: ServiceKey) -> Tag | None:
+    """Return the tag by which a Host that names `key` asks for one of its revisions.
+
+    Knative's tag template is `<tag>-<name>`; KServe tags the revisions of a canary rollout `latest`
+    and `prev`.
+    """
+    label = host.partition(".")[0].lower().removesuffix("-predictor")
+    return next((tag for tag in TAGS if label == f"{tag}-{key.name}"), None)
 
 
 def by_path(raw_path: bytes) -> tuple[ServiceKey, bytes] | None:

@@ -33,7 +33,12 @@ _DECISIONS = 1000  # in a row; more would be a fault that keeps the event loop b
 
 
 class Tenant(Protocol):
-    """A service, as the memory of its machine sees it."""
+    """A revision of a service, as the memory of its machine sees it."""
+
+    @property
+    def name(self) -> str:
+        """What tells it from all others, for people too."""
+        ...
 
     @property
     def config(self) -> ServedService: ...
@@ -51,7 +56,7 @@ class Place:
     """One replica's place: asked for, granted, and given back when its process is gone."""
 
     def __init__(self, memory: "Memory", tenant: Tenant, number: int) -> None:
-        self.claim = Claim(_name(tenant.config), number)
+        self.claim = Claim(tenant.name, number)
         self.tenant = tenant
         self.used_at = 0.0
         self.backend: Backend | None = None
@@ -99,19 +104,19 @@ class Memory:
 
     def join(self, tenant: Tenant) -> None:
         """A service is there, or another revision of it; what its minReplicas need is set aside."""
-        config = tenant.config
-        self._tenants[_name(config)] = tenant
+        config, name = tenant.config, tenant.name
+        self._tenants[name] = tenant
         if self._budget is None:
             return
         if config.min_replicas > 0:
             need = self._launcher.memory_bytes(config)
-            self._budget.pin(_name(config), config.min_replicas, need)
+            self._budget.pin(name, config.min_replicas, need)
         else:
-            self._budget.unpin(_name(config))
+            self._budget.unpin(name)
 
     def leave(self, tenant: Tenant) -> None:
         """A service is no longer there; its replicas go as they end."""
-        name = _name(tenant.config)
+        name = tenant.name
         if self._tenants.get(name) is tenant:
             del self._tenants[name]
             if self._budget is not None:
@@ -121,13 +126,13 @@ class Memory:
         """Return the place of a new replica, which asks for it with `granted`."""
         return Place(self, tenant, number)
 
-    def refusal(self, config: ServedService) -> DoesNotFit | None:
+    def refusal(self, tenant: Tenant) -> DoesNotFit | None:
         """Return why no replica of a service can ever start; None: one can."""
         if self._budget is None:
             return None
-        need = self._launcher.memory_bytes(config)
-        most = self._budget.most(_name(config), self._launcher.kept())
-        return self._does_not_fit(_name(config), need, most) if need > most else None
+        need = self._launcher.memory_bytes(tenant.config)
+        most = self._budget.most(tenant.name, self._launcher.kept())
+        return self._does_not_fit(tenant.name, need, most) if need > most else None
 
     def _does_not_fit(self, service: str, need: int, most: int) -> DoesNotFit:
         assert self._budget is not None
@@ -255,7 +260,7 @@ class Memory:
         replicas = [effect.claim.replica]
         if not self._budget.staying(service):
             replicas += [c.replica for c in self._budget.waiting() if c.service == service]
-        self._tenants[service].evict(replicas, effect.room_for)
+        self._places[effect.claim].tenant.evict(replicas, effect.room_for)
 
     async def _drop(self, kept: Kept) -> None:
         log.warning("%s is dropped: its %s are needed", kept.name, written(kept.bytes))
@@ -291,18 +296,14 @@ class Memory:
             ],
         }
 
-    def of(self, config: ServedService) -> dict[str, Any]:
+    def of(self, tenant: Tenant) -> dict[str, Any]:
         """Return what a service needs, since when it waits for room, and who is in its way."""
         if self._budget is None:
             return {"need": None, "waiting_s": None, "waits_for": []}
-        mine = [c for c in self._budget.waiting() if c.service == _name(config)]
+        mine = [c for c in self._budget.waiting() if c.service == tenant.name]
         since = min(filter(None, map(self._budget.waiting_since, mine)), default=None)
         return {
-            "need": self._launcher.memory_bytes(config),
+            "need": self._launcher.memory_bytes(tenant.config),
             "waiting_s": None if since is None else round(self._clock.monotonic() - since, 1),
             "waits_for": self._budget.holders(mine[0]) if mine else [],
         }
-
-
-def _name(config: ServedService) -> str:
-    return f"{config.namespace}/{config.name}"

@@ -1,7 +1,8 @@
 """The serving plane: it starts, ticks and stops every service of a plan, and reports on them."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from relume.serving.replica import Surroundings
 from relume.serving.routing import Router
 from relume.serving.service import Service, ServiceKey
 from relume.serving.settings import ServingSettings
+from relume.serving.traffic import Traffic
 from relume.web.hops import client_session
 
 
@@ -45,10 +47,11 @@ class ServingPlane:
         clock: Clock | None = None,
         settings: ServingSettings | None = None,
         base_url: str = "",
+        rng: random.Random | None = None,
     ) -> None:
         """log_dir: where predictors log; the ledger, coldstarts.jsonl, is next to it.
 
-        base_url: what `url` in the status begins with.
+        base_url: what `url` in the status begins with. rng: gives a canary its share of requests.
         """
         self._configs = tuple(services)
         self._launcher = launcher
@@ -62,8 +65,9 @@ class ServingPlane:
         most = self._settings.memory_bytes
         budget = None if most is None else Budget(most, self._settings.memory)
         self._memory = Memory(budget, launcher, self._clock)
-        self._services: list[Service] = []
-        self._removed: list[Service] = []
+        self._traffic: list[Traffic] = []
+        self._ending: list[Service] = []
+        self._rng = rng or random.Random()
         self._running: _Running | None = None
         self._runner: asyncio.Task[None] | None = None
         self.changed: Callable[[], None] = lambda: None
@@ -88,7 +92,7 @@ class ServingPlane:
         if self._runner is None:
             return
         self._memory.close()
-        for service in (*self._services, *self._removed):
+        for service in self._services:
             service.stop()
         timer = self._clock.call_later(grace_s, self._hurry)
         self._stop.set()
@@ -105,7 +109,7 @@ class ServingPlane:
     def status(self) -> dict[str, Any]:
         """Return every service's state; JSON types only."""
         return {
-            "services": [service.status(self._base_url) for service in self._services],
+            "services": [traffic.status(self._base_url) for traffic in self._traffic],
             "memory": self._memory.status(),
         }
 
@@ -122,26 +126,25 @@ class ServingPlane:
 
         A changed service answers with its old replicas until a new one is ready, or, where
         `stop_first` says that there is no room for both, without any in between: its requests wait
-        then. A removed service answers what it has begun, and fails what waits.
-        Raises PlaneStopping.
+        then. With `canary_percent` below 100 both answer, each its share. A removed service answers
+        what it has begun, and fails what waits. Raises PlaneStopping.
         """
         if self._running is None or self._stop.is_set():
             raise PlaneStopping("the serving plane is not running")
-        running, known = self._running, {service.key: service for service in self._services}
-        self._services = []
+        running, known = self._running, {traffic.key: traffic for traffic in self._traffic}
+        self._traffic = []
         for config in services:
-            service = known.pop(ServiceKey(config.namespace, config.name), None)
-            if service is None:
-                service = Service(config, running.around, running.replicas, self._log_dir)
-                service.open()
-            elif service.config.revision != config.revision:
-                service.renew(config, stop_first=stop_first(config))
-            self._services.append(service)
-        for service in known.values():
-            running.around.memory.leave(service)
-            service.stop(ServiceUnknown(f"InferenceService {service.key} was removed"))
-        self._removed = [s for s in (*self._removed, *known.values()) if not s.gone]
-        self.app.open(Router(self._services, self._settings.body_limit), running.around.session)
+            traffic = known.pop(ServiceKey(config.namespace, config.name), None)
+            if traffic is None:
+                traffic = Traffic(config, self._maker(running), self._rng)
+            else:
+                self._end(traffic.update(config, stop_first=stop_first(config)))
+            self._traffic.append(traffic)
+        for traffic in known.values():
+            for service in traffic.services:
+                service.stop(ServiceUnknown(f"InferenceService {service.key} was removed"))
+            self._end(traffic.services)
+        self.app.open(Router(self._traffic, self._settings.body_limit), running.around.session)
         self.changed()
 
     def pools(self) -> list[Pool]:
@@ -149,25 +152,45 @@ class ServingPlane:
         if self._running is None:
             return []
         session = self._running.around.session
-        return [Pool(each, self.app, session) for each in self._services if each.config.is_model]
+        models = (traffic.rolled_out for traffic in self._traffic)
+        return [Pool(each, self.app, session) for each in models if each.config.is_model]
+
+    def _maker(self, running: _Running) -> Callable[[ServedService], Service]:
+        """Return what makes the service of a revision."""
+
+        def make(config: ServedService) -> Service:
+            key = ServiceKey(config.namespace, config.name)
+            beside = any(service.key == key for service in self._services)
+            return Service(config, running.around, running.replicas, self._log_dir, beside=beside)
+
+        return make
+
+    def _end(self, services: Iterable[Service]) -> None:
+        """See these to their end; they get no request any more."""
+        self._ending = [s for s in (*self._ending, *services) if not s.gone]
+
+    @property
+    def _services(self) -> list[Service]:
+        """Every revision that has, or may get, a process."""
+        return [*(s for t in self._traffic for s in t.services), *self._ending]
 
     def warm(self, namespace: str, name: str) -> dict[str, Any]:
         """Start a service that is at zero, and return its status. Raises ServiceUnknown."""
-        service = self._service(namespace, name)
-        service.warm()
-        return service.status(self._base_url)
+        traffic = self._named(namespace, name)
+        traffic.warm()
+        return traffic.status(self._base_url)
 
     def first_byte_ms(self, namespace: str, name: str) -> float | None:
         """Predict how long a request waits for its first byte when the service is at zero.
 
         None where nothing tells. Raises ServiceUnknown.
         """
-        return self._service(namespace, name).first_byte_ms
+        return self._named(namespace, name).rolled_out.first_byte_ms
 
-    def _service(self, namespace: str, name: str) -> Service:
-        for service in self._services:
-            if service.key == ServiceKey(namespace, name):
-                return service
+    def _named(self, namespace: str, name: str) -> Traffic:
+        for traffic in self._traffic:
+            if traffic.key == ServiceKey(namespace, name):
+                return traffic
         raise ServiceUnknown(f"no InferenceService {namespace}/{name} on this plane")
 
     async def _run(self, up: asyncio.Event) -> None:
@@ -200,8 +223,8 @@ class ServingPlane:
         """Report and tick until stop; the task group then waits for the replicas."""
         settings = self._settings
         async with asyncio.TaskGroup() as beats:
-            report = beats.create_task(self._every(settings.report_s, Service.report))
-            tick = beats.create_task(self._every(settings.tick_s, Service.tick))
+            report = beats.create_task(self._every(settings.report_s, self._report))
+            tick = beats.create_task(self._every(settings.tick_s, self._tick))
             measure = beats.create_task(self._measure())
             await self._stop.wait()
             for beat in (report, tick, measure):
@@ -213,16 +236,25 @@ class ServingPlane:
             await self._clock.sleep(self._settings.measure_s)
             await self._memory.measure()
 
-    async def _every(self, period: float, act: Callable[[Service], None]) -> None:
-        """Act on every service once a period, without drifting."""
+    def _report(self) -> None:
+        for service in self._services:
+            service.report()
+
+    def _tick(self) -> None:
+        for service in self._ending:
+            service.tick()
+        for traffic in self._traffic:
+            self._end(traffic.tick())
+
+    async def _every(self, period: float, act: Callable[[], None]) -> None:
+        """Act once a period, without drifting."""
         due = self._clock.monotonic()
         while True:
             due = max(due + period, self._clock.monotonic())
             await self._clock.sleep(due - self._clock.monotonic())
-            for service in self._services:
-                act(service)
+            act()
 
     def _hurry(self) -> None:
         self._memory.close()
-        for service in (*self._services, *self._removed):
+        for service in self._services:
             service.hurry()

@@ -46,6 +46,11 @@ class ServedService(Protocol):
     @property
     def annotations(self) -> Mapping[str, str]: ...
     @property
+    def canary_percent(self) -> int | None:
+        """The share of the newest revision, beside the one before; None: all requests."""
+        ...
+
+    @property
     def is_model(self) -> bool:
         """Whether /openai/v1 lists it and sends it the requests that name it."""
         ...

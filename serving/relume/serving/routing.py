@@ -4,29 +4,33 @@ from collections.abc import Mapping, Sequence
 
 from starlette.types import Scope
 
-from relume.serving.addresses import by_host, by_path, header, raw_path_of
+from relume.serving.addresses import by_host, by_path, header, raw_path_of, tag_of
 from relume.serving.errors import ServiceUnknown
 from relume.serving.openai import ModelNames, openai_path
 from relume.serving.proxy import RequestBody
 from relume.serving.service import Service, ServiceKey
 from relume.serving.target import TARGET, Target
+from relume.serving.traffic import Traffic
 
 
 class Router:
     """Knows every service of the plane."""
 
-    def __init__(self, services: Sequence[Service], body_limit: int) -> None:
+    def __init__(self, traffic: Sequence[Traffic], body_limit: int) -> None:
         """body_limit: the largest body, in bytes, in which a model's name is looked for."""
-        self._services: Mapping[ServiceKey, Service] = {s.key: s for s in services}
+        self._services: Mapping[ServiceKey, Traffic] = {t.key: t for t in traffic}
         self._body_limit = body_limit
-        self.models = ModelNames([(s.key, s.config.args) for s in services if s.config.is_model])
+        answering = [t.rolled_out for t in traffic]
+        self.models = ModelNames([(s.key, s.config.args) for s in answering if s.config.is_model])
 
     def named_by_host(self, scope: Scope) -> ServiceKey | None:
         """Return the service that the Host header names."""
         return by_host(header(scope, b"host") or "", self._services)
 
     async def route(self, scope: Scope, body: RequestBody | None) -> tuple[Target, bytes]:
-        """Return the service that a request is for, and the path there, still percent-encoded.
+        """Return the revision that a request is for, and the path there, still percent-encoded.
+
+        From here on the request stays with it.
 
         `body` is None for a WebSocket's handshake. A request that came to a door of one service
         (`doors`) is for that service, whatever its host, path and model are. Raises
@@ -38,13 +42,14 @@ class Router:
             return target, raw_path
         key = self.named_by_host(scope)
         if key is not None:
-            return self._services[key], raw_path
+            tag = tag_of(header(scope, b"host") or "", key)
+            return self._services[key].assign(tag), raw_path
         if (found := by_path(raw_path)) is not None:
             if (service := self._services.get(found[0])) is None:
                 raise ServiceUnknown(f"no InferenceService {found[0]} on this plane")
-            return service, found[1]
+            return service.assign(), found[1]
         path = openai_path(raw_path)
         if path is None:
             raise ServiceUnknown("no InferenceService of this plane has this address")
         model = await self.models.named_by(scope, body, self._body_limit)
-        return self._services[model.service], path
+        return self._services[model.service].assign(), path

@@ -41,7 +41,7 @@ class ServiceKey:
 
 
 class Service:
-    """Scales and accounts for one revision."""
+    """Scales and accounts for one revision, and for the one that follows it in a rollout."""
 
     def __init__(
         self,
@@ -49,13 +49,17 @@ class Service:
         around: Surroundings,
         group: asyncio.TaskGroup,
         log_dir: Path,
+        *,
+        beside: bool = False,
     ) -> None:
+        """beside: another revision of the same service is there too; names tell them apart."""
         now = around.clock.monotonic()
         self.key = ServiceKey(config.namespace, config.name)
+        self.name = f"{self.key} ({config.revision})" if beside else str(self.key)
         self.subject = Subject(config.namespace, config.name, config.is_model)
         self._around = around
         self._group = group
-        self._logs = LogFiles(log_dir, config.namespace, config.name)
+        self._logs = LogFiles(log_dir, config.namespace, config.revision if beside else config.name)
         self._reporter = Reporter(now)
         self.preferred: int | None = None
         self.throttler = Throttler(
@@ -70,6 +74,9 @@ class Service:
         self._wake: Timer | None = None
         self._abandon: Timer | None = None
         self._stopping = False
+        self._retired = False
+        self.was_ready = False
+        """A replica was ready once."""
         self._started = 0
         self._last: Replica | None = None
         self._log_tail: tuple[str, ...] = ()
@@ -105,7 +112,7 @@ class Service:
         """
         if self._revision.target > 0:
             self._around.memory.demand()
-        elif (refusal := self._around.memory.refusal(self.config)) is not None:
+        elif (refusal := self._around.memory.refusal(self)) is not None:
             self.throttler.fail(refusal)
         else:
             self.tick()
@@ -115,6 +122,8 @@ class Service:
         now = self._around.clock.monotonic()
         self._reporter.leave(now)
         self._pace.left(now, self.throttler.held)
+        if self._retired and self._reporter.current == 0:
+            self.stop()
 
     def client_left(self) -> None:
         """A client went away. A load that only it waited for goes on for a while: it may return."""
@@ -187,14 +196,26 @@ class Service:
         if self._revision.target < self._bounds.min_scale:
             self._apply(rev.ScaleTo(self._bounds.min_scale, on_demand=False))
 
+    def retire(self) -> None:
+        """Answer the requests that are here, and stop; the caller sends no other."""
+        self._retired = True
+        if self._reporter.current == 0:
+            self.stop()
+
     def stop(self, error: ServingError | None = None) -> None:
         """Refuse and fail what waits, with `error` or because the plane stops; drain what runs."""
         self._stopping = True
+        self._around.memory.leave(self)
         for timer in (self._wake, self._abandon):
             if timer is not None:
                 timer.cancel()
         self.throttler.close(error or PlaneStopping("the plane is shutting down"))
         self._apply(rev.Stopping())
+
+    @property
+    def failed(self) -> bool:
+        """Whether the last start failed, and nothing is left that runs."""
+        return self._revision.state is rev.State.FAILED and not self._stopping
 
     @property
     def gone(self) -> bool:
@@ -220,6 +241,7 @@ class Service:
 
     def became_ready(self, replica: Replica) -> None:
         """A replica answers; from here on it gets requests."""
+        self.was_ready = True
         self._apply(rev.BecameReady(replica.number))
         if replica.backend is not None:
             self.throttler.add(replica.backend)
@@ -343,7 +365,7 @@ class Service:
         """Return the service's entry in the plane's status; JSON types only."""
         machine = self._revision
         state, reason = machine.state, machine.failure
-        refusal = self._around.memory.refusal(self.config)
+        refusal = self._around.memory.refusal(self)
         if refusal is not None and machine.target == 0:
             state, reason = rev.State.FAILED, str(refusal)
         failed = state is rev.State.FAILED
@@ -372,5 +394,5 @@ class Service:
             "cold_starts": self._started,
             "last_cold_start": last.cold.to_json() if last else None,
             "log_tail": list(self._log_tail) if failed and refusal is None else [],
-            "memory": self._around.memory.of(self.config),
+            "memory": self._around.memory.of(self),
         }

@@ -60,6 +60,8 @@ def later(
         ("storageUris", [{"uri": "hf://a/b"}], "reconcile-failed", "storageUris"),
         ("autoScaling", {"metrics": []}, "no-effect", "autoScaling"),
         ("timeout", 600, None, ""),
+        ("canaryTrafficPercent", 101, "reconcile-failed", "canaryTrafficPercent"),
+        ("canaryTrafficPercent", 100, None, ""),
     ],
 )
 def test_every_component_becomes_a_knative_service(
@@ -104,6 +106,13 @@ def test_what_storage_uris_become_is_behind_a_flag_of_knative(
         assert later(tmp_path, document, Cluster({flag: "enabled"})) == set()
     standard = changed(document, f"metadata annotations {DEPLOYMENT_MODE}", "Standard")
     assert later(tmp_path, standard) == set()
+
+
+def test_only_knative_mode_splits_requests_between_revisions(tmp_path: Path) -> None:
+    document = changed(ISVC, "spec predictor canaryTrafficPercent", 10)
+    assert later(tmp_path, document) == set()
+    standard = changed(document, f"metadata annotations {DEPLOYMENT_MODE}", "Standard")
+    assert later(tmp_path, standard) == {("no-effect", "spec.predictor.canaryTrafficPercent")}
 
 
 def test_the_flag_is_named_as_the_cause(tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ class ServiceStatus(NamedStatus):
     state: str
     reason: str | None = None
     rollout: "RolloutStatus | None" = None
+    traffic: tuple["RevisionStatus", ...] = ()
     phase: str | None = None
     replicas: int = 0
     desired: int = 0
@@ -118,6 +119,26 @@ class ReloadReport(PlaneAnswer):
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     restart: tuple[str, ...] = ()
+
+
+class RevisionStatus(PlaneAnswer):
+    """One of the two revisions that share the requests of a service.
+
+    `percent` is what it gets now, and `asked` what the manifest says: a canary gets nothing before
+    it was ready once.
+    """
+
+    tag: str
+    percent: int
+    asked: int
+    revision: str
+    state: str
+    reason: str | None = None
+    replicas: int = 0
+    held: int = 0
+    in_flight: int = 0
+    cold_starts: int = 0
+    log_tail: tuple[str, ...] = ()
 
 
 class RolloutStatus(PlaneAnswer):

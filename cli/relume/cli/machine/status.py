@@ -88,6 +88,7 @@ def _show_status(screen: Screen, status: Status) -> None:
         screen.line()
         show_queues(screen, {queue.service: queue for queue in status.jobs.queues})
     for service in status.serving.services:
+        _show_traffic(screen, service)
         if service.rollout is not None:
             screen.line()
             why = service.rollout.reason or "it is starting"
@@ -97,6 +98,33 @@ def _show_status(screen: Screen, status: Status) -> None:
         elif service.last_cold_start is not None:
             screen.line()
             show_cold_start(screen, service.last_cold_start)
+
+
+def _show_traffic(screen: Screen, service: ServiceStatus) -> None:
+    """One row for each revision, where two share the requests."""
+    if not service.traffic:
+        return
+    screen.line()
+    headers = ("revision", "tag", "gets", "state", "ready", "held", "running", "starts")
+    rows = [
+        (
+            part.revision,
+            part.tag,
+            f"{part.percent} %" + ("" if part.percent == part.asked else f" of {part.asked} %"),
+            part.state,
+            str(part.replicas),
+            str(part.held),
+            str(part.in_flight),
+            str(part.cold_starts),
+        )
+        for part in service.traffic
+    ]
+    screen.table(headers, rows)
+    for part in service.traffic:
+        if part.reason is not None:
+            screen.line(f"{part.revision}: {part.reason}", "red")
+            for line in part.log_tail[-_LOG_LINES:]:
+                screen.line(f"  {line}", "dim")
 
 
 def show_eventing(screen: Screen, status: Status) -> None:

@@ -32,6 +32,7 @@ def after_admission(document: Table, cluster: Cluster) -> list[Finding]:
     judge = Judge(cluster)
     _judge_mode(document, judge)
     if mode(document) != "Knative":
+        _note_share(document, judge)
         return judge.found
     _note_unread(document.get("metadata"), judge)
     for kind in COMPONENTS:
@@ -48,6 +49,8 @@ def _judge_component(document: Table, component: Table, kind: str, judge: Judge)
     failing = Judge(judge.cluster)
     judge_limits(component.get("timeout"), component.get("containerConcurrency"), failing)
     notes = {**fields(document, "metadata", "annotations"), **fields(component, "annotations")}
+    # KServe makes a TrafficTarget of it, whose bounds are Knative's.
+    failing.check_number(component.get("canaryTrafficPercent"), 0, 100)
     judge_template(_carried(notes, kind, judge), failing)
     _judge_pod(component, kind, judge, failing)
     _judge_storage(component, failing)
@@ -61,6 +64,15 @@ def _note_unread(owner: Node | None, judge: Judge) -> None:
         if node is not None:
             message = f"{node.path} has no effect in Knative mode: Knative's own autoscaler scales"
             judge.say(node, "no-effect", message)
+
+
+def _note_share(document: Table, judge: Judge) -> None:
+    """`canaryTrafficPercent`, which only the reconciler of Knative Services reads."""
+    for kind in COMPONENTS:
+        share = child(document, "spec", kind, "canaryTrafficPercent")
+        if share is not None:
+            message = "only Knative mode splits requests by it; Standard mode has spec.canary"
+            judge.say(share, "no-effect", message)
 
 
 def _judge_storage(component: Table, failing: Judge) -> None:

@@ -302,6 +302,9 @@ TABLE = {
         "the predictor is not read; one more read may come",
         "test_a_predictor_is_not_read_faster_than_its_parts_are_stored",
     ),
+    "eventing.jobs.readers:Readers._writers": Bound(
+        "jobs", None, "each has a slot of its service while its answer is written"
+    ),
     "eventing.jobs.sse:EventParser._data": Bound(
         "bytes of each job",
         predictor._PART_BYTES,

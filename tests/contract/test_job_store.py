@@ -414,6 +414,19 @@ async def test_a_follower_that_is_slow_misses_and_repeats_nothing(open_store: Op
     assert await take(followed, 100) == parts(*range(2, 102), size=1000)
 
 
+async def test_the_writer_of_an_answer_hears_of_its_readers(open_store: Open) -> None:
+    store, other = await open_store(), await open_store()
+    heard = asyncio.Event()
+    with store.readers.of("job_1", heard.set):
+        followed = other.follow("job_1")
+        reading = asyncio.ensure_future(take(followed, 1))
+        await asyncio.wait_for(heard.wait(), 20)
+        heard.clear()
+        await store.append("job_1", parts(1), 0)
+        assert await reading == parts(1)  # the first part of this worker
+        await asyncio.wait_for(heard.wait(), 20)
+
+
 # --- payloads -----------------------------------------------------------------------------------
 
 

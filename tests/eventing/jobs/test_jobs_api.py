@@ -564,6 +564,8 @@ async def test_a_list_is_filtered_by_status_and_service() -> None:
         ("after=5", "after"),
         ("after=read-0", "after"),
         (f"after=read-{'9' * 19}", "after"),
+        ("state=failed", "state"),
+        ("status=failed&order=asc", "order"),
     ],
 )
 async def test_a_query_that_cannot_be_read_is_refused_by_name(query: str, name: str) -> None:

@@ -57,6 +57,7 @@ def test_every_header_is_read() -> None:
         ("Relume-Max-Attempts", "0", "1 to 20"),
         ("Relume-Max-Attempts", "21", "1 to 20"),
         ("Relume-Max-Attempts", "two", "1 to 20"),
+        ("relume-max-attempt", "1", "write one of Relume-Priority, "),
     ],
 )
 def test_a_refusal_names_the_header_and_the_fix(name: str, value: str, fix: str) -> None:

@@ -4,12 +4,23 @@ Each message is stored only where the writer knows the one before it. So nobody 
 back of a worker that has taken a job over.
 """
 
+import contextlib
 from collections.abc import AsyncIterator, Sequence
+
+from nats.aio.msg import Msg
 
 from relume.eventing.jetstream.job_api import JobApi, Message
 from relume.eventing.jetstream.job_live import live
-from relume.eventing.jetstream.job_streams import TOKENS, WRITE, tokens_subject, ttl
+from relume.eventing.jetstream.job_streams import (
+    TOKENS,
+    WRITE,
+    reading_subject,
+    tokens_subject,
+    ttl,
+)
+from relume.eventing.jetstream.store import NATS_ERRORS
 from relume.eventing.jobs.packing import pack_chunks, unpack_chunks
+from relume.eventing.jobs.readers import Reader, Readers
 from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.jobs.state import LeaseLost
 from relume.eventing.jobs.store import Chunk
@@ -24,6 +35,11 @@ class JobChunks:
     def __init__(self, api: JobApi, settings: JobSettings) -> None:
         self._api = api
         self._settings = settings
+        self.readers = Readers()
+
+    async def open(self) -> None:
+        """Listen to the readers at all gateways."""
+        await self._api.client.subscribe(reading_subject("*"), cb=self._on_reader)
 
     async def append(
         self, job_id: str, chunks: Sequence[Chunk], after: int, *, lasts_s: float | None = None
@@ -55,7 +71,9 @@ class JobChunks:
     async def follow(self, job_id: str, after: int = 0) -> AsyncIterator[Chunk]:
         """See `JobStore.follow`."""
         subject, place = tokens_subject(job_id), 0
+        reader = Reader(self._api.clock.monotonic)
         async with live(self._api, subject, self._settings.unread_bytes) as messages:
+            await self._say_that_it_is_read(job_id)
             whole = False
             while True:
                 taken: list[Message] = []
@@ -70,6 +88,8 @@ class JobChunks:
                         break
                     place = message.sequence
                     for chunk in _above(after, message):
+                        if reader.is_due(chunk.generation):
+                            await self._say_that_it_is_read(job_id)
                         after = chunk.position
                         yield chunk
                 if whole:
@@ -80,6 +100,13 @@ class JobChunks:
                         after = chunk.position
                         yield chunk
                 whole = True
+
+    async def _say_that_it_is_read(self, job_id: str) -> None:
+        with contextlib.suppress(*NATS_ERRORS):  # it is said again
+            await self._api.client.publish(reading_subject(job_id))
+
+    async def _on_reader(self, message: Msg) -> None:
+        self.readers.heard(message.subject.rpartition(".")[2])
 
     async def remove(self, job_id: str) -> None:
         """Nothing is left of the answer."""

@@ -11,7 +11,8 @@
 | KV_relume_control | $KV.relume_control.KEY | paused services, where removed lanes ended |
 
 What is stored in `relume_jobs` and `relume_tokens` is published again under `relume.live`, for
-those who follow a job. Messages with a time to live need nats-server 2.11 or newer.
+those who follow a job. Who follows an answer says so under `relume.reading.ID`, which no stream
+keeps. Messages with a time to live need nats-server 2.11 or newer.
 """
 
 import functools
@@ -94,6 +95,11 @@ def record_subject(job_id: str) -> str:
 
 def tokens_subject(job_id: str) -> str:
     return f"relume.tokens.{job_token(job_id)}"
+
+
+def reading_subject(job_id: str) -> str:
+    """Where the readers of an answer say that they read it; of all answers where the id is `*`."""
+    return f"relume.reading.{job_id if job_id == '*' else job_token(job_id)}"
 
 
 def unsent_subject(job_id: str, name: str) -> str:

@@ -37,6 +37,7 @@ from relume.eventing.jetstream.job_streams import (
 from relume.eventing.jetstream.server import Disk
 from relume.eventing.jetstream.store import NATS_ERRORS
 from relume.eventing.jobs.job import Job, ServiceName
+from relume.eventing.jobs.readers import Readers
 from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.jobs.state import Record
 from relume.eventing.jobs.store import Chunk, Filter, Lane, Seen, Waiting
@@ -97,6 +98,7 @@ class JetStreamJobs:
         )
         try:
             await opened._api.pages.open()
+            await opened._chunks.open()
             await ensure_streams(opened._api, settings)
             await opened._open()
         except BaseException:
@@ -119,6 +121,10 @@ class JetStreamJobs:
     def connected(self) -> bool:
         """Whether a nats-server is connected now."""
         return self._api.store.connected.is_set()
+
+    @property
+    def readers(self) -> Readers:
+        return self._chunks.readers
 
     @property
     def inline_bytes(self) -> int:

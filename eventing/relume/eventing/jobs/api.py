@@ -8,7 +8,7 @@ POST   /v1/jobs/ID/cancel          end it
 POST   /v1/jobs/ID/retry           queue it once more; 503 while its end is not published
 DELETE /v1/jobs/ID                 keep nothing but its key; 503 while its reply is not published
 GET    /v1/queues                  every service: who waits, and whether it is paused
-POST   /v1/queues/NS/NAME/pause|resume|purge
+POST   /v1/queues/NS/NAME/pause|resume|purge   at once here, within a second at other gateways
 
 Everybody sees their own jobs; those of others do not exist. Queues belong to operators: only they
 may stop or purge one, and others see only the lanes of their own tenant. What a page of a foreign
@@ -66,11 +66,13 @@ from relume.eventing.jobs.watching import Watches, closing, while_there
 QUEUES_PATH = "/v1/queues"
 MAX_WAIT_S = 300
 PAGE, MAX_PAGE = 20, 100
+_SHOWN = 40  # characters of a wrong name that a message repeats
 # JetStream reads so many jobs in about 4 s.
 MOST_READ = 10_000
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _MARK = re.compile(r"read-([1-9][0-9]{0,17})")
+_OF_LIST = ("status", "service", "limit", "after")
 _STATES: tuple[State, ...] = ("queued", "leased", "streaming", *get_args(Settled))
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -91,8 +93,8 @@ class JobsApi:
 
     `services` are those that this program has queues for, `admit` is asked before a retry,
     `running` counts the jobs of a service that run (without it, `running` of a queue is null),
-    `publishes` says whether anything is published of a settled record, and `operates` says who may
-    stop and purge queues.
+    `publishes` says whether anything is published of a settled record, `operates` says who may
+    stop and purge queues, and `stopped` is told of a queue that is paused or goes on.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class JobsApi:
         running: Callable[[ServiceName], Awaitable[int]] | None = None,
         publishes: Callable[[Record], bool] = lambda _: True,
         operates: Callable[[Caller], bool] = everybody_if_open,
+        stopped: Callable[[ServiceName, bool], Awaitable[None]] | None = None,
         streams: StreamSettings | None = None,
     ) -> None:
         self._store = store
@@ -117,6 +120,7 @@ class JobsApi:
         self._admit = admit
         self._running = running
         self._operates = operates
+        self._stopped = stopped
         self._changes = Changes(store, clock, publishes)
         self.streams = Streams(store, watches, clock, self._outlook, streams)
         one, queue = f"{JOBS_PATH}/{{id}}", f"{QUEUES_PATH}/{{namespace}}/{{name}}"
@@ -149,6 +153,9 @@ class JobsApi:
 
     async def _list(self, request: Request) -> Response:
         query = request.query_params
+        for name in query.keys() - set(_OF_LIST):
+            # A filter with a wrong name would show jobs that nobody asked for.
+            raise BadQuery(f"{one_line(name)[:_SHOWN]}: write one of {', '.join(_OF_LIST)} instead")
         limit = _number("limit", query.get("limit") or str(PAGE), 1, MAX_PAGE)
         after = query.get("after") or None
         start = _place_of(after) if after is not None else None
@@ -247,6 +254,8 @@ class JobsApi:
     async def _set_paused(self, request: Request, paused: bool) -> Response:
         service = self._operated(request)
         await self._store.pause(service, paused)
+        if self._stopped is not None:
+            await self._stopped(service, paused)
         caller = caller_of(request.scope)
         return json_response(await self._queue(service, caller, await self._store.paused()))
 

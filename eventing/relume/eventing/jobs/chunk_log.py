@@ -1,20 +1,24 @@
 """Stores the parts of one answer as they come, in order, and never twice.
 
 One append is under way at a time; what comes meanwhile goes into the next one. So a slow store
-makes larger messages and not a longer queue. An append whose acknowledgement got lost is looked up
+makes larger messages and not a longer queue. Parts that nobody reads wait a little for the next
+ones (`unread_hold_s`), because an append costs five times as much as what else is done for a part.
+Nobody is shown a part that is not stored. An append whose acknowledgement got lost is looked up
 when the repetition is refused.
 """
 
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Literal
 
-from relume.base.clock import Clock
+from relume.base.clock import Clock, Timer
 from relume.base.errors import RelumeError
-from relume.base.limits import MIB
+from relume.base.limits import KIB, MIB
 from relume.eventing.event_log import DiskFull, LeaseLost, StoreUnavailable
+from relume.eventing.jobs.readers import BELIEVED_S
 from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.jobs.store import Chunk, JobStore
 
@@ -22,6 +26,8 @@ log = logging.getLogger(__name__)
 
 # What one append stores at most, where it is more than one part; it must fit one message.
 _TOGETHER_BYTES = 1 * MIB
+# More than this of an answer does not wait for a reader.
+_HELD_BYTES = 64 * KIB
 # How long after a store has failed it is tried again.
 STORE_PAUSE_S = 0.5
 
@@ -45,6 +51,13 @@ class ChunkLog:
         self._clock = clock
         self._bound = settings.unstored_bytes
         self._together = min(_TOGETHER_BYTES, settings.inline_bytes)
+        self._held_bytes = min(_HELD_BYTES, settings.unstored_bytes)
+        self._held_parts = settings.unread_hold_parts
+        self._held_s = settings.unread_hold_s
+        self._held_until = -math.inf
+        self._read_until = -math.inf
+        self._flushing = False
+        self._due: Timer | None = None
         self._place = 0
         self._waiting: list[Chunk] = []
         self._waiting_bytes = 0
@@ -75,10 +88,13 @@ class ChunkLog:
         """Store in the background while the block runs; what is left then is not stored."""
         pump = asyncio.create_task(self._pump())
         try:
-            yield
+            with self._store.readers.of(self._job_id, self._is_read):
+                yield
         finally:
             pump.cancel()
             await asyncio.wait([pump])
+            if self._due is not None:
+                self._due.cancel()
 
     def put(self, parts: Sequence[bytes], kind: Literal["data", "restarted"] = "data") -> None:
         """Store these next. Raises what made storing impossible."""
@@ -87,7 +103,8 @@ class ChunkLog:
             self.position += 1
             self._waiting.append(Chunk(self.position, kind, data, self._generation))
             self._waiting_bytes += len(data)
-        self._changed.set()
+        if parts and self._is_due():
+            self._changed.set()
 
     async def room(self) -> None:
         """Return when not too much waits to be stored. Raises as `put`."""
@@ -95,7 +112,13 @@ class ChunkLog:
 
     async def flush(self) -> None:
         """Return when everything is stored. Raises as `put`."""
-        await self._until(lambda: self._stored == self.position)
+        if self._stored != self.position:
+            self._flushing = True
+            self._changed.set()
+        try:
+            await self._until(lambda: self._stored == self.position)
+        finally:
+            self._flushing = False
 
     async def _until(self, done: Callable[[], bool]) -> None:
         self._check()
@@ -108,9 +131,34 @@ class ChunkLog:
         if self._error is not None:
             raise self._error
 
+    def _is_read(self) -> None:
+        self._read_until = self._clock.monotonic() + BELIEVED_S
+        if self._waiting:
+            self._changed.set()
+
+    def _is_due(self) -> bool:
+        """Whether to store what waits now; sets a timer if not."""
+        now = self._clock.monotonic()
+        if (
+            now >= self._held_until
+            or now < self._read_until
+            or self._flushing
+            or len(self._waiting) >= self._held_parts
+            or self._waiting_bytes >= self._held_bytes
+        ):
+            return True
+        if self._due is None:
+            self._due = self._clock.call_later(self._held_until - now, self._on_due)
+        return False
+
+    def _on_due(self) -> None:
+        self._due = None
+        self._changed.set()
+
     async def _pump(self) -> None:
         while True:
-            while self._waiting and self._error is None:
+            while self._waiting and self._error is None and self._is_due():
+                self._held_until = self._clock.monotonic() + self._held_s
                 together = self._next()
                 try:
                     await self._append(together)

@@ -78,6 +78,7 @@ class FairCursor:
         self._broken: BaseException | None = None
         self._stopped = False
         self.paused = False
+        self._pauses = 0  # how often that has changed
 
     @property
     def waiting(self) -> int:
@@ -110,6 +111,7 @@ class FairCursor:
     async def pause(self, paused: bool) -> None:
         """Lease nothing more, or go on. The store is asked at every look as well."""
         if paused != self.paused:
+            self._pauses += 1
             self.paused = paused
             if paused:
                 await self._close_all()
@@ -211,7 +213,9 @@ class FairCursor:
         look_at = self._clock.monotonic()
         while True:
             try:
-                await self.pause(self._service in await self._store.paused())
+                before, paused = self._pauses, await self._store.paused()
+                if before == self._pauses:  # else it was told of a change meanwhile
+                    await self.pause(self._service in paused)
                 if look_at <= self._clock.monotonic():
                     await self._look()
                     look_at = self._clock.monotonic() + len(self._feeds) * _LOOK_EACH_S

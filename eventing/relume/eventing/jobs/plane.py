@@ -256,6 +256,7 @@ class JobsPlane:
             running=store.running,
             publishes=self._outbox.publishes,
             operates=self._operates,
+            stopped=self._pause,
         )
 
         async def route(scope: Scope, receive: Receive, send: Send) -> None:
@@ -266,6 +267,10 @@ class JobsPlane:
 
     def _operates(self, caller: Caller) -> bool:
         return caller.owner == "" or caller.owner in self._operators
+
+    async def _pause(self, service: ServiceName, paused: bool) -> None:
+        if (queue := self._queues.get(service)) is not None:
+            await queue.cursor.pause(paused)
 
     def _starts_in(self, service: ServiceName, ahead: int) -> float | None:
         queue = self._queues.get(service)

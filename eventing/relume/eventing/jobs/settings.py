@@ -40,6 +40,11 @@ class JobSettings:
 
     # Jobs under way per service when nothing better is known: the gate of a Broker's Trigger.
     in_flight: int = 50
+    # Parts of an answer that nobody reads are stored at once after so much silence; those that come
+    # sooner wait, and are stored together after this time or when they are so many. It is how much
+    # of an answer the death of its worker takes back at most, and its next worker makes it again.
+    unread_hold_s: float = 0.5
+    unread_hold_parts: int = 64
     # Chunks of one answer that wait to be stored: above this, the predictor is not read.
     unstored_bytes: int = 4 * MIB
     # Chunks of one answer that wait for one reader. A slower reader reads them from the store.

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 from relume.base.errors import InvalidInput, RelumeError
 from relume.eventing.event_log import Cursor, LeasedEvent
 from relume.eventing.jobs.job import Job, Priority, ServiceName
+from relume.eventing.jobs.readers import Readers
 from relume.eventing.jobs.state import Record, State
 
 
@@ -156,6 +157,11 @@ class ParkedCursor(Cursor, Protocol):
 
 class JobStore(Protocol):
     """The durable store of all jobs. Every method raises StoreUnavailable."""
+
+    @property
+    def readers(self) -> Readers:
+        """Who follows the answers that are written in this process, here or at another gateway."""
+        ...
 
     async def submit(self, job: Job, patience_s: float) -> tuple[bool, Seen]:
         """Store a new job durably: True and what is stored.

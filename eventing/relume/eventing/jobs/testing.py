@@ -14,6 +14,7 @@ from relume.base.clock import Clock
 from relume.eventing.envelope import Envelope
 from relume.eventing.jobs.job import Job, ServiceName
 from relume.eventing.jobs.packing import pack_record, unpack_record
+from relume.eventing.jobs.readers import Readers
 from relume.eventing.jobs.settings import JobSettings, lifetime_s
 from relume.eventing.jobs.state import LeaseLost, Record
 from relume.eventing.jobs.store import (
@@ -60,6 +61,7 @@ class MemoryJobs:
         self._lane_of: dict[int, Lane] = {}
         self._paused: set[ServiceName] = set()
         self._changes = Changes()
+        self.readers = Readers()
         self._settled = Place(self._settled_above, self._settled_payload)
         self._unsent: dict[str, _Stored] = {}
         self.buried: dict[str, bytes] = {}
@@ -125,6 +127,7 @@ class MemoryJobs:
     async def follow(self, job_id: str, after: int = 0) -> AsyncIterator[Chunk]:
         while True:
             found, _ = await self.chunks(job_id, after)
+            self.readers.heard(job_id)
             for chunk in found:
                 after = chunk.position
                 yield chunk

@@ -17,6 +17,8 @@ KEY = "Idempotency-Key"
 PRIORITY = "Relume-Priority"
 QUEUE, START, RUN = "Relume-Queue-Timeout", "Relume-Start-Timeout", "Relume-Run-Timeout"
 KEEP, ATTEMPTS = "Relume-Keep", "Relume-Max-Attempts"
+_OWN = (PRIORITY, QUEUE, START, RUN, KEEP, ATTEMPTS)
+_KNOWN = frozenset(name.lower() for name in (*_OWN, KEY))
 
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhd]?)")
@@ -68,6 +70,11 @@ def wishes_of(headers: Headers, settings: DoorSettings) -> Wishes:
 
     if not given:
         return Wishes(None, None, defaults)
+    for name in given.keys() - _KNOWN:
+        # A limit with a wrong name would not hold, and nobody would notice.
+        raise InvalidHeader(
+            f"{name[:_SHOWN]}: a job has no such header: write one of {', '.join(_OWN)}"
+        )
 
     def seconds(name: str, default: float) -> float:
         text = _only(name, given)

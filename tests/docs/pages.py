@@ -19,9 +19,7 @@ ROOT = Path(__file__).parents[2]
 #: What a fence may say. `text` is for what is neither typed nor saved.
 LANGUAGES = ("sh", "console", "python", "yaml", "json", "text")
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)[^`]*$")
-_MARK = re.compile(
-    r"^ *<!-- (?P<name>stays|exits|file|fragment|not run)(?:: (?P<value>.+?))? -->$"
-)
+_MARK = re.compile(r"^ *<!-- (?P<name>stays|exits|file|fragment|not run)(?:: (?P<value>.+?))? -->$")
 
 
 class UnknownMark(Exception):

@@ -22,6 +22,8 @@ from pathlib import Path
 from tests.docs.pages import ROOT, Block, steps
 from tests.ports import own_port
 
+# The folder with the CloudEvents SDK 2; the environment itself has SDK 1, which kserve needs.
+SDK_2 = Path(sys.prefix) / "cloudevents-2"
 PORTS = ("8080", "8081", "9000")
 COPIED = ("config", "functions", "docs/examples")
 #: The most seconds that one block may take, and a server may take to start.
@@ -54,18 +56,21 @@ class Reader:
         """The environment of every block; `relume` is found in `programs`."""
         programs.mkdir(parents=True)
         python = shlex.quote(sys.executable)
-        up = f'--port {self._ports["8080"]} --broker-port {self._ports["8081"]}'
+        up = f"--port {self._ports['8080']} --broker-port {self._ports['8081']}"
         relume = programs / "relume"
         relume.write_text(
-            f"#!/bin/sh\n[ \"$1\" = up ] && set -- \"$@\" {up}\n"
+            f'#!/bin/sh\n[ "$1" = up ] && set -- "$@" {up}\n'
             f'exec {python} -m relume.cli.main "$@"\n',
             encoding="utf-8",
         )
         relume.chmod(0o755)
         # A page that activates the environment has it already.
         (programs / "activate").touch()
-        path = os.pathsep.join((str(programs), str(Path(sys.executable).parent), os.environ["PATH"]))
-        more = {"PATH": path, "RELUME_STATE": str(self._state), "COLUMNS": "100", "NO_COLOR": "1"}
+        path = os.pathsep.join(
+            (str(programs), str(Path(sys.executable).parent), os.environ["PATH"])
+        )
+        more = {"PATH": os.pathsep.join(folders), "RELUME_STATE": str(self._state)}
+        more |= {"COLUMNS": "100", "NO_COLOR": "1", "PYTHONPATH": str(SDK_2)}
         unset = ("RELUME_URL", "RELUME_KEY", "KUBECONFIG", "FORCE_COLOR")
         kept = {name: value for name, value in os.environ.items() if name not in unset}
         return {**kept, **more}

@@ -66,11 +66,11 @@ class Reader:
         relume.chmod(0o755)
         # A page that activates the environment has it already.
         (programs / "activate").touch()
-        path = os.pathsep.join(
-            (str(programs), str(Path(sys.executable).parent), os.environ["PATH"])
-        )
+        # On a terminal curl shows no progress.
+        (programs / ".curlrc").write_text("silent\nshow-error\n", encoding="utf-8")
+        folders = (str(programs), str(Path(sys.executable).parent), os.environ["PATH"])
         more = {"PATH": os.pathsep.join(folders), "RELUME_STATE": str(self._state)}
-        more |= {"COLUMNS": "100", "NO_COLOR": "1", "PYTHONPATH": str(SDK_2)}
+        more |= {"COLUMNS": "100", "NO_COLOR": "1", "CURL_HOME": str(programs)}
         unset = ("RELUME_URL", "RELUME_KEY", "KUBECONFIG", "FORCE_COLOR")
         kept = {name: value for name, value in os.environ.items() if name not in unset}
         return {**kept, **more}
@@ -88,7 +88,8 @@ class Reader:
         elif block.language == "python":
             script = self.folder / "block.py"
             script.write_text(self.here(block.text), encoding="utf-8")
-            self._run(block, f"{shlex.quote(sys.executable)} block.py")
+            python = shlex.join((f"PYTHONPATH={SDK_2}", sys.executable))
+            self._run(block, f"env {python} block.py")
         elif block.language == "sh":
             self._run(block, f"set -e -o pipefail\n{block.text}")
         else:

@@ -25,7 +25,8 @@ from tests.ports import own_port
 # The folder with the CloudEvents SDK 2; the environment itself has SDK 1, which kserve needs.
 SDK_2 = Path(sys.prefix) / "cloudevents-2"
 PORTS = ("8080", "8081", "9000")
-COPIED = ("config", "functions", "docs/examples")
+CLAIMS = "tests/cluster/claims"
+COPIED = ("config", "functions", "docs/examples", f"{CLAIMS}/examples", f"{CLAIMS}/inventories")
 #: The most seconds that one block may take, and a server may take to start.
 BLOCK_S, START_S = 240, 90
 _END = "@@ exit status"

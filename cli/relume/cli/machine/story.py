@@ -111,7 +111,8 @@ def _plain(value: object) -> str:
 def show_cold_start(screen: Screen, cold_start: ColdStartReport) -> None:
     """One headline and one line for each phase, in ms."""
     phases = cold_start.phases
-    total = cold_start.total if cold_start.total is not None else sum(phases.values())
+    start_ms = cold_start.start_ms
+    total = start_ms if start_ms is not None else sum(phases.values())
     facts = [f"{total:,.0f} ms", _WAYS.get(cold_start.started or "", "")]
     if cold_start.outcome != "ready":
         facts.append(cold_start.reason or cold_start.outcome)

@@ -80,8 +80,9 @@ def _waiting(record: EventRecord) -> str:
 
 
 def _window(cold_start: ColdStartReport) -> Span | None:
-    """From the arrival of the request that caused a start to its first byte."""
-    total = cold_start.total if cold_start.total is not None else cold_start.ready
+    """From the arrival of the request that caused a start to its first token."""
+    start_ms = cold_start.start_ms
+    total = start_ms if start_ms is not None else cold_start.ready
     if total is None or not cold_start.at:
         return None
     queue = cold_start.phases.get("queue", 0.0)

@@ -1,0 +1,24 @@
+"""Every block of the pages that start no plane, in order."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import ROOT, blocks_of, pages
+from tests.docs.reader import Reader
+
+RUN = [
+    page
+    for page in pages()
+    if any(b.is_run for b in blocks_of(page)) and not any(b.starts_a_plane for b in blocks_of(page))
+]
+
+
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_the_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
+    reader = Reader(tmp_path)
+    try:
+        for block in blocks_of(page):
+            reader.read(block)
+    finally:
+        reader.close()

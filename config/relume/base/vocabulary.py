@@ -128,6 +128,8 @@ CLAIM_TEMPLATE = "relume.dev/claim-template"
 SHARE = "relume.dev/share"
 SHARED_CLAIM = "relume.dev/claim"
 COLD_START_BUDGET = "relume.dev/cold-start-budget"
+#: The PersistentVolumeClaim on which vLLM keeps what it found out at a start.
+ENGINE_CACHE = "relume.dev/engine-cache"
 
 # Annotations of Relume for a service on one machine: what a client that waits is told, how many may
 # wait, and at what times a service is started before anybody asks.

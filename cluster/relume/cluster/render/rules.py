@@ -51,6 +51,9 @@ CLAIM_INJECTED = RenderRule(
     "claim-at-admission", "Knative has no field for claims, so they are added to the pod itself"
 )
 DEVICE_CLASS = RenderRule("shipped-device-class", "the service names this class")
+ENGINE_CACHE = RenderRule(
+    "engine-cache", "the annotation relume.dev/engine-cache: the next start finds what this one did"
+)
 NO_ZERO = RenderRule("standard-has-no-zero", "nothing holds requests at zero in Standard mode")
 BROKER_CLASS = RenderRule("broker-class", "--broker decides")
 BROKER_CONFIG = RenderRule("broker-config", "where this class of Broker looks for its settings")

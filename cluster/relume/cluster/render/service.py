@@ -17,6 +17,7 @@ from relume.cluster.render.budget import SHIPPED_MAX_TIMEOUT_S, Budget, budget_o
 from relume.cluster.render.components import in_front_s, render_fronts
 from relume.cluster.render.devices import DeviceRequest, Devices, read_devices
 from relume.cluster.render.draft import Book, Draft, Setting
+from relume.cluster.render.engine_cache import mount_engine_cache
 from relume.cluster.render.options import Images, Options
 from relume.cluster.render.originals import (
     ANNOTATIONS,
@@ -97,6 +98,7 @@ def _arrange(
     else:
         _ask_knative(draft, service, original, devices, budget, book)
     _environment(draft, devices, budget, standard=standard)
+    mount_engine_cache(draft, original, book, knative=not standard)
     for name in NAMES:
         if (node := original.node(*ANNOTATIONS, name)) is not None:
             book.note(node, "a cluster does not read it: relume up does")

@@ -6,7 +6,7 @@ it, unless that folder is on a volume that outlives the pod. The annotation name
 PersistentVolumeClaim in the service's namespace.
 """
 
-from relume.base.vocabulary import ENGINE_CACHE
+from relume.base.vocabulary import ENGINE_CACHE, JsonValue
 from relume.cluster.admission import SHIPPED
 from relume.cluster.admission.cluster import POD_FLAGS
 from relume.cluster.render import rules
@@ -21,7 +21,7 @@ _FLAGS = (POD_FLAGS + "persistent-volume-claim", POD_FLAGS + "persistent-volume-
 
 
 def mount_engine_cache(draft: Draft, original: Original, book: Book, *, knative: bool) -> None:
-    """Mount the claim that the annotation names where vLLM keeps its cache, the user's own folder too.
+    """Mount the claim that the annotation names at vLLM's cache folder, or at the user's own.
 
     Raises InvalidManifest for what is no name of a PersistentVolumeClaim.
     """
@@ -32,9 +32,9 @@ def mount_engine_cache(draft: Draft, original: Original, book: Book, *, knative:
     env = draft.get(*MODEL, "env")
     own = [e for e in env if isinstance(e, dict)] if isinstance(env, list) else []
     folder = next((e.get("value") for e in own if e.get("name") == _ROOT), None) or _FOLDER
-    volume = {"name": _VOLUME, "persistentVolumeClaim": {"claimName": claim}}
+    volume: dict[str, JsonValue] = {"name": _VOLUME, "persistentVolumeClaim": {"claimName": claim}}
     draft.put((*PREDICTOR, "volumes"), volume, rules.ENGINE_CACHE)
-    mount = {"name": _VOLUME, "mountPath": folder}
+    mount: dict[str, JsonValue] = {"name": _VOLUME, "mountPath": folder}
     draft.put((*MODEL, "volumeMounts"), mount, rules.ENGINE_CACHE)
     for name, value, why in (
         (_ROOT, _FOLDER, "where vLLM keeps compiled graphs and its start-up plan"),

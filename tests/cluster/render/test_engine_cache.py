@@ -53,3 +53,18 @@ def test_the_claim_is_mounted_at_the_users_own_folder(tmp_path: Path) -> None:
 def test_what_is_no_name_of_a_claim_is_refused_at_its_line(tmp_path: Path) -> None:
     with pytest.raises(InvalidManifest, match=r"engine-cache.*invalid value: Not_A_Name"):
         render_text(tmp_path, service(model=GPU, annotations="relume.dev/engine-cache: Not_A_Name"))
+
+
+@pytest.mark.parametrize("flags", ["--load-format=ipc_cache", "--load-format, ipc_cache"])
+@pytest.mark.parametrize(
+    ("share", "told"), [("memory=6Gi", True), ("'claim=a,memory=6Gi'", False), ("", True)]
+)
+def test_weights_of_a_preload_daemon_need_the_device_that_it_has(
+    flags: str, share: str, told: bool, tmp_path: Path
+) -> None:
+    annotations = f"relume.dev/share: {share}" if share else ""
+    rendering = render_text(
+        tmp_path, service(model=f"{GPU}, args: [{flags}]", annotations=annotations)
+    )
+    notes = [note for note in rendering.notes if "vllm preload" in note.message]
+    assert [note.line for note in notes] == ([4] if told else [])

@@ -7,9 +7,11 @@ A cluster fills in templates and $(NAME) itself, so that they stay as they are.
 from dataclasses import dataclass
 
 from relume.base.errors import InvalidManifest
+from relume.base.vocabulary import SHARE
+from relume.cluster.admission.judge import content
 from relume.cluster.render import rules
 from relume.cluster.render.draft import Book, Draft, Note
-from relume.cluster.render.originals import MODEL, Original
+from relume.cluster.render.originals import ANNOTATIONS, MODEL, Original
 from relume.config.arguments import written_arguments
 from relume.config.fields import Resource
 from relume.config.storage import uri_in_arguments, with_revision
@@ -56,10 +58,33 @@ def translate_arguments(draft: Draft, original: Original, book: Book) -> None:
             raise InvalidManifest(str(one), file=at.file, line=at.line, field=at.field)
         if one.is_harmless:
             resource.note(at, str(one))
+    _tell_preload(said, original, resource)
     _write_arguments(draft, said, original.name)
     _write_uri(draft, read)
     for left in resource.left:
         book.tell(Note(left.file, left.line, left.field, left.why))
+
+
+def _tell_preload(said: Translation, original: Original, resource: Resource) -> None:
+    """Say that a pod with a device of its own finds no weights of `vllm preload` there.
+
+    Its daemon hands weights out by CUDA IPC, and so must see the same device (vLLM 0.31).
+    """
+    share = content(original.node(*ANNOTATIONS, SHARE)) or ""
+    if "claim=" in share:
+        return
+    before = ""
+    for word in said.words:
+        if word.text.replace("=", " ").split() == ["--load-format", "ipc_cache"] or (
+            before == "--load-format" and word.text == "ipc_cache"
+        ):
+            resource.note(
+                word.origin,
+                "ipc_cache takes weights from the daemon of vllm preload on the same device, and "
+                "the claim of this pod gives it a device that no other pod sees: share one claim "
+                f"with the daemon ({SHARE}: claim=NAME), or remove the flag",
+            )
+        before = word.text
 
 
 def _write_arguments(draft: Draft, said: Translation, name: str) -> None:

@@ -301,6 +301,7 @@ def main(
     told, screen = summary(record), Screen.stdout()
     screen.pairs([(figure.name, f"{figure.value}  {figure.note}") for figure in told.figures])
     screen.line(told.verdict, "bold green" if told.well else "bold red")
+    screen.line(told.ways)
     screen.line(f"report: {os.path.relpath(out)}")
     if not told.well:
         raise SystemExit(1)

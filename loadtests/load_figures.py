@@ -29,6 +29,8 @@ class Summary:
 
     well: bool
     verdict: str
+    ways: str
+    """How often the plane went up from zero and back, as a sentence."""
     figures: tuple[Figure, ...]
 
 
@@ -141,23 +143,23 @@ def summary(record: Record) -> Summary:
     wrong = [*_failures(record), *_left_over(record)]
     asked = len(record.asked)
     if not asked:
-        return Summary(False, "Nothing was asked: the load test did not run.", ())
+        return Summary(False, "Nothing was asked: the load test did not run.", "", ())
     verdict = (
-        f"All {asked} requests were answered, and nothing was left over. {_ways(record)}"
+        f"All {asked} requests were answered, and nothing was left over."
         if not wrong
-        else f"Something failed: {'; '.join(wrong)} ({asked} requests in all). {_ways(record)}"
+        else f"Something failed: {'; '.join(wrong)} ({asked} requests in all)."
     )
-    return Summary(not wrong, verdict, tuple(_figures(record)))
+    return Summary(not wrong, verdict, _ways(record), tuple(_figures(record)))
 
 
 def _ways(record: Record) -> str:
-    """How often the plane went up from zero and back, as a sentence."""
     ways = wakes(record)
     if not ways:
         return "No replica ever ran." if record.samples else ""
     ended, most = sum(way.zero is not None for way in ways), max(way.most for way in ways)
-    up = f"It went up from zero {len(ways)} times, to at most {most} replicas"
-    return f"{up}, and back to zero {ended} times."
+    return (
+        f"Up from zero {len(ways)} times, to at most {most} replicas; back to zero {ended} times."
+    )
 
 
 def _failures(record: Record) -> list[str]:

@@ -206,7 +206,7 @@ def _figures(record: Record) -> Iterable[Figure]:
     yield from _scaling(record)
     late = percentile([each.late for each in record.asked if each.loop == "open"], 99)
     if late is not None:
-        word = "the generator kept up" if late < LATE_S else "the generator was too slow"
+        word = "the generator kept up" if late < LATE_S else "late itself: trust no time below it"
         yield Figure("open loop sent late by, p99", _s(late), word)
 
 

@@ -157,9 +157,12 @@ def _ways(record: Record) -> str:
     if not ways:
         return "No replica ever ran." if record.samples else ""
     ended, most = sum(way.zero is not None for way in ways), max(way.most for way in ways)
-    return (
-        f"Up from zero {len(ways)} times, to at most {most} replicas; back to zero {ended} times."
-    )
+    up, back = _times(len(ways)), _times(ended)
+    return f"Up from zero {up}, to at most {most} replicas; back to zero {back}."
+
+
+def _times(count: int) -> str:
+    return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def _failures(record: Record) -> list[str]:

@@ -289,39 +289,30 @@ def main(
       python loadtests/load.py --url http://127.0.0.1:8080 --out /tmp/mine.html
       python loadtests/load.py --again loadtests/results/load.json
     """
-    if again is None:
+
+    async def asked_for() -> Record:
+        if again is not None:
+            return Record.read(again)
+        plan = plan_of(
+            shape, trace, minutes=minutes, rate=rate, users=users, longest=longest, seed=seed
+        )
         options: dict[str, object] = {"--shape": shape, "--trace": trace, "--minutes": minutes}
         options |= {"--rate": rate, "--closed-users": users, "--longest": longest, "--seed": seed}
-        record = run("load", _prepared(options, Target(model, broker, event_type), url))
+        words = tuple(word for name, value in options.items() for word in (name, str(value)))
+        return await _run(Wanted(plan, words, Target(model, broker, event_type), url))
+
+    record = run("load", asked_for())
+    if again is None:
         out.parent.mkdir(parents=True, exist_ok=True)
         record.write(out.with_suffix(".json"))
-    else:
-        record = run("load", _read(again))
     write_report(record, out)
     told, screen = summary(record), Screen.stdout()
     screen.pairs([(figure.name, f"{figure.value}  {figure.note}") for figure in told.figures])
     screen.line(told.verdict, "bold green" if told.well else "bold red")
+    screen.line(told.ways)
     screen.line(f"report: {os.path.relpath(out)}")
     if not told.well:
         raise SystemExit(1)
-
-
-async def _read(path: Path) -> Record:
-    return Record.read(path)
-
-
-async def _prepared(options: dict[str, object], target: Target, url: str | None) -> Record:
-    plan = plan_of(
-        str(options["--shape"]),
-        str(options["--trace"]),
-        minutes=float(str(options["--minutes"])),
-        rate=float(str(options["--rate"])),
-        users=int(str(options["--closed-users"])),
-        longest=int(str(options["--longest"])),
-        seed=int(str(options["--seed"])),
-    )
-    words = tuple(word for name, value in options.items() for word in (name, str(value)))
-    return await _run(Wanted(plan, words, target, url))
 
 
 if __name__ == "__main__":

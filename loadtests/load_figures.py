@@ -29,6 +29,8 @@ class Summary:
 
     well: bool
     verdict: str
+    ways: str
+    """How often the plane went up from zero and back, as a sentence."""
     figures: tuple[Figure, ...]
 
 
@@ -141,23 +143,26 @@ def summary(record: Record) -> Summary:
     wrong = [*_failures(record), *_left_over(record)]
     asked = len(record.asked)
     if not asked:
-        return Summary(False, "Nothing was asked: the load test did not run.", ())
+        return Summary(False, "Nothing was asked: the load test did not run.", "", ())
     verdict = (
-        f"All {asked} requests were answered, and nothing was left over. {_ways(record)}"
+        f"All {asked} requests were answered, and nothing was left over."
         if not wrong
-        else f"Something failed: {'; '.join(wrong)} ({asked} requests in all). {_ways(record)}"
+        else f"Something failed: {'; '.join(wrong)} ({asked} requests in all)."
     )
-    return Summary(not wrong, verdict, tuple(_figures(record)))
+    return Summary(not wrong, verdict, _ways(record), tuple(_figures(record)))
 
 
 def _ways(record: Record) -> str:
-    """How often the plane went up from zero and back, as a sentence."""
     ways = wakes(record)
     if not ways:
         return "No replica ever ran." if record.samples else ""
     ended, most = sum(way.zero is not None for way in ways), max(way.most for way in ways)
-    up = f"It went up from zero {len(ways)} times, to at most {most} replicas"
-    return f"{up}, and back to zero {ended} times."
+    up, back = _times(len(ways)), _times(ended)
+    return f"Up from zero {up}, to at most {most} replicas; back to zero {back}."
+
+
+def _times(count: int) -> str:
+    return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def _failures(record: Record) -> list[str]:
@@ -204,7 +209,7 @@ def _figures(record: Record) -> Iterable[Figure]:
     yield from _scaling(record)
     late = percentile([each.late for each in record.asked if each.loop == "open"], 99)
     if late is not None:
-        word = "the generator kept up" if late < LATE_S else "the generator was too slow"
+        word = "the generator kept up" if late < LATE_S else "late itself: trust no time below it"
         yield Figure("open loop sent late by, p99", _s(late), word)
 
 

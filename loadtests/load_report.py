@@ -50,8 +50,8 @@ PLOTS = (
     ),
     Plot(
         "Between tokens",
-        "How evenly a stream flows once it has begun. A high p99 is another request's prompt "
-        "that is read in between, or a replica that starts beside it.",
+        "How evenly a stream flows once it has begun. The prompts of other requests are read in "
+        "between, and replicas that start take their share of the cores.",
         load_plots.between_tokens,
     ),
     Plot(
@@ -121,6 +121,7 @@ def _top(record: Record, told: Summary) -> str:
     return (
         "<header><h1>Relume under load</h1>"
         f'<p class="verdict {good}"><b aria-hidden="true">{mark}</b> {_text(told.verdict)}</p>'
+        f"<p>{_text(told.ways)}</p>"
         f'<dl class="tiles">{tiles}</dl><dl class="about">{about}</dl></header>'
     )
 
@@ -129,8 +130,9 @@ def _figure(plot: Plot, record: Record) -> str:
     size = WIDE if plot.wide else NARROW
     svg = drawn(record, plot.draw, size=size, heights=plot.heights)
     named = svg.replace("<svg ", f'<svg aria-label="{_text(plot.title)}" ', 1)
+    kind = "wide" if plot.wide else "narrow"
     return (
-        f"<figure><h2>{_text(plot.title)}</h2>{named}"
+        f'<figure class="{kind}"><h2>{_text(plot.title)}</h2><div>{named}</div>'
         f"<figcaption>{_text(plot.reading)}</figcaption></figure>"
     )
 

@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SDK_2 := $(VENV)/cloudevents-2/.installed
+BROWSING := $(VENV)/page/.installed
+CHROMIUM ?= chromium
 # PyTorch's own index of CPU builds, tried where pip is configured with none; empty: not tried.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 # The tests run in this many processes at once; one of them has all that load models.
@@ -15,7 +17,7 @@ PYTEST_ALL := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadsc
 $(shell test -x $(BIN)/python || rm -f $(STAMP))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv models demo demo-tickets test fresh check fuzz unit crash jobs-trial memory-trial functions bench schemas manifests flags lock images clean
+.PHONY: help venv models demo demo-tickets test fresh check fuzz unit crash jobs-trial memory-trial functions page-test bench schemas manifests flags lock images clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +58,16 @@ crash: venv ## kill every process before, during and after each await; five minu
 # One process more than there are cores: most of the time somebody waits for the end of a fault.
 jobs-trial: venv ## harm every process of the jobs gateway at each await, and a NATS cluster; ten minutes
 	$(PYTEST_ALL) -n 3 -q --every-phase tests/crash/test_jobs_every_await.py tests/jobs_outside
+
+$(BROWSING): tests/page/requirements.txt $(STAMP)
+	@rm -rf $(@D)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(@D) -r $<
+	@touch $@
+
+page-test: venv $(BROWSING) ## the page in Debian's Chromium; screenshots in build/page
+	@command -v $(CHROMIUM) >/dev/null || { echo "make page-test needs Chromium: apt-get install -y" \
+		"--no-install-recommends chromium, or name another one with CHROMIUM=PATH" >&2; exit 1; }
+	CHROMIUM=$$(command -v $(CHROMIUM)) PYTHONPATH=$(VENV)/page $(BIN)/python -m pytest tests/page
 
 functions: ## each function's environment, and its tests in it: make functions ONLY='prompt redact'
 	@bash functions/test.sh $(PYTHON) $(ONLY)

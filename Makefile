@@ -17,7 +17,7 @@ PYTEST_ALL := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadsc
 $(shell test -x $(BIN)/python || rm -f $(STAMP))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv models demo demo-tickets test fresh check fuzz unit crash jobs-trial memory-trial functions page-test bench schemas manifests flags lock images clean
+.PHONY: help venv models demo demo-tickets test fresh check fuzz unit crash jobs-trial memory-trial functions page-test page-load bench schemas manifests flags lock images clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ page-test: venv $(BROWSING) ## the page in Debian's Chromium; screenshots in bui
 	@command -v $(CHROMIUM) >/dev/null || { echo "make page-test needs Chromium: apt-get install -y" \
 		"--no-install-recommends chromium, or name another one with CHROMIUM=PATH" >&2; exit 1; }
 	CHROMIUM=$$(command -v $(CHROMIUM)) PYTHONPATH=$(VENV)/page $(BIN)/python -m pytest tests/page
+
+page-load: venv $(BROWSING) ## what an open page costs under 500 events a second; two minutes
+	PYTHONPATH=$(VENV)/page $(BIN)/python loadtests/page.py $(ONLY)
 
 functions: ## each function's environment, and its tests in it: make functions ONLY='prompt redact'
 	@bash functions/test.sh $(PYTHON) $(ONLY)

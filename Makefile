@@ -64,7 +64,7 @@ $(BROWSING): tests/page/requirements.txt $(STAMP)
 	$(BIN)/python -m pip install --quiet --no-deps --target $(@D) -r $<
 	@touch $@
 
-page-test: venv $(BROWSING) ## the page in Debian's Chromium; screenshots in build/page
+page-test: models $(BROWSING) ## the page in Debian's Chromium; screenshots in build/page
 	@command -v $(CHROMIUM) >/dev/null || { echo "make page-test needs Chromium: apt-get install -y" \
 		"--no-install-recommends chromium, or name another one with CHROMIUM=PATH" >&2; exit 1; }
 	CHROMIUM=$$(command -v $(CHROMIUM)) PYTHONPATH=$(VENV)/page $(BIN)/python -m pytest tests/page

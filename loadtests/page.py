@@ -5,8 +5,9 @@
 
 The plane (`page_plane.py`) gets its events from a producer and hands them to a subscriber, each a
 process of its own; the page is open in Chromium. Each round measures the plane with no page, then
-with one, then with one that has a CESQL filter, so that the machine's noise hits all alike. CPU time
-is that of the plane's process. Frames and long tasks (above 50 ms) are the browser's own figures.
+with one, then with one that has a CESQL filter, so that the machine's noise hits all alike. CPU
+time is that of the plane's process. Frames and long tasks (above 50 ms) are the browser's own
+figures.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -39,7 +41,8 @@ MOST_OF_PLANE = 1.25
 FILTER = "type LIKE 'bench.%' AND source = '/bench'"
 # Frames from now on, the longest time between two, and the time in tasks above 50 ms.
 WATCH = """() => {
-  const seen = window.seen = {frames: 0, longest: 0, tasks: 0, longestTask: 0, since: performance.now()};
+  const seen = {frames: 0, longest: 0, tasks: 0, longestTask: 0, since: performance.now()};
+  window.seen = seen;
   new PerformanceObserver((list) => list.getEntries().forEach((each) => {
     seen.tasks += each.duration;
     seen.longestTask = Math.max(seen.longestTask, each.duration);
@@ -140,7 +143,7 @@ def measure(stand: Stand, rounds: int, seconds: float) -> list[Figure]:
             seen.append(page.evaluate(LOOK))
         with stand.page(FILTER):
             filtered.append(stand.cpu(seconds) * 100)
-    most = MOST_OF_PLANE * sorted(closed)[len(closed) // 2]
+    most = round(MOST_OF_PLANE * median(closed), 1)
     frames = tuple(each["frames"] / each["for"] * 1000 for each in seen)
     tasks = tuple(each["tasks"] / each["for"] * 100 for each in seen)
     return [

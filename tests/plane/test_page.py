@@ -257,6 +257,17 @@ async def test_the_first_message_has_everything_and_the_next_only_what_has_chang
         assert (await stream.next())["services"] == {"items": {}, "order": []}
 
 
+async def test_two_revisions_that_share_the_requests_are_told_and_counted_together() -> None:
+    share = {**SERVICE, "tag": "prev", "percent": 80, "revision": "it-1", "replicas": 2}
+    watched = Watched()
+    watched.services = [{**SERVICE, "traffic": [share, {**share, "tag": "latest", "percent": 20}]}]
+    async with opened(watched) as stream:
+        (told, _) = stream.messages[0]["services"]["items"]["ns/it"]["traffic"]
+        assert told["percent"] == 80 and "log_tail" not in told
+    status = {"serving": {"services": watched.services}, "eventing": {}}
+    assert json.loads(Sampler().sample(0, status, {}))[1] == {"s:ns/it": [4, 0, 0, 0]}
+
+
 async def test_a_look_is_taken_often_only_while_a_page_is_open_and_a_service_starts() -> None:
     watched = Watched()
     running = asyncio.create_task(watched.feed.run())

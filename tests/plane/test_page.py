@@ -380,6 +380,9 @@ async def test_a_page_of_another_origin_changes_nothing(headers: dict[str, str])
             url = f"/relume/page/streams/{stream.id}/{path}"
             answer = await client.request(method, url, headers=headers, content="{}")
             assert (answer.status_code, answer.json()["reason"]) == (403, "not-allowed")
+        foreign = {"sec-fetch-site": "cross-site"}
+        answer = await client.get("/relume/page/stream", headers=foreign)
+        assert answer.status_code == 403
     assert watched.stored == []
 
 

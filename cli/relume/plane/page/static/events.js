@@ -50,7 +50,6 @@ async function apply(event) {
 
 function pause() {
   paused = !paused;
-  set(byId("events-pause"), "aria-pressed", paused ? "true" : "false");
   text(byId("events-pause"), paused ? "Go on" : "Pause");
 }
 

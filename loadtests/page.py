@@ -4,10 +4,11 @@
     make page-load ONLY='--rounds 1 --seconds 5'
 
 The plane (`page_plane.py`) gets its events from a producer and hands them to a subscriber, each a
-process of its own; the page is open in Chromium. Each round measures the plane with no page, then
-with one, then with one that has a CESQL filter, so that the machine's noise hits all alike. CPU
-time is that of the plane's process. Frames and long tasks (above 50 ms) are the browser's own
-figures.
+process of its own; the page is open in Chromium. Each round measures the plane with no page, with
+its stream read by a program, with the page open, and with one that has a CESQL filter, so that the
+machine's noise hits all alike. CPU time is that of the plane's process: on few cores it grows
+beside a browser that is busy, and the stream that a program reads shows the plane's own part.
+Frames and long tasks (above 50 ms) are the browser's own figures.
 """
 
 import contextlib
@@ -56,6 +57,7 @@ WATCH = """() => {
   };
   requestAnimationFrame(frame);
 }"""
+_READ = "import sys, urllib.request as u; r = u.urlopen(sys.argv[1])\nwhile r.read1(65536): pass"
 LOOK = "() => ({...window.seen, for: performance.now() - window.seen.since})"
 
 
@@ -101,6 +103,13 @@ class Stand:
         return (after.user + after.system - before.user - before.system) / took
 
     @contextlib.contextmanager
+    def reader(self) -> Iterator[None]:
+        """The stream, read by a program that does nothing with it."""
+        command = ("-c", _READ, f"{self._http}/relume/page/stream")
+        with process(*command):
+            yield
+
+    @contextlib.contextmanager
     def page(self, expression: str = "") -> Iterator["Page"]:
         """The page, open and watched."""
         page = self._browser.new_page(viewport={"width": 1600, "height": 1000})
@@ -134,10 +143,12 @@ def standing(rate: int, browser: "Browser") -> Iterator[Stand]:
 
 def measure(stand: Stand, rounds: int, seconds: float) -> list[Figure]:
     """CPU of the plane, and what the browser saw of the page."""
-    closed, opened, filtered = list[float](), list[float](), list[float]()
+    closed, read, opened, filtered = (list[float]() for _ in range(4))
     seen: list[dict[str, Any]] = []
     for _ in range(rounds):
         closed.append(stand.cpu(seconds) * 100)
+        with stand.reader():
+            read.append(stand.cpu(seconds) * 100)
         with stand.page() as page:
             opened.append(stand.cpu(seconds) * 100)
             seen.append(page.evaluate(LOOK))
@@ -148,6 +159,7 @@ def measure(stand: Stand, rounds: int, seconds: float) -> list[Figure]:
     tasks = tuple(each["tasks"] / each["for"] * 100 for each in seen)
     return [
         Figure("plane, no page", "% of a core", tuple(closed)),
+        Figure("plane, stream read", "% of a core", tuple(read), tuple(closed), below=most),
         Figure("plane, page open", "% of a core", tuple(opened), tuple(closed), below=most),
         Figure(
             "plane, page with a filter", "% of a core", tuple(filtered), tuple(closed), below=most

@@ -5,6 +5,7 @@ import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, MutableMapping
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,8 +15,10 @@ from starlette.responses import PlainTextResponse
 from relume.base.testing import VirtualClock
 from relume.cloudevents.event import CloudEvent
 from relume.cloudevents.http import decode
+from relume.config import Broker, Plan
 from relume.eventing.jobs.job import JOB
 from relume.eventing.observer import Observer, Record
+from relume.plane.local import LocalPlane, PlaneSettings
 from relume.plane.page import door
 from relume.plane.page.assets import POLICY, read_assets
 from relume.plane.page.door import MOST_PAGES, Page
@@ -23,6 +26,7 @@ from relume.plane.page.feed import Feed
 from relume.plane.page.history import EVERY_S, KEPT, KEPT_BYTES, MIB, MOST_EACH, History, Sampler
 from relume.plane.page.live_events import TOLD
 from relume.plane.page.reader import SLOW_S, TICK_S
+from relume.runtimes.models.store import ModelStore
 from relume.serving.service import ServiceKey
 
 Json = dict[str, Any]
@@ -466,3 +470,32 @@ def test_a_sample_has_what_was_added_since_the_one_before() -> None:
         "t:ns/t": [4, 0, 0, 3],
     }
     assert sample(0, 0)[1]["b:ns/b"] == [0, 2]
+
+
+# ---- over a real plane
+
+
+async def test_a_plane_serves_its_page_and_stops_with_the_stream_open(tmp_path: Path) -> None:
+    plan = Plan(brokers=(Broker("ns", "b"),))
+    settings = PlaneSettings(tmp_path, port=0, broker_port=0, template=False, grace_s=20.0)
+    store = ModelStore(tmp_path / "models")
+    async with (
+        httpx.AsyncClient(timeout=30, trust_env=False) as http,
+        LocalPlane(plan, settings, store).running() as plane,
+    ):
+        answer = await http.get(f"{plane.http}/", headers=BROWSER)
+        assert answer.status_code == 200 and "<title>Relume" in answer.text
+        stream = http.stream("GET", f"{plane.http}/relume/page/stream")
+        lines = (await stream.__aenter__()).aiter_lines()
+        hello = json.loads((await anext(lines)).removeprefix("data: "))
+        assert hello["brokers"]["order"] == ["ns/b"] and hello["plane"]["items"]["plane"]["nats"]
+        url = f"{plane.http}/relume/page/streams/{hello['hello']['stream']}/send/ns/b"
+        sent = (await http.post(url, json={"type": "ask"})).headers["relume-event-id"]
+        async with asyncio.timeout(30):
+            async for line in lines:
+                if sent in line and "followed" in line:
+                    break
+        refused = await http.post(url.replace("/ns/b", "/ns/other"), json={"type": "ask"})
+        assert (refused.status_code, refused.json()["reason"]) == (404, "unknown-broker")
+        stopping = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - stopping < settings.grace_s

@@ -6,10 +6,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SDK_2 := $(VENV)/cloudevents-2/.installed
+<<<<<<< HEAD
 PLOTS := $(VENV)/plots/.installed
 # What builds the documentation needs nothing of the program, so it has an environment of its own.
 DOCS := build/docs-venv
 DOCS_STAMP := $(DOCS)/.installed
+=======
+BROWSING := $(VENV)/page/.installed
+CHROMIUM ?= chromium
+>>>>>>> page16
 # PyTorch's own index of CPU builds, tried where pip is configured with none; empty: not tried.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 # The tests run in this many processes at once; one of them has all that load models.
@@ -19,7 +24,11 @@ PYTEST_ALL := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadsc
 $(shell test -x $(BIN)/python || rm -f $(STAMP))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv docs pages models demo demo-tickets test fresh check fuzz unit crash jobs-trial memory-trial functions load bench schemas manifests flags lock images clean
+<<<<<<< HEAD
+.PHONY: help venv docs pages models demo demo-tickets test fresh check fuzz unit crash jobs-trial memory-trial functions load page-test page-load bench schemas manifests flags lock images clean
+=======
+.PHONY: help venv models demo demo-tickets test fresh check fuzz unit crash jobs-trial memory-trial functions page-test page-load bench schemas manifests flags lock images clean
+>>>>>>> page16
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +81,19 @@ crash: venv ## kill every process before, during and after each await; five minu
 # One process more than there are cores: most of the time somebody waits for the end of a fault.
 jobs-trial: venv ## harm every process of the jobs gateway at each await, and a NATS cluster; ten minutes
 	$(PYTEST_ALL) -n 3 -q --every-phase tests/crash/test_jobs_every_await.py tests/jobs_outside
+
+$(BROWSING): tests/page/requirements.txt $(STAMP)
+	@rm -rf $(@D)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(@D) -r $<
+	@touch $@
+
+page-test: models $(BROWSING) ## the page in Debian's Chromium; screenshots in build/page
+	@command -v $(CHROMIUM) >/dev/null || { echo "make page-test needs Chromium: apt-get install -y" \
+		"--no-install-recommends chromium, or name another one with CHROMIUM=PATH" >&2; exit 1; }
+	CHROMIUM=$$(command -v $(CHROMIUM)) PYTHONPATH=$(VENV)/page $(BIN)/python -m pytest tests/page
+
+page-load: venv $(BROWSING) ## what an open page costs under 500 events a second; two minutes
+	PYTHONPATH=$(VENV)/page $(BIN)/python loadtests/page.py $(ONLY)
 
 functions: ## each function's environment, and its tests in it: make functions ONLY='prompt redact'
 	@bash functions/test.sh $(PYTHON) $(ONLY)

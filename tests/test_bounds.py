@@ -24,6 +24,7 @@ from relume.eventing.jobs.settings import JobSettings
 from relume.eventing.jobs.stream import StreamSettings
 from relume.eventing.settings import MAX_MESSAGE_BYTES, EventingSettings
 from relume.plane import control, local_jobs
+from relume.plane.page import door, history, live_events
 from relume.serving import ledger, throttler
 from relume.serving.settings import ServingSettings
 from tests.test_checklists import defined
@@ -76,7 +77,7 @@ TABLE = {
     ),
     "eventing.observer:Observer._subscriptions": Bound(
         "listeners",
-        control.MOST_STREAMS,
+        control.MOST_STREAMS + door.MOST_PAGES,
         "each holds at most WAITING_BYTES of records",
         "test_a_listener_that_falls_behind_holds_no_more_than_its_bytes",
     ),
@@ -85,6 +86,30 @@ TABLE = {
         control.MOST_STREAMS,
         "one more is refused with 503",
         "test_there_is_a_bound_for_open_streams_and_a_place_is_free_again",
+    ),
+    # What an open page is told.
+    "plane.page.history:History._samples": Bound(
+        "bytes",
+        history.KEPT_BYTES,
+        "the oldest make room; an hour of them at most",
+        "test_history_is_bounded_by_bytes_and_the_newest_sample_stays",
+    ),
+    "plane.page.history:Sampler._counted": Bound(
+        "services, Brokers and Triggers", 3 * history.MOST_EACH, "no more of each are sampled"
+    ),
+    "plane.page.feed:Feed._memory": Bound("services", None, PLAN),
+    "plane.page.board:Board._items": Bound(
+        "items", 4 * history.MOST_EACH + ledger.KEPT_ENTRIES, "no more of each section are shown"
+    ),
+    "plane.page.board:Board._ordered_at": Bound("sections", 6, "written in the source"),
+    "plane.page.live_events:LiveEvents._followed": Bound(
+        "texts of each page", live_events.FOLLOWED, "the oldest are forgotten"
+    ),
+    "plane.page.door:Page._readers": Bound(
+        "pages",
+        door.MOST_PAGES,
+        "one more is refused with 503, and one that does not read is dropped",
+        "test_so_many_pages_may_be_open_and_a_place_is_free_again",
     ),
     "plane.control:DeadLetterRoutes.routes": Bound("routes", 4, "written in the source"),
     # What comes in.

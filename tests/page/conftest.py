@@ -41,13 +41,13 @@ class Plane:
     broker: str
     client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=60, trust_env=False))
 
-    def send(self, type_: str, text: str, **attributes: str) -> str:
+    def send(self, type_: str, text: str, *, broker: str = "inbox", **attributes: str) -> str:
         """Post an event whose data is a chat; returns its id."""
         given = {"id": uuid.uuid4().hex, "source": "/shop", "type": type_} | attributes
         event = {"specversion": "1.0", "datacontenttype": "application/json", **given}
         event["data"] = {"messages": [{"role": "user", "content": text}]}  # type: ignore[assignment]
         media_type = {"content-type": "application/cloudevents+json"}
-        url = f"{self.broker}/default/inbox"
+        url = f"{self.broker}/default/{broker}"
         answer = self.client.post(url, content=json.dumps(event), headers=media_type)
         assert answer.status_code == 202, answer.text
         return given["id"]

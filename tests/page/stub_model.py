@@ -81,6 +81,8 @@ async def chunks() -> AsyncIterator[str]:
         part = {"choices": [{"index": 0, "delta": {"content": f"{word} "}}]}
         yield f"data: {json.dumps(part)}\n\n"
         await asyncio.sleep(TOKEN_S)
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    yield f"data: {json.dumps(end)}\n\n"
     yield "data: [DONE]\n\n"
 
 

@@ -47,7 +47,7 @@ from relume.plane.addresses import (
 )
 from relume.plane.functions import FunctionLauncher, empty_folder
 from relume.plane.grace import Grace
-from relume.plane.imported_meanwhile import import_servers
+from relume.plane.imported_meanwhile import import_servers as _import_the_servers
 from relume.plane.launch import LocalLauncher, check, template_status
 from relume.plane.launchers import EveryLauncher
 from relume.plane.memory import MEMORY_WAIT_S, check_minimum
@@ -153,7 +153,7 @@ class LocalPlane:
                 self._template = await stack.enter_async_context(
                     Template(sockets / "template.sock", logs / "template.log")
                 )
-            importing = group.create_task(asyncio.to_thread(import_servers))
+            importing = group.create_task(asyncio.to_thread(_import_the_servers))
             nats = await stack.enter_async_context(NatsServer(settings.state, fsync=settings.fsync))
             await importing
             functions = await self._functions(stack, nats)

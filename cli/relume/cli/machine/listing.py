@@ -31,7 +31,7 @@ def show_plane(screen: Screen, plane: LocalPlane, *, as_json: bool) -> None:
         return
     plan = plane.plan
     screen.title(f"relume serves at {plane.http}, Brokers at {plane.broker}")
-    screen.pairs([("OpenAI base URL", f"{plane.http}/openai/v1")])
+    screen.pairs([("page", f"{plane.http}/"), ("OpenAI base URL", f"{plane.http}/openai/v1")])
     if plan.services:
         screen.line()
         rows = [_service(service, plane) for service in plan.services]

@@ -192,8 +192,8 @@ def command(
     A folder with a func.yaml is a Knative Function. InferenceServices and functions start at zero
     and wake up with a request or an event. Ctrl-C or SIGTERM drains: what was accepted is answered
     or stays stored; a second one stops at once. relume reload takes over what has changed in the
-    files. It goes on serving when its output is closed or
-    nobody reads it any more.
+    files. A browser on this machine shows what runs at http://127.0.0.1:8080/. It goes on serving
+    when its output is closed or nobody reads it any more.
 
     \b
     Examples:

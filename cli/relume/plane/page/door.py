@@ -40,6 +40,8 @@ PREFIX = "/relume/page/"
 MOST_PAGES = 16
 _MOST_FILTER, _MOST_EVENT = 8 * 1024, 2**20
 _READING = ("GET", "HEAD")
+# A page of another origin could otherwise take all places.
+_OWN_SITE = ("same-origin", "none")
 Handler = Callable[[Reader, Request], Awaitable[Response]]
 
 
@@ -120,6 +122,8 @@ class Page:
         return asset.answer(request.headers.get("if-none-match"))
 
     async def _stream(self, request: Request) -> Response:
+        if request.headers.get("sec-fetch-site", "same-origin") not in _OWN_SITE:
+            return _refused(403, "only the page itself reads its stream", NotAllowed.reason)
         if self._closed:
             return _refused(503, "the plane is shutting down", "stopping")
         if len(self._readers) >= MOST_PAGES:

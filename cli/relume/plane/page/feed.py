@@ -108,7 +108,8 @@ class Feed:
         owners = {
             pid: f"s:{each['namespace']}/{each['name']}"
             for each in status["serving"].get("services", ())
-            for pid in each.get("pids", ())
+            for revision in (each.get("traffic") or (each,))
+            for pid in revision["pids"]
         }
         if not owners:
             return {}

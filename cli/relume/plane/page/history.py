@@ -81,7 +81,8 @@ def _numbers(
     for each in _first(status["serving"].get("services", ())):
         name = f"s:{each['namespace']}/{each['name']}"
         held = -(-memory.get(name, 0) // MIB)
-        yield name, (each["replicas"], each["in_flight"], each["held"], held), ()
+        sums = (_sum(each, field) for field in ("replicas", "in_flight", "held"))
+        yield name, (*sums, held), ()
     for each in _first(eventing.get("brokers", ())):
         name = f"b:{each['namespace']}/{each['name']}"
         yield name, (each["dead_letters"],), (each["accepted"],)
@@ -89,6 +90,11 @@ def _numbers(
         name = f"t:{each['namespace']}/{each['name']}"
         grown = (each["delivered"], each["retried"], each["dead_lettered"])
         yield name, (each["pending"] + each["in_flight"],), grown
+
+
+def _sum(service: Mapping[str, Any], field: str) -> int:
+    """A number of a service, of both its revisions where two share its requests."""
+    return sum(share[field] for share in service.get("traffic") or (service,))
 
 
 def _first(found: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:

@@ -17,7 +17,7 @@ from relume.eventing.observer import BEGINNING_BYTES, Observer, Record
 #: What waits for the next moment of one page; the oldest are counted as lost.
 ROOM, ROOM_BYTES = 2000, 4 * 2**20
 #: The newest records that are told of one moment, and of the past when a filter is set.
-TOLD, TOLD_OF_THE_PAST = 40, 100
+TOLD, TOLD_OF_THE_PAST = 20, 100
 _RECALLED = 1000
 _BETWEEN_TURNS = 100
 #: A page follows so many of its own events; the oldest are forgotten.

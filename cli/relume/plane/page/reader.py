@@ -87,6 +87,7 @@ class ReaderStream(Response):
             return  # the server closes the connection, and the browser opens another one
         finally:
             gone.cancel()
+            await asyncio.gather(gone, return_exceptions=True)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _tell(self, send: Send, gone: "asyncio.Task[None]") -> None:

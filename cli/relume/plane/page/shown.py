@@ -16,8 +16,10 @@ PHASES = (COLD_START_PHASES[0], MEMORY_PHASE, *LAUNCH_PHASES, *COLD_START_PHASES
 _OF_SERVICE = (
     *("namespace", "name", "revision", "state", "reason", "phase", "ready_in_s", "replicas"),
     *("desired", "held", "in_flight", "refused", "warm_at", "cold_starts", "url", "memory"),
-    *("start", "rollout", "revisions", "traffic"),
+    *("start", "rollout"),
 )
+# Of each of two revisions that share the requests of a service.
+_OF_SHARE = ("tag", "percent", "revision", "state", "replicas", "in_flight")
 _OF_BROKER = ("namespace", "name", "profile", "accepted", "duplicates", "dead_letters", "of", "url")
 _OF_TRIGGER = (
     *("namespace", "name", "broker", "subscriber", "pending", "in_flight", "delivered"),
@@ -38,7 +40,10 @@ def sections(
     hidden = sum(max(0, len(each) - MOST_EACH) for each in (services, brokers, triggers))
     return {
         "plane": [("plane", {**_plane(status), "hidden": hidden})],
-        "services": _named(services, of_service),
+        "services": [
+            (name, {**shown, "traffic": _shares(each)})
+            for (name, shown), each in zip(_named(services, of_service), services, strict=False)
+        ],
         "brokers": _named(brokers, _OF_BROKER),
         "triggers": _named(triggers, _OF_TRIGGER),
         "queues": [(str(each["service"]), _part(each, _OF_QUEUE)) for each in queues[:MOST_EACH]],
@@ -67,6 +72,11 @@ def _cold_start(entry: Json) -> tuple[str, Json]:
         **_part(entry, ("started", "triggered_by", "ready", "total", "outcome", "reason")),
     }
     return f"{told['service']} {told['at']}", told
+
+
+def _shares(service: Mapping[str, Any]) -> list[Json]:
+    """The revisions that share the requests of a service; none where there is one."""
+    return [_part(share, _OF_SHARE) for share in service.get("traffic") or ()]
 
 
 def _named(found: Sequence[Mapping[str, Any]], names: Iterable[str]) -> Items:

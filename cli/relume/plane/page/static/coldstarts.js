@@ -81,6 +81,7 @@ function update(row, key, scale) {
   row.bar.draw(entry.phases, { scale, rest: unmeasured(entry).rest });
   text(row.total, duration(entry.total ?? entry.ready ?? lengthOf(entry)));
   text(row.note, entry.outcome === "ready" ? FROM[entry.started] : entry.outcome);
+  row.element.classList.toggle("ready", entry.outcome === "ready");
   row.element.classList.toggle("failed", entry.outcome === "failed");
   if (row.entry !== entry) {
     row.entry = entry;
@@ -89,7 +90,7 @@ function update(row, key, scale) {
 }
 
 function beside(entry) {
-  const more = [["unmeasured", duration(unmeasured(entry).rest)], ["process ready after", duration(entry.ready)], ["first answer after", duration(entry.total)]];
+  const more = [["started from", FROM[entry.started] ?? "–"], ["unmeasured", duration(unmeasured(entry).rest)], ["process ready after", duration(entry.ready)], ["first answer after", duration(entry.total)]];
   if (entry.triggered_by) more.push(["woken by event", entry.triggered_by]);
   if (entry.reason) more.push(["reason", entry.reason]);
   return more;

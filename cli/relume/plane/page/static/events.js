@@ -5,7 +5,7 @@ import { bytes, clock, duration, number, rate } from "./format.js";
 import { onMessage, setFilter } from "./stream.js";
 import { about } from "./store.js";
 
-const MOST_ROWS = 150;
+const MOST_ROWS = 120;
 const MOMENTS = 20;
 // Their detail repeats what the row says: the subscriber, and the id of the request.
 const SAID_ALREADY = new Set(["delivering", "replied"]);
@@ -50,7 +50,6 @@ async function apply(event) {
 
 function pause() {
   paused = !paused;
-  set(byId("events-pause"), "aria-pressed", paused ? "true" : "false");
   text(byId("events-pause"), paused ? "Go on" : "Pause");
 }
 

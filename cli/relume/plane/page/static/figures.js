@@ -11,7 +11,8 @@ export function start() {
 function render() {
   const plane = section("plane").items.plane;
   if (!plane) return;
-  text(byId("address"), `${plane.http.replace("http://", "")} · ${plane.version}`);
+  const more = plane.hidden ? ` · ${number(plane.hidden)} more are not shown` : "";
+  text(byId("address"), `${plane.http.replace("http://", "")} · ${plane.version}${more}`);
   document.title = `Relume · ${plane.http.replace("http://", "")}`;
   const services = all("services");
   const sum = (found, field) => found.reduce((total, each) => total + (each[field] ?? 0), 0);

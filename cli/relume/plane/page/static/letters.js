@@ -1,19 +1,26 @@
 // Dead letters: what no subscriber took and no sink either. Each is looked at, and sent again.
 
 import { ask, get, path } from "./api.js";
-import { byId, empty, h, listed, say } from "./dom.js";
-import { bytes, clock, day } from "./format.js";
+import { byId, empty, h, listed, say, text } from "./dom.js";
+import { bytes, clock, day, number } from "./format.js";
 import { about, all, changed, on } from "./store.js";
 
 const EACH = 20;
+const PAGES = 3;
+const AGAIN_MS = 2000;
 let letters = [];
 let counted = "";
+let beyond = 0;
 let loading = false;
 let open = null;
 
 export function start() {
   on(["letters"], render);
-  on(["brokers", "hello"], look);
+  on(["brokers"], look);
+  on(["hello"], () => {
+    counted = "";
+    look();
+  });
   byId("letter-close").addEventListener("click", () => byId("letter").close());
   byId("letter-redrive").addEventListener("click", async () => {
     const [broker, sequence] = open;
@@ -28,26 +35,30 @@ async function look() {
   const now = having.map((broker) => `${broker.namespace}/${broker.name} ${broker.dead_letters}`).join();
   if (loading || now === counted) return;
   loading = true;
+  counted = now;
   try {
     const pages = await Promise.all(having.map((broker) => newest(broker)));
     letters = pages.flat().sort((one, other) => (one.at < other.at ? 1 : -1));
-    counted = now;
+    beyond = having.reduce((sum, broker) => sum + broker.dead_letters, 0) - letters.length;
   } catch (error) {
     say(error.message, true);
   }
-  loading = false;
   changed("letters");
+  setTimeout(() => {
+    loading = false;
+    look();
+  }, AGAIN_MS);
 }
 
-// A page has the oldest letters first; the newest are on the last page.
+// A page has the oldest letters first, so the newest are on the last page, if that is not too far.
 async function newest({ namespace, name }) {
   let after = 0;
   let found = [];
-  do {
-    const page = await get(`/relume/dlq/${path(namespace, name)}?limit=200&after=${after}`);
-    found = [...found, ...page.letters].slice(-EACH);
-    after = page.next;
-  } while (after);
+  for (let page = 0; page < PAGES && after !== null; page += 1) {
+    const { letters: next, next: then } = await get(`/relume/dlq/${path(namespace, name)}?limit=200&after=${after}`);
+    found = [...found, ...next].slice(-EACH);
+    after = then;
+  }
   return found;
 }
 
@@ -57,6 +68,7 @@ function render() {
   const byKey = new Map(letters.map((letter) => [keyOf(letter), letter]));
   const nothing = () => empty("No dead letter: every event was answered, or still waits for its turn.");
   listed(byId("letters-list"), [...byKey.keys()], nothing, (key) => make(byKey.get(key)), () => {});
+  text(byId("letters-more"), beyond > 0 ? `${number(beyond)} more: relume dlq list NAMESPACE/BROKER` : "");
 }
 
 function make(letter) {

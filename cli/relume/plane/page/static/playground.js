@@ -3,12 +3,13 @@
 
 import { ask, get, path, refusal } from "./api.js";
 import { goingOn, phaseBar, phaseList, phaseName, unmeasured } from "./charts.js";
-import { byId, h, text } from "./dom.js";
+import { byId, h, say, text } from "./dom.js";
 import { duration } from "./format.js";
 import { onMessage } from "./stream.js";
 import { about, all, on, section } from "./store.js";
 
 const EXAMPLE = { messages: [{ role: "user", content: "Summarize: a model sleeps until an event wakes it." }], max_tokens: 48 };
+const ERROR = "relume.inference.error";
 let running = null;
 
 export function start() {
@@ -31,8 +32,13 @@ async function models() {
   const now = section("services").order.join();
   if (now === listedModels) return;
   listedModels = now;
-  const { data } = await get("/openai/v1/models");
-  options("model", data.map((model) => model.id), data.map((model) => model.owned_by));
+  try {
+    const { data } = await get("/openai/v1/models");
+    options("model", data.map((model) => model.id), data.map((model) => model.owned_by));
+  } catch (error) {
+    listedModels = "";
+    say(error.message, true);
+  }
 }
 
 function options(id, names, owners = names) {
@@ -98,7 +104,7 @@ function part(mine, chunk) {
 
 async function sendEvent(mine) {
   const broker = byId("broker").value;
-  const data = JSON.parse(byId("data").value);
+  const data = dataWritten();
   mine.services = servicesOf(broker);
   tell(mine, "Sent.");
   const target = `/relume/page/streams/${about.stream}/send/${path(...broker.split("/"))}`;
@@ -106,6 +112,14 @@ async function sendEvent(mine) {
   mine.event = answer.headers.get("relume-event-id");
   tell(mine, "Accepted: it is stored, and on its way to the Triggers that want it.");
   for (const record of mine.early ?? []) followedBy(record);
+}
+
+function dataWritten() {
+  try {
+    return JSON.parse(byId("data").value);
+  } catch (error) {
+    throw new Error(`The data is not JSON: ${error.message}`);
+  }
 }
 
 // The services to which the Triggers of a Broker deliver.
@@ -131,7 +145,8 @@ function followedBy(record) {
     mine.first = performance.now();
     mine.answer.hidden = false;
     text(mine.answer, answerIn(record.data));
-    finish(mine);
+    if (record.type === ERROR) fail(mine, "Answered with an error.");
+    else finish(mine);
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { ask, path } from "./api.js";
 import { phaseName, spark } from "./charts.js";
-import { byId, empty, h, listed, say, set, text } from "./dom.js";
+import { byId, empty, h, keyed, listed, say, set, text } from "./dom.js";
 import { bytes, count, duration, number } from "./format.js";
 import { all, changed, on, section, series } from "./store.js";
 
@@ -41,6 +41,7 @@ function make(key) {
   const row = {
     state: h("span", { class: "state" }),
     reason: h("p", { class: "reason", hidden: true }),
+    shares: h("ul", { class: "shares", "aria-label": "Revisions that share its requests" }),
     log: h("pre", { class: "data", hidden: true }),
     replicas: figure("replicas"),
     busy: figure("in flight"),
@@ -59,6 +60,7 @@ function make(key) {
     h("dl", { class: "measures" }, ...["replicas", "busy", "held", "memory", "last"].map((each) => row[each].element)),
     h("div", { class: "charts" }, chart("replicas", row.replicasChart), chart("memory", row.memoryChart)),
     row.wake,
+    row.shares,
     row.reason,
     row.log,
   );
@@ -84,6 +86,12 @@ function update(row, key) {
   row.replicasChart.draw(replicas, `Replicas over time: now ${service.replicas}, at most ${Math.max(0, ...replicas)}`, { most: shown });
   row.memoryChart.draw(memory, `Memory over time: now ${bytes(now * MIB)}, at most ${bytes(Math.max(0, ...memory) * MIB)}`, { most: shown, least: 64 });
   set(row.wake, "hidden", service.state !== "zero" && service.state !== "failed");
+  const shares = service.traffic ?? [];
+  set(row.shares, "hidden", shares.length === 0);
+  keyed(row.shares, shares.map((each) => each.tag), () => ({ element: h("li", {}) }), ({ element }, tag) => {
+    const share = shares.find((each) => each.tag === tag);
+    text(element, `${share.percent} % to ${share.revision} (${tag}): ${share.state}, ${count(share.replicas, "replica")}`);
+  });
   const why = reasonOf(service);
   set(row.reason, "hidden", !why);
   text(row.reason, why);

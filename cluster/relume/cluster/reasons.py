@@ -322,6 +322,60 @@ _CLAIMS = {
         "Of two DeviceClasses for one resource only the newer counts.", "Rename one of them."
     ),
     "served-twice": _OFFERED_TWICE,
+    "resource-without-class": _fails(
+        "Under the GPU Operator's GPUCluster the class gpu.nvidia.com has no extendedResourceName. "
+        "No class answers for the resource, no device plugin runs, and the pod stays pending.",
+        "Ask for deviceclass.resource.kubernetes.io/CLASS, which every DeviceClass answers for.",
+    ),
+    "list-attribute": _risk(
+        "With the gate DRAListTypeAttributes on in Kubernetes and in the driver, numaNode is a "
+        "list of numbers. A comparison with == is then never true, and no device matches.",
+        "Write .includes(NUMBER) where the gate is on, or a constraint with matchAttribute, which "
+        "reads both forms.",
+    ),
+    "fabric-partition": _fails(
+        "With FabricManagerPartitioning the GPUs of a claim must be exactly one partition of the "
+        "fabric. The scheduler does not know that: it gives any GPUs, and the driver then fails to "
+        "prepare the claim, so that the pod never starts.",
+        "Add the constraint matchAttribute: gpu.nvidia.com/partitionN, with N the number of GPUs. "
+        "An extended resource has no constraints: use --dra admission or --dra standard.",
+    ),
+    "unhealthy-device": _risk(
+        "The driver has tainted the card because it failed. New claims do not get it; a pod that "
+        "holds it is not evicted, because the driver never taints with NoExecute.",
+        "Move the pods that hold it, then reset or replace the card.",
+    ),
+    "device-told": _note(
+        "The driver tells something about the card with a taint of the effect None. The card is "
+        "given out as before.",
+        "Look at the card.",
+    ),
+    "tolerates-everything": _risk(
+        "A toleration without a key tolerates every taint, also those by which the driver takes a "
+        "lost card or one with a fatal error out of use.",
+        "Name the key of the taint that is meant.",
+    ),
+    "pool-stays-at-zero": _risk(
+        "An autoscaler starts the first node of a pool for a pod with a claim only if it knows "
+        "that the pool will have devices; at zero nodes no ResourceSlice says so.",
+        "On GKE label the pool cloud.google.com/gke-nvidia-gpu-dra-driver=true; elsewhere keep one "
+        "node.",
+    ),
+    "memory-not-divided": _fails(
+        "Memory on a shared device is accounted or not even that, and never enforced. A server "
+        "that is told nothing takes 0.92 of the whole device, and the next one ends at its start.",
+        "Give each server its part: relume.dev/share with memory=…, or --gpu-memory-utilization.",
+    ),
+    "time-slicing-alone": _risk(
+        "TimeSlicing sets how long a slice is, and does not oversubscribe: pods share a device "
+        "only when they name one ResourceClaim. Each pod of a template gets a device of its own.",
+        "Write a ResourceClaim that all these pods name: relume.dev/share: claim=NAME.",
+    ),
+    "mps-with-shares": _fails(
+        "NVIDIA's driver refuses MPS on a device that several claims share by consumable capacity: "
+        "the claim is allocated, and fails when it is prepared.",
+        "Remove the MPS configuration, or share by one ResourceClaim without capacity.",
+    ),
 }
 _JOBS = {
     "gateway-open": _fails(

@@ -41,7 +41,10 @@ _SIZES = {
     "-dp": "data",
 }
 _WHOLE = re.compile(r"[1-9][0-9]{0,5}")
-_KINDS = ("DeviceClass", "ResourceClaim", "ResourceClaimTemplate", "ResourceSlice")
+_KINDS = (
+    *("DeviceClass", "ResourceClaim", "ResourceClaimTemplate", "ResourceSlice"),
+    "LLMInferenceService",
+)
 
 
 def judge_devices(documents: NumberedDocuments, cluster: Cluster) -> Iterator[tuple[int, Finding]]:

@@ -171,6 +171,11 @@ _AFTER = {
         "the Revision as failed at once.",
         "Apply the DeviceClass first.",
     ),
+    "cluster-only": _note(
+        "One machine runs vLLM, and huggingface models by vLLM. Other engines run on a cluster, "
+        "where KServe starts them; relume render passes such a service as it is.",
+        "Apply it to a cluster, or write modelFormat.name: vLLM to try the model on one machine.",
+    ),
     "runtime-takes-over": _risk(
         "KServe chooses the runtime again at every look at a service that names none, and takes "
         "the one with the highest priority, then the newest.",
@@ -268,13 +273,14 @@ _BUDGET = {
         "allow-zero-initial-scale: true in the config-autoscaler map.",
     ),
     "too-few-devices": _fails(
-        "vLLM starts a worker for each of tensor x pipeline x data, and ends with an error where "
-        "one has no device.",
+        "vLLM and SGLang start a worker for each of tensor x pipeline x data, and end with an "
+        "error where one has no device.",
         "Ask for as many devices in limits, or leave the sizes out: Relume's runtime takes them "
         "from what the pod got.",
     ),
     "idle-devices": _risk(
-        "vLLM leaves devices beyond its parallel sizes idle, and nobody else gets them.",
+        "vLLM and SGLang leave devices beyond their parallel sizes idle, and nobody else gets "
+        "them.",
         "Ask for fewer devices in limits, or leave the sizes out: Relume's runtime takes them from "
         "what the pod got.",
     ),

@@ -377,6 +377,11 @@ _CLAIMS = {
         "only when they name one ResourceClaim. Each pod of a template gets a device of its own.",
         "Write a ResourceClaim that all these pods name: relume.dev/share: claim=NAME.",
     ),
+    "tpu-part-of-node": _risk(
+        "The driver sets a container up for all chips of its TPU node together (up to v6e). The "
+        "scheduler allocates some of them all the same, and the rest is idle or clashes.",
+        "Ask for all chips of the node: count, or allocationMode: All.",
+    ),
     "mps-with-shares": _fails(
         "NVIDIA's driver refuses MPS on a device that several claims share by consumable capacity: "
         "the claim is allocated, and fails when it is prepared.",

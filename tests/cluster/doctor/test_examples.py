@@ -20,6 +20,7 @@ OF_DRIVERS = {
     "resource-without-class",
     "time-slicing-alone",
     "tolerates-everything",
+    "tpu-part-of-node",
     "unhealthy-device",
 }
 each = pytest.mark.parametrize("reason", sorted(path.name for path in EXAMPLES.iterdir()))

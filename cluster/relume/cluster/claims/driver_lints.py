@@ -18,7 +18,7 @@ from relume.cluster.claims.pods import CLAIM_KINDS, containers, pods
 from relume.cluster.claims.presets import IMPLICIT_PREFIX
 from relume.cluster.claims.yaml_files import FieldPath
 
-NVIDIA = "gpu.nvidia.com"
+NVIDIA, TPU = "gpu.nvidia.com", "tpu.google.com"
 GKE_POOL, GKE_LABEL = (
     "cloud.google.com/gke-nodepool",
     "cloud.google.com/gke-nvidia-gpu-dra-driver",
@@ -41,9 +41,14 @@ _COMPARED = re.compile(rf"{_NUMA}\s*(?:==|!=|[<>]=?|in\b)|(?:==|!=|[<>]=?)\s*{_N
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the slices among the documents show: partition sizes, lists, and nodes by driver."""
+    """What the slices among the documents show.
+
+    `partitions` are the sizes of Fabric Manager's, `chips` those of a TPU's nodes, `drivers` the
+    drivers by node; `lists`: numaNode is a list, `shared`: devices allow several allocations.
+    """
 
     partitions: frozenset[int]
+    chips: frozenset[int]
     lists: bool
     shared: bool
     drivers: Mapping[str, frozenset[str]]
@@ -69,6 +74,7 @@ def driver_lints(documents: Sequence[Document], own: Sequence[DeviceClass]) -> I
 
 def _seen(documents: Iterable[Document]) -> Seen:
     partitions: set[int] = set()
+    chips: set[int] = set()
     lists = shared = False
     drivers: dict[str, set[str]] = {}
     for document in documents:
@@ -84,9 +90,11 @@ def _seen(documents: Iterable[Document]) -> Seen:
                 number = _PARTITION.fullmatch(name.removeprefix(f"{NVIDIA}/"))
                 if driver == NVIDIA and number is not None:
                     partitions.add(int(number[1]))
+                if driver == TPU and name == "chipCount" and value.get("int").there:
+                    chips.add(value.get("int").integer())
                 lists = lists or (name.endswith("/numaNode") and value.get("ints").there)
     held = {node: frozenset(names) for node, names in drivers.items()}
-    return Seen(frozenset(partitions), lists, shared, held)
+    return Seen(frozenset(partitions), frozenset(chips), lists, shared, held)
 
 
 def stays_at_zero(labels: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
@@ -157,6 +165,7 @@ def _claim(document: Document, classes: Classes, seen: Seen) -> Iterator[Found]:
     for request, item in zip(claim.requests, root.get("requests").items(), strict=True):
         for ask in request.asks:
             yield from _everything_tolerated(document, item.path, ask)
+            yield from _chips(document, item.path, ask, classes, seen)
             if seen.partitions and not _fits_fabric(claim, request.name, ask, classes, seen):
                 yield _fabric(document, item.path, ask.count, "add the constraint matchAttribute: ")
     yield from _config(document, claim, root, seen)
@@ -172,6 +181,25 @@ def _everything_tolerated(document: Document, path: FieldPath, ask: Ask) -> Iter
             "a toleration without a key also takes cards that are lost or have a fatal error",
             f"name the key of the taint that is meant, and leave {' and '.join(_BROKEN)} out",
         )
+
+
+def _chips(
+    document: Document, path: FieldPath, ask: Ask, classes: Classes, seen: Seen
+) -> Iterator[Found]:
+    """The TPU driver makes the environment for all chips of a node (NewTPUManager)."""
+    one = classes.by_name.get(ask.class_name)
+    text = " ".join(selector.expression for selector in one.selectors) if one else ""
+    if TPU not in text or ask.mode == "All" or not seen.chips or ask.count in seen.chips:
+        return
+    sizes = " or ".join(str(size) for size in sorted(seen.chips))
+    yield found(
+        document,
+        path,
+        "tpu-part-of-node",
+        "warning",
+        f"{ask.count} of the {sizes} chips of a node: the driver sets a container up for all",
+        f"write count: {sizes}, or allocationMode: All",
+    )
 
 
 def _fits_fabric(claim: Claim, name: str, ask: Ask, classes: Classes, seen: Seen) -> bool:

@@ -2,8 +2,9 @@
 
 Read from the drivers' sources and documentation: kubernetes-sigs/dra-driver-nvidia-gpu
 v25.3.2, v25.8.1, v0.4.1, v0.5.0 (August 2026: docs/reference/resourceslice-attributes.md),
-ROCm/k8s-gpu-dra-driver (October 2025), intel/intel-resource-drivers-for-kubernetes,
-kubernetes-sigs/dra-driver-google-tpu v0.2.0, kubernetes-sigs/dra-example-driver v0.4.0.
+ROCm/k8s-gpu-dra-driver (October 2025, and 2026: cmd/gpu-kubeletplugin/deviceinfo.go),
+intel/intel-resource-drivers-for-kubernetes, kubernetes-sigs/dra-driver-google-tpu v0.2.0,
+kubernetes-sigs/dra-example-driver v0.4.0.
 Names outside the driver's own domain are written with theirs.
 """
 
@@ -161,14 +162,29 @@ DRIVERS: Mapping[str, Driver] = {
                 "memory computeUnits simdUnits",
                 "amdgpu amdgpu-partition",
             ),
+            _release(
+                "2026",
+                "type numaNode",
+                "productName driverVersion driverVersionFull deviceID partitionProfile vendorID "
+                "iommuGroup pciAddr isVF",
+                "memory computeUnits simdUnits",
+                "amdgpu amdgpu-partition vfio",
+            ),
         ),
         by_type={
-            "amdgpu": _words("pciAddr deviceID memory computeUnits simdUnits"),
+            "amdgpu": _words("productName memory computeUnits simdUnits"),
             "amdgpu-partition": _words(
-                "parentPciAddr parentDeviceID memory computeUnits simdUnits"
+                "productName partitionProfile memory computeUnits simdUnits"
             ),
         },
-        instead={"model": "productName", "uuid": "deviceID", "pciBusID": "pciAddr"},
+        instead={
+            "model": "productName",
+            "family": "productName",
+            "uuid": "deviceID",
+            "pciAddr": "resource.kubernetes.io/pciBusID",
+            "cardIndex": "resource.kubernetes.io/pciBusID",
+            "driverSrcVersion": "driverVersionFull",
+        },
     ),
     "gpu.intel.com": Driver(
         (

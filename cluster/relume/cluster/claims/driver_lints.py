@@ -8,6 +8,7 @@ documentation of GKE on node pools with DRA.
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from relume.cluster.claims.claim import Ask, Claim, claim_of
 from relume.cluster.claims.classes import Classes, DeviceClass, Selector, device_class
@@ -34,7 +35,8 @@ HEALTH = {
     f"{NVIDIA}/unmonitored": "the driver does not watch the health of the card",
 }
 _BROKEN = (f"{NVIDIA}/xid", f"{NVIDIA}/gpu-lost")
-_PARTITION = re.compile(r"partition(\d+)")
+_NUMA_NAME = "resource.kubernetes.io/numaNode"
+_PARTITION = re.compile(rf"({re.escape(NVIDIA)}/)?partition(\d{{1,3}})")
 _NUMA = r"device\.attributes\[['\"]resource\.kubernetes\.io['\"]\]\.\??numaNode"
 _COMPARED = re.compile(rf"{_NUMA}\s*(?:==|!=|[<>]=?|in\b)|(?:==|!=|[<>]=?)\s*{_NUMA}(?!\.)")
 
@@ -73,28 +75,43 @@ def driver_lints(documents: Sequence[Document], own: Sequence[DeviceClass]) -> I
 
 
 def _seen(documents: Iterable[Document]) -> Seen:
+    """Reads plain data: an inventory of a large cluster has hundreds of thousands of attributes."""
     partitions: set[int] = set()
     chips: set[int] = set()
     lists = shared = False
     drivers: dict[str, set[str]] = {}
-    for document in documents:
-        if document.kind != "ResourceSlice":
-            continue
-        spec = Field.root(document).get("spec")
-        driver = spec.get("driver").text()
-        drivers.setdefault(spec.get("nodeName").text(), set()).add(driver)
-        for device in spec.get("devices").items():
-            body = device.get("basic") if device.get("basic").there else device
-            shared = shared or body.get("allowMultipleAllocations").value is True
-            for name, value in body.get("attributes").entries():
-                number = _PARTITION.fullmatch(name.removeprefix(f"{NVIDIA}/"))
-                if driver == NVIDIA and number is not None:
-                    partitions.add(int(number[1]))
-                if driver == TPU and name == "chipCount" and value.get("int").there:
-                    chips.add(value.get("int").integer())
-                lists = lists or (name.endswith("/numaNode") and value.get("ints").there)
+    for driver, node, devices in _slices(documents):
+        drivers.setdefault(node, set()).add(driver)
+        for device in devices:
+            shared = shared or device.get("allowMultipleAllocations") is True
+            attributes = device.get("attributes")
+            for name, value in attributes.items() if isinstance(attributes, Mapping) else ():
+                if driver == NVIDIA and (number := _PARTITION.fullmatch(str(name))) is not None:
+                    partitions.add(int(number[2]))
+                elif name == "chipCount" and driver == TPU and isinstance(value, Mapping):
+                    chips.update(n for n in value.values() if type(n) is int)
+                elif name == _NUMA_NAME and isinstance(value, Mapping):
+                    lists = lists or "ints" in value
     held = {node: frozenset(names) for node, names in drivers.items()}
     return Seen(frozenset(partitions), frozenset(chips), lists, shared, held)
+
+
+def _slices(
+    documents: Iterable[Document],
+) -> Iterator[tuple[str, str, list[Mapping[str, object]]]]:
+    """Driver, node and devices of each ResourceSlice."""
+    for document in documents:
+        spec = document.data.get("spec") if document.kind == "ResourceSlice" else None
+        if not isinstance(spec, Mapping):
+            continue
+        devices = spec.get("devices")
+        listed = [one for one in devices if isinstance(one, Mapping)] if _is_list(devices) else []
+        bodies = [one["basic"] if isinstance(one.get("basic"), Mapping) else one for one in listed]
+        yield str(spec.get("driver", "")), str(spec.get("nodeName", "")), bodies
+
+
+def _is_list(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def stays_at_zero(labels: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
@@ -141,6 +158,9 @@ def _pool(document: Document, seen: Seen, pools: set[str]) -> Iterator[Found]:
 
 def _health(document: Document) -> Iterator[Found]:
     """Taints by which the driver tells what is wrong with a card."""
+    devices = next((found for _, _, found in _slices([document])), [])
+    if not any(device.get("taints") for device in devices):
+        return
     for number, device in enumerate(Field.root(document).get("spec", "devices").items()):
         for place, taint in enumerate(device.get("taints").items()):
             key, effect = taint.get("key").text(), taint.get("effect").text()

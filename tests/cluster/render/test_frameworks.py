@@ -13,6 +13,7 @@ from relume.cluster.render import Images, Options, Rendering
 from tests.cluster.claims.building import INVENTORIES
 from tests.cluster.render.cases import DIGEST
 from tests.cluster.render.rendering import find, render_text
+from tests.cluster.render.rendering import service as plain_service
 
 IMAGE = f"images.example/relume/vllm@{DIGEST}"
 GIVEN = Options(images=Images({"relume-vllm": IMAGE}))
@@ -85,6 +86,15 @@ def test_the_flags_of_sglang_are_read_for_a_sizing(tmp_path: Path) -> None:
         "concurrency": "8",
     }
     assert flags(["--max-model-len=1"], "triton") == {}
+
+
+@pytest.mark.parametrize(("architecture", "told"), [("arm64", True), ("amd64", False)])
+def test_an_image_for_arm_is_asked_for(architecture: str, told: bool, tmp_path: Path) -> None:
+    predictor = f"nodeSelector: {{kubernetes.io/arch: {architecture}}}"
+    rendering = render_text(tmp_path, plain_service(predictor))
+    notes = " ".join(map(str, rendering.notes))
+    assert ("the image of relume-vllm-cpu must be for arm64" in notes) == told
+    assert find(rendering, "ClusterServingRuntime", "relume-vllm-cpu")
 
 
 class TestLlmInferenceService:

@@ -6,15 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SDK_2 := $(VENV)/cloudevents-2/.installed
-<<<<<<< HEAD
 PLOTS := $(VENV)/plots/.installed
 # What builds the documentation needs nothing of the program, so it has an environment of its own.
 DOCS := build/docs-venv
 DOCS_STAMP := $(DOCS)/.installed
-=======
 BROWSING := $(VENV)/page/.installed
 CHROMIUM ?= chromium
->>>>>>> page16
 # PyTorch's own index of CPU builds, tried where pip is configured with none; empty: not tried.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 # The tests run in this many processes at once; one of them has all that load models.
@@ -24,11 +21,7 @@ PYTEST_ALL := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadsc
 $(shell test -x $(BIN)/python || rm -f $(STAMP))
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
 .PHONY: help venv docs pages models demo demo-tickets test fresh check fuzz unit crash jobs-trial memory-trial functions load page-test page-load bench schemas manifests flags lock images clean
-=======
-.PHONY: help venv models demo demo-tickets test fresh check fuzz unit crash jobs-trial memory-trial functions page-test page-load bench schemas manifests flags lock images clean
->>>>>>> page16
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

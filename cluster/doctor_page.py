@@ -1,7 +1,10 @@
 """Print cluster/DOCTOR.md: one section for each reason that `relume doctor` can give.
 
-Run by `make schemas`; a test compares.
+A reason with a folder of its name in cluster/examples shows the manifests there: one in which the
+doctor finds it, and the same one mended. Run by `make schemas`; a test compares.
 """
+
+from pathlib import Path
 
 from relume.cluster.reasons import REASONS, Reason
 
@@ -32,10 +35,23 @@ EFFECT = {
 }
 
 
+EXAMPLES = Path(__file__).parent / "examples"
+
+
+def examples(word: str) -> str:
+    """The manifests of a reason, failing and fixed; nothing where it has none."""
+    folder = EXAMPLES / word
+    if not folder.is_dir():
+        return ""
+    failing, fixed = ((folder / f"{name}.yaml").read_text() for name in ("failing", "fixed"))
+    return f"\nFound in:\n\n```yaml\n{failing}```\n\nMended:\n\n```yaml\n{fixed}```\n"
+
+
 def section(word: str, reason: Reason) -> str:
     """One reason."""
     what = f"{GRAVITY[reason.severity]}; {EFFECT[reason.effect]}."
-    return f"## {word}\n\n{what}\n\n{reason.why}\n\n**What to do:** {reason.fix}\n"
+    text = f"## {word}\n\n{what}\n\n{reason.why}\n\n**What to do:** {reason.fix}\n"
+    return text + examples(word)
 
 
 if __name__ == "__main__":

@@ -173,6 +173,11 @@ _AFTER = {
         "the Revision as failed at once.",
         "Apply the DeviceClass first.",
     ),
+    "cluster-only": _note(
+        "One machine runs vLLM, and huggingface models by vLLM. Other engines run on a cluster, "
+        "where KServe starts them; relume render passes such a service as it is.",
+        "Apply it to a cluster, or write modelFormat.name: vLLM to try the model on one machine.",
+    ),
     "runtime-takes-over": _risk(
         "KServe chooses the runtime again at every look at a service that names none, and takes "
         "the one with the highest priority, then the newest.",
@@ -270,13 +275,14 @@ _BUDGET = {
         "allow-zero-initial-scale: true in the config-autoscaler map.",
     ),
     "too-few-devices": _fails(
-        "vLLM starts a worker for each of tensor x pipeline x data, and ends with an error where "
-        "one has no device.",
+        "vLLM and SGLang start a worker for each of tensor x pipeline x data, and end with an "
+        "error where one has no device.",
         "Ask for as many devices in limits, or leave the sizes out: Relume's runtime takes them "
         "from what the pod got.",
     ),
     "idle-devices": _risk(
-        "vLLM leaves devices beyond its parallel sizes idle, and nobody else gets them.",
+        "vLLM and SGLang leave devices beyond their parallel sizes idle, and nobody else gets "
+        "them.",
         "Ask for fewer devices in limits, or leave the sizes out: Relume's runtime takes them from "
         "what the pod got.",
     ),
@@ -324,6 +330,65 @@ _CLAIMS = {
         "Of two DeviceClasses for one resource only the newer counts.", "Rename one of them."
     ),
     "served-twice": _OFFERED_TWICE,
+    "resource-without-class": _fails(
+        "Under the GPU Operator's GPUCluster the class gpu.nvidia.com has no extendedResourceName. "
+        "No class answers for the resource, no device plugin runs, and the pod stays pending.",
+        "Ask for deviceclass.resource.kubernetes.io/CLASS, which every DeviceClass answers for.",
+    ),
+    "list-attribute": _risk(
+        "With the gate DRAListTypeAttributes on in Kubernetes and in the driver, numaNode is a "
+        "list of numbers. A comparison with == is then never true, and no device matches.",
+        "Write .includes(NUMBER) where the gate is on, or a constraint with matchAttribute, which "
+        "reads both forms.",
+    ),
+    "fabric-partition": _fails(
+        "With FabricManagerPartitioning the GPUs of a claim must be exactly one partition of the "
+        "fabric. The scheduler does not know that: it gives any GPUs, and the driver then fails to "
+        "prepare the claim, so that the pod never starts.",
+        "Add the constraint matchAttribute: gpu.nvidia.com/partitionN, with N the number of GPUs. "
+        "An extended resource has no constraints: use --dra admission or --dra standard.",
+    ),
+    "unhealthy-device": _risk(
+        "The driver has tainted the card because it failed. New claims do not get it; a pod that "
+        "holds it is not evicted, because the driver never taints with NoExecute.",
+        "Move the pods that hold it, then reset or replace the card.",
+    ),
+    "device-told": _note(
+        "The driver tells something about the card with a taint of the effect None. The card is "
+        "given out as before.",
+        "Look at the card.",
+    ),
+    "tolerates-everything": _risk(
+        "A toleration without a key tolerates every taint, also those by which the driver takes a "
+        "lost card or one with a fatal error out of use.",
+        "Name the key of the taint that is meant.",
+    ),
+    "pool-stays-at-zero": _risk(
+        "An autoscaler starts the first node of a pool for a pod with a claim only if it knows "
+        "that the pool will have devices; at zero nodes no ResourceSlice says so.",
+        "On GKE label the pool cloud.google.com/gke-nvidia-gpu-dra-driver=true; elsewhere keep one "
+        "node.",
+    ),
+    "memory-not-divided": _fails(
+        "Memory on a shared device is accounted or not even that, and never enforced. A server "
+        "that is told nothing takes 0.92 of the whole device, and the next one ends at its start.",
+        "Give each server its part: relume.dev/share with memory=…, or --gpu-memory-utilization.",
+    ),
+    "time-slicing-alone": _risk(
+        "TimeSlicing sets how long a slice is, and does not oversubscribe: pods share a device "
+        "only when they name one ResourceClaim. Each pod of a template gets a device of its own.",
+        "Write a ResourceClaim that all these pods name: relume.dev/share: claim=NAME.",
+    ),
+    "tpu-part-of-node": _risk(
+        "The driver sets a container up for all chips of its TPU node together (up to v6e). The "
+        "scheduler allocates some of them all the same, and the rest is idle or clashes.",
+        "Ask for all chips of the node: count, or allocationMode: All.",
+    ),
+    "mps-with-shares": _fails(
+        "NVIDIA's driver refuses MPS on a device that several claims share by consumable capacity: "
+        "the claim is allocated, and fails when it is prepared.",
+        "Remove the MPS configuration, or share by one ResourceClaim without capacity.",
+    ),
 }
 _JOBS = {
     "gateway-open": _fails(

@@ -86,6 +86,8 @@ def _format(table: Table, resource: Resource) -> str:
         known = " and ".join(MODEL_FORMATS)
         hint = did_you_mean(name.text(), MODEL_FORMATS)
         why = f"no runtime here serves {name.text()}: known are {known}{hint}"
+        if not hint:
+            why += "; on a cluster a runtime for it can, and relume render passes the service"
         resource.cannot_run(name.origin, why)
     return name.text()
 

@@ -1,11 +1,14 @@
 """The shipped classes against the recorded inventories: what they match, and only that."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from relume.cluster.claims import documents
+from relume.cluster.claims.drivers import DRIVERS
 from relume.cluster.claims.explain import explain
+from relume.cluster.claims.inventory import build
 from relume.cluster.claims.presets import PRESETS
 from tests.cluster.claims import written
 from tests.cluster.claims.building import INVENTORIES, claim, document
@@ -20,6 +23,7 @@ TIERS = {
     "h200": ("llm-gpu-141g", "llm-gpu-180g"),
     "b200": ("llm-gpu-180g", "llm-gpu-288g"),
     "mi300x": ("llm-amd-192g", "llm-amd-256g"),
+    "mi325x": ("llm-amd-256g", "llm-amd-288g"),
     "intel": ("llm-intel-24g", "llm-intel-48g"),
     "tpu": ("llm-tpu-v6e", "llm-tpu-v5e"),
 }
@@ -37,6 +41,36 @@ def test_a_card_serves_the_tier_of_its_label_and_no_larger_one(inventory: str) -
     tier, next_tier = TIERS[inventory]
     assert answers(tier, inventory) == "satisfiable"
     assert answers(next_tier, inventory) == "unsatisfiable"
+
+
+@pytest.mark.parametrize("file", written.INVENTORIES, ids=lambda file: file.stem)
+def test_an_inventory_has_only_what_a_release_of_its_driver_publishes(file: Path) -> None:
+    for pool in build(documents.read(file)).pools:
+        releases = DRIVERS[pool.driver].releases
+        for device in pool.devices:
+            own = f"{pool.driver}/"
+            names = {key.removeprefix(own) for key in device.attributes if key.startswith(own)}
+            sizes = {key.removeprefix(own) for key in device.capacity if key.startswith(own)}
+            kind = device.attributes.get(f"{own}type")
+            fitting = [
+                release
+                for release in releases
+                if names <= release.names("attributes")
+                and {one for one in sizes if not one.startswith("memorySlice")} <= release.capacity
+                and release.attributes <= names
+                and (kind is None or kind.value in release.types)
+            ]
+            assert fitting, (device.title, names, sizes)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_the_shipped_classes_read_what_the_newest_release_publishes(driver: str) -> None:
+    newest = DRIVERS[driver].newest
+    for preset in PRESETS.values():
+        for expression in preset.selectors if preset.driver == driver else ():
+            for section in ("attributes", "capacity"):
+                read = re.findall(rf"device\.{section}\['{driver}'\]\.(\w+)", expression)
+                assert set(read) <= newest.names(section)
 
 
 @pytest.mark.parametrize("class_name", PRESETS)

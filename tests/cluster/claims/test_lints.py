@@ -58,7 +58,7 @@ class TestUnknownAttributes:
     def test_the_version_that_had_it_is_named(self) -> None:
         [finding] = in_class(f"{OF_GPU} && {ATTRIBUTES}.index == 0")
         assert "up to v25.3" in finding.message
-        assert "v0.4" in finding.message
+        assert "v0.5" in finding.message
 
     def test_a_constraint_is_looked_at_too(self) -> None:
         asked = claim(constraints=[{"matchAttribute": f"{NVIDIA}/numaNode"}])
@@ -116,7 +116,7 @@ class TestGuards:
             f"device.driver == '{NVIDIA}' && {ATTRIBUTES}.profile == '1g.5gb'",
             f"{OF_GPU} && {ATTRIBUTES}.profile == '1g.5gb'",
             f"{OF_GPU} && {ATTRIBUTES}.addressingMode == 'HMM'",
-            f"{OF_GPU} && device.attributes['resource.kubernetes.io'].numaNode == 0",
+            f"{OF_GPU} && device.attributes['resource.kubernetes.io'].numaNode.includes(0)",
             "device.driver == 'tpu.google.com' && "
             "device.attributes['tpu.google.com'].topology == '2x2'",
         ],
@@ -205,3 +205,109 @@ def test_the_catalogue_knows_every_name_in_the_inventories(file: Path) -> None:
             for key in (*device.attributes, *device.capacity):
                 domain, _, ident = key.partition("/")
                 assert domain == "resource.kubernetes.io" or driver.publishes(ident), key
+
+
+class TestWhatDriversDo:
+    """NVIDIA's driver v0.5; each reason has its manifests in cluster/examples too."""
+
+    numa = "device.attributes['resource.kubernetes.io'].numaNode"
+
+    def in_slice(self, *devices: Json, node: str = "n1") -> Json:
+        return {
+            "apiVersion": "resource.k8s.io/v1",
+            "kind": "ResourceSlice",
+            "metadata": {"name": f"{node}-slice"},
+            "spec": {
+                "driver": NVIDIA,
+                "nodeName": node,
+                "pool": {"name": node},
+                "devices": list(devices),
+            },
+        }
+
+    def gpu(self, **fields: object) -> Json:
+        attributes = {"type": {"string": "gpu"}, **fields}
+        return {"name": "gpu-0", "attributes": attributes}
+
+    @pytest.mark.parametrize("test", ["{} == 0", "0 == {}", "{} in [0, 1]", "{} > 0"])
+    def test_a_number_is_compared_with_what_may_be_a_list(self, test: str) -> None:
+        text = f"{OF_GPU} && has({self.numa}) && {test.format(self.numa)}"
+        [finding] = in_class(text)
+        assert (finding.reason, finding.severity) == ("list-attribute", "warning")
+        ints = {"resource.kubernetes.io/numaNode": {"ints": [0]}}
+        [finding] = found(device_class("test", text), self.in_slice(self.gpu(**ints)))
+        assert (finding.reason, finding.severity) == ("list-attribute", "error")
+
+    def test_includes_reads_both_forms(self) -> None:
+        assert in_class(f"{OF_GPU} && has({self.numa}) && {self.numa}.includes(0)") == []
+
+    @pytest.mark.parametrize(
+        ("count", "constraint", "fits"),
+        [
+            (1, None, True),  # there are partitions of one GPU
+            (2, None, False),
+            (2, f"{NVIDIA}/partition2", True),
+            (2, f"{NVIDIA}/partition4", False),
+            (4, f"{NVIDIA}/partition2", False),
+            (2, "resource.kubernetes.io/pcieRoot", False),
+        ],
+    )
+    def test_the_gpus_of_a_claim_are_one_partition_of_the_fabric(
+        self, count: int, constraint: str | None, fits: bool
+    ) -> None:
+        partitions = {f"partition{n}": {"int": 1} for n in (1, 2, 4)}
+        there = self.in_slice(self.gpu(**partitions))
+        request = {"name": "gpu", "exactly": {"deviceClassName": "llm-gpu-80g", "count": count}}
+        asked = claim(request, constraints=[{"matchAttribute": constraint}] if constraint else [])
+        assert reasons(found(asked, there)) == ([] if fits else ["fabric-partition"])
+        assert found(asked, self.in_slice(self.gpu())) == []
+
+    def test_a_partition_of_a_card_and_limits_for_several_cards(self) -> None:
+        there = self.in_slice(self.gpu(partition2={"int": 1}))
+        request = {"name": "gpu", "exactly": {"deviceClassName": "llm-mig-1g-10gb"}}
+        assert found(claim(request), there) == [], "Fabric Manager has no MIG devices"
+        limits = {"deviceclass.resource.kubernetes.io/llm-gpu-80g": 2}
+        spec = {"containers": [{"name": "c", "resources": {"limits": limits}}]}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec}
+        [finding] = found(pod, there)
+        assert finding.reason == "fabric-partition"
+        assert "an extended resource has no constraints" in finding.fix
+
+    @pytest.mark.parametrize(
+        ("label", "told"),
+        [
+            ("cloud.google.com/gke-nodepool", "has no label"),
+            ("eks.amazonaws.com/nodegroup", "no slices of a group at zero"),
+            ("karpenter.sh/nodepool", "does not look at claims"),
+        ],
+    )
+    def test_each_pool_that_stays_at_zero_is_told_once(self, label: str, told: str) -> None:
+        nodes = [
+            {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {"name": name, "labels": {label: "gpus"}},
+            }
+            for name in ("n1", "n2", "cpu")
+        ]
+        slices = [self.in_slice(self.gpu(), node=name) for name in ("n1", "n2")]
+        [finding] = found(*nodes, *slices)
+        assert (finding.reason, told in finding.message) == ("pool-stays-at-zero", True)
+        assert found(nodes[2], *slices) == [], "a node without devices is none of ours"
+
+    def test_a_device_plugin_serves_what_no_class_does(self) -> None:
+        bare = device_class(NVIDIA, f"device.driver == '{NVIDIA}'")
+        limits = {"resources": {"limits": {"nvidia.com/gpu": 1}}}
+        spec = {"containers": [{"name": "c", **limits}]}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec}
+        assert reasons(found(bare, pod)) == ["resource-without-class"]
+        assert found(pod) == []
+        other = device_class("mine", "true", extendedResourceName="nvidia.com/gpu")
+        assert found(bare, other, pod) == []
+        node = {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": "n"},
+            "status": {"allocatable": {"nvidia.com/gpu": "1"}},
+        }
+        assert found(bare, node, pod) == []

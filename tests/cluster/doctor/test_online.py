@@ -87,6 +87,49 @@ def test_a_device_plugin_beside_the_driver_of_the_same_name_is_found(tmp_path: P
     assert said(report) == {("plugin-beside-driver", "nodes/node-1")}
 
 
+def test_pools_at_zero_and_cards_that_failed_are_found(tmp_path: Path) -> None:
+    server = healthy()
+    label = "cloud.google.com/gke-nvidia-gpu-dra-driver"
+    nodes = [node("node-1"), node("node-2"), node("node-3")]
+    for one, marked in zip(nodes, ({}, {label: "true"}, {}), strict=True):
+        pool = {"cloud.google.com/gke-nodepool": f"pool-of-{one['metadata']['name']}"}
+        one["metadata"]["labels"] = {**pool, **marked}
+    server.objects["/api/v1/nodes"] = nodes  # node-3 has no devices
+    failed = slice_("node-2", generation=1, devices=1)
+    taints = [
+        {"key": "gpu.nvidia.com/gpu-lost", "effect": "NoSchedule"},
+        {"key": "example.com/reserved", "effect": "NoSchedule"},
+        {"key": "gpu.nvidia.com/unmonitored", "effect": "None"},
+    ]
+    failed["spec"]["devices"][0]["taints"] = taints
+    slices = server.objects["/apis/resource.k8s.io/v1/resourceslices"]
+    server.objects["/apis/resource.k8s.io/v1/resourceslices"] = [*slices[:2], failed]
+    report = examined(tmp_path, server)
+    place = f"node-2/{failed['spec']['devices'][0]['name']}"
+    assert said(report) == {
+        ("pool-stays-at-zero", "nodes/node-1"),
+        ("unhealthy-device", place),
+        ("device-told", place),
+    }
+
+
+@pytest.mark.parametrize(
+    ("served", "words"),
+    [
+        ("nvidia.com/gpu", "gpu.nvidia.com answers for nvidia.com/gpu"),
+        (None, "no DeviceClass answers for nvidia.com/gpu"),
+    ],
+)
+def test_which_class_answers_for_nvidias_name_is_told(
+    served: str | None, words: str, tmp_path: Path
+) -> None:
+    server = healthy()
+    [one] = server.objects["/apis/resource.k8s.io/v1/deviceclasses"]
+    one["spec"]["extendedResourceName"] = served
+    facts = " ".join(finding.message for finding in examined(tmp_path, server).findings)
+    assert words in facts
+
+
 def test_a_broker_class_that_nobody_answers_for_is_found(tmp_path: Path) -> None:
     report = examined(tmp_path, healthy(), classes=["Kafka", ""])
     assert said(report) == {("no-broker-class", "Kafka")}

@@ -21,6 +21,7 @@ from relume.cluster.render.folder import MARKER, write
 ROOT = Path(__file__).parents[3]
 SAMPLES = ROOT / "config" / "samples"
 GPU_SAMPLES = ROOT / "config" / "samples-gpu"
+SHARED = Path(__file__).parent / "shared_samples.yaml"
 FUNCTIONS = Path(__file__).parent / "function_samples"
 GOLDEN = Path(__file__).parent / "golden"
 DIGEST = "sha256:" + 32 * "1f"
@@ -88,6 +89,10 @@ CASES = (
             images=GATEWAY_IMAGES,
             gateway=GatewayOptions(nats_credentials_secret="relume-nats"),
         ),
+    ),
+    *(
+        Case(f"shared-{route}", (SHARED,), Options(route, images=IMAGES))
+        for route in ("admission", "standard")
     ),
     Case(
         "llm-d-knative",

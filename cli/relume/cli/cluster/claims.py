@@ -209,7 +209,8 @@ def size(
     """Account for the memory that vLLM needs to serve MODEL, and name the claim that gets it.
 
     MODEL is a folder with config.json and safetensors files, a config.json alone, a storageUri in
-    the model store, or an InferenceService YAML file, of which storageUri and args are read.
+    the model store, or the YAML file of an InferenceService or LLMInferenceService, of which the
+    model and the arguments of vLLM or SGLang are read.
     Options given here come before those args.
 
     \b
@@ -244,6 +245,8 @@ def _resolve(model: str) -> tuple[Path, dict[str, str]]:
         service = served(documents.read(path))
         if service is None:
             raise BadUsage(f"{model}: holds no InferenceService")
+        if service.note:
+            Screen.stderr().line(f"note: {service.note}", "yellow")
         return _stored(service.storage_uri), dict(service.flags)
     if "://" not in model:
         raise BadUsage(f"{model}: no such folder or file, and not a storageUri")

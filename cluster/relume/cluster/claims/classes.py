@@ -63,6 +63,7 @@ class Classes:
         """
         known = list(_known())
         own = list({found.name: found for found in read}.values())
+        replaced = {found.name for found in own}
         # KEP-5004: the newest class serves a resource, the first by name among equally new ones.
         oldest_first = sorted(
             sorted(own, key=lambda one: one.name, reverse=True), key=lambda one: one.created
@@ -71,7 +72,7 @@ class Classes:
             {found.name: found for found in (*known, *own)},
             {
                 found.extended_resource: found
-                for found in (*known, *oldest_first)
+                for found in (*(k for k in known if k.name not in replaced), *oldest_first)
                 if found.extended_resource
             },
         )

@@ -1,9 +1,10 @@
 """What each DRA driver publishes, by driver version: attributes, capacities, its own DeviceClasses.
 
 Read from the drivers' sources and documentation: kubernetes-sigs/dra-driver-nvidia-gpu
-v25.3.2, v25.8.1, v0.4.1,
-ROCm/k8s-gpu-dra-driver (October 2025), intel/intel-resource-drivers-for-kubernetes,
-kubernetes-sigs/dra-driver-google-tpu v0.2.0, kubernetes-sigs/dra-example-driver v0.4.0.
+v25.3.2, v25.8.1, v0.4.1, v0.5.0 (August 2026: docs/reference/resourceslice-attributes.md),
+ROCm/k8s-gpu-dra-driver (October 2025, and 2026: cmd/gpu-kubeletplugin/deviceinfo.go),
+intel/intel-resource-drivers-for-kubernetes, kubernetes-sigs/dra-driver-google-tpu v0.2.0,
+kubernetes-sigs/dra-example-driver v0.4.0.
 Names outside the driver's own domain are written with theirs.
 """
 
@@ -38,8 +39,10 @@ class Driver:
     """One driver with its releases, oldest first, and the classes that its chart installs.
 
     `classes` maps a class name to its expression and its extendedResourceName; where it is empty,
-    the class has the driver's name and selects all its devices. `by_type` maps a type to what all
-    its devices have, `instead` a name that people write to the one that is there.
+    the class has the driver's name and selects all its devices. NVIDIA's GPU Operator makes its
+    class without an extendedResourceName (GPUCluster, v26.7.0); a document of that name says so.
+    `by_type` maps a type to what all its devices have, `instead` a name that people write to the
+    one that is there.
     """
 
     releases: tuple[Release, ...]
@@ -112,6 +115,15 @@ DRIVERS: Mapping[str, Driver] = {
                 "type productName",
                 f"{_NVIDIA_SOME} addressingMode deviceID vendorID iommuFDEnabled gpuModuleID "
                 "partition1 partition2 partition4 partition8",
+                f"memory addressableMemory {_ENGINES}",
+                "gpu mig vfio",
+            ),
+            # ConsumableShares adds `shares`; the module is spelled in both ways in its builds.
+            _release(
+                "v0.5",
+                "type productName",
+                f"{_NVIDIA_SOME} addressingMode deviceID vendorID iommuFDEnabled gpuModuleId "
+                "gpuModuleID partition1 partition2 partition4 partition8",
                 f"memory shares addressableMemory {_ENGINES}",
                 "gpu mig vfio",
             ),
@@ -150,14 +162,29 @@ DRIVERS: Mapping[str, Driver] = {
                 "memory computeUnits simdUnits",
                 "amdgpu amdgpu-partition",
             ),
+            _release(
+                "2026",
+                "type numaNode",
+                "productName driverVersion driverVersionFull deviceID partitionProfile vendorID "
+                "iommuGroup pciAddr isVF",
+                "memory computeUnits simdUnits",
+                "amdgpu amdgpu-partition vfio",
+            ),
         ),
         by_type={
-            "amdgpu": _words("pciAddr deviceID memory computeUnits simdUnits"),
+            "amdgpu": _words("productName memory computeUnits simdUnits"),
             "amdgpu-partition": _words(
-                "parentPciAddr parentDeviceID memory computeUnits simdUnits"
+                "productName partitionProfile memory computeUnits simdUnits"
             ),
         },
-        instead={"model": "productName", "uuid": "deviceID", "pciBusID": "pciAddr"},
+        instead={
+            "model": "productName",
+            "family": "productName",
+            "uuid": "deviceID",
+            "pciAddr": "resource.kubernetes.io/pciBusID",
+            "cardIndex": "resource.kubernetes.io/pciBusID",
+            "driverSrcVersion": "driverVersionFull",
+        },
     ),
     "gpu.intel.com": Driver(
         (

@@ -350,7 +350,10 @@ def _state(engine: Engine, one: NumberedAsk, device: Device, trouble: str | None
     if holder is not None:
         return f"in use by {holder}"
     taint = untolerated(one.ask, device)
-    return "free" if taint is None else f"tainted {taint}"
+    if taint is not None:
+        return f"tainted {taint}"
+    told = [str(one) for one in device.taints if one.effect == "None"]
+    return f"free, told {', '.join(told)}" if told else "free"
 
 
 def title(device: Device) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from relume.cluster.claims.claim import Ask, claim_of
 from relume.cluster.claims.classes import Classes, DeviceClass, Selector, device_class
 from relume.cluster.claims.documents import Document, Field, of_nodes
+from relume.cluster.claims.driver_lints import driver_lints
 from relume.cluster.claims.expression_lints import (
     Guards,
     Mistake,
@@ -17,6 +18,7 @@ from relume.cluster.claims.expression_lints import (
     unknown_attribute,
 )
 from relume.cluster.claims.findings import Found, found
+from relume.cluster.claims.memory_lints import memory_lints
 from relume.cluster.claims.presets import IMPLICIT_PREFIX, LONGEST_NAME
 from relume.cluster.claims.workloads import CLAIM_KINDS
 from relume.cluster.claims.yaml_files import FieldPath
@@ -48,6 +50,8 @@ def lint(documents: Iterable[Document]) -> list[Found]:
             findings += _claim(document, classes, names)
         findings += _long_resource(document)
     findings += _served_twice(read)
+    findings += driver_lints(read, [one for _, one in own])
+    findings += memory_lints(read)
     return findings
 
 

@@ -21,6 +21,7 @@ DEVICE_MEMORY_MIB = "RELUME_DEVICE_MEMORY_MIB"
 _MEMORY_FLAGS = ("--gpu-memory-utilization", "--mem-fraction-static")
 # KServe's managed DRA (pkg/controller/v1alpha2/llmisvc, annotations of an LLMInferenceService).
 _MANAGED = "serving.kserve.io/exp-dra-"
+MANAGED_CLASS = f"{_MANAGED}device-class"
 _LLM_PODS = (("template",), ("worker",), ("prefill", "template"), ("prefill", "worker"))
 
 
@@ -112,7 +113,7 @@ def _of_llm_service(title: str, root: Field) -> Iterator[PodSpec]:
 
 def _managed(annotations: Field) -> tuple[Claim, ...]:
     """The claim that KServe makes for each Pod by the annotations of managed DRA."""
-    name = annotations.get(f"{_MANAGED}device-class")
+    name = annotations.get(MANAGED_CLASS)
     if not name.there:
         return ()
     written = annotations.get(f"{_MANAGED}cel-selector")

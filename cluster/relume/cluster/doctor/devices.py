@@ -2,12 +2,13 @@
 
 A rollout, a burst or a missing class can leave a service without a device. vLLM starts tensor x
 pipeline x data workers, each with a device of its own, and ends with an error where there are fewer
-(vllm/config/parallel.py). CUDA gives a process one MIG device and no more. The lints of claims and
-classes are those of `relume.cluster.claims`.
+(vllm/config/parallel.py); SGLang does the same by other names (server_args.py). CUDA gives a
+process one MIG device and no more. The lints of claims and classes are those of
+`relume.cluster.claims`.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from relume.base.errors import InvalidManifest
@@ -16,6 +17,7 @@ from relume.cluster.admission.annotations import autoscaling
 from relume.cluster.admission.cluster import Cluster
 from relume.cluster.admission.judge import child, content, entries, fields, number
 from relume.cluster.admission.kserve import OLD_FORMATS, containers_of
+from relume.cluster.claims.pods import MANAGED_CLASS
 from relume.cluster.claims.presets import IMPLICIT_PREFIX, MIG_RESOURCE, find
 from relume.cluster.doctor.graph import (
     ModelService,
@@ -26,13 +28,15 @@ from relume.cluster.doctor.graph import (
     named,
 )
 from relume.cluster.findings import Finding, at
-from relume.config.nodes import Node
+from relume.config.model import MODEL_FORMATS
+from relume.config.nodes import Node, Table
 
 # Formats of the runtimes that KServe ships, and Relume's.
 _SHIPPED_FORMATS = frozenset(
     {*OLD_FORMATS, "mlflow", "tensorrt", "keras", "predictiveserver", "vLLM"}
 )
-_SIZES = {
+# What each engine calls its parallel sizes; of another one nothing is known.
+_VLLM = {
     "--tensor-parallel-size": "tensor",
     "-tp": "tensor",
     "--pipeline-parallel-size": "pipeline",
@@ -40,8 +44,23 @@ _SIZES = {
     "--data-parallel-size": "data",
     "-dp": "data",
 }
+_SGLANG = {
+    "--tp-size": "tensor",
+    "--tp": "tensor",
+    "--tensor-parallel-size": "tensor",
+    "--pp-size": "pipeline",
+    "--pipeline-parallel-size": "pipeline",
+    "--dp-size": "data",
+    "--dp": "data",
+    "--data-parallel-size": "data",
+}
+# With it SGLang's replicas share the devices of the tensor size (server_args.py).
+_SGLANG_WITHIN = "--enable-dp-attention"
 _WHOLE = re.compile(r"[1-9][0-9]{0,5}")
-_KINDS = ("DeviceClass", "ResourceClaim", "ResourceClaimTemplate", "ResourceSlice")
+_KINDS = (
+    *("DeviceClass", "ResourceClaim", "ResourceClaimTemplate", "ResourceSlice"),
+    "LLMInferenceService",
+)
 
 
 def judge_devices(documents: NumberedDocuments, cluster: Cluster) -> Iterator[tuple[int, Finding]]:
@@ -53,9 +72,13 @@ def judge_devices(documents: NumberedDocuments, cluster: Cluster) -> Iterator[tu
         for finding in (
             *_rollout(model, classes, cluster),
             *_runtime(model, formats),
+            *_elsewhere(model),
             *_parallel(model),
         ):
             yield model.number, finding
+    for number_, document in named(documents, "LLMInferenceService").values():
+        for finding in _llm(document, classes):
+            yield number_, finding
     for kind in ("ResourceClaim", "ResourceClaimTemplate"):
         for number_, document in named(documents, kind).values():
             for name, node in _claimed(document):
@@ -118,6 +141,45 @@ def _runtime(model: ModelService, formats: set[str]) -> Iterator[Finding]:
         yield at(node, "no-runtime", f"no runtime for the format {content(node)}{hint}")
 
 
+def _format_of(model: ModelService) -> str:
+    """The format of a KServe model, `predictor.triton` included; empty for a container."""
+    if not model.kserve:
+        return ""
+    older = next((name for name in OLD_FORMATS if name in fields(model.spec)), "")
+    return content(child(model_of(model.spec), "modelFormat", "name")) or older
+
+
+def _elsewhere(model: ModelService) -> Iterator[Finding]:
+    """What only a cluster runs."""
+    name = _format_of(model)
+    if name and name not in MODEL_FORMATS:
+        ours = " and ".join(MODEL_FORMATS)
+        table = model_of(model.spec) or model.spec
+        node = child(table, "modelFormat", "name") or table
+        message = f"relume up runs {ours}; {name} runs on a cluster alone, with a runtime for it"
+        yield at(node, "cluster-only", message)
+
+
+def _llm(document: Table, classes: set[str]) -> Iterator[Finding]:
+    """What is said of an LLMInferenceService beyond its admission."""
+    kind = document.get("kind")
+    if kind is not None:
+        message = (
+            "relume up runs no LLMInferenceService; KServe runs it on a cluster, as Deployments"
+        )
+        yield at(kind, "cluster-only", message)
+    asked = child(document, "metadata", "annotations", MANAGED_CLASS)
+    if asked is not None and content(asked).strip() not in classes:
+        yield _no_class(content(asked).strip(), asked)
+    for path in (("template",), ("worker",), ("prefill", "template"), ("prefill", "worker")):
+        pod = child(document, "spec", *path)
+        for container in entries(pod, "containers"):
+            for name, node in fields(child(container, "resources", "limits")).items():
+                implied = name.removeprefix(IMPLICIT_PREFIX)
+                if implied != name and implied not in classes:
+                    yield _no_class(implied, node)
+
+
 def _claimed(document: Node) -> Iterator[tuple[str, Node]]:
     spec = child(document, "spec")
     devices = child(spec, "devices") or child(spec, "spec", "devices")
@@ -139,9 +201,11 @@ def _parallel(model: ModelService) -> Iterator[Finding]:
     for name, node, _ in asked:
         if devices > 1 and _is_partition(name):
             yield at(node, "several-partitions", f"{devices} devices, and {name} is a partition")
+    engine = _format_of(model)
+    sizes = _SGLANG if engine == "sglang" else _VLLM if engine in ("", *MODEL_FORMATS) else {}
     for container in containers_of(model.spec):
         arguments = fields(container).get("args")
-        workers = _workers(arguments)
+        workers = _workers(arguments, sizes)
         if (
             arguments is None
             or workers is None
@@ -157,15 +221,18 @@ def _parallel(model: ModelService) -> Iterator[Finding]:
             yield at(arguments, "idle-devices", message)
 
 
-def _workers(arguments: Node | None) -> int | None:
+def _workers(arguments: Node | None, names: Mapping[str, str]) -> int | None:
     """How many devices the arguments name; None where they name no size that can be read."""
     sizes: dict[str, str] = {}
-    rest = iter([content(one) for one in entries(arguments)])
+    words = [content(one) for one in entries(arguments)]
+    rest = iter(words)
     for argument in rest:
         name, equals, value = argument.partition("=")
         name = name.replace("_", "-")
-        if name in _SIZES:
-            sizes[_SIZES[name]] = value if equals else next(rest, "")
+        if name in names:
+            sizes[names[name]] = value if equals else next(rest, "")
+    if _SGLANG_WITHIN in words:
+        sizes.pop("data", None)
     workers = 1
     for size in sizes.values():
         if not _WHOLE.fullmatch(size):

@@ -3,7 +3,6 @@
 Everything is read through a `ClusterApi`, so the checks know nothing of HTTP.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,14 +18,14 @@ from relume.base.vocabulary import (
     KSERVE_V1BETA1,
     RESOURCE_V1,
     SERVING_NAMESPACE,
-    Json,
 )
 from relume.cluster.admission import Cluster
 from relume.cluster.admission.judge import child, content, fields
-from relume.cluster.apply.api import ClusterApi, Forbidden, objects, part, table, text
+from relume.cluster.apply.api import ClusterApi, Forbidden, objects, table, text
 from relume.cluster.apply.devices import classes_of
 from relume.cluster.claims.yaml_files import KubernetesLoader
 from relume.cluster.doctor.files import read_files
+from relume.cluster.doctor.online_devices import check_devices
 from relume.cluster.doctor.online_runtimes import check_runtimes
 from relume.cluster.findings import Finding
 from relume.cluster.reasons import REASONS
@@ -82,7 +81,7 @@ def examine_cluster(
         lambda: _check_version(version),
         lambda: _check_apis(served),
         lambda: _check_settings(api, settings),
-        lambda: _check_devices(api, served),
+        lambda: check_devices(api, RESOURCE_V1 in served),
         lambda: _check_brokers(api, served, broker_classes),
         lambda: check_runtimes(api, runtimes, KSERVE_V1BETA1 in served),
         lambda: _check_permissions(api, needs),
@@ -168,63 +167,6 @@ def _check_settings(api: ClusterApi, settings: dict[str, str]) -> Iterator[Findi
     if deployment.get("pod-is-always-schedulable", "false").lower() != "true":
         message = "config-deployment: pod-is-always-schedulable is false"
         yield _say("not-schedulable", "pod-is-always-schedulable", message)
-
-
-def _check_devices(api: ClusterApi, served: set[str]) -> Iterator[Finding]:
-    if RESOURCE_V1 not in served:
-        return
-    slices = api.list(f"/apis/{RESOURCE_V1}/resourceslices") or ()
-    drivers: dict[str, int] = {}
-    nodes: dict[str, set[str]] = {}
-    for one in _newest(slices):
-        driver, node = text(one, "spec", "driver"), text(one, "spec", "nodeName")
-        drivers[driver] = drivers.get(driver, 0) + len(objects(one, "spec", "devices"))
-        nodes.setdefault(node, set()).add(driver)
-    if not any(drivers.values()):
-        yield _say("no-slices", "resourceslices", "no ResourceSlice lists a device")
-    for driver, count in sorted(drivers.items()):
-        yield _say("cluster-fact", "resourceslices", f"{driver} publishes {count} devices")
-    yield from _check_plugins(api, nodes)
-
-
-def _newest(slices: Sequence[Json]) -> Iterator[Json]:
-    """The slices of each pool's highest generation: only those count."""
-    highest: dict[tuple[str, str], int] = {}
-    for one in slices:
-        highest[_pool(one)] = max(highest.get(_pool(one), 0), _generation(one))
-    return (one for one in slices if _generation(one) == highest[_pool(one)])
-
-
-def _pool(one: Json) -> tuple[str, str]:
-    return text(one, "spec", "driver"), text(one, "spec", "pool", "name")
-
-
-def _generation(one: Json) -> int:
-    value = part(one, "spec", "pool", "generation")
-    return value if isinstance(value, int) else 0
-
-
-def _check_plugins(api: ClusterApi, drivers: Mapping[str, set[str]]) -> Iterator[Finding]:
-    """One resource name on one node both from a device plugin and through a DeviceClass."""
-    names: dict[str, Json] = {}
-    for one in api.list(f"/apis/{RESOURCE_V1}/deviceclasses") or ():
-        if name := text(one, "spec", "extendedResourceName"):
-            names[name] = one
-    for node in api.list("/api/v1/nodes") or ():
-        node_name = text(node, "metadata", "name")
-        capacity = table(node, "status", "capacity")
-        for name in sorted(names.keys() & capacity.keys()):
-            held = str(capacity[name])
-            selectors = json.dumps(part(names[name], "spec", "selectors") or [])
-            here = drivers.get(node_name, set())
-            meant = {driver for driver in here if driver in selectors} or here
-            if held != "0" and meant:
-                yield _say(
-                    "plugin-beside-driver",
-                    f"nodes/{node_name}",
-                    f"{name}: {held} from a device plugin, and {', '.join(sorted(meant))} through "
-                    f"the DeviceClass {text(names[name], 'metadata', 'name')}",
-                )
 
 
 def _check_brokers(api: ClusterApi, served: set[str], classes: Sequence[str]) -> Iterator[Finding]:

@@ -21,6 +21,8 @@ from relume.cluster.render.functions import functions_of, render_function
 from relume.cluster.render.gateway import ServedService, render_gateway, served_service
 from relume.cluster.render.gateway_door import Door
 from relume.cluster.render.guards import MONITORING, add_guards, add_monitoring
+from relume.cluster.render.llm import KIND as LLM_SERVICE
+from relume.cluster.render.llm import pass_llm
 from relume.cluster.render.llm_d import none_found, render_pool
 from relume.cluster.render.nats_values import FILE as NATS_VALUES
 from relume.cluster.render.nats_values import nats_values
@@ -61,7 +63,9 @@ def compose(paths: Sequence[Path], options: Options) -> Rendering:
     if options.gateway is not None:
         render_gateway(tuple(served.values()), read, door.turned, door.broker_url, options, book)
     for original in read:
-        if not (original.changed or original.key in functions):
+        if original.kind == LLM_SERVICE:
+            pass_llm(original, options.images, book)
+        elif not (original.changed or original.key in functions):
             book.adopt(original.file, original.body())
     documents: dict[str, list[dict[str, JsonValue]]] = {}
     for draft in book.drafts:

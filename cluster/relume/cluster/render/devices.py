@@ -24,6 +24,8 @@ _WELL_KNOWN: dict[str, tuple[str, str]] = {
 _WHOLE = re.compile(r"[1-9][0-9]{0,3}")
 _ONE_PARTITION = "CUDA gives a process one MIG device, and no other: ask for a larger profile"
 _CHOICE = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?)(?:=([1-9][0-9]{0,3}))?")
+#: The vendor behind a resource name of a device plugin.
+RESOURCE_VENDORS = {name: vendor for name, (vendor, _) in _WELL_KNOWN.items()}
 _NO_DEVICE = frozenset({"cpu", "none"})
 _DRIVER_CLASSES = {class_name: vendor for vendor, class_name in _WELL_KNOWN.values()}
 

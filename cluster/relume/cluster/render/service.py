@@ -38,6 +38,7 @@ from relume.config.nodes import Node
 from relume.config.waiting import NAMES
 from relume.config.yaml_source import plain
 
+_ARCHITECTURE = "kubernetes.io/arch"
 _DEPLOYMENT_PROGRESS_S = 600  # apps/v1 Deployment, progressDeadlineSeconds
 
 
@@ -102,6 +103,8 @@ def _arrange(
     for name in NAMES:
         if (node := original.node(*ANNOTATIONS, name)) is not None:
             book.note(node, "a cluster does not read it: relume up does")
+    if runtime is not None:
+        _tell_architecture(original, runtime, book)
     take_route(draft, original, devices, options.route, book)
     return RenderedService(service, budget, in_front_s(original, budget), runtime)
 
@@ -285,6 +288,17 @@ def _keep_one(draft: Draft, original: Original, book: Book) -> None:
         book.note(node, "one replica stays: Standard mode has no zero that holds requests")
     if (given := original.node(*PREDICTOR, "containerConcurrency")) is not None:
         book.note(given, "has no effect in Standard mode: vLLM queues what --max-num-seqs exceeds")
+
+
+def _tell_architecture(original: Original, runtime: Runtime, book: Book) -> None:
+    """A digest may name the image of one architecture, and not an index of several."""
+    chosen = original.node(*PREDICTOR, "nodeSelector", _ARCHITECTURE)
+    if chosen is not None and content(chosen) != "amd64":
+        book.note(
+            chosen,
+            f"the image of {runtime.name} must be for {content(chosen)}: give the digest of an "
+            "index that has it, or of that image itself",
+        )
 
 
 def _tell_deadline(original: Original, budget: Budget, book: Book) -> None:

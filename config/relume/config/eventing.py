@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
@@ -20,6 +21,7 @@ from relume.config.broker_classes import left_out
 from relume.config.durations import iso8601_duration, read_seconds
 from relume.config.fields import Fields, Resource, did_you_mean
 from relume.config.head import namespace_name
+from relume.config.llm_d import POOL_API, POOL_KIND
 from relume.config.nodes import Node, Table
 from relume.config.resources import (
     All,
@@ -69,8 +71,10 @@ ADDRESSABLE: Mapping[str, str] = {
     "Sequence": KNATIVE_FLOWS_V1,
     "Parallel": KNATIVE_FLOWS_V1,
     "RequestReply": KNATIVE_EVENTING_V1ALPHA1,
+    POOL_KIND: POOL_API,
 }
 _ADDRESSABLE = ", ".join(ADDRESSABLE)
+_SERVICE = {"kind": "InferenceService", "api_version": KSERVE_V1BETA1}
 COMPARISONS: Mapping[str, Callable[[Mapping[str, str]], Filter]] = {
     "exact": Exact,
     "prefix": Prefix,
@@ -241,12 +245,14 @@ def read_ref(table: Table, resource: Resource) -> Ref:
         raise version.wrong(f"{version.text()} is not known for {kind}: write {ADDRESSABLE[kind]}")
     name = table.need("name", f"name the {kind}").filled()
     namespace = table.get("namespace")
-    return Ref(
+    ref = Ref(
         kind=kind,
         namespace=resource.namespace if namespace is None else namespace_name(namespace),
         name=name,
         api_version="" if version is None else version.text(),
     )
+    # On one machine a pool is the service of its name, whose replicas are its members.
+    return replace(ref, **_SERVICE) if kind == POOL_KIND else ref
 
 
 def _api_version(table: Table, kind: str) -> Node | None:

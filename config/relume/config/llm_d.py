@@ -14,6 +14,7 @@ CONFIG_API = "llm-d.ai/v1alpha1"
 OBJECTIVE_API = "llm-d.ai/v1alpha2"
 INFERENCE_GROUP = "inference.networking.k8s.io"
 POOL_API = f"{INFERENCE_GROUP}/v1"
+POOL_KIND = "InferencePool"
 CONFIG_KIND = "EndpointPickerConfig"
 #: Says which metrics an endpoint has; without it the router reads those of vLLM.
 ENGINE_LABEL = "llm-d.ai/engine-type"

@@ -184,3 +184,38 @@ def test_without_the_option_there_is_no_pool() -> None:
     without = [case.name for case in CASES if case.options.llm_d is None]
     assert without
     assert not any(of_kind(rendered(name), kind) for name in without for kind in KINDS)
+
+
+TRIGGER = """\
+---
+apiVersion: eventing.knative.dev/v1
+kind: Trigger
+metadata: {name: ask, namespace: ai}
+spec:
+  broker: events
+  subscriber:
+    ref: {apiVersion: inference.networking.k8s.io/v1, kind: InferencePool, name: chat}
+"""
+
+
+def test_a_trigger_to_a_pool_posts_to_the_route_of_the_pool(tmp_path: Path) -> None:
+    file = tmp_path / "it.yaml"
+    file.write_text(SERVICE + TRIGGER)
+    options = LlmDOptions(url="http://gateway.kserve.svc.cluster.local")
+    rendering = render([file], Options(llm_d=options))
+    (trigger,) = of_kind(rendering, "Trigger")
+    (route,) = of_kind(rendering, "HTTPRoute")
+    (match,) = route["spec"]["rules"][0]["matches"]
+    assert trigger["spec"]["subscriber"] == {"uri": f"{options.url}{match['path']['value']}/"}
+    assert trigger["spec"]["delivery"]["timeout"] == "PT610S"  # as long as its service may take
+    for without in (Options(), Options(llm_d=LlmDOptions())):
+        with pytest.raises(
+            InvalidInput, match=r"it.yaml:15: .*kind: .*add --llm-d and --llm-d-url"
+        ):
+            render([file], without)
+
+
+@pytest.mark.parametrize("url", ["gateway", "http://", "http://a/b", "nats://a"])
+def test_the_url_of_a_gateway_has_no_path(url: str) -> None:
+    with pytest.raises(InvalidInput, match="write http://HOST"):
+        LlmDOptions(url=url)

@@ -60,7 +60,20 @@ _CHOICES = (
         help="The Gateway that leads to the pools. Default: KServe's own, "
         f"{LlmDOptions().gateway}.",
     ),
+    click.option(
+        "--llm-d-url",
+        metavar="URL",
+        help="Where Brokers reach that Gateway; for Triggers whose subscriber is an InferencePool.",
+    ),
 )
+
+
+def read_llm_d(wanted: bool, gateway: str | None, url: str | None) -> LlmDOptions | None:
+    """The options of pools, None where none are wanted. Raises InvalidInput."""
+    if not wanted and (gateway or url):
+        flag = "--llm-d-gateway" if gateway else "--llm-d-url"
+        raise BadUsage(f"{flag} is for the pools of llm-d: add --llm-d")
+    return LlmDOptions(gateway or LlmDOptions().gateway, url) if wanted else None
 
 
 def rendering_options(command: Callable[..., R]) -> Callable[..., R]:
@@ -81,6 +94,7 @@ def rendering_options(command: Callable[..., R]) -> Callable[..., R]:
         allow_tags: bool,
         llm_d: bool,
         llm_d_gateway: str | None,
+        llm_d_url: str | None,
         read_gateway: ReadGateway,
         **others: object,
     ) -> R:
@@ -93,10 +107,7 @@ def rendering_options(command: Callable[..., R]) -> Callable[..., R]:
             except ValueError as error:
                 raise BadUsage(f"--cold-start-budget {cold_start}: {error}") from error
             images = read_images(images_file, chosen, allow_tags=allow_tags)
-            if llm_d_gateway is not None and not llm_d:
-                raise BadUsage("--llm-d-gateway is for the pools of llm-d: add --llm-d")
-            named = LlmDOptions() if llm_d_gateway is None else LlmDOptions(llm_d_gateway)
-            pools = named if llm_d else None
+            pools = read_llm_d(llm_d, llm_d_gateway, llm_d_url)
             return Options(dra, broker, seconds, images, read_gateway(), pools)
 
         return command(options=read, **others)

@@ -16,7 +16,7 @@ _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 #: What a router sends with a request (llm-d-router docs, request headers).
 ROUTER_HEADERS = {
     "x-llm-d-inference-objective": "relume-probe",
-    "x-llm-d-fairness-id": "relume-probe",
+    "x-llm-d-inference-fairness-id": "relume-probe",
     "x-llm-d-slo-ttft-ms": "200",
     "x-llm-d-slo-tpot-ms": "50",
     "prefer": "if-available",

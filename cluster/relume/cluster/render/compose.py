@@ -23,7 +23,7 @@ from relume.cluster.render.gateway_door import Door
 from relume.cluster.render.guards import MONITORING, add_guards, add_monitoring
 from relume.cluster.render.llm import KIND as LLM_SERVICE
 from relume.cluster.render.llm import pass_llm
-from relume.cluster.render.llm_d import none_found, render_pool
+from relume.cluster.render.llm_d import deliver_to_pool, none_found, render_pool
 from relume.cluster.render.nats_values import FILE as NATS_VALUES
 from relume.cluster.render.nats_values import nats_values
 from relume.cluster.render.options import Images, Options
@@ -39,6 +39,7 @@ from relume.cluster.render.runtimes import Runtime
 from relume.cluster.render.service import RenderedService, render_service
 from relume.config import Broker, Trigger
 from relume.config.here import ResourceKey
+from relume.config.llm_d import POOL_KIND
 from relume.config.yaml_source import plain
 
 
@@ -203,7 +204,7 @@ def _eventing(
         subscriber = _subscriber(one.trigger, original, read, subscribers, book)
         ref = one.trigger.subscriber.ref
         turned = len(door.turned)
-        render_trigger(
+        draft = render_trigger(
             one.trigger,
             original,
             broker,
@@ -213,6 +214,8 @@ def _eventing(
             door,
             book,
         )
+        if ref is not None and ref.kind == POOL_KIND:
+            deliver_to_pool(draft, ref, original, options)
         to_service = ref is not None and ref.kind == "InferenceService"
         subscribed = subscribed or (to_service and len(door.turned) == turned)
     if render_flows(read, subscribers, book) or subscribed:
@@ -230,13 +233,15 @@ def _subscriber(
     ref = trigger.subscriber.ref
     if ref is None:
         return None
-    key = (ref.kind, ref.namespace, ref.name)
+    # A pool has the name of its service, and answers in its time.
+    kind = "InferenceService" if ref.kind == POOL_KIND else ref.kind
+    key = (kind, ref.namespace, ref.name)
     if key in subscribers:
         return subscribers[key]
     if key not in {one.key for one in read}:
         book.note(
             original.at("spec", "subscriber", "ref", "name"),
-            f"no {ref.kind} {ref.namespace}/{ref.name} is in these files: the cluster must have "
+            f"no {kind} {ref.namespace}/{ref.name} is in these files: the cluster must have "
             "it, and delivery.timeout must be longer than its answers take",
         )
     return None

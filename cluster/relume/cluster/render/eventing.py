@@ -151,7 +151,7 @@ def render_trigger(
     kind: BrokerClass | None,
     door: Door,
     book: Book,
-) -> None:
+) -> Draft:
     """The Trigger, with a delivery that outlasts a cold start where a service is behind it.
 
     With a jobs gateway it delivers to that. `inherited` is the Broker's delivery as it was written,
@@ -172,7 +172,7 @@ def render_trigger(
         deliver(draft, _DELIVERY, own, broker.delivery, inherited, subscriber)
     _repeat(draft, inherited, kind)
     if subscriber is None:
-        return
+        return draft
     if kind == "kafka" and draft.get(*ANNOTATIONS, DELIVERY_ORDER) is None:
         reason = "in order it is one event of a partition at a time, and vLLM batches nothing"
         draft.set((*ANNOTATIONS, DELIVERY_ORDER), "unordered", rules.IN_FLIGHT, reason)
@@ -180,6 +180,7 @@ def render_trigger(
         parallelism = str(_parallelism(subscriber.service))
         reason = "what the service's replicas take at once; the default is one event at a time"
         draft.set((*ANNOTATIONS, PARALLELISM), parallelism, rules.IN_FLIGHT, reason)
+    return draft
 
 
 def deliver(

@@ -14,15 +14,17 @@ from dataclasses import dataclass
 
 from relume.base.errors import InvalidInput
 from relume.base.vocabulary import SERVICE_LABEL, JsonValue
+from relume.cluster.admission.judge import content
 from relume.cluster.render import rules
 from relume.cluster.render.components import FRONTS
-from relume.cluster.render.draft import Book
+from relume.cluster.render.draft import Book, Draft
 from relume.cluster.render.folder import HEAD, yaml_text
 from relume.cluster.render.guards import COMPONENT_LABEL, picker_name
 from relume.cluster.render.options import LlmDOptions, Options
 from relume.cluster.render.originals import PREDICTOR, Original
 from relume.cluster.render.runtimes import PORT
 from relume.cluster.render.service import RenderedService
+from relume.config import Ref
 from relume.config.llm_d import (
     INFERENCE_GROUP,
     OBJECTIVE_API,
@@ -75,6 +77,23 @@ def render_pool(
     why = "the default scorers of llm-d, on the metrics that the predictor has"
     book.decide(file, f"EndpointPickerConfig/{original.name}", "", config, rules.POOL, why)
     return Pool(file, _HEAD + yaml_text([config], head=""))
+
+
+def deliver_to_pool(draft: Draft, ref: Ref, original: Original, options: Options) -> None:
+    """Let a Trigger whose subscriber is a pool post to the pool's route.
+
+    Knative finds the address of a subscriber in its status, and a pool has none there. Raises
+    InvalidManifest where nobody has said how the gateway is reached.
+    """
+    url = None if options.llm_d is None else options.llm_d.url
+    if url is None:
+        raise original.at("spec", "subscriber", "ref", "kind").wrong(
+            "Knative finds no address of an InferencePool: add --llm-d and --llm-d-url URL, the "
+            "address of the gateway in front of it, or write that in subscriber.uri"
+        )
+    path = content(original.node("spec", "subscriber", "uri")) or "/"
+    uri = f"{url}/{ref.namespace}/{ref.name}/{path.removeprefix('/')}"
+    draft.set(("spec", "subscriber"), {"uri": uri}, rules.POOL, "a pool has no address of its own")
 
 
 def none_found() -> InvalidInput:

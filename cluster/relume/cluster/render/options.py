@@ -25,6 +25,7 @@ DEFAULT_GATEWAY_NAMESPACE = "relume"
 _DIGEST = re.compile(r"[^@\s]+@sha256:[0-9a-f]{64}")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_BASE_URL = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 _TAGGED = re.compile(r"[^@\s]+:[\w][\w.-]{0,127}")
 
 
@@ -127,9 +128,11 @@ class LlmDOptions:
     """How services become pools of llm-d. Raises WrongLlmDOption for a value that cannot work.
 
     `gateway` is the namespace and name of the Gateway of the HTTPRoutes; KServe's own by default.
+    `url` is where it is reached inside the cluster, without a path; only Triggers need it.
     """
 
     gateway: str = "kserve/kserve-ingress-gateway"
+    url: str | None = None
 
     def __post_init__(self) -> None:
         namespace, _, name = self.gateway.partition("/")
@@ -137,6 +140,8 @@ class LlmDOptions:
             raise WrongLlmDOption(
                 f"--llm-d-gateway {self.gateway}: write NAMESPACE/NAME of a Gateway"
             )
+        if self.url is not None and not _BASE_URL.fullmatch(self.url):
+            raise WrongLlmDOption(f"--llm-d-url {self.url}: write http://HOST or http://HOST:PORT")
 
 
 @dataclass(frozen=True, slots=True)

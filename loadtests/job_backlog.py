@@ -16,17 +16,14 @@ from job_scenes import Gateway, Predictor, gateway, post_jobs, predictor
 from processes import MeasurementFailed
 from running import Steps
 
-from relume.base.clock import SystemClock
-from relume.eventing.jetstream.jobs import JetStreamJobs
+from relume.eventing.jetstream.job_filling import fill
 from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.jobs.job import Job, Limits, ServiceName, digest_of, id_for
-from relume.eventing.jobs.settings import JobSettings
 
 STEPS = 4
 FEW = 1_000
 TURNS = 5
 _RESTARTS = 3
-_AT_ONCE = 256
 _LOOK_S = 0.01
 _DRAINED_WITHIN_S = 60.0
 _PAUSE_SEEN_S = 1.5
@@ -153,28 +150,17 @@ async def _restart(side: _Side) -> float:
 
 async def _fill(nats_url: str, count: int) -> None:
     """Put so many jobs into the queue, as a gateway does that has accepted them."""
-    store = await JetStreamJobs.connect([nats_url], JobSettings(), SystemClock())
     service, route = ServiceName("default", "bench"), "/v1/chat/completions"
-    digest = digest_of(service, route, "application/json", BODY)
-    left = iter(range(count))
-
-    async def some() -> None:
-        for _ in left:
-            job = Job(
-                id=id_for("", None),
-                service=service,
-                route=route,
-                tenant="anonymous",
-                owner="",
-                priority="normal",
-                limits=Limits(),
-                accepted_at=datetime.now(UTC),
-                digest=digest,
-                body=BODY,
-            )
-            await store.submit(job, 60.0)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(_AT_ONCE):
-            group.create_task(some())
-    await store.close()
+    job = Job(
+        id=id_for("", None),
+        service=service,
+        route=route,
+        tenant="anonymous",
+        owner="",
+        priority="normal",
+        limits=Limits(),
+        accepted_at=datetime.now(UTC),
+        digest=digest_of(service, route, "application/json", BODY),
+        body=BODY,
+    )
+    await fill([nats_url], job, count)

@@ -37,6 +37,7 @@ from tests.jobs_outside.checker import (
 from tests.jobs_outside.client import Client
 from tests.jobs_outside.nats_cluster import NatsCluster, connected
 from tests.jobs_outside.script import Script
+from tests.jobs_outside.unrest import unrest
 from tests.ports import own_port
 
 JOB_SCENARIOS = ("answers", "hands", "limits", "stop", "outage")
@@ -95,17 +96,13 @@ class JobTrial:
         try:
             self._start_nats()
             self._keep_running(self._trap)
-            async with (
-                asyncio.timeout(_WITHIN_S),
-                asyncio.TaskGroup() as group,
-                Client([self._url("gateway")], self._folder / "accepted.jsonl") as client,
-            ):
-                watch = group.create_task(self._watch())
+            async with Client([self._url("gateway")], self._folder / "accepted.jsonl") as client:
                 try:
-                    await self._play(client)
-                finally:
-                    self._over = True
-                    watch.cancel()
+                    await self._played(client)
+                except TimeoutError:
+                    left = await unrest(self._cluster.urls, self.accepted)
+                    self.books.unrest = f"the client's last request: {client.last}\n{left}"
+                    raise
             return self.books
         finally:
             node.send(signal.SIGCONT)
@@ -114,6 +111,15 @@ class JobTrial:
                 if process is not None:
                     process.kill()
                     process.join()
+
+    async def _played(self, client: Client) -> None:
+        async with asyncio.timeout(_WITHIN_S), asyncio.TaskGroup() as group:
+            watch = group.create_task(self._watch())
+            try:
+                await self._play(client)
+            finally:
+                self._over = True
+                watch.cancel()
 
     async def _play(self, client: Client) -> None:
         match self._scenario:

@@ -79,6 +79,7 @@ class Books:
     without_usage: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     sent_again: int = 0
+    unrest: str = ""  # what is waited for, where the jobs do not come to rest
 
     @property
     def queued(self) -> int:
@@ -123,6 +124,7 @@ class Books:
                 f"wrong {len(self.wrong)}",
                 *(f"  {each}" for each in self.wrong[:10]),
                 f"events that were sent again, as at-least-once allows: {self.sent_again}",
+                *([f"what is waited for:\n{self.unrest}"] if self.unrest else ()),
             )
         )
 

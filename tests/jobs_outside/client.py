@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class Client:
         self.gateways = list(gateways)
         self.journal = journal
         self.refused = 0
+        self.last = "nothing was asked"  # the last request and its answer, in words
         self.accepted: dict[str, str] = {}  # job id by the script's name
         self._service = service
         self._turn = 0
@@ -87,9 +88,10 @@ class Client:
     ) -> httpx.Response:
         """The answer 202, or 200 of a job that was stored and settled before."""
         while True:
-            with contextlib.suppress(httpx.TransportError):
+            with self._noting("POST", path):
                 head = {"Content-Type": "application/json", **headers}
                 answer = await self.http.post(self.next() + path, content=body, headers=head)
+                self.last = f"POST {path}: {answer.status_code} {answer.text[:200]}"
                 if answer.status_code in (200, 202):
                     return answer
                 assert answer.status_code in (429, 503), (answer.status_code, answer.text)
@@ -99,8 +101,9 @@ class Client:
     async def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
         """The first answer from any gateway that is not 503."""
         while True:
-            with contextlib.suppress(httpx.TransportError):
+            with self._noting(method, path):
                 answer = await self.http.request(method, self.next() + path, **more)
+                self.last = f"{method} {path}: {answer.status_code} {answer.text[:200]}"
                 if answer.status_code != 503:
                     return answer
             await asyncio.sleep(_PAUSE_S)
@@ -113,6 +116,15 @@ class Client:
             told: Mapping[str, Any] = answer.json()
             if told["settled_at"] is not None:
                 return told
+
+    @contextlib.contextmanager
+    def _noting(self, method: str, path: str) -> Iterator[None]:
+        """Go on where nobody has answered, and note what was asked."""
+        self.last = f"{method} {path}: no answer yet"
+        try:
+            yield
+        except httpx.TransportError as error:
+            self.last = f"{method} {path}: {error!r}"
 
     def next(self) -> str:
         """The base URL of the gateway whose turn it is."""

@@ -17,6 +17,7 @@ from tests.jobs_outside.client import Client
 from tests.jobs_outside.links import Link
 from tests.jobs_outside.nats_cluster import NatsCluster
 from tests.jobs_outside.programs import Program, gateway, sink, stub_predictor
+from tests.jobs_outside.unrest import unrest
 from tests.ports import own_port
 
 ERRORS = (httpx.HTTPError, nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError)
@@ -92,6 +93,9 @@ class Scene:
                     accepted = list(Accepted.read(client.journal))
                     books = await checker.examine(accepted, self.folder / "events.jsonl")
             await asyncio.sleep(_LOOK_S)
+        if not books.at_rest:
+            left = await unrest(self.cluster.urls, Accepted.read(client.journal))
+            books.unrest = f"the client's last request: {client.last}\n{left}"
         return books
 
     async def end(self) -> None:

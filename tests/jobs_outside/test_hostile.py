@@ -15,8 +15,7 @@ from urllib.parse import quote
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from relume.base.clock import SystemClock
-from relume.eventing.jetstream.jobs import JetStreamJobs
+from relume.eventing.jetstream.job_filling import fill
 from relume.eventing.jobs.job import Job, Limits, ServiceName, digest_of, id_for
 from relume.eventing.jobs.settings import JobSettings
 from tests.closing_lines import say_at_the_end
@@ -37,7 +36,6 @@ MIB = 1024**2
 # `JobSettings.in_flight`, and a quarter more that a gateway holds.
 HELD = 62
 FEW = 10
-_FILLERS = 256
 
 
 def peak_mb(program: Program) -> float:
@@ -55,31 +53,20 @@ def begun(made: Scene) -> list[str]:
 
 async def flood(urls: Sequence[str], count: int) -> None:
     """So many jobs of one tenant into the queue, as a gateway stores what it accepts."""
-    store = await JetStreamJobs.connect(urls, JobSettings(), SystemClock())
     body = json.dumps(request_of(Script("flood", 1), chat=True, stream=True)).encode()
-    digest = digest_of(SERVICE, ROUTE, "application/json", body)
-    left = iter(range(count))
-
-    async def fill() -> None:
-        for _ in left:
-            job = Job(
-                id=id_for("", None),
-                service=SERVICE,
-                route=ROUTE,
-                tenant="/flood",
-                owner="",
-                priority="normal",
-                limits=Limits(),
-                accepted_at=datetime.now(UTC),
-                digest=digest,
-                body=body,
-            )
-            await store.submit(job, 60.0)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(_FILLERS):
-            group.create_task(fill())
-    await store.close()
+    job = Job(
+        id=id_for("", None),
+        service=SERVICE,
+        route=ROUTE,
+        tenant="/flood",
+        owner="",
+        priority="normal",
+        limits=Limits(),
+        accepted_at=datetime.now(UTC),
+        digest=digest_of(SERVICE, ROUTE, "application/json", body),
+        body=body,
+    )
+    await fill(urls, job, count)
 
 
 async def test_a_flood_of_one_tenant_delays_another_by_its_share_only(

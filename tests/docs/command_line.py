@@ -34,7 +34,7 @@ def commands(line: str) -> Iterator[list[str]]:
     words: list[str] = []
     redirected = False
     for word in [*lexer, ";"]:
-        if redirected or set(word) <= set("<>&") and word != "&" and word != "&&":
+        if redirected or (set(word) <= set("<>&") and word != "&" and word != "&&"):
             redirected = not redirected
         elif word in _BETWEEN or set(word) <= set("|&;()"):
             if words and words[0].rpartition("/")[2] == "relume":

@@ -12,10 +12,25 @@ from relume.config.durations import go_duration
 
 ALERTS = Path(__file__).parents[2] / "docs" / "examples" / "alerts.yaml"
 #: Functions and keywords of PromQL that the rules use, and labels that they join by.
-WORDS = set(
-    "sum by rate increase avg_over_time histogram_quantile on group_left unless le namespace pod "
-    "phase container reason label_serving_kserve_io_inferenceservice m".split()
-)
+WORDS = {
+    "sum",
+    "by",
+    "rate",
+    "increase",
+    "avg_over_time",
+    "histogram_quantile",
+    "on",
+    "group_left",
+    "unless",
+    "le",
+    "namespace",
+    "pod",
+    "phase",
+    "container",
+    "reason",
+    "label_serving_kserve_io_inferenceservice",
+    "m",
+}
 #: Series of kube-state-metrics, from its documentation of pods.
 KUBE = {
     "kube_pod_status_phase",

@@ -47,9 +47,11 @@ def broken(path: Path, root: Path = ROOT) -> list[str]:
         name, _, anchor = target.partition("#")
         to = (path.parent / name).resolve() if name else path
         later = to.is_relative_to(root) and to.relative_to(root).as_posix() in TAKEN_LATER
-        if not to.is_relative_to(root) or not (to.exists() or later):
-            wrong.append(target)
-        elif anchor and (to.suffix != ".md" or anchor not in anchors(to)):
+        if (
+            not to.is_relative_to(root)
+            or not (to.exists() or later)
+            or (anchor and (to.suffix != ".md" or anchor not in anchors(to)))
+        ):
             wrong.append(target)
     return wrong
 

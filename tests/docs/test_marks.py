@@ -58,9 +58,7 @@ def test_the_block_says_what_it_is(block: Block) -> None:
         assert re.fullmatch(r"(\.venv/bin/)?relume up [^\n]+", block.text), "one command, alone"
 
 
-@pytest.mark.parametrize(
-    "block", [b for b in BLOCKS if b.language in ("sh", "console")], ids=place
-)
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in ("sh", "console")], ids=place)
 def test_every_command_of_relume_could_be_typed(block: Block) -> None:
     for line in whole([each.partition("    #")[0] for each in typed(block)]):
         for words in commands(line):

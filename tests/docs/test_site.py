@@ -9,7 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MKDOCS = ROOT / "build" / "docs-venv" / "bin" / "mkdocs"
-_ATTRIBUTE = re.compile(r'<(?:script|link|img|source|iframe)\b[^>]*?\b(?:src|srcset|href)="([^"]+)"')
+_ATTRIBUTE = re.compile(
+    r'<(?:script|link|img|source|iframe)\b[^>]*?\b(?:src|srcset|href)="([^"]+)"'
+)
 _LINK = re.compile(r'<a\b[^>]*?\bhref="([^"#?]+)')
 
 

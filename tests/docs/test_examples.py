@@ -21,13 +21,11 @@ WORDS = {
     "histogram_quantile",
     "on",
     "group_left",
-    "unless",
     "le",
     "namespace",
     "pod",
     "phase",
     "container",
-    "reason",
     "label_serving_kserve_io_inferenceservice",
     "m",
 }
@@ -36,7 +34,6 @@ KUBE = {
     "kube_pod_status_phase",
     "kube_pod_labels",
     "kube_pod_container_status_restarts_total",
-    "kube_pod_container_status_last_terminated_reason",
 }
 (GROUP,) = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["spec"]["groups"]
 

@@ -100,7 +100,7 @@ PHASES: Mapping[str, str] = {
 SERIES: Mapping[str, str] = {
     "vllm:num_requests_running": "requests in the batch now",
     "vllm:num_requests_waiting": "requests that wait inside vLLM for room in the batch or KV cache",
-    "vllm:kv_cache_usage_perc": "share of the KV cache in use, 0 to 1; near 1 running requests are preempted",
+    "vllm:kv_cache_usage_perc": "share of the KV cache in use, 0 to 1; at 1 requests are preempted",
     "vllm:num_preemptions": "requests whose KV cache was taken away and computed again",
     "vllm:time_to_first_token_seconds": "from the arrival at vLLM to the first token, as histogram",
     "vllm:inter_token_latency_seconds": "between two tokens of a request, as histogram",

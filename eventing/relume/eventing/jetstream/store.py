@@ -16,8 +16,10 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from relume.base.clock import Clock
+from relume.base.time_limits import TimeLimit
 from relume.eventing.envelope import Envelope, key_of
 from relume.eventing.event_log import BrokerKey, DiskFull, StoreUnavailable, packed
+from relume.eventing.jetstream.client import DirectClient, subscribe
 from relume.eventing.jetstream.streams import BrokerStreams
 
 # What nats-py raises when nobody answers, and when it cannot send because the buffer of a lost
@@ -65,7 +67,8 @@ class Requests:
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
 
     async def open(self) -> None:
-        await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+        inbox = f"{self._inbox}.*"
+        await subscribe(self._client, inbox, self._on_plain_answer, self._on_answer)
 
     async def send(self, subject: str, payload: bytes, *, timeout_s: float) -> Msg:
         """The answer to one request.
@@ -90,7 +93,7 @@ class Requests:
                 await self._client.publish(
                     subject, payload, reply=f"{self._inbox}.{token}", headers=headers
                 )
-            async with asyncio.timeout(timeout_s):
+            with TimeLimit(timeout_s):
                 return [_answered(await answer) for answer in expected.values()]
         except TimeoutError:
             raise RequestUnanswered(f"no answer within {timeout_s:g} s") from None
@@ -107,7 +110,16 @@ class Requests:
             if not answer.done():
                 answer.set_exception(RequestUnanswered("the connection to nats-server was lost"))
 
+    def _on_plain_answer(self, subject: str, _: str, data: bytes, has_headers: bool) -> bool:
+        if has_headers:
+            return False
+        self._hand_over(Msg(self._client, subject, "", data))
+        return True
+
     async def _on_answer(self, message: Msg) -> None:
+        self._hand_over(message)
+
+    def _hand_over(self, message: Msg) -> None:
         answer = self._waiting.get(message.subject.rpartition(".")[2])
         if answer is not None and not answer.done():
             answer.set_result(message)
@@ -117,7 +129,7 @@ class JetStreamStore:
     """Puts events into the streams of Brokers over one connection, whose state its owner keeps."""
 
     def __init__(self, clock: Clock) -> None:
-        self.client = Client()
+        self.client = DirectClient()
         self.requests = Requests(self.client)
         self.brokers: dict[BrokerKey, BrokerStreams] = {}
         self.connected = asyncio.Event()

@@ -1,7 +1,7 @@
 """HTTP/1.1 on every port of ours: uvicorn's own protocol, with what RFC 9110 and 9112 also ask for.
 
-uvicorn reads requests with httptools, which is fast, and has gaps. Three lose a request, and one
-costs memory:
+uvicorn reads requests with httptools, which is fast, and has gaps. Three lose a request, one costs
+memory, and one gives clients of HTTP/1.0 what they cannot read (`exchange`):
 
 - An `Upgrade` that the server does not take has to be ignored (RFC 9110 §7.8). httptools ends the
   message behind the head instead, so the body is lost, or is read as the next request. Here such a
@@ -16,13 +16,15 @@ import json
 from collections.abc import Iterator
 from itertools import chain, repeat
 from typing import Any
+from urllib.parse import unquote
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, service_unavailable
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from relume.base.error_body import error_body
 from relume.base.limits import HEAD_BYTES, MIB
-from relume.web.http10 import Http10Aware
+from relume.web.exchange import Exchange
 
 #: How far a client may fall behind with its request, in seconds, before it is given up.
 PATIENCE_S = 30.0
@@ -35,24 +37,32 @@ _LATER_LOOKS_S = 5.0
 _OFFER = frozenset({b"upgrade", b"http2-settings"})
 
 
-class HttpProtocol(Http10Aware):
+class HttpProtocol(HttpToolsProtocol):
     """uvicorn's `http=` takes this class; it serves one connection."""
+
+    cycle: Exchange | None  # type: ignore[assignment]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # A connection on which nothing was asked yet is as idle as one between two requests.
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
         self._heard_at = self.loop.time()
-        self._clock = self.loop.call_later(PATIENCE_S, self._check)
+        # A connection on which nothing was asked yet is as idle as one between two requests.
+        self._idle_since: float | None = self._heard_at
+        # Often enough to see the end of either patience in time.
+        self._look_every_s = max(0.05, min(PATIENCE_S, self.timeout_keep_alive))
+        self._clock = self.loop.call_later(self._look_every_s, self._check)
         self._looks: asyncio.TimerHandle | None = None
         # What has come in of a head that is not complete; None between heads.
         self._head_bytes: int | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clocks()
-        super().connection_lost(exc)
+        self.connections.discard(self)
+        if self.cycle is not None:
+            self.cycle.leave()
+        self.flow.resume_writing()
+        if exc is None:
+            self.transport.close()
+        self.parser = None  # type: ignore[assignment]  # as uvicorn leaves it
 
     def handle_websocket_upgrade(self) -> None:
         self._stop_clocks()
@@ -67,7 +77,7 @@ class HttpProtocol(Http10Aware):
 
     def data_received(self, data: bytes) -> None:
         self._heard(len(data))
-        self._unset_keepalive_if_required()
+        self._idle_since = None
         rest = memoryview(data)
         try:
             while True:
@@ -91,10 +101,6 @@ class HttpProtocol(Http10Aware):
         )
         return is_handshake and super()._should_upgrade()
 
-    def _is_ignored(self) -> bool:
-        """Whether the message at hand offers an upgrade that is not taken."""
-        return self.parser.should_upgrade() and not self._should_upgrade()
-
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head_bytes = 0
@@ -110,15 +116,48 @@ class HttpProtocol(Http10Aware):
 
     def on_headers_complete(self) -> None:
         self._head_bytes = None
-        if not self._is_ignored():
+        if not self.parser.should_upgrade():
+            self._begin()
+        elif self._should_upgrade():
             super().on_headers_complete()
         elif self.parser.get_method() == b"CONNECT":
             # There is no request without the offer: this server is no tunnel (RFC 9110 §9.3.6).
             raise ValueError("CONNECT")
 
+    def _begin(self) -> None:
+        """Start the application on a request, or queue it behind one that is not answered yet."""
+        parser, scope, before = self.parser, self.scope, self.cycle
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["method"] = parser.get_method().decode("ascii")
+        scope["http_version"] = version = parser.get_http_version()
+        scope["path"] = self.root_path + (unquote(path) if "%" in path else path)
+        scope["raw_path"] = self.root_path.encode("ascii") + url.path
+        scope["query_string"] = url.query or b""
+        keep_alive = version != "1.0" and parser.should_keep_alive()
+        exchange: Any = Exchange(self, scope, keep_alive=keep_alive)  # has what uvicorn asks of it
+        self.cycle = exchange
+        most = self.limit_concurrency
+        is_full = most is not None and max(len(self.connections), len(self.tasks)) >= most
+        app = service_unavailable if is_full else self.app
+        if before is None or before.response_complete:
+            self._start_asgi_task(exchange, app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((exchange, app))
+
+    def on_body(self, body: bytes) -> None:
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or self.parser.should_upgrade():
+            return
+        cycle.take(body)
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+
     def on_message_complete(self) -> None:
-        if not self._is_ignored():
-            super().on_message_complete()
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and not self.parser.should_upgrade():
+            cycle.end()
 
     def _read_again_without_offer(self) -> None:
         """Give the head of this message to a new parser, which then reads the body behind it."""
@@ -148,20 +187,42 @@ class HttpProtocol(Http10Aware):
 
     def _is_reading(self) -> bool:
         """Whether the client has to send: a request has begun, and its end has not come."""
-        if self.timeout_keep_alive_task is not None or self.pipeline:
+        if self._idle_since is not None or self.pipeline:
             return False
         cycle = self.cycle
         return cycle is None or cycle.response_complete or cycle.more_body
 
+    def on_response_complete(self) -> None:
+        """Begin with the request that came meanwhile, or be idle; `_check` ends that some time."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._idle_since = self.loop.time()
+
     def _check(self) -> None:
-        """Give up a client that has fallen behind; else look again when it could have."""
+        """Give up a client that is idle or has fallen behind; else look again when it could be.
+
+        One timer for a connection: a request sets none.
+        """
         cycle = self.cycle
+        if self._idle_since is not None:
+            self._heard_at = self.loop.time()
+            idle_s = self._heard_at - self._idle_since
+            if (left := self.timeout_keep_alive - idle_s) > 0:
+                self._check_in(left)
+            else:
+                self.timeout_keep_alive_handler()
+            return
         is_answered = cycle is not None and cycle.response_started and not cycle.response_complete
         if not self._is_reading() or is_answered or self.flow.read_paused:
             self._heard_at = self.loop.time()
         left = self._heard_at + PATIENCE_S - self.loop.time()
         if left > 0:
-            self._clock = self.loop.call_later(left, self._check)
+            self._check_in(left)
         elif not self.transport.is_closing():
             # The rest of a request that was answered already gets no second answer.
             if cycle is None or not (cycle.response_complete and cycle.more_body):
@@ -171,6 +232,9 @@ class HttpProtocol(Http10Aware):
                 )
                 self._refuse(408, message, reason="request-too-slow", retryable=True)
             self.transport.close()
+
+    def _check_in(self, seconds: float) -> None:
+        self._clock = self.loop.call_later(min(seconds, self._look_every_s), self._check)
 
     def _refuse(self, status: int, message: str, *, reason: str, retryable: bool) -> None:
         """Answer a request that has not come in, and close the connection."""

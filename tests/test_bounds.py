@@ -138,17 +138,11 @@ TABLE = {
     "eventing.delivery.connections:Connections._open": Bound(
         "connections", None, "one for each delivery under way, and for two seconds after it"
     ),
-    "eventing.delivery.connections:_Connection._headers": Bound(
+    "eventing.delivery.answer:AnswerReader._headers": Bound(
         "bytes of each connection",
         limits.HEADERS * limits.HEADER_BYTES,
         "more headers, or a longer one, are no answer",
         "test_what_has_no_end_where_an_answer_must_end_is_cut_off",
-    ),
-    "eventing.delivery.connections:_Connection._parts": Bound(
-        "bytes of each connection",
-        EVENTING.max_event_bytes,
-        "what is longer is not read on",
-        "test_of_a_long_body_only_the_beginning_is_read",
     ),
     "eventing.jetstream.client:DirectClient.handlers": Bound(
         "handlers", None, "subscriptions: one for each Trigger, and one for all answers"

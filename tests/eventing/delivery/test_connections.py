@@ -2,12 +2,15 @@
 
 import asyncio
 import gzip
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 
-from relume.eventing.delivery.connections import Answer, BadAnswer, Connections, Header
+from relume.base.limits import HEAD_BYTES
+from relume.eventing.delivery.answer import Answer, BadAnswer, Header
+from relume.eventing.delivery.connections import Connections, _Connection
 
 NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
 
@@ -17,7 +20,7 @@ class Scripted:
 
     def __init__(self, answers: Sequence[bytes], *, hangs_up: bool = False) -> None:
         self._answers = iter(answers)
-        self._hangs_up = hangs_up
+        self.hangs_up = hangs_up
         self.requests: list[list[bytes]] = []
         self.closed = asyncio.Event()
         self.host = ""
@@ -28,7 +31,7 @@ class Scripted:
         while head := await reader.read(2**16):
             own.append(head)
             writer.write(next(self._answers))
-            if self._hangs_up:
+            if self.hangs_up:
                 break
         writer.close()
         self.closed.set()
@@ -53,7 +56,8 @@ async def connections(keep_s: float = 5.0) -> AsyncIterator[Connections]:
 async def posted(
     client: Connections, url: str, headers: Sequence[Header] = (), limit: int = 1000
 ) -> Answer:
-    return await client.post(url, headers, b"body", lambda _: limit)
+    async with asyncio.timeout(30):
+        return await client.post(url, headers, b"body", lambda _: limit)
 
 
 async def test_a_request_has_what_the_url_and_the_caller_say_and_nothing_else() -> None:
@@ -130,6 +134,88 @@ async def test_a_connection_is_used_again_unless_it_cannot(answer: bytes, connec
         for _ in range(2):
             assert (await posted(client, f"http://{server.host}/")).status == 204
     assert len(server.requests) == connected
+
+
+@pytest.mark.parametrize(
+    "first",
+    [NO_CONTENT, b"HTTP/1.1 304 No\r\n\r\n", b"HTTP/1.1 202 A\r\ncontent-length: 0\r\n\r\n"],
+)
+async def test_the_end_of_a_connection_is_no_answer_to_its_second_request(first: bytes) -> None:
+    async with scripted(first, b"") as server, connections() as client:
+        await posted(client, f"http://{server.host}/")
+        server.hangs_up = True
+        with pytest.raises(BadAnswer, match="before its answer was complete"):
+            await posted(client, f"http://{server.host}/")
+    assert [len(each) for each in server.requests] == [2]
+
+
+@pytest.mark.parametrize("status", [100, 102, 103])
+async def test_an_interim_answer_is_never_the_answer(status: int) -> None:
+    interim = b"HTTP/1.1 %d Interim\r\nlink: a\r\n\r\n" % status
+    async with scripted(interim, hangs_up=True) as server, connections() as client:
+        with pytest.raises(BadAnswer, match="before its answer was complete"):
+            await posted(client, f"http://{server.host}/")
+
+
+@pytest.mark.parametrize("unasked", [b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n", b""])
+async def test_a_connection_with_something_unread_gets_no_request(unasked: bytes) -> None:
+    async def served() -> tuple[socket.socket, Answer]:
+        posting = asyncio.ensure_future(posted(client, url))
+        connection, _ = await asyncio.to_thread(listening.accept)
+        await asyncio.to_thread(connection.recv, 2**16)
+        connection.sendall(NO_CONTENT)
+        return connection, await posting
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(5)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        async with connections() as client:
+            first, _ = await served()
+            first.sendall(unasked)  # the event loop has no time to read it
+            first.shutdown(socket.SHUT_WR)
+            second, answer = await served()
+            assert answer.status == 204
+            first.close()
+            second.close()
+
+
+async def test_trailers_are_bounded_and_are_no_headers() -> None:
+    chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
+    endless = chunked + b"x: " + b"v" * 2 * HEAD_BYTES
+    async with scripted(chunked + b"ce-id: 1\r\n\r\n", endless) as server, connections() as client:
+        answer = await posted(client, f"http://{server.host}/")
+        assert (answer.headers, answer.body) == ([("transfer-encoding", "chunked")], b"a")
+        with pytest.raises(BadAnswer, match="trailers are larger"):
+            await posted(client, f"http://{server.host}/")
+
+
+async def test_a_body_in_tiny_chunks_is_read_in_the_time_of_its_size() -> None:
+    size = 200_000
+    answer = (
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+        + b"1\r\nx\r\n" * size
+        + b"0\r\n\r\n"
+    )
+    async with scripted(answer) as server, connections() as client:
+        assert len((await posted(client, f"http://{server.host}/", limit=size)).body) == size
+
+
+async def test_a_caller_that_gives_up_as_the_connection_is_made_leaves_none_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def made(self: _Connection, transport: asyncio.Transport) -> None:
+        was_made(self, transport)
+        posting.cancel()
+
+    was_made = _Connection.connection_made
+    monkeypatch.setattr(_Connection, "connection_made", made)
+    async with scripted() as server, connections() as client:
+        posting = asyncio.ensure_future(posted(client, f"http://{server.host}/"))
+        with pytest.raises(asyncio.CancelledError):
+            await posting
+        assert not client._open
+        async with asyncio.timeout(5):
+            await server.closed.wait()
 
 
 async def test_a_connection_that_is_not_used_is_closed() -> None:

@@ -16,9 +16,10 @@ from typing import Self, TypeVar
 from relume.base.clock import Clock
 from relume.cloudevents.event import CloudEvent, InvalidEvent
 from relume.cloudevents.http import Mode, decode, encode, mode_of
+from relume.eventing.delivery.answer import Answer
 from relume.eventing.delivery.burial import Burial
 from relume.eventing.delivery.carrier import Idle
-from relume.eventing.delivery.connections import Answer, Connections
+from relume.eventing.delivery.connections import Connections
 from relume.eventing.delivery.decision import DeadLetter, Drop, Reply, Retry, decide
 from relume.eventing.delivery.outcome import Answered, Outcome, Unanswered, pause_s
 from relume.eventing.delivery.route import Attempt, Journal, Route

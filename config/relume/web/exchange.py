@@ -33,7 +33,7 @@ class Exchange:
         # HTTP/1.0 knows no interim answers (RFC 9110 §10.1.1).
         self.waiting_for_100_continue = protocol.expect_100_continue and not self._is_old
         # What has come in of the request and was not given to the application.
-        self.body = b""
+        self.body: bytes | bytearray = b""
         self.more_body = True
         self.disconnected = False
         self.response_started = False
@@ -52,7 +52,12 @@ class Exchange:
 
     def take(self, part: bytes) -> None:
         """A part of the body has come in."""
-        self.body = self.body + part if self.body else part
+        if not self.body:
+            self.body = part
+        else:
+            if isinstance(self.body, bytes):
+                self.body = bytearray(self.body)  # many small parts are not copied each time
+            self.body += part
         self.wake()
 
     def end(self) -> None:
@@ -101,7 +106,7 @@ class Exchange:
             self._has_news = False
         if self.disconnected or self.response_complete:
             return {"type": "http.disconnect"}
-        body, self.body = self.body, b""
+        body, self.body = bytes(self.body), b""
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     async def send(self, message: Any) -> None:

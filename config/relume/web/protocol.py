@@ -1,14 +1,17 @@
 """HTTP/1.1 on every port of ours: uvicorn's own protocol, with what RFC 9110 and 9112 also ask for.
 
-uvicorn reads requests with httptools, which is fast, and has gaps. Three lose a request, one costs
-memory, and one gives clients of HTTP/1.0 what they cannot read (`exchange`):
+uvicorn reads requests with httptools, which is fast, and has gaps. Some lose a request or its
+answer, one costs memory, and one gives clients of HTTP/1.0 what they cannot read (`exchange`):
 
 - An `Upgrade` that the server does not take has to be ignored (RFC 9110 §7.8). httptools ends the
   message behind the head instead, so the body is lost, or is read as the next request. Here such a
   request is read again without its offer. WebSockets are taken as before.
 - A request that stops in the middle is held for ever. Here it is answered with 408.
 - A client that has sent its request and closes only its sending side gets no answer. Here it does.
-- The head of a request may grow without a bound. Here it is refused with 431 (RFC 6585 §5).
+- The head of a request may grow without a bound, and so may its trailers. Here they are refused
+  with 431 (RFC 6585 §5), and trailers are thrown away: they are no headers (RFC 9110 §6.5.1).
+- Of requests in a row only the last one hears that its client is gone, and what cannot be read
+  behind a request takes the place of its answer. Here every request hears it, and is answered.
 """
 
 import asyncio
@@ -40,7 +43,7 @@ _OFFER = frozenset({b"upgrade", b"http2-settings"})
 class HttpProtocol(HttpToolsProtocol):
     """uvicorn's `http=` takes this class; it serves one connection."""
 
-    cycle: Exchange | None  # type: ignore[assignment]
+    cycle: Exchange | None  # type: ignore[assignment]  # the one that came in last
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -51,14 +54,20 @@ class HttpProtocol(HttpToolsProtocol):
         self._look_every_s = max(0.05, min(PATIENCE_S, self.timeout_keep_alive))
         self._clock = self.loop.call_later(self._look_every_s, self._check)
         self._looks: asyncio.TimerHandle | None = None
-        # What has come in of a head that is not complete; None between heads.
-        self._head_bytes: int | None = None
+        # The request that the application answers now; those behind it are in uvicorn's `pipeline`.
+        self._running: Exchange | None = None
+        # Bytes of a head, of the size of a chunk, or of trailers that have no end yet.
+        self._overhead = 0
+        self._is_inside = self._is_in_head = self._advanced = False
+        # Nothing is read any more: the connection ends with the answers to what was read before.
+        self._is_deaf = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clocks()
         self.connections.discard(self)
-        if self.cycle is not None:
-            self.cycle.leave()
+        if self._running is not None:
+            self._running.leave()
+        self.pipeline.clear()  # what was not begun yet will not be
         self.flow.resume_writing()
         if exc is None:
             self.transport.close()
@@ -76,14 +85,15 @@ class HttpProtocol(HttpToolsProtocol):
     # ---- an offer to upgrade
 
     def data_received(self, data: bytes) -> None:
+        if self._is_deaf:
+            return
         self._heard(len(data))
         self._idle_since = None
         rest = memoryview(data)
         try:
             while True:
                 try:
-                    self.parser.feed_data(rest)
-                    self._measure_head(len(rest))
+                    self._feed(rest)
                     return
                 except httptools.HttpParserUpgrade as offer:
                     if self._should_upgrade():
@@ -92,7 +102,8 @@ class HttpProtocol(HttpToolsProtocol):
                     rest = rest[offer.args[0] :]
                     self._read_again_without_offer()
         except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+            if self._may_refuse():
+                self.send_400_response("Invalid HTTP request received.")
 
     def _should_upgrade(self) -> bool:
         """Whether this is the handshake of a WebSocket: RFC 6455 §4.1 asks for GET and HTTP/1.1."""
@@ -101,21 +112,28 @@ class HttpProtocol(HttpToolsProtocol):
         )
         return is_handshake and super()._should_upgrade()
 
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._head_bytes = 0
-
-    def _measure_head(self, size: int) -> None:
-        """Refuse a head that grows too large; the bytes of one read count as a whole."""
-        if self._head_bytes is None:
+    def _feed(self, data: memoryview) -> None:
+        """Let the parser read; refuse what grows without a bound. A read counts as a whole."""
+        self._advanced = False
+        self.parser.feed_data(data)
+        if self._advanced or not self._is_inside:
+            self._overhead = 0
             return
-        self._head_bytes += size
-        if self._head_bytes > HEAD_BYTES:
-            message = f"the head of the request is larger than {HEAD_BYTES // MIB} MiB"
+        self._overhead += len(data)
+        if self._overhead > HEAD_BYTES:
+            message = f"the head or the trailers are larger than {HEAD_BYTES // MIB} MiB"
             self._refuse(431, message, reason="head-too-large", retryable=False)
 
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._is_inside = self._is_in_head = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_in_head:  # else it is a trailer
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        self._head_bytes = None
+        self._is_in_head, self._advanced = False, True
         if not self.parser.should_upgrade():
             self._begin()
         elif self._should_upgrade():
@@ -141,12 +159,20 @@ class HttpProtocol(HttpToolsProtocol):
         is_full = most is not None and max(len(self.connections), len(self.tasks)) >= most
         app = service_unavailable if is_full else self.app
         if before is None or before.response_complete:
-            self._start_asgi_task(exchange, app)
+            self._start(exchange, app)
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((exchange, app))
 
+    def _start(self, exchange: Any, app: Any) -> None:
+        """Let the application answer, in a task that uvicorn waits for when it stops."""
+        self._running = exchange
+        task = self.loop.create_task(exchange.run_asgi(app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
     def on_body(self, body: bytes) -> None:
+        self._advanced = True
         cycle = self.cycle
         if cycle is None or cycle.response_complete or self.parser.should_upgrade():
             return
@@ -155,6 +181,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
+        self._is_inside = False
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete and not self.parser.should_upgrade():
             cycle.end()
@@ -199,7 +226,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+            self._start(*self.pipeline.pop())
         else:
             self._idle_since = self.loop.time()
 
@@ -224,20 +251,40 @@ class HttpProtocol(HttpToolsProtocol):
         if left > 0:
             self._check_in(left)
         elif not self.transport.is_closing():
-            # The rest of a request that was answered already gets no second answer.
-            if cycle is None or not (cycle.response_complete and cycle.more_body):
-                message = (
-                    f"the request did not come in within {PATIENCE_S:g} s: send all of it, at "
-                    f"{SLOWEST_BYTES_S} bytes a second or more"
-                )
-                self._refuse(408, message, reason="request-too-slow", retryable=True)
-            self.transport.close()
+            message = (
+                f"the request did not come in within {PATIENCE_S:g} s: send all of it, at "
+                f"{SLOWEST_BYTES_S} bytes a second or more"
+            )
+            self._refuse(408, message, reason="request-too-slow", retryable=True)
 
     def _check_in(self, seconds: float) -> None:
         self._clock = self.loop.call_later(min(seconds, self._look_every_s), self._check)
 
+    def _may_refuse(self) -> bool:
+        """Whether what cannot be read is answered now; else the connection ends without that.
+
+        An answer that has begun gets no second one into it, and requests before it are answered.
+        """
+        if self.pipeline and self.pipeline[0][0].more_body:
+            self.pipeline.popleft()  # the one that cannot be read, which was never begun
+            before: Any = self.pipeline[0][0] if self.pipeline else self._running
+            self.cycle = before
+        cycle = self.cycle
+        if cycle is None or (cycle.response_complete and not cycle.more_body):
+            return True
+        if cycle.more_body:
+            if not cycle.response_started:
+                return True
+            self.transport.close()
+        else:
+            cycle.keep_alive = False
+            self._is_deaf = True
+        return False
+
     def _refuse(self, status: int, message: str, *, reason: str, retryable: bool) -> None:
         """Answer a request that has not come in, and close the connection."""
+        if not self._may_refuse():
+            return
         cycle = self.cycle
         path = "/" if cycle is None or cycle.response_complete else cycle.scope["path"]
         body = error_body(path, status=status, message=message, reason=reason, retryable=retryable)

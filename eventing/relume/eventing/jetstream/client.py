@@ -12,6 +12,7 @@ subscription, and out, at once.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -20,6 +21,8 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from relume.eventing.jetstream.header_reader import HeaderReader
+
+log = logging.getLogger(__name__)
 
 _SOON_S = 0.005
 
@@ -45,8 +48,15 @@ class DirectClient(HeaderReader):
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
     ) -> None:
         handler = self.handlers.get(sid)
-        if handler is None or not handler(subject.decode(), reply.decode(), data, bool(headers)):
-            await super()._process_msg(sid, subject, reply, data, headers)
+        try:
+            if handler and handler(subject.decode(), reply.decode(), data, bool(headers)):
+                return
+        except Exception:
+            # It would end the task of nats-py that reads, and with it the connection. The message
+            # counts as lost, which a redelivery or a timeout makes up for, as nats-py has it.
+            log.exception("a message on %r could not be handled", subject)
+            return
+        await super()._process_msg(sid, subject, reply, data, headers)
 
     async def publish_soon(self, subject: str, payload: bytes) -> None:
         """Publish together with what is published next, and at the latest in 5 ms."""

@@ -1,8 +1,8 @@
 """A client of HTTP/1.1 that posts small bodies often, over connections that are kept for a while.
 
-It stands in the place of aiohttp because a post costs a fifth of the CPU time here, and a post is
-the largest part of what an event costs. httptools reads the answers (`answer`), yarl reads URLs, and
-aiohappyeyeballs connects. What no delivery of ours needs is missing: redirects are answers, and
+It stands in the place of aiohttp because a post costs a fifth of the CPU time here, and the post is
+the largest part of what an event costs. httptools reads the answers (`answer`), yarl reads URLs,
+and aiohappyeyeballs connects. What no delivery of ours needs is missing: redirects are answers, and
 there are no cookies, proxies or streams.
 
 Every request gets a reader of its own. One that was written and got no complete answer fails, and

@@ -3,18 +3,15 @@
 - nats-py makes an object of each message, parses its headers, and hands it through a queue to a
   task that awaits a coroutine. The two messages of an event are handled in less time than that
   takes. So a plain function is called first, while the message is read.
-- nats-py makes a future for each message that is published, and wakes a task through a queue, which
-  writes. Here what is published is written at the end of the same turn of the event loop.
 - A settlement need not leave at once. It waits a few milliseconds for other messages, so that both
   this process and nats-server are woken less often.
 
 This overrides `_process_msg` and `_flush_pending` of nats-py, which are not public. With a release
 that has no such methods, every message takes nats-py's own way: in, to the callback of its
-subscription, and out, by its task.
+subscription, and out, at once.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -28,7 +25,6 @@ from relume.eventing.jetstream.header_reader import HeaderReader
 log = logging.getLogger(__name__)
 
 _SOON_S = 0.005
-_FULL_BYTES = 64 * 1024
 
 # Gets the subject, the reply subject and the data of a message, and whether it has headers. False:
 # the message goes nats-py's own way.
@@ -42,8 +38,7 @@ class DirectClient(HeaderReader):
         super().__init__()
         self.handlers: dict[int, Handler] = {}
         self._is_patient = False
-        self._is_writing = False
-        self._later: asyncio.TimerHandle | None = None
+        self._leaving: asyncio.TimerHandle | asyncio.Task[Any] | None = None
 
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
         super()._remove_sub(sid, max_msgs)
@@ -72,38 +67,21 @@ class DirectClient(HeaderReader):
             self._is_patient = False
 
     async def _flush_pending(self, force_flush: bool = False) -> Any:
-        if force_flush or self._is_full():
+        if force_flush or not self._is_patient:
             return await super()._flush_pending(force_flush)
-        loop = asyncio.get_running_loop()
-        if self._is_patient:
-            if self._later is None:
-                self._later = loop.call_later(_SOON_S, self._write)
-        elif not self._is_writing:
-            self._is_writing = True
-            loop.call_soon(self._write)
+        if self._leaving is None:
+            self._leaving = asyncio.get_running_loop().call_later(_SOON_S, self._leave)
         return None
 
-    def _is_full(self) -> bool:
-        """Whether nats-server reads too slowly, or a transport is used that cannot tell.
+    def _leave(self) -> None:
+        """Write what waits, unless it was written meanwhile."""
+        self._leaving = None
+        if self._pending and self.is_connected:
+            self._leaving = asyncio.ensure_future(super()._flush_pending())
+            self._leaving.add_done_callback(self._has_left)
 
-        nats-py then writes in a task of its own, and publishers wait for it.
-        """
-        writer = getattr(self._transport, "_io_writer", None)
-        return writer is None or writer.transport.get_write_buffer_size() > _FULL_BYTES
-
-    def _write(self) -> None:
-        """Write all that waits; without a connection it waits for the next one."""
-        if self._later is not None:
-            self._later.cancel()
-        self._later, self._is_writing = None, False
-        if not self._pending or not self.is_connected or self._transport is None:
-            return
-        with contextlib.suppress(
-            OSError, RuntimeError
-        ):  # lost: nats-py connects again and sends it
-            self._transport.writelines(self._pending[:])
-            self._pending = []
-            self._pending_data_size = 0
+    def _has_left(self, flushing: "asyncio.Task[Any]") -> None:
+        self._leaving = None
 
 
 async def subscribe(

@@ -129,8 +129,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._is_inside = self._is_in_head = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._is_in_head:  # else it is a trailer
-            super().on_header(name, value)
+        if not self._is_in_head:
+            return  # a trailer
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._is_in_head, self._advanced = False, True

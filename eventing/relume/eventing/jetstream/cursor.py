@@ -15,6 +15,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js.api import ConsumerInfo
 
+from relume.base.time_limits import TimeLimit
 from relume.eventing.jetstream.client import publish_soon, subscribe
 from relume.eventing.jetstream.store import NATS_ERRORS, Requests
 from relume.eventing.settings import MAX_MESSAGE_BYTES
@@ -96,7 +97,7 @@ class JetStreamCursor:
             self._changed.clear()
             await self._ask(limit)
             try:
-                async with asyncio.timeout(_LOST_AFTER_S):
+                with TimeLimit(_LOST_AFTER_S):
                     await self._changed.wait()
             except TimeoutError:
                 self._owed = 0

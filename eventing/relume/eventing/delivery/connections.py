@@ -84,7 +84,7 @@ class Connections:
         oldest = asyncio.get_running_loop().time() - self._keep_s
         while kept:
             connection = kept.pop()
-            if connection.is_reusable and connection.idle_since > oldest:
+            if connection.is_reusable and connection.idle_since > oldest and connection.is_quiet:
                 return connection
             connection.abort()
         return None
@@ -150,13 +150,17 @@ class _Connection(asyncio.Protocol):
 
     @property
     def is_reusable(self) -> bool:
-        """Whether another request may be sent now: nothing is under way, and nothing has come in.
+        """Whether another request may follow: nothing is under way, the last answer was whole."""
+        return self._is_usable and self._reader is None
 
-        What the kernel has for us and the event loop has not read yet is the end of the connection,
-        or something that nobody asked for. A request that is sent then would be lost, or would get
-        an answer that is not its own.
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has come in that the event loop has not read yet.
+
+        It would be the end of the connection, or something that nobody asked for. A request that is
+        sent then would be lost, or would get an answer that is not its own.
         """
-        return self._is_usable and self._reader is None and not self._incoming.poll(0)
+        return not self._incoming.poll(0)
 
     def exchange(self, head: bytes, body: bytes, limit: Limit) -> "asyncio.Future[Answer]":
         """Send a request; the future of its answer."""

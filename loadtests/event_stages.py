@@ -13,7 +13,7 @@ Stack = tuple[int, Sequence[tuple[str, str]]]
 STAGES: Sequence[tuple[str, str]] = (
     ("reply", r"relume\.eventing\.delivery\.courier:Subscribers\._outcome"),
     ("reply", r"relume\.eventing\.delivery\.(decision|outcome):"),
-    ("client HTTP", r"relume\.web\.client:"),
+    ("client HTTP", r"relume\.eventing\.delivery\.(connections|answer):"),
     ("client HTTP", r"(aiohttp|yarl|multidict|propcache|aiosignal)[.:]"),
     ("client HTTP", r"relume\.eventing\.delivery\.courier:Subscribers"),
     ("codec", r"relume\.cloudevents\."),

@@ -157,6 +157,21 @@ TABLE = {
     "eventing.jetstream.cursor:JetStreamCursor.returned": Bound(
         "subjects of each Trigger", EVENTING.held, "max_ack_pending of the consumer"
     ),
+    "eventing.delivery.connections:Connections._idle": Bound(
+        "connections", None, "some of `_open`; each is closed two seconds after its last use"
+    ),
+    "eventing.delivery.connections:Connections._open": Bound(
+        "connections", None, "one for each delivery under way, and for two seconds after it"
+    ),
+    "eventing.delivery.answer:AnswerReader._headers": Bound(
+        "bytes of each connection",
+        limits.HEADERS * limits.HEADER_BYTES,
+        "more headers, or a longer one, are no answer",
+        "test_what_has_no_end_where_an_answer_must_end_is_cut_off",
+    ),
+    "eventing.jetstream.client:DirectClient.handlers": Bound(
+        "handlers", None, "subscriptions: one for each Trigger, and one for all answers"
+    ),
     "eventing.jetstream.store:Requests._waiting": Bound(
         "futures", None, "one for each message under way; its caller holds the message"
     ),

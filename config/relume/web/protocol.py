@@ -1,14 +1,17 @@
 """HTTP/1.1 on every port of ours: uvicorn's own protocol, with what RFC 9110 and 9112 also ask for.
 
-uvicorn reads requests with httptools, which is fast, and has gaps. Three lose a request, and one
-costs memory:
+uvicorn reads requests with httptools, which is fast, and has gaps. Some lose a request or its
+answer, one costs memory, and one gives clients of HTTP/1.0 what they cannot read (`exchange`):
 
 - An `Upgrade` that the server does not take has to be ignored (RFC 9110 §7.8). httptools ends the
   message behind the head instead, so the body is lost, or is read as the next request. Here such a
   request is read again without its offer. WebSockets are taken as before.
 - A request that stops in the middle is held for ever. Here it is answered with 408.
 - A client that has sent its request and closes only its sending side gets no answer. Here it does.
-- The head of a request may grow without a bound. Here it is refused with 431 (RFC 6585 §5).
+- The head of a request may grow without a bound, and so may its trailers. Here they are refused
+  with 431 (RFC 6585 §5), and trailers are thrown away: they are no headers (RFC 9110 §6.5.1).
+- Of requests in a row only the last one hears that its client is gone, and what cannot be read
+  behind a request takes the place of its answer. Here every request hears it, and is answered.
 """
 
 import asyncio
@@ -16,13 +19,15 @@ import json
 from collections.abc import Iterator
 from itertools import chain, repeat
 from typing import Any
+from urllib.parse import unquote
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, service_unavailable
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from relume.base.error_body import error_body
 from relume.base.limits import HEAD_BYTES, MIB
-from relume.web.http10 import Http10Aware
+from relume.web.exchange import Exchange
 
 #: How far a client may fall behind with its request, in seconds, before it is given up.
 PATIENCE_S = 30.0
@@ -35,24 +40,38 @@ _LATER_LOOKS_S = 5.0
 _OFFER = frozenset({b"upgrade", b"http2-settings"})
 
 
-class HttpProtocol(Http10Aware):
+class HttpProtocol(HttpToolsProtocol):
     """uvicorn's `http=` takes this class; it serves one connection."""
+
+    cycle: Exchange | None  # type: ignore[assignment]  # the one that came in last
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # A connection on which nothing was asked yet is as idle as one between two requests.
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
         self._heard_at = self.loop.time()
-        self._clock = self.loop.call_later(PATIENCE_S, self._check)
+        # A connection on which nothing was asked yet is as idle as one between two requests.
+        self._idle_since: float | None = self._heard_at
+        # Often enough to see the end of either patience in time.
+        self._look_every_s = max(0.05, min(PATIENCE_S, self.timeout_keep_alive))
+        self._clock = self.loop.call_later(self._look_every_s, self._check)
         self._looks: asyncio.TimerHandle | None = None
-        # What has come in of a head that is not complete; None between heads.
-        self._head_bytes: int | None = None
+        # The request that the application answers now; those behind it are in uvicorn's `pipeline`.
+        self._running: Exchange | None = None
+        # Bytes of a head, of the size of a chunk, or of trailers that have no end yet.
+        self._overhead = 0
+        self._is_inside = self._is_in_head = self._advanced = False
+        # Nothing is read any more: the connection ends with the answers to what was read before.
+        self._is_deaf = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clocks()
-        super().connection_lost(exc)
+        self.connections.discard(self)
+        if self._running is not None:
+            self._running.leave()
+        self.pipeline.clear()  # what was not begun yet will not be
+        self.flow.resume_writing()
+        if exc is None:
+            self.transport.close()
+        self.parser = None  # type: ignore[assignment]  # as uvicorn leaves it
 
     def handle_websocket_upgrade(self) -> None:
         self._stop_clocks()
@@ -66,14 +85,15 @@ class HttpProtocol(Http10Aware):
     # ---- an offer to upgrade
 
     def data_received(self, data: bytes) -> None:
+        if self._is_deaf:
+            return
         self._heard(len(data))
-        self._unset_keepalive_if_required()
+        self._idle_since = None
         rest = memoryview(data)
         try:
             while True:
                 try:
-                    self.parser.feed_data(rest)
-                    self._measure_head(len(rest))
+                    self._feed(rest)
                     return
                 except httptools.HttpParserUpgrade as offer:
                     if self._should_upgrade():
@@ -82,7 +102,8 @@ class HttpProtocol(Http10Aware):
                     rest = rest[offer.args[0] :]
                     self._read_again_without_offer()
         except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+            if self._may_refuse():
+                self.send_400_response("Invalid HTTP request received.")
 
     def _should_upgrade(self) -> bool:
         """Whether this is the handshake of a WebSocket: RFC 6455 §4.1 asks for GET and HTTP/1.1."""
@@ -91,34 +112,83 @@ class HttpProtocol(Http10Aware):
         )
         return is_handshake and super()._should_upgrade()
 
-    def _is_ignored(self) -> bool:
-        """Whether the message at hand offers an upgrade that is not taken."""
-        return self.parser.should_upgrade() and not self._should_upgrade()
+    def _feed(self, data: memoryview) -> None:
+        """Let the parser read; refuse what grows without a bound. A read counts as a whole."""
+        self._advanced = False
+        self.parser.feed_data(data)
+        if self._advanced or not self._is_inside:
+            self._overhead = 0
+            return
+        self._overhead += len(data)
+        if self._overhead > HEAD_BYTES:
+            message = f"the head or the trailers are larger than {HEAD_BYTES // MIB} MiB"
+            self._refuse(431, message, reason="head-too-large", retryable=False)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head_bytes = 0
+        self._is_inside = self._is_in_head = True
 
-    def _measure_head(self, size: int) -> None:
-        """Refuse a head that grows too large; the bytes of one read count as a whole."""
-        if self._head_bytes is None:
-            return
-        self._head_bytes += size
-        if self._head_bytes > HEAD_BYTES:
-            message = f"the head of the request is larger than {HEAD_BYTES // MIB} MiB"
-            self._refuse(431, message, reason="head-too-large", retryable=False)
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._is_in_head:
+            return  # a trailer
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        self._head_bytes = None
-        if not self._is_ignored():
+        self._is_in_head, self._advanced = False, True
+        if not self.parser.should_upgrade():
+            self._begin()
+        elif self._should_upgrade():
             super().on_headers_complete()
         elif self.parser.get_method() == b"CONNECT":
             # There is no request without the offer: this server is no tunnel (RFC 9110 §9.3.6).
             raise ValueError("CONNECT")
 
+    def _begin(self) -> None:
+        """Start the application on a request, or queue it behind one that is not answered yet."""
+        parser, scope, before = self.parser, self.scope, self.cycle
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["method"] = parser.get_method().decode("ascii")
+        scope["http_version"] = version = parser.get_http_version()
+        scope["path"] = self.root_path + (unquote(path) if "%" in path else path)
+        scope["raw_path"] = self.root_path.encode("ascii") + url.path
+        scope["query_string"] = url.query or b""
+        keep_alive = version != "1.0" and parser.should_keep_alive()
+        exchange: Any = Exchange(self, scope, keep_alive=keep_alive)  # has what uvicorn asks of it
+        self.cycle = exchange
+        most = self.limit_concurrency
+        is_full = most is not None and max(len(self.connections), len(self.tasks)) >= most
+        app = service_unavailable if is_full else self.app
+        if before is None or before.response_complete:
+            self._start(exchange, app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((exchange, app))
+
+    def _start(self, exchange: Any, app: Any) -> None:
+        """Let the application answer, in a task that uvicorn waits for when it stops."""
+        self._running = exchange
+        task = self.loop.create_task(exchange.run_asgi(app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    def on_body(self, body: bytes) -> None:
+        self._advanced = True
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or self.parser.should_upgrade():
+            return
+        cycle.take(body)
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+
     def on_message_complete(self) -> None:
-        if not self._is_ignored():
-            super().on_message_complete()
+        self._is_inside = False
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and not self.parser.should_upgrade():
+            cycle.end()
 
     def _read_again_without_offer(self) -> None:
         """Give the head of this message to a new parser, which then reads the body behind it."""
@@ -148,32 +218,77 @@ class HttpProtocol(Http10Aware):
 
     def _is_reading(self) -> bool:
         """Whether the client has to send: a request has begun, and its end has not come."""
-        if self.timeout_keep_alive_task is not None or self.pipeline:
+        if self._idle_since is not None or self.pipeline:
             return False
         cycle = self.cycle
         return cycle is None or cycle.response_complete or cycle.more_body
 
+    def on_response_complete(self) -> None:
+        """Begin with the request that came meanwhile, or be idle; `_check` ends that some time."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start(*self.pipeline.pop())
+        else:
+            self._idle_since = self.loop.time()
+
     def _check(self) -> None:
-        """Give up a client that has fallen behind; else look again when it could have."""
+        """Give up a client that is idle or has fallen behind; else look again when it could be.
+
+        One timer for a connection: a request sets none.
+        """
         cycle = self.cycle
+        if self._idle_since is not None:
+            self._heard_at = self.loop.time()
+            idle_s = self._heard_at - self._idle_since
+            if (left := self.timeout_keep_alive - idle_s) > 0:
+                self._check_in(left)
+            else:
+                self.timeout_keep_alive_handler()
+            return
         is_answered = cycle is not None and cycle.response_started and not cycle.response_complete
         if not self._is_reading() or is_answered or self.flow.read_paused:
             self._heard_at = self.loop.time()
         left = self._heard_at + PATIENCE_S - self.loop.time()
         if left > 0:
-            self._clock = self.loop.call_later(left, self._check)
+            self._check_in(left)
         elif not self.transport.is_closing():
-            # The rest of a request that was answered already gets no second answer.
-            if cycle is None or not (cycle.response_complete and cycle.more_body):
-                message = (
-                    f"the request did not come in within {PATIENCE_S:g} s: send all of it, at "
-                    f"{SLOWEST_BYTES_S} bytes a second or more"
-                )
-                self._refuse(408, message, reason="request-too-slow", retryable=True)
+            message = (
+                f"the request did not come in within {PATIENCE_S:g} s: send all of it, at "
+                f"{SLOWEST_BYTES_S} bytes a second or more"
+            )
+            self._refuse(408, message, reason="request-too-slow", retryable=True)
+
+    def _check_in(self, seconds: float) -> None:
+        self._clock = self.loop.call_later(min(seconds, self._look_every_s), self._check)
+
+    def _may_refuse(self) -> bool:
+        """Whether what cannot be read is answered now; else the connection ends without that.
+
+        An answer that has begun gets no second one into it, and requests before it are answered.
+        """
+        if self.pipeline and self.pipeline[0][0].more_body:
+            self.pipeline.popleft()  # the one that cannot be read, which was never begun
+            before: Any = self.pipeline[0][0] if self.pipeline else self._running
+            self.cycle = before
+        cycle = self.cycle
+        if cycle is None or (cycle.response_complete and not cycle.more_body):
+            return True
+        if cycle.more_body:
+            if not cycle.response_started:
+                return True
             self.transport.close()
+        else:
+            cycle.keep_alive = False
+            self._is_deaf = True
+        return False
 
     def _refuse(self, status: int, message: str, *, reason: str, retryable: bool) -> None:
         """Answer a request that has not come in, and close the connection."""
+        if not self._may_refuse():
+            return
         cycle = self.cycle
         path = "/" if cycle is None or cycle.response_complete else cycle.scope["path"]
         body = error_body(path, status=status, message=message, reason=reason, retryable=retryable)

@@ -2,6 +2,7 @@
 
 from starlette.types import Receive, Scope
 
+from relume.cloudevents.headers import HeaderList
 from relume.cloudevents.http import Headers
 
 
@@ -15,7 +16,9 @@ class ClientGone(Exception):
 
 def headers_of(scope: Scope) -> Headers:
     """Header names in lower case, values as latin-1 text."""
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+    return HeaderList(
+        [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+    )
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Self
 
 AttributeValue = str | int | bool
@@ -82,13 +83,18 @@ class CloudEvent:
         attribute (spec 1.0.2, "Context Attributes").
         """
         checked: dict[str, AttributeValue] = {"specversion": SPECVERSION}
+        unique: list[str] = []
         for name, value in attributes.items():
-            checked[name] = _checked(name, value)
+            if name in _REPEATED and _was_valid(name, value):
+                checked[name] = value  # type: ignore[assignment]  # it is a string
+            else:
+                checked[name] = _checked(name, value)
+                unique.append(name)
         for name in ("id", "source", "type"):
             if name not in checked:
                 raise InvalidEvent(f"{name}: required attribute is missing")
         for name, check in _CHECKS.items():
-            if name in checked:
+            if name in unique:
                 check(name, checked[name])
         return cls(checked, data)
 
@@ -138,9 +144,14 @@ def canonical(value: AttributeValue) -> str:
 def rfc3339(at: datetime) -> str:
     """A time with its zone as text: in UTC, with milliseconds, `2026-01-31T12:00:00.000Z`."""
     at = at if at.tzinfo is UTC else at.astimezone(UTC)
-    parts = (at.year, at.month, at.day, at.hour, at.minute, at.second, at.microsecond // 1000)
-    # Half the time of isoformat() and of format specifiers: every event has two such times.
-    return "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ" % parts  # noqa: UP031
+    second = _second(at.year, at.month, at.day, at.hour, at.minute, at.second)
+    return "%s.%03dZ" % (second, at.microsecond // 1000)  # noqa: UP031
+
+
+# Every event has four such times, and most of them are of this second.
+@lru_cache(maxsize=8)
+def _second(*parts: int) -> str:
+    return "%04d-%02d-%02dT%02d:%02d:%02d" % parts  # noqa: UP031
 
 
 def _checked(name: str, value: object) -> AttributeValue:
@@ -218,6 +229,25 @@ _CHECKS = {
     "datacontenttype": _media_type,
     "time": _timestamp,
 }
+
+
+# Nearly every event has the same values for these as the one before it.
+_REPEATED = frozenset({"specversion", "source", "type", "datacontenttype", "dataschema"})
+_REPEATED_CHARACTERS = 256
+
+
+def _was_valid(name: str, value: object) -> bool:
+    """Whether a value was found to be a valid string before; long ones are looked at each time."""
+    return type(value) is str and len(value) <= _REPEATED_CHARACTERS and _is_valid(name, value)
+
+
+@lru_cache(maxsize=1024)
+def _is_valid(name: str, value: str) -> bool:
+    try:
+        _CHECKS[name](name, _checked(name, value))
+    except InvalidEvent:
+        return False
+    return True
 
 
 def is_json(media_type: str | None) -> bool:

@@ -10,8 +10,9 @@ from enum import Enum
 from relume.cloudevents import json_format
 from relume.cloudevents.event import CloudEvent, InvalidEvent, canonical, charset_of
 from relume.cloudevents.header_value import decode_value, encode_value
+from relume.cloudevents.headers import Header, sort
 
-Headers = Sequence[tuple[str, str]]
+Headers = Sequence[Header]
 
 STRUCTURED_TYPE = "application/cloudevents+json"
 BATCH_TYPE = "application/cloudevents-batch+json"
@@ -48,7 +49,8 @@ def mode_of(headers: Headers) -> Mode | None:
     The content type decides before any `ce-` header does. A message with some but not all of the
     required `ce-` headers is a (bad) event in binary mode.
     """
-    return _mode(*_picked(headers))
+    content_types, context, _ = sort(headers)
+    return _mode(content_types, context)
 
 
 def decode(headers: Headers, body: bytes, *, lenient: bool = False) -> Message:
@@ -58,7 +60,7 @@ def decode(headers: Headers, body: bytes, *, lenient: bool = False) -> Message:
     `decode_value` says. Raises InvalidEvent, also for plain HTTP; in a batch it names the index of
     the event, from 0.
     """
-    content_types, context = _picked(headers)
+    content_types, context, _ = sort(headers)
     mode = _mode(content_types, context)
     if mode is None:
         raise InvalidEvent(
@@ -78,7 +80,7 @@ def decode(headers: Headers, body: bytes, *, lenient: bool = False) -> Message:
     return Message(mode, (json_format.load_event(body, charset),))
 
 
-def encode(event: CloudEvent, mode: Mode) -> tuple[list[tuple[str, str]], bytes]:
+def encode(event: CloudEvent, mode: Mode) -> tuple[list[Header], bytes]:
     """Headers (lower case) and body of one event; BATCH makes a batch of one.
 
     Data that is an event itself cannot go in BINARY: its type would be read as another mode.
@@ -97,35 +99,22 @@ def encode(event: CloudEvent, mode: Mode) -> tuple[list[tuple[str, str]], bytes]
     return headers, event.data or b""
 
 
-def encode_batch(events: Iterable[CloudEvent]) -> tuple[list[tuple[str, str]], bytes]:
+def encode_batch(events: Iterable[CloudEvent]) -> tuple[list[Header], bytes]:
     """Headers and body of a batch; send one only to who asked for batches (§3.3)."""
     return [("content-type", BATCH_TYPE)], json_format.dump_batch(events)
 
 
-def _picked(headers: Headers) -> tuple[list[str], list[tuple[str, str]]]:
-    """The values of Content-Type, and the `ce-` headers with their names in lower case."""
-    content_types: list[str] = []
-    context: list[tuple[str, str]] = []
-    for name, value in headers:
-        name = name.lower()
-        if name.startswith("ce-"):
-            context.append((name, value))
-        elif name == "content-type":
-            content_types.append(value.replace("\t", " ").strip(" "))
-    return content_types, context
-
-
-def _mode(content_types: list[str], context: list[tuple[str, str]]) -> Mode | None:
+def _mode(content_types: list[str], context: list[Header]) -> Mode | None:
     for content_type in content_types:
         if content_type[:29].lower() == "application/cloudevents-batch":
             return Mode.BATCH
         if content_type[:23].lower() == "application/cloudevents":
             return Mode.STRUCTURED
-    return Mode.BINARY if any(name in _REQUIRED for name, _ in context) else None
+    return None if _REQUIRED.isdisjoint([name for name, _ in context]) else Mode.BINARY
 
 
 def _from_binary(
-    content_type: str | None, context: list[tuple[str, str]], body: bytes, lenient: bool
+    content_type: str | None, context: list[Header], body: bytes, lenient: bool
 ) -> CloudEvent:
     attributes: dict[str, object] = {}
     for name, value in context:

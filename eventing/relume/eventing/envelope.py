@@ -94,12 +94,14 @@ def coming_in(event: CloudEvent, now: datetime) -> CloudEvent:
     if ttl <= 0:
         raise TtlExhausted(f"{BROKER_TTL}: the event went through Brokers too often")
     came: dict[str, AttributeValue] = {BROKER_TTL: ttl, ARRIVAL_TIME: rfc3339(now)}
-    return event.with_attributes(**came)
+    return CloudEvent({**event.attributes, **came}, event.data)
 
 
 def going_out(event: CloudEvent) -> CloudEvent:
     """The event as a subscriber sees it."""
-    return event.with_attributes(**{BROKER_TTL: None})
+    attributes = {**event.attributes}
+    attributes.pop(BROKER_TTL, None)
+    return CloudEvent(attributes, event.data)
 
 
 def coming_back(
@@ -114,8 +116,10 @@ def coming_back(
 
 
 def _ttl(event: CloudEvent) -> int | None:
+    if (told := event.attributes.get(BROKER_TTL)) is None:
+        return None
     try:
         # A producer may write any number, also one that does not fit an attribute.
-        return min(int(event.attributes[BROKER_TTL]), MAX_TTL)
-    except (KeyError, ValueError):
+        return min(int(told), MAX_TTL)
+    except ValueError:
         return None

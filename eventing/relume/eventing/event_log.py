@@ -5,8 +5,7 @@ settled it, whatever happens to this process or to the log's own.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from relume.base.errors import RelumeError
 from relume.eventing.envelope import Envelope
@@ -57,8 +56,7 @@ def packed(envelope: Envelope) -> bytes:
     return payload
 
 
-@dataclass(frozen=True, slots=True)
-class BrokerKey:
+class BrokerKey(NamedTuple):
     """Names a Broker."""
 
     namespace: str

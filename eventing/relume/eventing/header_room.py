@@ -39,7 +39,7 @@ class AttributesTooLong(InvalidInput):
 
 def check_room(attributes: Mapping[str, AttributeValue]) -> None:
     """Raise AttributesTooLong, naming the attribute, unless all of them fit as headers."""
-    characters = sum(len(name) + len(str(value)) for name, value in attributes.items())
+    characters = len("".join([*attributes, *map(str, attributes.values())]))
     if characters * _MOST_PER_CHARACTER <= ATTRIBUTE_BYTES and len(attributes) <= ATTRIBUTES:
         return  # nearly every event, without a look at how each value is written
     total = 0

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from relume.base.clock import Clock
 from relume.cloudevents.asgi import ClientGone, headers_of
 from relume.cloudevents.event import CloudEvent, rfc3339
-from relume.cloudevents.http import Headers, Mode, decode, mode_of
+from relume.cloudevents.http import Headers, Mode, decode
 from relume.eventing.envelope import Envelope, TtlExhausted, coming_in
 from relume.eventing.event_log import BrokerKey, EventLog, StoreUnavailable
 from relume.eventing.header_room import AttributesTooLong
@@ -77,8 +77,8 @@ class Ingress:
         """Store what the request brings, all of it before this returns."""
         headers = headers_of(scope)
         body = await uploaded(receive, headers, self._settings)
-        events = decode(headers, body, lenient=not self._settings.strict_events).events
-        await self.store(broker, headers, events, mode_of(headers) is Mode.BATCH)
+        message = decode(headers, body, lenient=not self._settings.strict_events)
+        await self.store(broker, headers, message.events, message.mode is Mode.BATCH)
 
     async def store(
         self, broker: BrokerKey, headers: Headers, events: Sequence[CloudEvent], batch: bool = False
@@ -111,8 +111,9 @@ class Ingress:
 
     def count(self, broker: BrokerKey, events: Sequence[CloudEvent], news: Sequence[bool]) -> None:
         """Count and tell what was stored; `news` says which of the events are new."""
-        self.accepted[broker] += sum(news)
-        self.duplicates[broker] += len(news) - sum(news)
+        accepted = sum(news)
+        self.accepted[broker] += accepted
+        self.duplicates[broker] += len(news) - accepted
         at, name = rfc3339(self._clock.now()), str(broker)
         for event, new in zip(events, news, strict=True):
             self._observer.publish(Record(at, "accepted" if new else "duplicate", name, event))

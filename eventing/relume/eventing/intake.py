@@ -1,8 +1,5 @@
 """How much a Broker's door holds of requests that are on their way in, all producers together."""
 
-import contextlib
-from collections.abc import Iterator
-
 from starlette.types import Message, Receive
 
 from relume.base.errors import RelumeError
@@ -27,23 +24,37 @@ class Intake:
         self._small = small
         self.bytes = 0
 
-    @contextlib.contextmanager
-    def reading(self, receive: Receive) -> Iterator[Receive]:
-        """A `receive` that counts, and raises DoorFull when there is no room for more."""
-        taken = 0
+    def reading(self, receive: Receive) -> "_Reading":
+        """A block with a `receive` that counts, and raises DoorFull without room for more."""
+        return _Reading(self, receive)
 
-        async def counted() -> Message:
-            nonlocal taken
-            message = await receive()
-            size = len(message.get("body", b""))
-            taken += size
-            self.bytes += size
-            if self.bytes > self._most and taken > self._small:
-                words = f"{self._most} bytes of other requests are on their way in"
-                raise DoorFull(f"{words}: send this one again")
-            return message
+    def take(self, size: int, taken: int) -> None:
+        """Count `size` more bytes of a request that has `taken` with them. Raises DoorFull."""
+        self.bytes += size
+        if self.bytes > self._most and taken > self._small:
+            words = f"{self._most} bytes of other requests are on their way in"
+            raise DoorFull(f"{words}: send this one again")
 
-        try:
-            yield counted
-        finally:
-            self.bytes -= taken
+
+class _Reading:
+    """One request on its way in, from the start of the block to its end."""
+
+    __slots__ = ("_intake", "_receive", "_taken")
+
+    def __init__(self, intake: Intake, receive: Receive) -> None:
+        self._intake = intake
+        self._receive = receive
+        self._taken = 0
+
+    def __enter__(self) -> Receive:
+        return self._counted
+
+    def __exit__(self, *_: object) -> None:
+        self._intake.bytes -= self._taken
+
+    async def _counted(self) -> Message:
+        message = await self._receive()
+        size = len(message.get("body", b""))
+        self._taken += size
+        self._intake.take(size, self._taken)
+        return message

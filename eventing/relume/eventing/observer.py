@@ -10,8 +10,7 @@ only the beginning is kept, with its size, and the log has the rest (`EventLog.r
 import asyncio
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import orjson
 
@@ -52,8 +51,7 @@ Stage = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One step in the life of an event.
 
     `at` is an RFC 3339 time in UTC, `broker` reads `NAMESPACE/NAME`, `attempt` counts from 1,
@@ -91,8 +89,7 @@ class Record:
         data = self.event.data
         if data is None or len(data) <= WHOLE_BYTES:
             return self
-        return replace(
-            self,
+        return self._replace(
             event=CloudEvent(self.event.attributes),
             bytes=len(data),
             begins=data[:BEGINNING_BYTES].decode(errors="replace"),

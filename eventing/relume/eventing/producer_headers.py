@@ -3,11 +3,13 @@
 import re
 from collections.abc import Mapping
 
+from relume.cloudevents.headers import rest_of
 from relume.cloudevents.http import Headers
 from relume.eventing.header_room import check_room
 
 # The headers of a producer's request that a Knative Broker passes on to the subscriber.
 _FORWARDED = re.compile(r"x-request-id|retry-after|x-b3-.*|knative-.*")
+_TRACE = ("traceparent", "tracestate")
 _PRINTABLE = re.compile(r"[ -~]*")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -17,7 +19,9 @@ def trace_of(headers: Headers) -> Mapping[str, str]:
 
     The event carries it on, as in Knative's ingress, unless the event has a trace of its own.
     """
-    found = {name: value for name, value in headers if name in ("traceparent", "tracestate")}
+    found = {
+        name: value for name, value in rest_of(headers) if name in ("traceparent", "tracestate")
+    }
     if not _TRACEPARENT.fullmatch(found.get("traceparent", "")):
         return {}
     if not _PRINTABLE.fullmatch(found.get("tracestate", "")):
@@ -29,10 +33,11 @@ def forwarded_of(headers: Headers) -> dict[str, str]:
     """The headers that every delivery repeats. Raises AttributesTooLong."""
     found = {
         name: value
-        for name, value in headers
+        for name, value in rest_of(headers)
         if _FORWARDED.fullmatch(name) and _PRINTABLE.fullmatch(value)
     }
-    check_room(found)
+    if found:
+        check_room(found)
     return found
 
 

@@ -1,10 +1,10 @@
 """The body of a producer's request, within its limits of size and time (checklist B1)."""
 
-import asyncio
-
 from starlette.types import Receive
 
+from relume.base.time_limits import TimeLimit
 from relume.cloudevents.asgi import BodyTooLarge, read_body
+from relume.cloudevents.headers import rest_of
 from relume.cloudevents.http import Headers, Mode, mode_of
 from relume.eventing.event_log import EventTooLarge
 from relume.eventing.refusals import TooSlow
@@ -16,12 +16,12 @@ async def uploaded(receive: Receive, headers: Headers, settings: EventingSetting
     batch = mode_of(headers) is Mode.BATCH
     limit = settings.max_batch_bytes if batch else settings.max_event_bytes
     within_s = settings.upload_s
-    declared = next((value for name, value in headers if name == "content-length"), "0")
+    declared = next((value for name, value in rest_of(headers) if name == "content-length"), "0")
     try:
         # int() refuses very long digit strings.
         if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
             raise BodyTooLarge
-        async with asyncio.timeout(within_s):
+        with TimeLimit(within_s):
             return await read_body(receive, limit)
     except BodyTooLarge:
         raise EventTooLarge(f"a request may have {limit} bytes") from None

@@ -7,19 +7,19 @@ An event is posted in binary content mode, so its data travels untouched (checkl
 Redirects are not followed: a 3xx is a failure by contract.
 """
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Self, TypeVar
 
-import aiohttp
-
 from relume.base.clock import Clock
-from relume.base.limits import HEADER_BYTES, HEADERS
 from relume.cloudevents.event import CloudEvent, InvalidEvent
 from relume.cloudevents.http import Mode, decode, encode, mode_of
+from relume.eventing.delivery.answer import Answer
 from relume.eventing.delivery.burial import Burial
 from relume.eventing.delivery.carrier import Idle
+from relume.eventing.delivery.connections import Connections
 from relume.eventing.delivery.decision import DeadLetter, Drop, Reply, Retry
 from relume.eventing.delivery.llm_d import FreeRetry, decide_routed, refused, router_headers
 from relume.eventing.delivery.outcome import Answered, Outcome, Unanswered, pause_s
@@ -42,23 +42,13 @@ class Subscribers:
 
     def __init__(self, max_reply_bytes: int) -> None:
         self._max_reply_bytes = max_reply_bytes
-        self._session: aiohttp.ClientSession
+        self._connections = Connections(keep_s=_KEEP_ALIVE_S, connect_within_s=_CONNECT_WITHIN_S)
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            # An event without a content type must not get one on the way.
-            skip_auto_headers=("Content-Type", "Accept"),
-            headers={"User-Agent": "relume", "Accept-Encoding": "identity"},
-            max_line_size=HEADER_BYTES,
-            max_field_size=HEADER_BYTES,
-            max_headers=HEADERS,
-        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
+        self._connections.close()
 
     async def post(
         self, url: str, envelope: Envelope, *, namespace: str, timeout_s: float | None
@@ -70,43 +60,41 @@ class Subscribers:
         headers, body = encode(envelope.event, Mode.BINARY)
         headers += [*envelope.headers.items(), *router_headers(envelope.event)]
         headers += [("Prefer", "reply"), ("Kn-Namespace", namespace)]
-        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=_CONNECT_WITHIN_S)
+        posting = self._connections.post(url, headers, body, self._limit)
         try:
-            async with self._session.post(
-                url, data=body, headers=headers, timeout=timeout, allow_redirects=False
-            ) as response:
-                return await self._outcome(response)
+            if timeout_s is None:
+                return self._outcome(await posting)
+            async with asyncio.timeout(timeout_s):
+                return self._outcome(await posting)
         except TimeoutError:
             return Unanswered("no answer in time", timed_out=True)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (OSError, ValueError) as error:
             return Unanswered(str(error) or type(error).__name__)
 
-    async def _outcome(self, response: aiohttp.ClientResponse) -> Answered:
-        status = response.status
-        success = 200 <= status < 300
-        limit = self._max_reply_bytes if success else _ERROR_BODY_BYTES
-        chunks, size = [], 0
-        async for chunk in response.content.iter_any():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > limit:
-                break
-        body = b"".join(chunks)
-        if not success:
-            return refused(status, body[:limit], response.headers.items())
-        if size > limit:
+    def _limit(self, status: int) -> int:
+        return self._max_reply_bytes if _is_success(status) else _ERROR_BODY_BYTES
+
+    def _outcome(self, answer: Answer) -> Answered:
+        status, headers, body = answer.status, answer.headers, answer.body
+        limit = self._limit(status)
+        if not _is_success(status):
+            return refused(status, body[:limit], headers)
+        if len(body) > limit:
             words = f"the reply is larger than {limit} bytes"
             return Answered(status, malformed=words, too_large=True)
-        headers = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in response.raw_headers]
         mode = mode_of(headers)
+        if mode is None and not body:
+            return Answered(status)
         try:
             if mode is Mode.BATCH:
                 raise InvalidEvent("a batch was not asked for")
-            empty = mode is None and not body
-            reply = None if empty else decode(headers, body, lenient=True).event
-            return Answered(status, reply=reply)
+            return Answered(status, reply=decode(headers, body, lenient=True).event)
         except InvalidEvent as error:
             return Answered(status, malformed=f"the reply is no event: {error}")
+
+
+def _is_success(status: int) -> bool:
+    return 200 <= status < 300
 
 
 class Courier:

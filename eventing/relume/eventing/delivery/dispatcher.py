@@ -9,16 +9,16 @@ of deliveries would also count what was given back unseen.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 from relume.base.clock import Clock
 from relume.cloudevents.event import InvalidEvent
 from relume.eventing.delivery.carrier import Carrier
 from relume.eventing.delivery.decision import DeadLetter
-from relume.eventing.delivery.flight import Flight
+from relume.eventing.delivery.flight import Flight, Idling
 from relume.eventing.delivery.route import Route
 from relume.eventing.delivery.turns import Slots, Turns, lane_of
 from relume.eventing.envelope import Envelope
@@ -197,9 +197,10 @@ class Dispatcher:
     async def _carry(self, flight: Flight) -> None:
         try:
             if flight.turn is not None and not flight.turn.granted.is_set():
-                with self._idle(flight):
+                with Idling(flight, self._begin_idle):
                     await flight.turn.granted.wait()
-            await self._carrier.carry(flight.envelope, flight.leased, lambda: self._idle(flight))
+            idle = partial(Idling, flight, self._begin_idle)
+            await self._carrier.carry(flight.envelope, flight.leased, idle)
         except (_Stopping, StoreUnavailable, LeaseLost):
             raise
         except Exception as error:
@@ -208,17 +209,10 @@ class Dispatcher:
             letter = DeadLetter("internal", 0, repr(error).encode())
             await self._carrier.give_up(flight.envelope, letter)
 
-    @contextlib.contextmanager
-    def _idle(self, flight: Flight) -> Iterator[None]:
+    def _begin_idle(self) -> None:
         if self._stopping:
             raise _Stopping
-        flight.idle = True
         self._changed.set()  # an event that waits has given its slot to another
-        try:
-            yield
-            flight.tried = True
-        finally:
-            flight.idle = False
 
     def _remember(self, sequence: int) -> None:
         self._settled[sequence] = None

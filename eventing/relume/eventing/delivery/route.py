@@ -4,7 +4,7 @@ import math
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from relume.base.clock import Clock
 from relume.cloudevents.event import CloudEvent, rfc3339
@@ -92,8 +92,7 @@ class Tally:
     filtered: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One attempt, from 1. `status` is the subscriber's, `ms` how long its answer took."""
 
     number: int
@@ -108,6 +107,7 @@ class Journal:
         self._route = route
         self._observer = observer
         self._clock = clock
+        self._broker, self._replies = str(route.broker), str(route.replies)
         self.tally = Tally()
 
     def tell(
@@ -125,22 +125,14 @@ class Journal:
         `by_trigger`: it is this Trigger's doing, on an event of its log. Else it is what the log
         does that takes the Trigger's replies.
         """
-        where = self._route.broker if by_trigger else self._route.replies
-        self._observer.publish(
-            Record(
-                at=rfc3339(self._clock.now()),
-                stage=stage,
-                broker=str(where),
-                event=event,
-                trigger=self._route.trigger if by_trigger else None,
-                attempt=attempt.number if attempt else None,
-                status=attempt.status if attempt else None,
-                ms=attempt.ms if attempt else None,
-                detail=detail,
-                via=self._route.trigger if stage == "replied" or not by_trigger else "",
-                key=key or None,
-            )
-        )
+        number, status, ms = attempt or (None, None, None)
+        trigger = self._route.trigger
+        at, broker = rfc3339(self._clock.now()), self._broker if by_trigger else self._replies
+        of = trigger if by_trigger else None
+        via = trigger if stage == "replied" or not by_trigger else ""
+        # By place, because each event has three records.
+        known = (number, status, ms, detail, via)
+        self._observer.publish(Record(at, stage, broker, event, of, *known, key=key or None))
 
     async def watched(self, post: Awaitable[T], event: CloudEvent, number: int, wait_s: float) -> T:
         """The result of `post`; after `wait_s` it tells what a second replica would do then."""

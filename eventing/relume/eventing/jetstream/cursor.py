@@ -15,6 +15,8 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js.api import ConsumerInfo
 
+from relume.base.time_limits import TimeLimit
+from relume.eventing.jetstream.client import publish_soon, subscribe
 from relume.eventing.jetstream.store import NATS_ERRORS, Requests
 from relume.eventing.settings import MAX_MESSAGE_BYTES
 
@@ -95,7 +97,7 @@ class JetStreamCursor:
             self._changed.clear()
             await self._ask(limit)
             try:
-                async with asyncio.timeout(_LOST_AFTER_S):
+                with TimeLimit(_LOST_AFTER_S):
                     await self._changed.wait()
             except TimeoutError:
                 self._owed = 0
@@ -109,7 +111,7 @@ class JetStreamCursor:
     async def tell(self, subject: str, what: bytes) -> None:
         """Say what becomes of a leased event. If it is lost, a redelivery makes up for it."""
         with contextlib.suppress(*NATS_ERRORS):
-            await self._client.publish(subject, what)
+            await publish_soon(self._client, subject, what)
 
     def connection_changed(self) -> None:
         """The connection was lost or is there again: open requests are gone."""
@@ -143,9 +145,8 @@ class JetStreamCursor:
         if room < 1 or self._owed * 2 >= room or not self._client.is_connected:
             return
         if self._subscription is None:
-            # nats-py would drop events beyond its own bound; what was asked for is the bound.
-            self._subscription = await self._client.subscribe(
-                f"{self._inbox}.*", cb=self._on_message, pending_bytes_limit=0
+            self._subscription = await subscribe(
+                self._client, f"{self._inbox}.*", self._on_plain_message, self._on_message
             )
         batch = room - self._owed
         self._owed += batch
@@ -155,12 +156,17 @@ class JetStreamCursor:
             # The batch in the subject says what a refusal without details refuses.
             await self._client.publish(self._pull_subject, request, f"{self._inbox}.{batch}")
 
-    async def _on_message(self, message: Msg) -> None:
-        if message.reply.startswith("$JS.ACK."):
-            self._on_event(JetStreamLeasedEvent(self, message.reply, message.data))
-        else:
-            self._on_end_of_request(message)
+    def _on_plain_message(self, _: str, reply: str, data: bytes, has_headers: bool) -> bool:
+        if not reply.startswith("$JS.ACK."):
+            return False  # the end of a request, which its headers tell of
+        self._on_event(JetStreamLeasedEvent(self, reply, data))
         self._changed.set()
+        return True
+
+    async def _on_message(self, message: Msg) -> None:
+        if not self._on_plain_message(message.subject, message.reply, message.data, True):
+            self._on_end_of_request(message)
+            self._changed.set()
 
     def _on_event(self, leased: JetStreamLeasedEvent) -> None:
         sequence = leased.sequence

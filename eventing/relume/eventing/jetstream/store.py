@@ -16,9 +16,10 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from relume.base.clock import Clock
+from relume.base.time_limits import TimeLimit
 from relume.eventing.envelope import Envelope, key_of
 from relume.eventing.event_log import BrokerKey, DiskFull, StoreUnavailable, packed
-from relume.eventing.jetstream.header_reader import HeaderReader
+from relume.eventing.jetstream.client import DirectClient, subscribe
 from relume.eventing.jetstream.streams import BrokerStreams
 
 # What nats-py raises when nobody answers, and when it cannot send because the buffer of a lost
@@ -65,7 +66,8 @@ class Requests:
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
 
     async def open(self) -> None:
-        await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+        inbox = f"{self._inbox}.*"
+        await subscribe(self._client, inbox, self._on_plain_answer, self._on_answer)
 
     async def send(self, subject: str, payload: bytes, *, timeout_s: float) -> Msg:
         """The answer to one request.
@@ -82,18 +84,18 @@ class Requests:
         loop = asyncio.get_running_loop()
         expected = {str(next(self._tokens)): loop.create_future() for _ in messages}
         self._waiting |= expected
-        # asyncio.timeout() takes three times as long, and this is done for each part of an answer.
-        late = loop.call_later(timeout_s, _fail, expected.values(), f"within {timeout_s:g} s")
         try:
             for token, (payload, headers) in zip(expected, messages, strict=True):
                 await self._client.publish(
                     subject, payload, reply=f"{self._inbox}.{token}", headers=headers
                 )
-            return [_answered(await answer) for answer in expected.values()]
+            with TimeLimit(timeout_s):
+                return [_answered(await answer) for answer in expected.values()]
+        except TimeoutError:
+            raise RequestUnanswered(f"no answer within {timeout_s:g} s") from None
         except NATS_ERRORS as error:
             raise RequestUnanswered(str(error)) from None
         finally:
-            late.cancel()
             for token, answer in expected.items():
                 del self._waiting[token]
                 answer.cancel()  # so that asyncio does not report an error that nobody awaits
@@ -102,7 +104,16 @@ class Requests:
         """The connection is lost: what was sent will not be answered."""
         _fail(self._waiting.values(), "because the connection to nats-server was lost")
 
+    def _on_plain_answer(self, subject: str, _: str, data: bytes, has_headers: bool) -> bool:
+        if has_headers:
+            return False
+        self._hand_over(Msg(self._client, subject, "", data))
+        return True
+
     async def _on_answer(self, message: Msg) -> None:
+        self._hand_over(message)
+
+    def _hand_over(self, message: Msg) -> None:
         answer = self._waiting.get(message.subject.rpartition(".")[2])
         if answer is not None and not answer.done():
             answer.set_result(message)
@@ -112,7 +123,7 @@ class JetStreamStore:
     """Puts events into the streams of Brokers over one connection, whose state its owner keeps."""
 
     def __init__(self, clock: Clock) -> None:
-        self.client = HeaderReader()
+        self.client = DirectClient()
         self.requests = Requests(self.client)
         self.brokers: dict[BrokerKey, BrokerStreams] = {}
         self.connected = asyncio.Event()

@@ -222,6 +222,25 @@ async def test_an_address_whose_replica_is_gone_gives_its_requests_to_another(
         assert len(stage.launcher.started[1].seen) == 1
 
 
+async def test_the_addresses_lead_to_a_canary_when_it_was_rolled_out(tmp_path: Path) -> None:
+    """A router chooses by load and not by percent, so until then it sees none of the canary."""
+    first = replace(ONE, min_replicas=1, max_replicas=1)
+    async with staged(tmp_path, answer, first) as stage, aiohttp.ClientSession() as http:
+        await stage.ready(1)
+        [old] = read(stage.file).values()
+        canary = replace(first, generation=2, canary_percent=10)
+        stage.plane.update([canary])
+        await eventually(lambda: len(stage.launcher.started) == 2, "the canary")
+        stage.launcher.started[1].ready = True
+        await stage.idle(5)
+        assert stage.names == ["one-predictor-00001-1"]
+        stage.plane.update([replace(canary, canary_percent=None)])
+        await stage.until(["one-predictor-00002-1"])
+        assert [*read(stage.file).values()] == [old]
+        assert (await http.post(f"http://{old}{CHAT}")).status == 200
+        assert stage.launcher.started[1].seen
+
+
 async def test_a_removed_service_has_no_endpoints(tmp_path: Path) -> None:
     async with staged(tmp_path) as stage, httpx.AsyncClient(trust_env=False) as http:
         url = f"http://{read(stage.file)['default/one-zero']}"

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from starlette.types import Receive, Scope, Send
 
 from relume.base.errors import InvalidInput
 from relume.base.vocabulary import REVISION_LABEL, SERVICE_LABEL
@@ -48,11 +49,24 @@ class FolderUnusable(InvalidInput):
     reason = "llm-d-folder-unusable"
 
 
+class _Entrance:
+    """What an address leads to: another door once another revision of the service was rolled out.
+
+    A request stays with the door that it came to.
+    """
+
+    def __init__(self, door: Door) -> None:
+        self.door = door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.door(scope, receive, send)
+
+
 @dataclass(frozen=True, slots=True)
 class _Address:
-    """A door that listens."""
+    """An entrance that listens."""
 
-    door: Door
+    entrance: _Entrance
     port: int
     server: HttpServer
     serving: asyncio.Task[None]
@@ -70,20 +84,27 @@ class _Members:
         self._group = group
         self._addresses: list[_Address] = []
 
+    def lead_to(self, pool: Pool) -> None:
+        """Let the addresses lead to the revision of this pool from now on."""
+        if pool.service is not self.service:
+            self._pool, self.service = pool, pool.service
+            for address in self._addresses:
+                address.entrance.door = pool.door()
+
     def now(self) -> list[Endpoint]:
         """Return the endpoints, with an address for each replica that gets requests."""
         members = self.service.members
-        behind = {a.door.preferred for a in self._addresses}
+        behind = {a.entrance.door.preferred for a in self._addresses}
         for address in self._addresses:
-            if address.door.preferred not in members:
-                address.door.preferred = None
+            if address.entrance.door.preferred not in members:
+                address.entrance.door.preferred = None
         for number in sorted(members.keys() - behind):
-            free = next((a for a in self._addresses if a.door.preferred is None), None)
-            (free or self._open()).door.preferred = number
+            free = next((a for a in self._addresses if a.entrance.door.preferred is None), None)
+            (free or self._open()).entrance.door.preferred = number
         if not members:
             first = self._addresses[0] if self._addresses else self._open()
             return [self._endpoint(f"{self.service.key.name}-{AT_ZERO}", first, AT_ZERO)]
-        by_number = {a.door.preferred: a for a in self._addresses}
+        by_number = {a.entrance.door.preferred: a for a in self._addresses}
         return [
             self._endpoint(f"{revision}-{number}", by_number[number], "ready", revision)
             for number, revision in members.items()
@@ -92,10 +113,10 @@ class _Members:
     def _open(self) -> _Address:
         listening = listen(0, "--llm-d")
         port = listening.getsockname()[1]
-        door = self._pool.door()
-        server = HttpServer(DecodedBodies(door), listening)
+        entrance = _Entrance(self._pool.door())
+        server = HttpServer(DecodedBodies(entrance), listening)
         serving = self._group.create_task(server.serve(), name=f"{self.service.key} at {port}")
-        self._addresses.append(_Address(door, port, server, serving))
+        self._addresses.append(_Address(entrance, port, server, serving))
         return self._addresses[-1]
 
     def _endpoint(
@@ -178,11 +199,12 @@ class RouterFiles:
     async def _write(self) -> None:
         """Write the file of each service whose endpoints are others than before."""
         pools = {pool.service.key: pool for pool in self._serving.pools()}
-        for key in [k for k, m in self._members.items() if not _same(pools.get(k), m)]:
+        for key in self._members.keys() - pools.keys():
             await self._say(key, self._members[key], [])
             self._leave(self._members.pop(key))
         for key, pool in pools.items():
             members = self._members.setdefault(key, _Members(pool, self._group))
+            members.lead_to(pool)
             await self._say(key, members, members.now())
 
     def _leave(self, members: _Members) -> None:
@@ -200,10 +222,6 @@ class RouterFiles:
             folder = self._folder / key.namespace / key.name
             await asyncio.to_thread(_write_files, folder, text)
             members.written = text
-
-
-def _same(pool: Pool | None, members: _Members) -> bool:
-    return pool is not None and pool.service is members.service
 
 
 def _write_files(folder: Path, endpoints: str) -> None:

@@ -167,7 +167,10 @@ class ServingPlane:
 
     def _end(self, services: Iterable[Service]) -> None:
         """See these to their end; they get no request any more."""
-        self._ending = [s for s in (*self._ending, *services) if not s.gone]
+        ending = [*services]
+        self._ending = [s for s in (*self._ending, *ending) if not s.gone]
+        if ending:
+            self.changed()
 
     @property
     def _services(self) -> list[Service]:

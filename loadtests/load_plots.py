@@ -43,6 +43,8 @@ WIDE, NARROW = (10.6, 5.4), (5.2, 2.5)
 WINDOW_S = 5.0
 #: More dots than this say nothing and make the file large; then the lines stand alone.
 MOST_DOTS = 1200
+#: Characters of a label that has others beside it.
+MOST_LABEL = 30
 
 Axes = Any  # matplotlib is not installed where only figures are computed
 
@@ -109,8 +111,9 @@ def drawn(
     _clock(axes[-1], record.seconds)
     draw(axes, record)
     for each in axes:
-        if each.get_legend_handles_labels()[0]:
-            each.legend(loc="upper left", ncols=4, handlelength=1.2, columnspacing=1.2)
+        if labels := each.get_legend_handles_labels()[1]:
+            columns = 4 if max(map(len, labels)) < MOST_LABEL else 1
+            each.legend(loc="upper left", ncols=columns, handlelength=1.2, columnspacing=1.2)
     return _inlined(figure)
 
 
@@ -324,8 +327,8 @@ def errors(axes: Sequence[Axes], record: Record) -> None:
         bottoms = bottoms or [0.0] * len(counted)
         counts = [count for _, count in counted]
         colour = COLOURS["bad" if number == 0 else f"c{number % 9 + 1}"]
-        label = reason[:50]
+        label = f"{reason[:56]}…" if len(reason) > 56 else reason
         at = [moment for moment, _ in counted]
         axes[0].bar(at, counts, WINDOW_S * 0.9, bottoms, color=colour, label=label, lw=0)
         bottoms = [low + count for low, count in zip(bottoms, counts, strict=True)]
-    _top(axes[0], "failed")
+    _top(axes[0], "failed", room=1.8)

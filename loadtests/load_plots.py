@@ -307,15 +307,19 @@ def cold_starts(axes: Sequence[Axes], record: Record) -> None:
     named = sorted(phases, key=lambda phase: most[phase], reverse=True)[:6]
     width = record.seconds / max(30, len(record.cold_starts) * 2)
     labelled: set[str] = set()
+    free = 0.0  # where the bar before ends; two replicas may start at once
     for start in record.cold_starts:
-        bottom = 0.0
+        at, bottom = max(start.at, free), 0.0
+        free = at + width * 1.1
         for phase in phases:
             height = start.phases_ms.get(phase, 0) / 1000
             label = phase.replace("_", " ") if phase in named else "other"
             colour = f"c{named.index(phase) + 1}" if phase in named else "muted"
             new = None if label in labelled else label
             labelled.add(label)
-            axes[0].bar(start.at, height, width, bottom, color=COLOURS[colour], label=new, lw=0)
+            axes[0].bar(
+                at, height, width, bottom, align="edge", color=COLOURS[colour], label=new, lw=0
+            )
             bottom += height
     _top(axes[0], "seconds", room=1.6)
 

@@ -158,7 +158,7 @@ def _ways(record: Record) -> str:
         return "No replica ever ran." if record.samples else ""
     ended, most = sum(way.zero is not None for way in ways), max(way.most for way in ways)
     up, back = _times(len(ways)), _times(ended)
-    return f"Up from zero {up}, to at most {most} replicas; back to zero {back}."
+    return f"Up from zero {up}, to at most {most} replica{'s' * (most > 1)}; back to zero {back}."
 
 
 def _times(count: int) -> str:

@@ -43,6 +43,8 @@ WIDE, NARROW = (10.6, 5.4), (5.2, 2.5)
 WINDOW_S = 5.0
 #: More dots than this say nothing and make the file large; then the lines stand alone.
 MOST_DOTS = 1200
+#: Characters of a label that has others beside it.
+MOST_LABEL = 30
 
 Axes = Any  # matplotlib is not installed where only figures are computed
 
@@ -109,8 +111,9 @@ def drawn(
     _clock(axes[-1], record.seconds)
     draw(axes, record)
     for each in axes:
-        if each.get_legend_handles_labels()[0]:
-            each.legend(loc="upper left", ncols=4, handlelength=1.2, columnspacing=1.2)
+        if labels := each.get_legend_handles_labels()[1]:
+            columns = 4 if max(map(len, labels)) < MOST_LABEL else 1
+            each.legend(loc="upper left", ncols=columns, handlelength=1.2, columnspacing=1.2)
     return _inlined(figure)
 
 
@@ -304,15 +307,19 @@ def cold_starts(axes: Sequence[Axes], record: Record) -> None:
     named = sorted(phases, key=lambda phase: most[phase], reverse=True)[:6]
     width = record.seconds / max(30, len(record.cold_starts) * 2)
     labelled: set[str] = set()
+    free = 0.0  # where the bar before ends; two replicas may start at once
     for start in record.cold_starts:
-        bottom = 0.0
+        at, bottom = max(start.at, free), 0.0
+        free = at + width * 1.1
         for phase in phases:
             height = start.phases_ms.get(phase, 0) / 1000
             label = phase.replace("_", " ") if phase in named else "other"
             colour = f"c{named.index(phase) + 1}" if phase in named else "muted"
             new = None if label in labelled else label
             labelled.add(label)
-            axes[0].bar(start.at, height, width, bottom, color=COLOURS[colour], label=new, lw=0)
+            axes[0].bar(
+                at, height, width, bottom, align="edge", color=COLOURS[colour], label=new, lw=0
+            )
             bottom += height
     _top(axes[0], "seconds", room=1.6)
 
@@ -324,8 +331,8 @@ def errors(axes: Sequence[Axes], record: Record) -> None:
         bottoms = bottoms or [0.0] * len(counted)
         counts = [count for _, count in counted]
         colour = COLOURS["bad" if number == 0 else f"c{number % 9 + 1}"]
-        label = reason[:50]
+        label = f"{reason[:56]}…" if len(reason) > 56 else reason
         at = [moment for moment, _ in counted]
         axes[0].bar(at, counts, WINDOW_S * 0.9, bottoms, color=colour, label=label, lw=0)
         bottoms = [low + count for low, count in zip(bottoms, counts, strict=True)]
-    _top(axes[0], "failed")
+    _top(axes[0], "failed", room=1.8)

@@ -344,7 +344,16 @@ def _refusal(response: requests.Response, wanted: int) -> str | None:
         return None
     if response.status_code == 0:
         return f"no answer: {type(getattr(response, 'error', None)).__name__}"
-    return f"{response.status_code}: {response.text[:120]}"
+    return f"{response.status_code}: {_said(response.text)[:120]}"
+
+
+def _said(text: str) -> str:
+    """The sentence in the body of a refusal: of OpenAI's error shape or ours, else the body."""
+    try:
+        error = json.loads(text)["error"]
+        return str(error["message"] if isinstance(error, dict) else error)
+    except (ValueError, LookupError, TypeError):
+        return text
 
 
 def _plan(environment: Environment) -> Plan:

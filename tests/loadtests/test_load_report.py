@@ -159,8 +159,10 @@ def test_the_page_of_a_kept_run_needs_nothing_beside_it() -> None:
     assert len(text) < 500_000
 
 
+# matplotlib warns where a plot has no room left beside its labels.
+@pytest.mark.filterwarnings("error")
 def test_the_page_says_what_failed_and_escapes_what_came_from_outside() -> None:
-    failed = replace(EVENT, outcome="failed", error="<b>refused</b>")
+    failed = replace(EVENT, outcome="failed", error=f"<b>refused</b>, {'for a long reason ' * 9}")
     text = page(record(STREAMED, failed))
     assert "<b>refused" not in text
     assert "&lt;b&gt;refused&lt;/b&gt;" in text

@@ -102,6 +102,18 @@ async def test_an_answer_that_has_begun_is_cut_off_where_its_request_cannot_be_r
         writer.close()
 
 
+async def test_what_cannot_be_read_behind_an_early_answer_is_refused() -> None:
+    app = Waiting()
+    app.may_end.set()
+    async with serving(app) as port, asyncio.timeout(60):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST[:-1])
+        assert (await answer(reader))[0] == 200
+        writer.write(POST[-1:] + b"\0\1 garbage\r\n\r\n")
+        assert (await answer(reader))[0] == 400
+        writer.close()
+
+
 async def test_trailers_are_no_headers() -> None:
     app = Echo()
     async with serving(app) as port:

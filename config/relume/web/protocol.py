@@ -187,7 +187,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._is_inside = False
         cycle = self.cycle
-        if cycle is not None and not cycle.response_complete and not self.parser.should_upgrade():
+        if cycle is not None and not self.parser.should_upgrade():
             cycle.end()
 
     def _read_again_without_offer(self) -> None:

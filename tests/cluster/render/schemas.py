@@ -28,6 +28,7 @@ MODELS = {
     "Namespace": "V1Namespace",
     "NetworkPolicy": "V1NetworkPolicy",
     "PodDisruptionBudget": "V1PodDisruptionBudget",
+    "ResourceClaim": "ResourceV1ResourceClaim",  # CoreV1ResourceClaim is a container's reference
     "ResourceClaimTemplate": "V1ResourceClaimTemplate",
     "Secret": "V1Secret",
     "Service": "V1Service",

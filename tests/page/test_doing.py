@@ -36,7 +36,7 @@ def test_a_cold_start_is_watched_phase_by_phase(plane: Plane, open_page: Open) -
     entry = page.locator("#coldstarts-list .coldstart").first
     assert "default/summarize" in entry.inner_text()
     label = page.get_attribute("#outcome .bar", "aria-label")
-    assert label is not None and "weights 700 ms" in label
+    assert label is not None and "weights 1.50 s" in label
 
 
 def test_the_second_cold_start_is_predicted(plane: Plane, open_page: Open) -> None:

@@ -48,6 +48,8 @@ def test_a_real_cold_start_is_watched_predicted_and_answered(real: Plane, open_p
     page.locator("#outcome .phase.weights, #outcome .phase.engine").first.wait_for()
     SHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SHOTS / "real-dark-1600.png")
+    page.emulate_media(color_scheme="light")
+    page.screenshot(path=SHOTS / "real-light-1600.png")
     page.locator("#outcome .status", has_text="Answered.").wait_for()
     page.locator("#outcome .measures", has_text="predicted").wait_for()
     started = page.locator("#coldstarts-list .coldstart", has_text="default/summarize")

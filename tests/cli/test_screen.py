@@ -110,6 +110,12 @@ def test_phases_are_listed_in_order_with_those_that_happened() -> None:
     assert lines[4].split() == ["weights", "300", "ms"]
 
 
+def test_a_start_that_waited_for_the_template_says_so() -> None:
+    out, file = screen(terminal=False)
+    show_cold_start(out, ColdStartReport.parse({**ENTRY, "fork": 21_000.0}))
+    assert file.getvalue().splitlines()[-1].endswith("relume up loads it once")
+
+
 def test_bars_follow_each_other_and_fit() -> None:
     phases = {"queue": 1.0, "engine": 1000.0, "first_token": 1.0}
     lines = [line.plain for line in phase_lines(phases, bars=True, width=20)]

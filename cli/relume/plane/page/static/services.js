@@ -22,7 +22,7 @@ export const shownSamples = () => shown;
 export function stateWords(service) {
   if (service.state !== "starting") return service.state;
   const phase = service.phase ? `, ${phaseName(service.phase)}` : "";
-  const left = service.ready_in_s === undefined ? "" : `, ready in ${duration(service.ready_in_s * 1000)}`;
+  const left = service.ready_in_s === undefined ? "" : `, ${Math.ceil(service.ready_in_s)} s left`;
   return `starting${phase}${left}`;
 }
 

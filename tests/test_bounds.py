@@ -216,6 +216,9 @@ TABLE = {
     "eventing.jetstream.job_api:JobApi.listeners": Bound(
         "callbacks", None, "one for each reader of a stream, which is an open request"
     ),
+    "eventing.jetstream.job_chunks:JobChunks._followers": Bound(
+        "streams", StreamSettings().most, "one more stream is refused with 503"
+    ),
     "eventing.jetstream.job_live:LiveSubject._held": Bound(
         "bytes of each reader",
         JobSettings().unread_bytes + MAX_MESSAGE_BYTES,

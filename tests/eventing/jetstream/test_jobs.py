@@ -115,6 +115,42 @@ async def test_followers_and_watchers_go_on_after_the_server_was_killed(tmp_path
             assert await changing == [record]
 
 
+async def test_a_follower_beside_the_worker_gets_parts_without_a_way_over_nats_server(
+    tmp_path: Path,
+) -> None:
+    made = job("1")
+    async with (
+        NatsServer(tmp_path) as server,
+        opened([server.url]) as here,
+        opened([server.url]) as there,
+    ):
+        followed = here.follow(made.id)
+        with here.readers.of(made.id, lambda: None):
+            place = await here.append(made.id, parts(1), 0)
+            assert await take(followed, 1) == parts(1)
+            listening = len(here._api.client._subs)
+            for position in range(2, 6):
+                place = await here.append(made.id, parts(position), place)
+                assert await take(followed, 1) == parts(position)
+            assert len(here._api.client._subs) == listening - 1
+            # What somebody else has stored in between is not missed.
+            place = await there.append(made.id, parts(6), place)
+            place = await here.append(made.id, parts(7), place)
+            assert await take(followed, 2) == parts(6, 7)
+        place = await there.append(made.id, parts(8), place)
+        assert await take(followed, 1) == parts(8)
+        waiting = asyncio.ensure_future(take(followed, 1))
+        await asyncio.sleep(0.1)
+        assert len(here._api.client._subs) == listening
+        place = await there.append(made.id, parts(9), place)
+        assert await waiting == parts(9)
+        with there.readers.of(made.id, lambda: None):  # it is no worker of this process
+            await there.append(made.id, parts(10), place)
+        assert await take(followed, 1) == parts(10)
+        await followed.aclose()  # type: ignore[attr-defined]
+        assert not here._chunks._followers
+
+
 async def test_a_submit_that_nobody_answers_says_so(tmp_path: Path) -> None:
     async with NatsServer(tmp_path) as server, opened([server.url]) as store:
         await store.submit(job("1"), 5.0)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from relume.cloudevents.event import InvalidEvent
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import StoreUnavailable
-from relume.eventing.jetstream.job_api import JobApi, Message, Refused
+from relume.eventing.jetstream.job_api import JobApi, Message, Refused, message_in
 from relume.eventing.jetstream.job_live import live
 from relume.eventing.jetstream.job_streams import (
     JOBS,
@@ -108,14 +108,15 @@ class JobRecords:
     async def watch(self, job_id: str) -> AsyncIterator[Record]:
         """See `JobStore.watch`."""
         subject, told = record_subject(job_id), 0
-        async with live(self._api, subject, self._settings.unread_bytes) as messages:
+        bound = self._settings.unread_bytes
+        async with live(self._api, subject, bound, message_in) as messages:
             whole = False
             while True:
                 taken: list[Message] = []
                 last: Message | None = None
                 if whole:
                     await messages.wait()
-                    taken, whole = messages.take()
+                    taken, whole = await messages.take()
                 if taken:
                     last = taken[-1]
                 if not whole:

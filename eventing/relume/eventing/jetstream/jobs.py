@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import orjson
 from nats.js.api import ConsumerInfo
@@ -48,6 +48,7 @@ _PING_S = 2
 # A message holds this much beside a body: its description, and the reply event's attributes.
 _BESIDE_BODY_BYTES = 64 * KIB
 _PAUSED = "$KV.relume_control.paused"
+OutboxCursor = TypeVar("OutboxCursor", SettledCursor, ParkedCursor)
 
 
 class JetStreamJobs:
@@ -235,17 +236,7 @@ class JetStreamJobs:
         return frozenset(ServiceName(*orjson.loads(each.payload)) for each in found)
 
     def settled(self) -> SettledCursor:
-        cursor = SettledCursor(
-            self._api.client,
-            self._api.requests,
-            self._outbox,
-            self._outboxes.discard,
-            self._api.clock,
-            self._settings.lease_s,
-        )
-        cursor.alone = self._alone
-        self._outboxes.add(cursor)
-        return cursor
+        return self._outbox_cursor(SettledCursor, self._outbox)
 
     async def park(self, job_id: str, name: str, event: bytes) -> None:
         await self._api.put(unsent_subject(job_id, name), event, {"Nats-Expected-Stream": UNSENT})
@@ -254,17 +245,7 @@ class JetStreamJobs:
         await self.letters.bury(job_id, name, event)
 
     def parked(self) -> ParkedCursor:
-        cursor = ParkedCursor(
-            self._api.client,
-            self._api.requests,
-            self._parked,
-            self._outboxes.discard,
-            self._api.clock,
-            self._settings.lease_s,
-        )
-        cursor.alone = self._alone
-        self._outboxes.add(cursor)
-        return cursor
+        return self._outbox_cursor(ParkedCursor, self._parked)
 
     async def published(self, job_id: str, revision: int) -> bool:
         info = await self._outbox_info(JOBS)
@@ -273,6 +254,19 @@ class JetStreamJobs:
             return False
         # An event is parked before its record is acknowledged.
         return await self._api.last_at_leader(UNSENT, unsent_subject(job_id, "*")) is None
+
+    def _outbox_cursor(self, kind: type[OutboxCursor], info: ConsumerInfo) -> OutboxCursor:
+        cursor = kind(
+            self._api.client,
+            self._api.requests,
+            info,
+            self._outboxes.discard,
+            self._api.clock,
+            self._settings.lease_s,
+        )
+        cursor.alone = self._alone
+        self._outboxes.add(cursor)
+        return cursor
 
     async def _outbox_info(self, stream: str) -> dict[str, Any]:
         try:

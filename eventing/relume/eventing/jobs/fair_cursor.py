@@ -79,6 +79,7 @@ class FairCursor:
         self._stopped = False
         self.paused = False
         self._pauses = 0  # how often that has changed
+        self._changing = asyncio.Lock()  # held by whoever closes lanes
 
     @property
     def waiting(self) -> int:
@@ -110,7 +111,9 @@ class FairCursor:
 
     async def pause(self, paused: bool) -> None:
         """Lease nothing more, or go on. The store is asked at every look as well."""
-        if paused != self.paused:
+        async with self._changing:
+            if paused == self.paused:
+                return
             self._pauses += 1
             self.paused = paused
             if paused:
@@ -137,8 +140,9 @@ class FairCursor:
     async def stop(self) -> None:
         self._stopped = True
         await asyncio.gather(*(_ended(task) for task in self._tasks))
-        await self._close_all()
-        await self._give_back(len(self._arrived))
+        async with self._changing:
+            await self._close_all()
+            await self._give_back(len(self._arrived))
 
     async def confirm(self) -> None:
         cursors = [feed.cursor for feed in self._feeds.values() if feed.cursor is not None]
@@ -217,14 +221,16 @@ class FairCursor:
                 if before == self._pauses:  # else it was told of a change meanwhile
                     await self.pause(self._service in paused)
                 if look_at <= self._clock.monotonic():
-                    await self._look()
+                    async with self._changing:
+                        await self._look()
                     look_at = self._clock.monotonic() + len(self._feeds) * _LOOK_EACH_S
             except StoreUnavailable as error:
                 log.warning("%s: the lanes cannot be counted now: %s", self._service, error)
             self._changed.set()
             await self._clock.sleep(self._look_s)
-            await self._give_back_old()
-            await self._rotate()
+            async with self._changing:
+                await self._give_back_old()
+                await self._rotate()
 
     async def _hear_of_lanes(self) -> None:
         """A lane is made before its first job, so a new one is asked at once."""

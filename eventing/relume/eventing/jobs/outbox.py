@@ -48,7 +48,7 @@ from relume.eventing.jobs.settled_events import reply_event, usage_event
 from relume.eventing.jobs.sinks import Sinks
 from relume.eventing.jobs.state import Record
 from relume.eventing.jobs.store import JobStore, JobTooLarge
-from relume.eventing.jobs.unsent import SINK, Away, Outgoing, Parked, place_of
+from relume.eventing.jobs.unsent import SINK, Away, CursorOver, LeasedAs, Outgoing, Parked, place_of
 from relume.eventing.settings import EventingSettings
 
 log = logging.getLogger(__name__)
@@ -305,33 +305,21 @@ def _wait_s(failures: int) -> float:
     return backoff_s(_POLICY, min(failures, _POLICY.retry - 1))
 
 
-class _Records:
+class _Records(CursorOver):
     """The cursor of settled records, as the events that a dispatcher takes."""
 
-    def __init__(self, cursor: Cursor) -> None:
-        self._cursor = cursor
-        self.stop, self.confirm = cursor.stop, cursor.confirm
-
-    @property
-    def waiting(self) -> int:
-        return self._cursor.waiting
-
-    @property
-    def inherited(self) -> tuple[int, int]:
-        return self._cursor.inherited
-
     async def fetch(self, limit: int) -> Sequence[LeasedEvent]:
-        return [_LeasedRecord(each) for each in await self._cursor.fetch(limit)]
+        return [
+            LeasedAs(each, _as_event(each.sequence, each.payload))
+            for each in await self._over.fetch(limit)
+        ]
 
 
-class _LeasedRecord:
-    def __init__(self, leased: LeasedEvent) -> None:
-        self.sequence, self.generation = leased.sequence, leased.generation
-        self.settle, self.give_back, self.extend = leased.settle, leased.give_back, leased.extend
-        attributes = {
-            "specversion": "1.0",
-            "id": str(leased.sequence),
-            "source": "/relume/jobs",
-            "type": _RECORD,
-        }
-        self.payload = Envelope(CloudEvent(attributes, leased.payload)).pack()
+def _as_event(sequence: int, record: bytes) -> bytes:
+    attributes = {
+        "specversion": "1.0",
+        "id": str(sequence),
+        "source": "/relume/jobs",
+        "type": _RECORD,
+    }
+    return Envelope(CloudEvent(attributes, record)).pack()

@@ -14,9 +14,13 @@ BELIEVED_S = 25.0
 
 
 class Readers:
-    """The answers that are written in this process, and whom to tell that one is read."""
+    """The answers that are written in this process, and whom to tell that one is read.
 
-    def __init__(self) -> None:
+    `ended` gets the id of a job whose answer is not written here any more.
+    """
+
+    def __init__(self, ended: Callable[[str], None] = lambda _: None) -> None:
+        self._ended = ended
         self._writers: dict[str, Callable[[], None]] = {}
 
     @contextlib.contextmanager
@@ -29,6 +33,11 @@ class Readers:
             # A worker of a newer lease in this process may have taken the place.
             if self._writers.get(job_id) == told:
                 del self._writers[job_id]
+                self._ended(job_id)
+
+    def are_of(self, job_id: str) -> bool:
+        """Whether this answer is written here."""
+        return job_id in self._writers
 
     def heard(self, job_id: str) -> None:
         """A reader of this answer has said that it reads."""

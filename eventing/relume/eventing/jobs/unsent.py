@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from relume.base.clock import Clock
 from relume.cloudevents.event import CloudEvent, InvalidEvent
 from relume.eventing.envelope import Envelope
-from relume.eventing.event_log import LeasedEvent
+from relume.eventing.event_log import Cursor, LeasedEvent
 from relume.eventing.jobs.store import ParkedCursor, ParkedEvent
 
 # The headers by which a dead letter and a parked event keep their sink, their namespace and their
@@ -135,7 +135,32 @@ class Away:
         return self._sinks.pop(sink, None) is not None
 
 
-class Parked:
+class CursorOver:
+    """A cursor that hands out what another one brings, in another form; `fetch` is its own."""
+
+    def __init__(self, cursor: Cursor) -> None:
+        self._over = cursor
+        self.stop, self.confirm = cursor.stop, cursor.confirm
+
+    @property
+    def waiting(self) -> int:
+        return self._over.waiting
+
+    @property
+    def inherited(self) -> tuple[int, int]:
+        return self._over.inherited
+
+
+class LeasedAs:
+    """A leased event with another payload."""
+
+    def __init__(self, leased: LeasedEvent, payload: bytes) -> None:
+        self.sequence, self.generation = leased.sequence, leased.generation
+        self.settle, self.give_back, self.extend = leased.settle, leased.give_back, leased.extend
+        self.payload = payload
+
+
+class Parked(CursorOver):
     """The cursor of parked events: it hands out those that are to be sent now, and no others.
 
     `process` names this process. What another one has tried is tried here at once, because the way
@@ -143,20 +168,12 @@ class Parked:
     """
 
     def __init__(self, cursor: ParkedCursor, away: Away, clock: Clock, process: str) -> None:
+        super().__init__(cursor)
         self._cursor = cursor
         self._away = away
         self._process = process
         self._clock = clock
         self._waiting: dict[str, set[int]] = {}  # the events that were put off, by their sinks
-        self.stop, self.confirm = cursor.stop, cursor.confirm
-
-    @property
-    def waiting(self) -> int:
-        return self._cursor.waiting
-
-    @property
-    def inherited(self) -> tuple[int, int]:
-        return self._cursor.inherited
 
     async def fetch(self, limit: int) -> Sequence[LeasedEvent]:
         due: list[LeasedEvent] = []
@@ -189,7 +206,9 @@ class Parked:
             return None
         if outgoing.sink in self._away and outgoing.until > now:
             self._away.asks(outgoing.sink, now)
-            return _Probe(leased, envelope)
+            # It asks for all others of its sink.
+            headers = {**envelope.headers, _PROBE: "1"}
+            return LeasedAs(leased, Envelope(envelope.event, headers).pack())
         return leased
 
     async def recall(self, sink: str) -> None:
@@ -206,12 +225,3 @@ class Parked:
         foreign = outgoing.tried_by != self._process
         short = outgoing.due - now <= _SHORT_S and outgoing.until > now
         return -math.inf if foreign and short else outgoing.due
-
-
-class _Probe:
-    """A parked event that asks for all others of its sink."""
-
-    def __init__(self, leased: LeasedEvent, envelope: Envelope) -> None:
-        self.sequence, self.generation = leased.sequence, leased.generation
-        self.settle, self.give_back, self.extend = leased.settle, leased.give_back, leased.extend
-        self.payload = Envelope(envelope.event, {**envelope.headers, _PROBE: "1"}).pack()

@@ -27,7 +27,7 @@ $(shell test -x $(BIN)/python || rm -f $(STAMP))
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-venv: $(STAMP) $(SDK_2) ## the virtual environment with the locked dependencies
+venv: $(STAMP) $(SDK_2) $(ENVOY) ## the virtual environment with the locked dependencies
 
 # Not order-only: where the environment is made anew, these folders in it went with the old one.
 $(SDK_2): tests/conformance/cloudevents-2.txt $(STAMP)
@@ -89,11 +89,11 @@ page-load: venv $(BROWSING) ## what an open page costs under 500 events a second
 functions: ## each function's environment, and its tests in it: make functions ONLY='prompt redact'
 	@bash functions/test.sh $(PYTHON) $(ONLY)
 
-unit: venv $(PLOTS) $(ENVOY) $(DOCS_STAMP) ## the tests that need no model and take no minutes
+unit: venv $(PLOTS) $(DOCS_STAMP) ## the tests that need no model and take no minutes
 	$(PYTEST_ALL) -m 'not model and not crash and not cluster'
 
 # Not `cluster`: where KUBECONFIG is set, those tests write to somebody's cluster.
-test: check models $(PLOTS) $(ENVOY) $(DOCS_STAMP) ## every check and test, the real vLLM and model included
+test: check models $(PLOTS) $(DOCS_STAMP) ## every check and test, the real vLLM and model included
 	$(PYTEST_ALL) -m 'not cluster'
 
 # For each of PYTHONS, as on a machine where nothing is configured; minutes and 10 GB of disk each.

@@ -44,6 +44,8 @@ class InProcessPredictor:
         self.lingers = False
         self.leaves_port_open = False
         self.phases: dict[str, float] = {"fork": 20.0, "weights": 300.0}
+        self.work: dict[str, int] = {}
+        self.probed = 0
         self.seen: list[web.Request] = []
         self.service = ""
         self.running = 0
@@ -75,7 +77,8 @@ class InProcessPredictor:
         return web.Response(status=200 if self.ready else 503)
 
     async def _startup(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response({"phase": "weights", "phases_ms": self.phases})
+        self.probed += 1
+        return web.json_response({"phase": "weights", "phases_ms": self.phases, **self.work})
 
     async def _infer(self, request: web.Request) -> web.StreamResponse:
         self.seen.append(request)

@@ -57,6 +57,7 @@ MEMORY_PHASE = "memory"
 
 #: The reason of a failure for which memory was missing, and how a sentence about it begins.
 OUT_OF_MEMORY = "out-of-memory"
+ENGINE_HANGS = "engine-hangs"
 
 # Headers by which the activator tells the predictor how long a request waited, in whole ms. The
 # client is told of a cold start too.
@@ -121,6 +122,7 @@ COLD_START_BUDGET = "relume.dev/cold-start-budget"
 # wait, and at what times a service is started before anybody asks.
 HEARTBEAT = "relume.dev/heartbeat"
 MAX_HELD = "relume.dev/max-held"
+HANG_AFTER = "relume.dev/hang-after"
 WARM_AT = "relume.dev/warm-at"
 WARM_TIMEZONE = "relume.dev/warm-timezone"
 #: Annotation of Relume for one machine: what of a service stays in memory while it is at zero.

@@ -197,4 +197,4 @@ async def forward(
     except (aiohttp.ClientError, OSError) as error:
         if writer.started:
             raise Truncated(str(error)) from error
-        raise PredictorUnreachable(error) from error
+        raise PredictorUnreachable(lease.backend.ended or error) from error

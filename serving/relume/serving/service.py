@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from relume.base.clock import Timer
-from relume.base.vocabulary import OUT_OF_MEMORY
+from relume.base.vocabulary import ENGINE_HANGS, OUT_OF_MEMORY
 from relume.config.waiting import waiting
 from relume.serving import revision as rev
 from relume.serving import settings
@@ -27,6 +27,9 @@ from relume.serving.reporter import Reporter
 from relume.serving.scale_to_zero import Scaler
 from relume.serving.throttler import MOST_HELD, Throttler
 from relume.serving.warming import Alarm
+
+# What is likely to happen again to the next replica: who waits is told, and not held for it.
+_HOPELESS = (OUT_OF_MEMORY, ENGINE_HANGS)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -245,6 +248,12 @@ class Service:
         if replica.backend is not None:
             self.throttler.add(replica.backend)
 
+    def hangs(self, replica: Replica, reason: str) -> None:
+        """A replica is about to be killed, because it answers no more."""
+        self.throttler.remove(replica.number)
+        if replica.backend is not None:
+            replica.backend.ended = reason
+
     def exited(self, replica: Replica, reason: str) -> None:
         """A replica is gone, or could not be started."""
         del self._replicas[replica.number]
@@ -252,7 +261,7 @@ class Service:
             replica.backend.gone = True
         self.throttler.remove(replica.number)
         self._log_tail = tail(replica.log_path, self._around.settings.log_tail_lines)
-        hopeless = reason.startswith(OUT_OF_MEMORY)
+        hopeless = reason.startswith(_HOPELESS)
         self._apply(rev.Exited(replica.number, reason, self.throttler.held, hopeless))
 
     def _apply(self, event: rev.RevisionEvent) -> None:
@@ -308,7 +317,7 @@ class Service:
         message = f"{self.key} could not be started: {reason}"
         if self._log_tail:
             message += f": {self._log_tail[-1]}"
-        word = OUT_OF_MEMORY if reason.startswith(OUT_OF_MEMORY) else None
+        word = next((word for word in _HOPELESS if reason.startswith(word)), None)
         return PredictorFailed(message, retry_after_s=retry_after_s, reason=word)
 
     def _forget(self) -> None:

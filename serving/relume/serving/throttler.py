@@ -33,6 +33,8 @@ class Backend:
     """From the request for the process until it was ready."""
     gone: bool = False
     """The process has ended."""
+    ended: str | None = None
+    """Why the plane itself has ended the process."""
     on_answer: Callable[[float], None] = lambda _: None
     """Called at the first byte of a good answer, with the ms since its request was granted."""
     on_release: Callable[[], None] = lambda: None

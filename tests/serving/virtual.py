@@ -20,6 +20,8 @@ async def eventually(holds: Callable[[], bool], what: str = "the condition") -> 
     assert holds(), what
 
 
+FIRST_PID = 1000
+NUMBER = web.AppKey("number", int)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -57,6 +59,7 @@ class InProcessPredictor:
     async def open(self) -> None:
         """Open the port."""
         app = web.Application()
+        app[NUMBER] = self.pid - FIRST_PID + 1
         app.router.add_get("/health", self._health)
         app.router.add_get("/startup", self._startup)
         app.router.add_route("*", "/{rest:.*}", self._infer)
@@ -125,7 +128,7 @@ class InProcessLauncher:
     def __init__(self, handler: Handler = hello) -> None:
         self.handler = handler
         self.started: list[InProcessPredictor] = []
-        self._pids = itertools.count(1000)
+        self._pids = itertools.count(FIRST_PID)
         self.refuse: str | None = None
         self.template_loaded = asyncio.Event()
         self.template_loaded.set()

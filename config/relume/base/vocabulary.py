@@ -63,6 +63,8 @@ ENGINE_HANGS = "engine-hangs"
 # client is told of a cold start too.
 QUEUE_HEADER = "relume-queue-ms"
 COLD_START_HEADER = "relume-cold-start-ms"
+# By which a predictor that was told to stop says so with its 503: the request was not begun.
+DRAINING_HEADER = "relume-draining"
 
 # Comments in the plane's stream of events: where the replayed records begin, and where they end.
 STREAM_SUBSCRIBED = ": subscribed"

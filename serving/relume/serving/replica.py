@@ -1,7 +1,6 @@
 """One predictor process, from its launch to its exit and its line in the ledger."""
 
 import asyncio
-import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +16,12 @@ from relume.serving.hang import Watch, Work
 from relume.serving.ledger import ColdStart, Ledger, StartOutcome
 from relume.serving.memory import Memory, Place
 from relume.serving.prediction import Progress
-from relume.serving.predictor import Predictor, PredictorLauncher, ServedService
+from relume.serving.predictor import (
+    Predictor,
+    PredictorLauncher,
+    ServedService,
+    describe_exit,
+)
 from relume.serving.settings import ServingSettings, hang_after_s
 from relume.serving.throttler import Backend
 
@@ -42,6 +46,7 @@ class ReplicaOwner(Protocol):
 
     def became_ready(self, replica: "Replica") -> None: ...
     def hangs(self, replica: "Replica", reason: str) -> None: ...
+    def drains(self, replica: "Replica") -> None: ...
     def exited(self, replica: "Replica", reason: str) -> None: ...
 
 
@@ -278,6 +283,7 @@ class Replica:
             ready_at=self._around.clock.monotonic(),
             cold_start_ms=ready_ms,
             on_answer=self._answered,
+            on_drain=lambda: self._owner.drains(self),
             on_release=self._released,
         )
         self._owner.became_ready(self)
@@ -385,14 +391,3 @@ class Replica:
 def _kill_if_started(launching: asyncio.Future[Predictor]) -> None:
     if launching.done() and not launching.cancelled() and launching.exception() is None:
         launching.result().kill()
-
-
-def describe_exit(code: int) -> str:
-    """Return a sentence about an exit code; a negative one is a signal."""
-    if code >= 0:
-        return f"the predictor exited with code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"the predictor was killed by {name}"

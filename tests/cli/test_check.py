@@ -74,6 +74,34 @@ def test_everything_that_is_refused_is_said_at_once(home: Path) -> None:
     assert found["to_prepare"] == []
 
 
+MINIMUM = """\
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata: {{name: {name}}}
+spec:
+  predictor:
+    minReplicas: 1
+    model:
+      modelFormat: {{name: vLLM}}
+      storageUri: file://{folder}
+      args: [--kv-cache-memory-bytes=1048576]
+---
+"""
+
+
+@pytest.mark.parametrize(("memory", "status"), [("1Gi", 2), ("2Gi", 0)])
+def test_replicas_that_are_always_there_have_to_fit_the_memory(
+    home: Path, memory: str, status: int
+) -> None:
+    (home / "model").mkdir()
+    text = "".join(MINIMUM.format(name=name, folder=home / "model") for name in "ab")
+    found, said = checked(home, text, "--memory", memory)
+    assert found == status
+    refusal = "m.yaml:17: spec.predictor.minReplicas: 1 × "
+    assert (refusal in said) is (status == 2)
+    assert ("write minReplicas: 0, or give --memory more" in said) is (status == 2)
+
+
 def test_a_folder_stands_for_a_claim(home: Path) -> None:
     (home / "data" / "m").mkdir(parents=True)
     text = GOOD.replace("hf://org/gone", "pvc://claim/m")

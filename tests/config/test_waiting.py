@@ -30,9 +30,10 @@ def test_every_annotation_is_read() -> None:
         "relume.dev/max-held": "100",
         "relume.dev/warm-at": "55 7 * * 1-5",
         "relume.dev/warm-timezone": "Europe/Berlin",
+        "relume.dev/hang-after": "60",
     }
     schedule = Schedule("55 7 * * 1-5", "Europe/Berlin")
-    assert waiting(annotations) == Waiting(True, 15, 100, schedule)
+    assert waiting(annotations) == Waiting(True, 15, 100, schedule, 60)
     assert waiting({}) == waiting({"relume.dev/heartbeat": "false"}) == Waiting()
     assert waiting({"relume.dev/heartbeat": "true"}) == Waiting(heartbeat=True)
 
@@ -45,6 +46,7 @@ def test_every_annotation_is_read() -> None:
         ('relume.dev/heartbeat: "61"', "invalid value: 61: write"),
         ('relume.dev/max-held: "0"', "invalid value: 0: write a number from 1 to"),
         ('relume.dev/max-held: "many"', "invalid value: many: write a number"),
+        ('relume.dev/hang-after: "1m"', "invalid value: 1m: write seconds from 1 to 3600, or 0"),
         ('relume.dev/warm-at: "7:55"', "invalid value: it has 1 fields: write five"),
         ("relume.dev/warm-at: CRON_TZ=UTC 1 1 * * *", "the time zone in relume.dev/warm-timezone"),
         ("relume.dev/warm-timezone: Europe/Nowhere", "is not a time zone"),

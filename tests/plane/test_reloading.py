@@ -53,7 +53,7 @@ def test_another_share_of_the_requests_makes_no_new_revision() -> None:
 def test_services_come_and_go() -> None:
     found = reload(Plan(services=(ONE,)), Plan(services=(TWO,)))
     assert (found.services, found.added, found.removed) == ((TWO,), ("ns/two",), ("ns/one",))
-    assert found.restart == ("jobs and Triggers for ns/two, which is new",)
+    assert found.restart == ()
 
 
 def test_what_counts_only_after_a_restart_is_told() -> None:
@@ -97,7 +97,7 @@ async def test_a_running_plane_takes_over_its_files_and_a_bad_one_changes_nothin
                 "added": ["default/two"],
                 "changed": ["default/one"],
                 "removed": [],
-                "restart": ["jobs and Triggers for default/two, which is new", "Broker default/b"],
+                "restart": ["Broker default/b"],
             },
         )
         services = (await client.get("/relume/status")).json()["serving"]["services"]
@@ -105,6 +105,16 @@ async def test_a_running_plane_takes_over_its_files_and_a_bad_one_changes_nothin
         assert revisions == {"one": "one-predictor-00002", "two": "two-predictor-00001"}
         models = (await client.get("/openai/v1/models")).json()["data"]
         assert [each["id"] for each in models] == ["one", "two"]
+
+        for name, status in (("two", 202), ("gone", 404)):
+            job = await client.post(
+                f"/serving/default/{name}/v1/chat/completions",
+                json={"messages": []},
+                headers={"prefer": "respond-async"},
+            )
+            assert job.status_code == status, job.text
+        queues = (await client.get("/relume/status")).json()["jobs"]["queues"]
+        assert [each["service"] for each in queues] == ["default/one", "default/two"]
 
         file.write_text(SERVICE.format(name="one", timeout=9999, uri=uri))
         refused = await client.post("/relume/reload")

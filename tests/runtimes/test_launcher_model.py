@@ -173,6 +173,8 @@ async def test_a_loaded_engine_is_forked_and_answers_as_one_that_was_loaded_anew
             assert await asyncio.gather(_greedy(one), _greedy(other)) == [expected, expected]
             startup = (await one.client.get("/startup")).json()
             assert "first_token" in startup["phases_ms"]
+            assert startup["steps"] > 0, "vLLM has told of the steps of its engine"
+            assert startup["running"] == 0
             assert (await one.client.get("/metrics")).status_code == 200
 
             # kill -9 of one takes its engine along and leaves its sibling alone; of the model

@@ -37,6 +37,15 @@ def test_what_a_fork_records_is_seen_by_its_parent() -> None:
     }
 
 
+def test_the_steps_of_the_engine_are_counted_from_the_start_of_each_predictor() -> None:
+    phases = Phases()
+    phases.stepped()
+    phases.stepped()
+    assert phases.steps == 2
+    phases.renew()
+    assert phases.steps == 0
+
+
 def test_what_the_parent_records_is_seen_by_a_fork() -> None:
     phases = Phases()
     read, write = os.pipe()

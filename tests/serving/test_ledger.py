@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from relume.serving.ledger import ColdStart, Ledger, LogFiles, tail
-from relume.serving.replica import describe_exit
+from relume.serving.predictor import describe_exit
 
 START = ColdStart(
     namespace="default",
@@ -86,6 +86,8 @@ def test_a_log_file_of_an_earlier_run_is_not_continued(tmp_path: Path) -> None:
 def test_the_tail_is_the_last_lines_that_say_something(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"x" * 50_000 + b"\none\n\ntwo \xff\n\nthree\n\n")
+    with log.open("a") as file:
+        file.write('INFO:     127.0.0.1:35548 - "GET /startup HTTP/1.1" 200 OK\n')
     assert tail(log, 2) == ("two \ufffd", "three")
     assert tail(tmp_path / "nosuch", 2) == ()
 

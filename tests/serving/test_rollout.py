@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from relume.base.testing import settle
+from relume.base.vocabulary import DRAINING_HEADER
 from relume.config import InferenceService
 from relume.serving import revision as rev
 from relume.serving.errors import PlaneStopping
@@ -18,7 +19,7 @@ from .conftest import Stage, Staging, service
 from .conversation import Conversation
 from .test_processes import BASE, Machines
 from .test_processes import machine as machine
-from .virtual import eventually
+from .virtual import NUMBER, eventually
 
 ANSWER = b"data: 1\n\ndata: [DONE]\n\n"
 
@@ -176,6 +177,33 @@ async def test_fifty_restarts_under_load_lose_nothing(stage: Staging) -> None:
         assert len(done) >= 50 * 8
         assert {(each.status, each.body, each.complete) for each in done} == {(200, ANSWER, True)}
         assert sum(each.exited for each in s.launcher.started) == 50
+
+
+async def test_what_a_replica_refuses_because_it_drains_gets_another_one(stage: Staging) -> None:
+    """Somebody has sent a SIGTERM to the process, and the plane does not know yet."""
+    draining, go = asyncio.Event(), asyncio.Event()
+
+    async def drains(request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("/running"):
+            await go.wait()
+        elif draining.is_set() and request.app[NUMBER] == 1:
+            return web.Response(status=503, headers={DRAINING_HEADER: "true"})
+        return web.Response(text=await request.text())
+
+    async with stage(handler=drains) as s:
+        await answered(s)
+        running = s.ask("/serving/default/summarize/running")
+        await eventually(lambda: s.launcher.started[0].running == 1)
+        draining.set()
+        again = [s.ask(body=b"one"), s.ask(body=b"two")]
+        await s.ready(2)
+        ends = [await each.end() for each in again]
+        assert [(each.status, each.body) for each in ends] == [(200, b"one"), (200, b"two")]
+        assert not s.launcher.started[0].exited
+        go.set()
+        assert (await running.end()).status == 200
+        await eventually(lambda: s.launcher.started[0].exited)
+        assert (s.status()["state"], s.status()["reason"]) == ("ready", None)
 
 
 @pytest.mark.parametrize("who", ["the plane", "the predictor"])

@@ -20,6 +20,8 @@ async def eventually(holds: Callable[[], bool], what: str = "the condition") -> 
     assert holds(), what
 
 
+FIRST_PID = 1000
+NUMBER = web.AppKey("number", int)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -44,6 +46,8 @@ class InProcessPredictor:
         self.lingers = False
         self.leaves_port_open = False
         self.phases: dict[str, float] = {"fork": 20.0, "weights": 300.0}
+        self.work: dict[str, int] = {}
+        self.probed = 0
         self.seen: list[web.Request] = []
         self.service = ""
         self.running = 0
@@ -55,6 +59,7 @@ class InProcessPredictor:
     async def open(self) -> None:
         """Open the port."""
         app = web.Application()
+        app[NUMBER] = self.pid - FIRST_PID + 1
         app.router.add_get("/health", self._health)
         app.router.add_get("/startup", self._startup)
         app.router.add_route("*", "/{rest:.*}", self._infer)
@@ -75,7 +80,8 @@ class InProcessPredictor:
         return web.Response(status=200 if self.ready else 503)
 
     async def _startup(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response({"phase": "weights", "phases_ms": self.phases})
+        self.probed += 1
+        return web.json_response({"phase": "weights", "phases_ms": self.phases, **self.work})
 
     async def _infer(self, request: web.Request) -> web.StreamResponse:
         self.seen.append(request)
@@ -122,7 +128,7 @@ class InProcessLauncher:
     def __init__(self, handler: Handler = hello) -> None:
         self.handler = handler
         self.started: list[InProcessPredictor] = []
-        self._pids = itertools.count(1000)
+        self._pids = itertools.count(FIRST_PID)
         self.refuse: str | None = None
         self.template_loaded = asyncio.Event()
         self.template_loaded.set()

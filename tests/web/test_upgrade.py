@@ -164,3 +164,13 @@ async def test_where_no_websocket_is_spoken_its_handshake_is_a_request() -> None
         )
         [(status, _, _)] = await answers(port, handshake)
         assert (status, echo.asked[0]["method"]) == (200, "GET")
+
+
+async def test_http_2_without_an_offer_is_refused_by_name(echo: tuple[int, Echo]) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", echo[0])
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))
+    async with asyncio.timeout(60):
+        answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 505 ")
+    assert b"this port speaks HTTP/1.1" in answer

@@ -37,6 +37,10 @@ class JobRoutes:
         self, services: Sequence[InferenceService], functions: Sequence[Function] = ()
     ) -> None:
         self._functions = frozenset(ServiceKey(each.namespace, each.name) for each in functions)
+        self.serve(services)
+
+    def serve(self, services: Sequence[InferenceService]) -> None:
+        """Find these services from now on."""
         keys = {ServiceKey(each.namespace, each.name): each for each in services}
         self._services: Mapping[ServiceKey, InferenceService] = keys
         self._known = functools.lru_cache(_REMEMBERED)(self._by_address)

@@ -20,18 +20,23 @@ from relume.config import InferenceService, Plan
 from relume.config.config_objects import by_key, files_of, variables_of
 from relume.config.resources import MODELS_FOLDER, Mount
 from relume.plane.addresses import HOST
+from relume.plane.causes import cause_of
 from relume.plane.out_of_memory import ended_for_memory, oom_kills
 from relume.runtimes.model_templates import ModelTemplates
 from relume.runtimes.models.errors import ModelMissing
 from relume.runtimes.models.store import ModelStore
 from relume.runtimes.spawn import FreshLauncher, Launcher, Process, Template
-from relume.serving.predictor import Probes, ServedService, StartedFrom
+from relume.serving.predictor import Probes, ServedService, StartedFrom, describe_exit
 
 log = logging.getLogger(__name__)
 
 # Below the ephemeral ports of Linux and macOS, so that no outgoing connection takes a port between
 # `free_port` and the predictor's bind.
 PORTS = range(20_000, 32_000)
+
+
+#: The flags and the environment of a predictor.
+Command = tuple[Sequence[str], Mapping[str, str]]
 
 
 class RuntimeMissing(RelumeError):
@@ -112,10 +117,13 @@ class LocalPredictor:
 
     @property
     def ended_by(self) -> str | None:
-        """That memory was missing, where it was."""
-        if self._exit_code is None or self._killed:
+        """That memory was missing, where it was; else what its log says."""
+        if (code := self._exit_code) is None or self._killed:
             return None
-        return ended_for_memory(self._exit_code, self._oom_kills, self._log_path)
+        if (missed := ended_for_memory(code, self._oom_kills, self._log_path)) is not None:
+            return missed
+        cause = cause_of(code, self._log_path)
+        return None if cause is None else f"{describe_exit(code)}: {cause}"
 
 
 class LocalLauncher:
@@ -137,16 +145,25 @@ class LocalLauncher:
         self._files = files
         self._engines = engines
 
-    def keep(self, services: Sequence[InferenceService]) -> None:
-        """Load the engines of `services` that stay in memory at zero, and give up all others."""
-        wanted = {key_of(service): service for service in services if service.zero == "engine"}
+    def commands_to_keep(self, services: Sequence[InferenceService]) -> Mapping[str, Command]:
+        """Return how each service is started whose engine stays in memory at zero.
+
+        It looks into the store, and writes the files that the service mounts.
+        """
+        return {
+            key_of(service): self._command(service, port=0)
+            for service in services
+            if service.zero == "engine"
+        }
+
+    def keep(self, commands: Mapping[str, Command]) -> None:
+        """Load the engines of these services, and give up all others."""
         if self._engines is None:
-            for key in wanted:
+            for key in commands:
                 log.warning("%s: no engine is kept, because there is no warm template", key)
             return
-        self._engines.retire_all_but(wanted)
-        for key, service in wanted.items():
-            argv, env = self._command(service, port=0)
+        self._engines.retire_all_but(commands)
+        for key, (argv, env) in commands.items():
             self._engines.want(key, argv, env)
 
     async def start(self, service: InferenceService, log_path: Path) -> LocalPredictor:
@@ -167,9 +184,7 @@ class LocalLauncher:
                 self._engines.give_way_to(process)
         return LocalPredictor(process, port, log_path)
 
-    def _command(
-        self, service: InferenceService, port: int
-    ) -> tuple[Sequence[str], Mapping[str, str]]:
+    def _command(self, service: InferenceService, port: int) -> Command:
         """The flags and the environment of a predictor."""
         stored = self._store.resolve(service.storage_uri)
         folders = {MODELS_FOLDER: stored} | {

@@ -2,15 +2,15 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from relume.config import Function, InferenceService
+from relume.config import Function, InferenceService, Plan
 from relume.plane.functions import FunctionLauncher
-from relume.plane.launch import LocalLauncher, key_of
-from relume.plane.memory import TEMPLATE_BYTES, Footprints, estimate
+from relume.plane.launch import LocalLauncher, check, key_of
+from relume.plane.memory import TEMPLATE_BYTES, Footprints, check_minimum, estimate
 from relume.runtimes.models.errors import ModelMissing
 from relume.runtimes.models.store import ModelStore
 from relume.runtimes.spawn import Template
@@ -141,3 +141,20 @@ def _runs(pid: int) -> bool:
         os.kill(pid, 0)
         return True
     return False
+
+
+def checked(
+    read: Callable[[], Plan], store: ModelStore, budget: int | None, launcher: EveryLauncher | None
+) -> Plan:
+    """Read the files of a running plane again and look at the disk for all that is new in them.
+
+    It takes a while, and belongs into a thread. `launcher` remembers what each service needs.
+    Raises InvalidInput and what `check` raises.
+    """
+    plan = read()
+    check(plan, store)
+    check_minimum(plan, store, budget)
+    if launcher is not None:
+        for service in plan.services:
+            launcher.memory_bytes(service)
+    return plan

@@ -23,7 +23,7 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,9 +48,9 @@ from relume.plane.addresses import (
 from relume.plane.functions import FunctionLauncher, empty_folder
 from relume.plane.grace import Grace
 from relume.plane.imported_meanwhile import import_servers as _import_the_servers
-from relume.plane.launch import LocalLauncher, check, template_status
-from relume.plane.launchers import EveryLauncher
-from relume.plane.memory import MEMORY_WAIT_S, check_minimum
+from relume.plane.launch import LocalLauncher, template_status
+from relume.plane.launchers import EveryLauncher, checked
+from relume.plane.memory import MEMORY_WAIT_S
 from relume.plane.reloading import reload
 from relume.plane.sink_bindings import sink_environment
 from relume.plane.subscribers import Destinations, SubscriberCapacity
@@ -128,9 +128,11 @@ class LocalPlane:
         self._template: Template | None = None
         self._engines: ModelTemplates | None = None
         self._models: LocalLauncher | None = None
+        self._launcher: EveryLauncher | None = None
         self._serving: ServingPlane | None = None
         self._eventing: EventingPlane | None = None
         self._jobs: JobsPlane | None = None
+        self._take_jobs_for: Callable[[Sequence[InferenceService]], None] = lambda _: None
         self._draining: asyncio.Task[None] | None = None
 
     @contextlib.asynccontextmanager
@@ -191,7 +193,7 @@ class LocalPlane:
             )
         files = stack.enter_context(self._folder.private("files"))
         models = LocalLauncher(self._store, launcher, files, self._engines)
-        models.keep(self.plan.services)
+        models.keep(models.commands_to_keep(self.plan.services))
         return models
 
     async def _start_serving(
@@ -213,9 +215,12 @@ class LocalPlane:
         from relume.web.bodies import DecodedBodies
 
         models = self._models = await self._start_models(stack)
+        self._launcher = EveryLauncher(
+            models, functions, self._store, self._template, self._engines
+        )
         serving = ServingPlane(
             (*self.plan.services, *self.plan.functions),
-            EveryLauncher(models, functions, self._store, self._template, self._engines),
+            self._launcher,
             log_dir=self._folder.logs,
             base_url=self.http,
             settings=ServingSettings(
@@ -316,7 +321,7 @@ class LocalPlane:
         from relume.plane.local_jobs import local_jobs
 
         assert self._serving is not None and self._eventing is not None
-        jobs = local_jobs(
+        local = local_jobs(
             self.plan,
             self._destinations,
             self.http,
@@ -327,9 +332,10 @@ class LocalPlane:
             self._observer,
             self._settings.usage_broker,
         )
+        jobs = local.plane
         await jobs.start()
         self._eventing.show_letters(OUTBOX, of="jobs")
-        self._jobs = jobs
+        self._jobs, self._take_jobs_for = jobs, local.serve
         group.create_task(jobs.wait())  # if it fails, the plane ends and says why
 
         def drain() -> None:
@@ -352,22 +358,22 @@ class LocalPlane:
     async def _reload(self) -> Json:
         """Take over what the files say now; where one is wrong, nothing changes.
 
-        Raises InvalidInput for a file, and PlaneStopping.
+        The disk is looked at in threads. Raises InvalidInput for a file, and PlaneStopping.
         """
         assert self._read is not None and self._serving is not None
         async with self._reloading:
-            read = await asyncio.to_thread(self._read)
-            check(read, self._store)
-            check_minimum(read, self._store, self._settings.memory_bytes)
+            budget = self._settings.memory_bytes
+            read = await asyncio.to_thread(checked, self._read, self._store, budget, self._launcher)
             found = reload(self.plan, read)
             running: tuple[InferenceService | Function, ...] = (
                 *found.services,
                 *self.plan.functions,
             )
             self._serving.update(running)
-            if self._models is not None:
-                self._models.keep(found.services)
+            if (models := self._models) is not None:
+                models.keep(await asyncio.to_thread(models.commands_to_keep, found.services))
             self._allowing.serve(running)
+            self._take_jobs_for(found.services)
             self.plan = replace(self.plan, services=found.services)
         return found.to_json()
 
@@ -376,8 +382,8 @@ class LocalPlane:
 
     def flow_url(self, kind: str, namespace: str, name: str) -> str:
         """Where a Sequence, Parallel or RequestReply takes events."""
-        ref = Ref(kind, namespace, name, API_VERSIONS[kind])
-        return self._destinations.resolve(Destination(ref=ref), namespace)
+        to = Destination(ref=Ref(kind, namespace, name, API_VERSIONS[kind]))
+        return self._destinations.resolve(to, namespace)
 
     @property
     def ingress(self) -> "RequestReplies | None":

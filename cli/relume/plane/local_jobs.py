@@ -39,14 +39,15 @@ def local_jobs(
     front: JobsFront,
     observer: Observer,
     usage_broker: str | None,
-) -> JobsPlane:
-    """The plane of jobs for the models of a plan; `http` is the URL of the HTTP port.
+) -> "LocalJobs":
+    """Jobs for the models of a plan; `http` is the URL of the HTTP port.
 
-    Its predictors are behind the same port, where a request waits for a model that is at zero.
+    Their predictors are behind the same port, where a request waits for a model that is at zero.
     """
     clock, settings = SystemClock(), JobSettings()
     services = {ServiceName(each.namespace, each.name): each for each in plan.services}
     seen = _Serving(serving, services)
+    routes = JobRoutes(plan.services, plan.functions)
     if usage_broker is not None and usage_broker not in map(str, eventing.brokers):
         names = ", ".join(sorted(map(str, eventing.brokers))) or "none"
         raise InvalidInput(f"--usage-broker {usage_broker}: no such Broker here; there is {names}")
@@ -54,12 +55,12 @@ def local_jobs(
     async def open_jobs() -> ClosableJobs:
         return await JetStreamJobs.connect([nats.url], settings, clock, disk=nats.disk, alone=True)
 
-    return JobsPlane(
+    jobs = JobsPlane(
         tuple(services),
         open_jobs,
         Neighbours(
             service_url=lambda service: destinations.service(str(service)),
-            resolve=JobRoutes(plan.services, plan.functions),
+            resolve=routes,
             result_url=lambda job_id: f"{http}/v1/jobs/{job_id}/result",
             concurrency=seen.concurrency,
             awake=seen.awake,
@@ -80,6 +81,27 @@ def local_jobs(
         clock=clock,
         noticed=_Telling(observer, clock).tell,
     )
+    return LocalJobs(jobs, routes, seen)
+
+
+class LocalJobs:
+    """The plane of jobs, and what of it changes with the services."""
+
+    def __init__(self, plane: JobsPlane, routes: JobRoutes, seen: "_Serving") -> None:
+        self.plane = plane
+        self._routes = routes
+        self._seen = seen
+
+    def serve(self, services: Sequence[InferenceService]) -> None:
+        """Take jobs for these services from now on.
+
+        Jobs of one that is not among them any more get its 404 as their answer.
+        """
+        for service in services:
+            name = ServiceName(service.namespace, service.name)
+            self._seen.services[name] = service
+            self.plane.add(name)
+        self._routes.serve(services)
 
 
 class _Serving:
@@ -88,14 +110,14 @@ class _Serving:
     def __init__(
         self,
         serving: "ServingPlane",
-        services: Mapping[ServiceName, InferenceService],
+        services: dict[ServiceName, InferenceService],
     ) -> None:
         self._serving = serving
-        self._services = services
+        self.services = services
 
     def concurrency(self, name: ServiceName) -> int | None:
         """containerConcurrency × the most replicas; None: not known."""
-        service = self._services[name]
+        service = self.services[name]
         replicas = service.max_replicas or ServingSettings().unlimited_replicas
         return service.container_concurrency * replicas or None
 

@@ -13,6 +13,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from relume.base.errors import InvalidManifest
@@ -140,13 +141,32 @@ def _runs_on_cpu() -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class TooMuch:
+    """A service whose minimum does not fit, where that is written, and why in words."""
+
+    service: InferenceService | Function
+    at: Origin
+    why: str
+
+
 def check_minimum(plan: Plan, store: ModelStore, budget: int | None) -> None:
     """Check that the replicas that are always there fit the budget together.
 
     Raises InvalidManifest at the first minimum that does not fit beside those before it.
     """
+    if (found := over_budget(plan, store, budget)) is not None:
+        at = found.at
+        raise InvalidManifest(found.why, file=at.file, line=at.line, field=at.field)
+
+
+def over_budget(plan: Plan, store: ModelStore, budget: int | None) -> TooMuch | None:
+    """Return the first minimum that does not fit the budget beside those before it.
+
+    Raises ModelMissing for a model that is not in the store.
+    """
     if budget is None:
-        return
+        return None
     taken = 0
     services: tuple[InferenceService | Function, ...] = (*plan.services, *plan.functions)
     for service in services:
@@ -156,14 +176,14 @@ def check_minimum(plan: Plan, store: ModelStore, budget: int | None) -> None:
         taken += service.min_replicas * need
         at = _minimum_at(service)
         if taken > budget and at is not None:
-            raise InvalidManifest(
+            return TooMuch(
+                service,
+                at,
                 f"{service.min_replicas} × {written(need)} are always there, which makes "
                 f"{written(taken)} with the services before, and the memory budget is "
                 f"{written(budget)}: write minReplicas: 0, or give --memory more",
-                file=at.file,
-                line=at.line,
-                field=at.field,
             )
+    return None
 
 
 def _minimum_at(service: InferenceService | Function) -> Origin | None:

@@ -12,7 +12,7 @@ _LOG_BYTES = 64 * 1024
 _NO_MEMORY = re.compile(
     rb"[^\n]*(?:OutOfMemoryError|out of memory|can't allocate memory|Cannot allocate memory"
     rb"|std::bad_alloc|\bMemoryError\b|No available memory for the cache blocks"
-    rb"|less than desired \w+ memory)[^\n]*"
+    rb"|less than (?:desired \w+|requested) memory)[^\n]*"
 )
 # Written by vLLM's server when the process of its engine is gone.
 _ENGINE_DIED = re.compile(rb"EngineDeadError|Engine core proc \w+ died|EngineCore died")
@@ -35,7 +35,7 @@ def ended_for_memory(code: int, kills_before: int | None, log: Path) -> str | No
     """
     if code == 0:
         return None
-    written = _end_of(log)
+    written = end_of(log)
     kills = oom_kills()
     killed = kills is not None and kills_before is not None and kills > kills_before
     if killed and (code == -signal.SIGKILL or _ENGINE_DIED.search(written)):
@@ -47,7 +47,8 @@ def ended_for_memory(code: int, kills_before: int | None, log: Path) -> str | No
     return None
 
 
-def _end_of(log: Path) -> bytes:
+def end_of(log: Path) -> bytes:
+    """Return the last 64 KiB of a log; nothing where it cannot be read."""
     try:
         with log.open("rb") as file:
             file.seek(0, 2)

@@ -50,7 +50,6 @@ def reload(running: Plan, read: Plan) -> Reload:
         before = old.pop(name, None)
         if before is None:
             added.append(name)
-            restart.append(f"jobs and Triggers for {name}, which is new")
             services.append(service)
         elif _template(service) == _template(before):
             if service.canary_percent != before.canary_percent:

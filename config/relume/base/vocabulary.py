@@ -66,11 +66,14 @@ MEMORY_PHASE = "memory"
 
 #: The reason of a failure for which memory was missing, and how a sentence about it begins.
 OUT_OF_MEMORY = "out-of-memory"
+ENGINE_HANGS = "engine-hangs"
 
 # Headers by which the activator tells the predictor how long a request waited, in whole ms. The
 # client is told of a cold start too.
 QUEUE_HEADER = "relume-queue-ms"
 COLD_START_HEADER = "relume-cold-start-ms"
+# By which a predictor that was told to stop says so with its 503: the request was not begun.
+DRAINING_HEADER = "relume-draining"
 
 # Comments in the plane's stream of events: where the replayed records begin, and where they end.
 STREAM_SUBSCRIBED = ": subscribed"
@@ -135,6 +138,7 @@ ENGINE_CACHE = "relume.dev/engine-cache"
 # wait, and at what times a service is started before anybody asks.
 HEARTBEAT = "relume.dev/heartbeat"
 MAX_HELD = "relume.dev/max-held"
+HANG_AFTER = "relume.dev/hang-after"
 WARM_AT = "relume.dev/warm-at"
 WARM_TIMEZONE = "relume.dev/warm-timezone"
 #: Annotation of Relume for one machine: what of a service stays in memory while it is at zero.

@@ -37,6 +37,8 @@ SLOWEST_BYTES_S = 500
 # answer needs none; the second look finds what the first one provoked.
 _LOOKS_S = (0.03, 0.02, 0.2, 2.0)
 _LATER_LOOKS_S = 5.0
+# How a client begins that takes HTTP/2 for granted, without an offer (RFC 9113 §3.3 and §3.4).
+_HTTP_2 = b"PRI * HTTP/2.0\r\n"
 _OFFER = frozenset({b"upgrade", b"http2-settings"})
 
 
@@ -102,7 +104,10 @@ class HttpProtocol(HttpToolsProtocol):
                     rest = rest[offer.args[0] :]
                     self._read_again_without_offer()
         except httptools.HttpParserError:
-            if self._may_refuse():
+            if data.startswith(_HTTP_2):
+                message = "this port speaks HTTP/1.1, and no HTTP/2: use an HTTP/1.1 client"
+                self._refuse(505, message, reason="http-version", retryable=False)
+            elif self._may_refuse():
                 self.send_400_response("Invalid HTTP request received.")
 
     def _should_upgrade(self) -> bool:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from starlette.responses import Response
 
 from relume.base.error_body import RETRY_AFTER_S, error_body
+from relume.base.vocabulary import DRAINING_HEADER
 from relume.eventing.answer_event import error_data
 
 ENGINE_FAILED = "engine-failed"
@@ -52,6 +53,7 @@ class AnswerFailure:
             headers["retry-after"] = RETRY_AFTER_S
         if self.reason == DRAINING:
             headers["connection"] = "close"  # the next try belongs to another replica
+            headers[DRAINING_HEADER] = "true"
         return Response(json.dumps(body).encode(), self.status, headers)
 
 

@@ -1,7 +1,9 @@
-"""The last phase of a cold start: from ready to the first token of the first request.
+"""What the engine tells after each step: that it has made one, and the time to the first token.
 
-A stat logger is vLLM's own extension point for this (`vllm.stat_logger_plugins`); it runs in the
-API server and is told of each request's time to first token, streamed or not.
+That time, from ready to the first token of the first request, is the last phase of a cold start.
+A stat logger is vLLM's own extension point for both (`vllm.stat_logger_plugins`). It runs in the
+API server, and is told of every step, also of one that gives no token, because a long prompt takes
+several (vllm/v1/core/sched/scheduler.py, `update_from_output`).
 """
 
 from typing import Any
@@ -12,7 +14,7 @@ from relume.runtimes.phases import PROCESS
 
 
 class FirstToken(StatLoggerBase):  # type: ignore[misc]
-    """Records `first_token` once, then ignores what it is told."""
+    """Counts steps, and records `first_token` once."""
 
     def __init__(self, vllm_config: object, engine_index: int = 0) -> None:
         self._seen = False
@@ -25,6 +27,7 @@ class FirstToken(StatLoggerBase):  # type: ignore[misc]
         engine_idx: int = 0,
     ) -> None:
         """Take the first time to first token, in seconds, from vLLM's iteration statistics."""
+        PROCESS.stepped()
         if self._seen or iteration_stats is None:
             return
         if times := getattr(iteration_stats, "time_to_first_tokens_iter", None):

@@ -25,6 +25,8 @@ _SLOT = struct.Struct("=d")
 # The engine core writes the phase and the server the state: two words, so that neither is lost.
 _INDEX = struct.Struct("=i")
 _PHASE_AT, _STATE_AT = 0, 4
+_COUNT = struct.Struct("=q")
+_STEPS_AT = 8
 
 
 def monotonic_ms() -> float:
@@ -89,6 +91,15 @@ class Phases:
         self.record("warmup", self._warmed_up + routes_ms)
         self.enter("first_token")
         self.state = "ready"
+
+    def stepped(self) -> None:
+        """The engine has told of one more step; called in the process of the server alone."""
+        _COUNT.pack_into(self._memory, _STEPS_AT, self.steps + 1)
+
+    @property
+    def steps(self) -> int:
+        """How many steps the engine has told of."""
+        return int(_COUNT.unpack_from(self._memory, _STEPS_AT)[0])
 
     def get(self, phase: str) -> float | None:
         """How long `phase` took in ms, or None while it has not ended."""

@@ -2,7 +2,7 @@
 
 | route | answers |
 |---|---|
-| `GET /startup` | the phases of this cold start |
+| `GET /startup` | the phases of this cold start; the engine's steps, and its running requests |
 | `POST /v1/models/{model}:predict` | KServe's V1 protocol |
 | `POST /v2/models/{model}/infer`, `GET /v2…` | the Open Inference Protocol |
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.datastructures import State
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from relume.runtimes import internals
@@ -57,6 +57,18 @@ class RelumeEndpoints:
         Gatekeeper.ask_to_go()
 
 
-async def startup(_request: Request) -> Response:
-    """`GET /startup`: state, current phase, ms by phase."""
-    return Response(PROCESS.to_json(), media_type="application/json")
+async def startup(request: Request) -> Response:
+    """`GET /startup`: state, current phase, ms by phase, and what the engine has to do."""
+    engine = getattr(request.app.state, "engine_client", None)
+    return JSONResponse({**PROCESS.snapshot(), **_work(engine)})
+
+
+def _work(engine: "EngineClient | None") -> dict[str, int]:
+    """Steps and running requests; nothing where the engine tells of no step.
+
+    That is so with --disable-log-stats, which makes no stat logger.
+    """
+    unfinished = getattr(engine, "get_num_unfinished_requests", None)
+    if unfinished is None or not getattr(engine, "log_stats", False):
+        return {}
+    return {"steps": PROCESS.steps, "running": unfinished()}

@@ -41,23 +41,20 @@ class Activator:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
-            return
+            return await _lifespan(receive, send)
         if scope["type"] == "websocket":
             await receive()  # websocket.connect
         if self._open is None:
-            await PlaneStopping("the serving plane is not running").answer(scope, receive, send)
-            return
+            error = PlaneStopping("the serving plane is not running")
+            return await error.answer(scope, receive, send)
         router, session = self._open
         if scope["type"] == "websocket":
-            await self._websocket(router, session, scope, receive, send)
-            return
+            return await self._websocket(router, session, scope, receive, send)
         listed = router.models.answer(scope["method"], raw_path_of(scope))
         if listed is not None and router.named_by_host(scope) is None:
-            await listed(scope, receive, send)
-        else:
-            with self._ahead.share() as high_water:
-                await self._exchange(high_water, router, session, scope, receive, send)
+            return await listed(scope, receive, send)
+        with self._ahead.share() as high_water:
+            await self._exchange(high_water, router, session, scope, receive, send)
 
     async def _websocket(
         self,
@@ -98,8 +95,9 @@ class Activator:
                         )
                         held.on_wait = heartbeats.waits
                     event_id = header(scope, b"ce-id")
-                    async with held.replica(service, service.timeouts, event_id) as lease:
-                        await forward(session, scope, lease, path, body, writer)
+                    while not writer.finished:
+                        async with held.replica(service, service.timeouts, event_id) as lease:
+                            await forward(session, scope, lease, path, body, writer)
             if held.close() is Cut.TIMED_OUT:
                 # A 504, or as Knative does in the middle of a stream, the text at its end (A2, A5).
                 await writer.fail(RequestTimedOut(), scope, receive)

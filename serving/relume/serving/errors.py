@@ -198,7 +198,7 @@ class PredictorUnreachable(ServingError):
     status = 502
     kind = "BadGatewayError"
 
-    def __init__(self, cause: Exception) -> None:
+    def __init__(self, cause: Exception | str) -> None:
         super().__init__(f"the predictor gave no answer: {cause}")
 
 

@@ -6,6 +6,7 @@ cut has torn.
 """
 
 import logging
+import re
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ KEPT_LOGS = 5  # for each service
 TAIL_BYTES = 16384
 _LINE_BYTES = 512  # of an entry of the ledger; a longer one only means that fewer are read
 
+_PROBED = re.compile(r'"GET /(?:startup|health) HTTP/1\.1" ')
 _OUTSIDE = (MEMORY_PHASE, *LAUNCH_PHASES)
 
 StartOutcome = Literal["loading", "ready", "failed", "cancelled"]
@@ -154,7 +156,10 @@ class LogFiles:
 
 
 def tail(path: Path, lines: int, most_bytes: int = TAIL_BYTES) -> tuple[str, ...]:
-    """Return the last lines that are not empty; none if the file cannot be read."""
+    """Return the last lines that say something; none if the file cannot be read.
+
+    Empty lines say nothing, nor do those by which a server notes the plane's own probes.
+    """
     try:
         with path.open("rb") as file:
             file.seek(0, 2)
@@ -162,5 +167,7 @@ def tail(path: Path, lines: int, most_bytes: int = TAIL_BYTES) -> tuple[str, ...
             text = file.read().decode("utf-8", errors="replace")
     except OSError:
         return ()
-    found = [line.rstrip() for line in text.splitlines() if line.strip()]
+    found = [
+        line.rstrip() for line in text.splitlines() if line.strip() and not _PROBED.search(line)
+    ]
     return tuple(found[-lines:])

@@ -188,7 +188,10 @@ class ServingPlane:
 
         None where nothing tells. Raises ServiceUnknown.
         """
-        return self._named(namespace, name).rolled_out.first_byte_ms
+        return self._service(namespace, name).first_byte_ms
+
+    def _service(self, namespace: str, name: str) -> Service:
+        return self._named(namespace, name).rolled_out
 
     def _named(self, namespace: str, name: str) -> Traffic:
         for traffic in self._traffic:

@@ -6,6 +6,7 @@ answers 200 as soon as the port is open: {"state": "loading"|"ready", "phase": s
 "phases_ms": {...}}. SIGTERM lets a process finish what it has accepted and exit 0.
 """
 
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,3 +164,14 @@ class PredictorLauncher(Protocol):
     async def drop(self, kept: Kept) -> None:
         """Give up what is kept, and return when its memory is free. It does not come back."""
         ...
+
+
+def describe_exit(code: int) -> str:
+    """Return a sentence about an exit code; a negative one is a signal."""
+    if code >= 0:
+        return f"the predictor exited with code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"the predictor was killed by {name}"

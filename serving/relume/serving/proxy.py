@@ -14,7 +14,7 @@ import aiohttp
 from starlette.types import Receive, Scope, Send
 
 from relume.base.prefixes import RawHeaders
-from relume.base.vocabulary import COLD_START_HEADER
+from relume.base.vocabulary import COLD_START_HEADER, DRAINING_HEADER
 from relume.serving.errors import PredictorUnreachable, RequestTooLarge, ServingError
 from relume.serving.holding import HeldRequest, Lease
 from relume.serving.upstream import forwarded_headers, returned_headers, upstream_url
@@ -168,6 +168,7 @@ async def forward(
 ) -> None:
     """Send the request to the leased replica and pass the answer on.
 
+    Where the replica drains, which it tells, nothing is written and the caller asks another one.
     Raises PredictorUnreachable when there is no answer, Truncated when it breaks off. Cancelled, it
     closes the connection, and so cancels the request in the predictor.
     """
@@ -186,6 +187,8 @@ async def forward(
             data=body.chunks() if whole is None else whole or None,
             allow_redirects=False,
         ) as response:
+            if DRAINING_HEADER in response.headers and whole is not None:
+                return lease.backend.on_drain()
             base_url = lease.backend.base_url
             returned = returned_headers(response.raw_headers, scope, raw_path, base_url)
             if (waited_ms := lease.headers.get(COLD_START_HEADER)) is not None:
@@ -197,4 +200,4 @@ async def forward(
     except (aiohttp.ClientError, OSError) as error:
         if writer.started:
             raise Truncated(str(error)) from error
-        raise PredictorUnreachable(error) from error
+        raise PredictorUnreachable(lease.backend.ended or error) from error

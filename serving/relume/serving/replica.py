@@ -1,7 +1,6 @@
 """One predictor process, from its launch to its exit and its line in the ledger."""
 
 import asyncio
-import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,12 +11,18 @@ import orjson
 
 from relume.base.clock import Clock
 from relume.base.errors import RelumeError
-from relume.base.vocabulary import MEMORY_PHASE, PREDICTOR_PHASES
+from relume.base.vocabulary import ENGINE_HANGS, MEMORY_PHASE, PREDICTOR_PHASES
+from relume.serving.hang import Watch, Work
 from relume.serving.ledger import ColdStart, Ledger, StartOutcome
 from relume.serving.memory import Memory, Place
 from relume.serving.prediction import Progress
-from relume.serving.predictor import Predictor, PredictorLauncher, ServedService
-from relume.serving.settings import ServingSettings
+from relume.serving.predictor import (
+    Predictor,
+    PredictorLauncher,
+    ServedService,
+    describe_exit,
+)
+from relume.serving.settings import ServingSettings, hang_after_s
 from relume.serving.throttler import Backend
 
 TIMED_OUT = "timed-out"
@@ -42,6 +47,8 @@ class ReplicaOwner(Protocol):
     """Whom a replica tells what happened to it."""
 
     def became_ready(self, replica: "Replica") -> None: ...
+    def hangs(self, replica: "Replica", reason: str) -> None: ...
+    def drains(self, replica: "Replica") -> None: ...
     def exited(self, replica: "Replica", reason: str) -> None: ...
 
 
@@ -51,6 +58,7 @@ class Startup:
 
     phase: str = ""
     phases_ms: Mapping[str, float] = field(default_factory=dict)
+    work: Work | None = None
 
 
 class Probe:
@@ -93,6 +101,7 @@ class Probe:
                 for k, v in numbers
                 if k in PREDICTOR_PHASES and isinstance(v, int | float)
             },
+            work=_work(answer),
         )
 
     async def _get(self, path: str) -> tuple[int, bytes]:
@@ -106,6 +115,13 @@ class Probe:
                 return response.status, body
         except (aiohttp.ClientError, OSError, TimeoutError):
             return 0, b""
+
+
+def _work(answer: Mapping[str, object]) -> Work | None:
+    match answer:
+        case {"steps": int(steps), "running": int(running)}:
+            return Work(steps, running)
+    return None
 
 
 # What is read of an answer to a probe; a container of the user's may say anything.
@@ -250,7 +266,7 @@ class Replica:
             said.cancel()
         if not exit_code.done() and self._why is None:
             await self._become_ready(predictor, probe)
-            await self._serve(probe, exit_code)
+            await self._serve(predictor, probe, exit_code)
             await self._drain(exit_code)
         await self._end(predictor, exit_code)
 
@@ -274,6 +290,7 @@ class Replica:
             ready_at=self._around.clock.monotonic(),
             cold_start_ms=ready_ms,
             on_answer=self._answered,
+            on_drain=lambda: self._owner.drains(self),
             on_release=self._released,
         )
         self._owner.became_ready(self)
@@ -282,13 +299,26 @@ class Replica:
         if not self._triggered:
             self._record("ready", None)
 
-    async def _serve(self, probe: Probe, exit_code: asyncio.Task[int]) -> None:
-        """Return when the process is gone or not wanted any more."""
+    async def _serve(
+        self, predictor: Predictor, probe: Probe, exit_code: asyncio.Task[int]
+    ) -> None:
+        """Return when the process is gone, killed because it hangs, or not wanted any more."""
+        watch = Watch(hang_after_s(self._service))
         while not exit_code.done() and self._why is None:
             if self._first_answer_ms is not None and not self._recorded:
                 await self._complete_entry(probe)
             else:
-                await self._pause(None)
+                await self._pause(watch.every_s)
+                if (why := await self._look(watch, probe)) is not None:
+                    self._why = f"{ENGINE_HANGS}: {why}"
+                    self._owner.hangs(self, self._why)
+                    predictor.kill()
+
+    async def _look(self, watch: Watch, probe: Probe) -> str | None:
+        """Return why the process cannot answer any more, if it cannot."""
+        busy = self._in_flight() > 0
+        work = (await probe.startup()).work if busy else None
+        return watch.look(self._around.clock.monotonic(), work, busy=busy)
 
     async def _complete_entry(self, probe: Probe) -> None:
         """Record the cold start; its last phase is known once the first answer began."""
@@ -368,14 +398,3 @@ class Replica:
 def _kill_if_started(launching: asyncio.Future[Predictor]) -> None:
     if launching.done() and not launching.cancelled() and launching.exception() is None:
         launching.result().kill()
-
-
-def describe_exit(code: int) -> str:
-    """Return a sentence about an exit code; a negative one is a signal."""
-    if code >= 0:
-        return f"the predictor exited with code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"the predictor was killed by {name}"

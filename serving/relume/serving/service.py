@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from relume.base.clock import Timer
-from relume.base.vocabulary import OUT_OF_MEMORY
+from relume.base.vocabulary import ENGINE_HANGS, OUT_OF_MEMORY
 from relume.config.waiting import waiting
 from relume.serving import revision as rev
 from relume.serving import settings
@@ -27,6 +27,10 @@ from relume.serving.reporter import Reporter
 from relume.serving.scale_to_zero import Scaler
 from relume.serving.throttler import MOST_HELD, Throttler
 from relume.serving.warming import Alarm
+
+_TOLD_LINES = 3  # of the log, to who waits; the status shows more
+# What is likely to happen again to the next replica: who waits is told, and not held for it.
+_HOPELESS = (OUT_OF_MEMORY, ENGINE_HANGS)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -215,7 +219,7 @@ class Service:
     @property
     def failed(self) -> bool:
         """Whether the last start failed, and nothing is left that runs."""
-        return self._revision.state is rev.State.FAILED and not self._stopping
+        return self._revision.state is rev.State.FAILED
 
     @property
     def gone(self) -> bool:
@@ -247,6 +251,16 @@ class Service:
             self.throttler.add(replica.backend)
             self._around.changed()
 
+    def hangs(self, replica: Replica, reason: str) -> None:
+        """A replica is about to be killed, because it answers no more."""
+        self.throttler.remove(replica.number)
+        if replica.backend is not None:
+            replica.backend.ended = reason
+
+    def drains(self, replica: Replica) -> None:
+        """A replica was told to stop by somebody else; others answer what it does not take."""
+        self._apply(rev.Evicted((replica.number,), "stopped from outside", self.throttler.held))
+
     def exited(self, replica: Replica, reason: str) -> None:
         """A replica is gone, or could not be started."""
         del self._replicas[replica.number]
@@ -255,7 +269,7 @@ class Service:
         self.throttler.remove(replica.number)
         self._around.changed()
         self._log_tail = tail(replica.log_path, self._around.settings.log_tail_lines)
-        hopeless = reason.startswith(OUT_OF_MEMORY)
+        hopeless = reason.startswith(_HOPELESS)
         self._apply(rev.Exited(replica.number, reason, self.throttler.held, hopeless))
 
     def _apply(self, event: rev.RevisionEvent) -> None:
@@ -309,10 +323,11 @@ class Service:
         return TooManyHeld(message, retry_after_s=min(retry_after_s, self.config.timeout_s))
 
     def _failure(self, reason: str, retry_after_s: float) -> PredictorFailed:
-        message = f"{self.key} could not be started: {reason}"
+        failed = "failed" if reason.startswith(ENGINE_HANGS) else "could not be started"
+        message = f"{self.key} {failed}: {reason}"
         if self._log_tail:
-            message += f": {self._log_tail[-1]}"
-        word = OUT_OF_MEMORY if reason.startswith(OUT_OF_MEMORY) else None
+            message += "; its log ends with: " + "\n".join(self._log_tail[-_TOLD_LINES:])
+        word = next((word for word in _HOPELESS if reason.startswith(word)), None)
         return PredictorFailed(message, retry_after_s=retry_after_s, reason=word)
 
     def _forget(self) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from relume.base.vocabulary import INITIAL_SCALE
+from relume.config.waiting import waiting
 from relume.serving.predictor import ServedService
 from relume.serving.revision import Backoff
 from relume.serving.room import Rules
@@ -73,6 +74,16 @@ def scale_spec(service: ServedService, settings: ServingSettings) -> ScaleSpec:
         progress_deadline_s=service.progress_deadline_s,
         always_proxied=scaling.target_burst_capacity == -1,
     )
+
+
+def hang_after_s(service: ServedService) -> float:
+    """Return how long a step of the engine may take; 0: for ever.
+
+    Without the annotation that is as long as a request may take: an engine that needs more for one
+    step can answer none.
+    """
+    asked = waiting(service.annotations).hang_after_s
+    return service.timeout_s if asked is None else float(asked)
 
 
 def timeouts(service: ServedService) -> Timeouts:

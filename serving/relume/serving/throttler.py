@@ -33,8 +33,12 @@ class Backend:
     """From the request for the process until it was ready."""
     gone: bool = False
     """The process has ended."""
+    ended: str | None = None
+    """Why the plane itself has ended the process."""
     on_answer: Callable[[float], None] = lambda _: None
     """Called at the first byte of a good answer, with the ms since its request was granted."""
+    on_drain: Callable[[], None] = lambda: None
+    """Called when the process says that it was told to stop, by somebody else."""
     on_release: Callable[[], None] = lambda: None
     """Called whenever a request gives the replica back."""
 

@@ -1,7 +1,7 @@
 """`relume up --check`: what this machine would make of manifests; nothing is started."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from relume.base.errors import InvalidInput
@@ -13,6 +13,7 @@ from relume.config.resources import Origin
 from relume.config.urls import without_secrets
 from relume.config.vllm_flags import RELEASE, installed_release, judged
 from relume.plane.launch import missing
+from relume.plane.memory import over_budget
 from relume.runtimes.models.store import ModelStore, default_root
 from relume.serving.openai import served_names
 
@@ -36,15 +37,19 @@ class Line:
         return f"{at.file}:{at.line}: {at.field}: {self.why}"
 
 
-def check(files: Sequence[Path], machine: Machine, *, as_json: bool) -> int:
+def check(
+    files: Sequence[Path], machine: Machine, *, memory: int | None = None, as_json: bool
+) -> int:
     """Print everything that is left out, refused, or to be prepared; 2 where something is refused.
 
-    A model that is not in the store refuses nothing. Raises InvalidManifest and InvalidInput for
-    what cannot be read at all.
+    memory: the budget in bytes that the replicas of minReplicas must fit together. A model that is
+    not in the store refuses nothing, and is left out of that sum. Raises InvalidManifest and
+    InvalidInput for what cannot be read at all.
     """
     plan = load_plan(files, machine)
     require_something(plan)
     refused = [Line(c.origin, c.kind, c.name, c.why) for c in plan.cannot_run]
+    refused += _too_large(plan, memory)
     left_out = [
         Line(Origin(n.file, n.line, n.field), n.kind, n.name, n.why) for n in plan.not_honoured
     ]
@@ -82,6 +87,17 @@ def _absent(plan: Plan) -> list[Line]:
         errors = missing(service, store)
         found += [Line(at, "InferenceService", service.name, str(error)) for error in errors]
     return found
+
+
+def _too_large(plan: Plan, memory: int | None) -> list[Line]:
+    """The first service whose minReplicas do not fit into memory beside those before it."""
+    store = ModelStore(default_root())
+    here = tuple(each for each in plan.services if not missing(each, store))
+    found = over_budget(replace(plan, services=here), store, memory)
+    if found is None:
+        return []
+    kind = "InferenceService" if isinstance(found.service, InferenceService) else "function"
+    return [Line(found.at, kind, found.service.name, found.why)]
 
 
 def _names(service: InferenceService) -> list[str]:

@@ -134,7 +134,8 @@ def _volumes(
     metavar="SIZE",
     help="What predictors, functions and the warm template may hold together, such as 12Gi. Where "
     "a service does not fit, the one idle longest makes room. Default: what is available when the "
-    "plane starts, to the machine or to its control group, less a tenth and at least 512Mi.",
+    "plane starts, to the machine or to its control group, less a tenth and at least 512Mi. The "
+    "memory of GPUs is not counted.",
 )
 @click.option(
     "--memory-wait",
@@ -163,8 +164,8 @@ def _volumes(
 @click.option(
     "--check",
     is_flag=True,
-    help="Say what becomes of every field, argument and model, and start nothing. Exit code 2 "
-    "where something is refused.",
+    help="Say what becomes of every field, argument and model, and whether minReplicas fit the "
+    "memory (--memory), and start nothing. Exit code 2 where something is refused.",
 )
 @output_option
 def command(
@@ -205,18 +206,19 @@ def command(
       relume up --check model.yaml --volume llama-pvc=/data/llama
     """
     from relume.config.here import Machine
+    from relume.plane.memory import machine_bytes
 
     machine = Machine(environment=os.environ, volumes=volumes)
+    budget = machine_bytes() if memory is None else memory
     if check:
         from relume.cli.machine.check import check as say
 
-        return say(files, machine, as_json=output == "json")
+        return say(files, machine, memory=budget, as_json=output == "json")
     from relume.cli.machine.foreground import (
         run,  # here, so that the help of this command stays quick
     )
     from relume.plane.addresses import default_state
     from relume.plane.local import PlaneSettings
-    from relume.plane.memory import machine_bytes
 
     settings = PlaneSettings(
         state=(state or default_state()).absolute(),
@@ -228,7 +230,7 @@ def command(
         allowed_origins=allowed_origins,
         strict_events=strict_events,
         usage_broker=usage_broker,
-        memory_bytes=machine_bytes() if memory is None else memory,
+        memory_bytes=budget,
         memory_wait_s=memory_wait,
         show_prompts=show_prompts,
         llm_d=None if llm_d is None else llm_d.absolute(),

@@ -132,6 +132,8 @@ class JobsPlane:
         self._exits = contextlib.AsyncExitStack()
         self._runner: asyncio.Task[None] | None = None
         self._closed = False
+        self._group: asyncio.TaskGroup | None = None
+        self._place: Workplace
         self._store: ClosableJobs
         self._outbox: Outbox
         self._watches: Watches
@@ -148,10 +150,7 @@ class JobsPlane:
                 await stack.enter_async_context(self._datarefs)
             watched = noticing(self._store, self._on_record)
             place = Workplace(watched, predictors, self._clock, self._settings, _worker())
-            for service in self._services:
-                url = self._neighbours.service_url(service)
-                at_once = partial(self._at_once, service)
-                self._queues[service] = Queue(service, url, at_once, place)
+            self._queues = {each: self._queue(each, place) for each in self._services}
             self._outbox = Outbox(
                 self._store,
                 self._sinks,
@@ -163,10 +162,23 @@ class JobsPlane:
             )
             await self._outbox.open()
             self._exits = stack.pop_all()
+        self._place = place
         self._runner = asyncio.create_task(self._run(watched), name="jobs-plane")
         self._runner.add_done_callback(self._on_end)
         self._watches = Watches(self._store, self._clock)
         self._front.open(self._app(watched))
+
+    def add(self, service: ServiceName) -> None:
+        """Take jobs for one more service from now on; nothing where it is known, or all stops."""
+        if service in self._queues or self._closed or self._group is None:
+            return
+        queue = self._queues[service] = self._queue(service, self._place)
+        self._services = (*self._services, service)
+        self._group.create_task(queue.dispatcher.run())
+
+    def _queue(self, service: ServiceName, place: Workplace) -> Queue:
+        url = self._neighbours.service_url(service)
+        return Queue(service, url, partial(self._at_once, service), place)
 
     async def wait(self) -> None:
         """Return when it has stopped. Raises what it failed with, if it did."""
@@ -288,6 +300,7 @@ class JobsPlane:
 
     async def _run(self, store: JobStore) -> None:
         async with asyncio.TaskGroup() as group:
+            self._group = group
             for queue in self._queues.values():
                 group.create_task(queue.dispatcher.run())
             group.create_task(self._outbox.run())

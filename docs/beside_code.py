@@ -15,7 +15,16 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
 #: Folders whose Markdown files are about the code beside them.
-BESIDE_CODE = ("eventing", "serving", "runtimes", "cluster", "functions", "config", "loadtests")
+BESIDE_CODE = (
+    "cli",
+    "eventing",
+    "serving",
+    "runtimes",
+    "cluster",
+    "functions",
+    "config",
+    "loadtests",
+)
 _LINK = re.compile(r"(?P<image>!?)\[(?P<text>(?:[^\[\]]|\[[^\[\]]*\])*)\]\((?P<target>[^)\s]+)\)")
 _SOURCE = re.compile(r'(?P<name>\b(?:src|srcset))="(?P<target>[^"]+)"')
 _PICTURE = re.compile(r"<picture>.*?</picture>\n", re.DOTALL)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from relume.base.vocabulary import (
     DEPLOYMENT_MODE,
+    HANG_AFTER,
     HEARTBEAT,
     MAX_HELD,
     PROGRESS_DEADLINE,
@@ -19,7 +20,7 @@ from relume.config.autoscaling import AUTOSCALING, DURATIONS, LONGEST, RANGES
 from relume.config.autoscaling import NAMES as SCALING
 from relume.config.fields import Fields
 from relume.config.storage import STORAGE_SCHEMES
-from relume.config.waiting import LEAST_HEARTBEAT_S, MOST_HEARTBEAT_S, MOST_HELD
+from relume.config.waiting import LEAST_HEARTBEAT_S, MOST_HANG_S, MOST_HEARTBEAT_S, MOST_HELD
 from relume.config.waiting import NAMES as WAITING
 
 HEAD = f"""\
@@ -70,6 +71,8 @@ OWN = {
     HEARTBEAT: f'`"true"`, or seconds from {LEAST_HEARTBEAT_S} to {MOST_HEARTBEAT_S}: a client '
     "that streams is told how far the start is",
     MAX_HELD: f"how many requests may wait, from 1 to {MOST_HELD:,}; without it 10,000",
+    HANG_AFTER: "seconds without a step of the engine while it has requests, after which it is "
+    f"killed, at most {MOST_HANG_S:,}; `0`: never; without it the `timeout` of the service",
     WARM_AT: "a schedule of five or six fields at which the service is started",
     WARM_TIMEZONE: "the time zone of that schedule; without it UTC",
 }

@@ -7,9 +7,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("docs", "eventing", "serving", "runtimes", "cluster", "functions", "config", "loadtests")
-#: Pictures of the page that a plane serves, which are taken from the running page.
-TAKEN_LATER = {"docs/images/page-dark.png", "docs/images/page-light.png"}
+FOLDERS = (
+    "cli",
+    "docs",
+    "eventing",
+    "serving",
+    "runtimes",
+    "cluster",
+    "functions",
+    "config",
+    "loadtests",
+)
 _LINK = re.compile(r"\[(?:[^\[\]]|\[[^\[\]]*\])*\]\(([^)\s]+)\)")
 _SOURCE = re.compile(r'\b(?:src|srcset)="([^"]+)"')
 
@@ -46,10 +54,9 @@ def broken(path: Path, root: Path = ROOT) -> list[str]:
             continue
         name, _, anchor = target.partition("#")
         to = (path.parent / name).resolve() if name else path
-        later = to.is_relative_to(root) and to.relative_to(root).as_posix() in TAKEN_LATER
         if (
             not to.is_relative_to(root)
-            or not (to.exists() or later)
+            or not to.exists()
             or (anchor and (to.suffix != ".md" or anchor not in anchors(to)))
         ):
             wrong.append(target)

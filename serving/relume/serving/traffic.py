@@ -142,7 +142,17 @@ def _asked(config: ServedService, tag: str) -> int:
 
 
 # What is told of each of two revisions; the address, for one, is the same.
-_OWN = ("revision", "state", "reason", "phase", "ready_in_s", "replicas", "held", "in_flight")
+_OWN = (
+    "revision",
+    "state",
+    "reason",
+    "phase",
+    "start",
+    "ready_in_s",
+    "replicas",
+    "held",
+    "in_flight",
+)
 _OWN_TOO = ("pids", "cold_starts", "log_tail")
 
 

@@ -18,9 +18,10 @@ def command(*, output: str, url: str | None) -> int:
 
     A changed InferenceService becomes its next revision: the old one answers until the new one is
     ready, and no request is lost. With canaryTrafficPercent it gets that share of the requests, and
-    relume status shows both; another percentage alone starts nothing. Added services start at zero; removed ones answer what they have
-    begun. Functions, Brokers, Triggers and flows stay as they are until a restart, which is told.
-    Where a file is wrong nothing changes, and the exit code is 2.
+    relume status shows both; another percentage alone starts nothing. Added services start at zero;
+    removed ones answer what they have begun. Functions, Brokers, Triggers and flows stay as they
+    are until a restart, which is told. Where a file is wrong nothing changes, and the exit code is
+    2.
 
     \b
     Examples:

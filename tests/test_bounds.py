@@ -160,6 +160,9 @@ TABLE = {
     "eventing.delivery.connections:Connections._idle": Bound(
         "connections", None, "some of `_open`; each is closed two seconds after its last use"
     ),
+    "eventing.delivery.connections:Connections._lookups": Bound(
+        "names", None, "one for each host that a delivery under way connects to"
+    ),
     "eventing.delivery.connections:Connections._open": Bound(
         "connections", None, "one for each delivery under way, and for two seconds after it"
     ),

@@ -102,6 +102,44 @@ async def test_an_answer_that_has_begun_is_cut_off_where_its_request_cannot_be_r
         writer.close()
 
 
+async def test_an_app_that_fails_behind_its_answer_takes_nothing_from_the_next_request() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await waiting(scope, receive, send)
+        if scope["path"] == "/a":
+            await waiting.begun.wait()  # the second request is being answered
+            failing.set()
+            raise ValueError("a task behind the answer")
+
+    waiting, failing = Waiting(), asyncio.Event()
+    waiting.may_end.set()
+    async with serving(app) as port, asyncio.timeout(60):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST)
+        assert (await answer(reader))[0] == 200
+        waiting.begun.clear()
+        waiting.may_end.clear()
+        writer.write(POST.replace(b"/a", b"/b"))
+        await failing.wait()
+        waiting.may_end.set()
+        assert (await answer(reader))[2] == {}
+        writer.close()
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_an_answer_without_a_body_may_tell_the_length_of_another(status: int) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": [SIZE]})
+        await send({"type": "http.response.body"})
+
+    async with serving(app) as port, asyncio.timeout(60):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST * 2)
+        for _ in range(2):
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 %d " % status)
+        writer.close()
+
+
 async def test_what_cannot_be_read_behind_an_early_answer_is_refused() -> None:
     app = Waiting()
     app.may_end.set()

@@ -156,13 +156,15 @@ async def test_a_websocket_is_taken() -> None:
         assert await socket.receive_str() == "HELLO"
 
 
+HANDSHAKE = (
+    b"GET /c HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
 async def test_where_no_websocket_is_spoken_its_handshake_is_a_request() -> None:
     async with _talking(websockets=False) as (port, echo):
-        handshake = (
-            b"GET /c HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        )
-        [(status, _, _)] = await answers(port, handshake)
+        [(status, _, _)] = await answers(port, HANDSHAKE)
         assert (status, echo.asked[0]["method"]) == (200, "GET")
 
 
@@ -174,3 +176,11 @@ async def test_http_2_without_an_offer_is_refused_by_name(echo: tuple[int, Echo]
     writer.close()
     assert answer.startswith(b"HTTP/1.1 505 ")
     assert b"this port speaks HTTP/1.1" in answer
+
+
+async def test_behind_a_request_without_an_answer_a_handshake_is_a_request() -> None:
+    async with _talking(websockets=True) as (port, echo):
+        before = b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n"
+        found = await answers(port, before + HANDSHAKE, number=2)
+        assert [status for status, _, _ in found] == [200, 200]
+        assert [said["path"] for said in echo.asked] == ["/b", "/c"]

@@ -147,9 +147,9 @@ class Exchange:
             lines += (name, b": ", value, b"\r\n")
         if not self.keep_alive and not is_told:
             lines.append(b"connection: close\r\n")
-        if self._is_chunked:
-            self._left = 0
-        elif not is_sized and self.scope["method"] != "HEAD" and status not in _WITHOUT_BODY:
+        if self._is_chunked or status in _WITHOUT_BODY:
+            self._left = 0  # a length is that of another answer (RFC 9110 §8.6)
+        elif not is_sized and self.scope["method"] != "HEAD":
             self._is_unsized = self._is_old
             if not self._is_old:
                 self._is_chunked = True
@@ -180,6 +180,8 @@ class Exchange:
         self._protocol.on_response_complete()
 
     async def _fail(self) -> None:
+        if self.response_complete:
+            return  # the connection belongs to the next request
         if self.response_started:
             self._transport.close()
             return

@@ -11,7 +11,9 @@ answer, one costs memory, and one gives clients of HTTP/1.0 what they cannot rea
 - The head of a request may grow without a bound, and so may its trailers. Here they are refused
   with 431 (RFC 6585 §5), and trailers are thrown away: they are no headers (RFC 9110 §6.5.1).
 - Of requests in a row only the last one hears that its client is gone, and what cannot be read
-  behind a request takes the place of its answer. Here every request hears it, and is answered.
+  behind a request takes the place of its answer. Here every request is answered, and the one that
+  runs hears it, unless reading is paused for one behind it. No handshake of a WebSocket is taken
+  behind it, and what fails behind an answer does not end the connection.
 """
 
 import asyncio
@@ -96,7 +98,7 @@ class HttpProtocol(HttpToolsProtocol):
             while True:
                 try:
                     self._feed(rest)
-                    return
+                    break
                 except httptools.HttpParserUpgrade as offer:
                     if self._should_upgrade():
                         self.handle_websocket_upgrade()
@@ -109,13 +111,21 @@ class HttpProtocol(HttpToolsProtocol):
                 self._refuse(505, message, reason="http-version", retryable=False)
             elif self._may_refuse():
                 self.send_400_response("Invalid HTTP request received.")
+            return
+        cycle = self.cycle
+        if cycle is not None and cycle.response_complete and not self._is_inside:
+            # The rest of a request that was answered early, or an empty line behind one.
+            self._idle_since = self.loop.time()
 
     def _should_upgrade(self) -> bool:
-        """Whether this is the handshake of a WebSocket: RFC 6455 §4.1 asks for GET and HTTP/1.1."""
-        is_handshake = (
-            self.parser.get_method() == b"GET" and self.parser.get_http_version() == "1.1"
-        )
-        return is_handshake and super()._should_upgrade()
+        """Whether this is the handshake of a WebSocket: RFC 6455 §4.1 asks for GET and HTTP/1.1.
+
+        It is none behind a request that is not answered yet, whose answer would get into it.
+        """
+        parser, before = self.parser, self.cycle
+        is_handshake = parser.get_method() == b"GET" and parser.get_http_version() == "1.1"
+        is_first = before is None or before.response_complete
+        return is_handshake and is_first and super()._should_upgrade()
 
     def _feed(self, data: memoryview) -> None:
         """Let the parser read; refuse what grows without a bound. A read counts as a whole."""

@@ -235,6 +235,30 @@ async def test_a_caller_that_gives_up_closes_its_connection() -> None:
             await server.closed.wait()
 
 
+async def test_a_host_is_looked_up_once_for_all_who_ask_and_for_none_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def getaddrinfo(*_: object, **__: object) -> list[object]:
+        asked.append(1)
+        await answered.wait()
+        raise socket.gaierror("no such host")
+
+    asked: list[int] = []
+    answered = asyncio.Event()
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    async with connections() as client:
+        posting = [asyncio.ensure_future(posted(client, "http://a.test/")) for _ in range(3)]
+        while not asked:
+            await asyncio.sleep(0)
+        posting[0].cancel()  # the others go on
+        with pytest.raises(asyncio.CancelledError):
+            await posting[0]
+        answered.set()
+        found = await asyncio.gather(*posting[1:], return_exceptions=True)
+        assert [type(each) for each in found] == [socket.gaierror] * 2
+        assert (len(asked), client._lookups) == (1, {})
+
+
 async def test_nobody_listens() -> None:
     async with scripted() as server:
         pass

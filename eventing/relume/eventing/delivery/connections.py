@@ -17,6 +17,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import aiohappyeyeballs
 from yarl import URL
@@ -24,6 +25,8 @@ from yarl import URL
 from relume.eventing.delivery.answer import Answer, AnswerReader, BadAnswer, Header, Limit
 
 _TRY_NEXT_ADDRESS_S = 0.25
+# What `getaddrinfo` finds.
+_Addresses = list[Any]
 # Up to this size a body is sent with its head, in one write.
 _SMALL_BYTES = 64 * 1024
 
@@ -46,6 +49,7 @@ class Connections:
         self._connect_within_s = connect_within_s
         self._idle: dict[tuple[str, int, bool], list[_Connection]] = {}
         self._open: set[_Connection] = set()
+        self._lookups: dict[tuple[str, int], asyncio.Task[_Addresses]] = {}
         self._closing: asyncio.TimerHandle | None = None
         self._tls: ssl.SSLContext | None = None
 
@@ -117,7 +121,7 @@ class Connections:
             self._tls = ssl.create_default_context()
         connection = _Connection(self._open)
         async with asyncio.timeout(self._connect_within_s):
-            found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+            found = await asyncio.shield(self._looking(target.host, target.port))
             sock = await aiohappyeyeballs.start_connection(
                 found, happy_eyeballs_delay=_TRY_NEXT_ADDRESS_S, loop=loop
             )
@@ -134,6 +138,25 @@ class Connections:
                 sock.close()
                 raise
         return connection
+
+    def _looking(self, host: str, port: int) -> "asyncio.Task[_Addresses]":
+        """Look a host up, once for all who ask at the same time.
+
+        The few threads for lookups are those of every subscriber. Deliveries to one whose name
+        server does not answer must not take all of them.
+        """
+
+        def end(looking: "asyncio.Task[_Addresses]") -> None:
+            del self._lookups[host, port]
+            if not looking.cancelled():
+                looking.exception()  # nobody may be left whom asyncio could give it to
+
+        if (looking := self._lookups.get((host, port))) is None:
+            loop = asyncio.get_running_loop()
+            coming = loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            looking = self._lookups[host, port] = asyncio.ensure_future(coming)
+            looking.add_done_callback(end)
+        return looking
 
 
 class _Connection(asyncio.Protocol):

@@ -15,6 +15,8 @@ from aiohttp import web
 
 from relume.base.testing import VirtualClock
 from relume.config import Autoscaling, InferenceService, load
+from relume.plane import llm_d
+from relume.plane.addresses import PortTaken
 from relume.plane.grace import Grace
 from relume.plane.llm_d import FolderUnusable, RouterFiles
 from relume.plane.local import LocalPlane, PlaneSettings
@@ -252,6 +254,31 @@ async def test_a_removed_service_has_no_endpoints(tmp_path: Path) -> None:
         with pytest.raises(httpx.HTTPError):
             while True:
                 await http.get(f"{url}/health", headers={"connection": "close"})
+
+
+async def test_an_unusable_file_and_a_lack_of_ports_cost_no_other_service_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with staged(tmp_path) as stage:
+        stage.file.with_name(".endpoints.yaml.new").mkdir()  # so nothing can be written here
+        two, three = (replace(ONE, name=name) for name in ("two", "three"))
+        stage.plane.update([two])  # and the file of `one` should become empty
+        file = stage.folder / "default/two/endpoints.yaml"
+        await eventually(file.exists, "the file of the second service")
+
+        listen = llm_d.listen
+        monkeypatch.setattr(llm_d, "listen", _no_port)
+        stage.plane.update([two, three])
+        await asyncio.sleep(0.05)
+        monkeypatch.setattr(llm_d, "listen", listen)
+        stage.file.with_name(".endpoints.yaml.new").rmdir()
+        third = stage.folder / "default/three/endpoints.yaml"
+        await eventually(lambda: third.exists() and read(stage.file) == {}, "both files")
+        assert list(read(third)) == ["default/three-zero"]
+
+
+def _no_port(port: int, flag: str) -> None:
+    raise PortTaken("port 0 is in use")
 
 
 async def test_a_router_loses_no_request_while_replicas_come_and_go(tmp_path: Path) -> None:

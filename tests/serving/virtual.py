@@ -122,6 +122,7 @@ class InProcessLauncher:
     def __init__(self, handler: Handler = hello) -> None:
         self.handler = handler
         self.started: list[InProcessPredictor] = []
+        self.logs: list[Path] = []
         self._pids = itertools.count(1000)
         self.refuse: str | None = None
         self.template_loaded = asyncio.Event()
@@ -151,4 +152,5 @@ class InProcessLauncher:
         predictor.service = service.name
         await predictor.open()
         self.started.append(predictor)
+        self.logs.append(log_path)
         return predictor

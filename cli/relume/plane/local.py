@@ -51,7 +51,7 @@ from relume.plane.imported_meanwhile import import_servers as _import_the_server
 from relume.plane.launch import LocalLauncher, check, template_status
 from relume.plane.launchers import EveryLauncher
 from relume.plane.memory import MEMORY_WAIT_S, check_minimum
-from relume.plane.reloading import reload
+from relume.plane.reloading import at_once, reload
 from relume.plane.sink_bindings import sink_environment
 from relume.plane.subscribers import Destinations, SubscriberCapacity
 from relume.runtimes.function.environments import Environments
@@ -358,7 +358,7 @@ class LocalPlane:
         async with self._reloading:
             read = await asyncio.to_thread(self._read)
             check(read, self._store)
-            check_minimum(read, self._store, self._settings.memory_bytes)
+            check_minimum(at_once(self.plan, read), self._store, self._settings.memory_bytes)
             found = reload(self.plan, read)
             running: tuple[InferenceService | Function, ...] = (
                 *found.services,

@@ -15,7 +15,6 @@ from aiohttp import web
 
 from relume.base.testing import VirtualClock
 from relume.config import Autoscaling, InferenceService, load
-from relume.plane import llm_d
 from relume.plane.addresses import PortTaken
 from relume.plane.grace import Grace
 from relume.plane.llm_d import FolderUnusable, RouterFiles
@@ -266,19 +265,20 @@ async def test_an_unusable_file_and_a_lack_of_ports_cost_no_other_service_its_fi
         file = stage.folder / "default/two/endpoints.yaml"
         await eventually(file.exists, "the file of the second service")
 
-        listen = llm_d.listen
-        monkeypatch.setattr(llm_d, "listen", _no_port)
-        stage.plane.update([two, three])
-        await asyncio.sleep(0.05)
-        monkeypatch.setattr(llm_d, "listen", listen)
+        with monkeypatch.context() as without_ports:
+            asked: list[int] = []
+
+            def no_port(port: int, flag: str) -> None:
+                asked.append(port)
+                raise PortTaken("port 0 is in use")
+
+            without_ports.setattr("relume.plane.llm_d.listen", no_port)
+            stage.plane.update([two, three])
+            await eventually(lambda: bool(asked), "a refused port")
         stage.file.with_name(".endpoints.yaml.new").rmdir()
         third = stage.folder / "default/three/endpoints.yaml"
         await eventually(lambda: third.exists() and read(stage.file) == {}, "both files")
         assert list(read(third)) == ["default/three-zero"]
-
-
-def _no_port(port: int, flag: str) -> None:
-    raise PortTaken("port 0 is in use")
 
 
 async def test_a_router_loses_no_request_while_replicas_come_and_go(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from relume.base.testing import VirtualClock
 from relume.config import Autoscaling, InferenceService, load
 from relume.plane.addresses import PortTaken
 from relume.plane.grace import Grace
-from relume.plane.llm_d import FolderUnusable, RouterFiles
+from relume.plane.llm_d import FolderUnusable, RouterFiles, replace_file
 from relume.plane.local import LocalPlane, PlaneSettings
 from relume.runtimes.models.store import ModelStore
 from relume.serving.plane import ServingPlane
@@ -336,6 +336,17 @@ async def _let_time_pass(stage: Stage) -> None:
             predictor.ready = True
         await stage.clock.advance(1)
         await asyncio.sleep(0.01)
+
+
+def test_a_file_is_not_written_through_a_link(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("kept")
+    for name in ("endpoints.yaml", ".endpoints.yaml.new"):
+        (tmp_path / name).symlink_to(mine)
+    replace_file(tmp_path / "endpoints.yaml", "new")
+    assert mine.read_text() == "kept"
+    assert not (tmp_path / "endpoints.yaml").is_symlink()
+    assert (tmp_path / "endpoints.yaml").read_text() == "new"
 
 
 async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:

@@ -254,11 +254,13 @@ def _write_files(folder: Path, endpoints: str) -> None:
 def replace_file(path: Path, text: str) -> None:
     """Put a file in the place of another in one step: a reader sees the old text or the new one.
 
-    The text is on the disk before it has the name, so that a power cut leaves no half of it.
+    The text is on the disk before it has the name, so that a power cut leaves no half of it. It is
+    a new file, so that nothing is written through a link that somebody has put there.
     Raises OSError.
     """
     half_made = path.with_name(f".{path.name}.new")
-    with half_made.open("w", encoding="utf-8") as file:
+    half_made.unlink(missing_ok=True)
+    with half_made.open("x", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

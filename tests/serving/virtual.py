@@ -122,7 +122,6 @@ class InProcessLauncher:
     def __init__(self, handler: Handler = hello) -> None:
         self.handler = handler
         self.started: list[InProcessPredictor] = []
-        self.logs: list[Path] = []
         self._pids = itertools.count(1000)
         self.refuse: str | None = None
         self.template_loaded = asyncio.Event()
@@ -130,6 +129,7 @@ class InProcessLauncher:
         self.needs: dict[str, int] = {}
         self.things: list[Kept] = []
         self.dropped: list[str] = []
+        self.logs: list[Path] = []
 
     def memory_bytes(self, service: ServedService) -> int:
         return self.needs.get(service.name, 1)

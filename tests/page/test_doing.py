@@ -53,6 +53,19 @@ def test_the_second_cold_start_is_predicted(plane: Plane, open_page: Open) -> No
     page.wait_for_selector("#outcome .measures >> text=predicted")
 
 
+def test_an_event_that_follows_those_of_the_past_is_listed_once(
+    plane: Plane, open_page: Open
+) -> None:
+    for text in ("one", "two", "three"):
+        plane.send("com.example.unwanted", text)
+    page = open_page(plane)
+    rows = page.locator("#events-list > li", has_text="com.example.unwanted")
+    plane.until(lambda: rows.count() == 3)
+    plane.send("com.example.unwanted", "four")
+    plane.until(lambda: rows.count() > 3)
+    assert rows.count() == 4
+
+
 def test_an_event_is_sent_and_its_answer_shown(plane: Plane, open_page: Open) -> None:
     page = open_page(plane)
     page.locator("#kind label", has_text="Event").click()

@@ -15,8 +15,9 @@ from aiohttp import web
 
 from relume.base.testing import VirtualClock
 from relume.config import Autoscaling, InferenceService, load
+from relume.plane.addresses import PortTaken
 from relume.plane.grace import Grace
-from relume.plane.llm_d import FolderUnusable, RouterFiles
+from relume.plane.llm_d import FolderUnusable, RouterFiles, replace_file
 from relume.plane.local import LocalPlane, PlaneSettings
 from relume.runtimes.models.store import ModelStore
 from relume.serving.plane import ServingPlane
@@ -254,6 +255,32 @@ async def test_a_removed_service_has_no_endpoints(tmp_path: Path) -> None:
                 await http.get(f"{url}/health", headers={"connection": "close"})
 
 
+async def test_an_unusable_file_and_a_lack_of_ports_cost_no_other_service_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with staged(tmp_path) as stage:
+        stage.file.with_name(".endpoints.yaml.new").mkdir()  # so nothing can be written here
+        two, three = (replace(ONE, name=name) for name in ("two", "three"))
+        stage.plane.update([two])  # and the file of `one` should become empty
+        file = stage.folder / "default/two/endpoints.yaml"
+        await eventually(file.exists, "the file of the second service")
+
+        with monkeypatch.context() as without_ports:
+            asked: list[int] = []
+
+            def no_port(port: int, flag: str) -> None:
+                asked.append(port)
+                raise PortTaken("port 0 is in use")
+
+            without_ports.setattr("relume.plane.llm_d.listen", no_port)
+            stage.plane.update([two, three])
+            await eventually(lambda: bool(asked), "a refused port")
+        stage.file.with_name(".endpoints.yaml.new").rmdir()
+        third = stage.folder / "default/three/endpoints.yaml"
+        await eventually(lambda: third.exists() and read(stage.file) == {}, "both files")
+        assert list(read(third)) == ["default/three-zero"]
+
+
 async def test_a_router_loses_no_request_while_replicas_come_and_go(tmp_path: Path) -> None:
     launcher: list[InProcessLauncher] = []
     to_the_gone: list[str] = []
@@ -309,6 +336,17 @@ async def _let_time_pass(stage: Stage) -> None:
             predictor.ready = True
         await stage.clock.advance(1)
         await asyncio.sleep(0.01)
+
+
+def test_a_file_is_not_written_through_a_link(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("kept")
+    for name in ("endpoints.yaml", ".endpoints.yaml.new"):
+        (tmp_path / name).symlink_to(mine)
+    replace_file(tmp_path / "endpoints.yaml", "new")
+    assert mine.read_text() == "kept"
+    assert not (tmp_path / "endpoints.yaml").is_symlink()
+    assert (tmp_path / "endpoints.yaml").read_text() == "new"
 
 
 async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:

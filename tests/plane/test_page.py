@@ -24,7 +24,7 @@ from relume.plane.page.assets import POLICY, read_assets
 from relume.plane.page.door import MOST_PAGES, Page
 from relume.plane.page.feed import Feed
 from relume.plane.page.history import EVERY_S, KEPT, KEPT_BYTES, MIB, MOST_EACH, History, Sampler
-from relume.plane.page.live_events import TOLD
+from relume.plane.page.live_events import TOLD, LiveEvents
 from relume.plane.page.reader import SLOW_S, TICK_S
 from relume.runtimes.models.store import ModelStore
 from relume.serving.service import ServiceKey
@@ -329,6 +329,23 @@ async def test_a_filter_is_evaluated_here_and_a_wrong_one_changes_nothing() -> N
         assert (await client.put(url, content="")).status_code == 204
         events = (await stream.next())["events"]
         assert events["reset"] and len(events["records"]) == 5
+
+
+async def test_a_long_filter_is_refused_and_others_have_a_turn_after_each_event() -> None:
+    watched = Watched()
+    async with watched.client() as client:
+        long = await client.get("/relume/page/stream", params={"filter": "x" * 8193})
+        assert (long.status_code, long.json()["reason"]) == (413, "too-large")
+    events = LiveEvents(watched.observer, prompts=False)
+    events.want("type = 't'")
+    for _ in range(50):
+        watched.tell()
+    reading, turns = asyncio.create_task(events.news()), 0
+    while not reading.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= 50
+    events.close()
 
 
 async def test_of_many_events_the_newest_are_told_and_the_others_counted() -> None:

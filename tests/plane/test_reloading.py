@@ -10,7 +10,7 @@ import pytest
 
 from relume.config import Broker, InferenceService, Plan, load
 from relume.plane.local import LocalPlane, PlaneSettings
-from relume.plane.reloading import Reload, reload
+from relume.plane.reloading import Reload, at_once, reload
 from relume.runtimes.models.store import ModelStore
 
 ONE = InferenceService("ns", "one", "vLLM", "hf://org/model", min_replicas=0)
@@ -48,6 +48,15 @@ def test_another_share_of_the_requests_makes_no_new_revision() -> None:
     found = reload(running, Plan(services=(replace(ONE, canary_percent=50),)))
     assert found.services == (replace(ONE, generation=2, canary_percent=50),)
     assert (found.changed, found.restart) == (("ns/one",), ())
+
+
+def test_two_revisions_that_share_the_requests_are_there_at_once() -> None:
+    running = Plan(services=(replace(ONE, generation=2), TWO))
+    canary = replace(ONE, timeout_s=60, canary_percent=10)
+    found = at_once(running, Plan(services=(canary, TWO)))
+    assert found.services == (running.services[0], canary, TWO)
+    for read in (replace(canary, canary_percent=100), replace(canary, canary_percent=None), ONE):
+        assert at_once(running, Plan(services=(read, TWO))).services == (read, TWO)
 
 
 def test_services_come_and_go() -> None:

@@ -152,6 +152,14 @@ def test_what_is_kept_goes_by_its_last_use_and_what_all_start_from_goes_last() -
     assert s.asks(Claim("d", 1), 4) == [Drop(of_b), Drop(shared)]
 
 
+def test_what_is_kept_for_a_service_does_not_go_for_one_of_its_revisions() -> None:
+    s = scene()
+    of_a = Kept("the engine of a", "a", 2, last_used=10.0)
+    of_b = Kept("the engine of b", "b", 2, last_used=20.0)
+    s.kept = [of_a, of_b]
+    assert s.asks(Claim("a (a-predictor-00002)", 1), 8) == [Drop(of_b)]
+
+
 def test_a_template_that_is_in_use_goes_after_what_uses_it() -> None:
     s = scene()
     s.kept = [Kept("the warm template", None, 3, 0.0, in_use=True)]

@@ -111,6 +111,27 @@ async def test_a_revision_that_had_all_is_rolled_back_to_the_one_before_it(stage
         assert s.status()["revision"] == "summarize-predictor-00001"
 
 
+async def test_each_has_memory_and_logs_of_its_own(stage: Staging) -> None:
+    async with stage(memory_bytes=10) as s:
+        s.launcher.needs = {"summarize": 3}
+        await split(s, 10)
+        assert s.plane.status()["memory"]["used"] == 6
+        s.plane.update([changed(2, 100)])
+        await eventually(lambda: s.launcher.started[0].exited)
+        s.plane.update([changed(3, min_replicas=1)])
+        await s.ready(3)  # the second replica of what began as the second revision
+        await eventually(lambda: s.launcher.started[1].exited)
+        s.plane.update([changed(3, 50, min_replicas=1)])  # and back to the second
+        (await s.ready(4)).exit(0)
+        await eventually(lambda: s.status()["traffic"][0]["replicas"] == 0)
+        held = s.ask("/x", headers={"host": "prev-summarize.default.example.com"})
+        await s.clock.advance(2)
+        await s.ready(5)
+        assert (await held.end()).status == 200
+        assert s.plane.status()["memory"]["used"] == 6
+        assert len(set(s.launcher.logs)) == 5
+
+
 async def test_a_request_that_waits_for_a_revision_stays_with_it(stage: Staging) -> None:
     async with stage() as s:
         canary = await split(s, 10)

@@ -135,6 +135,7 @@ class InProcessLauncher:
         self.needs: dict[str, int] = {}
         self.things: list[Kept] = []
         self.dropped: list[str] = []
+        self.logs: list[Path] = []
 
     def memory_bytes(self, service: ServedService) -> int:
         return self.needs.get(service.name, 1)
@@ -157,4 +158,5 @@ class InProcessLauncher:
         predictor.service = service.name
         await predictor.open()
         self.started.append(predictor)
+        self.logs.append(log_path)
         return predictor

@@ -26,7 +26,7 @@ from starlette.types import Receive, Scope, Send
 from relume.base.errors import InvalidInput
 from relume.base.vocabulary import REVISION_LABEL, SERVICE_LABEL
 from relume.config.llm_d import ENGINE, ENGINE_LABEL, Endpoint, endpoints_file, picker_config
-from relume.plane.addresses import HOST, listen
+from relume.plane.addresses import HOST, PortTaken, listen
 from relume.plane.grace import Grace
 from relume.plane.server import HttpServer, finished
 from relume.serving.doors import Door, Pool
@@ -111,7 +111,10 @@ class _Members:
         ]
 
     def _open(self) -> _Address:
-        listening = listen(0, "--llm-d")
+        try:
+            listening = listen(0, "--llm-d")
+        except PortTaken:
+            raise PortTaken(f"{self.service.key}: no port of {HOST} is free for it") from None
         port = listening.getsockname()[1]
         entrance = _Entrance(self._pool.door())
         server = HttpServer(DecodedBodies(entrance), listening)
@@ -192,20 +195,35 @@ class RouterFiles:
             self._changed.clear()
             try:
                 await self._write()
-            except OSError as error:
-                log.warning("--llm-d: %s: %s; it is tried again", error.filename, error.strerror)
+            except (OSError, PortTaken) as error:
+                log.warning("--llm-d: %s; it is tried again", error)
                 asyncio.get_running_loop().call_later(_AGAIN_S, self._changed.set)
 
     async def _write(self) -> None:
-        """Write the file of each service whose endpoints are others than before."""
+        """Write the file of each service whose endpoints are others than before.
+
+        A file that cannot be written, or a service that gets no port, keeps no other from its own:
+        the first error is raised when all were tried. Raises OSError and PortTaken.
+        """
         pools = {pool.service.key: pool for pool in self._serving.pools()}
-        for key in self._members.keys() - pools.keys():
+        errors: list[OSError | PortTaken] = []
+        for key in [*(self._members.keys() - pools.keys()), *pools]:
+            try:
+                await self._write_of(key, pools.get(key))
+            except (OSError, PortTaken) as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    async def _write_of(self, key: ServiceKey, pool: Pool | None) -> None:
+        """Write the file of one service; None: it was removed."""
+        if pool is None:
             await self._say(key, self._members[key], [])
             self._leave(self._members.pop(key))
-        for key, pool in pools.items():
-            members = self._members.setdefault(key, _Members(pool, self._group))
-            members.lead_to(pool)
-            await self._say(key, members, members.now())
+            return
+        members = self._members.setdefault(key, _Members(pool, self._group))
+        members.lead_to(pool)
+        await self._say(key, members, members.now())
 
     def _leave(self, members: _Members) -> None:
         """Close the addresses of a service that was removed."""
@@ -236,11 +254,13 @@ def _write_files(folder: Path, endpoints: str) -> None:
 def replace_file(path: Path, text: str) -> None:
     """Put a file in the place of another in one step: a reader sees the old text or the new one.
 
-    The text is on the disk before it has the name, so that a power cut leaves no half of it.
+    The text is on the disk before it has the name, so that a power cut leaves no half of it. It is
+    a new file, so that nothing is written through a link that somebody has put there.
     Raises OSError.
     """
     half_made = path.with_name(f".{path.name}.new")
-    with half_made.open("w", encoding="utf-8") as file:
+    half_made.unlink(missing_ok=True)
+    with half_made.open("x", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

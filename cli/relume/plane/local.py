@@ -50,8 +50,8 @@ from relume.plane.grace import Grace
 from relume.plane.imported_meanwhile import import_servers as _import_the_servers
 from relume.plane.launch import LocalLauncher, template_status
 from relume.plane.launchers import EveryLauncher, checked
-from relume.plane.memory import MEMORY_WAIT_S
-from relume.plane.reloading import reload
+from relume.plane.memory import MEMORY_WAIT_S, check_minimum
+from relume.plane.reloading import at_once, reload
 from relume.plane.sink_bindings import sink_environment
 from relume.plane.subscribers import Destinations, SubscriberCapacity
 from relume.runtimes.function.environments import Environments
@@ -364,6 +364,8 @@ class LocalPlane:
         async with self._reloading:
             budget = self._settings.memory_bytes
             read = await asyncio.to_thread(checked, self._read, self._store, budget, self._launcher)
+            both = at_once(self.plan, read)
+            await asyncio.to_thread(check_minimum, both, self._store, budget)
             found = reload(self.plan, read)
             running: tuple[InferenceService | Function, ...] = (
                 *found.services,

@@ -69,6 +69,22 @@ def reload(running: Plan, read: Plan) -> Reload:
     )
 
 
+def at_once(running: Plan, read: Plan) -> Plan:
+    """Return what is there at once after a reload: of a service that shares its requests, both.
+
+    Its minReplicas then count for the revision that runs and for the newest.
+    """
+    old = {_name(service): service for service in running.services}
+    both = [
+        before
+        for service in read.services
+        if (before := old.get(_name(service))) is not None
+        and service.canary_percent not in (None, 100)
+        and replace(service, generation=before.generation) != before
+    ]
+    return replace(read, services=(*both, *read.services))
+
+
 def _template(service: InferenceService) -> InferenceService:
     """What makes a revision: as in Knative, the share of the requests is no part of it."""
     return replace(service, generation=1, canary_percent=None)

@@ -277,8 +277,8 @@ class Budget:
     def _freed_later(self, claim: Claim, chosen: Sequence[_Victim], world: World) -> int:
         """The bytes of what is kept and can be dropped once the chosen replicas have gone."""
         going = {victim.what for victim in chosen}
-        stay = {c.service for c, h in self._holdings.items() if not h.leaving and c not in going}
-        in_use = [each for each in world.kept if each.in_use and each.service != claim.service]
+        stay = {c.of for c, h in self._holdings.items() if not h.leaving and c not in going}
+        in_use = [each for each in world.kept if each.in_use and each.service != claim.of]
         return sum(
             each.bytes
             for each in in_use
@@ -289,7 +289,7 @@ class Budget:
         """What nobody uses and may go now for the service of `claim`."""
         for kept in world.kept:
             shared = kept.service is None
-            if not kept.in_use and (claim is None or kept.service != claim.service):
+            if not kept.in_use and (claim is None or kept.service != claim.of):
                 yield _Victim(kept.last_used, kept.bytes, kept, shared=shared)
         for other, holding in self._evictable(claim):
             load = world.loads.get(other, JUST_GRANTED)

@@ -1,8 +1,9 @@
 """The serving plane: it starts, ticks and stops every service of a plan, and reports on them."""
 
 import asyncio
+import itertools
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,18 +133,19 @@ class ServingPlane:
         if self._running is None or self._stop.is_set():
             raise PlaneStopping("the serving plane is not running")
         running, known = self._running, {traffic.key: traffic for traffic in self._traffic}
-        self._traffic = []
+        now: list[Traffic] = []
         for config in services:
             traffic = known.pop(ServiceKey(config.namespace, config.name), None)
             if traffic is None:
                 traffic = Traffic(config, self._maker(running), self._rng)
             else:
                 self._end(traffic.update(config, stop_first=stop_first(config)))
-            self._traffic.append(traffic)
+            now.append(traffic)
         for traffic in known.values():
             for service in traffic.services:
                 service.stop(ServiceUnknown(f"InferenceService {service.key} was removed"))
             self._end(traffic.services)
+        self._traffic = now
         self.app.open(Router(self._traffic, self._settings.body_limit), running.around.session)
         self.changed()
 
@@ -160,8 +162,9 @@ class ServingPlane:
 
         def make(config: ServedService) -> Service:
             key = ServiceKey(config.namespace, config.name)
-            beside = any(service.key == key for service in self._services)
-            return Service(config, running.around, running.replicas, self._log_dir, beside=beside)
+            others = {service.label for service in self._services if service.key == key}
+            label = _label(config, others)
+            return Service(config, running.around, running.replicas, self._log_dir, label)
 
         return make
 
@@ -264,3 +267,16 @@ class ServingPlane:
         self._memory.close()
         for service in self._services:
             service.hurry()
+
+
+def _label(config: ServedService, others: Collection[str]) -> str:
+    """Return what tells a revision apart from the `others` of its service; "" where it is alone.
+
+    A service keeps its label in a rollout, so one that answers as a later revision may have the
+    label of this one.
+    """
+    if not others:
+        return ""
+    again = (f"{config.revision}-{number}" for number in itertools.count(2))
+    labels = itertools.chain((config.revision,), again)
+    return next(label for label in labels if label not in others)

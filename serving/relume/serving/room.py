@@ -30,7 +30,13 @@ class Claim:
     """One replica's place in memory."""
 
     service: str
+    """The name of the tenant: `NS/NAME`, or `NS/NAME (LABEL)` for one of two revisions."""
     replica: int
+
+    @property
+    def of(self) -> str:
+        """The service itself, `NS/NAME`: what is kept for it is for all its revisions."""
+        return self.service.partition(" ")[0]
 
 
 @dataclass(frozen=True, slots=True)

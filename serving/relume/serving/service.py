@@ -53,17 +53,17 @@ class Service:
         around: Surroundings,
         group: asyncio.TaskGroup,
         log_dir: Path,
-        *,
-        beside: bool = False,
+        label: str = "",
     ) -> None:
-        """beside: another revision of the same service is there too; names tell them apart."""
+        """label: tells it apart from other revisions of the same service that are there too."""
         now = around.clock.monotonic()
         self.key = ServiceKey(config.namespace, config.name)
-        self.name = f"{self.key} ({config.revision})" if beside else str(self.key)
+        self.label = label
+        self.name = f"{self.key} ({label})" if label else str(self.key)
         self.subject = Subject(config.namespace, config.name, config.is_model)
         self._around = around
         self._group = group
-        self._logs = LogFiles(log_dir, config.namespace, config.revision if beside else config.name)
+        self._logs = LogFiles(log_dir, config.namespace, label or config.name)
         self._reporter = Reporter(now)
         self.preferred: int | None = None
         self.throttler = Throttler(

@@ -128,9 +128,12 @@ class Page:
             return _refused(503, "the plane is shutting down", "stopping")
         if len(self._readers) >= MOST_PAGES:
             return _refused(503, f"{MOST_PAGES} pages are open: close one", "too-many-pages")
+        expression = request.query_params.get("filter", "")
+        if len(expression.encode()) > _MOST_FILTER:
+            return _refused(413, f"a filter has at most {_MOST_FILTER:,} bytes", TooLarge.reason)
         reader = Reader(self._feed, self._observer, prompts=self._prompts)
         try:
-            reader.events.want(request.query_params.get("filter", ""))
+            reader.events.want(expression)
         except ParseError as error:
             reader.events.close()
             return _refused(422, str(error), "bad-filter")

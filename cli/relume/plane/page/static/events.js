@@ -72,7 +72,7 @@ function render() {
     return;
   }
   const newest = list.firstElementChild?.record;
-  const fresh = newest ? rows.slice(rows.indexOf(newest) + 1) : rows;
+  const fresh = newest ? rows.slice(rows.indexOf(newest) + 1) : [...rows];
   list.prepend(...fresh.reverse().map(rowOf));
 }
 

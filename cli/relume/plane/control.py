@@ -19,9 +19,10 @@ A record whose event has long data holds only its attributes: `bytes` is the siz
 `begins` its first characters, and `key` names it in the log.
 
 A request that is refused gets a JSON object of `error` and `reason`: 403 for a change that a web
-page of another origin asks for, 404 where what it names does not exist, 409 when the letter's
-Trigger is gone, 422 where a manifest is wrong, 503 when the store does not answer, the plane is
-stopping, or too many clients read the stream of records. That stream looks like this:
+page of another origin asks for and under a name that is not this machine's (`known_names.py`), 404
+where what it names does not exist, 409 when the letter's Trigger is gone, 422 where a manifest is
+wrong, 503 when the store does not answer, the plane is stopping, or too many clients read the
+stream of records. That stream looks like this:
 
 : subscribed            from here on no record is missed
 data: {…}               the replayed records, oldest first

@@ -205,6 +205,7 @@ class LocalPlane:
     ) -> "JobsFront":
         from relume.eventing.jobs.front import JobsFront
         from relume.plane.control import Control
+        from relume.plane.known_names import KnownNames
         from relume.plane.llm_d import RouterFiles
         from relume.plane.local_page import local_page
         from relume.plane.server import HttpServer, finished
@@ -243,7 +244,8 @@ class LocalPlane:
         front = JobsFront(serving.app)
         page, feed = local_page(self, serving, self._observer, self._settings.show_prompts)
         watching = group.create_task(feed.run(), name="page")
-        app = DecodedBodies(page.in_front_of(control.in_front_of(front)))
+        inside = page.in_front_of(control.in_front_of(front))
+        app = DecodedBodies(KnownNames(inside, self._settings.allowed_origins))
         allowing = self._allowing = CrossOrigin(
             app, (*self.plan.services, *self.plan.functions), self._settings.allowed_origins
         )

@@ -422,6 +422,9 @@ TABLE = {
     "serving.replica:Startup.phases_ms": Bound("phases", None, "names that the plane knows"),
     "serving.windows:AverageWindow._buckets": Bound("buckets", None, "one a second of the window"),
     "serving.windows:MaxWindow._values": Bound("values", None, "one for each tick of the window"),
+    "plane.known_names:KnownNames._names": Bound(
+        "names", None, "one for each --allowed-origin of the command"
+    ),
     "serving.cross_origin:CrossOrigin._keys": Bound("services", None, PLAN),
     "serving.cross_origin:CrossOrigin._services": Bound("services", None, PLAN),
     "serving.openai:ModelNames.listed": Bound("names", None, PLAN),

@@ -22,7 +22,7 @@ PYTEST_ALL := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadsc
 $(shell test -x $(BIN)/python || rm -f $(STAMP))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv docs pages models demo demo-tickets test fresh check fuzz unit crash jobs-trial memory-trial functions load page-test page-load bench schemas manifests flags lock images clean
+.PHONY: help venv docs pages models demo demo-tickets test fresh check fuzz unit crash jobs-trial memory-trial functions load docs-test page-test page-load bench schemas manifests flags lock images clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,9 +92,13 @@ functions: ## each function's environment, and its tests in it: make functions O
 unit: venv $(PLOTS) $(DOCS_STAMP) ## the tests that need no model and take no minutes
 	$(PYTEST_ALL) -m 'not model and not crash and not cluster'
 
-# Not `cluster`: where KUBECONFIG is set, those tests write to somebody's cluster.
+# Not `cluster`: where KUBECONFIG is set, those tests write to somebody's cluster. `pages` are those
+# of make docs-test.
 test: check models $(PLOTS) $(DOCS_STAMP) ## every check and test, the real vLLM and model included
-	$(PYTEST_ALL) -m 'not cluster'
+	$(PYTEST_ALL) -m 'not cluster and not pages'
+
+docs-test: models ## every command of README and docs, typed at a plane with the real model; three minutes
+	$(BIN)/python -m pytest -q tests/docs -m pages
 
 # For each of PYTHONS, as on a machine where nothing is configured; minutes and 10 GB of disk each.
 fresh: ## make demo in a new clone of HEAD, with plain pip: make fresh PYTHONS='python3.12 …'

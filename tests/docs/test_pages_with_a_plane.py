@@ -7,7 +7,7 @@ import pytest
 from tests.docs.pages import ROOT, blocks_of, pages
 from tests.docs.reader import Reader
 
-pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.model, pytest.mark.pages, pytest.mark.timeout(900)]
 STARTING = [page for page in pages() if any(b.starts_a_plane for b in blocks_of(page))]
 
 

@@ -152,7 +152,7 @@ async def test_answers_are_those_that_vllm_gives_without_streaming(
             (CHAT, {"messages": SAY, "max_tokens": 40, "temperature": 0, "stop": ["shore\n"]}),
         ]:
             uncut = await whole(it.client, route, asked)
-            for cut in (1, 2, 3, 9, 20, 26, 30):
+            for cut in (1, 3, 20, 30):
                 answer, _ = await continued(it.client, route, asked, cut)
                 if comparable(answer) != comparable(uncut):
                     different.append((route, cut, answer, uncut))

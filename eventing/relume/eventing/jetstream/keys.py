@@ -25,7 +25,8 @@ _NO_CLUSTER = 10074
 class JetStreamKeyStore:
     """A KeyStore over a connection that somebody else opens and closes."""
 
-    def __init__(self, bucket: KeyValue) -> None:
+    def __init__(self, jetstream: JetStreamContext, bucket: KeyValue) -> None:
+        self._jetstream = jetstream
         self._bucket = bucket
 
     @classmethod
@@ -33,10 +34,10 @@ class JetStreamKeyStore:
         """Make the bucket where it is missing. Raises StoreUnavailable."""
         try:
             try:
-                return cls(await jetstream.key_value(BUCKET))
+                return cls(jetstream, await jetstream.key_value(BUCKET))
             except nats.js.errors.BucketNotFoundError:
                 config = KeyValueConfig(BUCKET, replicas=replicas, storage=StorageType.FILE)
-                return cls(await jetstream.create_key_value(config))
+                return cls(jetstream, await jetstream.create_key_value(config))
         except nats.js.errors.APIError as error:
             if error.err_code == _NO_CLUSTER:
                 raise StoreUnavailable(
@@ -62,17 +63,15 @@ class JetStreamKeyStore:
         return _read(entry.value)
 
     async def all(self) -> Sequence[StoredKey]:
-        found: list[StoredKey] = []
+        # Not KeyValue.watch: its mark for the end can come before the entries (nats-py 2.x asks for
+        # the number of entries when they may be on their way already).
+        start = f"$KV.{BUCKET}.{_PREFIX}"
         try:
-            watcher = await self._bucket.watch(f"{_PREFIX}>", ignore_deletes=True)
-            async for entry in watcher:
-                if entry is None:  # from here on it would wait for changes
-                    break
-                if (key := _read(entry.value)) is not None:
-                    found.append(key)
-            await watcher.stop()  # type: ignore[no-untyped-call]
+            info = await self._jetstream.stream_info(f"KV_{BUCKET}", subjects_filter=f"{start}>")
         except NATS_ERRORS as error:
             raise _unavailable(error) from None
+        ids = [subject.removeprefix(start) for subject in info.state.subjects or {}]
+        found = [key for key_id in ids if (key := await self.get(key_id)) is not None]
         return sorted(found, key=lambda key: (key.created_at, key.id))
 
     async def remove(self, key_id: str) -> bool:

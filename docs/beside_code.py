@@ -37,7 +37,9 @@ def documents() -> Iterator[str]:
     yield from ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")
     for folder in BESIDE_CODE:
         found = sorted((ROOT / folder).rglob("*.md"))
-        yield from (path.relative_to(ROOT).as_posix() for path in found)
+        paths = (path.relative_to(ROOT).as_posix() for path in found)
+        # An environment that stands in a folder has documents of others.
+        yield from (path for path in paths if "/." not in path)
 
 
 def place(path: str) -> str:

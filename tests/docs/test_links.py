@@ -24,7 +24,9 @@ _SOURCE = re.compile(r'\b(?:src|srcset)="([^"]+)"')
 
 def documents() -> list[Path]:
     found = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md")]
-    return sorted([*ROOT.glob("*.md"), *found])
+    # An environment that stands in a folder has documents of others.
+    ours = [path for path in found if "/." not in path.relative_to(ROOT).as_posix()]
+    return sorted([*ROOT.glob("*.md"), *ours])
 
 
 def prose(path: Path) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from nats.aio.msg import Msg
 
-from relume.eventing.jetstream.client import DirectClient, publish_soon, subscribe
+from relume.eventing.jetstream.client import DirectClient, subscribe
 from relume.eventing.jetstream.server import NatsServer
 
 
@@ -32,7 +32,7 @@ async def test_a_handler_that_fails_costs_one_message_and_not_the_connection(
         await subscribe(client, "a.*", handle, other)
         with caplog.at_level(logging.ERROR):
             for data in (b"first", b"bad", b"second", b"other"):
-                await publish_soon(client, "a.b", data)
+                client.publish_soon("a.b", data)
             async with asyncio.timeout(10):
                 while len(taken) < 3:
                     await asyncio.sleep(0)

@@ -10,13 +10,12 @@ import contextlib
 import logging
 from collections.abc import Sequence
 
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js.api import ConsumerInfo
 
 from relume.base.time_limits import TimeLimit
-from relume.eventing.jetstream.client import publish_soon, subscribe
+from relume.eventing.jetstream.client import DirectClient, subscribe
 from relume.eventing.jetstream.store import NATS_ERRORS, Requests
 from relume.eventing.settings import MAX_MESSAGE_BYTES
 
@@ -52,21 +51,21 @@ class JetStreamLeasedEvent:
 
     async def settle(self) -> None:
         self._cursor.settled = self._subject
-        await self._cursor.tell(self._subject, _ACK)
+        self._cursor.tell(self._subject, _ACK)
 
     async def give_back(self) -> None:
         self._cursor.returned[self.sequence] = self._subject
-        await self._cursor.tell(self._subject, GIVE_BACK)
+        self._cursor.tell(self._subject, GIVE_BACK)
 
     async def extend(self) -> None:
-        await self._cursor.tell(self._subject, _EXTEND)
+        self._cursor.tell(self._subject, _EXTEND)
 
 
 class JetStreamCursor:
     """A cursor over a durable pull consumer; `last_sequence` is the log's, told by its owner."""
 
     def __init__(
-        self, client: Client, requests: Requests, info: ConsumerInfo, last_sequence: int
+        self, client: DirectClient, requests: Requests, info: ConsumerInfo, last_sequence: int
     ) -> None:
         self._client = client
         self._requests = requests
@@ -108,10 +107,9 @@ class JetStreamCursor:
         # Nothing is waited for from here on: what is taken reaches the caller.
         return [self._received.pop(each) for each in list(self._received)[:limit]]
 
-    async def tell(self, subject: str, what: bytes) -> None:
+    def tell(self, subject: str, what: bytes) -> None:
         """Say what becomes of a leased event. If it is lost, a redelivery makes up for it."""
-        with contextlib.suppress(*NATS_ERRORS):
-            await publish_soon(self._client, subject, what)
+        self._client.publish_soon(subject, what)
 
     def connection_changed(self) -> None:
         """The connection was lost or is there again: open requests are gone."""

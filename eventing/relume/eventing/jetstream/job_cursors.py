@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import cast
 
-from nats.aio.client import Client
 from nats.js.api import ConsumerInfo
 
 from relume.base.clock import Clock
+from relume.eventing.jetstream.client import DirectClient
 from relume.eventing.jetstream.cursor import (
     GIVE_BACK,
     JetStreamCursor,
@@ -49,7 +49,7 @@ class SharedLease(JetStreamLeasedEvent):
             await super().give_back()
         else:
             # It is not noted, so `confirm` does not say it again: another process may have it then.
-            await self._cursor.tell(self._subject, GIVE_BACK)
+            self._cursor.tell(self._subject, GIVE_BACK)
 
     async def extend(self) -> None:
         now = self._clock.monotonic()
@@ -69,7 +69,7 @@ class SharedCursor(JetStreamCursor):
 
     def __init__(
         self,
-        client: Client,
+        client: DirectClient,
         requests: Requests,
         info: ConsumerInfo,
         forget: "Callable[[SharedCursor], None]",
@@ -114,7 +114,7 @@ class SettledCursor(SharedCursor):
 
     def __init__(
         self,
-        client: Client,
+        client: DirectClient,
         requests: Requests,
         info: ConsumerInfo,
         forget: Callable[[SharedCursor], None],
@@ -147,7 +147,7 @@ class ParkedLease(SharedLease):
         """See `ParkedEvent.put_off`."""
         cursor = cast("ParkedCursor", self._cursor)
         cursor.remember(self.sequence, self._subject, self._clock.monotonic() + seconds)
-        await cursor.tell(self._subject, b'-NAK {"delay": %d}' % round(seconds * 1e9))
+        cursor.tell(self._subject, b'-NAK {"delay": %d}' % round(seconds * 1e9))
 
 
 class ParkedCursor(SharedCursor):
@@ -158,7 +158,7 @@ class ParkedCursor(SharedCursor):
 
     def __init__(
         self,
-        client: Client,
+        client: DirectClient,
         requests: Requests,
         info: ConsumerInfo,
         forget: Callable[[SharedCursor], None],
@@ -193,7 +193,7 @@ class ParkedCursor(SharedCursor):
             subject, until = self._put_off.pop(sequence, ("", 0.0))
             # What comes soon may be with another process before this is there.
             if until > now + _NEAR_S:
-                await self.tell(subject, GIVE_BACK)
+                self.tell(subject, GIVE_BACK)
 
     def _lease(self, leased: JetStreamLeasedEvent) -> SharedLease:
         self._put_off.pop(leased.sequence, None)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import nats.errors
 import orjson
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from relume.base.clock import Clock
@@ -59,7 +58,7 @@ class Requests:
     its timeout; here it fails as soon as the connection is lost.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: DirectClient) -> None:
         self._client = client
         self._inbox = client.new_inbox()
         self._tokens = itertools.count()

@@ -7,8 +7,11 @@ In a closed loop a producer posts, waits for the answer and posts the next. In a
 are posted when they are due, whatever was answered. Both end after --seconds.
 
 Written on the bare protocol, because it runs on the cores of what it measures. Each event has
-1 KiB of JSON data and its number as id. Prints one JSON object: events, requests, seconds, the
-next free number, CPU seconds, the milliseconds of an answer (p50, p99, longest), and how late an
+1 KiB of JSON data and its number as id. A connection that the server has closed, as it may after a
+while without a request, is made anew, and a request that was lost with it is sent again.
+
+Prints one JSON object: events, requests, seconds, the next free number, CPU seconds, the
+milliseconds of an answer (p50, p99, longest), connections made anew (reconnected), and how late an
 open loop posted (late_p99_ms). FILE gets the moment of each post in seconds of the monotonic clock,
 as native doubles.
 """
@@ -44,6 +47,7 @@ class Record:
 
     sent: "array[float]" = field(default_factory=lambda: array("d"))
     answered_ms: "array[float]" = field(default_factory=lambda: array("d"))
+    reconnected: int = 0
     refused: bytes = b""
 
 
@@ -54,45 +58,79 @@ class Work(Protocol):
 
     def free(self, producer: "Producer") -> None: ...
 
+    def lost(self, producer: "Producer") -> None:
+        """The connection is gone; the producer is free again when it has another one."""
+        ...
+
 
 class Producer(asyncio.Protocol):
-    """One connection; a request at a time."""
+    """One connection at a time, to `host` and `port`; a request at a time."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, host: str, port: int) -> None:
         self._work = work
+        self._address = (host, port)
+        self._transport: asyncio.Transport | None = None
+        self._request = b""  # the one that is not answered yet
         self._sent = 0.0
         self._buffer = b""
+        self._is_proven = False  # this connection has brought an answer
+        self._is_over = False
+        self._connecting: asyncio.Task[None] | None = None
         self.done = asyncio.get_running_loop().create_future()
+
+    async def connect(self) -> None:
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: self, *self._address)
+        except OSError as error:
+            self._end(repr(error).encode())
 
     def post(self, request: bytes, sent: float) -> None:
         """Send a request; its answer is timed from `sent`."""
-        self._sent = sent
-        self._transport.write(request)
+        self._request, self._sent = request, sent
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(request)  # else it goes on the next connection
 
     def close(self) -> None:
-        self._transport.close()
+        self._is_over = True
+        if self._transport is not None:
+            self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._work.free(self)
+        self._is_proven = False
+        if self._request:
+            self._transport.write(self._request)
+        else:
+            self._work.free(self)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         if not self._buffer.startswith(_ACCEPTED[: len(self._buffer)]):
             self._work.record.refused = self._buffer
-            self._transport.close()
+            self.close()
             return
         if not self._buffer.endswith(b"\r\n\r\n"):
             return
         self._work.record.answered_ms.append((time.monotonic() - self._sent) * 1000)
-        self._buffer = b""
+        self._request = self._buffer = b""
+        self._is_proven = True
         self._work.free(self)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        if self._is_over:
+            self._end()
+        elif not self._buffer and (self._is_proven or not self._request):
+            self._work.lost(self)
+            self._work.record.reconnected += 1
+            self._connecting = asyncio.ensure_future(self.connect())
+        else:
+            self._end(repr(error or "the connection ended without an answer").encode())
+
+    def _end(self, refused: bytes = b"") -> None:
+        self._work.record.refused = self._work.record.refused or refused
         if not self.done.done():
             self.done.set_result(None)
-        if error is not None and not self._work.record.refused:
-            self._work.record.refused = repr(error).encode()
 
 
 @dataclass(slots=True)
@@ -113,6 +151,9 @@ class Load:
             return producer.close()
         self.record.sent.append(now)
         producer.post(self.make(number), now)
+
+    def lost(self, producer: Producer) -> None:
+        pass
 
     def _take(self) -> int | None:
         """The first number of the next request, None when it is enough."""
@@ -153,6 +194,10 @@ class OpenLoad:
             producer.close()
         else:
             self._idle.append(producer)
+
+    def lost(self, producer: Producer) -> None:
+        if producer in self._idle:
+            self._idle.remove(producer)
 
     def end(self) -> None:
         """Nothing more comes due: close what is idle, and the others when they are."""
@@ -206,12 +251,11 @@ async def produce_open(load: OpenLoad, url: str, rate: float, seconds: float) ->
 
 
 async def _connect(work: Work, url: str, count: int) -> list[Producer]:
-    target, loop = urlsplit(url), asyncio.get_running_loop()
-    pairs = [
-        await loop.create_connection(lambda: Producer(work), target.hostname, target.port)
-        for _ in range(count)
-    ]
-    return [producer for _, producer in pairs]
+    target = urlsplit(url)
+    producers = [Producer(work, target.hostname or "", target.port or 80) for _ in range(count)]
+    for producer in producers:
+        await producer.connect()
+    return producers
 
 
 def _told(record: Record, elapsed: float, first: int, batch: int) -> dict[str, float]:
@@ -227,6 +271,7 @@ def _told(record: Record, elapsed: float, first: int, batch: int) -> dict[str, f
         "p50_ms": times[len(times) // 2],
         "p99_ms": times[int(len(times) * 0.99)],
         "longest_ms": times[-1],
+        "reconnected": record.reconnected,
     }
 
 

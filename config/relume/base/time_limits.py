@@ -30,8 +30,15 @@ class TimeLimit:
             raise RuntimeError("a time limit needs a task")
         self._task = task
         self._cancelling = task.cancelling()
-        self._watch = _Watch.of(task.get_loop())
-        self._watch.add(self, self._seconds)
+        loop = task.get_loop()
+        watch = _of_thread.watch
+        if watch is None or watch.loop is not loop:
+            watch = _of_thread.watch = _Watch(loop)
+        self.ends = loop.time() + self._seconds
+        watch.limits.add(self)
+        if self.ends < watch.looks_at:
+            watch.look_at(self.ends)
+        self._watch = watch
 
     def __exit__(
         self,
@@ -55,37 +62,29 @@ class _Watch:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.limits: set[TimeLimit] = set()
-        self._loop = loop
+        self.loop = loop
+        self.looks_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
-        self._looks_at = math.inf
 
-    @staticmethod
-    def of(loop: asyncio.AbstractEventLoop) -> "_Watch":
-        watch: _Watch | None = getattr(_of_thread, "watch", None)
-        if watch is None or watch._loop is not loop:
-            watch = _of_thread.watch = _Watch(loop)
-        return watch
-
-    def add(self, limit: TimeLimit, seconds: float) -> None:
-        limit.ends = self._loop.time() + seconds
-        self.limits.add(limit)
-        if limit.ends < self._looks_at:
-            self._look_at(limit.ends)
-
-    def _look_at(self, moment: float) -> None:
+    def look_at(self, moment: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._looks_at = moment
-        self._timer = None if moment == math.inf else self._loop.call_at(moment, self._look)
+        self.looks_at = moment
+        self._timer = None if moment == math.inf else self.loop.call_at(moment, self._look)
 
     def _look(self) -> None:
-        now = self._loop.time()
+        now = self.loop.time()
         late = [each for each in self.limits if each.ends <= now]
         for limit in sorted(late, key=lambda each: each.ends):
             self.limits.discard(limit)
             limit.end()
-        self._look_at(min((each.ends for each in self.limits), default=math.inf))
+        self.look_at(min((each.ends for each in self.limits), default=math.inf))
 
 
-# A thread has one event loop at a time.
-_of_thread = threading.local()
+class _OfThread(threading.local):
+    """A thread has one event loop at a time."""
+
+    watch: _Watch | None = None
+
+
+_of_thread = _OfThread()

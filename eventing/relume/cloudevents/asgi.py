@@ -16,8 +16,9 @@ class ClientGone(Exception):
 
 def headers_of(scope: Scope) -> Headers:
     """Header names in lower case, values as latin-1 text."""
+    headers = scope["headers"]
     return HeaderList(
-        [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+        [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
     )
 
 

@@ -85,7 +85,9 @@ class CloudEvent:
         checked: dict[str, AttributeValue] = {"specversion": SPECVERSION}
         unique: list[str] = []
         for name, value in attributes.items():
-            if name in _REPEATED and _was_valid(name, value):
+            # What was found to be valid before; long values are looked at each time.
+            is_repeated = name in _REPEATED and type(value) is str and len(value) <= _SHORT
+            if is_repeated and _is_valid(name, value):
                 checked[name] = value  # type: ignore[assignment]  # it is a string
             else:
                 checked[name] = _checked(name, value)
@@ -233,16 +235,11 @@ _CHECKS = {
 
 # Nearly every event has the same values for these as the one before it.
 _REPEATED = frozenset({"specversion", "source", "type", "datacontenttype", "dataschema"})
-_REPEATED_CHARACTERS = 256
-
-
-def _was_valid(name: str, value: object) -> bool:
-    """Whether a value was found to be a valid string before; long ones are looked at each time."""
-    return type(value) is str and len(value) <= _REPEATED_CHARACTERS and _is_valid(name, value)
+_SHORT = 256  # characters
 
 
 @lru_cache(maxsize=1024)
-def _is_valid(name: str, value: str) -> bool:
+def _is_valid(name: str, value: object) -> bool:
     try:
         _CHECKS[name](name, _checked(name, value))
     except InvalidEvent:

@@ -19,6 +19,13 @@ def encode_value(value: str) -> str:
     return _UNSAFE.sub(lambda c: "".join(f"%{byte:02X}" for byte in c[0].encode()), value)
 
 
+def encode_values(values: list[str]) -> list[str]:
+    """Each value as `encode_value` gives it; mostly all of them are sent as they are."""
+    if _UNSAFE.search("".join(values)) is None:
+        return values
+    return [encode_value(value) for value in values]
+
+
 def decode_value(name: str, value: str, *, lenient: bool = False) -> str:
     """A header value as an attribute's string: unquote, then one round of percent-decoding.
 
@@ -26,9 +33,9 @@ def decode_value(name: str, value: str, *, lenient: bool = False) -> str:
     meant, as Knative does for the SDKs that do not encode: UTF-8 is read as UTF-8, other bytes as
     Latin-1, and a percent sign or a quote that belongs to nothing is itself.
     """
-    value = value.strip(" \t")
     if _PLAIN.fullmatch(value):
-        return value
+        return value  # mostly
+    value = value.strip(" \t")
     if bad := (_NEVER_IN_A_HEADER if lenient else _NOT_IN_A_HEADER).search(value):
         raise InvalidEvent(f"{name}: character U+{ord(bad[0]):04X} must be percent-encoded")
     if lenient:

@@ -1,32 +1,61 @@
 """The headers of an HTTP message, sorted by what they say of an event."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from enum import Enum
 
 Header = tuple[str, str]
 
+_REQUIRED = frozenset({"ce-specversion", "ce-id", "ce-source", "ce-type"})
 
-class Sorted(NamedTuple):
-    """The values of Content-Type, the `ce-` headers with names in lower case, and the rest."""
 
-    content_types: list[str]
-    context: list[Header]
-    rest: list[Header]
+class Mode(Enum):
+    """The content modes of HTTP binding §3."""
+
+    BINARY = "binary"
+    STRUCTURED = "structured"
+    BATCH = "batch"
 
 
 class HeaderList(list[Header]):
-    """Headers that do not change any more, so that they are sorted only once."""
+    """Headers with names in lower case that do not change any more, sorted once.
 
-    sorted: Sorted | None = None
+    `content_types` are the values of Content-Type, `context` the `ce-` headers, `rest` all others.
+    `mode` is None where the message is plain HTTP.
+    """
+
+    __slots__ = ("content_types", "context", "mode", "rest")
+
+    def __init__(self, headers: Iterable[Header]) -> None:
+        super().__init__(headers)
+        self.content_types: list[str] = []
+        self.context: list[Header] = []
+        self.rest: list[Header] = []
+        for header in self:
+            name = header[0]
+            if name[:3] == "ce-":
+                self.context.append(header)
+            elif name == "content-type":
+                self.content_types.append(header[1].replace("\t", " ").strip(" "))
+            else:
+                self.rest.append(header)
+        self.mode = self._mode()
+
+    def _mode(self) -> Mode | None:
+        """The content type decides before any `ce-` header does."""
+        for content_type in self.content_types:
+            if (mode := mode_of_type(content_type)) is not None:
+                return mode
+        for name, _ in self.context:
+            if name in _REQUIRED:
+                return Mode.BINARY
+        return None
 
 
-def sort(headers: Sequence[Header]) -> Sorted:
+def sort(headers: Sequence[Header]) -> HeaderList:
     """Look through the headers, unless that was done before."""
-    if not isinstance(headers, HeaderList):
-        return _sorted(headers)
-    if headers.sorted is None:
-        headers.sorted = _sorted(headers)
-    return headers.sorted
+    if type(headers) is HeaderList:
+        return headers
+    return HeaderList([(name.lower(), value) for name, value in headers])
 
 
 def rest_of(headers: Sequence[Header]) -> Sequence[Header]:
@@ -34,16 +63,9 @@ def rest_of(headers: Sequence[Header]) -> Sequence[Header]:
     return sort(headers).rest
 
 
-def _sorted(headers: Sequence[Header]) -> Sorted:
-    content_types: list[str] = []
-    context: list[Header] = []
-    rest: list[Header] = []
-    for name, value in headers:
-        name = name.lower()
-        if name.startswith("ce-"):
-            context.append((name, value))
-        elif name == "content-type":
-            content_types.append(value.replace("\t", " ").strip(" "))
-        else:
-            rest.append((name, value))
-    return Sorted(content_types, context, rest)
+def mode_of_type(content_type: str) -> Mode | None:
+    """The mode that a media type names; None: the event is not in the body."""
+    start = content_type[:29].lower()
+    if start == "application/cloudevents-batch":
+        return Mode.BATCH
+    return Mode.STRUCTURED if start[:23] == "application/cloudevents" else None

@@ -5,27 +5,17 @@ Pure: headers and a body in, events out, and back. Nothing here does I/O or impo
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 from relume.cloudevents import json_format
 from relume.cloudevents.event import CloudEvent, InvalidEvent, canonical, charset_of
-from relume.cloudevents.header_value import decode_value, encode_value
-from relume.cloudevents.headers import Header, sort
+from relume.cloudevents.header_value import decode_value, encode_values
+from relume.cloudevents.headers import Header, mode_of_type, sort
+from relume.cloudevents.headers import Mode as Mode
 
 Headers = Sequence[Header]
 
 STRUCTURED_TYPE = "application/cloudevents+json"
 BATCH_TYPE = "application/cloudevents-batch+json"
-
-_REQUIRED = frozenset({"ce-specversion", "ce-id", "ce-source", "ce-type"})
-
-
-class Mode(Enum):
-    """The content modes of HTTP binding §3."""
-
-    BINARY = "binary"
-    STRUCTURED = "structured"
-    BATCH = "batch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +39,7 @@ def mode_of(headers: Headers) -> Mode | None:
     The content type decides before any `ce-` header does. A message with some but not all of the
     required `ce-` headers is a (bad) event in binary mode.
     """
-    content_types, context, _ = sort(headers)
-    return _mode(content_types, context)
+    return sort(headers).mode
 
 
 def decode(headers: Headers, body: bytes, *, lenient: bool = False) -> Message:
@@ -60,8 +49,8 @@ def decode(headers: Headers, body: bytes, *, lenient: bool = False) -> Message:
     `decode_value` says. Raises InvalidEvent, also for plain HTTP; in a batch it names the index of
     the event, from 0.
     """
-    content_types, context, _ = sort(headers)
-    mode = _mode(content_types, context)
+    given = sort(headers)
+    mode, content_types = given.mode, given.content_types
     if mode is None:
         raise InvalidEvent(
             "not a CloudEvent: no ce-specversion header and no application/cloudevents content type"
@@ -70,7 +59,7 @@ def decode(headers: Headers, body: bytes, *, lenient: bool = False) -> Message:
         raise InvalidEvent("content-type: header appears twice")
     content_type = content_types[0] if content_types else None
     if mode is Mode.BINARY:
-        return Message(mode, (_from_binary(content_type, context, body, lenient),))
+        return Message(mode, (_from_binary(content_type, given.context, body, lenient),))
     expected = BATCH_TYPE if mode is Mode.BATCH else STRUCTURED_TYPE
     if content_type is None or content_type.partition(";")[0].strip().lower() != expected:
         raise InvalidEvent(f"content-type: {content_type!r} is not supported, send {expected}")
@@ -87,30 +76,23 @@ def encode(event: CloudEvent, mode: Mode) -> tuple[list[Header], bytes]:
     """
     if mode is Mode.BATCH:
         return encode_batch((event,))
-    if mode is Mode.STRUCTURED or _mode([event.datacontenttype or ""], []) is not None:
+    content_type = event.datacontenttype
+    if mode is Mode.STRUCTURED or mode_of_type(content_type or "") is not None:
         return [("content-type", STRUCTURED_TYPE)], json_format.dump_event(event)
-    headers = [
-        ("ce-" + name, encode_value(canonical(value)))
-        for name, value in event.attributes.items()
-        if name != "datacontenttype"
-    ]
-    if event.datacontenttype is not None:
-        headers.append(("content-type", event.datacontenttype))
+    names, values = [], []
+    for name, value in event.attributes.items():
+        if name != "datacontenttype":
+            names.append("ce-" + name)
+            values.append(value if type(value) is str else canonical(value))
+    headers = list(zip(names, encode_values(values), strict=True))
+    if content_type is not None:
+        headers.append(("content-type", content_type))
     return headers, event.data or b""
 
 
 def encode_batch(events: Iterable[CloudEvent]) -> tuple[list[Header], bytes]:
     """Headers and body of a batch; send one only to who asked for batches (§3.3)."""
     return [("content-type", BATCH_TYPE)], json_format.dump_batch(events)
-
-
-def _mode(content_types: list[str], context: list[Header]) -> Mode | None:
-    for content_type in content_types:
-        if content_type[:29].lower() == "application/cloudevents-batch":
-            return Mode.BATCH
-        if content_type[:23].lower() == "application/cloudevents":
-            return Mode.STRUCTURED
-    return None if _REQUIRED.isdisjoint([name for name, _ in context]) else Mode.BINARY
 
 
 def _from_binary(

@@ -75,10 +75,10 @@ def identity(event: CloudEvent, via: str = "") -> str:
     Broker which serves as its own dead letter sink, where it failed and its time to live are added.
     """
     attributes = event.attributes
-    parts = [event.source, event.id, event.type, via]
+    text = f"{attributes['source']}\0{attributes['id']}\0{attributes['type']}\0{via}"
     if failed_at := attributes.get(ERROR_DESTINATION):
-        parts += [str(failed_at), str(attributes.get(BROKER_TTL, ""))]
-    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+        text += f"\0{failed_at}\0{attributes.get(BROKER_TTL, '')}"
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def key_of(envelope: Envelope) -> str:

@@ -68,17 +68,13 @@ class Ingress:
             return refused(404, f"there is no Broker {broker}", "unknown-broker")
         try:
             with self.intake.reading(receive) as counted:
-                await self._accept(broker, scope, counted)
+                headers = headers_of(scope)
+                body = await uploaded(counted, headers, self._settings)
+                message = decode(headers, body, lenient=not self._settings.strict_events)
+                await self.store(broker, headers, message.events, message.mode is Mode.BATCH)
         except REFUSED as error:
             return refusal_of(error)
         return _ACCEPTED
-
-    async def _accept(self, broker: BrokerKey, scope: Scope, receive: Receive) -> None:
-        """Store what the request brings, all of it before this returns."""
-        headers = headers_of(scope)
-        body = await uploaded(receive, headers, self._settings)
-        message = decode(headers, body, lenient=not self._settings.strict_events)
-        await self.store(broker, headers, message.events, message.mode is Mode.BATCH)
 
     async def store(
         self, broker: BrokerKey, headers: Headers, events: Sequence[CloudEvent], batch: bool = False

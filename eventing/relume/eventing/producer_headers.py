@@ -22,7 +22,7 @@ def trace_of(headers: Headers) -> Mapping[str, str]:
     found = {
         name: value for name, value in rest_of(headers) if name in ("traceparent", "tracestate")
     }
-    if not _TRACEPARENT.fullmatch(found.get("traceparent", "")):
+    if "traceparent" not in found or not _TRACEPARENT.fullmatch(found["traceparent"]):
         return {}
     if not _PRINTABLE.fullmatch(found.get("tracestate", "")):
         del found["tracestate"]

@@ -16,7 +16,7 @@ async def uploaded(receive: Receive, headers: Headers, settings: EventingSetting
     batch = mode_of(headers) is Mode.BATCH
     limit = settings.max_batch_bytes if batch else settings.max_event_bytes
     within_s = settings.upload_s
-    declared = next((value for name, value in rest_of(headers) if name == "content-length"), "0")
+    declared = dict(rest_of(headers)).get("content-length", "0")
     try:
         # int() refuses very long digit strings.
         if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):

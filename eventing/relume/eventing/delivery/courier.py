@@ -76,11 +76,10 @@ class Subscribers:
 
     def _outcome(self, answer: Answer) -> Answered:
         status, headers, body = answer.status, answer.headers, answer.body
-        limit = self._limit(status)
         if not _is_success(status):
-            return refused(status, body[:limit], headers)
-        if len(body) > limit:
-            words = f"the reply is larger than {limit} bytes"
+            return refused(status, body[:_ERROR_BODY_BYTES], headers)
+        if len(body) > self._max_reply_bytes:
+            words = f"the reply is larger than {self._max_reply_bytes} bytes"
             return Answered(status, malformed=words, too_large=True)
         mode = mode_of(headers)
         if mode is None and not body:
@@ -177,11 +176,12 @@ class Courier:
             outcome = await post
         else:
             outcome = await self._journal.watched(post, outgoing.event, number, wait_s)
-        if self._rules.pauses and (pause := pause_s(outcome, policy, self._clock.now())):
-            self._slots.pause(pause)
         took_ms = round((self._clock.monotonic() - started) * 1000, 1)
-        status = outcome.status if isinstance(outcome, Answered) else None
-        return outcome, Attempt(number, status, took_ms)
+        if isinstance(outcome, Unanswered):
+            return outcome, Attempt(number, None, took_ms)
+        if self._rules.pauses and outcome.retry_after is not None:
+            self._slots.pause(pause_s(outcome, policy, self._clock.now()))
+        return outcome, Attempt(number, outcome.status, took_ms)
 
     async def _take_reply(
         self, request: Envelope, reply: CloudEvent, attempt: Attempt, log: BrokerKey, key: str

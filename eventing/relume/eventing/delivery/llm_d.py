@@ -54,7 +54,10 @@ def router_headers(event: CloudEvent) -> list[tuple[str, str]]:
 
     A value that no header can hold as it is is left out: the router would read another one.
     """
-    found = ((header, event.attributes.get(name)) for name, header in LLM_D_HEADERS.items())
+    attributes = event.attributes
+    if LLM_D_HEADERS.keys().isdisjoint(attributes):
+        return []  # nearly every event
+    found = ((header, attributes.get(name)) for name, header in LLM_D_HEADERS.items())
     told = [(header, str(value)) for header, value in found if value is not None]
     return [(header, text) for header, text in told if text.isascii() and text.isprintable()]
 

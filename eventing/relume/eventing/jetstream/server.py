@@ -71,7 +71,7 @@ class Disk:
     """
 
     def __init__(self, folder: Path, reserve_bytes: int | None = None) -> None:
-        self._folder = folder
+        self._folder = str(folder)  # not a Path: it is asked for at each event
         self._reserve = reserve_bytes
 
     @property

@@ -140,9 +140,8 @@ class JetStreamStore:
         self, subject: str, messages: Sequence[Outgoing], patience_s: float
     ) -> list[Stored]:
         """Return when nats-server has all of it. Raises StoreUnavailable, DiskFull."""
-        give_up = self._clock.monotonic() + patience_s
+        give_up, left_s = self._clock.monotonic() + patience_s, patience_s
         while True:
-            left_s = give_up - self._clock.monotonic()
             try:
                 if not self.connected.is_set():
                     await self._wait_for_connection(left_s)
@@ -159,6 +158,7 @@ class JetStreamStore:
                 if self._clock.monotonic() + _TRY_AGAIN_S >= give_up or self.client.is_closed:
                     raise StoreUnavailable(f"the event was not stored: {error}") from None
             await asyncio.sleep(_TRY_AGAIN_S)
+            left_s = give_up - self._clock.monotonic()
 
     async def _wait_for_connection(self, left_s: float) -> None:
         try:

@@ -59,7 +59,7 @@ class Predictor(asyncio.Protocol):
         head_end = self._buffer.find(b"\r\n\r\n")
         if head_end < 0:
             return
-        head = self._buffer[:head_end].lower()
+        head = self._buffer[: head_end + 2].lower()
         length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
         end = head_end + 4 + length
         if len(self._buffer) < end:
@@ -70,13 +70,14 @@ class Predictor(asyncio.Protocol):
             self._plain(json.dumps(told if head.startswith(b"get /count") else {}).encode())
         else:
             self._count.asked += 1
-            self._answering = asyncio.ensure_future(self._answer(json.loads(body)))
+            closes = b"\r\nconnection: close\r\n" in head
+            self._answering = asyncio.ensure_future(self._answer(json.loads(body), closes))
 
     def _plain(self, body: bytes) -> None:
         head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
         self._transport.write(head % len(body) + body)
 
-    async def _answer(self, asked: dict[str, Any]) -> None:
+    async def _answer(self, asked: dict[str, Any], closes: bool) -> None:
         tokens, pace_s = int(asked.get("max_tokens") or 8), float(asked.get("pace_ms", 0)) / 1000
         usage = _USAGE % (tokens, tokens + 1)
         if not pace_s:
@@ -89,6 +90,8 @@ class Predictor(asyncio.Protocol):
                 self._transport.write(_chunk(_token()))
             self._transport.write(_chunk(_END + usage + _DONE) + b"0\r\n\r\n")
         self._count.answered += 1
+        if closes:
+            self._transport.close()
 
 
 def _token() -> bytes:

@@ -15,6 +15,7 @@ import click
 import job_backlog
 from event_figures import Row, missed
 from figures import Json, Machine, print_notes
+from job_cost import cost
 from job_intake import intake
 from job_latency import PACE_MS, latency
 from job_tokens import AT_ONCE, tokens
@@ -23,7 +24,7 @@ from running import Steps, run, steps
 
 from relume.cli.screen import Screen
 
-PARTS = ("intake", "tokens", "latency", "backlog")
+PARTS = ("intake", "tokens", "cost", "latency", "backlog")
 HEADERS = ("measure", "found", "target", "verdict")
 
 
@@ -60,6 +61,9 @@ async def _part(part: str, folder: Path, wanted: Wanted, progress: Steps) -> tup
             title = f"the demo model, {AT_ONCE} at once, {wanted.length} tokens each"
             found = await tokens(folder, wanted.runs, wanted.length, progress)
             return title, found.rows()
+        case "cost":
+            title = f"CPU, {AT_ONCE} at once, one token every {PACE_MS:g} ms from no model"
+            return title, (await cost(folder, wanted.length)).rows()
         case "latency":
             title = f"on the way of a token, one every {PACE_MS:g} ms in a stream"
             compared = await latency(folder, wanted.seconds)

@@ -47,6 +47,12 @@ def test_a_route_cannot_leave_its_service(rest: str) -> None:
         assert refused.value.status == 400
 
 
+def test_a_route_that_is_no_path_does_not_become_a_part_of_the_predictors_host() -> None:
+    with pytest.raises(Unroutable, match="with / in front") as refused:
+        target("*", host="it.ns")
+    assert (refused.value.status, refused.value.reason) == (400, "bad-path")
+
+
 @pytest.mark.parametrize(
     "address", [{"path": "/", "host": "sort.ns"}, {"path": "/serving/ns/sort/", "host": "x"}]
 )

@@ -104,6 +104,9 @@ def _target(key: ServiceKey, raw_path: bytes, query: str) -> Target | None:
     path = raw_path.decode("latin-1")
     if path in _NO_ROUTES:
         raise Unroutable("the address names no route, such as /v1/chat/completions")
+    if not path.startswith("/"):  # `POST *`: it would become a part of the predictor's host
+        words = "write the path of the route with / in front"
+        raise Unroutable(words, reason="bad-path", status=400)
     # The HTTP client would resolve them, and ask another path than one of this service.
     if any(part in (".", "..") for part in unquote(path).split("/")):
         words = "write the path of the route without . and .."

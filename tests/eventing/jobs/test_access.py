@@ -16,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from relume.base.clock import SystemClock
 from relume.base.testing import VirtualClock
@@ -272,6 +272,44 @@ async def test_a_revoked_key_stops_working_within_five_seconds() -> None:
     await clock.advance(5)
     with pytest.raises(Unauthorized, match="revoked"):
         await access.caller(f"Bearer {key}")
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["a stream", "a long poll"])
+async def test_a_request_that_has_begun_ends_when_its_key_is_revoked(begun: bool) -> None:
+    clock, keys = VirtualClock(), MemoryKeyStore()
+    secret, stored = new_key("ada", None, clock.now())
+    await keys.put(stored)
+    ended = asyncio.Event()
+
+    async def waits(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            if begun:
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: Scope = {
+        "type": "http",
+        "path": "/v1/jobs/x/events",
+        "headers": [(b"authorization", b"Bearer " + secret.encode())],
+    }
+    app = Guarded(waits, Access(clock, keys))
+    asking = asyncio.create_task(app(scope, asyncio.Event().wait, send))  # type: ignore[arg-type]
+    await clock.advance(60)
+    assert not ended.is_set()
+    await keys.remove(stored.id)
+    await clock.advance(10)
+    assert ended.is_set()
+    await asking
+    assert [each.get("status") for each in sent] == ([200, None] if begun else [401, None])
+    assert not sent[-1].get("more_body")
+    assert clock.sleeping == []
 
 
 async def test_the_keys_that_are_remembered_are_bounded() -> None:

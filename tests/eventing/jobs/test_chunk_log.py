@@ -1,7 +1,8 @@
 """Parts of an answer are stored at once for a reader, and together where nobody reads."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from relume.base.testing import VirtualClock, settle
@@ -101,6 +102,73 @@ async def test_with_a_hold_of_zero_each_part_is_stored_as_it_comes() -> None:
     async with stage.writing():
         await stage.put(b"a", b"b", b"c")
         assert stage.stored() == [1, 1, 1]
+
+
+@contextlib.asynccontextmanager
+async def paused(
+    stage: Stage, parts: int = 1, then: Sequence[bytes] = ()
+) -> AsyncIterator["asyncio.Task[None]"]:
+    """An answer with a part every 0.1 s, whose reading pauses after its second one.
+
+    `parts` have come with that one, and `then` is what has come when the pause is over.
+    """
+
+    async def read_on() -> None:
+        await stage.log.pause(parts, parts)
+        stage.log.put(then)
+
+    ended = stage.log.begins()
+    await stage.put(b"a")
+    await stage.clock.advance(0.1)
+    await stage.put(b"b")
+    pause = asyncio.create_task(read_on())
+    await settle()
+    try:
+        yield pause
+    finally:
+        ended()
+        await pause
+
+
+async def test_an_answer_that_nobody_reads_is_read_again_when_its_parts_are_stored() -> None:
+    stage = Stage()
+    async with stage.writing(), paused(stage) as pause:
+        await stage.clock.advance(0.39)
+        assert not pause.done() and stage.stored() == [1]
+        await stage.clock.advance(0.01)
+        assert pause.done() and stage.stored() == [1, 1]
+
+
+async def test_what_came_during_a_pause_is_stored_with_what_came_before() -> None:
+    stage = Stage()
+    async with stage.writing(), paused(stage, then=[b"c", b"d"]):
+        await stage.clock.advance(0.4)
+        assert stage.stored() == [1, 3]
+
+
+async def test_a_reader_and_the_end_of_the_answer_end_a_pause() -> None:
+    for what in ("reader", "end"):
+        stage = Stage()
+        async with stage.writing(), paused(stage) as pause:
+            assert not pause.done()
+            if what == "reader":
+                stage.store.readers.heard("job_1")
+                await settle()
+                assert pause.done()
+        # Leaving the block has ended the answer, on a clock that stands still.
+        assert pause.done()
+        before = stage.clock.sleeping
+        await stage.log.pause(1, 1)
+        assert stage.clock.sleeping == before
+
+
+async def test_an_answer_that_comes_fast_is_read_before_it_is_more_than_one_append() -> None:
+    stage = Stage()
+    async with stage.writing(), paused(stage, parts=4) as pause:
+        await stage.clock.advance(0.19)
+        assert not pause.done()
+        await stage.clock.advance(0.01)  # 4 in 0.1 s: 8 are one append
+        assert pause.done() and stage.stored() == [1]
 
 
 def test_a_reader_says_again_that_it_reads_for_a_new_worker_and_after_a_while() -> None:

@@ -266,6 +266,17 @@ async def test_a_body_above_the_limit_is_refused_and_not_stored(kind: str, decla
     assert count(stage) == 0 and not stage.store._payloads
 
 
+@pytest.mark.parametrize("kind", ["application/json", "audio/wav"])
+async def test_a_body_that_is_announced_too_large_is_refused_before_any_of_it_has_come(
+    kind: str,
+) -> None:
+    headers = {**ASYNC, "content-type": kind, "content-length": str(10 * 1024**3)}
+    call = Stage(settings=SMALL).begin("POST", AUDIO, headers, [b"1", b"1"])
+    answer = await call.answer()
+    assert (answer.status, answer.json["reason"]) == (413, "body-too-large")
+    assert call.incoming.qsize() == 2
+
+
 async def test_a_length_without_end_is_refused() -> None:
     answer = await Stage().post({"content-length": "9" * 5000})
     assert answer.status == 413

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from relume.eventing.delivery.llm_d import DROPPED_HEADER, DROPS
 from relume.eventing.jobs.changes import Changes
 from relume.eventing.jobs.job import Limits
 from relume.eventing.jobs.packing import DamagedRecord
@@ -260,6 +261,43 @@ async def test_attempts_that_are_used_up_make_a_dead_job() -> None:
         assert (record.state, record.reason) == ("dead", "retries-exhausted")
         assert record.attempt == len(predictor.calls) == 2
         assert record.result is not None and record.result.status == 503
+
+
+@pytest.mark.parametrize("reason", [name for name, drop in DROPS.items() if drop.free_after_s])
+async def test_a_rejection_by_the_router_of_llm_d_uses_up_no_attempt(reason: str) -> None:
+    dropped = answers(503, {"error": reason}, **{DROPPED_HEADER: reason})
+    script = [dropped, dropped, dropped, writes(STORY)]
+    async with Predictor(*script) as predictor, JobStage(predictor) as stage:
+        job_id = await stage.submit(job_of(stage, limits=Limits(max_attempts=1)))
+        await predictor.reached_by(1)
+        await stage.passes(16)
+        record = await stage.ended(job_id)
+        assert (record.state, record.attempt, len(predictor.calls)) == ("completed", 1, 4)
+
+
+async def test_an_eviction_by_the_router_of_llm_d_is_an_attempt() -> None:
+    evicted = answers(429, {"error": "evicted"}, **{DROPPED_HEADER: "evicted"})
+    async with Predictor(evicted) as predictor, JobStage(predictor) as stage:
+        record = await stage.ended(await stage.submit(job_of(stage, limits=Limits(max_attempts=1))))
+        assert (record.state, record.reason, len(predictor.calls)) == (
+            "dead",
+            "retries-exhausted",
+            1,
+        )
+
+
+async def test_a_pool_that_stays_empty_ends_a_job_by_its_start_clock_and_says_why() -> None:
+    reason = "rejected-no-endpoints"
+    empty = answers(503, {"error": "empty"}, **{DROPPED_HEADER: reason})
+    async with Predictor(empty) as predictor, JobStage(predictor) as stage:
+        limits = Limits(start_s=12, max_attempts=2)
+        job_id = await stage.submit(job_of(stage, limits=limits))
+        await predictor.reached_by(1)
+        await stage.passes(11)
+        record = await stage.ended(job_id)
+        assert (record.state, record.reason, record.attempt) == ("expired", "start", 1)
+        assert record.detail == f"the time to start is over: the router: {reason}"
+        assert len(predictor.calls) == 3  # after 0, 5 and 10 s
 
 
 async def test_one_attempt_means_that_nothing_is_tried_again() -> None:
@@ -740,7 +778,7 @@ async def test_our_own_mistake_makes_a_dead_job_and_not_an_endless_loop(
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("relume.eventing.jobs.job_run.decide", broken)
+    monkeypatch.setattr("relume.eventing.jobs.retries.decide_routed", broken)
     async with Predictor(answers(500)) as predictor, JobStage(predictor) as stage:
         record = await stage.ended(await stage.submit(job_of(stage)))
         assert (record.state, record.reason) == ("dead", "internal")

@@ -4,17 +4,21 @@ The middleware puts both into `scope["state"]`, where the door and the API find 
 nor a token is ever part of a message, a log line or an answer.
 """
 
+import asyncio
+import contextlib
 import ipaddress
 from collections import OrderedDict
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relume.base.clock import Clock
 from relume.base.errors import InvalidInput, RelumeError
 from relume.eventing.event_log import StoreUnavailable
 from relume.eventing.jobs.caller import BROKER, Caller
+from relume.eventing.jobs.interrupt import Interrupt
 from relume.eventing.jobs.keys import PREFIX, KeyStore, StoredKey, parts_of
 from relume.eventing.jobs.oidc import IssuerUnreachable, TokenRefused, Tokens
 
@@ -23,7 +27,7 @@ OWNER, TENANT = "owner", "tenant"
 _EVENTS_PATH = "/events/"
 # Paths that need no access: they say nothing but whether the process works.
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-# A revoked key stops working within this time.
+# A revoked key stops working within this time, or twice this time for a request that has begun.
 _TRUSTED_FOR_S = 5.0
 _REMEMBERED = 1000
 _RETRY_AFTER_S = 5
@@ -80,6 +84,41 @@ class Access:
             except TokenRefused as error:
                 raise Unauthorized(str(error)) from None
         raise Unauthorized("send Authorization: Bearer with " + self._what())
+
+    @contextlib.asynccontextmanager
+    async def lasting(self, authorization: str | None) -> AsyncIterator[None]:
+        """End the block with Unauthorized when the API key that was shown is revoked meanwhile.
+
+        A token is valid until its own time is over, which is asked only when a request begins.
+        """
+        if not (authorization or "").partition(" ")[2].strip().startswith(PREFIX):
+            yield
+            return
+        interrupt, looking = Interrupt(), list[asyncio.Task[None]]()
+
+        async def look() -> None:
+            while True:
+                try:
+                    await self.caller(authorization)
+                except Unauthorized as error:
+                    interrupt.trip(error)
+                    return
+                except StoreUnavailable:
+                    pass  # nobody knows: it is asked again
+                await self._clock.sleep(_TRUSTED_FOR_S)
+
+        # Most requests end before, and cost a timer only.
+        timer = self._clock.call_later(
+            _TRUSTED_FOR_S, lambda: looking.append(asyncio.create_task(look()))
+        )
+        try:
+            with interrupt:
+                yield
+        finally:
+            timer.cancel()
+            for task in looking:
+                task.cancel()
+            await asyncio.gather(*looking, return_exceptions=True)
 
     def _what(self) -> str:
         key = "an API key (relume keys create)" if self._keys is not None else ""
@@ -142,7 +181,26 @@ class Guarded:
             await _refused(503, error, headers)(scope, receive, send)
         else:
             state = {**scope.get("state", {}), OWNER: caller.owner, TENANT: caller.tenant}
-            await self._app({**scope, "state": state}, receive, send)
+            await self._pass_on(sent, {**scope, "state": state}, receive, send)
+
+    async def _pass_on(self, sent: str | None, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the application answer, for as long as the caller may call."""
+        begun = False
+
+        async def begin(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            async with self._access.lasting(sent):
+                await self._app(scope, receive, begin)
+        except Unauthorized as error:
+            if begun:  # a stream: it ends without its terminal event, and cannot be begun again
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            else:
+                challenge = {"www-authenticate": _challenge(True)}
+                await _refused(401, error, challenge)(scope, receive, send)
 
 
 def check_bind(host: str, access: Access) -> None:

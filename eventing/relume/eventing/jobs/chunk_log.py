@@ -3,6 +3,8 @@
 One append is under way at a time; what comes meanwhile goes into the next one. So a slow store
 makes larger messages and not a longer queue. Parts that nobody reads wait a little for the next
 ones (`unread_hold_s`), because an append costs five times as much as what else is done for a part.
+Meanwhile
+the predictor's answer is not read either (`pause`), so nothing here is done for each part alone.
 Nobody is shown a part that is not stored. An append whose acknowledgement got lost is looked up
 when the repetition is refused.
 """
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 _TOGETHER_BYTES = 1 * MIB
 # More than this of an answer does not wait for a reader.
 _HELD_BYTES = 64 * KIB
+# A shorter pause is not worth its timer.
+_SHORTEST_PAUSE_S = 0.005
 # How long after a store has failed it is tried again.
 STORE_PAUSE_S = 0.5
 
@@ -62,6 +66,9 @@ class ChunkLog:
         self._waiting: list[Chunk] = []
         self._waiting_bytes = 0
         self._stored = 0
+        self._read_at = clock.monotonic()
+        self._wanted = asyncio.Event()  # there is no reason to pause (any more)
+        self._ended = asyncio.Event()  # of the answer that is read now
         self._changed = asyncio.Event()
         self._written = asyncio.Event()
         self._error: Exception | None = None
@@ -106,6 +113,39 @@ class ChunkLog:
         if parts and self._is_due():
             self._changed.set()
 
+    async def pause(self, parts: int, size: int) -> None:
+        """Return when the answer is to be read on: at once where somebody reads it or it has ended.
+
+        Else when what was put is stored next, so that what comes until then is stored with it. An
+        answer that comes fast is read before it is more than one append holds. `parts` and `size`
+        are what came since the last time, parts and bytes.
+        """
+        now = self._clock.monotonic()
+        took_s, self._read_at = now - self._read_at, now
+        if self._ended.is_set() or now < self._read_until:
+            return
+        fills_s = took_s * min(self._held_parts / max(1, parts), self._held_bytes / max(1, size))
+        left_s = min(self._held_until - now, fills_s)
+        if left_s < _SHORTEST_PAUSE_S:
+            return
+        self._wanted.clear()
+        timer = self._clock.call_later(left_s, self._wanted.set)
+        try:
+            await self._wanted.wait()
+        finally:
+            timer.cancel()
+
+    def begins(self) -> Callable[[], None]:
+        """An answer begins. Call what is returned when it has ended: nothing is waited for then."""
+        ended = self._ended = asyncio.Event()
+
+        def end() -> None:
+            ended.set()
+            self._wanted.set()
+
+        self._read_at = self._clock.monotonic()
+        return end
+
     async def room(self) -> None:
         """Return when not too much waits to be stored. Raises as `put`."""
         await self._until(lambda: self._waiting_bytes < self._bound)
@@ -133,6 +173,7 @@ class ChunkLog:
 
     def _is_read(self) -> None:
         self._read_until = self._clock.monotonic() + BELIEVED_S
+        self._wanted.set()
         if self._waiting:
             self._changed.set()
 
@@ -153,6 +194,7 @@ class ChunkLog:
 
     def _on_due(self) -> None:
         self._due = None
+        self._wanted.set()  # before: what is read now is stored together with what waits
         self._changed.set()
 
     async def _pump(self) -> None:

@@ -161,6 +161,7 @@ class Door:
         self, asked: "_Asked", target: Target | None, body: RequestBody
     ) -> Seen | Response:
         """What is stored of the job, new or not; or why the job is not admitted."""
+        body.check(self._settings.max_body_bytes)  # before anything of it has come
         await body.read(self._settings.inline_bytes)
         if target is None or body.complete or is_json(asked.content_type):
             return await self._enter_whole(asked, target, body)

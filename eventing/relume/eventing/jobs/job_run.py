@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import orjson
@@ -19,10 +19,9 @@ from relume.base.errors import RelumeError
 from relume.base.limits import KIB
 from relume.cloudevents.event import InvalidEvent
 from relume.cloudevents.http import Mode, decode, encode
-from relume.eventing.delivery.decision import DeadLetter, Retry, decide
-from relume.eventing.delivery.outcome import Answered, Outcome, Unanswered, asked_s, pause_s
-from relume.eventing.delivery.profiles import STRICT
-from relume.eventing.delivery.route import DeliveryPolicy
+from relume.eventing.delivery.decision import DeadLetter, Retry
+from relume.eventing.delivery.llm_d import FreeRetry, refused, router_headers
+from relume.eventing.delivery.outcome import Answered, Outcome, Unanswered, pause_s
 from relume.eventing.event_log import LeaseLost, StoreUnavailable
 from relume.eventing.jobs.chunk_log import STORE_PAUSE_S, ChunkLog
 from relume.eventing.jobs.continuation import Question, question_of
@@ -38,7 +37,8 @@ from relume.eventing.jobs.predictor import (
     Predictors,
     once_connected,
 )
-from relume.eventing.jobs.settings import LONGEST_PAUSE_S, JobSettings, lifetime_s
+from relume.eventing.jobs.retries import PROFILE, Retries
+from relume.eventing.jobs.settings import JobSettings, lifetime_s
 from relume.eventing.jobs.sse import EventTooLong
 from relume.eventing.jobs.state import (
     AlreadySettled,
@@ -54,10 +54,6 @@ from relume.eventing.jobs.transcript import BrokenPart, StreamedError, Tokens, T
 
 log = logging.getLogger(__name__)
 
-#: A job is tried again as a Trigger's event is, but a 404 is final: the model is not there.
-PROFILE = replace(STRICT, name="jobs", retried=frozenset({408, 409, 429}))
-_FIRST_WAIT_S = 1.0
-_LONGEST_WAIT_S = 60.0
 _ERROR_BODY_BYTES = 64 * KIB
 
 
@@ -98,12 +94,7 @@ class JobRun:
         self._job = held.job
         self._generation = generation
         self._begun = begun
-        self._policy = DeliveryPolicy(
-            retry=held.job.limits.max_attempts - 1,
-            backoff_delay_s=_FIRST_WAIT_S,
-            retry_after_max_s=LONGEST_PAUSE_S,
-            profile=PROFILE,
-        )
+        self._retries = Retries(held.job.limits.max_attempts)
         lasts_s = lifetime_s(held.job.limits)
         self._chunks = ChunkLog(
             world.store,
@@ -124,8 +115,10 @@ class JobRun:
         self._shown_before = False  # parts of an earlier round
         self._refused = Answered(0)  # the last answer that was none of the job
         self._refused_type = ""
-        self._unreached = ""  # why nobody took the connection of the request under way
+        self._unreached = ""  # why no model was asked by the request under way
+        self._start_left_s: float | None = None  # of an attempt that a router has rejected so far
         self._tokens = Tokens()  # of an answer that was not streamed
+        self._start_until = 0.0  # when the time to start of the request under way is over
         self._run_s = 0.0
 
     @property
@@ -174,8 +167,8 @@ class JobRun:
         if (end := self._unreadable or await self._known_end()) is not None:
             return end
         record = self._held.record
-        if self._begun:
-            self._begun = False
+        if self._begun or self._start_left_s is not None:
+            self._begun = False  # this attempt is counted already
         elif record is not None and not may_be_attempted(record, self._job):
             return End("dead", "retries-exhausted", "the worker of the last attempt died")
         else:
@@ -200,8 +193,7 @@ class JobRun:
             with self._interrupt:
                 asked = await self._ask()
         except _TimeUp as error:
-            why = f": {self._unreached}" if self._unreached else ""
-            asked = End("expired", str(error), f"the time to {error} is over{why}")
+            asked = self._expired(str(error))
         except StreamedError as error:
             asked = self._refused = Answered(error.status, body=error.body)
             self._refused_type = "application/json"
@@ -228,17 +220,21 @@ class JobRun:
         streamed = self._transcript is not None
         # An answer that comes at once does not say when the predictor has begun with it.
         start_s = limits.start_s if streamed else limits.start_s + limits.run_s
+        if self._start_left_s is None:
+            self._unreached = ""
+        else:
+            start_s, self._start_left_s = self._start_left_s, None
+        self._start_until = self._clock.monotonic() + start_s
         timer = self._timer(start_s, "start" if streamed else "run")
         began: float | None = None
-        self._unreached = ""
         try:
             post = partial(self._world.predictors.post, self._world.url + job.route, headers, body)
             # A request that nobody took uses up no attempt: nothing was asked.
             async with once_connected(post, self._clock.sleep, self._not_connected) as answer:
                 timer.cancel()
-                self._unreached = ""
                 if not answer.good:
                     return await self._refusal(answer)
+                self._unreached = ""
                 began = self._clock.monotonic()
                 timer = self._timer(limits.run_s, "run")
                 now, cold_start_ms = self._clock.now(), answer.cold_start_ms
@@ -251,17 +247,27 @@ class JobRun:
             if began is not None:
                 self._run_s += self._clock.monotonic() - began
 
+    def _expired(self, clock: str) -> End:
+        why = f": {self._unreached}" if self._unreached else ""
+        return End("expired", clock, f"the time to {clock} is over{why}")
+
     def _not_connected(self, error: NoConnection) -> None:
         self._unreached = str(error)
         log.info("job %s: %s", self._job.id, error)
 
     async def _stream(self, answer: Answer, transcript: Transcript) -> Outcome:
-        size = 0
-        async for data in answer.parts():
-            size += len(data)
-            if size > self._world.settings.max_body_bytes:
-                raise AnswerTooLarge(f"the answer streams more than {size} bytes")
-            self._chunks.put(transcript.receive(data))
+        size, most = 0, self._world.settings.max_body_bytes
+        answer.on_end(self._chunks.begins())
+        async for together in answer.parts(self._chunks.pause):
+            parts: list[bytes] = []
+            try:
+                for data in together:
+                    size += len(data)
+                    if size > most:
+                        raise AnswerTooLarge(f"the answer streams more than {size} bytes")
+                    parts += transcript.receive(data)
+            finally:
+                self._chunks.put(parts)
             await self._chunks.room()
         return Unanswered("the stream ended before the answer was complete")
 
@@ -280,19 +286,23 @@ class JobRun:
 
     async def _refusal(self, answer: Answer) -> Answered:
         body = await answer.read_some(_ERROR_BODY_BYTES)
-        self._refused = Answered(answer.status, body=body, retry_after=answer.retry_after)
+        self._refused = refused(answer.status, body, answer.headers)
         self._refused_type = answer.content_type
         return self._refused
 
     def _decided(self, outcome: Outcome) -> End | Retry:
         record, now = self._held.record, self._clock.now()
         attempt = record.attempt if record is not None else 1
-        action = decide(outcome, attempt - 1, self._policy, now)
-        if pause := pause_s(outcome, self._policy, now):
+        action = self._retries.decide(outcome, attempt, now)
+        if pause := pause_s(outcome, self._retries.policy, now):
             self._world.pause(pause)
+        if isinstance(action, FreeRetry):
+            self._unreached = action.why
+            self._start_left_s = self._start_until - self._clock.monotonic() - action.after_s
+            if self._start_left_s <= 0:
+                return self._expired("run" if self._transcript is None else "start")
         if isinstance(action, Retry):
-            longest = max(_LONGEST_WAIT_S, min(asked_s(outcome, now), LONGEST_PAUSE_S))
-            return replace(action, after_s=min(action.after_s, longest))
+            return action
         if isinstance(action, DeadLetter):
             return of_refusal(action, self._refused, self._refused_type)
         raise AssertionError(f"an answer that ends nothing: {outcome}")
@@ -307,12 +317,16 @@ class JobRun:
         job, transcript = self._job, self._transcript
         headers = list(job.headers.items())
         if job.event is not None:
-            encoded, body = encode(request_event(job, self._body), Mode.BINARY)
-            return body or b"", [*encoded, *headers, ("Prefer", "reply")]
+            event = request_event(job, self._body)
+            encoded, body = encode(event, Mode.BINARY)
+            routed = router_headers(event)
+            return body or b"", [*encoded, *headers, *routed, ("Prefer", "reply")]
         if not any(name.lower() == "content-type" for name, _ in headers):
             headers.append(("Content-Type", job.content_type))
         if transcript is None:
             return self._body, headers
+        # Its end wakes this process, also while the answer is not read (`Answer.parts`).
+        headers.append(("Connection", "close"))
         going_on = transcript.going_on() if self._may_go_on else None
         self._goes_on = going_on is not None
         if going_on is not None:

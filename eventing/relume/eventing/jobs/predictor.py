@@ -7,7 +7,8 @@ is how vLLM is told to stop.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -20,7 +21,7 @@ from typing import Self
 import aiohttp
 
 from relume.base.errors import RelumeError
-from relume.base.limits import HEADER_BYTES, HEADERS, MIB
+from relume.base.limits import HEADER_BYTES, HEADERS, KIB, MIB
 from relume.base.vocabulary import COLD_START_HEADER
 from relume.eventing.jobs.sse import EventParser
 
@@ -34,8 +35,11 @@ _LONGEST_WAIT_S = 8.0
 _END_WITHIN_S = 1.0
 # The largest part of a stream: it must fit one message of the store.
 _PART_BYTES = 4 * MIB
+# Of an answer that is not read at once, the kernel keeps so much.
+_MUCH_BYTES = 16 * KIB
 _DONE = b"[DONE]"
 _EVENT_STREAM = "text/event-stream"
+Pause = Callable[[int, int], Awaitable[None]]
 # Refused, unreachable, an unknown name, or silence.
 _UNCONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
@@ -83,20 +87,46 @@ class Answer:
     def streams(self) -> bool:
         return self.content_type.partition(";")[0].strip().lower() == _EVENT_STREAM
 
-    async def parts(self) -> AsyncIterator[bytes]:
-        """The data of the server-sent events, up to `[DONE]`.
+    def on_end(self, told: Callable[[], None]) -> None:
+        """Call `told` when all of the answer has come, whether it is read or not."""
+        self._response.content.on_eof(told)
 
-        Raises NoAnswer when the stream ends before that, EventTooLong.
+    async def parts(self, pause: Pause) -> AsyncIterator[Sequence[bytes]]:
+        """The data of the server-sent events up to `[DONE]`, those together that came together.
+
+        `pause` gets how many events and bytes came, and returns when it is time to read on.
+        Meanwhile this process is woken only by the end of the connection and by much data. Raises
+        NoAnswer when the stream ends before its end, EventTooLong.
         """
         parser = EventParser(_PART_BYTES)
         with _refused():
             async for piece in self._response.content.iter_any():
-                for data in parser.feed(piece):
-                    if data == _DONE:
-                        await self._end()
-                        return
-                    yield data
+                found = parser.feed(piece)
+                if _DONE in found:
+                    yield found[: found.index(_DONE)]
+                    await self._end()
+                    return
+                yield found
+                with self._sleeping():
+                    await pause(len(found), len(piece))
         raise NoAnswer("the stream ended in the middle of the answer")
+
+    @contextmanager
+    def _sleeping(self) -> Iterator[None]:
+        """Let the kernel keep what comes while the block runs (socket(7), SO_RCVLOWAT)."""
+        self._wake_at(_MUCH_BYTES)
+        try:
+            yield
+        finally:
+            self._wake_at(1)  # what has come is read now
+
+    def _wake_at(self, size: int) -> None:
+        connection = self._response.connection
+        if connection is None or connection.transport is None:
+            return  # all of it has come
+        with suppress(OSError):  # the connection is lost: whoever reads is told
+            peer = connection.transport.get_extra_info("socket")
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
     async def _end(self) -> None:
         """Read the end of the body, so that the connection can serve the next request."""

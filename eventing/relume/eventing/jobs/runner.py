@@ -28,8 +28,9 @@ from relume.eventing.jobs.ends import End
 from relume.eventing.jobs.held_job import HeldJob
 from relume.eventing.jobs.interrupt import Interrupt
 from relume.eventing.jobs.job import Job, ServiceName
-from relume.eventing.jobs.job_run import PROFILE, JobRun, World
+from relume.eventing.jobs.job_run import JobRun, World
 from relume.eventing.jobs.payloads import in_parts, stow
+from relume.eventing.jobs.retries import PROFILE
 from relume.eventing.jobs.settings import lifetime_s
 from relume.eventing.jobs.state import (
     AlreadySettled,

@@ -5,8 +5,6 @@ end with LF, CR or both (WHATWG HTML, "Parsing an event stream"). An event that 
 empty line is none.
 """
 
-from collections.abc import Iterator
-
 from relume.base.errors import RelumeError
 
 
@@ -26,23 +24,26 @@ class EventParser:
         self._data: list[bytes] = []
         self._size = 0
 
-    def feed(self, piece: bytes) -> Iterator[bytes]:
-        """Yield the data of each event that `piece` completes. Raises EventTooLong."""
+    def feed(self, piece: bytes) -> list[bytes]:
+        """The data of each event that `piece` completes. Raises EventTooLong."""
+        found: list[bytes] = []
         if not piece:
-            return
+            return found
         if self._after_cr and piece.startswith(b"\n"):
             piece = piece[1:]  # the second half of a CR LF
         self._after_cr = piece.endswith(b"\r")
-        text = self._line + piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        *lines, self._line = text.split(b"\n")
+        if b"\r" in piece:
+            piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        *lines, self._line = (self._line + piece).split(b"\n")
         for line in lines:
             if line:
                 self._take(line)
             elif self._data:
-                yield b"\n".join(self._data)
+                found.append(b"\n".join(self._data))
                 self._data, self._size = [], 0
         if self._size + len(self._line) > self._limit:
             raise EventTooLong(f"an event of the stream is larger than {self._limit} bytes")
+        return found
 
     def _take(self, line: bytes) -> None:
         field, _, value = line.partition(b":")

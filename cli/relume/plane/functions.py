@@ -92,15 +92,18 @@ class FunctionLauncher:
         self._environments = environments
         self._mounts = mounts
         self._nats_url = nats_url
+        self._objects, self._bound = by_key(plan.objects), bound
         self._preparing: dict[FullName, asyncio.Task[None]] = {}
-        self.serve(plan, bound)
 
     def serve(self, plan: Plan, bound: Bound) -> None:
         """Start the functions of this plan from now on, whose environments are made meanwhile."""
-        self._objects = by_key(plan.objects)
-        self._bound = bound
+        self._objects, self._bound = by_key(plan.objects), bound
+        self.prepare(plan.functions)
+
+    def prepare(self, functions: Sequence[Function]) -> None:
+        """Make the environments of these now, so that no first event waits for one."""
         before, self._preparing = self._preparing, {}
-        for function in plan.functions:
+        for function in functions:
             name = (function.namespace, function.name)
             task = before.pop(name, None)
             if task is None or task.done():
@@ -115,7 +118,6 @@ class FunctionLauncher:
             task.cancel()
 
     async def _prepare(self, function: Function) -> None:
-        """Make the environment of `function` now, so that its first event does not wait for it."""
         try:
             await self._environments.python(wanted(function.name, function.folder))
         except EnvironmentNotMade as error:

@@ -178,6 +178,7 @@ class LocalPlane:
         stack.callback(shutil.rmtree, mounts, ignore_errors=True)
         bound = sink_environment(self.plan, self._destinations.resolve)
         launcher = FunctionLauncher(self.plan, environments, mounts, nats.url, bound)
+        launcher.prepare(self.plan.functions)
         stack.callback(launcher.close)
         return launcher
 

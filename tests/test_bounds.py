@@ -119,8 +119,12 @@ TABLE = {
         "the door refuses more",
         "test_headers_that_every_delivery_repeats_have_the_same_bounds",
     ),
-    "eventing.ingress:Ingress.accepted": Bound("Brokers", None, PLAN),
-    "eventing.ingress:Ingress.duplicates": Bound("Brokers", None, PLAN),
+    "eventing.ingress:Ingress.accepted": Bound(
+        "Brokers, and those that a reload has removed", None, PLAN
+    ),
+    "eventing.ingress:Ingress.duplicates": Bound(
+        "Brokers, and those that a reload has removed", None, PLAN
+    ),
     # What is on its way to subscribers.
     "eventing.delivery.dispatcher:Dispatcher._flights": Bound(
         "bytes of each Trigger",
@@ -338,7 +342,13 @@ TABLE = {
         "the oldest are forgotten",
         "test_the_answers_that_are_remembered_are_bounded",
     ),
-    "eventing.plane:EventingPlane._dispatchers": Bound("Triggers", None, PLAN),
+    "eventing.plane:EventingPlane._logs": Bound("Brokers and channels", None, PLAN),
+    "eventing.lines:Lines._lines": Bound("Triggers", None, PLAN),
+    "eventing.lines:Lines._leaving": Bound(
+        "Triggers that were removed", None, "each ends after `leave_s` of the settings"
+    ),
+    "eventing.pings:Pings._running": Bound("PingSources", None, PLAN),
+    "plane.functions:FunctionLauncher._preparing": Bound("functions", None, PLAN),
     "eventing.plane:EventingPlane._outboxes": Bound("logs of the program's parts", None, PLAN),
     "eventing.plane:EventingPlane._with_letters": Bound("Brokers, and those logs", None, PLAN),
     # Jobs on their way to the predictor. There are as many at once as a service has slots.

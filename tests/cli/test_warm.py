@@ -131,15 +131,20 @@ def test_a_page_of_another_origin_may_not_start_anything(
     assert len(plane.warmed) == (1 if status == 202 else 0)
 
 
-def test_reload_says_what_was_taken_over_and_what_was_not(plane: Plane, capsys: Output) -> None:
-    found = {"changed": ["ns/one"], "added": ["ns/two"], "removed": ["ns/three"], "restart": []}
-    plane.reloads = [{**found, "restart": ["Broker ns/b"]}, {key: [] for key in found}]
+def test_reload_says_what_was_taken_over(plane: Plane, capsys: Output) -> None:
+    found = {
+        "changed": ["ns/one", "Trigger ns/t"],
+        "added": ["ns/two", "Broker ns/b"],
+        "removed": ["ns/three"],
+    }
+    plane.reloads = [found, {key: [] for key in found}]
     assert run(["reload"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "ns/one: changed; the old revision answers until the new one is ready",
+        "Trigger ns/t: changed",
         "ns/two: added",
+        "Broker ns/b: added",
         "ns/three: removed",
-        "after a restart of relume up: Broker ns/b",
     ]
     assert run(["reload"]) == 0
     assert capsys.readouterr().out == "nothing has changed\n"

@@ -283,3 +283,23 @@ async def test_a_sweep_keeps_what_is_not_settled(log: ClosableLog) -> None:
     await fill(log, 1, 2)
     await log.sweep()
     assert len(await fetch(log.cursor(BROKER, "one"), 2)) == 2
+
+
+async def test_an_open_broker_gets_one_more_trigger_and_loses_one_while_the_others_work(
+    open_log: Open,
+) -> None:
+    log = await open_log()
+    await log.open_broker(BROKER, ["a", "b"])
+    works = log.cursor(BROKER, "a")
+    await log.append(BROKER, envelope(1), 5)
+    [first] = await works.fetch(1)
+    await log.open_broker(BROKER, ["a", "c"])
+    assert log.cursor(BROKER, "a") is works
+    await log.append(BROKER, envelope(2), 5)
+    [new] = await log.cursor(BROKER, "c").fetch(5)
+    assert Envelope.unpack(new.payload).event.id == "2"
+    [second] = await works.fetch(5)
+    assert (first.sequence, second.sequence) == (1, 2)
+    for leased in (first, second, new):
+        await leased.settle()
+    assert (works.waiting, log.cursor(BROKER, "c").waiting) == (0, 0)

@@ -163,6 +163,19 @@ class BrokerStage:
         await self.plane.start()
         return self
 
+    async def change(self, plan: Plan) -> None:
+        """Let the plane run another plan, in the steps of `relume reload`."""
+        was = self.plane.resolved
+        coming = self.plane.resolve(plan, self.resolve, self.concurrency)
+        await self.plane.prepare(coming)
+        self.plane.take(coming)
+        await self.plane.forget(was)
+
+    @property
+    def plan(self) -> Plan:
+        """What it runs now."""
+        return self.plane.resolved.plan
+
     def accepted(self) -> int:
         """How many events the Broker has taken since its start, replies among them."""
         brokers = self.plane.status()["brokers"]

@@ -198,7 +198,7 @@ async def test_b14_a_caller_that_goes_away_is_waited_for_no_longer() -> None:
     async with Subscriber() as silent, plane(silent.url, clock=SystemClock()) as stage:
         headers, body = encode(event("1"), Mode.BINARY)
         url = stage.resolve(
-            stage.plane._wiring.lines[-1].trigger.subscriber, "default"
+            stage.plane.resolved.wiring.lines[-1].trigger.subscriber, "default"
         ).removesuffix("/reply")
         async with httpx.AsyncClient() as client:
             asking = asyncio.create_task(client.post(url, headers=headers, content=body))

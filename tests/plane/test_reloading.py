@@ -1,20 +1,43 @@
 """What a plane takes over of changed manifests, and what it says of the rest."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from relume.config import Broker, InferenceService, Plan, load
+from relume.base.errors import InvalidManifest
+from relume.cloudevents.http import Mode, encode
+from relume.config import (
+    Broker,
+    Delivery,
+    Destination,
+    Function,
+    InferenceService,
+    Plan,
+    Ref,
+    SinkBinding,
+    Trigger,
+    load,
+)
+from relume.config.function import ConfigObject, FromObject, Variable
+from relume.config.resources import Origin
 from relume.plane.local import LocalPlane, PlaneSettings
 from relume.plane.reloading import Reload, at_once, reload
 from relume.runtimes.models.store import ModelStore
+from tests.eventing.stage import Subscriber, event
 
 ONE = InferenceService("ns", "one", "vLLM", "hf://org/model", min_replicas=0)
 TWO = replace(ONE, name="two")
+
+TO_URI = Destination(uri="http://127.0.0.1:1/")
+FUNCTION_REF = Ref("Service", "ns", "f", "serving.knative.dev/v1")
+ORIGIN = Origin(Path("x.yaml"), 7, "metadata.name")
 
 BROKER = """\
 apiVersion: eventing.knative.dev/v1
@@ -38,16 +61,17 @@ spec:
 def test_a_changed_service_is_its_next_revision_and_the_others_stay() -> None:
     running = Plan(services=(replace(ONE, generation=3), TWO))
     found = reload(running, Plan(services=(replace(ONE, timeout_s=60), TWO)))
-    assert found == Reload((replace(ONE, timeout_s=60, generation=4), TWO), changed=("ns/one",))
-    again = reload(Plan(services=found.services), Plan(services=(replace(ONE, timeout_s=60), TWO)))
-    assert again == Reload(found.services)
+    plan = Plan(services=(replace(ONE, timeout_s=60, generation=4), TWO))
+    assert found == Reload(plan, changed=("ns/one",))
+    again = reload(found.plan, Plan(services=(replace(ONE, timeout_s=60), TWO)))
+    assert again == Reload(found.plan)
 
 
 def test_another_share_of_the_requests_makes_no_new_revision() -> None:
     running = Plan(services=(replace(ONE, generation=2, canary_percent=10),))
     found = reload(running, Plan(services=(replace(ONE, canary_percent=50),)))
-    assert found.services == (replace(ONE, generation=2, canary_percent=50),)
-    assert (found.changed, found.restart) == (("ns/one",), ())
+    assert found.plan.services == (replace(ONE, generation=2, canary_percent=50),)
+    assert found.changed == ("ns/one",)
 
 
 def test_two_revisions_that_share_the_requests_are_there_at_once() -> None:
@@ -61,19 +85,74 @@ def test_two_revisions_that_share_the_requests_are_there_at_once() -> None:
 
 def test_services_come_and_go() -> None:
     found = reload(Plan(services=(ONE,)), Plan(services=(TWO,)))
-    assert (found.services, found.added, found.removed) == ((TWO,), ("ns/two",), ("ns/one",))
-    assert found.restart == ()
+    assert (found.plan.services, found.added, found.removed) == ((TWO,), ("ns/two",), ("ns/one",))
 
 
-def test_what_counts_only_after_a_restart_is_told() -> None:
-    slots = replace(ONE, container_concurrency=4)
-    brokers = (Broker("ns", "b"), Broker("ns", "c", "Kafka"))
-    running = Plan(services=(ONE,), brokers=(*brokers, Broker("ns", "same")))
-    after = (replace(brokers[1], broker_class=None), Broker("ns", "same"), Broker("ns", "new"))
-    assert reload(running, Plan(services=(slots,), brokers=after)).restart == (
-        *("how many jobs and events ns/one gets at once", "Broker ns/b"),
-        *("Broker ns/c", "Broker ns/new"),
+def test_all_other_kinds_come_change_and_go_too() -> None:
+    before = Plan(
+        brokers=(Broker("ns", "b"), Broker("ns", "same"), Broker("ns", "kept")),
+        sink_bindings=(SinkBinding("ns", "s", TO_URI, FUNCTION_REF),),
     )
+    after = Plan(
+        brokers=(Broker("ns", "kept", delivery=Delivery(retry=1)), Broker("ns", "same")),
+        triggers=(Trigger("ns", "t", "kept", TO_URI),),
+    )
+    found = reload(before, after)
+    assert (found.plan, found.added) == (after, ("Trigger ns/t",))
+    assert (found.changed, found.removed) == (
+        ("Broker ns/kept",),
+        ("Broker ns/b", "SinkBinding ns/s"),
+    )
+
+
+def test_a_function_is_its_next_revision_when_what_its_process_gets_is_another() -> None:
+    """Its own document, a Secret that it uses, and where a SinkBinding sends its events."""
+    secret = ConfigObject("Secret", "ns", "s", {"key": b"old"})
+    variable = Variable("KEY", FromObject("Secret", "s", "key"))
+    function = Function("ns", "f", Path("f"), variables=(variable,), generation=3)
+    running = Plan(functions=(function,), objects=(secret,))
+    now = replace(function, generation=1)
+
+    def found(**read: Any) -> tuple[int, tuple[str, ...]]:
+        it = reload(running, Plan(**{"functions": (now,), "objects": (secret,), **read}))
+        return it.plan.functions[0].generation, it.changed
+
+    assert found() == (3, ())
+    assert found(functions=(replace(now, timeout_s=9.0),)) == (4, ("function ns/f",))
+    other = replace(secret, data={"key": b"new"})
+    assert found(objects=(other,)) == (4, ("function ns/f", "Secret or ConfigMap ns/s"))
+    assert found(sink_bindings=(SinkBinding("ns", "s", TO_URI, FUNCTION_REF),))[0] == 4
+    gone = reload(running, Plan(objects=(secret,)))
+    assert (gone.plan.functions, gone.removed) == ((), ("function ns/f",))
+
+
+@pytest.mark.parametrize(
+    ("field", "before", "after"),
+    [
+        (
+            "metadata.annotations[eventing.knative.dev/broker.class]: the Broker runs as Kafka",
+            Plan(brokers=(Broker("ns", "x", "Kafka"),)),
+            Plan(brokers=(Broker("ns", "x", origin=ORIGIN),)),
+        ),
+        (
+            "spec.broker: the Trigger reads b",
+            Plan(triggers=(Trigger("ns", "x", "b", TO_URI),)),
+            Plan(triggers=(Trigger("ns", "x", "c", TO_URI, origin=ORIGIN),)),
+        ),
+        (
+            "metadata.annotations[kafka.eventing.knative.dev/delivery.order]: the Trigger runs as "
+            "unordered",
+            Plan(triggers=(Trigger("ns", "x", "b", TO_URI),)),
+            Plan(triggers=(Trigger("ns", "x", "b", TO_URI, ordered=True, origin=ORIGIN),)),
+        ),
+    ],
+)
+def test_what_cannot_change_while_it_runs_is_refused_with_its_line_and_what_to_do(
+    field: str, before: Plan, after: Plan
+) -> None:
+    with pytest.raises(InvalidManifest, match=re.escape(f"x.yaml:7: {field}")) as caught:
+        reload(before, after)
+    assert "another name" in str(caught.value)
 
 
 @asynccontextmanager
@@ -105,8 +184,7 @@ async def test_a_running_plane_takes_over_its_files_and_a_bad_one_changes_nothin
             {
                 "added": ["default/two"],
                 "changed": ["default/one"],
-                "removed": [],
-                "restart": ["Broker default/b"],
+                "removed": ["Broker default/b"],
             },
         )
         services = (await client.get("/relume/status")).json()["serving"]["services"]
@@ -140,3 +218,55 @@ async def test_a_file_without_a_manifest_is_told(tmp_path: Path, wrong: str) -> 
     async with up(tmp_path) as (_, client):
         (tmp_path / "it.yaml").write_text(wrong)
         assert (await client.post("/relume/reload")).status_code == 422
+
+
+FLOW = """\
+apiVersion: eventing.knative.dev/v1
+kind: Trigger
+metadata: {{name: t}}
+spec:
+  broker: b
+  subscriber: {{uri: {uri}}}
+---
+apiVersion: eventing.knative.dev/v1
+kind: Trigger
+metadata: {{name: to-model}}
+spec:
+  broker: b
+  filters: [{{exact: {{type: nothing}}}}]
+  subscriber: {{ref: {{apiVersion: serving.kserve.io/v1beta1, kind: InferenceService, name: one}}}}
+---
+"""
+
+
+async def test_a_trigger_that_is_added_with_its_broker_and_its_model_delivers_at_once(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "model").mkdir()
+    file, service = tmp_path / "it.yaml", {"timeout": 30, "uri": f"file://{tmp_path}/model"}
+    file.write_text(SERVICE.format(name="first", **service))
+    async with up(tmp_path) as (plane, client), Subscriber() as subscriber:
+        first = SERVICE.format(name="first", **service)
+        added = BROKER + FLOW.format(uri=subscriber.url) + SERVICE.format(name="one", **service)
+        file.write_text(first + added)
+        answer = await client.post("/relume/reload")
+        assert answer.json()["added"] == [
+            *("default/one", "Broker default/b", "Trigger default/t", "Trigger default/to-model"),
+        ]
+        headers, body = encode(event("1"), Mode.BINARY)
+        url = f"{plane.broker}/default/b"
+        assert (await client.post(url, headers=dict(headers), content=body)).status_code == 202
+        await until(lambda: subscriber.ids == ["1"])
+        triggers = (await client.get("/relume/status")).json()["eventing"]["triggers"]
+        assert triggers[1]["subscriber"] == f"{plane.http}/serving/default/one/"
+
+        file.write_text(first)
+        answer = await client.post("/relume/reload")
+        assert len(answer.json()["removed"]) == 4
+        assert (await client.post(url, headers=dict(headers), content=body)).status_code == 404
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not holds():
+            await asyncio.sleep(0.01)

@@ -10,8 +10,8 @@ GET    /relume/dlq/NS/BROKER?after=N&limit=N   a page: `letters`, oldest first, 
 GET    /relume/dlq/NS/BROKER/N                 one, with `event` (structured) and `headers`
 POST   /relume/dlq/NS/BROKER/N/redrive         send it through its Trigger again, once
 DELETE /relume/dlq/NS/BROKER/N                 forget it
-POST   /relume/reload                          read the manifests again: `added`, `changed` and
-                                               `removed` services, and what needs a `restart`
+POST   /relume/reload                          read the manifests again, and run what they say now:
+                                               what was `added`, `changed` and `removed`
 POST   /relume/services/NS/NAME/warm           start it where it is at zero; 202 with its status, in
                                                which `ready_in_s` is predicted (null: not known)
 

@@ -12,6 +12,7 @@ A function's process sees what its container would see on a cluster:
 - NATS_URL, the plane's own nats-server, where no variable of the function says another one.
 """
 
+import asyncio
 import logging
 import shutil
 import time
@@ -88,14 +89,35 @@ class FunctionLauncher:
         self, plan: Plan, environments: Environments, mounts: Path, nats_url: str, bound: Bound
     ) -> None:
         """mounts: a folder of this plane alone, for the files of Secrets and ConfigMaps."""
-        self._objects = by_key(plan.objects)
         self._environments = environments
         self._mounts = mounts
         self._nats_url = nats_url
-        self._bound = bound
+        self._objects, self._bound = by_key(plan.objects), bound
+        self._preparing: dict[FullName, asyncio.Task[None]] = {}
 
-    async def prepare(self, function: Function) -> None:
-        """Make the environment of `function` now, so that its first event does not wait for it."""
+    def serve(self, plan: Plan, bound: Bound) -> None:
+        """Start the functions of this plan from now on, whose environments are made meanwhile."""
+        self._objects, self._bound = by_key(plan.objects), bound
+        self.prepare(plan.functions)
+
+    def prepare(self, functions: Sequence[Function]) -> None:
+        """Make the environments of these now, so that no first event waits for one."""
+        before, self._preparing = self._preparing, {}
+        for function in functions:
+            name = (function.namespace, function.name)
+            task = before.pop(name, None)
+            if task is None or task.done():
+                task = asyncio.create_task(self._prepare(function))
+            self._preparing[name] = task
+        for task in before.values():
+            task.cancel()
+
+    def close(self) -> None:
+        """Make no environment any more."""
+        for task in self._preparing.values():
+            task.cancel()
+
+    async def _prepare(self, function: Function) -> None:
         try:
             await self._environments.python(wanted(function.name, function.folder))
         except EnvironmentNotMade as error:
@@ -164,14 +186,16 @@ def below(root: Path, mounts: Mapping[PurePosixPath, object], value: str) -> str
 def write_mounts(root: Path, mounts: Mapping[PurePosixPath, Mapping[str, bytes]]) -> None:
     """Write the files of every mount below `root`, readable by this user alone.
 
-    The first process of a function writes them; the folder of an emptyDir is kept after that.
+    The first process of a function writes them, and a later one writes what has changed in Secrets
+    and ConfigMaps; the folder of an emptyDir is kept.
     """
     for mount, files in mounts.items():
         folder = root / mount.relative_to("/")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, content in files.items():
             file = folder / name
-            if not file.exists():
+            if not file.exists() or file.read_bytes() != content:
+                file.unlink(missing_ok=True)
                 file.touch(mode=0o600)
                 file.write_bytes(content)
 

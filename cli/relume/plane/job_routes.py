@@ -36,11 +36,13 @@ class JobRoutes:
     def __init__(
         self, services: Sequence[InferenceService], functions: Sequence[Function] = ()
     ) -> None:
-        self._functions = frozenset(ServiceKey(each.namespace, each.name) for each in functions)
-        self.serve(services)
+        self.serve(services, functions)
 
-    def serve(self, services: Sequence[InferenceService]) -> None:
+    def serve(
+        self, services: Sequence[InferenceService], functions: Sequence[Function] = ()
+    ) -> None:
         """Find these services from now on."""
+        self._functions = frozenset(ServiceKey(each.namespace, each.name) for each in functions)
         keys = {ServiceKey(each.namespace, each.name): each for each in services}
         self._services: Mapping[ServiceKey, InferenceService] = keys
         self._known = functools.lru_cache(_REMEMBERED)(self._by_address)

@@ -50,8 +50,8 @@ class EveryLauncher:
         template: Template | None = None,
         engines: HeldEngines | None = None,
     ) -> None:
-        self._models = models
-        self._functions = functions
+        self.models = models
+        self.functions = functions
         self._store = store
         self._template = template
         self._engines = engines
@@ -64,10 +64,10 @@ class EveryLauncher:
         """See `PredictorLauncher.start`."""
         predictor: Predictor
         if isinstance(service, Function):
-            predictor = await self._functions.start(service, log_path)
+            predictor = await self.functions.start(service, log_path)
         else:
             assert isinstance(service, InferenceService), "a plan has no other services"
-            predictor = await self._models.start(service, log_path)
+            predictor = await self.models.start(service, log_path)
         self._footprints.follow(key_of(service), predictor.pid)
         if predictor.started == "template":
             self._forks.add(predictor.pid)

@@ -23,8 +23,8 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from relume.eventing.jobs.plane import JobsPlane
     from relume.eventing.plane import EventingPlane
     from relume.eventing.request_reply import RequestReplies
+    from relume.plane.taking_over import Parts
     from relume.serving.plane import ServingPlane
 
 log = logging.getLogger(__name__)
@@ -127,12 +128,11 @@ class LocalPlane:
         self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._template: Template | None = None
         self._engines: ModelTemplates | None = None
-        self._models: LocalLauncher | None = None
         self._launcher: EveryLauncher | None = None
         self._serving: ServingPlane | None = None
         self._eventing: EventingPlane | None = None
         self._jobs: JobsPlane | None = None
-        self._take_jobs_for: Callable[[Sequence[InferenceService]], None] = lambda _: None
+        self._parts: Parts | None = None
         self._draining: asyncio.Task[None] | None = None
 
     @contextlib.asynccontextmanager
@@ -178,8 +178,8 @@ class LocalPlane:
         stack.callback(shutil.rmtree, mounts, ignore_errors=True)
         bound = sink_environment(self.plan, self._destinations.resolve)
         launcher = FunctionLauncher(self.plan, environments, mounts, nats.url, bound)
-        preparing = [asyncio.create_task(launcher.prepare(f)) for f in self.plan.functions]
-        stack.callback(lambda: [task.cancel() for task in preparing])
+        launcher.prepare(self.plan.functions)
+        stack.callback(launcher.close)
         return launcher
 
     async def _start_models(self, stack: contextlib.AsyncExitStack) -> LocalLauncher:
@@ -215,7 +215,7 @@ class LocalPlane:
         from relume.serving.settings import ServingSettings
         from relume.web.bodies import DecodedBodies
 
-        models = self._models = await self._start_models(stack)
+        models = await self._start_models(stack)
         self._launcher = EveryLauncher(
             models, functions, self._store, self._template, self._engines
         )
@@ -321,6 +321,7 @@ class LocalPlane:
     ) -> None:
         from relume.eventing.jobs.outbox import OUTBOX
         from relume.plane.local_jobs import local_jobs
+        from relume.plane.taking_over import Parts
 
         assert self._serving is not None and self._eventing is not None
         local = local_jobs(
@@ -337,7 +338,10 @@ class LocalPlane:
         jobs = local.plane
         await jobs.start()
         self._eventing.show_letters(OUTBOX, of="jobs")
-        self._jobs, self._take_jobs_for = jobs, local.serve
+        self._jobs = jobs
+        assert self._launcher is not None
+        parts = self._launcher, self._serving, self._eventing, self._allowing, local
+        self._parts = Parts(*parts)
         group.create_task(jobs.wait())  # if it fails, the plane ends and says why
 
         def drain() -> None:
@@ -360,25 +364,24 @@ class LocalPlane:
     async def _reload(self) -> Json:
         """Take over what the files say now; where one is wrong, nothing changes.
 
-        The disk is looked at in threads. Raises InvalidInput for a file, and PlaneStopping.
+        The disk is looked at in threads. Raises InvalidInput for a file, PlaneStopping, and
+        StoreUnavailable.
         """
-        assert self._read is not None and self._serving is not None
+        from relume.plane.taking_over import PlaneStarting
+
+        assert self._read is not None
         async with self._reloading:
             budget = self._settings.memory_bytes
             read = await asyncio.to_thread(checked, self._read, self._store, budget, self._launcher)
             both = at_once(self.plan, read)
             await asyncio.to_thread(check_minimum, both, self._store, budget)
             found = reload(self.plan, read)
-            running: tuple[InferenceService | Function, ...] = (
-                *found.services,
-                *self.plan.functions,
-            )
-            self._serving.update(running)
-            if (models := self._models) is not None:
-                models.keep(await asyncio.to_thread(models.commands_to_keep, found.services))
-            self._allowing.serve(running)
-            self._take_jobs_for(found.services)
-            self.plan = replace(self.plan, services=found.services)
+            if self._parts is None:
+                raise PlaneStarting("the plane is still starting: try again")
+            to = Destinations(self.http, self.broker, found.plan)
+            was = await self._parts.take_over(found.plan, to, self._settings.usage_broker)
+            self.plan = found.plan
+            await self._parts.finish(found.plan, was)
         return found.to_json()
 
     async def _recall(self, broker: "BrokerKey", key: str) -> "Envelope | None":

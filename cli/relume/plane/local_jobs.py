@@ -1,12 +1,12 @@
 """Jobs on one machine: on the embedded nats-server, beside serving and the Brokers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from relume.base.clock import Clock, SystemClock
 from relume.base.errors import InvalidInput
 from relume.cloudevents.event import CloudEvent, rfc3339
-from relume.config import InferenceService, Plan
+from relume.config import Function, InferenceService, Plan
 from relume.eventing.event_log import BrokerKey
 from relume.eventing.jetstream.jobs import JetStreamJobs
 from relume.eventing.jetstream.server import NatsServer
@@ -48,9 +48,7 @@ def local_jobs(
     services = {ServiceName(each.namespace, each.name): each for each in plan.services}
     seen = _Serving(serving, services)
     routes = JobRoutes(plan.services, plan.functions)
-    if usage_broker is not None and usage_broker not in map(str, eventing.brokers):
-        names = ", ".join(sorted(map(str, eventing.brokers))) or "none"
-        raise InvalidInput(f"--usage-broker {usage_broker}: no such Broker here; there is {names}")
+    check_usage_broker(usage_broker, map(str, eventing.brokers))
 
     async def open_jobs() -> ClosableJobs:
         return await JetStreamJobs.connect([nats.url], settings, clock, disk=nats.disk, alone=True)
@@ -84,6 +82,14 @@ def local_jobs(
     return LocalJobs(jobs, routes, seen)
 
 
+def check_usage_broker(wanted: str | None, brokers: Iterable[str]) -> None:
+    """Raise InvalidInput where the Broker of `--usage-broker` is not among `brokers`."""
+    known = sorted(brokers)
+    if wanted is not None and wanted not in known:
+        names = ", ".join(known) or "none"
+        raise InvalidInput(f"--usage-broker {wanted}: no such Broker here; there is {names}")
+
+
 class LocalJobs:
     """The plane of jobs, and what of it changes with the services."""
 
@@ -92,8 +98,8 @@ class LocalJobs:
         self._routes = routes
         self._seen = seen
 
-    def serve(self, services: Sequence[InferenceService]) -> None:
-        """Take jobs for these services from now on.
+    def serve(self, services: Sequence[InferenceService], functions: Sequence[Function]) -> None:
+        """Take jobs for these services from now on, and refuse those for `functions`.
 
         Jobs of one that is not among them any more get its 404 as their answer.
         """
@@ -101,7 +107,7 @@ class LocalJobs:
             name = ServiceName(service.namespace, service.name)
             self._seen.services[name] = service
             self.plane.add(name)
-        self._routes.serve(services)
+        self._routes.serve(services, functions)
 
 
 class _Serving:

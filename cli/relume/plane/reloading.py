@@ -1,18 +1,22 @@
-"""What a plane does when its manifests have changed: what it takes over, and what needs a restart.
+"""What a plane does when its manifests have changed: what it runs from now on, and what it refuses.
 
-Pure. InferenceServices come, go and change while a plane runs: a changed one is the next revision
-of its service. Everything else stays as it was when the plane started, and is told.
+Pure. Everything comes, goes and changes while a plane runs. A changed InferenceService or function
+is the next revision of its service. What a cluster would refuse to change is refused here too, with
+its line, before anything has changed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from relume.base.vocabulary import Json
-from relume.config import InferenceService, Plan
+from relume.base.errors import InvalidManifest
+from relume.base.vocabulary import BROKER_CLASS, DELIVERY_ORDER, Json
+from relume.config import Broker, Function, InferenceService, Plan, Trigger
+from relume.config.config_objects import by_key, files_of, variables_of
 
-#: The fields of a plan that count only after a restart, and what their items are called.
-_FIXED: Mapping[str, str] = {
-    "functions": "function",
+# What a Broker without the annotation is.
+_DEFAULT_CLASS = "one without a class"
+#: The other fields of a plan, and what their items are called.
+_OTHERS: Mapping[str, str] = {
     "brokers": "Broker",
     "triggers": "Trigger",
     "sequences": "Sequence",
@@ -26,47 +30,49 @@ _FIXED: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """The services to run from now on, and in words what is different; names are `NS/NAME`."""
+    """What to run from now on, and in words what is different.
 
-    services: tuple[InferenceService, ...]
+    InferenceServices are named `NS/NAME`, everything else `KIND NS/NAME`.
+    """
+
+    plan: Plan
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
-    restart: tuple[str, ...] = ()
-    """What does not count before the plane starts again."""
 
     def to_json(self) -> Json:
         """Return it for the control API."""
-        names = ("added", "changed", "removed", "restart")
+        names = ("added", "changed", "removed")
         return {name: list(getattr(self, name)) for name in names}
 
 
+@dataclass(slots=True)
+class _Differences:
+    added: list[str]
+    changed: list[str]
+    removed: list[str]
+
+
 def reload(running: Plan, read: Plan) -> Reload:
-    """Compare the plan that runs with the one that the files say now."""
-    old = {_name(service): service for service in running.services}
-    services, added, changed, restart = [], [], [], []
-    for service in read.services:
-        name = _name(service)
-        before = old.pop(name, None)
-        if before is None:
-            added.append(name)
-            services.append(service)
-        elif _template(service) == _template(before):
-            if service.canary_percent != before.canary_percent:
-                changed.append(name)
-            services.append(replace(service, generation=before.generation))
-        else:
-            changed.append(name)
-            services.append(replace(service, generation=before.generation + 1))
-            if service.container_concurrency != before.container_concurrency:
-                restart.append(f"how many jobs and events {name} gets at once")
-    return Reload(
-        tuple(services),
-        tuple(added),
-        tuple(changed),
-        tuple(old),
-        (*restart, *_not_taken_over(running, read)),
-    )
+    """Compare the plan that runs with the one that the files say now.
+
+    Raises InvalidManifest for what cannot be changed while it runs.
+    """
+    _check_fixed(running, read)
+    found = _Differences([], [], [])
+    services = tuple(_services(running, read, found))
+    functions = tuple(_functions(running, read, found))
+    for field, kind in _OTHERS.items():
+        before = {_name(item): item for item in getattr(running, field)}
+        for item in getattr(read, field):
+            name = _name(item)
+            if name not in before:
+                found.added.append(f"{kind} {name}")
+            elif before.pop(name) != item:
+                found.changed.append(f"{kind} {name}")
+        found.removed += [f"{kind} {name}" for name in before]
+    plan = replace(read, services=services, functions=functions)
+    return Reload(plan, tuple(found.added), tuple(found.changed), tuple(found.removed))
 
 
 def at_once(running: Plan, read: Plan) -> Plan:
@@ -85,18 +91,83 @@ def at_once(running: Plan, read: Plan) -> Plan:
     return replace(read, services=(*both, *read.services))
 
 
+def _services(running: Plan, read: Plan, found: _Differences) -> list[InferenceService]:
+    old = {_name(service): service for service in running.services}
+    services = []
+    for service in read.services:
+        name = _name(service)
+        before = old.pop(name, None)
+        if before is None:
+            found.added.append(name)
+            services.append(service)
+        elif _template(service) == _template(before):
+            if service.canary_percent != before.canary_percent:
+                found.changed.append(name)
+            services.append(replace(service, generation=before.generation))
+        else:
+            found.changed.append(name)
+            services.append(replace(service, generation=before.generation + 1))
+    found.removed += old
+    return services
+
+
 def _template(service: InferenceService) -> InferenceService:
     """What makes a revision: as in Knative, the share of the requests is no part of it."""
     return replace(service, generation=1, canary_percent=None)
 
 
-def _not_taken_over(running: Plan, read: Plan) -> Iterable[str]:
-    for field, kind in _FIXED.items():
-        before = {_name(item): item for item in getattr(running, field)}
-        after = {_name(item): item for item in getattr(read, field)}
-        for name in sorted(before.keys() | after.keys()):
-            if before.get(name) != after.get(name):
-                yield f"{kind} {name}"
+def _functions(running: Plan, read: Plan, found: _Differences) -> list[Function]:
+    old = {_name(function): function for function in running.functions}
+    functions = []
+    for function in read.functions:
+        name = f"function {_name(function)}"
+        before = old.pop(_name(function), None)
+        if before is None:
+            found.added.append(name)
+            functions.append(function)
+        elif _process(function, read) == _process(before, running):
+            functions.append(replace(function, generation=before.generation))
+        else:
+            found.changed.append(name)
+            functions.append(replace(function, generation=before.generation + 1))
+    found.removed += [f"function {name}" for name in old]
+    return functions
+
+
+def _process(function: Function, plan: Plan) -> tuple[object, ...]:
+    """What a process of a function is made of: Secrets, ConfigMaps and SinkBindings too."""
+    objects, name = by_key(plan.objects), _name(function)
+    bound = [each for each in plan.sink_bindings if _name(each.subject) == name]
+    own = replace(function, generation=1)
+    return own, variables_of(function, objects), files_of(function, objects), bound
+
+
+def _check_fixed(running: Plan, read: Plan) -> None:
+    """Refuse what a cluster would refuse too, or what would change the order of waiting events."""
+    brokers = {_name(each): each for each in running.brokers}
+    for broker in read.brokers:
+        was = brokers.get(_name(broker), broker)
+        if broker.broker_class != was.broker_class:
+            field = f"metadata.annotations[{BROKER_CLASS}]"
+            raise _fixed(broker, field, f"the Broker runs as {was.broker_class or _DEFAULT_CLASS}")
+    triggers = {_name(each): each for each in running.triggers}
+    for trigger in read.triggers:
+        before = triggers.get(_name(trigger), trigger)
+        if trigger.broker != before.broker:
+            raise _fixed(trigger, "spec.broker", f"the Trigger reads {before.broker}")
+        if trigger.ordered != before.ordered:
+            order = "ordered" if before.ordered else "unordered"
+            field = f"metadata.annotations[{DELIVERY_ORDER}]"
+            raise _fixed(trigger, field, f"the Trigger runs as {order}")
+
+
+def _fixed(item: Broker | Trigger, field: str, now: str) -> InvalidManifest:
+    kind = type(item).__name__
+    fix = f"write it as it was, give the {kind} another name, or start relume up again"
+    message = f"{now}, which cannot be changed while it runs: {fix}"
+    if item.origin is None:
+        raise AssertionError("what is read from a file knows its line")
+    return InvalidManifest(message, file=item.origin.file, line=item.origin.line, field=field)
 
 
 def _name(item: object) -> str:

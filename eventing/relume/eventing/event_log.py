@@ -146,7 +146,8 @@ class EventLog(Protocol):
     async def open_broker(self, broker: BrokerKey, triggers: Sequence[str]) -> None:
         """Make the Broker's log ready, with one cursor per Trigger name and no others.
 
-        A new Trigger sees events from now on. The place of a known one is kept.
+        A new Trigger sees events from now on. The place of a known one is kept, and so is the
+        cursor of one that is at work. It may be called again for a Broker that is open.
         """
         ...
 

@@ -4,6 +4,7 @@ The answer is 202 only after the event is on disk. A batch is accepted as a whol
 when all of it is stored. What is answered where nothing is stored is in `refusals`.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from starlette.responses import Response
@@ -41,8 +42,8 @@ class Ingress:
         self._clock = clock
         self._settings = settings
         self.intake = Intake(settings.intake_bytes, settings.small_bytes)
-        self.accepted = dict.fromkeys(brokers, 0)
-        self.duplicates = dict.fromkeys(self.accepted, 0)
+        self.accepted, self.duplicates = Counter[BrokerKey](), Counter[BrokerKey]()
+        self.brokers = frozenset(brokers)
 
     def open(self, log: EventLog) -> None:
         """From now on events are stored in `log`."""
@@ -64,7 +65,7 @@ class Ingress:
         broker = broker_of(scope)
         if isinstance(broker, Response):
             return broker
-        if broker not in self.accepted:
+        if broker not in self.brokers:
             return refused(404, f"there is no Broker {broker}", "unknown-broker")
         try:
             with self.intake.reading(receive) as counted:

@@ -62,13 +62,22 @@ class Ping:
         self._clock = clock
         self._patience_s = patience_s
         self._schedule = Schedule(source.schedule, source.timezone)
+        self._sending = self._ended = False
 
     async def run(self) -> None:
         """Work until cancelled, or until no time of the schedule is left."""
-        while (due := self._schedule.after(self._clock.now())) is not None:
+        while not self._ended and (due := self._schedule.after(self._clock.now())) is not None:
             while (left_s := (due - self._clock.now()).total_seconds()) > 0:
                 await self._clock.sleep(min(left_s, _LOOK_EVERY_S))
+            self._sending = True
             await self._send(due)
+            self._sending = False
+
+    def end(self, task: asyncio.Task[None]) -> None:
+        """End the task that runs this, but not while an event is being stored."""
+        self._ended = True
+        if not self._sending:
+            task.cancel()
 
     async def _send(self, due: datetime) -> None:
         """Store the event; where that is not possible, it is lost and told, as on a cluster."""
@@ -84,11 +93,43 @@ class Ping:
         self._count(self._target, [event], [new])
 
 
-async def run_all(pings: Sequence[Ping]) -> None:
-    """Run every PingSource until cancelled."""
-    async with asyncio.TaskGroup() as group:
-        for ping in pings:
-            group.create_task(ping.run())
+class Pings:
+    """The PingSources of a plan at work; one that stays as it is notices no change of the plan."""
+
+    def __init__(self, ping: Callable[[PingSource, BrokerKey], Ping]) -> None:
+        """ping: makes the Ping of a source and of the log that its events enter."""
+        self._ping = ping
+        self._wanted: Sequence[tuple[PingSource, BrokerKey]] = ()
+        self._running: list[tuple[PingSource, BrokerKey, Ping, asyncio.Task[None]]] = []
+        self._group: asyncio.TaskGroup | None = None
+
+    def run(self, group: asyncio.TaskGroup) -> None:
+        """Begin; every source that comes later begins at once."""
+        self._group = group
+        self.take(self._wanted)
+
+    def take(self, sources: Sequence[tuple[PingSource, BrokerKey]]) -> None:
+        """Run these from now on; the others send the event that is due, and end."""
+        self._wanted = sources
+        if self._group is None:
+            return
+        before, self._running = self._running, []
+        for source, target in sources:
+            same = next((each for each in before if each[:2] == (source, target)), None)
+            if same is None:
+                ping = self._ping(source, target)
+                task = self._group.create_task(ping.run())
+                same = source, target, ping, task
+            else:
+                before.remove(same)
+            self._running.append(same)
+        for _, _, ping, task in before:
+            ping.end(task)
+
+    def stop(self) -> None:
+        """Send nothing more."""
+        for _, _, _, task in self._running:
+            task.cancel()
 
 
 def ping_event(source: PingSource, due: datetime) -> CloudEvent:

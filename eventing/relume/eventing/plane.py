@@ -10,29 +10,24 @@ from typing import Protocol
 from relume.base.clock import Clock, SystemClock
 from relume.base.vocabulary import KNATIVE_EVENTING_V1, KNATIVE_EVENTING_V1ALPHA1
 from relume.cloudevents.event import CloudEvent
-from relume.config import Destination, Plan, Ref, RequestReply, Trigger
+from relume.config import Destination, PingSource, Plan, Ref, RequestReply
 from relume.eventing.correlation import Correlation
 from relume.eventing.dead_letters import DeadLetters, DeadLetterStore
-from relume.eventing.delivery.courier import Courier, Subscribers
+from relume.eventing.delivery.courier import Subscribers
 from relume.eventing.delivery.dispatcher import Dispatcher
 from relume.eventing.delivery.profiles import profile_for
-from relume.eventing.delivery.route import Journal, Route, policy_for
-from relume.eventing.delivery.turns import Slots
 from relume.eventing.envelope import Envelope
-from relume.eventing.event_log import BrokerKey, EventLog
+from relume.eventing.event_log import BrokerKey, EventLog, StoreUnavailable
 from relume.eventing.ingress import Ingress
 from relume.eventing.jetstream.server import NatsServer
+from relume.eventing.lines import Concurrency, Lines, Resolve, Resolved, resolved
 from relume.eventing.observer import Observer
-from relume.eventing.pings import Ping, run_all
+from relume.eventing.pings import Ping, Pings
 from relume.eventing.request_reply import RequestReplies
 from relume.eventing.settings import EventingSettings
-from relume.eventing.wiring import TriggerLine, wire
+from relume.eventing.wiring import Log, wire
 
-log = logging.getLogger(__name__)
-
-Resolve = Callable[[Destination, str], str]
-# How many events a Trigger's subscriber can take at once; None: not known.
-Concurrency = Callable[[Trigger], int | None]
+logger = logging.getLogger(__name__)
 
 
 class ClosableLog(EventLog, Protocol):
@@ -50,7 +45,7 @@ OpenLog = Callable[[EventingSettings, Clock], Awaitable[ClosableLog]]
 
 
 class EventingPlane:
-    """Start it, serve `app`, stop it.
+    """Start it, serve `app`, stop it; between these, `prepare` and `take` give it another plan.
 
     `resolve(destination, namespace)` is the URL of a subscriber, sink or Broker. `concurrency` is
     asked before every delivery. `secret` signs the correlations of RequestReplies; with the same
@@ -71,25 +66,22 @@ class EventingPlane:
         secret: bytes | None = None,
         open_log: OpenLog | None = None,
     ) -> None:
-        self._plan = plan
         self._nats = nats
-        self._resolve = resolve
         self._settings = settings or EventingSettings()
         self._clock = clock or SystemClock()
         self._observer = observer or Observer()
-        self._concurrency = concurrency
         self._open_log = open_log or self._open_jetstream
         self._secret = secret or os.urandom(32)
-        self._wiring = wire(plan, lambda each: self._correlation(each).is_answer)
-        self._logs = self._wiring.logs
+        self._now = self.resolve(plan, resolve, concurrency)
+        self._logs: dict[BrokerKey, Log] = dict(self._now.wiring.logs)
         self._outboxes: dict[BrokerKey, str] = {}
         self._with_letters = set(self._logs)
-        self._dispatchers: list[Dispatcher] = []
-        self._pinging: asyncio.Task[None] | None = None
+        self._pings = Pings(self._ping)
         self._exits = contextlib.AsyncExitStack()
         self._runner: asyncio.Task[None] | None = None
         self._stopping = False
         self._log: ClosableLog
+        self._lines: Lines
         self._dead_letters: DeadLetters
         self._ingress = Ingress(self._logs, self._observer, self._clock, self._settings)
         correlations = map(self._correlation, plan.request_replies)
@@ -101,11 +93,12 @@ class EventingPlane:
             self._log = await self._open_log(self._settings, self._clock)
             stack.push_async_callback(self._log.close)
             for key in self._logs:
-                names = [line.trigger.name for line in self._wiring.lines if line.log == key]
-                await self._log.open_broker(key, names)
+                await self._log.open_broker(key, sorted(self._now.names_of(key)))
             subscribers = Subscribers(self._settings.max_event_bytes)
             await stack.enter_async_context(subscribers)
-            self._dispatchers = [self._dispatcher(each, subscribers) for each in self._wiring.lines]
+            self._lines = self._made_lines(subscribers)
+            self._lines.take(self._now)
+            self._pings.take(self._now.wiring.pings)
             self._dead_letters = DeadLetters(
                 self._log.dead_letters, self._with_letters, self._observer, self._clock
             )
@@ -113,6 +106,60 @@ class EventingPlane:
         self._runner = asyncio.create_task(self._run(), name="eventing-plane")
         self._runner.add_done_callback(self._on_end)
         self._ingress.open(self._log)
+
+    def resolve(self, plan: Plan, resolve: Resolve, concurrency: Concurrency) -> Resolved:
+        """Find what another plan comes to. Raises InvalidInput for what has no address here."""
+        wiring = wire(plan, lambda each: self._correlation(each).is_answer)
+        return resolved(plan, wiring, resolve, concurrency)
+
+    async def prepare(self, coming: Resolved) -> None:
+        """Make the logs ready for a plan, which `take` takes over; nothing else changes yet.
+
+        Raises StoreUnavailable.
+        """
+        if self._stopping or self._runner is None:
+            raise StoreUnavailable("the plane takes no other plan now", reason="stopping")
+        for log in coming.wiring.logs:
+            before, wanted = self._lines.names_of(log), coming.names_of(log)
+            if log not in self._logs or wanted - before:
+                await self._log.open_broker(log, sorted(before | wanted))
+
+    def take(self, coming: Resolved) -> None:
+        """Take events and deliver by this plan from now on, in one step.
+
+        What is being delivered ends as it began. A Trigger that is gone ends its deliveries, and
+        what waited for it is lost with it, as on a cluster; `forget` tells the log.
+        """
+        if self._stopping:
+            return
+        self._now = coming
+        self._with_letters -= self._logs.keys()
+        self._logs.clear()
+        self._logs.update(coming.wiring.logs)
+        self._with_letters |= self._logs.keys()
+        self._ingress.brokers = frozenset(self._logs)
+        self.app.serve(map(self._correlation, coming.plan.request_replies))
+        self._lines.take(coming)
+        self._pings.take(coming.wiring.pings)
+
+    async def forget(self, was: Resolved) -> None:
+        """After `take`: let the log forget the Triggers of `was` that are gone.
+
+        Where it cannot be reached, it forgets them when the plane starts again.
+        """
+        for log in self._now.wiring.logs:
+            names = self._now.names_of(log)
+            if log not in was.wiring.logs or not was.names_of(log) - names:
+                continue
+            try:
+                await self._log.open_broker(log, sorted(names))
+            except StoreUnavailable as error:
+                logger.warning("%s remembers Triggers that are gone: %s", log, error)
+
+    @property
+    def resolved(self) -> Resolved:
+        """The plan of now, with all that it comes to."""
+        return self._now
 
     async def wait(self) -> None:
         """Return when the plane has stopped. Raises what it failed with, if it did."""
@@ -128,17 +175,15 @@ class EventingPlane:
         """
         self._close()
         self._stopping = True
-        if self._pinging is not None:
-            self._pinging.cancel()
+        self._pings.stop()
+        if self._runner is None:
+            return
         try:
-            async with asyncio.TaskGroup() as group:
-                for dispatcher in self._dispatchers:
-                    group.create_task(dispatcher.stop(grace_s))
+            await self._lines.stop(grace_s)
         finally:
-            if self._runner is not None:
-                self._runner.cancel()
-                await asyncio.wait([self._runner])
-            await asyncio.gather(*(dispatcher.confirm() for dispatcher in self._dispatchers))
+            self._runner.cancel()
+            await asyncio.wait([self._runner])
+            await self._lines.confirm()
             await self._exits.aclose()
 
     @property
@@ -195,24 +240,31 @@ class EventingPlane:
                 *(self._broker_status(key) for key in self._logs),
                 *self._outbox_statuses(),
             ],
-            "request_replies": [self._door_status(each) for each in self._plan.request_replies],
-            "triggers": [self._trigger_status(each) for each in self._dispatchers],
+            "request_replies": [self._door_status(each) for each in self._now.plan.request_replies],
+            "triggers": [_trigger_status(each) for each in self._dispatchers],
             "nats": self._nats_status(),
         }
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            for dispatcher in self._dispatchers:
-                group.create_task(dispatcher.run())
+            self._lines.run(group)
             group.create_task(self._sweep())
-            self._pinging = group.create_task(run_all(self._pings()))
+            self._pings.run(group)
 
-    def _pings(self) -> list[Ping]:
+    def _ping(self, source: PingSource, target: BrokerKey) -> Ping:
         patience_s, count = self._settings.store_patience_s, self._ingress.count
-        return [
-            Ping(source, target, self._log, count, self._clock, patience_s)
-            for source, target in self._wiring.pings
-        ]
+        return Ping(source, target, self._log, count, self._clock, patience_s)
+
+    def _made_lines(self, subscribers: Subscribers) -> Lines:
+        def counted(log: BrokerKey, accepted: int) -> None:
+            self._ingress.accepted[log] += accepted
+
+        parts = self._log, subscribers, self._observer, self._clock, self._settings
+        return Lines(*parts, counted)
+
+    @property
+    def _dispatchers(self) -> Sequence[Dispatcher]:
+        return self._lines.dispatchers if self._runner is not None else ()
 
     def _correlation(self, flow: RequestReply) -> Correlation:
         return Correlation(flow, self._secret)
@@ -230,13 +282,13 @@ class EventingPlane:
             try:
                 await self._log.sweep()
             except Exception:
-                log.exception("settled events stay on the disk for now")
+                logger.exception("settled events stay on the disk for now")
 
     def _on_end(self, runner: asyncio.Task[None]) -> None:
         if not runner.cancelled() and (error := runner.exception()):
             # Nothing is delivered any more, so nothing may be accepted.
             self._close()
-            log.critical("events are no longer delivered", exc_info=error)
+            logger.critical("events are no longer delivered", exc_info=error)
 
     async def _open_jetstream(self, settings: EventingSettings, clock: Clock) -> ClosableLog:
         from relume.eventing.jetstream.log import JetStreamLog  # nats only where it is used
@@ -245,61 +297,16 @@ class EventingPlane:
             raise ValueError("a plane needs a NatsServer or open_log")
         return await JetStreamLog.connect(self._nats.url, settings, clock, self._nats.disk)
 
-    def _dispatcher(self, line: TriggerLine, subscribers: Subscribers) -> Dispatcher:
-        trigger, route = line.trigger, self._route(line)
-        slots = Slots(lambda: self._at_once(trigger, route), self._clock.monotonic)
-        journal = Journal(route, self._observer, self._clock)
-        courier = Courier(route, self._log, subscribers, slots, journal, self._clock)
-        cursor = self._log.cursor(route.broker, trigger.name)
-        return Dispatcher(route, cursor, courier, slots, self._clock, self._settings)
-
-    def _route(self, line: TriggerLine) -> Route:
-        trigger, broker = line.trigger, self._logs[line.log].broker
-        policy = policy_for(trigger, broker, profile_for(broker))
-        sink = policy.dead_letter_sink
-        return Route(
-            broker=line.log,
-            trigger=trigger.name,
-            namespace=trigger.namespace,
-            wanted=line.wanted,
-            policy=policy,
-            url=self._resolve(trigger.subscriber, trigger.namespace),
-            replies=line.replies,
-            in_flow=line.in_flow,
-            dead_letter_url=self._resolve(sink, trigger.namespace) if sink else None,
-            sink_unread=self._is_unread(sink, trigger.namespace),
-            ordered=trigger.ordered,
-        )
-
-    def _is_unread(self, sink: Destination | None, namespace: str) -> bool:
-        """Whether the sink is one of our Brokers, and no Trigger takes what comes into it."""
-        if sink is None or sink.ref is None or sink.ref.kind != "Broker":
-            return False
-        key = BrokerKey(sink.ref.namespace or namespace, sink.ref.name)
-        return key in self._logs and all(key != line.log for line in self._wiring.lines)
-
-    def _at_once(self, trigger: Trigger, route: Route) -> int:
-        """How many deliveries may run now."""
-        rules, asked = route.policy.profile, trigger.parallelism
-        if route.ordered and rules.partitions is not None:
-            return rules.partitions
-        if rules.asks_subscriber:
-            room = self._concurrency(trigger) or self._settings.in_flight
-            return room if asked is None else min(asked, room)
-        if rules.parallel and asked is not None:
-            return asked
-        return rules.at_once or self._settings.held
-
     def _broker_status(self, key: BrokerKey) -> dict[str, object]:
         ref = Ref("Broker", key.namespace, key.name, KNATIVE_EVENTING_V1)
         started = self._runner is not None
-        tallies = [d.carrier.tally for d in self._dispatchers if d.route.replies == key]
+        replies = self._lines.replies_into(key) if started else 0
         return {
             "namespace": key.namespace,
             "name": key.name,
-            "url": self._resolve(Destination(ref=ref), key.namespace),
+            "url": self._now.resolve(Destination(ref=ref), key.namespace),
             "profile": profile_for(self._logs[key].broker).name,
-            "accepted": self._ingress.accepted[key] + sum(tally.accepted for tally in tallies),
+            "accepted": self._ingress.accepted[key] + replies,
             "duplicates": self._ingress.duplicates[key],
             "dead_letters": self._log.buried(key) if started else 0,
             **({"of": self._logs[key].of} if self._logs[key].of else {}),
@@ -326,25 +333,8 @@ class EventingPlane:
             "namespace": flow.namespace,
             "name": flow.name,
             "broker": flow.broker,
-            "url": self._resolve(Destination(ref=ref), flow.namespace),
+            "url": self._now.resolve(Destination(ref=ref), flow.namespace),
             "waiting": self.app.waiting(flow),
-        }
-
-    def _trigger_status(self, dispatcher: Dispatcher) -> dict[str, object]:
-        route, tally = dispatcher.route, dispatcher.carrier.tally
-        return {
-            "namespace": route.namespace,
-            "name": route.trigger,
-            "broker": route.broker.name,
-            "subscriber": route.subscriber,
-            "pending": dispatcher.waiting,
-            "in_flight": dispatcher.in_flight,
-            "delivered": tally.delivered,
-            "replied": tally.replied,
-            "retried": tally.retried,
-            "filtered": tally.filtered,
-            "dead_lettered": tally.dead_lettered,
-            "dropped": tally.dropped,
         }
 
     def _nats_status(self) -> dict[str, object] | None:
@@ -357,3 +347,21 @@ class EventingPlane:
             "address": nats.address,
             "restarts": nats.restarts,
         }
+
+
+def _trigger_status(dispatcher: Dispatcher) -> dict[str, object]:
+    route, tally = dispatcher.route, dispatcher.carrier.tally
+    return {
+        "namespace": route.namespace,
+        "name": route.trigger,
+        "broker": route.broker.name,
+        "subscriber": route.subscriber,
+        "pending": dispatcher.waiting,
+        "in_flight": dispatcher.in_flight,
+        "delivered": tally.delivered,
+        "replied": tally.replied,
+        "retried": tally.retried,
+        "filtered": tally.filtered,
+        "dead_lettered": tally.dead_lettered,
+        "dropped": tally.dropped,
+    }

@@ -38,6 +38,7 @@ from relume.eventing.upload import uploaded
 _REPLY = "/reply"
 _TAKEN = Response(status_code=202)
 _REMEMBERED, _REMEMBERED_BYTES = 1000, 32 * MIB
+_REMOVED = (404, "the RequestReply was removed; the event is stored", "unknown-request-reply")
 _STOPPING = (503, "the plane is shutting down; send it again", "stopping", {"Retry-After": "1"})
 
 
@@ -109,6 +110,9 @@ class WaitingCallers:
                 future.set_result(None)
 
 
+_Door = tuple[Correlation, WaitingCallers]
+
+
 class RequestReplies:
     """An ASGI app in front of the ingress, which gets every path that is not of a RequestReply."""
 
@@ -123,13 +127,19 @@ class RequestReplies:
         self._clock = clock
         self._settings = settings
         self._closed = False
-        self._doors = {
-            BrokerKey(each.flow.namespace, each.flow.name): (
-                each,
-                WaitingCallers(clock, settings.duplicate_window_s),
-            )
-            for each in correlations
-        }
+        self._doors: dict[BrokerKey, _Door] = {}
+        self.serve(correlations)
+
+    def serve(self, correlations: Iterable[Correlation]) -> None:
+        """Serve these RequestReplies from now on; who waits at another one is sent away."""
+        before, self._doors = self._doors, {}
+        for each in correlations:
+            key = BrokerKey(each.flow.namespace, each.flow.name)
+            known = before.pop(key, None)
+            waiting = WaitingCallers(self._clock, self._settings.duplicate_window_s)
+            self._doors[key] = (each, waiting if known is None else known[1])
+        for _, waiting in before.values():
+            waiting.send_away()
 
     def close(self) -> None:
         """Send away who waits; their events stay stored."""
@@ -196,7 +206,7 @@ class RequestReplies:
         finally:
             waiting.leave(key, future)
         if answer is None:
-            return refused(*_STOPPING)
+            return refused(*(_STOPPING if self._closed else _REMOVED))
         headers, body = encode(answer, Mode.BINARY)
         return Response(body, 200, dict(headers))
 

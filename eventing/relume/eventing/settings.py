@@ -29,6 +29,8 @@ class EventingSettings:
     held_bytes: int = 128 * MIB
     # An event with its attributes must fit one message; they take up to 0.5 MiB.
     max_event_bytes: int = EVENT_BYTES
+    # How long the deliveries of a Trigger that is removed may take to end.
+    leave_s: float = 30.0
     # What all requests hold together that are on their way in; small ones are always let in.
     intake_bytes: int = 256 * MIB
     small_bytes: int = 64 * KIB

@@ -19,9 +19,11 @@ def command(*, output: str, url: str | None) -> int:
     A changed InferenceService becomes its next revision: the old one answers until the new one is
     ready, and no request is lost. With canaryTrafficPercent it gets that share of the requests, and
     relume status shows both; another percentage alone starts nothing. Added services start at zero;
-    removed ones answer what they have begun. Functions, Brokers, Triggers and flows stay as they
-    are until a restart, which is told.
-    Where a file is wrong nothing changes, and the exit code is 2.
+    removed ones answer what they have begun. Functions, Brokers, Triggers, flows and sources come,
+    change and go in the same way: what is being delivered ends as it began, and events that wait
+    for a Trigger that is removed go with it.
+    Where a file is wrong nothing changes, and the exit code is 2. The same is true for what cannot
+    change while it runs: the class of a Broker, and the Broker and the order of a Trigger.
 
     \b
     Examples:
@@ -34,14 +36,14 @@ def command(*, output: str, url: str | None) -> int:
         screen.json(report.raw)
         return 0
     for name in report.changed:
-        screen.line(f"{name}: changed; the old revision answers until the new one is ready")
+        has_revisions = " " not in name or name.startswith("function ")
+        answers = "; the old revision answers until the new one is ready" if has_revisions else ""
+        screen.line(f"{name}: changed{answers}")
     for name in report.added:
         screen.line(f"{name}: added")
     for name in report.removed:
         screen.line(f"{name}: removed")
-    for what in report.restart:
-        screen.line(f"after a restart of relume up: {what}", "yellow")
-    if not (report.changed or report.added or report.removed or report.restart):
+    if not (report.changed or report.added or report.removed):
         screen.line("nothing has changed")
     return 0
 

@@ -125,12 +125,11 @@ class ServiceStatus(NamedStatus):
 
 
 class ReloadReport(PlaneAnswer):
-    """What a plane has taken over of its changed files, and what needs a restart."""
+    """What a plane has taken over of its changed files."""
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
-    restart: tuple[str, ...] = ()
 
 
 class RevisionStatus(PlaneAnswer):

@@ -47,9 +47,8 @@ class Dispatcher:
         clock: Clock,
         settings: EventingSettings,
     ) -> None:
-        self.route = route
+        self.route, self.carrier = route, carrier
         self._cursor = cursor
-        self._carrier = carrier
         self._slots = slots
         self._clock = clock
         self._settings = settings
@@ -73,14 +72,16 @@ class Dispatcher:
         return sum(flight.tried for flight in self._flights.values())
 
     @property
-    def carrier(self) -> Carrier:
-        return self._carrier
-
-    @property
     def _heavy(self) -> bool:
         """Whether the events that are held have many bytes; not while they wait for another one."""
         waits_for_others = self._turns is not None and self._turns.waiting
         return self._held_bytes >= self._settings.held_bytes and not waits_for_others
+
+    def change(self, route: Route, carrier: Carrier) -> None:
+        """Deliver in another way from now on; what is being delivered ends as it began."""
+        self.route, self.carrier = route, carrier
+        self._slots.grant()
+        self._changed.set()
 
     async def run(self) -> None:
         """Work until stopped. Cancelling gives back whatever is leased."""
@@ -157,7 +158,7 @@ class Dispatcher:
             if envelope.trigger != self.route.trigger:
                 return await self._skip(leased)
         elif not self.route.wanted(envelope.event):
-            self._carrier.tally.filtered += 1
+            self.carrier.tally.filtered += 1
             return await self._skip(leased)
         flight = Flight(leased, envelope)
         self._flights[leased.sequence] = flight
@@ -200,14 +201,14 @@ class Dispatcher:
                 with Idling(flight, self._begin_idle):
                     await flight.turn.granted.wait()
             idle = partial(Idling, flight, self._begin_idle)
-            await self._carrier.carry(flight.envelope, flight.leased, idle)
+            await self.carrier.carry(flight.envelope, flight.leased, idle)
         except (_Stopping, StoreUnavailable, LeaseLost):
             raise
         except Exception as error:
             # A fault of this code, not of the subscriber: the next try would end the same way.
             log.exception("%s: delivery of %s", self.route.trigger, flight.envelope.event.id)
             letter = DeadLetter("internal", 0, repr(error).encode())
-            await self._carrier.give_up(flight.envelope, letter)
+            await self.carrier.give_up(flight.envelope, letter)
 
     def _begin_idle(self) -> None:
         if self._stopping:

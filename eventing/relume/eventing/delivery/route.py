@@ -103,12 +103,12 @@ class Attempt(NamedTuple):
 class Journal:
     """Counts what one Trigger does, and tells the observer."""
 
-    def __init__(self, route: Route, observer: Observer, clock: Clock) -> None:
+    def __init__(self, route: Route, observer: Observer, clock: Clock, tally: Tally) -> None:
         self._route = route
         self._observer = observer
         self._clock = clock
         self._broker, self._replies = str(route.broker), str(route.replies)
-        self.tally = Tally()
+        self.tally = tally
 
     def tell(
         self,

@@ -76,6 +76,7 @@ class JetStreamCursor:
         self._changed = asyncio.Event()
         self._owed = 0
         self._refused = False
+        self.stopped = False
         self.last_sequence = last_sequence
         delivered = info.delivered.stream_seq if info.delivered else 0
         self._fetched = self._inherited_up_to = delivered
@@ -117,6 +118,7 @@ class JetStreamCursor:
         self._changed.set()
 
     async def stop(self) -> None:
+        self.stopped = True
         subscription, self._subscription = self._subscription, None
         with contextlib.suppress(*NATS_ERRORS):
             async with asyncio.timeout(_STOP_WITHIN_S):

@@ -70,16 +70,20 @@ class JetStreamLog(JetStreamStore):
             await self.client.close()
 
     async def open_broker(self, broker: BrokerKey, triggers: Sequence[str]) -> None:
-        streams = BrokerStreams.named(broker)
+        known = self.brokers.get(broker)
+        streams = known or BrokerStreams.named(broker)
         try:
-            await ensure_streams(self.jetstream, streams, self._settings)
+            if known is None:
+                await ensure_streams(self.jetstream, streams, self._settings)
             consumers = await ensure_consumers(self.jetstream, streams, triggers, self._settings)
         except NATS_ERRORS as error:
             raise StoreUnavailable(f"Broker {broker}: {error}") from None
-        for trigger, info in consumers.items():
-            streams.cursors[trigger] = JetStreamCursor(
-                self.client, self.requests, info, streams.last_sequence
-            )
+        at_work = {name: each for name, each in streams.cursors.items() if not each.stopped}
+        streams.cursors = {
+            trigger: at_work.get(trigger)
+            or JetStreamCursor(self.client, self.requests, info, streams.last_sequence)
+            for trigger, info in consumers.items()
+        }
         self.brokers[broker] = streams
         await self.dead_letters.finish(broker)
 

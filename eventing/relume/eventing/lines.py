@@ -1,0 +1,212 @@
+"""The lines of an eventing plane at work: a dispatcher for each, which follows the plan.
+
+A plan is resolved first, into a route for each line, and then taken over in one step. A line that
+stays keeps its dispatcher, its place in the log and its counts: what is being delivered ends by the
+old route, what begins after that goes by the new one. A line that goes ends its deliveries.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from relume.base.clock import Clock
+from relume.config import Destination, Plan, Trigger
+from relume.eventing.delivery.courier import Courier, Subscribers
+from relume.eventing.delivery.dispatcher import Dispatcher
+from relume.eventing.delivery.profiles import profile_for
+from relume.eventing.delivery.route import Journal, Route, Tally, policy_for
+from relume.eventing.delivery.turns import Slots
+from relume.eventing.event_log import BrokerKey, EventLog
+from relume.eventing.observer import Observer
+from relume.eventing.settings import EventingSettings
+from relume.eventing.wiring import TriggerLine, Wiring
+
+Resolve = Callable[[Destination, str], str]
+# How many events a Trigger's subscriber can take at once; None: not known.
+Concurrency = Callable[[Trigger], int | None]
+# The log of a line, and the name of its Trigger.
+LineKey = tuple[BrokerKey, str]
+# Called with a log and how many replies more it has taken.
+Counted = Callable[[BrokerKey, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A plan with all that it comes to; `routes` has one for each line of `wiring`, in its order.
+
+    `resolve(destination, namespace)` is the URL of a subscriber, sink or Broker, and `concurrency`
+    is asked before every delivery.
+    """
+
+    plan: Plan
+    wiring: Wiring
+    routes: tuple[Route, ...]
+    resolve: Resolve
+    concurrency: Concurrency
+
+    def names_of(self, log: BrokerKey) -> set[str]:
+        """The Triggers that read a log."""
+        return {line.trigger.name for line in self.wiring.lines if line.log == log}
+
+
+def resolved(plan: Plan, wiring: Wiring, resolve: Resolve, concurrency: Concurrency) -> Resolved:
+    """Find the route of every line. Raises InvalidInput for a kind that has no address here."""
+    routes = tuple(_route(line, wiring, resolve) for line in wiring.lines)
+    return Resolved(plan, wiring, routes, resolve, concurrency)
+
+
+def _route(line: TriggerLine, wiring: Wiring, resolve: Resolve) -> Route:
+    trigger, broker = line.trigger, wiring.logs[line.log].broker
+    policy = policy_for(trigger, broker, profile_for(broker))
+    sink = policy.dead_letter_sink
+    return Route(
+        broker=line.log,
+        trigger=trigger.name,
+        namespace=trigger.namespace,
+        wanted=line.wanted,
+        policy=policy,
+        url=resolve(trigger.subscriber, trigger.namespace),
+        replies=line.replies,
+        in_flow=line.in_flow,
+        dead_letter_url=resolve(sink, trigger.namespace) if sink else None,
+        sink_unread=_is_unread(sink, trigger.namespace, wiring),
+        ordered=trigger.ordered,
+    )
+
+
+def _is_unread(sink: Destination | None, namespace: str, wiring: Wiring) -> bool:
+    """Whether the sink is one of our Brokers, and no Trigger takes what comes into it."""
+    if sink is None or sink.ref is None or sink.ref.kind != "Broker":
+        return False
+    key = BrokerKey(sink.ref.namespace or namespace, sink.ref.name)
+    return key in wiring.logs and all(key != line.log for line in wiring.lines)
+
+
+@dataclass(slots=True, eq=False)
+class _Line:
+    """What of a line changes with the plan, and the dispatcher that is at work on it."""
+
+    trigger: Trigger
+    route: Route
+    concurrency: Concurrency
+    slots: Slots
+    dispatcher: Dispatcher
+
+
+class Lines:
+    """The dispatchers of a plan, and those of lines that are gone and end their deliveries."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        subscribers: Subscribers,
+        observer: Observer,
+        clock: Clock,
+        settings: EventingSettings,
+        counted: Counted,
+    ) -> None:
+        """counted: gets the replies of a line that no status shows any more."""
+        self._log = log
+        self._subscribers = subscribers
+        self._observer = observer
+        self._clock = clock
+        self._settings = settings
+        self._counted = counted
+        self._lines: dict[LineKey, _Line] = {}
+        self._leaving: set[Dispatcher] = set()
+        self._group: asyncio.TaskGroup | None = None
+
+    @property
+    def dispatchers(self) -> Sequence[Dispatcher]:
+        """One for each line of the plan, in its order."""
+        return [line.dispatcher for line in self._lines.values()]
+
+    def names_of(self, log: BrokerKey) -> set[str]:
+        """The Triggers that read a log now."""
+        return {name for key, name in self._lines if key == log}
+
+    def replies_into(self, log: BrokerKey) -> int:
+        """How many replies that were new to it a log has taken of these lines."""
+        every = (*self.dispatchers, *self._leaving)
+        return sum(each.carrier.tally.accepted for each in every if each.route.replies == log)
+
+    def run(self, group: asyncio.TaskGroup) -> None:
+        """Begin to deliver; every line that comes later begins at once."""
+        self._group = group
+        for dispatcher in self.dispatchers:
+            group.create_task(dispatcher.run())
+
+    def take(self, now: Resolved) -> None:
+        """Deliver by this plan from now on. The log has a cursor for each of its lines."""
+        before, self._lines = self._lines, {}
+        for line, route in zip(now.wiring.lines, now.routes, strict=True):
+            key = line.log, line.trigger.name
+            if (known := before.pop(key, None)) is None:
+                self._lines[key] = self._begun(line.trigger, route, now.concurrency)
+            else:
+                self._lines[key] = known
+                self._change(known, line.trigger, route, now.concurrency)
+        for gone in before.values():
+            self._leave(gone.dispatcher)
+
+    async def stop(self, grace_s: float) -> None:
+        """Let deliveries end within `grace_s`, and give the others back."""
+        async with asyncio.TaskGroup() as group:
+            for dispatcher in self._all:
+                group.create_task(dispatcher.stop(grace_s))
+
+    async def confirm(self) -> None:
+        """After `stop`: make sure that the log knows."""
+        await asyncio.gather(*(dispatcher.confirm() for dispatcher in self._all))
+
+    @property
+    def _all(self) -> Collection[Dispatcher]:
+        return [*self.dispatchers, *self._leaving]
+
+    def _begun(self, trigger: Trigger, route: Route, concurrency: Concurrency) -> _Line:
+        slots = Slots(lambda: self._at_once(line), self._clock.monotonic)
+        courier = self._courier(route, slots, Tally())
+        cursor = self._log.cursor(route.broker, route.trigger)
+        dispatcher = Dispatcher(route, cursor, courier, slots, self._clock, self._settings)
+        line = _Line(trigger, route, concurrency, slots, dispatcher)
+        if self._group is not None:
+            self._group.create_task(dispatcher.run())
+        return line
+
+    def _change(
+        self, line: _Line, trigger: Trigger, route: Route, concurrency: Concurrency
+    ) -> None:
+        tally = line.dispatcher.carrier.tally
+        if (replies := line.route.replies) is not None and replies != route.replies:
+            self._counted(replies, tally.accepted)
+            tally.accepted = 0
+        line.trigger, line.route, line.concurrency = trigger, route, concurrency
+        line.dispatcher.change(route, self._courier(route, line.slots, tally))
+
+    def _leave(self, dispatcher: Dispatcher) -> None:
+        self._leaving.add(dispatcher)
+        if self._group is not None:
+            self._group.create_task(self._left(dispatcher))
+
+    async def _left(self, dispatcher: Dispatcher) -> None:
+        await dispatcher.stop(self._settings.leave_s)
+        await dispatcher.confirm()
+        self._leaving.discard(dispatcher)
+        if (replies := dispatcher.route.replies) is not None:
+            self._counted(replies, dispatcher.carrier.tally.accepted)
+
+    def _courier(self, route: Route, slots: Slots, tally: Tally) -> Courier:
+        journal = Journal(route, self._observer, self._clock, tally)
+        return Courier(route, self._log, self._subscribers, slots, journal, self._clock)
+
+    def _at_once(self, line: _Line) -> int:
+        """How many deliveries may run now."""
+        rules, asked = line.route.policy.profile, line.trigger.parallelism
+        if line.route.ordered and rules.partitions is not None:
+            return rules.partitions
+        if rules.asks_subscriber:
+            room = line.concurrency(line.trigger) or self._settings.in_flight
+            return room if asked is None else min(asked, room)
+        if rules.parallel and asked is not None:
+            return asked
+        return rules.at_once or self._settings.held

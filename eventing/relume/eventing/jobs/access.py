@@ -4,7 +4,6 @@ The middleware puts both into `scope["state"]`, where the door and the API find 
 nor a token is ever part of a message, a log line or an answer.
 """
 
-import ipaddress
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from relume.base.clock import Clock
 from relume.base.errors import InvalidInput, RelumeError
+from relume.base.loopback import is_loopback
 from relume.eventing.event_log import StoreUnavailable
 from relume.eventing.jobs.caller import BROKER, Caller
 from relume.eventing.jobs.keys import PREFIX, KeyStore, StoredKey, parts_of
@@ -153,16 +153,6 @@ def check_bind(host: str, access: Access) -> None:
             "Add --keys (and make one with `relume keys create NAME`) or --oidc-issuer URL "
             "--oidc-audience NAME, or listen on --host 127.0.0.1"
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that listens on `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _challenge(sent: bool) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from relume.eventing.jobs.access import is_loopback
+from relume.base.loopback import is_loopback
 from relume.eventing.jobs.caller import caller_of
 from relume.eventing.jobs.front import is_about_jobs
 from relume.plane.control import PREFIX

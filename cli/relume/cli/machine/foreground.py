@@ -11,7 +11,6 @@ from pathlib import Path
 import uvloop
 
 from relume.cli import streams
-from relume.cli.machine.listing import show_plane
 from relume.cli.machine.until_signal import UntilSignal
 from relume.cli.screen import Screen
 from relume.config import load
@@ -64,6 +63,8 @@ class _Foreground(UntilSignal):
 
     def _show(self) -> None:
         """Print the addresses; where nobody can read them, the plane serves all the same."""
+        from relume.cli.machine.listing import show_plane  # nothing needs it before the plane is up
+
         try:
             show_plane(Screen.stdout(), self._plane, as_json=self._as_json)
         except OSError as error:
@@ -80,3 +81,4 @@ def _leave_to_the_collector_what_comes_now() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECTED_AFTER)
+    gc.enable()

@@ -1,5 +1,6 @@
 """`relume up`: run manifests on this machine until a signal says otherwise."""
 
+import gc
 import os
 import re
 from pathlib import Path
@@ -214,25 +215,28 @@ def command(
         from relume.cli.machine.check import check as say
 
         return say(files, machine, memory=budget, as_json=output == "json")
-    from relume.cli.machine.foreground import (
-        run,  # here, so that the help of this command stays quick
-    )
-    from relume.plane.addresses import default_state
-    from relume.plane.local import PlaneSettings
+    gc.disable()  # until the plane serves: its start makes no garbage that is worth a search
+    try:
+        # Here, so that the help of this command stays quick.
+        from relume.cli.machine.foreground import run
+        from relume.plane.addresses import default_state
+        from relume.plane.local import PlaneSettings
 
-    settings = PlaneSettings(
-        state=(state or default_state()).absolute(),
-        port=port,
-        broker_port=broker_port,
-        template=not no_template,
-        broker_max_bytes=broker_max_bytes,
-        fsync=fsync,
-        allowed_origins=allowed_origins,
-        strict_events=strict_events,
-        usage_broker=usage_broker,
-        memory_bytes=budget,
-        memory_wait_s=memory_wait,
-        show_prompts=show_prompts,
-        llm_d=None if llm_d is None else llm_d.absolute(),
-    )
-    return run(files, settings, machine, as_json=output == "json")
+        settings = PlaneSettings(
+            state=(state or default_state()).absolute(),
+            port=port,
+            broker_port=broker_port,
+            template=not no_template,
+            broker_max_bytes=broker_max_bytes,
+            fsync=fsync,
+            allowed_origins=allowed_origins,
+            strict_events=strict_events,
+            usage_broker=usage_broker,
+            memory_bytes=budget,
+            memory_wait_s=memory_wait,
+            show_prompts=show_prompts,
+            llm_d=None if llm_d is None else llm_d.absolute(),
+        )
+        return run(files, settings, machine, as_json=output == "json")
+    finally:
+        gc.enable()

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import Scope
 
-from relume.eventing.jobs.access import is_loopback
+from relume.base.loopback import is_loopback
 from relume.eventing.jobs.caller import caller_of
 from relume.serving.addresses import header
 

@@ -6,7 +6,6 @@ nor a token is ever part of a message, a log line or an answer.
 
 import asyncio
 import contextlib
-import ipaddress
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relume.base.clock import Clock
 from relume.base.errors import InvalidInput, RelumeError
+from relume.base.loopback import is_loopback
 from relume.eventing.event_log import StoreUnavailable
 from relume.eventing.jobs.caller import BROKER, Caller
 from relume.eventing.jobs.interrupt import Interrupt
@@ -211,16 +211,6 @@ def check_bind(host: str, access: Access) -> None:
             "Add --keys (and make one with `relume keys create NAME`) or --oidc-issuer URL "
             "--oidc-audience NAME, or listen on --host 127.0.0.1"
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that listens on `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _challenge(sent: bool) -> str:

@@ -50,8 +50,8 @@ from relume.plane.grace import Grace
 from relume.plane.imported_meanwhile import import_servers as _import_the_servers
 from relume.plane.launch import LocalLauncher, template_status
 from relume.plane.launchers import EveryLauncher, checked
-from relume.plane.memory import MEMORY_WAIT_S, check_minimum
-from relume.plane.reloading import at_once, reload
+from relume.plane.memory import MEMORY_WAIT_S
+from relume.plane.reloading import reload
 from relume.plane.sink_bindings import sink_environment
 from relume.plane.subscribers import Destinations, SubscriberCapacity
 from relume.runtimes.function.environments import Environments
@@ -208,7 +208,7 @@ class LocalPlane:
         from relume.plane.known_names import KnownNames
         from relume.plane.llm_d import RouterFiles
         from relume.plane.local_page import local_page
-        from relume.plane.server import HttpServer, finished
+        from relume.plane.server import HttpServer
         from relume.serving.cross_origin import CrossOrigin
         from relume.serving.plane import ServingPlane
         from relume.serving.room import Rules
@@ -250,17 +250,14 @@ class LocalPlane:
             app, (*self.plan.services, *self.plan.functions), self._settings.allowed_origins
         )
         server = HttpServer(allowing, listening)
-        serve = group.create_task(server.serve())
+        server.start(group)
 
         async def stop() -> None:
             # At once: the server waits for requests that the serving plane holds and now lets go.
             control.close()
             page.close()
             watching.cancel()
-            server.stop(self.grace.left())
-            await self.grace.bound(serving.stop(self.grace.left()))
-            await self.grace.bound(finished(serve))
-            server.stop_now()
+            await server.drain(self.grace, lambda: serving.stop(self.grace.left()))
 
         endpoints = RouterFiles(self._settings.llm_d, serving, group, self.grace)
         stack.push_async_callback(endpoints.finished)
@@ -278,7 +275,7 @@ class LocalPlane:
     ) -> None:
         from relume.eventing.plane import EventingPlane
         from relume.eventing.registry.documents import Catalogue
-        from relume.plane.server import HttpServer, finished
+        from relume.plane.server import HttpServer
         from relume.serving.cross_origin import CrossOrigin
         from relume.web.bodies import DecodedBodies, as_at_broker
 
@@ -300,14 +297,12 @@ class LocalPlane:
         app = DecodedBodies(Catalogue(eventing.app), refusal=as_at_broker)
         allowing = CrossOrigin(app, (), self._settings.allowed_origins)
         server = HttpServer(allowing, listening, websockets=False)
-        serve = group.create_task(server.serve())
+        server.start(group)
 
         async def stop() -> None:
             # At once: the server waits for requests that wait for an event's answer.
             eventing.app.close()
-            server.stop(self.grace.left())
-            await self.grace.bound(finished(serve))
-            server.stop_now()
+            await server.drain(self.grace)
             await self.grace.bound(eventing.stop(self.grace.left()))
 
         stack.push_async_callback(stop)
@@ -365,9 +360,9 @@ class LocalPlane:
         assert self._read is not None and self._serving is not None
         async with self._reloading:
             budget = self._settings.memory_bytes
-            read = await asyncio.to_thread(checked, self._read, self._store, budget, self._launcher)
-            both = at_once(self.plan, read)
-            await asyncio.to_thread(check_minimum, both, self._store, budget)
+            read = await asyncio.to_thread(
+                checked, self._read, self.plan, self._store, budget, self._launcher
+            )
             found = reload(self.plan, read)
             running: tuple[InferenceService | Function, ...] = (
                 *found.services,

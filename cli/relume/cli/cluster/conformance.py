@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from relume.cli.cluster.options import kubeconfig_option
 from relume.cli.options import output_option
 from relume.cluster.conformance.checklist import LATEST, VERSIONS
 
@@ -18,12 +19,7 @@ _STYLES = {"pass": "green", "fail": "red", "unknown": "dim"}
 
 @click.command("conformance", short_help="The CNCF's AI conformance checklist, with evidence.")
 @click.option("--context", metavar="NAME", help="The kubeconfig context. Default: no cluster.")
-@click.option(
-    "--kubeconfig",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Where the context is. Default: $KUBECONFIG, else ~/.kube/config.",
-)
+@kubeconfig_option
 @click.option(
     "--checklist",
     "version",

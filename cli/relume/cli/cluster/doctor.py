@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from relume.base.vocabulary import Json
+from relume.cli.cluster.options import kubeconfig_option
 from relume.cli.errors import BadUsage
 from relume.cli.options import output_option, seconds
 
@@ -37,12 +38,7 @@ OK, WRONG, UNREADABLE = 0, 1, 2
     help="How long a replica takes from nothing to its first answer.",
 )
 @click.option("--context", metavar="NAME", help="Examine the cluster of this kubeconfig context.")
-@click.option(
-    "--kubeconfig",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Where the context is. Default: $KUBECONFIG, else ~/.kube/config.",
-)
+@kubeconfig_option
 @click.option(
     "--nats",
     "nats_urls",

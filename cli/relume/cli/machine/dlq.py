@@ -11,7 +11,8 @@ import click
 
 from relume.cli.errors import BadUsage, NotAPlane, Refused
 from relume.cli.machine.client import NotOperator, PlaneClient, choose_broker, find_plane
-from relume.cli.machine.dead_jobs import as_letter, dead_jobs, letters, retry_jobs
+from relume.cli.machine.dead_jobs import as_letter, dead_jobs, letters
+from relume.cli.machine.each_job import on_each_job
 from relume.cli.machine.job_reports import JobReport
 from relume.cli.machine.jobs_client import JobsClient
 from relume.cli.machine.reports import DeadLetterReport, Status
@@ -203,7 +204,10 @@ def redrive(
     choice.check(chosen, everything)
     plane = find_plane(url)
     jobs = [each for each in chosen if isinstance(each, str)]
-    failed = asyncio.run(retry_jobs(plane, jobs)) if jobs else 0
+    failed = 0
+    if jobs:
+        again = on_each_job(plane, jobs, JobsClient.retry, "jobs queued again")
+        failed = asyncio.run(again)
     if jobs and len(jobs) == len(chosen):
         return failed
     numbers = [each for each in chosen if isinstance(each, int)]

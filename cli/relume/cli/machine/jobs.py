@@ -2,15 +2,14 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from relume.cli.errors import BadUsage, Refused
+from relume.cli.errors import BadUsage
 from relume.cli.inputs import confirmed
 from relume.cli.machine.client import find_plane
+from relume.cli.machine.each_job import on_each_job
 from relume.cli.machine.job_queues import pause, purge, queues, resume
 from relume.cli.machine.job_reports import STATUSES, JobReport
 from relume.cli.machine.job_request import (
@@ -259,7 +258,7 @@ def cancel(*, job_ids: tuple[str, ...], url: str | None) -> int:
     Examples:
       relume jobs cancel JOB_ID
     """
-    return asyncio.run(_Each("cancelled", JobsClient.cancel).run(find_plane(url), job_ids))
+    return asyncio.run(on_each_job(find_plane(url), job_ids, JobsClient.cancel, "cancelled"))
 
 
 @command.command("retry")
@@ -273,7 +272,7 @@ def retry(*, job_ids: tuple[str, ...], url: str | None) -> int:
       relume jobs retry JOB_ID
       relume jobs list --status dead -o json | jq -r '.[].id' | xargs -r relume jobs retry
     """
-    return asyncio.run(_Each("queued again", JobsClient.retry).run(find_plane(url), job_ids))
+    return asyncio.run(on_each_job(find_plane(url), job_ids, JobsClient.retry, "queued again"))
 
 
 @command.command("delete")
@@ -291,29 +290,7 @@ def delete(*, job_ids: tuple[str, ...], yes: bool, url: str | None) -> int:
     if not yes and not confirmed(f"Delete the prompt and the answer of {what}?"):
         Screen.stdout().line("nothing deleted")
         return 1
-    return asyncio.run(_Each("deleted", JobsClient.delete).run(find_plane(url), job_ids))
-
-
-@dataclass(frozen=True, slots=True)
-class _Each:
-    """One action on every job that was named."""
-
-    done: str
-    act: Callable[[JobsClient, str], Awaitable[None]]
-
-    async def run(self, url: str, job_ids: Sequence[str]) -> int:
-        """Act on each job. Return 1 when one of them failed, else 0."""
-        failed, wanted = 0, dict.fromkeys(job_ids)
-        async with JobsClient(url) as client:
-            for job_id in wanted:
-                try:
-                    await self.act(client, job_id)
-                except (BadUsage, Refused) as error:
-                    failed += 1
-                    Screen.stderr().line(f"{job_id}: {error}", "red")
-        words = f", {failed} failed" if failed else ""
-        Screen.stdout().line(f"{len(wanted) - failed} {self.done}{words}")
-        return 1 if failed else 0
+    return asyncio.run(on_each_job(find_plane(url), job_ids, JobsClient.delete, "deleted"))
 
 
 for _each in (queues, pause, resume, purge):

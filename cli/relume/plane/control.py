@@ -264,7 +264,7 @@ def _broker(request: Request) -> BrokerKey:
 def _number(request: Request) -> int:
     text = request.path_params["number"]
     if not _NUMBER.fullmatch(text) or not int(text):
-        raise NoSuchDeadLetter(f"{_broker(request)} has no dead letter {text[:40]}")
+        raise NoSuchDeadLetter(_broker(request), text[:40])
     return int(text)
 
 

@@ -31,7 +31,8 @@ from relume.plane.grace import Grace
 from relume.plane.server import HttpServer, finished
 from relume.serving.doors import Door, Pool
 from relume.serving.plane import ServingPlane
-from relume.serving.service import Service, ServiceKey
+from relume.serving.predictor import ServiceKey
+from relume.serving.service import Service
 from relume.web.bodies import DecodedBodies
 
 log = logging.getLogger(__name__)

@@ -31,8 +31,7 @@ from typing import TYPE_CHECKING
 
 from relume.base.version import version
 from relume.base.vocabulary import Json
-from relume.config import Broker, Destination, Function, InferenceService, Plan, Ref
-from relume.config.head import API_VERSIONS
+from relume.config import Function, InferenceService, Plan
 from relume.eventing.jetstream.server import Fsync, NatsServer
 from relume.eventing.observer import Observer
 from relume.eventing.settings import EventingSettings
@@ -176,7 +175,7 @@ class LocalPlane:
         )
         mounts = empty_folder(self._folder.mounts)
         stack.callback(shutil.rmtree, mounts, ignore_errors=True)
-        bound = sink_environment(self.plan, self._destinations.resolve)
+        bound = sink_environment(self.plan, self.destinations.resolve)
         launcher = FunctionLauncher(self.plan, environments, mounts, nats.url, bound)
         preparing = [asyncio.create_task(launcher.prepare(f)) for f in self.plan.functions]
         stack.callback(lambda: [task.cancel() for task in preparing])
@@ -282,7 +281,7 @@ class LocalPlane:
         eventing = EventingPlane(
             self.plan,
             nats,
-            self._destinations.resolve,
+            self.destinations.resolve,
             settings=EventingSettings(
                 max_log_bytes=self._settings.broker_max_bytes,
                 strict_events=self._settings.strict_events,
@@ -320,7 +319,7 @@ class LocalPlane:
         assert self._serving is not None and self._eventing is not None
         local = local_jobs(
             self.plan,
-            self._destinations,
+            self.destinations,
             self.http,
             nats,
             self._serving,
@@ -345,12 +344,6 @@ class LocalPlane:
     async def _jobs_are_drained(self) -> None:
         if self._draining is not None:
             await self._draining
-
-    def service_url(self, service: InferenceService | Function) -> str:
-        return self._destinations.service(f"{service.namespace}/{service.name}")
-
-    def broker_url(self, broker: Broker) -> str:
-        return self._destinations.ingress(f"{broker.namespace}/{broker.name}")
 
     async def _reload(self) -> Json:
         """Take over what the files say now; where one is wrong, nothing changes.
@@ -379,18 +372,14 @@ class LocalPlane:
     async def _recall(self, broker: "BrokerKey", key: str) -> "Envelope | None":
         return await self._eventing.recall(broker, key) if self._eventing else None
 
-    def flow_url(self, kind: str, namespace: str, name: str) -> str:
-        """Where a Sequence, Parallel or RequestReply takes events."""
-        to = Destination(ref=Ref(kind, namespace, name, API_VERSIONS[kind]))
-        return self._destinations.resolve(to, namespace)
-
     @property
     def ingress(self) -> "RequestReplies | None":
         """Where the Brokers take events; None while they take none."""
         return self._eventing.app if self._eventing else None
 
     @property
-    def _destinations(self) -> Destinations:
+    def destinations(self) -> Destinations:
+        """Where what the files name takes requests and events."""
         return Destinations(self.http, self.broker, self.plan)
 
     def status(self) -> Json:

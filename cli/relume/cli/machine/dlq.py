@@ -120,7 +120,14 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="List so many at most.",
+)
 @output_option
 @choosing
 @plane_option
@@ -182,7 +189,12 @@ def show(*, number: int, broker: str | None, output: str, url: str | None) -> in
 
 @command.command("redrive")
 @click.argument("chosen", nargs=-1, callback=letters, metavar="[N…]")
-@click.option("--all", "everything", is_flag=True, help="All of them, or all that are chosen.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="All dead letters, or all that the other options choose.",
+)
 @choosing
 @plane_option
 def redrive(
@@ -217,7 +229,12 @@ def redrive(
 
 @command.command("purge")
 @click.argument("numbers", nargs=-1, type=click.IntRange(1), metavar="[N…]")
-@click.option("--all", "everything", is_flag=True, help="All of them, or all that are chosen.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="All dead letters, or all that the other options choose.",
+)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @choosing
 @plane_option

@@ -9,9 +9,10 @@ import posixpath
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mkdocs.structure.files import File, Files
+if TYPE_CHECKING:
+    from mkdocs.structure.files import Files
 
 ROOT = Path(__file__).parents[1]
 #: Folders whose Markdown files are about the code beside them.
@@ -34,7 +35,7 @@ _README = "index.md"
 
 def documents() -> Iterator[str]:
     """The paths in the repository of all pages that are not in docs/."""
-    yield from ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")
+    yield from sorted(path.name for path in ROOT.glob("*.md"))
     for folder in BESIDE_CODE:
         found = sorted((ROOT / folder).rglob("*.md"))
         paths = (path.relative_to(ROOT).as_posix() for path in found)
@@ -47,15 +48,17 @@ def place(path: str) -> str:
     return _README if path == "README.md" else path.removeprefix("docs/")
 
 
-def on_files(files: Files, config: Any) -> Files:
+def on_files(files: "Files", config: Any) -> "Files":
     """Add the documents that are not in docs/."""
+    from mkdocs.structure.files import File  # documents() is also read where mkdocs is not
+
     for path in documents():
         text = (ROOT / path).read_text(encoding="utf-8")
         files.append(File.generated(config, place(path), content=text))
     return files
 
 
-def on_page_markdown(markdown: str, page: Any, files: Files, **_: Any) -> str:
+def on_page_markdown(markdown: str, page: Any, files: "Files", **_: Any) -> str:
     """The text of a page with the links that it has on the site."""
     here = page.file.src_uri
     within = next((path for path in documents() if place(path) == here), f"docs/{here}")

@@ -19,8 +19,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
-WEEK_S = 7 * 24 * 3600.0
-
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
@@ -60,8 +58,6 @@ class Trace:
     longer than two seconds, and these are three quarters of the hour."""
     week: tuple[float, ...]
     """Load of each three hours of the week of 2024, in its mean."""
-    week_requests: int
-    """Requests in the week of 2024."""
 
 
 def _spread(text: str) -> Quantiles:
@@ -97,7 +93,6 @@ CONVERSATION = Trace(
         "1.07 0.94 1.19 1.09 1.27 1.12 0.89 0.61 "
         "0.61 0.54 0.62 0.66 0.81 0.79 0.68 0.59"
     ),
-    week_requests=27_303_999,
 )
 
 CODE = Trace(
@@ -117,7 +112,6 @@ CODE = Trace(
         "0.88 0.53 0.33 0.42 1.70 2.50 2.89 1.32 "
         "0.85 0.51 0.34 0.45 1.72 2.40 2.76 1.41"
     ),
-    week_requests=16_803_695,
 )
 
 TRACES = {trace.name: trace for trace in (CONVERSATION, CODE)}

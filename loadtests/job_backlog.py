@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
@@ -18,7 +17,7 @@ from running import Steps
 
 from relume.eventing.jetstream.job_filling import fill
 from relume.eventing.jetstream.server import NatsServer
-from relume.eventing.jobs.job import Job, Limits, ServiceName, digest_of, id_for
+from relume.eventing.jobs.job import ServiceName
 
 STEPS = 4
 FEW = 1_000
@@ -123,7 +122,8 @@ async def backlog(folder: Path, jobs: int, progress: Steps) -> Backlog:
         before = many.gate.memory_mb()
         progress.begin(f"{jobs:,} jobs into the queue")
         started = time.monotonic()
-        await _fill(many.nats.url, jobs)
+        service = ServiceName("default", "bench")
+        await fill([many.nats.url], jobs, service, "/v1/chat/completions", "anonymous", BODY)
         filled = jobs / (time.monotonic() - started)
         progress.begin(f"{TURNS} turns with {FEW:,} and with {jobs:,} waiting")
         rates: dict[int, list[float]] = {0: [], 1: []}
@@ -146,21 +146,3 @@ async def _restart(side: _Side) -> float:
     async with gateway(side.folder, side.nats, side.model.url) as again:
         await post_jobs(again.chat, count=1, producers=1)
         return again.serving_s
-
-
-async def _fill(nats_url: str, count: int) -> None:
-    """Put so many jobs into the queue, as a gateway does that has accepted them."""
-    service, route = ServiceName("default", "bench"), "/v1/chat/completions"
-    job = Job(
-        id=id_for("", None),
-        service=service,
-        route=route,
-        tenant="anonymous",
-        owner="",
-        priority="normal",
-        limits=Limits(),
-        accepted_at=datetime.now(UTC),
-        digest=digest_of(service, route, "application/json", BODY),
-        body=BODY,
-    )
-    await fill([nats_url], job, count)

@@ -6,7 +6,7 @@ go to zero. All is decided by the seed before the test begins.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
@@ -183,8 +183,3 @@ def bands(stages: Sequence[Stage]) -> list[tuple[str, float, float, bool]]:
             found.append((stage.name, begins, ends, stage.rests))
         begins = ends
     return found
-
-
-def without_users(plan: Plan) -> Plan:
-    """The same plan with the open loop alone."""
-    return replace(plan, stages=tuple(replace(stage, users=0) for stage in plan.stages))

@@ -6,27 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from docs import beside_code
+
 ROOT = Path(__file__).parents[2]
-FOLDERS = (
-    "cli",
-    "docs",
-    "eventing",
-    "serving",
-    "runtimes",
-    "cluster",
-    "functions",
-    "config",
-    "loadtests",
-)
 _LINK = re.compile(r"\[(?:[^\[\]]|\[[^\[\]]*\])*\]\(([^)\s]+)\)")
 _SOURCE = re.compile(r'\b(?:src|srcset)="([^"]+)"')
 
 
 def documents() -> list[Path]:
-    found = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md")]
-    # An environment that stands in a folder has documents of others.
-    ours = [path for path in found if "/." not in path.relative_to(ROOT).as_posix()]
-    return sorted([*ROOT.glob("*.md"), *ours])
+    """The pages in docs/, and those that the site has beside them."""
+    beside = (ROOT / path for path in beside_code.documents())
+    return sorted([*beside, *(ROOT / "docs").rglob("*.md")])
 
 
 def prose(path: Path) -> str:

@@ -8,7 +8,6 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,7 +15,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from relume.eventing.jetstream.job_filling import fill
-from relume.eventing.jobs.job import Job, Limits, ServiceName, digest_of, id_for
+from relume.eventing.jobs.job import ServiceName
 from relume.eventing.jobs.settings import JobSettings
 from tests.closing_lines import say_at_the_end
 from tests.jobs_outside import own_world_gateway
@@ -54,19 +53,7 @@ def begun(made: Scene) -> list[str]:
 async def flood(urls: Sequence[str], count: int) -> None:
     """So many jobs of one tenant into the queue, as a gateway stores what it accepts."""
     body = json.dumps(request_of(Script("flood", 1), chat=True, stream=True)).encode()
-    job = Job(
-        id=id_for("", None),
-        service=SERVICE,
-        route=ROUTE,
-        tenant="/flood",
-        owner="",
-        priority="normal",
-        limits=Limits(),
-        accepted_at=datetime.now(UTC),
-        digest=digest_of(SERVICE, ROUTE, "application/json", body),
-        body=body,
-    )
-    await fill(urls, job, count)
+    await fill(urls, count, SERVICE, ROUTE, "/flood", body)
 
 
 async def test_a_flood_of_one_tenant_delays_another_by_its_share_only(

@@ -79,7 +79,7 @@ async def test_a_pipeline_from_one_file_answers_over_http(tmp_path: Path) -> Non
         plan = written(tmp_path, PIPELINE.format(url=functions.url))
         async with running(tmp_path, plan) as plane, httpx.AsyncClient(timeout=60) as client:
             headers, body = encode(event("1", b"x"), Mode.BINARY)
-            url = plane.flow_url("RequestReply", "default", "desk")
+            url = plane.destinations.flow("RequestReply", "default", "desk")
             response = await client.post(url, headers=headers, content=body)
             assert (response.status_code, response.content) == (200, b"x..")
             assert response.headers["ce-type"] == "done"
@@ -93,7 +93,7 @@ async def test_a_caller_that_waits_does_not_hold_up_the_end_of_a_plane(tmp_path:
         plan = written(tmp_path, PIPELINE.format(url=silent.url))
         async with asyncio.timeout(60), running(tmp_path, plan) as plane:
             headers, body = encode(event("1"), Mode.BINARY)
-            url = plane.flow_url("RequestReply", "default", "desk")
+            url = plane.destinations.flow("RequestReply", "default", "desk")
             asking = asyncio.create_task(client.post(url, headers=headers, content=body))
             while not silent.calls:
                 await asyncio.sleep(0.01)

@@ -27,7 +27,7 @@ from relume.plane.page.history import EVERY_S, KEPT, KEPT_BYTES, MIB, MOST_EACH,
 from relume.plane.page.live_events import TOLD, LiveEvents
 from relume.plane.page.reader import SLOW_S, TICK_S
 from relume.runtimes.models.store import ModelStore
-from relume.serving.service import ServiceKey
+from relume.serving.predictor import ServiceKey
 
 Json = dict[str, Any]
 SERVICE: Json = {

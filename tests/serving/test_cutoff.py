@@ -12,7 +12,7 @@ async def test_a_block_is_left_with_its_reason() -> None:
     asyncio.get_running_loop().call_soon(cutoff.trip, Cut.TIMED_OUT)
     with cutoff:
         await asyncio.Event().wait()
-    assert cutoff.cut is Cut.TIMED_OUT
+    assert cutoff.cause is Cut.TIMED_OUT
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
@@ -25,7 +25,7 @@ async def test_the_first_reason_stands() -> None:
     with cutoff:
         await asyncio.Event().wait()
     await asyncio.sleep(0)
-    assert cutoff.cut is Cut.DISCONNECTED
+    assert cutoff.cause is Cut.DISCONNECTED
 
 
 async def test_a_block_that_is_over_cannot_be_left() -> None:
@@ -34,7 +34,7 @@ async def test_a_block_that_is_over_cannot_be_left() -> None:
         pass
     cutoff.trip(Cut.TIMED_OUT)
     await asyncio.sleep(0)
-    assert cutoff.cut is None
+    assert cutoff.cause is None
 
 
 async def test_a_cancellation_from_elsewhere_passes_through() -> None:

@@ -5,7 +5,7 @@ import pytest
 from relume.serving.addresses import by_host, by_path
 from relume.serving.errors import ModelUnknown
 from relume.serving.openai import ModelNames, openai_path, served_names
-from relume.serving.service import ServiceKey
+from relume.serving.predictor import ServiceKey
 
 SUMMARIZE = ServiceKey("default", "summarize")
 EMBED = ServiceKey("prod", "embed")

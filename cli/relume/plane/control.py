@@ -140,7 +140,10 @@ class Control:
 
     async def _post_reload(self, _: Request) -> Response:
         if self._reload is None:
-            raise InvalidInput("this plane was not started with files", reason="no-manifest")
+            raise InvalidInput(
+                "this plane was not started with files: there is nothing to read again",
+                reason="no-manifest",
+            )
         return JSONResponse(dict(await self._reload()))
 
     async def _post_warm(self, request: Request) -> Response:
@@ -163,7 +166,7 @@ class Control:
             return Response(f"filter: {error}\n", status_code=400)
         wanted = None if program is None else lambda event: program.matches(event.attributes)
         if self._watchers.full:
-            message = f"{MOST_STREAMS} clients read the stream of records, and no more can"
+            message = f"{MOST_STREAMS} clients read the stream of records: try again later"
             return _refused(503, message, "too-many-streams")
         return RecordStream(self._watchers, replay=int(replay), wanted=wanted)
 
@@ -264,7 +267,7 @@ def _broker(request: Request) -> BrokerKey:
 def _number(request: Request) -> int:
     text = request.path_params["number"]
     if not _NUMBER.fullmatch(text) or not int(text):
-        raise NoSuchDeadLetter(f"{_broker(request)} has no dead letter {text[:40]}")
+        raise NoSuchDeadLetter(_broker(request), text[:40])
     return int(text)
 
 

@@ -37,7 +37,7 @@ from relume.plane.gateway_letters import PREFIX, GatewayLetters
 from relume.plane.grace import Grace
 from relume.plane.job_routes import JobRoutes
 from relume.plane.nats_servers import NatsServers
-from relume.plane.server import HttpServer, finished
+from relume.plane.server import HttpServer
 from relume.plane.url_templates import UrlTemplate
 from relume.serving.addresses import raw_path_of
 from relume.web.bodies import DecodedBodies, as_at_broker
@@ -123,14 +123,8 @@ class Gateway:
             self.url = url_of(listening)
             group = await stack.enter_async_context(asyncio.TaskGroup())
             server = HttpServer(self._app(), listening, websockets=False)
-            serve = group.create_task(server.serve())
-
-            async def stop() -> None:
-                server.stop(self.grace.left())
-                await self.grace.bound(finished(serve))
-                server.stop_now()
-
-            stack.push_async_callback(stop)
+            server.start(group)
+            stack.push_async_callback(server.drain, self.grace)
             jobs = await self._started(stack)
             group.create_task(jobs.wait())  # if it fails, the gateway ends and says why
             stack.push_async_callback(self._drain, jobs)

@@ -18,7 +18,7 @@ from relume.serving.addresses import by_host, by_path, header, raw_path_of
 from relume.serving.errors import ServingError
 from relume.serving.model_field import named_in
 from relume.serving.openai import ModelName, ModelNames, openai_path
-from relume.serving.service import ServiceKey
+from relume.serving.predictor import ServiceKey
 
 # The paths below a service that are no routes of a model.
 _NO_ROUTES = ("", "/")

@@ -11,6 +11,7 @@ from relume.config import Function, InferenceService, Plan
 from relume.plane.functions import FunctionLauncher
 from relume.plane.launch import LocalLauncher, check, key_of
 from relume.plane.memory import TEMPLATE_BYTES, Footprints, check_minimum, estimate
+from relume.plane.reloading import at_once
 from relume.runtimes.models.errors import ModelMissing
 from relume.runtimes.models.store import ModelStore
 from relume.runtimes.spawn import Template
@@ -144,16 +145,21 @@ def _runs(pid: int) -> bool:
 
 
 def checked(
-    read: Callable[[], Plan], store: ModelStore, budget: int | None, launcher: EveryLauncher | None
+    read: Callable[[], Plan],
+    running: Plan,
+    store: ModelStore,
+    budget: int | None,
+    launcher: EveryLauncher | None,
 ) -> Plan:
     """Read the files of a running plane again and look at the disk for all that is new in them.
 
-    It takes a while, and belongs into a thread. `launcher` remembers what each service needs.
+    What then runs beside the old revisions of `running` must fit the budget. It takes a while, and
+    belongs into a thread. `launcher` remembers what each service needs.
     Raises InvalidInput and what `check` raises.
     """
     plan = read()
     check(plan, store)
-    check_minimum(plan, store, budget)
+    check_minimum(at_once(running, plan), store, budget)
     if launcher is not None:
         for service in plan.services:
             launcher.memory_bytes(service)

@@ -31,7 +31,8 @@ from relume.plane.grace import Grace
 from relume.plane.server import HttpServer, finished
 from relume.serving.doors import Door, Pool
 from relume.serving.plane import ServingPlane
-from relume.serving.service import Service, ServiceKey
+from relume.serving.predictor import ServiceKey
+from relume.serving.service import Service
 from relume.web.bodies import DecodedBodies
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,6 @@ class _Address:
     entrance: _Entrance
     port: int
     server: HttpServer
-    serving: asyncio.Task[None]
 
 
 class _Members:
@@ -118,8 +118,8 @@ class _Members:
         port = listening.getsockname()[1]
         entrance = _Entrance(self._pool.door())
         server = HttpServer(DecodedBodies(entrance), listening)
-        serving = self._group.create_task(server.serve(), name=f"{self.service.key} at {port}")
-        self._addresses.append(_Address(entrance, port, server, serving))
+        server.start(self._group, name=f"{self.service.key} at {port}")
+        self._addresses.append(_Address(entrance, port, server))
         return self._addresses[-1]
 
     def _endpoint(
@@ -138,9 +138,7 @@ class _Members:
 
     async def finished(self) -> None:
         """Return when no request is left, or the grace is over."""
-        for address in self._addresses:
-            await finished(address.serving)
-            address.server.stop_now()
+        await asyncio.gather(*(address.server.finished() for address in self._addresses))
 
 
 class RouterFiles:

@@ -32,8 +32,7 @@ from typing import TYPE_CHECKING
 
 from relume.base.version import version
 from relume.base.vocabulary import Json
-from relume.config import Broker, Destination, Function, InferenceService, Plan, Ref
-from relume.config.head import API_VERSIONS
+from relume.config import Function, InferenceService, Plan
 from relume.eventing.jetstream.server import Fsync, NatsServer
 from relume.eventing.observer import Observer
 from relume.eventing.settings import EventingSettings
@@ -52,8 +51,8 @@ from relume.plane.imported_meanwhile import import_brokers_after
 from relume.plane.imported_meanwhile import import_servers as _import_the_servers
 from relume.plane.launch import LocalLauncher, template_status
 from relume.plane.launchers import EveryLauncher, checked
-from relume.plane.memory import MEMORY_WAIT_S, check_minimum
-from relume.plane.reloading import at_once, reload
+from relume.plane.memory import MEMORY_WAIT_S
+from relume.plane.reloading import reload
 from relume.plane.sink_bindings import sink_environment
 from relume.plane.subscribers import Destinations, SubscriberCapacity
 from relume.runtimes.function.environments import Environments
@@ -182,7 +181,7 @@ class LocalPlane:
         )
         mounts = empty_folder(self._folder.mounts)
         stack.callback(shutil.rmtree, mounts, ignore_errors=True)
-        bound = sink_environment(self.plan, self._destinations.resolve)
+        bound = sink_environment(self.plan, self.destinations.resolve)
         launcher = FunctionLauncher(self.plan, environments, mounts, nats.url, bound)
         launcher.prepare(self.plan.functions)
         stack.callback(launcher.close)
@@ -214,7 +213,7 @@ class LocalPlane:
         from relume.plane.known_names import KnownNames
         from relume.plane.llm_d import RouterFiles
         from relume.plane.local_page import local_page
-        from relume.plane.server import HttpServer, finished
+        from relume.plane.server import HttpServer
         from relume.serving.cross_origin import CrossOrigin
         from relume.serving.plane import ServingPlane
         from relume.serving.room import Rules
@@ -256,17 +255,14 @@ class LocalPlane:
             app, (*self.plan.services, *self.plan.functions), self._settings.allowed_origins
         )
         server = HttpServer(allowing, listening)
-        serve = group.create_task(server.serve())
+        server.start(group)
 
         async def stop() -> None:
             # At once: the server waits for requests that the serving plane holds and now lets go.
             control.close()
             page.close()
             watching.cancel()
-            server.stop(self.grace.left())
-            await self.grace.bound(serving.stop(self.grace.left()))
-            await self.grace.bound(finished(serve))
-            server.stop_now()
+            await server.drain(self.grace, lambda: serving.stop(self.grace.left()))
 
         endpoints = RouterFiles(self._settings.llm_d, serving, group, self.grace)
         stack.push_async_callback(endpoints.finished)
@@ -284,14 +280,14 @@ class LocalPlane:
     ) -> None:
         from relume.eventing.plane import EventingPlane
         from relume.eventing.registry.documents import Catalogue
-        from relume.plane.server import HttpServer, finished
+        from relume.plane.server import HttpServer
         from relume.serving.cross_origin import CrossOrigin
         from relume.web.bodies import DecodedBodies, as_at_broker
 
         eventing = EventingPlane(
             self.plan,
             nats,
-            self._destinations.resolve,
+            self.destinations.resolve,
             settings=EventingSettings(
                 max_log_bytes=self._settings.broker_max_bytes,
                 strict_events=self._settings.strict_events,
@@ -306,14 +302,12 @@ class LocalPlane:
         app = DecodedBodies(Catalogue(eventing.app), refusal=as_at_broker)
         allowing = CrossOrigin(app, (), self._settings.allowed_origins)
         server = HttpServer(allowing, listening, websockets=False)
-        serve = group.create_task(server.serve())
+        server.start(group)
 
         async def stop() -> None:
             # At once: the server waits for requests that wait for an event's answer.
             eventing.app.close()
-            server.stop(self.grace.left())
-            await self.grace.bound(finished(serve))
-            server.stop_now()
+            await server.drain(self.grace)
             await self.grace.bound(eventing.stop(self.grace.left()))
 
         stack.push_async_callback(stop)
@@ -332,7 +326,7 @@ class LocalPlane:
         assert self._serving is not None and self._eventing is not None
         local = local_jobs(
             self.plan,
-            self._destinations,
+            self.destinations,
             self.http,
             nats,
             self._serving,
@@ -361,12 +355,6 @@ class LocalPlane:
         if self._draining is not None:
             await self._draining
 
-    def service_url(self, service: InferenceService | Function) -> str:
-        return self._destinations.service(f"{service.namespace}/{service.name}")
-
-    def broker_url(self, broker: Broker) -> str:
-        return self._destinations.ingress(f"{broker.namespace}/{broker.name}")
-
     async def _reload(self) -> Json:
         """Take over what the files say now; where one is wrong, nothing changes.
 
@@ -378,9 +366,9 @@ class LocalPlane:
         assert self._read is not None
         async with self._reloading:
             budget = self._settings.memory_bytes
-            read = await asyncio.to_thread(checked, self._read, self._store, budget, self._launcher)
-            both = at_once(self.plan, read)
-            await asyncio.to_thread(check_minimum, both, self._store, budget)
+            read = await asyncio.to_thread(
+                checked, self._read, self.plan, self._store, budget, self._launcher
+            )
             found = reload(self.plan, read)
             if self._parts is None:
                 raise PlaneStarting("the plane is still starting: try again")
@@ -393,18 +381,14 @@ class LocalPlane:
     async def _recall(self, broker: "BrokerKey", key: str) -> "Envelope | None":
         return await self._eventing.recall(broker, key) if self._eventing else None
 
-    def flow_url(self, kind: str, namespace: str, name: str) -> str:
-        """Where a Sequence, Parallel or RequestReply takes events."""
-        to = Destination(ref=Ref(kind, namespace, name, API_VERSIONS[kind]))
-        return self._destinations.resolve(to, namespace)
-
     @property
     def ingress(self) -> "RequestReplies | None":
         """Where the Brokers take events; None while they take none."""
         return self._eventing.app if self._eventing else None
 
     @property
-    def _destinations(self) -> Destinations:
+    def destinations(self) -> Destinations:
+        """Where what the files name takes requests and events."""
         return Destinations(self.http, self.broker, self.plan)
 
     def status(self) -> Json:

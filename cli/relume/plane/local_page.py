@@ -11,7 +11,7 @@ from relume.config import Plan
 from relume.eventing.observer import Observer
 from relume.plane.page.door import Page
 from relume.plane.page.feed import Feed
-from relume.serving.service import ServiceKey
+from relume.serving.predictor import ServiceKey
 
 
 class WatchedPlane(Protocol):

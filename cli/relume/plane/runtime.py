@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from relume.plane.addresses import HOST, listen, url_of
 from relume.plane.grace import Grace
-from relume.plane.server import HttpServer, finished
+from relume.plane.server import HttpServer
 from relume.runtimes.upstream import UpstreamRuntime
 from relume.web.hops import client_session
 
@@ -45,12 +45,6 @@ class Runtime:
             group = await stack.enter_async_context(asyncio.TaskGroup())
             app = UpstreamRuntime(settings.upstream, session, settings.model)
             server = HttpServer(app, listening)
-            serve = group.create_task(server.serve())
-
-            async def stop() -> None:
-                server.stop(self.grace.left())
-                await self.grace.bound(finished(serve))
-                server.stop_now()
-
-            stack.push_async_callback(stop)
+            server.start(group)
+            stack.push_async_callback(server.drain, self.grace)
             yield self

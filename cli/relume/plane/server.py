@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from relume.plane.grace import Grace
 from relume.web.protocol import HttpProtocol
 
 
@@ -50,10 +51,15 @@ class HttpServer:
         self._config = config
         self._server = _Uvicorn(config)
         self._listening = listening
+        self._serving: asyncio.Task[None] | None = None
 
     async def serve(self) -> None:
         """Serve until `stop`; run it in a task group."""
         await self._server.serve(sockets=[self._listening])
+
+    def start(self, group: asyncio.TaskGroup, name: str | None = None) -> None:
+        """Serve in a task of `group`."""
+        self._serving = group.create_task(self.serve(), name=name)
 
     def stop(self, grace_s: float) -> None:
         """Accept nothing more; `serve` returns after the open requests, or after the grace."""
@@ -64,6 +70,27 @@ class HttpServer:
         """Close what is open, finished or not."""
         self._server.force_exit = True
         self._server.should_exit = True
+
+    async def finished(self) -> None:
+        """Wait for the end of a server that was started; when cancelled, `stop_now`."""
+        assert self._serving is not None
+        try:
+            await finished(self._serving)
+        finally:
+            self.stop_now()
+
+    async def drain(
+        self, grace: Grace, *steps: Callable[[], Coroutine[object, object, None]]
+    ) -> None:
+        """Accept nothing more, and let the open requests end within the grace.
+
+        steps: run after the port is closed, one after the other, each bounded by the grace; they
+        let go the requests that the server then waits for.
+        """
+        self.stop(grace.left())
+        for step in steps:
+            await grace.bound(step())
+        await grace.bound(self.finished())
 
 
 async def finished(task: "asyncio.Task[None]") -> None:

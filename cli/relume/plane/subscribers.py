@@ -3,8 +3,9 @@
 from urllib.parse import urlsplit
 
 from relume.base.errors import InvalidInput
-from relume.config import Destination, Plan, Trigger
+from relume.config import Destination, Plan, Ref, Trigger
 from relume.config.channels import REQUEST_REPLY_PATH, entry_of
+from relume.config.head import API_VERSIONS
 from relume.serving.predictor import ServedService
 from relume.serving.settings import ServingSettings
 
@@ -60,6 +61,11 @@ class Destinations:
     def ingress(self, full_name: str) -> str:
         """The URL of the Broker `NAMESPACE/NAME`."""
         return f"{self._broker}/{full_name}"
+
+    def flow(self, kind: str, namespace: str, name: str) -> str:
+        """Where a Sequence, Parallel or RequestReply takes events."""
+        to = Destination(ref=Ref(kind, namespace, name, API_VERSIONS[kind]))
+        return self.resolve(to, namespace)
 
 
 def _served(plan: Plan) -> dict[tuple[str, str], ServedService]:

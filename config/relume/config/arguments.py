@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from relume.config.fields import Resource
@@ -71,6 +71,24 @@ def written_arguments(node: Node | None, resource: Resource) -> list[Argument]:
             for part in parts
         ]
     return words
+
+
+def flags_in(
+    arguments: Iterable[str], with_value: Container[str]
+) -> Iterator[tuple[str, str | None]]:
+    """Each word as the name of a flag, with `-` for `_`, and its value.
+
+    The value follows a `=`. A flag of `with_value` that has none takes the next word ("" where
+    there is none), as argparse does; the value of any other word is then None.
+    """
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, value = argument.partition("=")
+        name = name.replace("_", "-")
+        if equals:
+            yield name, value
+        else:
+            yield name, next(rest, "") if name in with_value else None
 
 
 def _several(parts: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ same name in the environment of `relume` stands for it.
 """
 
 import re
+from collections.abc import Container
 
 from relume.config.arguments import expand
 from relume.config.fields import Fields, Resource, did_you_mean
@@ -47,6 +48,16 @@ DOWNLOAD_CREDENTIALS = frozenset(
 VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 
 
+def variable_name(node: Node, reserved: Container[str]) -> str:
+    """The name of an environment variable. Raises InvalidManifest for one that cannot be set."""
+    name = node.text()
+    if not VARIABLE.fullmatch(name):
+        raise node.wrong(f"invalid value: {name}: no name of an environment variable")
+    if name in reserved:
+        raise node.wrong(f'"{name}" is a reserved environment variable')
+    return name
+
+
 def read_environment(
     node: Node | None, resource: Resource, sources: Node | None = None
 ) -> dict[str, str]:
@@ -61,11 +72,7 @@ def read_environment(
         table = item.table()
         ENVIRONMENT.check(table, resource)
         name_node = table.need("name", "a variable needs a name")
-        name = name_node.text()
-        if not VARIABLE.fullmatch(name):
-            raise name_node.wrong(f"invalid value: {name}: no name of an environment variable")
-        if name in RESERVED_ENVIRONMENT:
-            raise name_node.wrong(f'"{name}" is a reserved environment variable')
+        name = variable_name(name_node, RESERVED_ENVIRONMENT)
         value, reference = table.get("value"), table.get("valueFrom")
         if value is not None and value.text() and reference is not None:
             raise reference.wrong("may not be specified when `value` is not empty")

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from relume.config.environment import ENVIRONMENT, RESERVED_ENVIRONMENT, VARIABLE
+from relume.config.environment import ENVIRONMENT, RESERVED_ENVIRONMENT, variable_name
 from relume.config.fields import Resource
 from relume.config.function import FromObject, ObjectKind, Variable
 from relume.config.function_fields import ENV, FUNCTION_ENV_FROM, FUNCTION_VALUE_FROM
@@ -82,11 +82,7 @@ def read_container_environment(container: Table, resource: Resource) -> tuple[Va
 
 
 def _check_name(node: Node, before: list[Variable]) -> None:
-    name = node.text()
-    if not VARIABLE.fullmatch(name):
-        raise node.wrong(f"invalid value: {name}: no name of an environment variable")
-    if name in RESERVED:
-        raise node.wrong(f'"{name}" is a reserved environment variable')
+    name = variable_name(node, RESERVED)
     if any(variable.name == name for variable in before):
         raise node.wrong(f"the variable {name} is there twice")
 

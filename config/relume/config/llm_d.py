@@ -21,8 +21,6 @@ ENGINE_LABEL = "llm-d.ai/engine-type"
 ENGINE = "vllm"
 #: The ports of the router: ext_proc, and the gRPC health service.
 PICKER_PORT = 9002
-#: The largest endpoints file that the router reads (maxEndpointsFileSize).
-MOST_BYTES = 2**20
 #: The scorers of the router's own chart, with their weights.
 _SCORERS = (("queue-scorer", 2), ("kv-cache-utilization-scorer", 2), ("prefix-cache-scorer", 3))
 _METRICS, _EXTRACTOR, _DISCOVERY = "metrics-data-source", "core-metrics-extractor", "file-discovery"

@@ -62,6 +62,12 @@ _NO_CONTAINER = (
 )
 
 
+def nothing_to_read(paths: Iterable[Path]) -> InvalidInput:
+    """The error that no document is in `paths`."""
+    names = ", ".join(map(str, paths))
+    return InvalidInput(f"{names}: no manifest is in there", reason="no-manifest")
+
+
 def load_plan(paths: Sequence[Path], machine: Machine = NOTHING) -> Plan:
     """Read every manifest in `paths` as a cluster would, with what this machine cannot do noted.
 
@@ -70,8 +76,7 @@ def load_plan(paths: Sequence[Path], machine: Machine = NOTHING) -> Plan:
     """
     read = _read_all(paths, machine)
     if not read:
-        names = ", ".join(str(path) for path in paths)
-        raise InvalidInput(f"{names}: no manifest is in there", reason="no-manifest")
+        raise nothing_to_read(paths)
     resources = [resource for resource, _ in read]
     events = [(resource, item) for resource, item in read if isinstance(item, Eventing)]
     # A Knative Service document has the name of the function that it configures.

@@ -1,6 +1,6 @@
 """The headers and the body of an ASGI request, as the HTTP binding reads them."""
 
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
 
 from relume.cloudevents.headers import HeaderList
 from relume.cloudevents.http import Headers
@@ -40,3 +40,17 @@ async def read_body(receive: Receive, limit: int) -> bytes:
         chunks.append(chunk)
         more = message.get("more_body", False)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def receive_of(body: bytes, then: Receive) -> Receive:
+    """The `receive` of a request whose whole body is `body`; further calls go to `then`."""
+    given = False
+
+    async def receive() -> Message:
+        nonlocal given
+        if given:
+            return await then()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive

@@ -39,6 +39,9 @@ class NoSuchDeadLetter(InvalidInput):
 
     reason = "no-such-dead-letter"
 
+    def __init__(self, broker: BrokerKey, sequence: int | str) -> None:
+        super().__init__(f"{broker} has no dead letter {sequence}")
+
 
 class UnknownBroker(InvalidInput):
     """The plane runs no Broker of this name."""

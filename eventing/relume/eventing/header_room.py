@@ -60,7 +60,7 @@ def check_room(attributes: Mapping[str, AttributeValue]) -> None:
             counted += 1
             total += len(name) + size
     if counted > ATTRIBUTES:
-        raise AttributesTooLong(f"{counted} attributes: an event may have {ATTRIBUTES}")
+        raise AttributesTooLong(f"{counted} attributes: an event may have at most {ATTRIBUTES}")
     if total > ATTRIBUTES_BYTES:
         raise AttributesTooLong(
             f"the attributes take {total} bytes as HTTP headers, and may take {ATTRIBUTES_BYTES}; "

@@ -98,4 +98,4 @@ def check_batch(events: Sequence[CloudEvent], settings: EventingSettings) -> Non
         raise EventTooLarge(message, reason="batch-too-large")
     for number, event in enumerate(events):
         if len(event.data or b"") > most_bytes:
-            raise EventTooLarge(f"[{number}]: an event may have {most_bytes} bytes")
+            raise EventTooLarge(f"[{number}]: an event may have at most {most_bytes} bytes")

@@ -225,7 +225,7 @@ class MemoryDeadLetters:
 
     async def get(self, broker: BrokerKey, sequence: int) -> Letter:
         if (letter := self._of(broker).letters.get(sequence)) is None:
-            raise NoSuchDeadLetter(f"{broker} has no dead letter {sequence}")
+            raise NoSuchDeadLetter(broker, sequence)
         return letter
 
     async def put_back(self, letter: Letter) -> bool:

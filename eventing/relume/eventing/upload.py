@@ -24,6 +24,6 @@ async def uploaded(receive: Receive, headers: Headers, settings: EventingSetting
         with TimeLimit(within_s):
             return await read_body(receive, limit)
     except BodyTooLarge:
-        raise EventTooLarge(f"a request may have {limit} bytes") from None
+        raise EventTooLarge(f"a request may have at most {limit} bytes") from None
     except TimeoutError:
-        raise TooSlow(f"a request may take {within_s:g} s to come in") from None
+        raise TooSlow(f"a request must have come in whole after {within_s:g} s") from None

@@ -18,6 +18,7 @@ from urllib.parse import quote
 from starlette.types import ASGIApp, Message, Receive, Scope
 
 from relume.base.error_body import is_kserve_route
+from relume.cloudevents.asgi import receive_of
 from relume.cloudevents.event import CloudEvent
 from relume.runtimes.event_data import check_expiry, data_of
 from relume.runtimes.failures import invalid
@@ -154,16 +155,8 @@ async def post_json(app: ASGIApp, scope: Scope, receive: Receive, call: RouteCal
 
 
 async def _collect(app: ASGIApp, scope: Scope, body: bytes, receive: Receive) -> RouteAnswer:
-    sent = False
     status = 500
     chunks: list[bytes] = []
-
-    async def inner_receive() -> Message:
-        nonlocal sent
-        if sent:
-            return await receive()
-        sent = True
-        return {"type": "http.request", "body": body, "more_body": False}
 
     async def inner_send(message: Message) -> None:
         nonlocal status
@@ -172,5 +165,5 @@ async def _collect(app: ASGIApp, scope: Scope, body: bytes, receive: Receive) ->
         elif message["type"] == "http.response.body":
             chunks.append(message.get("body", b""))
 
-    await app(scope, inner_receive, inner_send)
+    await app(scope, receive_of(body, receive), inner_send)
     return RouteAnswer(status, b"".join(chunks))

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from starlette.types import Scope
 
-from relume.serving.service import ServiceKey
+from relume.serving.predictor import ServiceKey
 from relume.serving.traffic import Tag
 
 ROUTED_TO = "relume.service"

@@ -19,8 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from relume.base.vocabulary import ORIGIN_ALLOWED
 from relume.serving.addresses import ROUTED_TO, by_host, by_path, header, raw_path_of
 from relume.serving.openai import openai_path
-from relume.serving.predictor import ServedService
-from relume.serving.service import ServiceKey
+from relume.serving.predictor import ServedService, ServiceKey
 
 _ANY = ("*",)
 _ALLOWED = b"access-control-allow-origin"

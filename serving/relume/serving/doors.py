@@ -23,7 +23,8 @@ from relume.serving.addresses import raw_path_of
 from relume.serving.errors import JSON_TYPE
 from relume.serving.openai import served_names
 from relume.serving.prediction import Progress
-from relume.serving.service import Service, ServiceKey
+from relume.serving.predictor import ServiceKey
+from relume.serving.service import Service
 from relume.serving.target import TARGET
 from relume.serving.throttler import Backend, Throttler
 from relume.serving.timeouts import Timeouts

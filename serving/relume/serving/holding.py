@@ -112,6 +112,6 @@ class HeldRequest:
 
     def close(self) -> Cut | None:
         """Tell the service if its client left; returns what ended the request, if anything did."""
-        if self.cutoff.cut is Cut.DISCONNECTED and self._service is not None:
+        if self.cutoff.cause is Cut.DISCONNECTED and self._service is not None:
             self._service.client_left()
-        return self.cutoff.cut
+        return self.cutoff.cause

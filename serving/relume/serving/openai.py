@@ -25,8 +25,8 @@ from relume.serving.errors import (
     ServingError,
 )
 from relume.serving.model_field import named_in
+from relume.serving.predictor import ServiceKey
 from relume.serving.proxy import RequestBody
-from relume.serving.service import ServiceKey
 
 MODEL_FLAGS = ("--served-model-name", "--served_model_name", "--model-name", "--model_name")
 _PREFIX = b"/openai/v1"

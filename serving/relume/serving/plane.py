@@ -15,10 +15,10 @@ from relume.serving.doors import Pool
 from relume.serving.errors import PlaneStopping, ServiceUnknown
 from relume.serving.ledger import Ledger
 from relume.serving.memory import Memory
-from relume.serving.predictor import PredictorLauncher, ServedService
+from relume.serving.predictor import PredictorLauncher, ServedService, ServiceKey
 from relume.serving.replica import Surroundings
 from relume.serving.routing import Router
-from relume.serving.service import Service, ServiceKey
+from relume.serving.service import Service
 from relume.serving.settings import ServingSettings
 from relume.serving.traffic import Traffic
 from relume.web.hops import client_session

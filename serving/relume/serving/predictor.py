@@ -17,6 +17,17 @@ from relume.config import Autoscaling
 StartedFrom = Literal["engine", "template", "fresh"]
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class ServiceKey:
+    """The name of an InferenceService."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
 class ServedService(Protocol):
     """One revision behind one name; the fields are those of `relume.config.InferenceService`."""
 

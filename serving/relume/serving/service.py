@@ -8,7 +8,6 @@ replica reports; a tick or a report of the load is due; a timer fires. So the pa
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from relume.serving.errors import PlaneStopping, PredictorFailed, ServingError, 
 from relume.serving.kpa import Autoscaler
 from relume.serving.ledger import ColdStart, LogFiles, tail
 from relume.serving.prediction import NOT_STARTED, Pace, Progress, Subject, first_byte_ms, left_ms
-from relume.serving.predictor import ServedService
+from relume.serving.predictor import ServedService, ServiceKey
 from relume.serving.replica import Replica, Surroundings
 from relume.serving.reporter import Reporter
 from relume.serving.scale_to_zero import Scaler
@@ -31,17 +30,6 @@ from relume.serving.warming import Alarm
 _TOLD_LINES = 3  # of the log, to who waits; the status shows more
 # What is likely to happen again to the next replica: who waits is told, and not held for it.
 _HOPELESS = (OUT_OF_MEMORY, ENGINE_HANGS)
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class ServiceKey:
-    """The name of an InferenceService."""
-
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
 
 
 class Service:
@@ -177,9 +165,8 @@ class Service:
         burst = -1 if decision is None else decision.excess_burst_capacity
         at_zero = self._revision.target == 0
         if self.throttler.held > 0 or (self._reporter.current > 0 and not at_zero):
-            wish = max(
-                wish or 0, 1
-            )  # a request that waits or runs is demand, whatever the averages
+            # A request that waits or runs is demand, whatever the averages say.
+            wish = max(wish or 0, 1)
         elif at_zero:
             wish = None  # at zero only a request that waits starts a load, not one that still runs
         scale = self._scaler.step(now, wish, burst, ready)

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
-from typing import Self
 
 from relume.base.clock import Clock
+from relume.base.interrupt import Interruptible
 
 
 class Cut(StrEnum):
@@ -23,30 +23,8 @@ class Cut(StrEnum):
     TIMED_OUT = "timed-out"
 
 
-class Cutoff:
-    """A block that another callback can leave, once, with a reason.
-
-    This is what asyncio.timeout() does for the loop's clock, for any cause: `trip` cancels the task
-    that is inside the block, and the block swallows exactly that cancellation. A cancellation from
-    anywhere else passes through.
-    """
-
-    def __init__(self) -> None:
-        self.cut: Cut | None = None
-        self._task: asyncio.Task[object] | None = None
-        self._cancelling = 0
-
-    def trip(self, cut: Cut) -> None:
-        """Leave the block; does nothing if it was left already."""
-        if self._task is not None and self.cut is None:
-            self.cut = cut
-            self._task.cancel()
-
-    def __enter__(self) -> Self:
-        self._task = asyncio.current_task()
-        assert self._task is not None
-        self._cancelling = self._task.cancelling()
-        return self
+class Cutoff(Interruptible[Cut]):
+    """A block that another callback can leave, once, with a reason."""
 
     def __exit__(
         self,
@@ -54,12 +32,7 @@ class Cutoff:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        task, self._task = self._task, None
-        assert task is not None
-        if self.cut is None:
-            return False
-        mine = task.uncancel() <= self._cancelling
-        return mine and (kind is None or issubclass(kind, asyncio.CancelledError))
+        return self._interrupted() and (kind is None or issubclass(kind, asyncio.CancelledError))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ import random
 from collections.abc import Callable
 from typing import Any, Literal
 
-from relume.serving.predictor import ServedService
-from relume.serving.service import Service, ServiceKey
+from relume.serving.predictor import ServedService, ServiceKey
+from relume.serving.service import Service
 
 Tag = Literal["latest", "prev"]
 ALL = 100

@@ -25,7 +25,7 @@ from relume.cli.screen import Screen
     help="How long to wait until all is ready; 0 does not wait.",
 )
 @click.option(
-    "--despite-settings", is_flag=True, help="Apply where settings of the cluster are missing."
+    "--despite-settings", is_flag=True, help="Apply although settings of the cluster are missing."
 )
 @click.option("--force-conflicts", is_flag=True, help="Take over fields that others apply too.")
 @output_option
@@ -43,11 +43,12 @@ def command(
 ) -> int:
     """Apply FILE… to a cluster: render first, unless FILE is a folder that was rendered.
 
-    Every document is tried as a server-side dry run with strict validation; where one is refused,
-    nothing is applied. It waits until a dry-run pod shows that an admission policy acts, and then
-    until everything is ready. A pod that became ready without its device ends it with 1. Where a
-    claim cannot be allocated, the cluster's ResourceSlices say which clause no device matches.
-    Settings of the cluster itself are compared and never changed.
+    Every document is first tried as a server-side dry run with strict validation; where one is
+    refused, nothing is applied. Where the documents have an admission policy, the command waits
+    until a dry-run pod shows that the policy acts. At the end it waits until everything is ready.
+    The exit code is 1 where a pod becomes ready without its device. Where a claim cannot be
+    allocated, the cluster's ResourceSlices say which clause no device matches. Settings of the
+    cluster itself are compared and never changed.
 
     \b
     Examples:

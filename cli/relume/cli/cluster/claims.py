@@ -169,7 +169,7 @@ _OPTIONS = (
     ("--context", "context", "TOKENS", "Longest sequence. Default: the model's own limit."),
     ("--concurrency", "concurrency", "N", "Sequences of that length at once. Default: 8."),
     ("--dtype", "dtype", "DTYPE", "auto, bfloat16, float16 or float32."),
-    ("--kv-dtype", "kv_dtype", "DTYPE", "Of the KV cache: auto, or fp8."),
+    ("--kv-dtype", "kv_dtype", "DTYPE", "Type of the KV cache: auto, or fp8."),
     ("--tensor-parallel", "tensor_parallel", "N", "Split over N devices. Default: find out."),
     ("--quantization", "quantization", "METHOD", "Quantise while loading: fp8, bitsandbytes…"),
     (
@@ -199,7 +199,7 @@ def _flags(command: "click.decorators.FC") -> "click.decorators.FC":
     type=click.Choice(("NVIDIA", "AMD", "Intel"), case_sensitive=False),
     default="NVIDIA",
     show_default=True,
-    help="Whose classes to choose from.",
+    help="Choose from the classes of this vendor.",
 )
 @click.option("--class", "class_name", metavar="NAME", help="Use this class (llm-gpu-24g…).")
 @output_option

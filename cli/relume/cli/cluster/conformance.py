@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from relume.cli.cluster.options import kubeconfig_option
 from relume.cli.options import output_option
 from relume.cluster.conformance.checklist import LATEST, VERSIONS
 
@@ -18,19 +19,14 @@ _STYLES = {"pass": "green", "fail": "red", "unknown": "dim"}
 
 @click.command("conformance", short_help="The CNCF's AI conformance checklist, with evidence.")
 @click.option("--context", metavar="NAME", help="The kubeconfig context. Default: no cluster.")
-@click.option(
-    "--kubeconfig",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Where the context is. Default: $KUBECONFIG, else ~/.kube/config.",
-)
+@kubeconfig_option
 @click.option(
     "--checklist",
     "version",
     type=click.Choice(VERSIONS),
     default=LATEST,
     show_default=True,
-    help="Its version.",
+    help="The version of the checklist.",
 )
 @click.option(
     "--out",
@@ -57,9 +53,9 @@ def command(
 ) -> int:
     """Say of every item of the checklist whether the cluster shows it, and keep what was seen.
 
-    An item passes only where all that it demands was seen; what can be read and is not enough is
-    unknown, with what was not tried. Nothing is changed: the cluster is read, and two objects are
-    sent as dry runs. Without --context every item is unknown.
+    An item passes only where all that it demands was seen. Where reading the cluster cannot show
+    that, it is unknown, and the report says what was not tried. Nothing is changed: the cluster is
+    read, and two objects are sent as dry runs. Without --context every item is unknown.
 
     Exit code: 0 no item that must hold fails; 1 one does, or the submission breaks a rule.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from relume.base.vocabulary import Json
+from relume.cli.cluster.options import kubeconfig_option
 from relume.cli.errors import BadUsage
 from relume.cli.options import output_option, seconds
 
@@ -37,12 +38,7 @@ OK, WRONG, UNREADABLE = 0, 1, 2
     help="How long a replica takes from nothing to its first answer.",
 )
 @click.option("--context", metavar="NAME", help="Examine the cluster of this kubeconfig context.")
-@click.option(
-    "--kubeconfig",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Where the context is. Default: $KUBECONFIG, else ~/.kube/config.",
-)
+@kubeconfig_option
 @click.option(
     "--nats",
     "nats_urls",
@@ -70,12 +66,12 @@ def command(
 ) -> int:
     """Examine manifests offline, a cluster online, its NATS, or several of them.
 
-    Each document is accepted, refused, or pruned: accepted by a client that does not ask for strict
-    validation, with a field dropped. What is not judged as a cluster does is never accepted: of a
-    kind without rules only the fields are judged (fields-only), and a kind that is not known is
-    unchecked. -o json prints one object a line for each document, the last with the counts of all,
-    one for the cluster and one for NATS. Nothing is changed anywhere; in NATS a stream of a random
-    name is made and removed at once, to try how many copies find a place.
+    The verdict on each document is accepted, refused, or pruned: a pruned one loses a field without
+    a word, unless the client asks for strict validation. Of a kind whose admission rules are not
+    known here only the fields are judged (fields-only), and a kind that is itself not known is
+    unchecked. -o json prints one object a line: for each document, the last with the counts of all,
+    for the cluster, and for NATS. Nothing is changed; in NATS a stream of a random name is made and
+    removed at once, to find out how many copies it can have.
 
     Exit code: 0 nothing wrong was found (warnings, fields-only and unchecked are allowed); 1
     something is refused, pruned or will not work; 2 a file is not YAML or not there.
@@ -93,6 +89,8 @@ def command(
 
     if not files and context is None and not nats_urls:
         raise BadUsage("name a file, a cluster with --context, or a NATS cluster with --nats")
+    if kubeconfig is not None and context is None:
+        raise BadUsage("--kubeconfig is for a cluster: name its context with --context NAME")
     if nats_creds is not None and not nats_urls:
         raise BadUsage("--nats-creds is for a NATS cluster: name it with --nats URL")
     start = seconds("--cold-start", cold_start)

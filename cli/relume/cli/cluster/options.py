@@ -12,16 +12,19 @@ if TYPE_CHECKING:
     from relume.cluster.apply.api import KubernetesApi
 
 R = TypeVar("R")
+kubeconfig_option = click.option(
+    "--kubeconfig",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where the context is. Default: $KUBECONFIG, else ~/.kube/config.",
+)
 _CHOICES = (
     click.option(
-        "--context", metavar="NAME", help="The kubeconfig context. Default: the current one."
+        "--context",
+        metavar="NAME",
+        help="The kubeconfig context. Default: the current one, or the account of this pod.",
     ),
-    click.option(
-        "--kubeconfig",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Where the context is. Default: $KUBECONFIG, else ~/.kube/config, else the pod's own.",
-    ),
+    kubeconfig_option,
     click.option(
         "--namespace",
         "-n",

@@ -1,14 +1,13 @@
 """Dead jobs among the dead letters: jobs that ran out of attempts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import click
 
-from relume.cli.errors import BadUsage, NotAPlane, Refused
+from relume.cli.errors import NotAPlane
 from relume.cli.machine.job_reports import JobReport
 from relume.cli.machine.jobs_client import JobsClient, Wanted
-from relume.cli.screen import Screen
 
 
 def letters(
@@ -37,21 +36,6 @@ async def dead_jobs(url: str, takes: Callable[[JobReport], bool], limit: int) ->
         except NotAPlane:
             return []
     return found
-
-
-async def retry_jobs(url: str, job_ids: Sequence[str]) -> int:
-    """Queue jobs once more. Return 1 when one of them failed, else 0."""
-    failed, wanted = 0, dict.fromkeys(job_ids)
-    async with JobsClient(url) as client:
-        for job_id in wanted:
-            try:
-                await client.retry(job_id)
-            except (BadUsage, Refused) as error:
-                failed += 1
-                Screen.stderr().line(f"{job_id}: {error}", "red")
-    words = f", {failed} failed" if failed else ""
-    Screen.stdout().line(f"{len(wanted) - failed} jobs queued again{words}")
-    return 1 if failed else 0
 
 
 def as_letter(job: JobReport) -> dict[str, object]:

@@ -11,7 +11,8 @@ import click
 
 from relume.cli.errors import BadUsage, NotAPlane, Refused
 from relume.cli.machine.client import NotOperator, PlaneClient, choose_broker, find_plane
-from relume.cli.machine.dead_jobs import as_letter, dead_jobs, letters, retry_jobs
+from relume.cli.machine.dead_jobs import as_letter, dead_jobs, letters
+from relume.cli.machine.each_job import on_each_job
 from relume.cli.machine.job_reports import JobReport
 from relume.cli.machine.jobs_client import JobsClient
 from relume.cli.machine.reports import DeadLetterReport, Status
@@ -119,7 +120,14 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="List so many at most.",
+)
 @output_option
 @choosing
 @plane_option
@@ -181,7 +189,12 @@ def show(*, number: int, broker: str | None, output: str, url: str | None) -> in
 
 @command.command("redrive")
 @click.argument("chosen", nargs=-1, callback=letters, metavar="[N…]")
-@click.option("--all", "everything", is_flag=True, help="All of them, or all that are chosen.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="All dead letters, or all that the other options choose.",
+)
 @choosing
 @plane_option
 def redrive(
@@ -203,7 +216,10 @@ def redrive(
     choice.check(chosen, everything)
     plane = find_plane(url)
     jobs = [each for each in chosen if isinstance(each, str)]
-    failed = asyncio.run(retry_jobs(plane, jobs)) if jobs else 0
+    failed = 0
+    if jobs:
+        again = on_each_job(plane, jobs, JobsClient.retry, "jobs queued again")
+        failed = asyncio.run(again)
     if jobs and len(jobs) == len(chosen):
         return failed
     numbers = [each for each in chosen if isinstance(each, int)]
@@ -213,7 +229,12 @@ def redrive(
 
 @command.command("purge")
 @click.argument("numbers", nargs=-1, type=click.IntRange(1), metavar="[N…]")
-@click.option("--all", "everything", is_flag=True, help="All of them, or all that are chosen.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="All dead letters, or all that the other options choose.",
+)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @choosing
 @plane_option

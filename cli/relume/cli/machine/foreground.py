@@ -1,6 +1,5 @@
 """A plane in the foreground: from files on the command line to the last signal."""
 
-import asyncio
 import gc
 import logging
 import os
@@ -8,10 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import uvloop
-
-from relume.cli import streams
-from relume.cli.machine.until_signal import UntilSignal
+from relume.cli.machine.until_signal import run_until_signal
 from relume.cli.screen import Screen
 from relume.config import load
 from relume.config.here import NOTHING, Machine
@@ -39,40 +35,20 @@ def run(
     store = ModelStore(default_root())
     check(plan, store)
     check_minimum(plan, store, settings.memory_bytes)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        plane = LocalPlane(plan, settings, store, partial(load, files, machine))
-        return runner.run(_Foreground(plane, as_json).run())
+    plane = LocalPlane(plan, settings, store, partial(load, files, machine))
+
+    def started() -> None:
+        from relume.cli.machine.listing import show_plane  # nothing needs it before the plane is up
+
+        _leave_to_the_collector_what_comes_now()
+        show_plane(Screen.stdout(), plane, as_json=as_json)
+
+    return run_until_signal(plane, started, lambda: f"the plane goes on serving at {plane.http}")
 
 
 # After how many new objects the collector looks for cycles, and how often it looks at older ones.
 # With Python's own 700, 10 and 10 it took a twentieth of an event's time, and found nothing.
 _COLLECTED_AFTER = (20_000, 20, 20)
-
-
-class _Foreground(UntilSignal):
-    """The plane, and what it shows."""
-
-    def __init__(self, plane: LocalPlane, as_json: bool) -> None:
-        super().__init__(plane)
-        self._plane = plane
-        self._as_json = as_json
-
-    def started(self) -> None:
-        _leave_to_the_collector_what_comes_now()
-        self._show()
-
-    def _show(self) -> None:
-        """Print the addresses; where nobody can read them, the plane serves all the same."""
-        from relume.cli.machine.listing import show_plane  # nothing needs it before the plane is up
-
-        try:
-            show_plane(Screen.stdout(), self._plane, as_json=self._as_json)
-        except OSError as error:
-            streams.discard()
-            Screen.stderr().line(
-                f"relume: standard output cannot be written ({error.strerror}); "
-                f"the plane goes on serving at {self._plane.http}"
-            )
 
 
 def _leave_to_the_collector_what_comes_now() -> None:

@@ -26,7 +26,13 @@ _INGRESS = "http://broker-ingress.knative-eventing.svc.cluster.local/{namespace}
     show_default=True,
     help="Address to listen on; 0.0.0.0 is every one, and needs --keys or --oidc-issuer.",
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=8082, show_default=True)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8082,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one.",
+)
 @click.option(
     "--service-url",
     default=_CLUSTER,
@@ -51,7 +57,11 @@ _INGRESS = "http://broker-ingress.knative-eventing.svc.cluster.local/{namespace}
 @click.option("--keys", is_flag=True, help="Callers need a key of `relume keys`.")
 @click.option("--oidc-issuer", metavar="URL", help="Callers may come with a token of this issuer.")
 @click.option("--oidc-audience", metavar="NAME", help="What a token must be meant for.")
-@click.option("--oidc-jwks", metavar="URL", help="The issuer's keys. Default: it says where.")
+@click.option(
+    "--oidc-jwks",
+    metavar="URL",
+    help="Where the issuer's keys are. Default: where its discovery document says.",
+)
 @click.option(
     "--open-events",
     is_flag=True,
@@ -69,14 +79,14 @@ _INGRESS = "http://broker-ingress.knative-eventing.svc.cluster.local/{namespace}
     "data_hosts",
     multiple=True,
     metavar="HOST",
-    help="From where the data of an event may be fetched (dataref), by https; repeatable.",
+    help="A host from which the data of an event may be fetched by https (dataref); repeatable.",
 )
 @click.option(
     "--grace",
     default="60s",
     show_default=True,
     metavar="TIME",
-    help="How long jobs may run on after SIGTERM; another gateway goes on with the others.",
+    help="How long jobs may run on after SIGTERM; then another gateway goes on with them.",
 )
 @output_option
 def command(

@@ -15,14 +15,14 @@ from relume.cli.screen import Screen
 
 
 @click.command("queues")
-@click.option("--lanes", is_flag=True, help="Also what each tenant has waiting.")
+@click.option("--lanes", is_flag=True, help="Also show what waits of each tenant.")
 @output_option
 @plane_option
 def queues(*, lanes: bool, output: str, url: str | None) -> int:
     """Show the queue of each service.
 
-    Of several gateways, the one that is asked counts the running jobs that it runs itself, and the
-    waiting jobs of all.
+    Where several gateways share the work, the one that is asked counts all jobs that wait, and of
+    those that run only its own.
 
     \b
     Examples:

@@ -59,7 +59,7 @@ def request_for(
     except (ValueError, RecursionError) as error:
         raise BadUsage(f"the request is not JSON: {error}") from None
     if not isinstance(told, Mapping):
-        raise BadUsage("the request is no JSON object")
+        raise BadUsage("the request is not a JSON object: write what the route takes, in { }")
     service = _choose_service(queues, service, told.get("model"))
     if route is None:
         kind = next((path for field, path in _KINDS.items() if field in told), None)

@@ -75,7 +75,7 @@ async def watch(
             why = str(error) or type(error).__name__
             if loop.time() > deadline:
                 raise NoPlane(
-                    f"{why}; the job goes on without us: relume jobs watch {job_id} "
+                    f"{why}; the job goes on; to see the rest: relume jobs watch {job_id} "
                     f"--after {following.position}"
                 ) from None
         shown.lost(why)

@@ -2,15 +2,14 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from relume.cli.errors import BadUsage, Refused
+from relume.cli.errors import BadUsage
 from relume.cli.inputs import confirmed
 from relume.cli.machine.client import find_plane
+from relume.cli.machine.each_job import on_each_job
 from relume.cli.machine.job_queues import pause, purge, queues, resume
 from relume.cli.machine.job_reports import STATUSES, JobReport
 from relume.cli.machine.job_request import (
@@ -47,22 +46,59 @@ def command() -> None:
 @command.command("submit")
 @click.argument("file", required=False, type=click.Path(path_type=Path), metavar="[FILE]")
 @click.option("--chat", metavar="TEXT", help="Ask this in a chat, instead of FILE.")
-@click.option("--max-tokens", type=click.IntRange(1), metavar="N", help="With --chat: at most.")
-@click.option("--service", metavar="NS/NAME", help="Default: the only one, or by the model.")
-@click.option("--route", metavar="PATH", help="Path at the predictor. Default: by the request.")
-@click.option("--idempotency-key", "key", metavar="KEY", help="The same key is the same job.")
-@click.option("--priority", type=click.Choice(("high", "normal", "low")), help="Default: normal.")
-@click.option("--queue-timeout", metavar="TIME", help="Until the first attempt: 90s, 5m, 2h, 1d.")
-@click.option("--start-timeout", metavar="TIME", help="Until the answer begins, per attempt.")
-@click.option("--run-timeout", metavar="TIME", help="From there to the end of the answer.")
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(1),
+    metavar="N",
+    help="With --chat: the most tokens of the answer.",
+)
+@click.option(
+    "--service",
+    metavar="NS/NAME",
+    help="Default: the only one, or the one with the model of the request.",
+)
+@click.option(
+    "--route",
+    metavar="PATH",
+    help="Path at the predictor. Default: the one that takes the fields of the request.",
+)
+@click.option(
+    "--idempotency-key",
+    "key",
+    metavar="KEY",
+    help="A request with the key of an earlier one is the same job.",
+)
+@click.option(
+    "--priority",
+    type=click.Choice(("high", "normal", "low")),
+    help="Whose turn comes first. Default: normal.",
+)
+@click.option(
+    "--queue-timeout",
+    metavar="TIME",
+    help="The longest wait for the first attempt: 90s, 5m, 2h, 1d.",
+)
+@click.option(
+    "--start-timeout",
+    metavar="TIME",
+    help="The longest time of an attempt until its answer begins.",
+)
+@click.option(
+    "--run-timeout", metavar="TIME", help="The longest time from there to the end of the answer."
+)
 @click.option("--keep", metavar="TIME", help="How long the answer is kept.")
-@click.option("--max-attempts", type=click.IntRange(1, 20), metavar="N", help="1: try once.")
+@click.option(
+    "--max-attempts",
+    type=click.IntRange(1, 20),
+    metavar="N",
+    help="How often it is tried; 1: once.",
+)
 @click.option(
     "--wait",
     "wait_s",
     type=_WAIT,
     metavar="SECONDS",
-    help="Print the answer if it is there in time.",
+    help="Wait so many seconds at most, and print the answer if it is there then.",
 )
 @click.option("--watch", "watching", is_flag=True, help="Print the answer as it comes.")
 @output_option
@@ -134,7 +170,7 @@ async def _submit(
     type=_WAIT,
     default=0,
     metavar="SECONDS",
-    help="Until it is settled, at most this long.",
+    help="Wait until the job is settled, for so many seconds at most.",
 )
 @click.option("--result", is_flag=True, help="Print the stored answer itself.")
 @output_option
@@ -211,7 +247,14 @@ async def _watch(client: JobsClient, job_id: str, after: int, output: str) -> in
     help="Only these; repeatable.",
 )
 @click.option("--service", metavar="NS/NAME", help="Only jobs of this service.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, metavar="N")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="List so many at most.",
+)
 @output_option
 @plane_option
 def list_jobs(
@@ -253,13 +296,13 @@ async def _list(url: str, wanted: Wanted, limit: int) -> tuple[list[JobReport], 
 @click.argument("job_ids", nargs=-1, required=True, metavar="ID…")
 @plane_option
 def cancel(*, job_ids: tuple[str, ...], url: str | None) -> int:
-    """End jobs: one that waits is taken out, one that runs is aborted in the engine.
+    """End jobs: one that waits is taken out of the queue, one that runs is aborted in the engine.
 
     \b
     Examples:
       relume jobs cancel JOB_ID
     """
-    return asyncio.run(_Each("cancelled", JobsClient.cancel).run(find_plane(url), job_ids))
+    return asyncio.run(on_each_job(find_plane(url), job_ids, JobsClient.cancel, "cancelled"))
 
 
 @command.command("retry")
@@ -273,7 +316,7 @@ def retry(*, job_ids: tuple[str, ...], url: str | None) -> int:
       relume jobs retry JOB_ID
       relume jobs list --status dead -o json | jq -r '.[].id' | xargs -r relume jobs retry
     """
-    return asyncio.run(_Each("queued again", JobsClient.retry).run(find_plane(url), job_ids))
+    return asyncio.run(on_each_job(find_plane(url), job_ids, JobsClient.retry, "queued again"))
 
 
 @command.command("delete")
@@ -281,7 +324,7 @@ def retry(*, job_ids: tuple[str, ...], url: str | None) -> int:
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @plane_option
 def delete(*, job_ids: tuple[str, ...], yes: bool, url: str | None) -> int:
-    """Remove what was asked and answered in settled jobs; only their idempotency keys are kept.
+    """Remove the requests and answers of settled jobs; only their idempotency keys are kept.
 
     \b
     Examples:
@@ -291,29 +334,7 @@ def delete(*, job_ids: tuple[str, ...], yes: bool, url: str | None) -> int:
     if not yes and not confirmed(f"Delete the prompt and the answer of {what}?"):
         Screen.stdout().line("nothing deleted")
         return 1
-    return asyncio.run(_Each("deleted", JobsClient.delete).run(find_plane(url), job_ids))
-
-
-@dataclass(frozen=True, slots=True)
-class _Each:
-    """One action on every job that was named."""
-
-    done: str
-    act: Callable[[JobsClient, str], Awaitable[None]]
-
-    async def run(self, url: str, job_ids: Sequence[str]) -> int:
-        """Act on each job. Return 1 when one of them failed, else 0."""
-        failed, wanted = 0, dict.fromkeys(job_ids)
-        async with JobsClient(url) as client:
-            for job_id in wanted:
-                try:
-                    await self.act(client, job_id)
-                except (BadUsage, Refused) as error:
-                    failed += 1
-                    Screen.stderr().line(f"{job_id}: {error}", "red")
-        words = f", {failed} failed" if failed else ""
-        Screen.stdout().line(f"{len(wanted) - failed} {self.done}{words}")
-        return 1 if failed else 0
+    return asyncio.run(on_each_job(find_plane(url), job_ids, JobsClient.delete, "deleted"))
 
 
 for _each in (queues, pause, resume, purge):

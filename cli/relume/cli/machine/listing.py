@@ -69,20 +69,28 @@ def _show_not_honoured(screen: Screen, fields: Sequence[NotHonoured]) -> None:
 
 def _service(service: InferenceService, plane: LocalPlane) -> tuple[str, ...]:
     return (
-        f"{service.namespace}/{service.name}",
+        _name(service),
         without_secrets(service.storage_uri),
         _replicas(service.min_replicas, service.max_replicas),
-        plane.service_url(service),
+        plane.destinations.service(_name(service)),
     )
 
 
 def _function(function: Function, plane: LocalPlane) -> tuple[str, ...]:
     return (
-        f"{function.namespace}/{function.name}",
+        _name(function),
         str(function.folder),
         _replicas(function.min_replicas, function.max_replicas),
-        plane.service_url(function),
+        plane.destinations.service(_name(function)),
     )
+
+
+def _name(item: InferenceService | Function | Broker) -> str:
+    return f"{item.namespace}/{item.name}"
+
+
+def _addressed(item: InferenceService | Function | Broker, url: str) -> dict[str, object]:
+    return {"namespace": item.namespace, "name": item.name, "url": url}
 
 
 def _replicas(least: int, most: int) -> str:
@@ -90,7 +98,11 @@ def _replicas(least: int, most: int) -> str:
 
 
 def _broker(broker: Broker, plane: LocalPlane) -> tuple[str, ...]:
-    return (f"{broker.namespace}/{broker.name}", profile_for(broker).name, plane.broker_url(broker))
+    return (
+        _name(broker),
+        profile_for(broker).name,
+        plane.destinations.ingress(_name(broker)),
+    )
 
 
 def _show_played(screen: Screen, brokers: Sequence[Broker]) -> None:
@@ -115,7 +127,9 @@ def _flow(line: FlowLine, plane: LocalPlane) -> tuple[str, ...]:
 
 
 def _url_of(line: FlowLine, plane: LocalPlane) -> str | None:
-    return plane.flow_url(line.kind, line.namespace, line.name) if line.addressable else None
+    if not line.addressable:
+        return None
+    return plane.destinations.flow(line.kind, line.namespace, line.name)
 
 
 def _document(plane: LocalPlane) -> dict[str, object]:
@@ -124,18 +138,13 @@ def _document(plane: LocalPlane) -> dict[str, object]:
         "http": plane.http,
         "broker": plane.broker,
         "openai": f"{plane.http}/openai/v1",
-        "services": [
-            {"namespace": s.namespace, "name": s.name, "url": plane.service_url(s)}
-            for s in plan.services
-        ],
+        "services": [_addressed(s, plane.destinations.service(_name(s))) for s in plan.services],
         "functions": [
-            {"namespace": f.namespace, "name": f.name, "url": plane.service_url(f)}
-            | {"folder": str(f.folder)}
+            _addressed(f, plane.destinations.service(_name(f))) | {"folder": str(f.folder)}
             for f in plan.functions
         ],
         "brokers": [
-            {"namespace": b.namespace, "name": b.name, "url": plane.broker_url(b)}
-            | {"profile": profile_for(b).name}
+            _addressed(b, plane.destinations.ingress(_name(b))) | {"profile": profile_for(b).name}
             for b in plan.brokers
         ],
         "triggers": [

@@ -11,21 +11,26 @@ from relume.cli.options import http_url, output_option, seconds
     "--upstream",
     required=True,
     metavar="URL",
-    help="The server; a path in it stands before every route.",
+    help="URL of the server; a path in it is put before every route.",
 )
 @click.option(
     "--model",
     metavar="NAME",
-    help="Asked by an event that names no model. Default: the first that /v1/models lists.",
+    help="The model for events that name none. Default: the first that /v1/models lists.",
 )
 @click.option(
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="Address to listen on; 0.0.0.0 is every one.",
+    help="Address to listen on; 0.0.0.0 is all of them.",
 )
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, envvar="PORT"
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    envvar="PORT",
+    help="Port to listen on; 0 takes a free one.",
 )
 @click.option(
     "--grace",
@@ -58,6 +63,6 @@ def command(
 
     parts = http_url("--upstream", upstream)
     if parts.query or parts.fragment:
-        raise BadUsage(f"--upstream {upstream}: leave out what follows the path")
+        raise BadUsage(f"--upstream {upstream}: leave out the query and the fragment")
     settings = RuntimeSettings(upstream, model, host, port, seconds("--grace", grace))
     return run(settings, as_json=output == "json")

@@ -41,7 +41,7 @@ DEFAULT_TIMEOUT_S = 300.0
 @click.option("--source", metavar="URI", help="Event source. Default: /relume/send.")
 @click.option("--subject", metavar="TEXT", help="Event subject.")
 @click.option("--ext", "extensions", multiple=True, metavar="K=V", help="An extension; repeatable.")
-@click.option("--broker", metavar="NS/NAME", help="Default: the only Broker of the plane.")
+@click.option("--broker", metavar="NS/NAME", help="The Broker. Default: the only one of the plane.")
 @click.option(
     "--mode",
     type=click.Choice(["binary", "structured"]),

@@ -33,8 +33,9 @@ def command(*, output: str, url: str | None, target: ClusterTarget) -> int:
     """Show the services, Brokers, Triggers and flows of the plane, or of a cluster's namespace.
 
     A service that failed is shown with the reason and the last lines of its log. With --context,
-    --kubeconfig or --namespace it is a cluster: conditions, pods, and the devices that they hold;
-    exit code 1 where a pod is ready without one that its service asks for.
+    --kubeconfig or --namespace it shows a cluster instead: conditions, pods, and the devices that
+    they hold. The exit code is then 1 where a pod is ready without a device that its service asks
+    for.
 
     \b
     Examples:
@@ -45,7 +46,8 @@ def command(*, output: str, url: str | None, target: ClusterTarget) -> int:
     if target.context or target.kubeconfig or target.namespace:
         if url is not None:
             raise BadUsage(
-                "--url is a plane's; --context, --kubeconfig and --namespace a cluster's"
+                "--url asks a plane; --context, --kubeconfig and --namespace ask a cluster: leave "
+                "one of them out"
             )
         from relume.cli.cluster.status import show_cluster_status
 

@@ -39,7 +39,13 @@ def command() -> None:
 )
 @click.option("--type", "type_", metavar="TYPE", help="Type of a new event, instead of --event.")
 @click.option("--source", metavar="URI", help="Event source. Default: /relume/send.")
-@click.option("--attribute", "attributes", multiple=True, metavar="K=V", help="Repeatable.")
+@click.option(
+    "--attribute",
+    "attributes",
+    multiple=True,
+    metavar="K=V",
+    help="An attribute of the event, such as subject=orders/7; repeatable.",
+)
 @output_option
 def try_event(
     *,

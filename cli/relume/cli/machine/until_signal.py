@@ -3,9 +3,13 @@
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+import uvloop
+
+from relume.cli import streams
 from relume.cli.errors import INTERRUPTED_EXIT
 from relume.cli.screen import Screen
 from relume.plane.grace import Grace
@@ -20,16 +24,25 @@ class Served(Protocol):
     def running(self) -> AbstractAsyncContextManager[object]: ...
 
 
-class UntilSignal:
-    """Serves until SIGTERM or SIGINT; `started` is called once it serves."""
+def run_until_signal(served: Served, started: Callable[[], None], where: Callable[[], str]) -> int:
+    """Serve until SIGTERM or SIGINT; 0 when all was drained, 130 when cut short.
 
-    def __init__(self, served: Served) -> None:
+    started: prints the addresses once it serves. Where standard output cannot be written, a line on
+    standard error says so with `where`, such as "the plane goes on serving at URL".
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_UntilSignal(served, started, where).run())
+
+
+class _UntilSignal:
+    def __init__(
+        self, served: Served, started: Callable[[], None], where: Callable[[], str]
+    ) -> None:
         self._served = served
+        self._started = started
+        self._where = where
         self._stop = asyncio.Event()
         self._serving = False
-
-    def started(self) -> None:
-        """Tell the user where it serves."""
 
     async def run(self) -> int:
         """The exit code: 0 when all was drained, 130 when cut short."""
@@ -41,7 +54,7 @@ class UntilSignal:
         try:
             async with self._served.running():
                 self._serving = True
-                self.started()
+                self._show()
                 await self._stop.wait()
         except asyncio.CancelledError:
             # Our own signal handler cancelled the start, when there was nothing to drain yet.
@@ -49,6 +62,15 @@ class UntilSignal:
                 raise
             main.uncancel()
         return INTERRUPTED_EXIT if self._served.grace.hurried else 0
+
+    def _show(self) -> None:
+        try:
+            self._started()
+        except OSError as error:
+            streams.discard()
+            Screen.stderr().line(
+                f"relume: standard output cannot be written ({error.strerror}); {self._where()}"
+            )
 
     def _on_signal(self, main: "asyncio.Task[int]") -> None:
         if self._served.grace.hurried:

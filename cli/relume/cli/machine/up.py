@@ -90,8 +90,8 @@ def _volumes(
     "--broker-max-bytes",
     callback=size,
     metavar="SIZE",
-    help="What may lie in each Broker before producers are told to wait (503), such as 10Gi. "
-    "Default: what the disk holds.",
+    help="How much each Broker may keep, such as 10Gi; then producers are told to wait (503). "
+    "Default: as much as the disk holds.",
 )
 @click.option(
     "--fsync",
@@ -128,7 +128,11 @@ def _volumes(
     help="Keep the endpoints of each model in DIR/NAMESPACE/NAME/endpoints.yaml, for the file "
     "discovery of llm-d's router.",
 )
-@click.option("--no-template", is_flag=True, help="Keep no warm template: less memory, slower.")
+@click.option(
+    "--no-template",
+    is_flag=True,
+    help="Keep no process with vLLM imported (the warm template): less memory, slower starts.",
+)
 @click.option(
     "--memory",
     callback=size,
@@ -144,8 +148,8 @@ def _volumes(
     default=20.0,
     show_default=True,
     metavar="SECONDS",
-    help="Where only busy services could make room: how long one waits until a busy one finishes "
-    "its requests, holds the new ones, and lets it have its turn.",
+    help="How long a service waits for memory that only busy services hold. Then one of them "
+    "finishes its requests, holds new ones, and makes room.",
 )
 @click.option(
     "--volume",
@@ -194,8 +198,8 @@ def command(
     A folder with a func.yaml is a Knative Function. InferenceServices and functions start at zero
     and wake up with a request or an event. Ctrl-C or SIGTERM drains: what was accepted is answered
     or stays stored; a second one stops at once. relume reload takes over what has changed in the
-    files. A browser on this machine shows what runs at http://127.0.0.1:8080/. It goes on serving
-    when its output is closed or nobody reads it any more.
+    files. A browser on this machine shows what runs at http://127.0.0.1:8080/. The plane goes on
+    serving when its standard output is closed.
 
     \b
     Examples:

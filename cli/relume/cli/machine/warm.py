@@ -17,7 +17,9 @@ _LOOK_EVERY_S = 0.2
 
 @click.command("warm", short_help="Start a service before it is asked.")
 @click.argument("name", metavar="[NAMESPACE/]NAME")
-@click.option("--wait", is_flag=True, help="Return when it is ready, and say how far it is.")
+@click.option(
+    "--wait", is_flag=True, help="Wait until it is ready, and show the progress of its start."
+)
 @click.option(
     "--timeout", default="10m", show_default=True, help="How long --wait waits, such as 90s or 10m."
 )
@@ -26,9 +28,9 @@ _LOOK_EVERY_S = 0.2
 def command(*, name: str, wait: bool, timeout: str, output: str, url: str | None) -> int:
     """Start a model or a function that is at zero, for requests that are still to come.
 
-    One that runs or starts already stays as it is, and its window begins anew. Without a request it
-    goes back to zero by its usual rules: after its stable window and its retention period. The
-    annotation relume.dev/warm-at does the same by a schedule.
+    A service that runs or starts already stays as it is, and its stable window begins again.
+    Without a request it goes back to zero by its usual rules: after its stable window and its
+    retention period. The annotation relume.dev/warm-at does the same by a schedule.
 
     \b
     Examples:

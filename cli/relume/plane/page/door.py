@@ -33,7 +33,7 @@ from relume.plane.page.feed import Feed
 from relume.plane.page.reader import Reader, ReaderStream
 from relume.plane.page.sending import Passed, event_of
 from relume.serving.addresses import by_host, header
-from relume.serving.service import ServiceKey
+from relume.serving.predictor import ServiceKey
 
 PREFIX = "/relume/page/"
 #: So many pages may be open at once.

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relume.base.errors import InvalidInput
+from relume.cloudevents.asgi import receive_of
 from relume.cloudevents.event import CloudEvent
 from relume.cloudevents.http import Mode, encode
 
@@ -67,14 +68,6 @@ class Passed(Response):
             "query_string": b"",
             "headers": headers,
         }
-        sent = False
-
-        async def body() -> Message:
-            nonlocal sent
-            if sent:
-                return await receive()
-            sent = True
-            return {"type": "http.request", "body": data, "more_body": False}
 
         async def answered(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -82,4 +75,4 @@ class Passed(Response):
                 message = {**message, "headers": [*message.get("headers", ()), told]}
             await send(message)
 
-        await self._ingress(to_broker, body, answered)
+        await self._ingress(to_broker, receive_of(data, receive), answered)

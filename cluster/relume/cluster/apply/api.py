@@ -105,7 +105,9 @@ class KubernetesApi:
         try:
             from kubernetes import config
         except ImportError as error:
-            raise ClientMissing("no Kubernetes client here: install relume[cluster]") from error
+            raise ClientMissing(
+                "talking to a cluster needs the Kubernetes client: pip install 'relume[cluster]'"
+            ) from error
 
         file = None if kubeconfig is None else str(kubeconfig)
         try:

@@ -271,5 +271,5 @@ def _until_gone(fate: Fate, writer: ClusterWriter, pace: Pace, wait_s: float) ->
             return
         if pace.now() >= deadline:
             held = f"{fate.manifest.title} is still there after {wait_s:.0f} s"
-            raise NotReady(f"{held}; what was to go after it was left alone")
+            raise NotReady(f"{held}; the objects after it were not deleted: run the command again")
         pace.sleep(_EVERY_S)

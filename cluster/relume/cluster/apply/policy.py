@@ -82,8 +82,8 @@ def _acts(api: ClusterApi, namespace: str, asked_for: Asked) -> bool:
     answer = api.change("POST", path, probe(namespace, asked_for), **query)
     if not answer.ok:
         raise PolicyNotInForce(
-            f"whether the admission policy acts cannot be seen, so that no service was applied: a "
-            f"dry-run pod in {namespace} is refused: {answer.message}"
+            f"no service was applied, because it cannot be seen whether the admission policy acts: "
+            f"a dry-run pod in {namespace} is refused: {answer.message}"
         )
     named = {
         text(one, "name")

@@ -28,6 +28,7 @@ from relume.cluster.doctor.graph import (
     named,
 )
 from relume.cluster.findings import Finding, at
+from relume.config.arguments import flags_in
 from relume.config.model import MODEL_FORMATS
 from relume.config.nodes import Node, Table
 
@@ -223,14 +224,8 @@ def _parallel(model: ModelService) -> Iterator[Finding]:
 
 def _workers(arguments: Node | None, names: Mapping[str, str]) -> int | None:
     """How many devices the arguments name; None where they name no size that can be read."""
-    sizes: dict[str, str] = {}
     words = [content(one) for one in entries(arguments)]
-    rest = iter(words)
-    for argument in rest:
-        name, equals, value = argument.partition("=")
-        name = name.replace("_", "-")
-        if name in names:
-            sizes[names[name]] = value if equals else next(rest, "")
+    sizes = {names[name]: value or "" for name, value in flags_in(words, names) if name in names}
     if _SGLANG_WITHIN in words:
         sizes.pop("data", None)
     workers = 1

@@ -14,7 +14,7 @@ from relume.cluster.findings import Finding
 from relume.cluster.reasons import REASONS
 from relume.cluster.render.folder import with_renderings
 from relume.config.func_yaml import FUNC_YAML
-from relume.config.loader import kubernetes_documents, manifest_files
+from relume.config.loader import kubernetes_documents, manifest_files, nothing_to_read
 from relume.config.nodes import Node, Table
 from relume.config.yaml_source import documents
 
@@ -50,8 +50,7 @@ def read_files(paths: Sequence[Path]) -> list[FileDocument]:
     read = (one for file in files for one in _read(file))
     found = [one for one in read if not one.api_version.startswith(f"{KUSTOMIZE_GROUP}/")]
     if not found:
-        names = ", ".join(map(str, paths))
-        raise InvalidInput(f"{names}: no manifest is in there", reason="no-manifest")
+        raise nothing_to_read(paths)
     return found
 
 

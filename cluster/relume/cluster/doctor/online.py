@@ -33,7 +33,7 @@ from relume.cluster.schemas import schema
 from relume.config.head import DEFAULT_NAMESPACE
 from relume.config.nodes import Table
 
-DRA_SINCE, ROUTES_SINCE = (1, 34), (1, 36)
+ROUTES_SINCE = (1, 36)
 _APIS = {
     KNATIVE_SERVING_V1: "Knative Serving",
     KNATIVE_EVENTING_V1: "Knative Eventing",

@@ -3,7 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from prometheus_client.parser import text_string_to_metric_families
+from relume.base.errors import RelumeError
+
+
+class ParserMissing(RelumeError):
+    """The `prometheus-client` package is not installed."""
+
+    reason = "parser-missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,13 @@ class Observed:
 
 
 def scrape(answer: Answer, took_ms: float) -> Scrape:
-    """Read an answer of /metrics."""
+    """Read an answer of /metrics. Raises ParserMissing."""
+    try:
+        from prometheus_client.parser import text_string_to_metric_families
+    except ImportError:
+        raise ParserMissing(
+            "reading /metrics needs prometheus-client: pip install 'relume[cluster]'"
+        ) from None
     if answer.status != 200 or not isinstance(answer.body, str):
         return Scrape(answer, took_ms)
     series: dict[str, list[float]] = {}

@@ -13,8 +13,7 @@ from relume.base.vocabulary import COLD_START_BUDGET, FUNCTION_COLD_START_S
 from relume.cluster.render.options import LONGEST_COLD_START_S
 from relume.cluster.render.originals import ANNOTATIONS, Original
 from relume.config import Function, InferenceService
-from relume.config.durations import go_duration
-from relume.config.nodes import Node
+from relume.config.durations import go_duration, read_seconds
 from relume.eventing.delivery.route import DeliveryPolicy
 from relume.eventing.delivery.route import backoff_s as wait_s
 
@@ -48,7 +47,7 @@ def budget_of(service: InferenceService, original: Original, cold_start_s: int) 
     """The budget of one service; raises InvalidManifest for an annotation that is no duration."""
     node = original.node(*ANNOTATIONS, COLD_START_BUDGET)
     return Budget(
-        cold_start_s=cold_start_s if node is None else _annotated(node),
+        cold_start_s=cold_start_s if node is None else int(read_seconds(node, whole_budget)),
         answer_s=int(service.timeout_s),
         own_progress_s=int(service.progress_deadline_s),
     )
@@ -62,14 +61,6 @@ def budget_of_function(function: Function) -> Budget:
         answer_s=max(timeout_s - FUNCTION_COLD_START_S, 0),
         own_progress_s=int(function.progress_deadline_s),
     )
-
-
-def _annotated(node: Node) -> int:
-    text = node.text()
-    try:
-        return whole_budget(text)
-    except ValueError as error:
-        raise node.wrong(f"invalid value: {text}: {error}") from error
 
 
 def whole_budget(text: str) -> int:

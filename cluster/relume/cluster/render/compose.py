@@ -31,7 +31,6 @@ from relume.cluster.render.originals import BASE, CLUSTER_WIDE, Original, origin
 from relume.cluster.render.reading import (
     check_admitted,
     check_unique,
-    nothing_to_read,
     read_broker,
     read_trigger,
 )
@@ -40,6 +39,7 @@ from relume.cluster.render.service import RenderedService, render_service
 from relume.config import Broker, Trigger
 from relume.config.here import ResourceKey
 from relume.config.llm_d import POOL_KIND
+from relume.config.loader import nothing_to_read
 from relume.config.yaml_source import plain
 
 

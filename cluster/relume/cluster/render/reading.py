@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from relume.base.errors import InvalidInput, InvalidManifest
+from relume.base.errors import InvalidManifest
 from relume.base.vocabulary import BROKER_CLASS, PROGRESS_DEADLINE
 from relume.cluster.admission import admit
 from relume.cluster.admission.judge import child, content, fields, number
@@ -179,9 +179,3 @@ def _seconds(node: Node | None, unreadable: float | None) -> float | None:
         return None if node is None else iso8601_duration(content(node))
     except ValueError:
         return unreadable
-
-
-def nothing_to_read(paths: Iterable[Path]) -> InvalidInput:
-    """The error that no document is in `paths`."""
-    names = ", ".join(map(str, paths))
-    return InvalidInput(f"{names}: no manifest is in there", reason="no-manifest")

@@ -6,8 +6,9 @@ letters that were put back, before the sweep may remove what was stored for them
 dead letter that was made a second time, because its process was killed before it settled the event.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import orjson
@@ -41,6 +42,18 @@ async def put_once(
     return stored
 
 
+async def each_letter(
+    read: Callable[[Json], Awaitable[Letter | None]], subjects: str, after: int
+) -> AsyncIterator[Letter]:
+    """The dead letters with a number above `after`, oldest first.
+
+    `read` reads the one that a request to a stream's direct get API names.
+    """
+    while letter := await read({"seq": after + 1, "next_by_subj": subjects}):
+        after = letter.sequence
+        yield letter
+
+
 class JetStreamDeadLetters:
     """A DeadLetterStore over the connection of a JetStreamLog."""
 
@@ -49,17 +62,13 @@ class JetStreamDeadLetters:
         self._brokers = store.brokers
         self._keys: dict[tuple[BrokerKey, int], str] = {}  # of what is being redriven
 
-    async def letters(self, broker: BrokerKey, after: int = 0) -> AsyncIterator[Letter]:
-        streams = self._brokers[broker]
-        while letter := await self._read(
-            broker, {"seq": after + 1, "next_by_subj": f"{streams.dead_subject}.>"}
-        ):
-            after = letter.sequence
-            yield letter
+    def letters(self, broker: BrokerKey, after: int = 0) -> AsyncIterator[Letter]:
+        subjects = f"{self._brokers[broker].dead_subject}.>"
+        return each_letter(partial(self._read, broker), subjects, after)
 
     async def get(self, broker: BrokerKey, sequence: int) -> Letter:
         if (letter := await self._read(broker, {"seq": sequence})) is None:
-            raise NoSuchDeadLetter(f"{broker} has no dead letter {sequence}")
+            raise NoSuchDeadLetter(broker, sequence)
         return letter
 
     async def put_back(self, letter: Letter) -> bool:
@@ -76,7 +85,7 @@ class JetStreamDeadLetters:
 
     async def remove(self, broker: BrokerKey, sequence: int) -> None:
         if not await self._delete(broker, sequence):
-            raise NoSuchDeadLetter(f"{broker} has no dead letter {sequence}")
+            raise NoSuchDeadLetter(broker, sequence)
 
     async def finish(self, broker: BrokerKey) -> None:
         """Remove every dead letter that was put back and is still there."""

@@ -16,7 +16,7 @@ from relume.eventing.jetstream.cursor import (
     JetStreamCursor,
     JetStreamLeasedEvent,
 )
-from relume.eventing.jetstream.store import Requests
+from relume.eventing.jetstream.job_api import JobApi
 from relume.eventing.jobs.packing import is_settled
 
 # The events that were put off here and are remembered.
@@ -67,17 +67,9 @@ class SharedCursor(JetStreamCursor):
 
     alone = False
 
-    def __init__(
-        self,
-        client: DirectClient,
-        requests: Requests,
-        info: ConsumerInfo,
-        forget: "Callable[[SharedCursor], None]",
-        clock: Clock,
-        lease_s: float,
-    ) -> None:
-        super().__init__(client, requests, info, last_sequence=0)
-        self._clock = clock
+    def __init__(self, api: JobApi, info: ConsumerInfo, forget: "Forget", lease_s: float) -> None:
+        super().__init__(api.client, api.requests, info, last_sequence=0)
+        self._clock = api.clock
         self._lease_s = lease_s
         self._pending = info.num_pending or 0
         self._forget = forget
@@ -109,19 +101,14 @@ class SharedCursor(JetStreamCursor):
         return SharedLease(self, leased._subject, leased.payload, self._clock, self._lease_s)
 
 
+Forget = Callable[[SharedCursor], None]
+
+
 class SettledCursor(SharedCursor):
     """The place of all publishers in what was settled; records of other jobs are passed over."""
 
-    def __init__(
-        self,
-        client: DirectClient,
-        requests: Requests,
-        info: ConsumerInfo,
-        forget: Callable[[SharedCursor], None],
-        clock: Clock,
-        lease_s: float,
-    ) -> None:
-        super().__init__(client, requests, info, forget, clock, lease_s)
+    def __init__(self, api: JobApi, info: ConsumerInfo, forget: Forget, lease_s: float) -> None:
+        super().__init__(api, info, forget, lease_s)
         self._settled: deque[JetStreamLeasedEvent] = deque()
 
     async def fetch(self, limit: int) -> Sequence[JetStreamLeasedEvent]:
@@ -156,16 +143,8 @@ class ParkedCursor(SharedCursor):
     It knows which ones it has put off, so that the next process need not wait for them.
     """
 
-    def __init__(
-        self,
-        client: DirectClient,
-        requests: Requests,
-        info: ConsumerInfo,
-        forget: Callable[[SharedCursor], None],
-        clock: Clock,
-        lease_s: float,
-    ) -> None:
-        super().__init__(client, requests, info, forget, clock, lease_s)
+    def __init__(self, api: JobApi, info: ConsumerInfo, forget: Forget, lease_s: float) -> None:
+        super().__init__(api, info, forget, lease_s)
         self._put_off: dict[int, tuple[str, float]] = {}
 
     @property

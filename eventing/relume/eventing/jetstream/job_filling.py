@@ -14,7 +14,7 @@ from relume.eventing.jetstream.job_api import JobApi
 from relume.eventing.jetstream.job_streams import WORK, ttl, work_subject
 from relume.eventing.jetstream.jobs import JetStreamJobs
 from relume.eventing.jetstream.store import stored_by
-from relume.eventing.jobs.job import Job, id_for
+from relume.eventing.jobs.job import Job, Limits, ServiceName, digest_of, id_for
 from relume.eventing.jobs.settings import JobSettings, lifetime_s
 from relume.eventing.jobs.store import Lane
 
@@ -25,12 +25,26 @@ _CONNECT_WITHIN_S = 10.0
 _STORED_WITHIN_S = 60.0
 
 
-async def fill(servers: Sequence[str], job: Job, count: int) -> None:
-    """Store `count` jobs like this one, each with an id of its own, and this one itself among them.
+async def fill(
+    servers: Sequence[str], count: int, service: ServiceName, route: str, tenant: str, body: bytes
+) -> None:
+    """Store `count` jobs with this body, each with an id of its own.
 
     Raises StoreUnavailable, and AssertionError where nats-server has not stored all of them.
     """
     clock, settings = SystemClock(), JobSettings()
+    job = Job(
+        id=id_for("", None),
+        service=service,
+        route=route,
+        tenant=tenant,
+        owner="",
+        priority="normal",
+        limits=Limits(),
+        accepted_at=clock.now(),
+        digest=digest_of(service, route, "application/json", body),
+        body=body,
+    )
     store = await JetStreamJobs.connect(servers, settings, clock)  # makes streams and the lane
     await store.submit(job, _STORED_WITHIN_S)
     await store.close()

@@ -114,14 +114,7 @@ class Lanes:
             self._known.pop(lane, None)
             await self.ensure(lane)
         found = ConsumerInfo.from_response(info)
-        cursor = SharedCursor(
-            self._api.client,
-            self._api.requests,
-            found,
-            self._forget_cursor(lane),
-            self._api.clock,
-            self._settings.lease_s,
-        )
+        cursor = SharedCursor(self._api, found, self._forget_cursor(lane), self._settings.lease_s)
         self._cursors.setdefault(lane, set()).add(cursor)
         return cursor
 

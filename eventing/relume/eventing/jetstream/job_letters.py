@@ -6,12 +6,14 @@ Brokers for them, and leaves this stream empty.
 """
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 from relume.base.vocabulary import Json
 from relume.cloudevents.event import InvalidEvent
 from relume.eventing.dead_letters import Letter, NoSuchDeadLetter, UnknownTrigger
 from relume.eventing.envelope import Envelope
 from relume.eventing.event_log import BrokerKey, StoreUnavailable
+from relume.eventing.jetstream.dead_letters import each_letter
 from relume.eventing.jetstream.job_api import JobApi, Refused
 from relume.eventing.jetstream.job_streams import (
     LETTER_SUBJECTS,
@@ -34,18 +36,14 @@ class JobLetters:
         subject = letter_subject(job_id, name)
         await self._api.put(subject, event, {"Nats-Expected-Stream": LETTERS})
 
-    async def letters(self, broker: BrokerKey, after: int = 0) -> AsyncIterator[Letter]:
+    def letters(self, broker: BrokerKey, after: int = 0) -> AsyncIterator[Letter]:
         """See `DeadLetterStore.letters`."""
-        while letter := await self._read(
-            broker, {"seq": after + 1, "next_by_subj": LETTER_SUBJECTS}
-        ):
-            after = letter.sequence
-            yield letter
+        return each_letter(partial(self._read, broker), LETTER_SUBJECTS, after)
 
     async def get(self, broker: BrokerKey, sequence: int) -> Letter:
         """See `DeadLetterStore.get`."""
         if (letter := await self._read(broker, {"seq": sequence})) is None:
-            raise NoSuchDeadLetter(f"{broker} has no dead letter {sequence}")
+            raise NoSuchDeadLetter(broker, sequence)
         return letter
 
     async def put_back(self, letter: Letter) -> bool:

@@ -256,14 +256,7 @@ class JetStreamJobs:
         return await self._api.last_at_leader(UNSENT, unsent_subject(job_id, "*")) is None
 
     def _outbox_cursor(self, kind: type[OutboxCursor], info: ConsumerInfo) -> OutboxCursor:
-        cursor = kind(
-            self._api.client,
-            self._api.requests,
-            info,
-            self._outboxes.discard,
-            self._api.clock,
-            self._settings.lease_s,
-        )
+        cursor = kind(self._api, info, self._outboxes.discard, self._settings.lease_s)
         cursor.alone = self._alone
         self._outboxes.add(cursor)
         return cursor

@@ -16,6 +16,7 @@ import orjson
 
 from relume.base.clock import Clock, Timer
 from relume.base.errors import RelumeError
+from relume.base.interrupt import Interrupt
 from relume.base.limits import KIB
 from relume.cloudevents.event import InvalidEvent
 from relume.cloudevents.http import Mode, decode, encode
@@ -27,7 +28,6 @@ from relume.eventing.jobs.chunk_log import STORE_PAUSE_S, ChunkLog
 from relume.eventing.jobs.continuation import Question, question_of
 from relume.eventing.jobs.ends import End, of_event, of_refusal, tokens_in
 from relume.eventing.jobs.held_job import HeldJob, is_over
-from relume.eventing.jobs.interrupt import Interrupt
 from relume.eventing.jobs.payloads import request_event, whole_body
 from relume.eventing.jobs.predictor import (
     Answer,

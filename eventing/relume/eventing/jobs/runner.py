@@ -9,6 +9,7 @@ import logging
 from functools import partial
 
 from relume.base.errors import RelumeError
+from relume.base.interrupt import Interrupt
 from relume.cloudevents import json_format
 from relume.cloudevents.event import CloudEvent, InvalidEvent
 from relume.eventing.delivery.carrier import Idle
@@ -26,7 +27,6 @@ from relume.eventing.event_log import (
 from relume.eventing.jobs.chunk_log import STORE_PAUSE_S
 from relume.eventing.jobs.ends import End
 from relume.eventing.jobs.held_job import HeldJob
-from relume.eventing.jobs.interrupt import Interrupt
 from relume.eventing.jobs.job import Job, ServiceName
 from relume.eventing.jobs.job_run import JobRun, World
 from relume.eventing.jobs.payloads import in_parts, stow

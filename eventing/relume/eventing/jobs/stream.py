@@ -107,7 +107,7 @@ class Streams:
     def of(self, seen: Seen, after: int, owner: str = "") -> "JobStream":
         """The stream of a job for a caller. Raises TooManyStreams, TooManyOfOne."""
         if self.open >= self.settings.most:
-            raise TooManyStreams(f"{self.open} clients read streams, and no more can")
+            raise TooManyStreams(f"{self.open} clients read streams: try again later")
         if owner and (mine := self._open[owner]) >= self.settings.most_each:
             raise TooManyOfOne(
                 f"you read {mine} streams here, and one caller may read no more: close some"

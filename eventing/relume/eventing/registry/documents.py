@@ -309,13 +309,6 @@ def structured_schema(kind: EventKind, data: Json) -> Json:
     return _event(kind.title, kind.attributes, data)
 
 
-def headers_schema(kind: EventKind) -> Json:
-    """The schema of an event's HTTP headers in binary mode, names in lower case."""
-    headers = _binary(kind)["headers"]
-    assert isinstance(headers, Mapping)
-    return headers
-
-
 def _event(title: str, attributes: Iterable[AttributeSchema], data: Json) -> Json:
     members = {each.name: _member(each) for each in attributes}
     required = [each.name for each in attributes if each.required]

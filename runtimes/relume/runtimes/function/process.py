@@ -40,7 +40,6 @@ class FunctionProcess:
         self._child = child
         self._log_path = log_path
         self._watch: asyncio.Task[None] | None = None
-        self._asked_to_end = False
         self._killed_for: str | None = None
         self.pid = child.pid
 

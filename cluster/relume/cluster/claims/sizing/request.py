@@ -15,6 +15,7 @@ from relume.cluster.claims.sizing.account import UTILIZATION, Demand, Sizing, si
 from relume.cluster.claims.sizing.architecture import DTYPE_BYTES, Architecture, architecture
 from relume.cluster.claims.sizing.kv_cache import BLOCK
 from relume.cluster.claims.sizing.weights import Quantization, Weights, from_files, from_shape
+from relume.config.arguments import flags_in
 
 _CONCURRENCY = 8  # sequences of full context when nobody says how many
 _BATCHED = 2048  # vLLM's default for max_num_batched_tokens
@@ -124,14 +125,11 @@ def flags(arguments: Sequence[str], engine: str = "") -> dict[str, str]:
     names = {"": _FLAGS, "sglang": _SGLANG_FLAGS}.get(engine, {})
     found: dict[str, str] = {}
     lora = False
-    rest = iter(arguments)
-    for argument in rest:
-        name, equals, value = argument.partition("=")
-        name = name.replace("_", "-")
+    for name, value in flags_in(arguments, names):
         if name in names:
-            found[names[name]] = value if equals else next(rest, "")
+            found[names[name]] = value or ""
         elif name == "--enable-lora" and names:
-            lora = not equals or bool(value)
+            lora = value != ""
     return {"loras": "1", "lora_rank": str(_LORA_RANK), **found} if lora else found
 
 

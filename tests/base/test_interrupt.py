@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from relume.eventing.jobs.interrupt import Interrupt
+from relume.base.interrupt import Interrupt
 
 
 class TimeUp(Exception):

@@ -10,7 +10,6 @@ from typing import cast
 from nats.js.api import ConsumerInfo
 
 from relume.base.clock import Clock
-from relume.eventing.jetstream.client import DirectClient
 from relume.eventing.jetstream.cursor import (
     GIVE_BACK,
     JetStreamCursor,

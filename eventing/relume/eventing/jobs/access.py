@@ -15,10 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relume.base.clock import Clock
 from relume.base.errors import InvalidInput, RelumeError
+from relume.base.interrupt import Interrupt
 from relume.base.loopback import is_loopback
 from relume.eventing.event_log import StoreUnavailable
 from relume.eventing.jobs.caller import BROKER, Caller
-from relume.eventing.jobs.interrupt import Interrupt
 from relume.eventing.jobs.keys import PREFIX, KeyStore, StoredKey, parts_of
 from relume.eventing.jobs.oidc import IssuerUnreachable, TokenRefused, Tokens
 

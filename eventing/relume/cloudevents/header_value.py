@@ -1,6 +1,7 @@
 """An attribute's string as the value of an HTTP header, and back (HTTP binding 1.0.2, §3.1.3.2)."""
 
 import re
+from collections.abc import Sequence
 
 from relume.cloudevents.event import InvalidEvent
 
@@ -26,6 +27,14 @@ def encode_values(values: list[str]) -> list[str]:
     return [encode_value(value) for value in values]
 
 
+def decode_values(headers: Sequence[tuple[str, str]], *, lenient: bool = False) -> Sequence[str]:
+    """The values of headers as `decode_value` gives them; mostly all are meant as they came."""
+    values = [value for _, value in headers]
+    if _UNSAFE.search("".join(values)) is None:
+        return values
+    return [decode_value(name, value, lenient=lenient) for name, value in headers]
+
+
 def decode_value(name: str, value: str, *, lenient: bool = False) -> str:
     """A header value as an attribute's string: unquote, then one round of percent-decoding.
 
@@ -33,9 +42,9 @@ def decode_value(name: str, value: str, *, lenient: bool = False) -> str:
     meant, as Knative does for the SDKs that do not encode: UTF-8 is read as UTF-8, other bytes as
     Latin-1, and a percent sign or a quote that belongs to nothing is itself.
     """
-    if _PLAIN.fullmatch(value):
-        return value  # mostly
     value = value.strip(" \t")
+    if _PLAIN.fullmatch(value):
+        return value
     if bad := (_NEVER_IN_A_HEADER if lenient else _NOT_IN_A_HEADER).search(value):
         raise InvalidEvent(f"{name}: character U+{ord(bad[0]):04X} must be percent-encoded")
     if lenient:

@@ -4,11 +4,11 @@ Pure: headers and a body in, events out, and back. Nothing here does I/O or impo
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from relume.cloudevents import json_format
 from relume.cloudevents.event import CloudEvent, InvalidEvent, canonical, charset_of
-from relume.cloudevents.header_value import decode_value, encode_values
+from relume.cloudevents.header_value import decode_values, encode_values
 from relume.cloudevents.headers import Header, mode_of_type, sort
 from relume.cloudevents.headers import Mode as Mode
 
@@ -18,8 +18,7 @@ STRUCTURED_TYPE = "application/cloudevents+json"
 BATCH_TYPE = "application/cloudevents-batch+json"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """What one HTTP message carried: exactly one event, except in batched mode."""
 
     mode: Mode
@@ -99,11 +98,11 @@ def _from_binary(
     content_type: str | None, context: list[Header], body: bytes, lenient: bool
 ) -> CloudEvent:
     attributes: dict[str, object] = {}
-    for name, value in context:
+    for (name, _), value in zip(context, decode_values(context, lenient=lenient), strict=True):
         attribute = name[3:]
         if attribute in attributes:
             raise InvalidEvent(f"{name}: header appears twice")
-        attributes[attribute] = decode_value(name, value, lenient=lenient)
+        attributes[attribute] = value
     if "datacontenttype" in attributes:
         raise InvalidEvent("ce-datacontenttype: send Content-Type instead")
     if content_type is not None:

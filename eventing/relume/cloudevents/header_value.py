@@ -1,9 +1,9 @@
 """An attribute's string as the value of an HTTP header, and back (HTTP binding 1.0.2, §3.1.3.2)."""
 
 import re
-from collections.abc import Sequence
 
 from relume.cloudevents.event import InvalidEvent
+from relume.cloudevents.headers import Header
 
 # What must be percent-encoded is space, `"`, `%` and all outside U+21..U+7E.
 _UNSAFE = re.compile(r"[^!#$&-~]")
@@ -20,19 +20,18 @@ def encode_value(value: str) -> str:
     return _UNSAFE.sub(lambda c: "".join(f"%{byte:02X}" for byte in c[0].encode()), value)
 
 
-def encode_values(values: list[str]) -> list[str]:
-    """Each value as `encode_value` gives it; mostly all of them are sent as they are."""
-    if _UNSAFE.search("".join(values)) is None:
-        return values
-    return [encode_value(value) for value in values]
+def encode_values(headers: list[Header]) -> list[Header]:
+    """The headers, with values as `encode_value` gives them; mostly they are sent as they are."""
+    if _UNSAFE.search("".join([value for _, value in headers])) is None:
+        return headers
+    return [(name, encode_value(value)) for name, value in headers]
 
 
-def decode_values(headers: Sequence[tuple[str, str]], *, lenient: bool = False) -> Sequence[str]:
-    """The values of headers as `decode_value` gives them; mostly all are meant as they came."""
-    values = [value for _, value in headers]
-    if _UNSAFE.search("".join(values)) is None:
-        return values
-    return [decode_value(name, value, lenient=lenient) for name, value in headers]
+def decode_values(headers: list[Header], *, lenient: bool = False) -> list[Header]:
+    """The headers, with values as `decode_value` gives them; mostly they are meant as they came."""
+    if _UNSAFE.search("".join([value for _, value in headers])) is None:
+        return headers
+    return [(name, decode_value(name, value, lenient=lenient)) for name, value in headers]
 
 
 def decode_value(name: str, value: str, *, lenient: bool = False) -> str:

@@ -78,12 +78,13 @@ def encode(event: CloudEvent, mode: Mode) -> tuple[list[Header], bytes]:
     content_type = event.datacontenttype
     if mode is Mode.STRUCTURED or mode_of_type(content_type or "") is not None:
         return [("content-type", STRUCTURED_TYPE)], json_format.dump_event(event)
-    names, values = [], []
-    for name, value in event.attributes.items():
-        if name != "datacontenttype":
-            names.append("ce-" + name)
-            values.append(value if type(value) is str else canonical(value))
-    headers = list(zip(names, encode_values(values), strict=True))
+    headers = encode_values(
+        [
+            ("ce-" + name, value if type(value) is str else canonical(value))
+            for name, value in event.attributes.items()
+            if name != "datacontenttype"
+        ]
+    )
     if content_type is not None:
         headers.append(("content-type", content_type))
     return headers, event.data or b""
@@ -98,7 +99,7 @@ def _from_binary(
     content_type: str | None, context: list[Header], body: bytes, lenient: bool
 ) -> CloudEvent:
     attributes: dict[str, object] = {}
-    for (name, _), value in zip(context, decode_values(context, lenient=lenient), strict=True):
+    for name, value in decode_values(context, lenient=lenient):
         attribute = name[3:]
         if attribute in attributes:
             raise InvalidEvent(f"{name}: header appears twice")

@@ -3,6 +3,7 @@
 import re
 
 from relume.cloudevents.event import InvalidEvent
+from relume.cloudevents.headers import Header
 
 # What must be percent-encoded is space, `"`, `%` and all outside U+21..U+7E.
 _UNSAFE = re.compile(r"[^!#$&-~]")
@@ -19,11 +20,18 @@ def encode_value(value: str) -> str:
     return _UNSAFE.sub(lambda c: "".join(f"%{byte:02X}" for byte in c[0].encode()), value)
 
 
-def encode_values(values: list[str]) -> list[str]:
-    """Each value as `encode_value` gives it; mostly all of them are sent as they are."""
-    if _UNSAFE.search("".join(values)) is None:
-        return values
-    return [encode_value(value) for value in values]
+def encode_values(headers: list[Header]) -> list[Header]:
+    """The headers, with values as `encode_value` gives them; mostly they are sent as they are."""
+    if _UNSAFE.search("".join([value for _, value in headers])) is None:
+        return headers
+    return [(name, encode_value(value)) for name, value in headers]
+
+
+def decode_values(headers: list[Header], *, lenient: bool = False) -> list[Header]:
+    """The headers, with values as `decode_value` gives them; mostly they are meant as they came."""
+    if _UNSAFE.search("".join([value for _, value in headers])) is None:
+        return headers
+    return [(name, decode_value(name, value, lenient=lenient)) for name, value in headers]
 
 
 def decode_value(name: str, value: str, *, lenient: bool = False) -> str:
@@ -33,9 +41,9 @@ def decode_value(name: str, value: str, *, lenient: bool = False) -> str:
     meant, as Knative does for the SDKs that do not encode: UTF-8 is read as UTF-8, other bytes as
     Latin-1, and a percent sign or a quote that belongs to nothing is itself.
     """
-    if _PLAIN.fullmatch(value):
-        return value  # mostly
     value = value.strip(" \t")
+    if _PLAIN.fullmatch(value):
+        return value
     if bad := (_NEVER_IN_A_HEADER if lenient else _NOT_IN_A_HEADER).search(value):
         raise InvalidEvent(f"{name}: character U+{ord(bad[0]):04X} must be percent-encoded")
     if lenient:

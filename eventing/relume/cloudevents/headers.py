@@ -27,28 +27,25 @@ class HeaderList(list[Header]):
 
     def __init__(self, headers: Iterable[Header]) -> None:
         super().__init__(headers)
-        self.content_types: list[str] = []
-        self.context: list[Header] = []
-        self.rest: list[Header] = []
+        content_types: list[str] = []
+        context: list[Header] = []
+        rest: list[Header] = []
+        mode: Mode | None = None
         for header in self:
             name = header[0]
             if name[:3] == "ce-":
-                self.context.append(header)
+                context.append(header)
+                if name in _REQUIRED:
+                    mode = Mode.BINARY
             elif name == "content-type":
-                self.content_types.append(header[1].replace("\t", " ").strip(" "))
+                content_types.append(header[1].replace("\t", " ").strip(" "))
             else:
-                self.rest.append(header)
-        self.mode = self._mode()
-
-    def _mode(self) -> Mode | None:
-        """The content type decides before any `ce-` header does."""
-        for content_type in self.content_types:
-            if (mode := mode_of_type(content_type)) is not None:
-                return mode
-        for name, _ in self.context:
-            if name in _REQUIRED:
-                return Mode.BINARY
-        return None
+                rest.append(header)
+        for content_type in content_types:  # they decide before any `ce-` header does
+            if (named := mode_of_type(content_type)) is not None:
+                mode = named
+                break
+        self.content_types, self.context, self.rest, self.mode = content_types, context, rest, mode
 
 
 def sort(headers: Sequence[Header]) -> HeaderList:

@@ -4,11 +4,11 @@ Pure: headers and a body in, events out, and back. Nothing here does I/O or impo
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from relume.cloudevents import json_format
 from relume.cloudevents.event import CloudEvent, InvalidEvent, canonical, charset_of
-from relume.cloudevents.header_value import decode_value, encode_values
+from relume.cloudevents.header_value import decode_values, encode_values
 from relume.cloudevents.headers import Header, mode_of_type, sort
 from relume.cloudevents.headers import Mode as Mode
 
@@ -18,8 +18,7 @@ STRUCTURED_TYPE = "application/cloudevents+json"
 BATCH_TYPE = "application/cloudevents-batch+json"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """What one HTTP message carried: exactly one event, except in batched mode."""
 
     mode: Mode
@@ -79,12 +78,13 @@ def encode(event: CloudEvent, mode: Mode) -> tuple[list[Header], bytes]:
     content_type = event.datacontenttype
     if mode is Mode.STRUCTURED or mode_of_type(content_type or "") is not None:
         return [("content-type", STRUCTURED_TYPE)], json_format.dump_event(event)
-    names, values = [], []
-    for name, value in event.attributes.items():
-        if name != "datacontenttype":
-            names.append("ce-" + name)
-            values.append(value if type(value) is str else canonical(value))
-    headers = list(zip(names, encode_values(values), strict=True))
+    headers = encode_values(
+        [
+            ("ce-" + name, value if type(value) is str else canonical(value))
+            for name, value in event.attributes.items()
+            if name != "datacontenttype"
+        ]
+    )
     if content_type is not None:
         headers.append(("content-type", content_type))
     return headers, event.data or b""
@@ -99,11 +99,11 @@ def _from_binary(
     content_type: str | None, context: list[Header], body: bytes, lenient: bool
 ) -> CloudEvent:
     attributes: dict[str, object] = {}
-    for name, value in context:
+    for name, value in decode_values(context, lenient=lenient):
         attribute = name[3:]
         if attribute in attributes:
             raise InvalidEvent(f"{name}: header appears twice")
-        attributes[attribute] = decode_value(name, value, lenient=lenient)
+        attributes[attribute] = value
     if "datacontenttype" in attributes:
         raise InvalidEvent("ce-datacontenttype: send Content-Type instead")
     if content_type is not None:

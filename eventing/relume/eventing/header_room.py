@@ -5,6 +5,8 @@ An event is refused at the door when it cannot. A reply that cannot is `reply-to
 
 from collections.abc import Mapping
 
+import orjson
+
 from relume.base.errors import InvalidInput
 from relume.base.limits import (
     ATTRIBUTE_BYTES,
@@ -39,8 +41,9 @@ class AttributesTooLong(InvalidInput):
 
 def check_room(attributes: Mapping[str, AttributeValue]) -> None:
     """Raise AttributesTooLong, naming the attribute, unless all of them fit as headers."""
-    characters = len("".join([*attributes, *map(str, attributes.values())]))
-    if characters * _MOST_PER_CHARACTER <= ATTRIBUTE_BYTES and len(attributes) <= ATTRIBUTES:
+    # As JSON they have at least as many bytes as there are characters in names and values.
+    most = len(orjson.dumps(attributes)) * _MOST_PER_CHARACTER
+    if most <= ATTRIBUTE_BYTES and len(attributes) <= ATTRIBUTES:
         return  # nearly every event, without a look at how each value is written
     total = 0
     counted = 0

@@ -111,6 +111,6 @@ class Ingress:
         accepted = sum(news)
         self.accepted[broker] += accepted
         self.duplicates[broker] += len(news) - accepted
-        at, name = rfc3339(self._clock.now()), str(broker)
+        at, name = rfc3339(self._clock.now()), f"{broker.namespace}/{broker.name}"
         for event, new in zip(events, news, strict=True):
             self._observer.publish(Record(at, "accepted" if new else "duplicate", name, event))

@@ -5,7 +5,7 @@ on the same connection left behind can become part of a later one.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import httptools
 
@@ -24,8 +24,7 @@ class BadAnswer(ConnectionError):
     """What came back is no complete answer of HTTP/1.1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A status, headers as latin-1 text, and the body, of which the rest may be left out."""
 
     status: int

@@ -10,7 +10,7 @@ of deliveries would also count what was given back unseen.
 
 import asyncio
 import logging
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from functools import partial
 
@@ -54,7 +54,8 @@ class Dispatcher:
         self._settings = settings
         self._flights: dict[int, Flight] = {}
         self._held_bytes = 0
-        self._settled: dict[int, None] = {}  # a set that remembers its order
+        # A set that remembers its order; a dict would look for its oldest ever longer.
+        self._settled: OrderedDict[int, None] = OrderedDict()
         self._turns = Turns(*cursor.inherited) if route.ordered else None
         self._changed = asyncio.Event()
         self._stopping = False
@@ -218,7 +219,7 @@ class Dispatcher:
     def _remember(self, sequence: int) -> None:
         self._settled[sequence] = None
         if len(self._settled) > _REMEMBERED:
-            del self._settled[next(iter(self._settled))]
+            self._settled.popitem(last=False)
 
     async def _keep_leases(self) -> None:
         settings = self._settings

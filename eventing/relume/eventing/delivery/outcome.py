@@ -6,7 +6,7 @@ Pure: no I/O, no clock.
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from relume.cloudevents.event import CloudEvent
 from relume.eventing.delivery.route import LONGEST_WAIT_S, DeliveryPolicy
@@ -23,8 +23,7 @@ DeadLetterReason = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """The subscriber answered. `malformed` says why a body that came is no reply.
 
     `too_large`: it may be an event, and is larger than what a Broker stores. `dropped`: why llm-d's

@@ -126,13 +126,12 @@ class Journal:
         does that takes the Trigger's replies.
         """
         number, status, ms = attempt or (None, None, None)
-        trigger = self._route.trigger
-        at, broker = rfc3339(self._clock.now()), self._broker if by_trigger else self._replies
-        of = trigger if by_trigger else None
+        at, trigger = rfc3339(self._clock.now()), self._route.trigger
+        broker, of = (self._broker, trigger) if by_trigger else (self._replies, None)
         via = trigger if stage == "replied" or not by_trigger else ""
         # By place, because each event has three records.
-        known = (number, status, ms, detail, via)
-        self._observer.publish(Record(at, stage, broker, event, of, *known, key=key or None))
+        known = (at, stage, broker, event, of, number, status, ms, detail, via, None, None)
+        self._observer.publish(Record(*known, key or None))
 
     async def watched(self, post: Awaitable[T], event: CloudEvent, number: int, wait_s: float) -> T:
         """The result of `post`; after `wait_s` it tells what a second replica would do then."""

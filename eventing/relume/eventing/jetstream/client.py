@@ -85,7 +85,7 @@ class DirectClient(HeaderReader):
         else:
             command = f"PUB {subjects} {len(payload)}\r\n".encode() + payload + b"\r\n"
         await self._send_command(command)
-        if self._flush_queue.empty():
+        if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
 
     def publish_soon(self, subject: str, payload: bytes) -> None:

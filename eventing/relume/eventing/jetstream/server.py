@@ -11,11 +11,13 @@ import fcntl
 import functools
 import importlib.metadata
 import logging
+import math
 import os
 import secrets
 import shutil
 import signal
 import socket
+import time
 from pathlib import Path
 from typing import BinaryIO, Literal, Self
 
@@ -32,6 +34,7 @@ _LOCKED_FOR_S = 10.0
 _STOP_WITHIN_S = 10.0
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S, _HEALTHY_AFTER_S = 0.05, 5.0, 10.0
 _LOOK_AT_DISK_S = 1.0
+_LOOK_EVERY_S = 0.005
 _MOST_RESERVE_BYTES = 256 * MIB
 _RESERVE_SHARE = 0.05
 _LOG_BYTES = 10 * MIB  # of nats-server's own log
@@ -71,8 +74,10 @@ class Disk:
     """
 
     def __init__(self, folder: Path, reserve_bytes: int | None = None) -> None:
-        self._folder = str(folder)  # not a Path: it is asked for at each event
+        self._folder = folder
         self._reserve = reserve_bytes
+        self._is_full = False
+        self._looks_at = -math.inf
 
     @property
     def free(self) -> int:
@@ -92,8 +97,11 @@ class Disk:
 
     @property
     def full(self) -> bool:
-        """Nothing new may be accepted."""
-        return self.free < self.reserve
+        """Nothing new may be accepted; it is looked up when the last look was 5 ms ago."""
+        if (now := time.monotonic()) >= self._looks_at:
+            self._looks_at = now + _LOOK_EVERY_S
+            self._is_full = self.free < self.reserve
+        return self._is_full
 
     @property
     def exhausted(self) -> bool:

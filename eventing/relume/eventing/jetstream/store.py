@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import nats.errors
 import orjson
@@ -42,8 +42,7 @@ class NoSpace(RequestUnanswered):
     """nats-server has no room for it now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """Where an event lies in its stream. `new`: it was not there before; `size` in bytes."""
 
     sequence: int

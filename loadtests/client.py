@@ -76,7 +76,7 @@ async def stream(http: aiohttp.ClientSession, url: str, body: Json) -> Stream:
                     first = time.monotonic()
                 tail = (tail + chunk)[-4096:]
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise MeasurementFailed(f"{url}: a chat broke off: {error or 'timeout'}") from None
+        raise MeasurementFailed(f"{url}: a chat broke off: {str(error) or 'timeout'}") from None
     if first is None:
         raise MeasurementFailed(f"{url}: a stream without a token: {tail[:300]!r}")
     return Stream(started, first, time.monotonic(), completion_tokens(tail))

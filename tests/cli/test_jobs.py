@@ -96,6 +96,15 @@ def test_submit_and_watch_prints_the_words(plane: JobsPlane, capsys: Output) -> 
     assert "accepted: job_queued" in shown.err
 
 
+@pytest.mark.parametrize("text", ['{"messages": ', "[1]", "NaN", ""])
+def test_a_file_that_is_no_json_object_is_named(text: str, tmp_path: Path, capsys: Output) -> None:
+    file = tmp_path / "chat.json"
+    file.write_text(text)
+    assert run(["jobs", "submit", str(file), "--url", "http://127.0.0.1:9"]) == 2
+    shown = capsys.readouterr().err
+    assert f"{file}: " in shown and shown.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "line, words",
     [

@@ -78,6 +78,7 @@ def test_a_server_that_is_away_is_one_line_without_its_token(
     assert run(["keys", "list"]) == 1
     shown = capsys.readouterr().err
     assert "NATS does not answer" in shown and "token" not in shown and shown.count("\n") == 1
+    assert "--nats nats://127.0.0.1:9:" in shown and "no connection within 0.5 s" in shown
 
 
 def test_without_a_server_the_option_is_named(

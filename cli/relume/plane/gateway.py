@@ -24,7 +24,7 @@ from relume.eventing.event_log import BrokerKey, StoreUnavailable
 from relume.eventing.jetstream.jobs import JetStreamJobs
 from relume.eventing.jetstream.keys import key_store
 from relume.eventing.jobs.access import Access, Guarded, check_bind
-from relume.eventing.jobs.dataref import DatarefRules, Datarefs
+from relume.eventing.jobs.dataref import DatarefRules, Datarefs, hosts_named
 from relume.eventing.jobs.front import JobsFront
 from relume.eventing.jobs.job import ServiceName
 from relume.eventing.jobs.keys import KeyStore, StoredKey
@@ -100,6 +100,7 @@ class Gateway:
         self._broker_url = UrlTemplate(
             "--broker-url", settings.broker_url, only=len(plan.brokers) == 1
         )
+        self._data_hosts = hosts_named("--data-from", settings.data_hosts)
         self._services = [ServiceName(each.namespace, each.name) for each in plan.services]
         self._routes = JobRoutes(plan.services, plan.functions)
         self._keys = _LateKeys() if settings.keys else None
@@ -181,7 +182,7 @@ class Gateway:
                 return None  # the plain URL is another Broker's
             return self._broker_url.url(broker.namespace, broker.name)
 
-        hosts = frozenset(settings.data_hosts)
+        hosts = self._data_hosts
         return JobsPlane(
             self._services,
             open_jobs,

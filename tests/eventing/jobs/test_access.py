@@ -70,6 +70,13 @@ async def test_a_tenant_comes_from_its_claim() -> None:
     assert await tokens().check(token(tenant="team-a")) == (f"{ISSUER}#ada", "team-a")
 
 
+@pytest.mark.parametrize("name", ["\ud800", "a\0b", "a\nb", "x" * 2000])
+@pytest.mark.parametrize("claim", ["sub", "tenant"])
+async def test_a_token_with_a_name_that_cannot_be_stored_is_refused(claim: str, name: str) -> None:
+    with pytest.raises(TokenRefused, match=f"its claim {claim} must be a name"):
+        await tokens().check(token(**{claim: name}))
+
+
 NOW = datetime.now(UTC)
 UNSIGNED = jwt.encode({"sub": "ada"}, None, algorithm="none", headers={"kid": "rsa"})
 # The public key as the secret of a symmetric algorithm, which is the classic forgery.

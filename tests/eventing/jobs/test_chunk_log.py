@@ -114,7 +114,8 @@ async def paused(
     """
 
     async def read_on() -> None:
-        await stage.log.pause(parts, parts)
+        if pause_s := stage.log.pause_s(parts, parts):
+            await stage.log.pause(pause_s)
         stage.log.put(then)
 
     ended = stage.log.begins()
@@ -157,9 +158,7 @@ async def test_a_reader_and_the_end_of_the_answer_end_a_pause() -> None:
                 assert pause.done()
         # Leaving the block has ended the answer, on a clock that stands still.
         assert pause.done()
-        before = stage.clock.sleeping
-        await stage.log.pause(1, 1)
-        assert stage.clock.sleeping == before
+        assert stage.log.pause_s(1, 1) == 0
 
 
 async def test_an_answer_that_comes_fast_is_read_before_it_is_more_than_one_append() -> None:

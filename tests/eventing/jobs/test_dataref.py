@@ -10,11 +10,13 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from relume.eventing.jobs.dataref import (
+    BadDataHost,
     DatarefRefused,
     DatarefRules,
     Datarefs,
     DatarefTooLarge,
     DatarefUnavailable,
+    hosts_named,
 )
 from relume.eventing.jobs.public_address import Check, why_refused
 
@@ -118,6 +120,31 @@ async def test_nothing_is_allowed_by_default() -> None:
     with pytest.raises(DatarefRefused, match="not among the allowed"):
         await fetched(DatarefRules(), "https://example.com/", names, why_refused)
     assert names.asked == []
+
+
+@pytest.mark.parametrize(
+    ("written", "url"),
+    [
+        ("data.example.com", "https://data.example.com/x"),
+        ("Data.Example.com.", "https://data.example.com/x"),
+        ("*.example.com", "https://a.b.example.com/x"),
+        ("data.example.com:8443", "https://data.example.com:8443/x"),
+        ("bücher.example", "https://bücher.example/x"),
+        ("bücher.example", "https://xn--bcher-kva.example/x"),
+        ("*.bücher.example:444", "https://a.xn--bcher-kva.example:444/x"),
+        ("[2606:4700::1]:8443", "https://[2606:4700::1]:8443/x"),
+    ],
+)
+def test_a_host_that_is_allowed_matches_in_each_way_to_write_it(written: str, url: str) -> None:
+    DatarefRules(hosts=hosts_named("--data-from", [written])).checked(url)
+
+
+@pytest.mark.parametrize(
+    "written", ["https://x", "x/y", "x?y", "*", "*.", "a.*.b", "", "x y", "user@x", "x:99999"]
+)
+def test_a_host_that_no_url_could_match_is_refused(written: str) -> None:
+    with pytest.raises(BadDataHost, match=r"--data-from .*: write a host"):
+        hosts_named("--data-from", ["example.com", written])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from relume.cli.errors import BadUsage
 from relume.cli.inputs import read
@@ -40,11 +41,25 @@ def body_of(file: Path | None, chat: str | None, max_tokens: int | None) -> byte
     if file is not None:
         if max_tokens is not None:
             raise BadUsage("--max-tokens belongs to --chat; write max_tokens into the file")
-        return read(file, str(file))
+        name = "standard input" if str(file) == "-" else str(file)
+        body = read(file, name)
+        _object_in(body, name)
+        return body
     request: dict[str, object] = {"messages": [{"role": "user", "content": chat}], "stream": True}
     if max_tokens is not None:
         request["max_tokens"] = max_tokens
     return json.dumps(request).encode()
+
+
+def _object_in(body: bytes, name: str) -> Mapping[str, Any]:
+    """The JSON object in a body that messages call `name`. Raises BadUsage."""
+    try:
+        told = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadUsage(f"{name}: not JSON: {error}") from None
+    if not isinstance(told, Mapping):
+        raise BadUsage(f"{name}: write a JSON object with what the route takes, such as messages")
+    return told
 
 
 def request_for(
@@ -54,12 +69,7 @@ def request_for(
 
     Raises BadUsage.
     """
-    try:
-        told = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise BadUsage(f"the request is not JSON: {error}") from None
-    if not isinstance(told, Mapping):
-        raise BadUsage("the request is not a JSON object: write what the route takes, in { }")
+    told = _object_in(body, "the request")
     service = _choose_service(queues, service, told.get("model"))
     if route is None:
         kind = next((path for field, path in _KINDS.items() if field in told), None)

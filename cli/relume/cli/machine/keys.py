@@ -1,6 +1,7 @@
 """`relume keys`: API keys of the jobs gateway. Only a hash of each is stored."""
 
 import asyncio
+import contextlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,9 @@ from relume.cli.options import output_option
 from relume.cli.screen import Screen
 
 if TYPE_CHECKING:
-    from relume.eventing.jobs.keys import StoredKey
+    from collections.abc import AsyncIterator
+
+    from relume.eventing.jobs.keys import KeyStore, StoredKey
     from relume.plane.nats_servers import NatsServers
 
 
@@ -48,13 +51,12 @@ def create(*, owner: str, tenant: str | None, output: str, servers: "NatsServers
       relume keys create team-a --nats nats://127.0.0.1:4222
       export RELUME_KEY=$(relume keys create team-a -o json | jq -r .key)
     """
-    from relume.eventing.jetstream.keys import key_store
     from relume.eventing.jobs.keys import new_key
 
     key, stored = new_key(owner, tenant, datetime.now(UTC))
 
     async def store() -> None:
-        async with key_store(servers.urls, servers.credentials, servers.replicas) as keys:
+        async with _keys_at(servers) as keys:
             await keys.put(stored)
 
     asyncio.run(store())
@@ -79,10 +81,9 @@ def list_keys(*, output: str, servers: "NatsServers") -> int:
     Examples:
       relume keys list --nats nats://127.0.0.1:4222
     """
-    from relume.eventing.jetstream.keys import key_store
 
     async def ask() -> "list[StoredKey]":
-        async with key_store(servers.urls, servers.credentials, servers.replicas) as keys:
+        async with _keys_at(servers) as keys:
             return list(await keys.all())
 
     found = asyncio.run(ask())
@@ -103,13 +104,13 @@ def list_keys(*, output: str, servers: "NatsServers") -> int:
 def revoke(*, key_ids: tuple[str, ...], servers: "NatsServers") -> int:
     """Revoke keys; each gateway refuses them within five seconds.
 
+    A stream that is read with one of them ends within ten.
     ID is what `relume keys list` shows. The jobs of the owner stay.
 
     \b
     Examples:
       relume keys revoke KEY_ID
     """
-    from relume.eventing.jetstream.keys import key_store
     from relume.eventing.jobs.keys import is_key_id
 
     for key_id in key_ids:
@@ -117,7 +118,7 @@ def revoke(*, key_ids: tuple[str, ...], servers: "NatsServers") -> int:
             raise BadUsage("name a key by its id, which `relume keys list` shows")
 
     async def remove() -> list[str]:
-        async with key_store(servers.urls, servers.credentials, servers.replicas) as keys:
+        async with _keys_at(servers) as keys:
             return [each for each in dict.fromkeys(key_ids) if not await keys.remove(each)]
 
     missing = asyncio.run(remove())
@@ -125,6 +126,19 @@ def revoke(*, key_ids: tuple[str, ...], servers: "NatsServers") -> int:
         Screen.stderr().line(f"{key_id}: there is no key of this id", "red")
     Screen.stdout().line(f"{len(set(key_ids)) - len(missing)} revoked")
     return 1 if missing else 0
+
+
+@contextlib.asynccontextmanager
+async def _keys_at(servers: "NatsServers") -> "AsyncIterator[KeyStore]":
+    """The store of keys. Raises StoreUnavailable, which names the servers."""
+    from relume.eventing.event_log import StoreUnavailable
+    from relume.eventing.jetstream.keys import key_store
+
+    try:
+        async with key_store(servers.urls, servers.credentials, servers.replicas) as keys:
+            yield keys
+    except StoreUnavailable as error:
+        raise StoreUnavailable(f"--nats {servers.shown}: {error}") from None
 
 
 def _shown(key: "StoredKey") -> dict[str, str]:

@@ -60,7 +60,7 @@ async def connect(
             )
     except NATS_ERRORS as error:
         await client.close()
-        raise StoreUnavailable(f"nats-server does not answer: {error or 'timeout'}") from None
+        raise StoreUnavailable(f"nats-server does not answer: {str(error) or 'timeout'}") from None
     await store.requests.open()
     store.connected.set()
 

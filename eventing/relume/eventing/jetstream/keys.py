@@ -92,7 +92,7 @@ def _read(value: bytes | None) -> StoredKey | None:
 
 
 def _unavailable(error: BaseException) -> StoreUnavailable:
-    return StoreUnavailable(f"the store of API keys does not answer: {error or 'timeout'}")
+    return StoreUnavailable(f"the store of API keys does not answer: {str(error) or 'timeout'}")
 
 
 @contextlib.asynccontextmanager
@@ -118,7 +118,9 @@ async def key_store(
                 )
             opened = await JetStreamKeyStore.open(client.jetstream(), replicas)
         except NATS_ERRORS as error:
-            raise StoreUnavailable(f"NATS does not answer: {error or 'timeout'}") from None
+            # The timeout of ours says nothing.
+            words = str(error) or f"no connection within {_CONNECT_WITHIN_S:g} s"
+            raise StoreUnavailable(f"NATS does not answer: {words}") from None
         yield opened
     finally:
         with contextlib.suppress(*NATS_ERRORS):

@@ -87,13 +87,7 @@ class Access:
 
     @contextlib.asynccontextmanager
     async def lasting(self, authorization: str | None) -> AsyncIterator[None]:
-        """End the block with Unauthorized when the API key that was shown is revoked meanwhile.
-
-        A token is valid until its own time is over, which is asked only when a request begins.
-        """
-        if not (authorization or "").partition(" ")[2].strip().startswith(PREFIX):
-            yield
-            return
+        """End the block with Unauthorized when the key that was shown is revoked meanwhile."""
         interrupt, looking = Interrupt(), list[asyncio.Task[None]]()
 
         async def look() -> None:
@@ -181,10 +175,16 @@ class Guarded:
             await _refused(503, error, headers)(scope, receive, send)
         else:
             state = {**scope.get("state", {}), OWNER: caller.owner, TENANT: caller.tenant}
-            await self._pass_on(sent, {**scope, "state": state}, receive, send)
+            scope = {**scope, "state": state}
+            if _is_key(sent):
+                await self._while_valid(sent, scope, receive, send)
+            else:
+                await self._app(scope, receive, send)
 
-    async def _pass_on(self, sent: str | None, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the application answer, for as long as the caller may call."""
+    async def _while_valid(
+        self, sent: str | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Let the application answer, for as long as the key is not revoked."""
         begun = False
 
         async def begin(message: Message) -> None:
@@ -201,6 +201,11 @@ class Guarded:
             else:
                 challenge = {"www-authenticate": _challenge(True)}
                 await _refused(401, error, challenge)(scope, receive, send)
+
+
+def _is_key(authorization: str | None) -> bool:
+    """Whether an API key was sent. A token is asked for its time only when a request begins."""
+    return (authorization or "").partition(" ")[2].strip().startswith(PREFIX)
 
 
 def check_bind(host: str, access: Access) -> None:

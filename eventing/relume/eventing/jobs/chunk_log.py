@@ -113,23 +113,25 @@ class ChunkLog:
         if parts and self._is_due():
             self._changed.set()
 
-    async def pause(self, parts: int, size: int) -> None:
-        """Return when the answer is to be read on: at once where somebody reads it or it has ended.
+    def pause_s(self, parts: int, size: int) -> float:
+        """How long the answer need not be read; 0 where somebody reads it, or it has ended.
 
-        Else when what was put is stored next, so that what comes until then is stored with it. An
-        answer that comes fast is read before it is more than one append holds. `parts` and `size`
-        are what came since the last time, parts and bytes.
+        Until what was put is stored, so that what comes until then is stored with it. An answer
+        that comes fast is read before it is more than one append holds. `parts` and `size` are what
+        came since the last time, parts and bytes.
         """
         now = self._clock.monotonic()
         took_s, self._read_at = now - self._read_at, now
         if self._ended.is_set() or now < self._read_until:
-            return
+            return 0.0
         fills_s = took_s * min(self._held_parts / max(1, parts), self._held_bytes / max(1, size))
         left_s = min(self._held_until - now, fills_s)
-        if left_s < _SHORTEST_PAUSE_S:
-            return
+        return left_s if left_s >= _SHORTEST_PAUSE_S else 0.0
+
+    async def pause(self, seconds: float) -> None:
+        """Return after this time, or when a reader comes or the answer has ended."""
         self._wanted.clear()
-        timer = self._clock.call_later(left_s, self._wanted.set)
+        timer = self._clock.call_later(seconds, self._wanted.set)
         try:
             await self._wanted.wait()
         finally:

@@ -7,9 +7,10 @@ left to the server.
 """
 
 import contextlib
+import re
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -26,6 +27,8 @@ from relume.eventing.jobs.public_address import AddressRefused, Check, socket_to
 _PORTS = {"https": 443, "http": 80}
 _CONNECT_WITHIN_S = 10.0
 _LONGEST_URL = 8192
+# A name or an address, as it stands in a URL that was read.
+_HOST = re.compile(r"[a-z0-9_-][a-z0-9._:-]*")
 
 
 class DatarefRefused(InvalidInput):
@@ -45,6 +48,36 @@ class DatarefUnavailable(RelumeError):
 
     reason = "dataref-unavailable"
     retryable = True
+
+
+class BadDataHost(InvalidInput):
+    """A host from which data may be fetched cannot be one; the message names it and the fix."""
+
+    reason = "bad-host"
+
+
+def hosts_named(option: str, texts: Iterable[str]) -> frozenset[str]:
+    """The hosts of `DatarefRules` that people have written. Raises BadDataHost.
+
+    A name outside of ASCII becomes the one that stands in a URL (IDNA). What no URL could match is
+    refused: it would allow nothing, and nobody would be told.
+    """
+    found = set[str]()
+    for text in texts:
+        wild = "*." if text.startswith("*.") else ""
+        try:
+            url = URL(f"https://{text.removeprefix(wild)}")
+            host, port = (url.raw_host or "").removesuffix(".").lower(), url.explicit_port
+            alone = (url.raw_path, url.raw_query_string, url.raw_user) == ("/", "", None)
+        except ValueError:
+            host, port, alone = "", None, False
+        if not alone or not _HOST.fullmatch(host):
+            raise BadDataHost(
+                f"{option} {text}: write a host, such as data.example.com, *.example.com or "
+                "data.example.com:8443"
+            )
+        found.add(f"{wild}{host}" if port is None else f"{wild}{host}:{port}")
+    return frozenset(found)
 
 
 @dataclass(frozen=True, slots=True)

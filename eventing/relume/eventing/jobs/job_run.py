@@ -258,7 +258,7 @@ class JobRun:
     async def _stream(self, answer: Answer, transcript: Transcript) -> Outcome:
         size, most = 0, self._world.settings.max_body_bytes
         answer.on_end(self._chunks.begins())
-        async for together in answer.parts(self._chunks.pause):
+        async for together in answer.parts(self._chunks):
             parts: list[bytes] = []
             try:
                 for data in together:

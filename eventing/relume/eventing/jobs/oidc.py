@@ -22,6 +22,8 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 # Clocks of two machines may differ by so much, in seconds.
 _LEEWAY_S = 30.0
 _FETCH_WITHIN_S = 5.0
+# OpenID Connect Core 1.0 §2: a subject has 255 characters at most; the tenant gets some more.
+_LONGEST_NAME = 1024
 _DOCUMENT_BYTES = 1 << 20
 _WELL_KNOWN = "/.well-known/openid-configuration"
 
@@ -164,9 +166,22 @@ class Tokens:
             )
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise TokenRefused(f"the token is not valid here: {_why(error)}") from None
-        subject = str(claims["sub"])
+        subject = _text(claims, "sub")
+        tenant = _text(claims, settings.tenant_claim) if claims.get(settings.tenant_claim) else ""
         # The issuer is part of it: the subjects of two issuers are different callers.
-        return f"{settings.issuer}#{subject}", str(claims.get(settings.tenant_claim) or subject)
+        return f"{settings.issuer}#{subject}", tenant or subject
+
+
+def _text(claims: Mapping[str, object], name: str) -> str:
+    """A claim that names somebody. Raises TokenRefused for one that cannot be stored as a name."""
+    text = str(claims[name])
+    # JSON can say half of a surrogate pair, and UTF-8 cannot.
+    if not text.isprintable() or len(text) > _LONGEST_NAME:
+        raise TokenRefused(
+            f"the token is not valid here: its claim {name} must be a name of up to "
+            f"{_LONGEST_NAME} printable characters"
+        )
+    return text
 
 
 def _why(error: Exception) -> str:

@@ -16,7 +16,7 @@ from contextlib import (
     contextmanager,
     suppress,
 )
-from typing import Self
+from typing import Protocol, Self
 
 import aiohttp
 
@@ -39,7 +39,6 @@ _PART_BYTES = 4 * MIB
 _MUCH_BYTES = 16 * KIB
 _DONE = b"[DONE]"
 _EVENT_STREAM = "text/event-stream"
-Pause = Callable[[int, int], Awaitable[None]]
 # Refused, unreachable, an unknown name, or silence.
 _UNCONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
@@ -61,6 +60,18 @@ class AnswerTooLarge(RelumeError):
     """The answer has more bytes than are stored."""
 
     reason = "answer-too-large"
+
+
+class Pauses(Protocol):
+    """When an answer need not be read."""
+
+    def pause_s(self, parts: int, size: int) -> float:
+        """For how long, now that so many parts and bytes came; 0: it is read on at once."""
+        ...
+
+    async def pause(self, seconds: float) -> None:
+        """Return after this time, or sooner where the answer is wanted sooner."""
+        ...
 
 
 class Answer:
@@ -91,11 +102,10 @@ class Answer:
         """Call `told` when all of the answer has come, whether it is read or not."""
         self._response.content.on_eof(told)
 
-    async def parts(self, pause: Pause) -> AsyncIterator[Sequence[bytes]]:
+    async def parts(self, pauses: Pauses) -> AsyncIterator[Sequence[bytes]]:
         """The data of the server-sent events up to `[DONE]`, those together that came together.
 
-        `pause` gets how many events and bytes came, and returns when it is time to read on.
-        Meanwhile this process is woken only by the end of the connection and by much data. Raises
+        In a pause this process is woken only by the end of the connection and by much data. Raises
         NoAnswer when the stream ends before its end, EventTooLong.
         """
         parser = EventParser(_PART_BYTES)
@@ -107,8 +117,9 @@ class Answer:
                     await self._end()
                     return
                 yield found
-                with self._sleeping():
-                    await pause(len(found), len(piece))
+                if pause_s := pauses.pause_s(len(found), len(piece)):
+                    with self._sleeping():
+                        await pauses.pause(pause_s)
         raise NoAnswer("the stream ended in the middle of the answer")
 
     @contextmanager

@@ -231,7 +231,7 @@ def main(*, turns: int, seconds: float, streams: int, output: str) -> None:
     """Measure what the activator adds to a request, beside a plain proxy.
 
     The activator keeps to one core. Its requests for a CPU second are what it could answer with
-    that core alone, whatever else the machine does. Exits with 1 when a target is missed.
+    that core alone, whatever else the machine does. A missed target is shown and is not a failure.
 
     \b
     Examples:
@@ -247,8 +247,6 @@ def main(*, turns: int, seconds: float, streams: int, output: str) -> None:
         screen.json({"machine": machine.to_json(), "rows": [row.to_json() for row in table]})
     else:
         display(screen, table, machine)
-    if any(row.holds is False for row in table):
-        raise SystemExit(1)
 
 
 if __name__ == "__main__":

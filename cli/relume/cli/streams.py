@@ -2,8 +2,8 @@
 
 A shell may close them (`<&-`, `>&-`), their disk may be full, their reader may go away, and their
 encoding may know only ASCII. What is written to a closed stream is dropped, as with /dev/null.
-Output that cannot be written ends a command with one line; what cannot be said on standard error
-ends nothing.
+Output that cannot be written ends a command with one line; a line that cannot be written to
+standard error ends nothing.
 """
 
 import contextlib

@@ -38,15 +38,13 @@ from relume.plane.grace import Grace
 from relume.plane.job_routes import JobRoutes
 from relume.plane.nats_servers import NatsServers
 from relume.plane.server import HttpServer
-from relume.plane.url_templates import UrlTemplate
+from relume.plane.url_templates import BROKER_URL, SERVICE_URL, UrlTemplate
 from relume.serving.addresses import raw_path_of
 from relume.web.bodies import DecodedBodies, as_at_broker
 
 log = logging.getLogger(__name__)
 
 HOST, PORT = "127.0.0.1", 8082
-SERVICE_URL = "http://{name}.{namespace}.svc.cluster.local"
-BROKER_URL = "http://broker-ingress.knative-eventing.svc.cluster.local/{namespace}/{name}"
 _TRY_AGAIN_S = 2.0
 
 

@@ -8,6 +8,10 @@ from urllib.parse import urlsplit
 
 from relume.base.errors import InvalidInput
 
+#: Where KServe serves an InferenceService, and where Knative's own Broker takes events.
+SERVICE_URL = "http://{name}.{namespace}.svc.cluster.local"
+BROKER_URL = "http://broker-ingress.knative-eventing.svc.cluster.local/{namespace}/{name}"
+
 _FIELDS = frozenset({"name", "namespace"})
 
 

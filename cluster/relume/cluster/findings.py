@@ -1,4 +1,4 @@
-"""What is wrong, or will be, with a manifest or a cluster: one finding, and how to mend it."""
+"""What is wrong, or will be, with a manifest or a cluster: one finding, and how to fix it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

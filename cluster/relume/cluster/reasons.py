@@ -1,4 +1,4 @@
-"""Every reason that a finding can have: how grave, what admission does, why, and how to mend it.
+"""Every reason that a finding can have: how grave, what admission does, why, and how to fix it.
 
 To add or change a reason, edit the table of its group below (`_DOCUMENT`: the text, the schema and
 the webhooks; `_AFTER`: what admission takes and what fails later; `_BUDGET`: times and numbers that

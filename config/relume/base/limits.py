@@ -7,7 +7,7 @@ request fits in its answer. Every size is that of the header, where a character 
 percent-encoded and takes six bytes or more.
 
 The smallest limits on the way that are not ours: 64 KiB for a line and 100 headers in Python's own
-server, which the gatekeeper answers around; 256 headers and 4 MiB in vLLM's server where it runs on
+server, which the gatekeeper works around; 256 headers and 4 MiB in vLLM's server where it runs on
 h11; 1 MiB for all headers in Go's server, which Knative's data plane is made of.
 """
 

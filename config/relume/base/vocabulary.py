@@ -144,6 +144,15 @@ WARM_TIMEZONE = "relume.dev/warm-timezone"
 #: Annotation of Relume for one machine: what of a service stays in memory while it is at zero.
 ZERO_MODE = "relume.dev/zero"
 
+# Environment variables by which a rendering tells Relume's runtime of its devices: how many it must
+# see, and how many MiB it may take of one that it shares with others.
+EXPECT_DEVICES = "RELUME_EXPECT_DEVICES"
+DEVICE_MEMORY_MIB = "RELUME_DEVICE_MEMORY_MIB"
+
+# KServe's managed DRA: how these annotations of an LLMInferenceService begin
+# (pkg/controller/v1alpha2/llmisvc).
+MANAGED_DRA = "serving.kserve.io/exp-dra-"
+
 # The environment that a SinkBinding adds (knative/eventing pkg/apis/sources/v1/sinkbinding_*.go).
 SINK_VARIABLE = "K_SINK"
 OVERRIDES_VARIABLE = "K_CE_OVERRIDES"

@@ -1,8 +1,8 @@
 """Cron schedules as Knative's PingSource reads them (robfig/cron v3).
 
 Five fields, or six with seconds in front, or a descriptor such as @hourly. A day must match both
-its fields where one of them is `*` or `?`, else either. A time that a zone skips when summer begins
-does not come; one that it repeats when summer ends comes twice.
+its fields where one of them is `*` or `?`, else either. A time that is skipped when daylight saving
+begins does not come; one that is repeated when it ends comes twice.
 """
 
 import re

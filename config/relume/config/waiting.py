@@ -1,5 +1,5 @@
-"""Annotations of a service that say how its clients wait, for how long they wait for an engine
-that makes no step, and when it is started before them.
+"""Annotations of a service: how its clients wait, how long they wait for an engine that makes
+no step, and when the service is started before anybody asks it.
 
 relume.dev/heartbeat: "true", or seconds    a client that streams is told how far the start is
 relume.dev/max-held: "100"                  so many requests may wait; one more is refused with 429

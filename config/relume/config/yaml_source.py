@@ -61,7 +61,7 @@ def documents(file: Path, repeated: Repeated = _refuse) -> Iterator[Node]:
     Raises InvalidManifest for what is not YAML, a key that is there twice, a tag, and InvalidInput
     for a file that cannot be read.
     """
-    text = _read(file)
+    text = text_of(file, _LARGEST_FILE, _LARGEST)
     try:
         for root in _roots(file, text):
             if root is not None and root.tag != TAG + "null":
@@ -77,15 +77,15 @@ def documents(file: Path, repeated: Repeated = _refuse) -> Iterator[Node]:
         last = text.count("\n") + 1  # libyaml may name the line after it
         line = min(mark.line + 1, last) if mark else 1
         words = [error.problem or "", error.context or "" if not error.problem else ""]
-        raise _not_yaml(file, line, " ".join(word for word in words if word)) from error
+        raise not_yaml(file, line, " ".join(word for word in words if word)) from error
     except yaml.reader.ReaderError as error:
         line = _line_of_character(text, error.position)
         code = int(error.character)  # of a str; of bytes it would be a character
-        raise _not_yaml(file, line, f"character U+{code:04X} is not allowed") from error
+        raise not_yaml(file, line, f"character U+{code:04X} is not allowed") from error
     except RecursionError as error:
-        raise _not_yaml(file, 1, "it is nested too deeply") from error
+        raise not_yaml(file, 1, "it is nested too deeply") from error
     except (ValueError, OverflowError) as error:  # of "\UFFFFFFFF"
-        raise _not_yaml(file, 1, "an escape names no character") from error
+        raise not_yaml(file, 1, "an escape names no character") from error
 
 
 def _roots(file: Path, text: str) -> Iterator[yaml.Node | None]:
@@ -94,7 +94,7 @@ def _roots(file: Path, text: str) -> Iterator[yaml.Node | None]:
     found: Iterator[Any] = yaml.compose_all(text, Loader=_loader_for(text))
     for number in count():
         if deep is not None and number == deep[0]:
-            raise _not_yaml(file, deep[1], "it is nested too deeply")
+            raise not_yaml(file, deep[1], "it is nested too deeply")
         with _no_collections():
             root = next(found, _NO_MORE)
         if root is _NO_MORE:
@@ -172,24 +172,29 @@ def _by_name(node: yaml.Node) -> dict[str, yaml.Node]:
     return {key.value: value for key, value in node.value if isinstance(key, yaml.ScalarNode)}
 
 
-def _read(file: Path) -> str:
+def text_of(file: Path, most: int, most_each: int | None = None) -> str:
+    """The text of a file of at most `most` bytes, `most_each` in each document.
+
+    Raises InvalidInput where it cannot be read, and InvalidManifest where it is not UTF-8.
+    """
     try:
-        content = files.content(file, _LARGEST_FILE)
+        content = files.content(file, most)
     except OSError as error:
         raise InvalidInput(f"{file}: {error.strerror or error}") from error
-    if len(content) > _LARGEST_FILE:
-        raise InvalidInput(f"{file}: larger than {_LARGEST_FILE >> 20} MiB; split it")
-    if any(len(document) > _LARGEST for document in content.split(b"\n---")):
-        message = f"{file}: a document is larger than {_LARGEST >> 20} MiB, which no cluster takes"
+    if len(content) > most:
+        raise InvalidInput(f"{file}: larger than {most >> 20} MiB; split it")
+    if most_each and any(len(document) > most_each for document in content.split(b"\n---")):
+        message = f"{file}: a document is larger than {most_each >> 20} MiB, which no cluster takes"
         raise InvalidInput(message)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise _not_yaml(file, line, "not UTF-8 text") from error
+        raise not_yaml(file, line, "not UTF-8 text") from error
 
 
-def _not_yaml(file: Path, line: int, message: str) -> InvalidManifest:
+def not_yaml(file: Path, line: int, message: str) -> InvalidManifest:
+    """The error that the text of a file cannot be read as YAML, from this line on."""
     return InvalidManifest(message, file=file, line=line, field="YAML")
 
 
@@ -221,7 +226,7 @@ class _Tree:
     def _count(self, line: int, depth: int) -> None:
         self.size += 1
         if self.size > _MOST_NODES or depth > _DEEPEST:
-            raise _not_yaml(self.file, line, "the document is too large or nested too deeply")
+            raise not_yaml(self.file, line, "the document is too large or nested too deeply")
 
     def node(self, node: yaml.Node, path: str, line: int, depth: int) -> Node:
         self._count(line, depth)
@@ -238,11 +243,11 @@ class _Tree:
     def _scalar(self, node: yaml.Node, path: str, line: int) -> Scalar:
         self._check_text(node, line)
         if not isinstance(node, yaml.ScalarNode) or node.tag not in _SCALARS:
-            raise _not_yaml(self.file, line, f"the tag {node.tag} has no meaning in a manifest")
+            raise not_yaml(self.file, line, f"the tag {node.tag} has no meaning in a manifest")
         try:
             value = value_of(node)
         except ValueError as error:
-            raise _not_yaml(self.file, line, str(error)) from error
+            raise not_yaml(self.file, line, str(error)) from error
         kind, content = _as_json(value)
         return Scalar(self.file, line, path, kind, content, str(node.value))
 
@@ -254,7 +259,7 @@ class _Tree:
         if self.json:
             node.value = value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
         if _SURROGATE.search(node.value):
-            raise _not_yaml(self.file, line, "an escape names half a character (U+D800 to U+DFFF)")
+            raise not_yaml(self.file, line, "an escape names half a character (U+D800 to U+DFFF)")
 
     def _entries(self, node: yaml.MappingNode, path: str, depth: int) -> dict[str, Node]:
         """The fields of one table; those of a merge key count as written in its place."""
@@ -263,7 +268,7 @@ class _Tree:
         for key, value in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                raise _not_yaml(self.file, line, "a field's name must be a string")
+                raise not_yaml(self.file, line, "a field's name must be a string")
             if key.tag == MERGE:
                 found |= self._merged(value, path, depth)
                 continue
@@ -282,11 +287,11 @@ class _Tree:
 
     def _name(self, key: yaml.ScalarNode, line: int) -> str:
         if key.tag not in _SCALARS:
-            raise _not_yaml(self.file, line, f"the tag {key.tag} has no meaning in a manifest")
+            raise not_yaml(self.file, line, f"the tag {key.tag} has no meaning in a manifest")
         try:
             return key_of(key)
         except ValueError as error:
-            raise _not_yaml(self.file, line, str(error)) from error
+            raise not_yaml(self.file, line, str(error)) from error
 
     def _merged(self, value: yaml.Node, path: str, depth: int) -> dict[str, Node]:
         """The fields that a merge key brings; of several tables the first has the say."""
@@ -296,8 +301,6 @@ class _Tree:
         found: dict[str, Node] = {}
         for table in reversed(tables):
             if not isinstance(table, yaml.MappingNode):
-                raise _not_yaml(
-                    self.file, line, "a merge key (<<) takes a table, or a list of them"
-                )
+                raise not_yaml(self.file, line, "a merge key (<<) takes a table, or a list of them")
             found |= self._entries(table, path, depth + 1)
         return found

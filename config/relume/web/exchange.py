@@ -2,8 +2,8 @@
 
 It stands in the place of uvicorn's own cycle, does less for each request, and ends an answer
 without a length as each client can read it: in chunks (RFC 9112 §7.1), or for HTTP/1.0, which knows
-none, with the connection. ApacheBench and nginx's default for what it stands in front of are such
-clients.
+none, with the connection. ApacheBench is such a client, and so is nginx by default when it asks the
+servers behind it.
 """
 
 import asyncio

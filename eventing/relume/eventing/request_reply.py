@@ -4,9 +4,9 @@ POST /request-reply/<namespace>/<name>          the answer, as an event in binar
 POST /request-reply/<namespace>/<name>/reply    brings an answer, from the Trigger of the Broker
 
 A request goes into the Broker as from any other producer, with its correlation. What is refused
-there is refused here in the same words. Who waits is forgotten with the process, the event is not:
-the same request, sent again, waits for the answer of the event that is stored already. Answers are
-remembered for a while, because the answer may have come while nobody waited.
+there is refused here in the same words. When the process ends, the caller that waits is forgotten,
+but the event is not: the same request, sent again, waits for the answer of the event that is stored
+already. Answers are remembered for a while, because one may have come while nobody waited.
 
 Source: knative/eventing `pkg/requestreply/ingress_handler.go`. It answers a request whose time is
 up with an empty 200; here that is 504, so that no caller takes it for an answer.

@@ -12,13 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from relume.base.errors import InvalidInput, RelumeError
+from relume.base.vocabulary import DEVICE_MEMORY_MIB, EXPECT_DEVICES
 from relume.runtimes.settings import mentions, model_folder
 
 logger = logging.getLogger("relume.runtimes")
 
-EXPECTED = "RELUME_EXPECT_DEVICES"
-#: What the server may take of its device, in MiB, where it shares the device with others.
-MEMORY_MIB = "RELUME_DEVICE_MEMORY_MIB"
 #: KEP-5304: what a DRA driver tells a container about its devices, one file for each request.
 METADATA = Path("/var/run/kubernetes.io/dra-device-attributes")
 
@@ -40,9 +38,11 @@ class DeviceMissing(RelumeError):
 
 def expected(environment: Mapping[str, str] = os.environ) -> int:
     """How many devices were asked for, 0 by default. Raises InvalidInput for what is no number."""
-    text = environment.get(EXPECTED, "0")
+    text = environment.get(EXPECT_DEVICES, "0")
     if not text.isdecimal():
-        raise InvalidInput(f"{EXPECTED}={text} is not a number of devices; write a whole number")
+        raise InvalidInput(
+            f"{EXPECT_DEVICES}={text} is not a number of devices; write a whole number"
+        )
     return int(text)
 
 
@@ -52,8 +52,8 @@ def require(wanted: int, visible: int | None) -> None:
         return
     many = "device" if wanted == 1 else "devices"
     raise DeviceMissing(
-        f"{wanted} {many} asked for ({EXPECTED}), {visible} visible: the pod has no device claim, "
-        "the claim got none, or the image has no support for it"
+        f"{wanted} {many} asked for ({EXPECT_DEVICES}), {visible} visible: the pod has no device "
+        "claim, the claim got none, or the image has no support for it"
     )
 
 
@@ -115,24 +115,26 @@ def memory_flags(
     whole device, whose size is not known when the service is written, so that the share is made
     here; it is rounded down to a thousandth. Raises InvalidInput for a part that cannot be had.
     """
-    text = environment.get(MEMORY_MIB, "")
+    text = environment.get(DEVICE_MEMORY_MIB, "")
     if not text or mentions(argv, _SHARES):
         return []
     if not text.isdecimal() or int(text) == 0:
-        raise InvalidInput(f"{MEMORY_MIB}={text} is not a number of MiB; write a whole number")
+        raise InvalidInput(
+            f"{DEVICE_MEMORY_MIB}={text} is not a number of MiB; write a whole number"
+        )
     if (whole := total()) is None:
         logger.warning(
             "%s=%s has no effect: the size of the device is not known; write "
             "--gpu-memory-utilization",
-            *(MEMORY_MIB, text),
+            *(DEVICE_MEMORY_MIB, text),
         )
         return []
     part = int(text) << 20
     share = part * 1000 // whole
     if share == 0 or part > whole:
         raise InvalidInput(
-            f"{MEMORY_MIB}={text}: the device has {whole >> 20} MiB; write at most that, and at "
-            "least a thousandth of it"
+            f"{DEVICE_MEMORY_MIB}={text}: the device has {whole >> 20} MiB; write at most that, "
+            "and at least a thousandth of it"
         )
     return ["--gpu-memory-utilization", f"{share / 1000:g}"]
 

@@ -22,16 +22,16 @@ from relume.base.clock import SystemClock
 from relume.base.testing import VirtualClock
 from relume.eventing.event_log import StoreUnavailable
 from relume.eventing.jobs.access import Access, Guarded, OpenToAll, Unauthorized, check_bind
-from relume.eventing.jobs.keys import MemoryKeyStore, StoredKey, new_key
+from relume.eventing.jobs.keys import StoredKey, new_key
 from relume.eventing.jobs.oidc import (
     BadIssuer,
     FetchedKeys,
-    FixedKeys,
     IssuerUnreachable,
     OidcSettings,
     TokenRefused,
     Tokens,
 )
+from relume.eventing.jobs.testing import MemoryKeyStore
 
 ISSUER, AUDIENCE = "https://issuer.example", "relume"
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -50,6 +50,18 @@ def token(*, key: Any = RSA, alg: str = "RS256", kid: str | None = "rsa", **clai
     whole = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ada", "exp": now + timedelta(hours=9)}
     left = {name: value for name, value in (whole | claims).items() if value is not None}
     return jwt.encode(left, key, algorithm=alg, headers={"kid": kid} if kid else None)
+
+
+class FixedKeys:
+    """Keys that are known from the start, from a JSON Web Key Set."""
+
+    def __init__(self, key_set: dict[str, object]) -> None:
+        self._keys = {key.key_id: key for key in jwt.PyJWKSet.from_dict(key_set).keys}
+
+    async def key(self, key_id: str) -> jwt.PyJWK:
+        if (found := self._keys.get(key_id)) is None:
+            raise TokenRefused("the issuer has no key of the id that the token names")
+        return found
 
 
 def tokens() -> Tokens:

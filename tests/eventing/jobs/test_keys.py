@@ -14,11 +14,11 @@ from relume.eventing.jetstream.server import NatsServer
 from relume.eventing.jobs.keys import (
     BadName,
     KeyStore,
-    MemoryKeyStore,
     StoredKey,
     new_key,
     parts_of,
 )
+from relume.eventing.jobs.testing import MemoryKeyStore
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

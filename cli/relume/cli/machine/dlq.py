@@ -26,6 +26,14 @@ _NO_ANSWER = -1
 GATEWAY_LOG = "relume-jobs/outbox"
 
 
+_everything = click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="All dead letters, or all that the other options choose.",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Which dead letters the options choose; None leaves a property open."""
@@ -189,12 +197,7 @@ def show(*, number: int, broker: str | None, output: str, url: str | None) -> in
 
 @command.command("redrive")
 @click.argument("chosen", nargs=-1, callback=letters, metavar="[N…]")
-@click.option(
-    "--all",
-    "everything",
-    is_flag=True,
-    help="All dead letters, or all that the other options choose.",
-)
+@_everything
 @choosing
 @plane_option
 def redrive(
@@ -229,12 +232,7 @@ def redrive(
 
 @command.command("purge")
 @click.argument("numbers", nargs=-1, type=click.IntRange(1), metavar="[N…]")
-@click.option(
-    "--all",
-    "everything",
-    is_flag=True,
-    help="All dead letters, or all that the other options choose.",
-)
+@_everything
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @choosing
 @plane_option

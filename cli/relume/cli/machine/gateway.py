@@ -9,12 +9,10 @@ import click
 from relume.cli.errors import BadUsage
 from relume.cli.machine.nats_options import nats_options
 from relume.cli.options import output_option, seconds
+from relume.plane.url_templates import BROKER_URL, SERVICE_URL
 
 if TYPE_CHECKING:
     from relume.plane.nats_servers import NatsServers
-
-_CLUSTER = "http://{name}.{namespace}.svc.cluster.local"
-_INGRESS = "http://broker-ingress.knative-eventing.svc.cluster.local/{namespace}/{name}"
 
 
 @click.command("gateway", short_help="The jobs gateway: durable requests beside a NATS cluster.")
@@ -35,14 +33,14 @@ _INGRESS = "http://broker-ingress.knative-eventing.svc.cluster.local/{namespace}
 )
 @click.option(
     "--service-url",
-    default=_CLUSTER,
+    default=SERVICE_URL,
     show_default=True,
     metavar="TEMPLATE",
     help="Where the predictor of a service is.",
 )
 @click.option(
     "--broker-url",
-    default=_INGRESS,
+    default=BROKER_URL,
     show_default=True,
     metavar="TEMPLATE",
     help="Where a Broker takes events. Answers go to Brokers in the services' namespaces only.",

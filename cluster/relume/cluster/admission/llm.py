@@ -6,6 +6,7 @@ pkg/validation/{managed_dra,confidential}.go, and the rules in the CRDs.
 
 import re
 
+from relume.base.vocabulary import MANAGED_DRA
 from relume.cluster.admission.go_templates import open_blocks, template_error
 from relume.cluster.admission.judge import Judge, child, content, entries, fields, number, truth
 from relume.cluster.admission.llm_workloads import judge_actuators, judge_scaling, judge_workload
@@ -13,7 +14,6 @@ from relume.cluster.admission.metadata import RULE_LABEL
 from relume.config.names import is_dns_label, is_subdomain
 from relume.config.nodes import Items, Node, Scalar, Table
 
-_DEVICES = "serving.kserve.io/exp-dra-"
 _RESOURCE_ID = re.compile(r"kbs:///[a-zA-Z0-9_.-]+/[a-zA-Z0-9_.-]+/[a-zA-Z0-9_.-]+")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 
@@ -177,15 +177,17 @@ def _judge_confidential(confidential: Node | None, judge: Judge) -> None:
 def _judge_devices(annotations: Node | None, judge: Judge) -> None:
     """Annotations by which KServe writes a ResourceClaimTemplate for the service."""
     found = {
-        name.removeprefix(_DEVICES): node
+        name.removeprefix(MANAGED_DRA): node
         for name, node in fields(annotations).items()
-        if name.startswith(_DEVICES)
+        if name.startswith(MANAGED_DRA)
     }
     known = ("device-class", "device-count", "cel-selector", "container-name")
     asked = [node for name, node in found.items() if name in known]
     if asked and "device-class" not in found:
-        field = f"metadata.annotations[{_DEVICES}device-class]"
-        message = f"{_DEVICES}device-class is required where another annotation of the claim is set"
+        field = f"metadata.annotations[{MANAGED_DRA}device-class]"
+        message = (
+            f"{MANAGED_DRA}device-class is required where another annotation of the claim is set"
+        )
         judge.say(asked[0], "missing-field", message, "Name a DeviceClass.", field=field)
     if (name := found.get("device-class")) is not None and not is_subdomain(content(name).strip()):
         judge.invalid(name, "the name of a DeviceClass is a DNS subdomain")

@@ -8,10 +8,10 @@ from difflib import get_close_matches
 from relume.cluster.claims import quantity
 from relume.cluster.claims.drivers import DRIVERS, STANDARD, STANDARD_DOMAIN, Driver
 from relume.cluster.claims.expressions import QUOTED, SECTION
+from relume.cluster.claims.matching import OF_DRIVER
 from relume.cluster.claims.presets import label_floors
 
 _READ = re.compile(rf"(has\(\s*)?{SECTION}\.(\??)([A-Za-z_]\w*)")
-_DRIVER = re.compile(rf"device\.driver\s*==\s*{QUOTED}")
 _TYPE = re.compile(rf"{SECTION}\.type\s*==\s*{QUOTED}")
 _AT_LEAST = re.compile(
     rf"{SECTION}\.memory\s*\.\s*(?:compareTo\(\s*quantity\(\s*{QUOTED}\s*\)\s*\)\s*>=?\s*0"
@@ -42,7 +42,7 @@ class Guards:
 
     def add(self, expression: str) -> None:
         """Take in what an expression tests."""
-        self.drivers.update(_DRIVER.findall(expression))
+        self.drivers.update(OF_DRIVER.findall(expression))
         self.types.update(_types(expression))
 
 

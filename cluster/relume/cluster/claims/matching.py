@@ -35,7 +35,7 @@ _COMPARED = re.compile(
 )
 _ORDERED = re.compile(rf"{_KEY}\.(isGreaterThan|isLessThan)\((?:quantity|semver)\({QUOTED}\)\)")
 _EQUALS = re.compile(rf"{_KEY}\s*==\s*(?:{QUOTED}|(-?\d+|true|false))")
-_DRIVER = re.compile(rf"device\.driver\s*==\s*{QUOTED}")
+OF_DRIVER = re.compile(rf"device\.driver\s*==\s*{QUOTED}")
 _HAS = re.compile(rf"has\({_KEY}\)")
 _READ = re.compile(_KEY)
 _OPPOSITE = {">=": "<", ">": "<=", "<=": ">", "<": ">=", "==": "!=", "!=": "="}
@@ -207,7 +207,7 @@ def conjuncts(expression: str) -> list[str]:
 
 def why_not(clause: str, device: Device) -> str:
     """Why a clause does not hold: what the device has instead of what the clause wants."""
-    if found := _DRIVER.fullmatch(clause):
+    if found := OF_DRIVER.fullmatch(clause):
         return f"driver is {device.driver}, not {found[1]}"
     if found := _HAS.fullmatch(clause):
         domain, name = found[2], found[3]

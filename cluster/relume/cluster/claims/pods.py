@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from relume.base.vocabulary import (
     CLAIM_TEMPLATE,
     DEPLOYMENT_MODE,
+    DEVICE_MEMORY_MIB,
+    MANAGED_DRA,
     SHARED_CLAIM,
     STANDARD_MODES,
 )
@@ -16,12 +18,9 @@ from relume.cluster.claims.documents import Document, Field
 CLAIM_KINDS = ("ResourceClaim", "ResourceClaimTemplate")
 COMPONENTS = ("predictor", "transformer", "explainer")
 _POD_MAKERS = {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job"}
-#: What Relume's runtime takes of its device, in MiB, and the flags of vLLM and SGLang for a share.
-DEVICE_MEMORY_MIB = "RELUME_DEVICE_MEMORY_MIB"
+#: The flags of vLLM and SGLang for a share of a device's memory.
 _MEMORY_FLAGS = ("--gpu-memory-utilization", "--mem-fraction-static")
-# KServe's managed DRA (pkg/controller/v1alpha2/llmisvc, annotations of an LLMInferenceService).
-_MANAGED = "serving.kserve.io/exp-dra-"
-MANAGED_CLASS = f"{_MANAGED}device-class"
+MANAGED_CLASS = f"{MANAGED_DRA}device-class"
 _LLM_PODS = (("template",), ("worker",), ("prefill", "template"), ("prefill", "worker"))
 
 
@@ -116,13 +115,13 @@ def _managed(annotations: Field) -> tuple[Claim, ...]:
     name = annotations.get(MANAGED_CLASS)
     if not name.there:
         return ()
-    written = annotations.get(f"{_MANAGED}cel-selector")
+    written = annotations.get(f"{MANAGED_DRA}cel-selector")
     selectors = tuple(
         Selector(line.strip(), f"annotation cel-selector line {number}", written)
         for number, line in enumerate(written.text().splitlines(), 1)
         if line.strip()
     )
-    count = annotations.get(f"{_MANAGED}device-count").text("1").strip()
+    count = annotations.get(f"{MANAGED_DRA}device-count").text("1").strip()
     number = int(count) if count.isdecimal() and len(count) < 4 else 1
     ask = Ask("gpus", name.text().strip(), selectors, count=max(1, number))
     return (Claim("managed-device", (ClaimRequest("gpus", (ask,)),)),)

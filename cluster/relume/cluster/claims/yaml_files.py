@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 import orjson
 import yaml
 
-from relume.base import files
-from relume.base.errors import InvalidInput, InvalidManifest
+from relume.base.errors import InvalidInput
 from relume.config.yaml_scalars import MERGE, TAG, ServerResolver, key_of, tag_of, value_of
+from relume.config.yaml_source import not_yaml, text_of
 
 FieldPath: TypeAlias = tuple[str | int, ...]
 """The way from the root of a document to a value: names of fields and positions in lists."""
@@ -93,7 +93,7 @@ def values(file: Path) -> Iterator[object]:
 
     Raises InvalidInput for a file that cannot be read, InvalidManifest for what is not YAML.
     """
-    text = _text(file)
+    text = text_of(file, _LARGEST)
     if text.lstrip().startswith("{"):
         try:
             yield orjson.loads(text)
@@ -107,16 +107,16 @@ def values(file: Path) -> Iterator[object]:
             return
         for root in yaml.load_all(text, Loader=KubernetesLoader):
             if "*" in text and not _is_small_tree(root, _DEEPEST_ALIASED, [_MOST_VALUES]):
-                raise _not_yaml(file, 1, "not YAML: aliases make it endless")
+                raise not_yaml(file, 1, "not YAML: aliases make it endless")
             yield root
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        raise _not_yaml(file, line, error.problem or error.context or "not YAML") from error
+        raise not_yaml(file, line, error.problem or error.context or "not YAML") from error
     except _TooDeep as error:
-        raise _not_yaml(file, 1, "it is nested too deeply") from error
+        raise not_yaml(file, 1, "it is nested too deeply") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise _not_yaml(file, 1, f"not YAML: {error}") from error
+        raise not_yaml(file, 1, f"not YAML: {error}") from error
 
 
 def line_of(file: Path, index: int, path: FieldPath) -> int:
@@ -125,7 +125,7 @@ def line_of(file: Path, index: int, path: FieldPath) -> int:
     The file is read a second time (seconds for tens of MB), so ask only when something is wrong.
     """
     try:
-        roots = list(yaml.compose_all(_text(file), Loader=KubernetesLoader))
+        roots = list(yaml.compose_all(text_of(file, _LARGEST), Loader=KubernetesLoader))
     except (yaml.YAMLError, InvalidInput):
         return 1
     if index >= len(roots) or roots[index] is None:
@@ -185,23 +185,6 @@ def from_events(text: str) -> list[object] | None:
             rare = True
             here.append(None)
     return None if rare else here
-
-
-def _text(file: Path) -> str:
-    try:
-        content = files.content(file, _LARGEST)
-        if len(content) > _LARGEST:
-            raise InvalidInput(f"{file}: larger than {_LARGEST >> 20} MiB; split it")
-        return content.decode("utf-8-sig")
-    except OSError as error:
-        raise InvalidInput(f"{file}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise _not_yaml(file, line, "not UTF-8 text") from error
-
-
-def _not_yaml(file: Path, line: int, message: str) -> InvalidManifest:
-    return InvalidManifest(message, file=file, line=line, field="YAML")
 
 
 def _is_small_tree(value: object, depth: int, left: list[int]) -> bool:

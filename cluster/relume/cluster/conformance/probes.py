@@ -6,7 +6,7 @@ as `unknown`, with what was seen and what was not tried.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from relume.base.vocabulary import KSERVE_V1BETA1, RESOURCE_V1, Json
+from relume.base.vocabulary import KSERVE_V1BETA1, RESOURCE_V1, SERVICE_LABEL, Json
 from relume.cluster.apply.api import condition, is_ready, objects, part, table, text
 from relume.cluster.conformance.evidence import Recorder, Seen
 
@@ -15,7 +15,6 @@ Probe = Callable[[Recorder], Seen]
 
 _RESOURCE = f"/apis/{RESOURCE_V1}"
 _DRA_KINDS = ("DeviceClass", "ResourceClaim", "ResourceClaimTemplate", "ResourceSlice")
-_ISVC = "serving.kserve.io/inferenceservice"
 _ISVC_CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/"
 _GANG_APIS = {
     "scheduling.volcano.sh": "Volcano",
@@ -122,7 +121,7 @@ def ai_service_metrics(cluster: Recorder) -> Seen:
 def secure_accelerator_access(cluster: Recorder) -> Seen:
     """Pods of models get devices by claims or resources, and in no other way."""
     found = cluster.list("/api/v1/pods", keep=_about_devices) or ()
-    pods = [pod for pod in found if _ISVC in table(pod, "metadata", "labels")]
+    pods = [pod for pod in found if SERVICE_LABEL in table(pod, "metadata", "labels")]
     if not pods:
         return Seen("unknown", "no pod of an InferenceService runs")
     wrong = [f"{_name(pod)}: {why}" for pod in pods for why in ways_around(table(pod, "spec"))]
@@ -158,7 +157,7 @@ def ways_around(pod: Json) -> Iterator[str]:
 def _about_devices(pod: Json) -> Json:
     """Of a pod what concerns devices; the rest may hold secrets."""
     spec = table(pod, "spec")
-    ways = list(ways_around(spec)) if _ISVC in table(pod, "metadata", "labels") else []
+    ways = list(ways_around(spec)) if SERVICE_LABEL in table(pod, "metadata", "labels") else []
     claims = [text(each, "name") for each in objects(spec, "resourceClaims")]
     return {"pod": _name(pod), "claims": claims, "ways around them": ways}
 

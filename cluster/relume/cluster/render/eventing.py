@@ -20,7 +20,7 @@ from relume.base.vocabulary import (
 from relume.cluster.render import rules
 from relume.cluster.render.budget import Budget, backoff_s
 from relume.cluster.render.draft import Book, Draft, PathStep, Setting
-from relume.cluster.render.gateway_door import Door
+from relume.cluster.render.gateway_door import DELIVERY, HIDDEN, Door
 from relume.cluster.render.options import BROKERS, BrokerClass
 from relume.cluster.render.originals import ANNOTATIONS, BASE, Original
 from relume.config import Broker, Delivery, Function, InferenceService, Trigger
@@ -35,8 +35,6 @@ _CONFIG: Mapping[BrokerClass, tuple[str, str, str]] = {
     "mt": ("v1", "ConfigMap", "config-br-default-channel"),
     "rabbitmq": ("eventing.knative.dev/v1alpha1", "RabbitmqBrokerConfig", _RABBIT_CONFIG),
 }
-_DELIVERY = ("spec", "delivery")
-_HIDDEN = "the Broker's, which a delivery of the Trigger's own hides"
 _HIDDEN_IN_FLOW = "the Channel's, which a delivery of its own hides"
 _DEFAULT_RETRIES = 5
 _BROKER_WAITS_LONGER_S = 10
@@ -169,7 +167,7 @@ def render_trigger(
         door.turn(draft, trigger, original, broker, inherited)
     elif subscriber is not None:
         own = trigger.delivery
-        deliver(draft, _DELIVERY, own, broker.delivery, inherited, subscriber)
+        deliver(draft, DELIVERY, own, broker.delivery, inherited, subscriber)
     _repeat(draft, inherited, kind)
     if subscriber is None:
         return draft
@@ -213,7 +211,7 @@ def deliver(
         reason = f"{retries} retries then outlast a cold start of {budget.cold_start_s} s"
         wanted["backoffDelay"] = f"PT{least}S", reason
     if own is None and isinstance(written, dict):
-        reason = _HIDDEN if tuple(path) == _DELIVERY else _HIDDEN_IN_FLOW
+        reason = HIDDEN if tuple(path) == DELIVERY else _HIDDEN_IN_FLOW
         copied = written.keys() - wanted.keys() - {"deadLetterSink"}
         wanted |= {name: (written[name], reason) for name in sorted(copied)}
     for name, (value, reason) in wanted.items():
@@ -228,14 +226,14 @@ def _repeat(draft: Draft, written: JsonValue, kind: BrokerClass | None) -> None:
     Sources: eventing-rabbitmq pkg/reconciler/trigger/trigger.go, eventing-natss
     pkg/broker/{trigger,filter}/reconciler.go.
     """
-    given = draft.get(*_DELIVERY) is not None
+    given = draft.get(*DELIVERY) is not None
     if not isinstance(written, dict) or not (kind == "nats" or (kind == "rabbitmq" and given)):
         return
     names = {"deadLetterSink"} if given else set(written)
     for name in sorted(names & written.keys()):
-        if draft.get(*_DELIVERY, name) is None:
+        if draft.get(*DELIVERY, name) is None:
             reason = "the Broker's, which this class of Broker does not use for a Trigger"
-            draft.set((*_DELIVERY, name), written[name], rules.DELIVERY, reason)
+            draft.set((*DELIVERY, name), written[name], rules.DELIVERY, reason)
 
 
 def _parallelism(service: InferenceService | Function) -> int:

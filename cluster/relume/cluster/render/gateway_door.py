@@ -18,7 +18,9 @@ from relume.cluster.render.originals import Original
 from relume.cluster.render.runtimes import GATEWAY_IMAGE
 from relume.config import Broker, Delivery, Trigger
 
-_DELIVERY = ("spec", "delivery")
+#: Where the delivery of a Broker or Trigger is, and why what it inherits is written again.
+DELIVERY = ("spec", "delivery")
+HIDDEN = "the Broker's, which a delivery of the Trigger's own hides"
 _SHARED = "http://{service}.knative-eventing.svc.cluster.local/{{namespace}}/{{name}}"
 _BROKER_URLS: Mapping[BrokerClass, str] = {
     "kafka": _SHARED.format(service="kafka-broker-ingress"),
@@ -30,7 +32,6 @@ _BROKER_URLS: Mapping[BrokerClass, str] = {
 _TIMEOUT_S, _SHORTEST_S, _LONGEST_S = 30, 15, 60
 # With waits of 1, 2, 4, … 512 s: a quarter of an hour without NATS, or without a gateway.
 _RETRIES, _POLICY, _DELAY = 10, "exponential", "PT1S"
-_HIDDEN = "the Broker's, which a delivery of the Trigger's own hides"
 
 
 class Door:
@@ -144,6 +145,6 @@ def _deliver(
         wanted["backoffDelay"] = _DELAY, "the first wait"
     if own is None and isinstance(written, dict):
         copied = written.keys() - wanted.keys() - {"deadLetterSink"}
-        wanted |= {name: (written[name], _HIDDEN) for name in sorted(copied)}
+        wanted |= {name: (written[name], HIDDEN) for name in sorted(copied)}
     for name, (value, reason) in wanted.items():
-        draft.set((*_DELIVERY, name), value, rules.GATEWAY_DOOR, reason)
+        draft.set((*DELIVERY, name), value, rules.GATEWAY_DOOR, reason)

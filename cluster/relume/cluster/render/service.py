@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from relume.base.errors import InvalidManifest
 from relume.base.vocabulary import (
     DEPLOYMENT_MODE,
+    DEVICE_MEMORY_MIB,
+    EXPECT_DEVICES,
     INITIAL_SCALE,
     PROGRESS_DEADLINE,
     STANDARD_MODES,
 )
 from relume.cluster.admission.judge import content
-from relume.cluster.claims.pods import DEVICE_MEMORY_MIB
 from relume.cluster.render import rules
 from relume.cluster.render.arguments import translate_arguments
 from relume.cluster.render.budget import SHIPPED_MAX_TIMEOUT_S, Budget, budget_of
@@ -345,7 +346,7 @@ def _environment(draft: Draft, devices: Devices, budget: Budget, *, standard: bo
     variables = (*MODEL, "env")
     draft.put(variables, {"name": "RELUME_GRACE_S", "value": str(grace)}, rules.GRACE)
     if devices.requests:
-        expected = {"name": "RELUME_EXPECT_DEVICES", "value": str(devices.least)}
+        expected = {"name": EXPECT_DEVICES, "value": str(devices.least)}
         draft.put(variables, {**expected}, rules.EXPECT_DEVICES)
     if devices.share is not None and devices.share.memory_mib is not None:
         bound = {"name": DEVICE_MEMORY_MIB, "value": str(devices.share.memory_mib)}

@@ -1,9 +1,9 @@
 """The lanes of all services: one durable pull consumer each, made before its first job.
 
-All gateways share the consumers. Who makes or removes one tells the others at once, and each lists
-all of them now and then, in case that it was not told. A lane that had no job for an hour is
-removed, so that many tenants do not make many consumers for ever. Where it ended is noted: the
-next consumer of the lane begins there, and does not get again what was done long ago.
+All gateways share the consumers. A gateway that makes or removes one tells the others at once, and
+each lists all of them from time to time, in case it was not told. A lane that had no job for an
+hour is removed, so that many tenants do not make many consumers for ever. Where it ended is noted:
+the next consumer of the lane begins there, and does not get again what was done long ago.
 
 Whoever makes sure that a lane is there notes when (to ten minutes) and may trust it for half an
 hour. Nobody removes a lane that somebody may trust.

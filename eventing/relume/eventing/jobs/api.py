@@ -10,9 +10,9 @@ DELETE /v1/jobs/ID                 keep nothing but its key; 503 while its reply
 GET    /v1/queues                  every service: who waits, and whether it is paused
 POST   /v1/queues/NS/NAME/pause|resume|purge   at once here, within a second at other gateways
 
-Everybody sees their own jobs; those of others do not exist. Queues belong to operators: only they
-may stop or purge one, and others see only the lanes of their own tenant. What a page of a foreign
-origin may change is said in `pages`.
+Callers see their own jobs only; those of others do not exist for them. Queues belong to operators:
+only they may stop or purge one, and others see only the lanes of their own tenant. What a page of a
+foreign origin may change is said in `pages`.
 
 A page of the list is followed by another one while `has_more` is true: ask for it with `last_id` as
 `after`. A page ends when about 10,000 jobs were read for it. It may then have few jobs or none, and

@@ -82,25 +82,6 @@ class KeyStore(Protocol):
         ...
 
 
-class MemoryKeyStore:
-    """A KeyStore that ends with the process, for tests."""
-
-    def __init__(self) -> None:
-        self._keys: dict[str, StoredKey] = {}
-
-    async def put(self, key: StoredKey) -> None:
-        self._keys[key.id] = key
-
-    async def get(self, key_id: str) -> StoredKey | None:
-        return self._keys.get(key_id)
-
-    async def all(self) -> Sequence[StoredKey]:
-        return sorted(self._keys.values(), key=lambda key: (key.created_at, key.id))
-
-    async def remove(self, key_id: str) -> bool:
-        return self._keys.pop(key_id, None) is not None
-
-
 def new_key(owner: str, tenant: str | None, now: datetime) -> tuple[str, StoredKey]:
     """A new key and what is stored of it; the key itself can never be told again.
 

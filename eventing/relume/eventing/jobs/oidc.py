@@ -8,13 +8,12 @@ would be a secret that everybody knows.
 import asyncio
 import json
 import urllib.request
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
 import jwt
-from jwt import PyJWK, PyJWKClient, PyJWKSet
+from jwt import PyJWK, PyJWKClient
 
 from relume.base.errors import InvalidInput, RelumeError
 
@@ -77,18 +76,6 @@ class KeySource(Protocol):
     async def key(self, key_id: str) -> PyJWK:
         """Raises TokenRefused when the issuer has no such key, and IssuerUnreachable."""
         ...
-
-
-class FixedKeys:
-    """Keys that are known from the start, from a JSON Web Key Set."""
-
-    def __init__(self, key_set: Mapping[str, object]) -> None:
-        self._keys = {key.key_id: key for key in PyJWKSet.from_dict(dict(key_set)).keys}
-
-    async def key(self, key_id: str) -> PyJWK:
-        if (found := self._keys.get(key_id)) is None:
-            raise TokenRefused("the issuer has no key of the id that the token names")
-        return found
 
 
 class FetchedKeys:

@@ -1,4 +1,4 @@
-"""What the program that serves jobs knows of its services: how far a start is, and how long yet."""
+"""What the program that serves jobs knows of its services: how far a start is, and when it ends."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

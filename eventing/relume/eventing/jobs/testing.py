@@ -1,7 +1,7 @@
-"""A double of the job store, in memory, for tests of what stands on one.
+"""Doubles of the stores of jobs and of keys, in memory, for tests of what stands on them.
 
-It keeps the same contract as the one on JetStream: the suite in `tests/contract` runs over both.
-Nothing in it survives the process.
+They keep the same contract as those on JetStream: one suite runs over both (`tests/contract`, and
+`tests/eventing/jobs/test_keys.py`). Nothing in them survives the process.
 """
 
 import math
@@ -13,6 +13,7 @@ from datetime import datetime
 from relume.base.clock import Clock
 from relume.eventing.envelope import Envelope
 from relume.eventing.jobs.job import Job, ServiceName
+from relume.eventing.jobs.keys import StoredKey
 from relume.eventing.jobs.packing import pack_record, unpack_record
 from relume.eventing.jobs.readers import Readers
 from relume.eventing.jobs.settings import JobSettings, lifetime_s
@@ -32,7 +33,7 @@ from relume.eventing.jobs.store import (
 )
 from relume.eventing.jobs.testing_places import Changes, MemoryJobCursor, Place
 
-__all__ = ["MemoryJobs"]
+__all__ = ["MemoryJobs", "MemoryKeyStore"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,3 +323,22 @@ class MemoryJobs:
 
     def _parked_settled(self, place: int) -> None:
         self._unsent = {name: each for name, each in self._unsent.items() if each.place != place}
+
+
+class MemoryKeyStore:
+    """A KeyStore as a dictionary."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, StoredKey] = {}
+
+    async def put(self, key: StoredKey) -> None:
+        self._keys[key.id] = key
+
+    async def get(self, key_id: str) -> StoredKey | None:
+        return self._keys.get(key_id)
+
+    async def all(self) -> Sequence[StoredKey]:
+        return sorted(self._keys.values(), key=lambda key: (key.created_at, key.id))
+
+    async def remove(self, key_id: str) -> bool:
+        return self._keys.pop(key_id, None) is not None

@@ -8,6 +8,7 @@ would be a secret that everybody knows.
 import asyncio
 import json
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit

@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import importlib
 import importlib.util
+import math
 from array import array
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from event_latency import Latency, latency
-from event_load import OpenLoad, produce_open, requests
+from event_load import Load, OpenLoad, produce, produce_open, requests
 from event_pace import paced
 from event_ratios import Beside, Target
 from event_sink import Count
@@ -117,6 +118,27 @@ async def test_what_is_due_while_no_connection_is_free_is_posted_later() -> None
     load = OpenLoad(first=7, make=requests(url, 1))
     told = await produce_open(load, url, rate=1e6, seconds=3e-4)  # 300 at once, 128 connections
     assert (told["events"], told["next"], bodies) == (300, 307, 300)
+    server.close()
+
+
+async def test_a_producer_connects_again_and_repeats_what_was_lost_with_its_connection() -> None:
+    bodies = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal bodies
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            for _ in range(2):
+                await reader.readuntil(b"}")
+                bodies += 1
+                writer.write(b"HTTP/1.1 202 Accepted\r\n\r\n")
+            await reader.readuntil(b"}")  # the third is lost
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/default/bench"
+    load = Load(until=math.inf, first=0, count=5, make=requests(url, 1))
+    told = await produce(load, url, producers=1)
+    assert (told["events"], bodies, told["reconnected"]) == (5, 5, 2)
     server.close()
 
 

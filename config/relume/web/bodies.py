@@ -14,7 +14,7 @@ request without that header. What cannot be decoded is refused before it is read
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -55,17 +55,14 @@ class DecodedBodies:
         self._limit = MAX_DECODED_BYTES if limit is None else limit
         self._refusal = refusal
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
         about = [(name, value) for name, value in scope["headers"] if name in _ABOUT_BODY]
         if not _is_coded(about):
-            return self.app(scope, receive, send)
-        return self._coded(about, scope, receive, send)
-
-    async def _coded(
-        self, about: list[tuple[bytes, bytes]], scope: Scope, receive: Receive, send: Send
-    ) -> None:
+            await self.app(scope, receive, send)
+            return
         try:
             transfer = _joined(about, _TRANSFER)
             if transfer.strip().lower() not in ("", "chunked"):

@@ -14,7 +14,7 @@ up with an empty 200; here that is 504, so that no caller takes it for an answer
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from starlette.responses import Response
@@ -151,12 +151,9 @@ class RequestReplies:
         """How many requests wait for their answer."""
         return self._doors[BrokerKey(flow.namespace, flow.name)][1].count
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith(f"{REQUEST_REPLY_PATH}/"):
-            return self._ingress(scope, receive, send)
-        return self._answer(scope, receive, send)
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+            return await self._ingress(scope, receive, send)
         try:
             response = await self._respond(scope, receive)
         except ClientGone:

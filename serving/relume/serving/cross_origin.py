@@ -9,7 +9,7 @@ and so never wake a model. Protocol: the Fetch standard, "CORS protocol".
 
 import argparse
 import json
-from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
@@ -42,13 +42,11 @@ class CrossOrigin:
         self._keys = list(found)
         self._services = {key: policy for key, policy in found.items() if policy is not None}
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         origin = header(scope, b"origin") if scope["type"] == "http" else None
         if origin is None:
-            return self._app(scope, receive, send)
-        return self._answer(origin, scope, receive, send)
-
-    async def _answer(self, origin: str, scope: Scope, receive: Receive, send: Send) -> None:
+            await self._app(scope, receive, send)
+            return
         asked = Headers(scope=scope)
         if _allowing(self._policies(scope), origin) is not None:
             scope.setdefault("state", {})[ORIGIN_ALLOWED] = True

@@ -12,7 +12,7 @@ headers, and in structured mode.
 
 import functools
 import json
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import yaml
@@ -114,14 +114,14 @@ class Catalogue:
     def __init__(self, ingress: ASGIApp) -> None:
         self._ingress = ingress
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = None
         if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
             answer = _documents().get(scope["path"])
         if answer is None:
-            return self._ingress(scope, receive, send)
+            return await self._ingress(scope, receive, send)
         media_type, text = answer
-        return Response(text, media_type=media_type)(scope, receive, send)
+        await Response(text, media_type=media_type)(scope, receive, send)
 
 
 @functools.cache

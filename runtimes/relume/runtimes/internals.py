@@ -39,15 +39,18 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
+from relume.runtimes import unused
 from relume.runtimes.imports import flags_module, server_module
 from relume.runtimes.phases import Phases, monotonic_ms
-from relume.runtimes.settings import with_defaults
+from relume.runtimes.settings import is_cpu_build, with_defaults
 
 logger = logging.getLogger("relume.runtimes")
 
 
 def speed_up_imports() -> None:
     """Let vLLM's modules be imported with less work; call before the first of them is."""
+    if is_cpu_build() and "vllm" not in sys.modules:
+        unused.put_off()
     _read_entry_points_once()
     _name_callers_cheaply()
 

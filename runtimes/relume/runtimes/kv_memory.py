@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import wraps
+from inspect import unwrap
 from typing import Any
 
 # What is smaller is faster to fill than to map.
@@ -33,7 +34,7 @@ def filled_later(*, never: bool = False) -> Callable[[Callable[..., Any]], Calla
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
         def allocate(*args: Any, **kwargs: Any) -> Any:
-            names = original.__globals__
+            names = unwrap(original).__globals__
             torch = names["torch"]
             names["torch"] = _Torch(torch, never)
             try:

@@ -7,7 +7,7 @@ installed.
 
 from collections.abc import Iterator, Mapping
 
-from relume.base.vocabulary import LAUNCH_PHASES, MEMORY_PHASE
+from relume.base.vocabulary import ANSWER_PHASE, LAUNCH_PHASES, MEMORY_PHASE
 from relume.cli.machine.reports import (
     COLD_START_PHASES,
     BrokerStatus,
@@ -98,6 +98,8 @@ PHASES: Mapping[str, str] = {
     "engine": "what is left until the engine answers: KV cache, compilation, graphs",
     "warmup": "first runs, routes, until the server accepts",
     "first_token": "from ready to the first token",
+    ANSWER_PHASE: "from the first token to the first byte of the answer, which is no part of the "
+    "start: the way back, and the rest of an answer that is not streamed",
 }
 SERIES: Mapping[str, str] = {
     "vllm:num_requests_running": "requests in the batch now",
@@ -138,6 +140,7 @@ def ledger() -> Iterator[str]:
     yield "|---|---|"
     for name in (first, MEMORY_PHASE, *LAUNCH_PHASES, *others):
         yield f"| `{name}` | {PHASES[name]} |"
+    yield f"| `{ANSWER_PHASE}` | {PHASES[ANSWER_PHASE]} |"
     yield ""
     yield "`ready` is from the decision to start until the process could answer. `total` is from"
     yield "the arrival of the request to the first byte of its answer, so that it holds the whole"

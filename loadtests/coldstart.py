@@ -30,10 +30,11 @@ from scenes import (
 )
 from servers import sample_workload
 
-from relume.base.vocabulary import COLD_START_PHASES
+from relume.base.vocabulary import ANSWER_PHASE, COLD_START_PHASES
 from relume.cli.screen import Screen
 from relume.config.resources import ZeroMode
 
+PHASES = (*COLD_START_PHASES, ANSWER_PHASE)
 RESULTS = Path(__file__).resolve().parent / "results"
 TARGETS: Mapping[str, float] = {
     EVENT["engine"]: 40.0,
@@ -78,7 +79,7 @@ def phase_medians(phases: Mapping[str, list[Mapping[str, float]]]) -> dict[str, 
     return {
         started: {
             name: round(median(known), 1)
-            for name in COLD_START_PHASES
+            for name in PHASES
             if (known := [entry[name] for entry in entries if name in entry])
         }
         for started, entries in phases.items()
@@ -111,7 +112,7 @@ def show(screen: Screen, found: ColdStarts, machine: Machine, picture: Path) -> 
     ways = [way for way in ("fresh", "template", "engine") if way in medians]
     screen.table(
         ("phase", *ways),
-        [[name, *(f"{medians[w].get(name, 0):,.0f}" for w in ways)] for name in COLD_START_PHASES],
+        [[name, *(f"{medians[w].get(name, 0):,.0f}" for w in ways)] for name in PHASES],
     )
     for way in ways:
         share = median(found.accounted[way])

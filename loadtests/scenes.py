@@ -11,6 +11,7 @@ from processes import MeasurementFailed
 from running import Steps
 from servers import START_WITHIN_S, Plane, Workload, plane, vllm_serve
 
+from relume.base.vocabulary import ANSWER_PHASE
 from relume.cli.errors import NoPlane
 from relume.config.resources import ZeroMode
 
@@ -105,8 +106,9 @@ class ColdStarts:
         entry = (await running.client.cold_starts())[-1]
         if entry.started != _STARTED[mode]:
             raise MeasurementFailed(f"the predictor was started as {entry.started}: {entry.reason}")
-        self.phases[entry.started].append(entry.phases)
-        self.accounted[entry.started].append(sum(entry.phases.values()) / entry.total)
+        known = {**entry.phases, ANSWER_PHASE: entry.answer or 0.0}
+        self.phases[entry.started].append(known)
+        self.accounted[entry.started].append(sum(known.values()) / entry.total)
 
     async def _at_zero(self, running: Plane) -> None:
         """Wait until all templates can fork and no predictor runs."""

@@ -467,6 +467,8 @@ TABLE = {
     "runtimes.middleware:CloudEvents._running": Bound(
         "pairs of texts", None, "one for each event under way; containerConcurrency bounds them"
     ),
+    "runtimes.deferred:Deferred.instead": Bound("names", None, "those in runtimes/unused.py"),
+    "runtimes.deferred:_LaterLoader._instead": Bound("names", None, "the same, and `later`"),
     "runtimes.model_templates:ModelTemplates._kept": Bound("services", None, PLAN),
     "runtimes.model_templates:ModelTemplates._tasks": Bound(
         "tasks", None, "one for each engine, and one for each predictor that runs"

@@ -107,6 +107,7 @@ async def test_the_ledger_has_every_phase_of_the_cold_start(machine: Machines) -
         assert (entry["outcome"], entry["started"]) == ("ready", "fresh")
         assert (entry["fork"], entry["import"], entry["weights"]) == (1, 2, 300)
         assert entry["first_token"] == 1.5
+        assert entry["ready"] + 1.5 + entry["answer"] == pytest.approx(entry["total"], abs=50)
         assert entry["engine"] is None
         assert entry["total"] >= entry["ready"] >= 300
         assert entry["queue"] < 100

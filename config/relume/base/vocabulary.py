@@ -63,6 +63,10 @@ COLD_START_PHASES = ("queue", *PREDICTOR_PHASES)
 LAUNCH_PHASES = ("environment", "process")
 #: Before both, where the memory of the machine is full: the start waits for room in it.
 MEMORY_PHASE = "memory"
+#: After all of them, as the activator measures it: from the first token to the first byte of the
+#: answer. That is the way to the predictor and back, and for an answer that is not streamed the
+#: rest of its tokens too. It is no part of the start.
+ANSWER_PHASE = "answer"
 
 #: The reason of a failure for which memory was missing, and how a sentence about it begins.
 OUT_OF_MEMORY = "out-of-memory"

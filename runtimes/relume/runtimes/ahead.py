@@ -229,6 +229,7 @@ def load(argv: Sequence[str]) -> None:
     AHEAD.args, AHEAD.config = args, config
     AHEAD.build_app(config.model_config, tuple(core.get_supported_tasks()))
     AHEAD.core = core
+    getattr(core.structured_output_manager, "tokenizer", None)  # each fork has it then
     _fill_caches()
     internals.fingerprint_once()
     _end_threads()

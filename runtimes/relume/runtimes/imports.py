@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 
+from relume.runtimes import unused
 from relume.runtimes.settings import NO_COMPILATION
 
 logger = logging.getLogger("relume.runtimes")
@@ -103,7 +104,8 @@ def import_configuration() -> None:
     with _without_collector():
         if os.environ.get(NO_COMPILATION) == "1":
             _leave_out_the_compiler()
-        importlib.import_module(_CONFIGURATION)
+        with unused.read_models_once():
+            importlib.import_module(_CONFIGURATION)
 
 
 def flags_module() -> ModuleType:
@@ -169,10 +171,11 @@ def _leave_out_the_compiler() -> None:
     vLLM goes on without it where it cannot be imported (`vllm/env_override.py`). Nothing uses it
     where nothing is compiled.
     """
-    import torch._inductor  # noqa: F401 - without it the module below has no package
-
     if _COMPILER in sys.modules:
         return
+    unused.put_off_compiler()
+    import torch._inductor  # noqa: F401 - without it the module below has no package
+
     # So Python marks a module whose import has to fail.
     sys.modules[_COMPILER] = None  # type: ignore[assignment]
     try:

@@ -111,7 +111,13 @@ def _take_requests(
         listening.listen(64)
         print("template: ready", file=sys.stderr, flush=True)
         announce()
-        _Template(listening, serve, fork_cost.collapse(apart)).run()
+        _Template(listening, serve, _tidy(apart)).run()
+
+
+def _tidy(apart: Sequence[tuple[int, int]]) -> Iterator[None]:
+    """Make the forks of this process and what it holds smaller, step by step."""
+    yield from fork_cost.collapse(apart)
+    fork_cost.forget_files()
 
 
 def _send(connection: socket.socket, message: Mapping[str, object]) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import orjson
 
-from relume.base.vocabulary import LAUNCH_PHASES, MEMORY_PHASE, PREDICTOR_PHASES
+from relume.base.vocabulary import ANSWER_PHASE, LAUNCH_PHASES, MEMORY_PHASE, PREDICTOR_PHASES
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ TAIL_BYTES = 16384
 _LINE_BYTES = 512  # of an entry of the ledger; a longer one only means that fewer are read
 
 _PROBED = re.compile(r'"GET /(?:startup|health) HTTP/1\.1" ')
-_OUTSIDE = (MEMORY_PHASE, *LAUNCH_PHASES)
+_OUTSIDE = (MEMORY_PHASE, *LAUNCH_PHASES, ANSWER_PHASE)
 
 StartOutcome = Literal["loading", "ready", "failed", "cancelled"]
 
@@ -48,7 +48,8 @@ class ColdStart:
     """The id of the CloudEvent in the first held request, if it was one."""
     phases: Mapping[str, float] = field(default_factory=dict)
     """By the names in PREDICTOR_PHASES what the process told, in LAUNCH_PHASES what its launcher
-    measured, and MEMORY_PHASE: how long it waited for room in memory before it was launched."""
+    measured, MEMORY_PHASE: how long it waited for room in memory before it was launched, and
+    ANSWER_PHASE: from the first token to the first byte of its answer."""
     ready: float | None = None
     """From `at` until the process could answer."""
     total: float | None = None

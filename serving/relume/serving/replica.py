@@ -11,7 +11,7 @@ import orjson
 
 from relume.base.clock import Clock
 from relume.base.errors import RelumeError
-from relume.base.vocabulary import ENGINE_HANGS, MEMORY_PHASE, PREDICTOR_PHASES
+from relume.base.vocabulary import ANSWER_PHASE, ENGINE_HANGS, MEMORY_PHASE, PREDICTOR_PHASES
 from relume.serving.hang import Watch, Work
 from relume.serving.ledger import ColdStart, Ledger, StartOutcome
 from relume.serving.memory import Memory, Place
@@ -325,6 +325,8 @@ class Replica:
         assert self._first_answer_ms is not None
         measured = {"first_token": self._first_answer_ms}
         reported = (await probe.startup()).phases_ms
+        if (token := reported.get("first_token")) is not None:
+            measured[ANSWER_PHASE] = max(self._first_answer_ms - token, 0.0)
         self.cold = self.cold.with_phases({**measured, **reported})
         self._record("ready", None)
 

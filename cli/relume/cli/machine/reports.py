@@ -54,6 +54,8 @@ class ColdStartReport(PlaneAnswer):
     reason: str | None = None
     total: float | None = None
     phases: dict[str, float] = Field(default_factory=dict)
+    answer: float | None = None
+    """From the first token to the first byte of the answer, which is no part of the start."""
 
     @model_validator(mode="before")
     @classmethod

@@ -1,0 +1,227 @@
+"""Modules whose code runs when something of them is used, and not when they are imported.
+
+    defer([Deferred("openai", alone=None), Deferred("openai.types", by_name=True, alone=None)])
+
+`import openai` then gives a module that knows where it is and no more, so that modules inside of it
+can be imported. Whoever asks for anything else gets it: the code of the module is run first.
+
+Python's own `importlib.util.LazyLoader` runs the code of a package as soon as anything inside of it
+is imported.
+"""
+
+import importlib
+import re
+import sys
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
+
+# `from .x import (A as A, B as B)`: what a package hands on unchanged.
+_HANDED_ON = re.compile(r"^from (\.[\w.]*) import (?:\(([^)]*)\)|(.*))$", re.MULTILINE)
+# What Python looks for in any module, and what one need not have.
+_NOT_ASKED_FOR = frozenset(
+    {"__path__", "__file__", "__cached__", "__wrapped__", "__warningregistry__"}
+)
+_RUNNING = threading.RLock()
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """One module that is deferred."""
+
+    name: str
+    by_name: bool = False
+    """The package hands on names of its modules (`from .tool import Tool as Tool`), and only the
+    module of the name that is asked for is imported."""
+    alone: frozenset[str] | None = frozenset()
+    """The modules inside of the package that are imported without its code; None: all. For another
+    one the code is run first, as Python does, because modules may need an order."""
+    later: tuple[str, ...] = ()
+    """Names that are given as a `Later` each, until the code is run for something else."""
+    instead: Mapping[str, Any] = field(default_factory=dict)
+    """Values that are as good as those of the module, until its code is run for something else."""
+
+
+def defer(modules: Iterable[Deferred]) -> None:
+    """Defer these modules where they are imported from now on; those that are there stay."""
+    wanted = {module.name: module for module in modules if module.name not in sys.modules}
+    sys.meta_path.insert(0, _Finder(wanted))
+
+
+class Later:
+    """Stands for an object of a deferred module, whose code is run when the object is used.
+
+    It can be called, asked for attributes, compared with types and inherited from. It is no type
+    itself, so it cannot be the type of a pydantic field.
+    """
+
+    def __init__(self, module: str, name: str) -> None:
+        vars(self).update(_module=module, _name=name)
+
+    def _object(self) -> Any:
+        module = importlib.import_module(self._module)
+        if isinstance(module, _Module):
+            run(module)
+        return vars(module)[self._name]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name not in ("__name__", "__module__", "__qualname__"):
+            raise AttributeError(name)  # Python looks for it in any object
+        return getattr(self._object(), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._object(), name, value)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._object()(*args, **kwargs)
+
+    def __instancecheck__(self, instance: object) -> bool:
+        return isinstance(instance, self._object())
+
+    def __subclasscheck__(self, subclass: type) -> bool:
+        return issubclass(subclass, self._object())
+
+    def __mro_entries__(self, bases: tuple[object, ...]) -> tuple[type, ...]:
+        return (self._object(),)
+
+    def __or__(self, other: Any) -> Any:
+        return self._object() | other
+
+    def __ror__(self, other: Any) -> Any:
+        return other | self._object()
+
+
+class _Finder(MetaPathFinder):
+    """Finds the modules that are deferred, each once."""
+
+    def __init__(self, modules: dict[str, Deferred]) -> None:
+        self._modules = modules
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        package, _, name = fullname.rpartition(".")
+        loader = _loader_of(sys.modules.get(package))
+        if loader is not None and loader.comes_before(name):
+            loader.run(sys.modules[package])
+            if (imported := sys.modules.get(fullname)) is not None:
+                return _Imported(imported).spec
+        # Once: the code of some packages imports its own name again.
+        if (module := self._modules.pop(fullname, None)) is None:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is None or spec.loader is None:  # not installed
+            return None
+        spec.loader = _LaterLoader(spec.loader, module)
+        return spec
+
+
+class _Imported(Loader):
+    """Gives a module that was imported while it was looked for."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module = module
+        self._before = module.__spec__
+        # Python takes the spec of a module that has come meanwhile, and would load it twice.
+        self.spec = module.__spec__ = ModuleSpec(module.__name__, self)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return self._module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._before
+
+
+class _Module(ModuleType):
+    """A module that has not run its code."""
+
+    def __getattr__(self, name: str) -> Any:
+        loader = _loader_of(self)
+        if name in _NOT_ASKED_FOR or loader is None:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        return loader.attribute(self, name)
+
+
+def run(module: ModuleType) -> None:
+    """Run the code of a deferred module, if that has not been done."""
+    if (loader := _loader_of(module)) is not None:
+        loader.run(module)
+
+
+def _loader_of(module: ModuleType | None) -> "_LaterLoader | None":
+    """The loader of a module that is deferred and has not run its code."""
+    spec = getattr(module, "__spec__", None) if isinstance(module, _Module) else None
+    return spec.loader if spec is not None and isinstance(spec.loader, _LaterLoader) else None
+
+
+class _LaterLoader(Loader):
+    """The loader of one deferred module."""
+
+    def __init__(self, loader: Loader, deferred: Deferred) -> None:
+        self._loader = loader
+        self.deferred = deferred
+        self._runs = False
+        self._handed_on: dict[str, str] | None = None
+        later = {name: Later(deferred.name, name) for name in deferred.later}
+        self._instead = {**deferred.instead, **later}
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _Module(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run nothing yet."""
+
+    def comes_before(self, name: str) -> bool:
+        """Whether the code must be run before the module `name` inside of the package is."""
+        alone = self.deferred.alone
+        return not self._runs and alone is not None and name not in alone
+
+    def attribute(self, module: _Module, name: str) -> Any:
+        """The attribute `name` of the module, whose code is run for it if need be."""
+        if name in self._instead:
+            return self._instead[name]
+        if name in (self.deferred.alone or ()):
+            return importlib.import_module(f"{module.__name__}.{name}")
+        if self.deferred.by_name and (found := self._from_others(module).get(name)):
+            value = getattr(importlib.import_module(found, module.__name__), name)
+            setattr(module, name, value)
+            return value
+        self.run(module)
+        return getattr(module, name)
+
+    def _from_others(self, module: _Module) -> Mapping[str, str]:
+        """The relative module of each name that the package hands on unchanged."""
+        if self._handed_on is None:
+            found: dict[str, str] = {}
+            source = getattr(self._loader, "get_source", lambda _: None)(module.__name__) or ""
+            for at, several, one in _HANDED_ON.findall(source):
+                for each in (several or one).split(","):
+                    name, _, alias = each.strip().partition(" as ")
+                    if name and alias == name:
+                        found[name] = at
+            self._handed_on = found
+        return self._handed_on
+
+    def run(self, module: ModuleType) -> None:
+        """Run the code of the module once; another thread waits until that is done."""
+        with _RUNNING:
+            if type(module) is not _Module:  # another thread has run it
+                return
+            if self._runs:  # asked by the code itself, which has not come so far
+                raise AttributeError(f"module {module.__name__!r} has not come to it yet")
+            self._runs = True
+            instead, self._instead = self._instead, {}
+            try:
+                self._loader.exec_module(module)
+            except BaseException:
+                self._instead = instead
+                raise
+            finally:
+                self._runs = False
+            assert module.__spec__ is not None
+            module.__spec__.loader = module.__loader__ = self._loader
+            module.__class__ = ModuleType  # type: ignore[assignment]

@@ -23,7 +23,7 @@ ends = pytest.mark.parametrize("code", ENDS)
 
 
 async def another_answers(s: Stage) -> None:
-    """The next request starts another predictor, which answers, and nothing of the first is left."""
+    """The next request starts another predictor, and nothing of the first one is left."""
     again = s.ask()
     await s.clock.advance(1)
     await s.ready(2)

@@ -15,9 +15,10 @@ Part = dict[str, Any]
 #: Beside `usage`, a part of ours may have this: prompt and completion tokens up to this part.
 TOKENS = "relume_tokens"
 
-_HEAD = ("id", "object", "created", "model", "choices", "usage", TOKENS)
-_CHOICE = ("index", "delta", "text", "logprobs", "finish_reason", "token_ids")
-_DELTA = ("role", "content", "reasoning", "tool_calls")
+# Nearly all parts have these fields alone, and one look at all of them tells it.
+_HEAD = frozenset({"id", "object", "created", "model", "choices", "usage", TOKENS})
+_CHOICE = frozenset({"index", "delta", "text", "logprobs", "finish_reason", "token_ids"})
+_DELTA = frozenset({"role", "content", "reasoning", "tool_calls"})
 
 _MANY = 500
 
@@ -66,9 +67,10 @@ class _Choice:
             _grow(self.reasoning, reasoning)
         for call in delta.get("tool_calls") or ():
             self.tool_calls.setdefault(call.get("index", 0), _ToolCall()).feed(call)
-        for name, value in delta.items():
-            if name not in _DELTA and value is not None:
-                self.message[name] = _joined(self.message.get(name), value)
+        if not delta.keys() <= _DELTA:
+            for name, value in delta.items():
+                if name not in _DELTA and value is not None:
+                    self.message[name] = _joined(self.message.get(name), value)
         if logprobs := part.get("logprobs"):
             self.logprobs = self.logprobs or {}
             for name, values in logprobs.items():
@@ -77,9 +79,7 @@ class _Choice:
             self.token_ids = self.token_ids or []
             self.token_ids.extend(token_ids)
         self.finish_reason = part.get("finish_reason") or self.finish_reason
-        for name, value in part.items():
-            if name not in _CHOICE and value is not None:
-                self.beside[name] = value
+        _keep_others(self.beside, part, _CHOICE)
 
     @property
     def is_plain(self) -> bool:
@@ -145,9 +145,7 @@ class Assembly:
             known.feed(choice)
         if (usage := part.get("usage")) is not None:
             self.usage = usage
-        for name, value in part.items():
-            if name not in _HEAD and value is not None:
-                self._beside[name] = value
+        _keep_others(self._beside, part, _HEAD)
 
     @property
     def finished(self) -> bool:
@@ -189,6 +187,14 @@ class Assembly:
             "system_fingerprint": None,
             "usage": {"prompt_tokens_details": None, **usage},
             **self._beside,
+        }
+
+
+def _keep_others(kept: Part, part: Mapping[str, Any], known: frozenset[str]) -> None:
+    """Keep the fields of a part that are not among the known ones."""
+    if not part.keys() <= known:
+        kept |= {
+            name: each for name, each in part.items() if name not in known and each is not None
         }
 
 

@@ -29,6 +29,14 @@ class EventParser:
         found: list[bytes] = []
         if not piece:
             return found
+        if (
+            piece.startswith(b"data: ")
+            and piece.find(b"\n") == len(piece) - 2
+            and piece.endswith(b"\n\n")
+            and len(piece) <= self._limit
+            and not (self._line or self._data or self._after_cr or b"\r" in piece)
+        ):
+            return [piece[6:-2]]  # one event, as a predictor sends nearly all of them
         if self._after_cr and piece.startswith(b"\n"):
             piece = piece[1:]  # the second half of a CR LF
         self._after_cr = piece.endswith(b"\r")

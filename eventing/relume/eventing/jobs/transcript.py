@@ -59,6 +59,8 @@ class Transcript:
         self._counts = question.may_go_on
         self._wants_running_usage = question.wants_running_usage
         self._held: Part | None = None
+        # The last usage that the predictor has told, with the prompt and the completion of then.
+        self._told: tuple[Json, int, int] | None = None
         self._begin_anew()
 
     @property
@@ -132,9 +134,12 @@ class Transcript:
             raise BrokenPart(f"a part of the stream cannot be read: {error!r}") from None
 
     def _received(self, part: Part, choices: list[Any]) -> list[bytes]:
-        ending = {choice.get("finish_reason") for choice in choices}
-        if ending & _NO_ENDS:
-            raise BrokenPart("the predictor has given up the answer")
+        ends = False
+        for choice in choices:
+            if reason := choice.get("finish_reason"):
+                ends = True
+                if reason in _NO_ENDS:
+                    raise BrokenPart("the predictor has given up the answer")
         if self._follows:
             self._compare_prompt(part)
             part |= {name: value for name, value in self._answer.head.items() if value}
@@ -142,21 +147,22 @@ class Transcript:
                 return []
         usage = part.pop("usage", None)
         if usage:
-            usage = self._counted(usage)
+            self._count(usage)
         elif _has_text(choices):
             self._completion += 1  # the best that can be said of a predictor that does not count
         if not choices and usage:
-            return self._take_usage(part, usage)
+            return self._take_usage(part, self._usage(usage))
         if usage and self._wants_running_usage:
-            part["usage"] = usage
+            part["usage"] = self._usage(usage)
         elif self._counts:
             part[TOKENS] = [self._prompt or 0, self._completion]
         self._feed(part)
-        released = self.end()
-        if any(ending):
+        released = self.end() if self._held is not None else []
+        if ends:
             self._held = part
-            return released
-        return [*released, orjson.dumps(part)]
+        else:
+            released.append(orjson.dumps(part))
+        return released
 
     def end(self) -> list[bytes]:
         """What was held back: the stream is at its end, or has broken off."""
@@ -176,12 +182,14 @@ class Transcript:
         self._feed(part)
         if not self._question.wants_usage:
             return [orjson.dumps(part)]
+        self._told = ({}, self._prompt or 0, self._completion)
         usage = {**self._answer.head, "object": kind, "choices": [], "usage": self._usage({})}
         return [orjson.dumps(part), orjson.dumps(usage)]
 
     def whole(self) -> bytes:
         """The complete answer, as the predictor would have given it without streaming."""
-        usage = self._answer.usage or self._usage_now or self._usage({})
+        told = self._usage({}) if self._told is None else self._usage(*self._told)
+        usage = self._answer.usage or told
         forced = self._question.forces_tool
         return orjson.dumps(self._answer.whole(usage, forced_tool=forced))
 
@@ -196,14 +204,17 @@ class Transcript:
         self._base = 0  # completion tokens of the attempts before
         self._completion = 0
         self._cached = 0
-        self._usage_now: Part | None = None
+        self._told = None
         self._tokens_so_far: int = 0  # up to the last part that had a text; half a letter has none
 
     def _feed(self, part: Part) -> None:
         self._answer.feed(part)
-        first = next((each for each in part["choices"] if each["index"] == 0), None)
-        if first is not None and self._counts and _text_of(first):
-            self._tokens_so_far = self._completion
+        if self._counts:
+            for choice in part["choices"]:
+                if choice["index"] == 0:
+                    if _text_of(choice):
+                        self._tokens_so_far = self._completion
+                    break
 
     def _compare_prompt(self, part: Part) -> None:
         """Find out whether the text at the end of the prompt still has its last white space.
@@ -238,25 +249,26 @@ class Transcript:
             for choice in choices
         )
 
-    def _counted(self, usage: Json) -> Part:
-        """The usage over all attempts; remembers it."""
+    def _count(self, usage: Json) -> None:
+        """Take what the predictor says of this attempt."""
         if self._prompt is None:
             # The prompt of a request that goes on ends with the text so far.
             self._prompt = max(0, (usage.get("prompt_tokens") or 0) - self._base)
         self._completion = self._base + (usage.get("completion_tokens") or 0)
         details = usage.get("prompt_tokens_details") or {}
         self._cached = min(details.get("cached_tokens") or 0, self._prompt)
-        return self._usage(usage)
+        self._told = (usage, self._prompt, self._completion)
 
-    def _usage(self, usage: Json) -> Part:
-        prompt, completion = self._prompt or 0, self._completion
-        counts = {
+    def _usage(self, usage: Json, prompt: int | None = None, completion: int | None = None) -> Part:
+        """A usage of the predictor with the counts over all attempts: those of now, or these."""
+        prompt = (self._prompt or 0) if prompt is None else prompt
+        completion = self._completion if completion is None else completion
+        return {
+            **usage,
             "prompt_tokens": prompt,
             "total_tokens": prompt + completion,
             "completion_tokens": completion,
         }
-        self._usage_now = {**usage, **counts}
-        return self._usage_now
 
     def _take_usage(self, part: Part, usage: Part) -> list[bytes]:
         """The last part, which has the usage and nothing else."""
@@ -275,7 +287,7 @@ class Transcript:
 
     def _count_stored(self, part: Part) -> None:
         if usage := part.get("usage"):
-            self._counted(usage)
+            self._count(usage)
         elif isinstance(counts := part.get(TOKENS), list):
             prompt, self._completion = counts
             self._prompt = prompt or None  # 0: nobody has said it yet
@@ -315,8 +327,12 @@ def _parsed(data: bytes) -> Part:
 
 def _choices_of(part: Part) -> list[Any]:
     choices = part.get("choices")
-    if isinstance(choices, list) and all(isinstance(each, dict) for each in choices):
-        return choices
+    if isinstance(choices, list):
+        for each in choices:
+            if not isinstance(each, dict):
+                break
+        else:
+            return choices
     raise BrokenPart(f"a part of the stream has no choices; it has {sorted(part)}")
 
 

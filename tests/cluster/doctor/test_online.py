@@ -205,6 +205,15 @@ def test_the_command_judges_files_by_the_clusters_own_settings(
         assert "cluster test, Kubernetes 1.36" in capsys.readouterr().out
 
 
+def test_a_kubeconfig_without_a_context_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "m.yaml"
+    file.write_text(service("timeout: 60"))
+    assert run(["doctor", str(file), "--kubeconfig", str(file)]) == 2
+    assert "--context NAME" in capsys.readouterr().err
+
+
 def test_a_device_class_that_the_cluster_has_is_not_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -383,9 +383,6 @@ TABLE = {
     "eventing.jobs.assembly:Assembly._choices": Bound("parts of a stream", None, "as _Choice.text"),
     "eventing.jobs.assembly:Assembly._beside": Bound("parts of a stream", None, "as _Choice.text"),
     "eventing.jobs.assembly:Assembly.head": Bound("parts of a stream", None, "as _Choice.text"),
-    "eventing.jobs.transcript:Transcript._usage_now": Bound(
-        "parts of a stream", None, "as _Choice.text"
-    ),
     "eventing.jobs.predictor:Answer.headers": Bound(
         "headers", limits.HEADERS, "an answer with more is none"
     ),

@@ -119,6 +119,10 @@ class Plane:
         self._poll(asked, within_s)
         return seen[0]
 
+    def until_loading(self, name: str, within_s: float = 60) -> None:
+        """Wait until a predictor is in a phase of its start."""
+        self._poll(lambda: self.service(name)["phase"] is not None, within_s)
+
     def until_zero(self, name: str, within_s: float = 90) -> None:
         self._poll(lambda: self.service(name)["state"] == "zero", within_s)
 

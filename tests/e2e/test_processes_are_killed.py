@@ -58,7 +58,7 @@ def test_each_process_of_a_start_while_the_model_loads(plane: Plane, process: st
     plane.until_zero("summarize")
     plane.until(lambda s: s["template"]["state"] == "ready", 120)
     event_id = plane.post("summarize", plane.chat("Hello"))
-    plane.until(lambda s: s["serving"]["services"][0]["phase"] is not None, 60)
+    plane.until_loading("summarize")
     if process == "template":
         kill(plane.status()["template"]["pid"])
     elif process == "server":
@@ -82,7 +82,7 @@ def test_the_plane_while_the_model_loads(tmp_path: Path) -> None:
     sample = SAMPLES / "summarize.yaml"
     with Plane.up(sample, state=tmp_path, args=("--no-template",)) as first:
         event_id = first.post("summarize", first.chat("Hello"))
-        first.until(lambda s: s["serving"]["services"][0]["phase"] is not None, 60)
+        first.until_loading("summarize")
         family = psutil.Process(first.process.pid).children(recursive=True)
         kill(first.process.pid)
         assert psutil.wait_procs(family, timeout=20)[1] == []

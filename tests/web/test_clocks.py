@@ -271,3 +271,35 @@ async def test_a_head_of_the_largest_event_is_read() -> None:
         status, _, _ = await answer(reader)
         assert status == 200
         writer.close()
+
+
+class Refusing:
+    """An app that refuses a request before it has read its body, and closes the connection."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-length", b"4"), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": 413, "headers": headers})
+        await send({"type": "http.response.body", "body": b"much"})
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9000000\r\n\r\n", b"413"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"505"),
+        (b"no request\r\n\r\n", b"400"),
+    ],
+)
+async def test_a_client_that_still_sends_can_read_why_it_was_refused(
+    head: bytes, status: bytes
+) -> None:
+    async with serving(Refusing()) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head)
+        assert (await reader.readexactly(12))[9:] == status
+        for _ in range(50):  # a connection that is closed would be reset by this
+            writer.write(b"x" * 100_000)
+            await writer.drain()
+        answer = await reader.read()
+        assert answer.endswith((b"much", b"}", b"received."))
+        writer.close()

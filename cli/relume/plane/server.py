@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from relume.plane.grace import Grace
 from relume.web.protocol import HttpProtocol
@@ -18,6 +20,19 @@ class _Uvicorn(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+class _WebSockets(WebSocketsSansIOProtocol):
+    """uvicorn's WebSockets, where a handshake that the application has answered is complete.
+
+    uvicorn takes such an answer, sends it, and logs the error that there was none.
+    """
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        is_body = message["type"] == "websocket.http.response.body"
+        if is_body and not message.get("more_body", False):
+            self.handshake_complete = True
 
 
 class HttpServer:
@@ -34,7 +49,7 @@ class HttpServer:
             app,
             http=HttpProtocol,
             interface="asgi3",
-            ws="auto" if websockets else "none",
+            ws=_WebSockets if websockets else "none",
             lifespan="off",
             workers=1,  # else uvicorn reads $WEB_CONCURRENCY, which is another server's
             access_log=False,

@@ -175,7 +175,9 @@ class Exchange:
             raise RuntimeError("the answer is shorter than its Content-Length")
         self.response_complete = True
         self.wake()
-        if not self.keep_alive:
+        if not self.keep_alive and self.more_body:
+            self._protocol.linger()
+        elif not self.keep_alive:
             self._transport.close()
         self._protocol.on_response_complete()
 

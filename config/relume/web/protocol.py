@@ -35,6 +35,8 @@ from relume.web.exchange import Exchange
 PATIENCE_S = 30.0
 #: A client that sends fewer bytes per second than this falls behind.
 SLOWEST_BYTES_S = 500
+# How long what a client sends behind a refusal is thrown away before the connection is closed.
+_LINGER_S = 2.0
 # Pauses before each look whether a client that stopped sending is still there, in seconds. A quick
 # answer needs none; the second look finds what the first one provoked.
 _LOOKS_S = (0.03, 0.02, 0.2, 2.0)
@@ -64,7 +66,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._overhead = 0
         self._is_inside = self._is_in_head = self._advanced = False
         # Nothing is read any more: the connection ends with the answers to what was read before.
-        self._is_deaf = False
+        self._is_deaf = self._lingers = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clocks()
@@ -241,7 +243,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Begin with the request that came meanwhile, or be idle; `_check` ends that some time."""
         self.server_state.total_requests += 1
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._lingers:
             return
         self.flow.resume_reading()
         if self.pipeline:
@@ -307,15 +309,34 @@ class HttpProtocol(HttpToolsProtocol):
         cycle = self.cycle
         path = "/" if cycle is None or cycle.response_complete else cycle.scope["path"]
         body = error_body(path, status=status, message=message, reason=reason, retryable=retryable)
-        content = json.dumps(body).encode()
-        answer = [
-            STATUS_LINE[status],
-            b"content-type: application/json\r\nconnection: close\r\n",
-            b"content-length: %d\r\n\r\n" % len(content),
-            content,
-        ]
-        self.transport.write(b"".join(answer))
-        self.transport.close()
+        self._send_refusal(status, b"application/json", json.dumps(body).encode())
+
+    def send_400_response(self, msg: str) -> None:
+        """As uvicorn, but a client that still sends can read it."""
+        self._send_refusal(400, b"text/plain; charset=utf-8", msg.encode("ascii"))
+
+    def _send_refusal(self, status: int, kind: bytes, content: bytes) -> None:
+        head = b"content-type: %b\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+        self.transport.write(STATUS_LINE[status] + head % (kind, len(content)) + content)
+        if self._running is not None:
+            self._running.leave()
+        self.linger()
+
+    def linger(self) -> None:
+        """Close the connection so that a client that still sends can read its answer.
+
+        Bytes that nobody has read when a connection is closed reset it, and a reset takes the
+        answer along (RFC 9112 §9.6). So only the sending side is closed, and for a while what comes
+        is thrown away; a client that closes its side ends that.
+        """
+        self._is_deaf = self._lingers = True
+        self._stop_clocks()
+        if self.transport.is_closing() or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self._clock = self.loop.call_later(_LINGER_S, self.transport.close)
 
     # ---- a client that has stopped sending
 

@@ -42,7 +42,8 @@ class Ingress:
         self._clock = clock
         self._settings = settings
         self.intake = Intake(settings.intake_bytes, settings.small_bytes)
-        self.accepted, self.duplicates = Counter[BrokerKey](), Counter[BrokerKey]()
+        self.accepted: Counter[BrokerKey] = Counter()
+        self.duplicates: Counter[BrokerKey] = Counter()
         self.brokers = frozenset(brokers)
 
     def open(self, log: EventLog) -> None:

@@ -86,7 +86,7 @@ def test_the_reasons_are_those_that_are_judged() -> None:
     told = {reason: follows for reason, _, follows in table("reason")}
     for reason, drop in DROPS.items():
         if drop.free_after_s is None:
-            words = "comes again by the Trigger's own delivery, and an attempt is spent"
+            words = "comes again by its own policy of retries, and an attempt is spent"
         else:
             words = f"comes again after {drop.free_after_s:g} s, and no attempt is spent"
         assert told.pop(reason) == words

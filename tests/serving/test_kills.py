@@ -102,8 +102,11 @@ async def test_a_kill_while_it_drains_is_no_failure_of_the_service(
         predictor = await s.ready()
         await request.end()
         predictor.lingers = True
-        await s.clock.advance(200)
-        await eventually(lambda: s.status()["state"] == "draining")
+        for _ in range(200):
+            if s.status()["state"] == "draining":
+                break
+            await s.clock.advance(1)
+        assert s.status()["state"] == "draining"
         predictor.exit(code)
         await eventually(lambda: s.status()["state"] == "zero")
         assert s.status()["reason"] is None

@@ -94,13 +94,17 @@ def life(job: JobReport) -> list[tuple[str, float | None, str]]:
         found.append(("in the queue", waited, f"until {job.started_at}"))
     if usage is not None and usage.cold_start_ms:
         found.append(("cold start", usage.cold_start_ms, f"over {_attempts(job)}"))
-    if usage is not None and (usage.run_ms or usage.completion_tokens):
+    # How long a run took is known at its end; that of a job that was cancelled has none.
+    is_cut = job.status == "cancelled" and usage is not None and not usage.run_ms
+    if usage is not None and not is_cut and (usage.run_ms or usage.completion_tokens):
         found.append(("answering", usage.run_ms, _speed(job)))
     total = milliseconds(job.created_at, job.settled_at)
     if usage is not None and total is not None and job.started_at is not None:
         rest = total - usage.queue_ms - usage.cold_start_ms - usage.run_ms
         if job.attempts > 1 and rest > 0:
             found.append(("between", rest, "waits before the next attempt, and workers that died"))
+        elif rest >= 1 and is_cut:
+            found.append(("answering", rest, f"{usage.completion_tokens} tokens, then cancelled"))
         elif rest >= 1:
             found.append(("elsewhere", rest, "storing the answer, and settling the job"))
     if job.settled_at is not None:

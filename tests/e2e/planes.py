@@ -144,22 +144,6 @@ class Plane:
         (pid,) = self.service(name)["pids"]
         return int(pid)
 
-    def engine_core_of(self, name: str, within_s: float = 60) -> int:
-        """The pid of the engine core of the only predictor, once it was forked."""
-        found: list[int] = []
-
-        def forked() -> bool:
-            for pid in self.service(name)["pids"]:
-                with suppress(psutil.NoSuchProcess):
-                    children = psutil.Process(pid).children(recursive=True)
-                    found[:] = [
-                        c.pid for c in children if any("EngineCore" in w for w in _words(c))
-                    ]
-            return bool(found)
-
-        self._poll(forked, within_s)
-        return found[0]
-
     def cold_starts(self, name: str) -> int:
         count: int = self.service(name)["cold_starts"]
         return count
@@ -230,11 +214,6 @@ class Plane:
         """The data of a request of the sample `summarize`."""
         messages = [{"role": "user", "content": text}]
         return {"messages": messages, "temperature": 0, "max_tokens": 12, **more}
-
-
-def _words(process: psutil.Process) -> list[str]:
-    """What a process calls itself."""
-    return [process.name(), *process.cmdline()]
 
 
 def kill(pid: int) -> None:

@@ -53,7 +53,7 @@ def test_the_template_and_with_it_its_predictors(plane: Plane) -> None:
     plane.answers_to(event_id)
 
 
-@pytest.mark.parametrize("process", ["template", "server", "engine core"])
+@pytest.mark.parametrize("process", ["template", "server"])
 def test_each_process_of_a_start_while_the_model_loads(plane: Plane, process: str) -> None:
     plane.until_zero("summarize")
     plane.until(lambda s: s["template"]["state"] == "ready", 120)
@@ -61,33 +61,9 @@ def test_each_process_of_a_start_while_the_model_loads(plane: Plane, process: st
     plane.until_loading("summarize")
     if process == "template":
         kill(plane.status()["template"]["pid"])
-    elif process == "server":
-        kill(plane.predictor_of("summarize"))
     else:
-        kill(plane.engine_core_of("summarize"))
+        kill(plane.predictor_of("summarize"))
     plane.answers_to(event_id)
-
-
-def test_the_engine_core_while_it_generates(plane: Plane) -> None:
-    long = plane.chat("Tell me a story.", max_tokens=80, ignore_eos=True)
-    ids = [plane.post("summarize", long) for _ in range(2)]
-    plane.until_busy()
-    kill(plane.engine_core_of("summarize"))
-    answers = plane.answers_to(*ids)
-    assert {answer["type"] for answer in answers} == {"relume.inference.response"}
-
-
-def test_the_plane_while_the_model_loads(tmp_path: Path) -> None:
-    """Its children go with it, and the next plane on the same state answers the event."""
-    sample = SAMPLES / "summarize.yaml"
-    with Plane.up(sample, state=tmp_path, args=("--no-template",)) as first:
-        event_id = first.post("summarize", first.chat("Hello"))
-        first.until_loading("summarize")
-        family = psutil.Process(first.process.pid).children(recursive=True)
-        kill(first.process.pid)
-        assert psutil.wait_procs(family, timeout=20)[1] == []
-    with Plane.up(sample, state=tmp_path) as another:
-        another.answers_to(event_id)
 
 
 def test_a_predictor_that_cannot_load_fails_what_is_held_and_says_why(tmp_path: Path) -> None:

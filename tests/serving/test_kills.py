@@ -1,8 +1,8 @@
 """kill -9 of a predictor in each phase of its life, and what each request gets.
 
 A kill of its engine core ends the server of vLLM with code 1 in the same phase, so both are tried.
-The plane, nats-server, the template and the real engine core are killed in `tests/e2e`, and every
-process of the event path at each of its awaits in `tests/crash`.
+nats-server, the template and the real server of vLLM are killed in `tests/e2e`, and every process
+of the event path at each of its awaits in `tests/crash`.
 """
 
 import asyncio

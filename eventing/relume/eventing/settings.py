@@ -21,8 +21,10 @@ class EventingSettings:
     heartbeat_s: float = 3.0
     # The same (source, id, type) within this time is the same event.
     duplicate_window_s: float = 600.0
-    # Deliveries under way per Trigger when nothing better is known: the Kafka Broker's own gate.
-    in_flight: int = 50
+    # Deliveries under way per Trigger when nothing better is known: as many connections as the
+    # filter of Knative's Broker keeps open to one subscriber. With fewer than there are producers, what
+    # comes in faster than it goes out waits in the log.
+    in_flight: int = 100
     # Events held per Trigger, those that wait for their next attempt included.
     held: int = 1000
     # And their bytes: above this, no more are fetched until some are settled.

@@ -22,8 +22,8 @@ class EventingSettings:
     # The same (source, id, type) within this time is the same event.
     duplicate_window_s: float = 600.0
     # Deliveries under way per Trigger when nothing better is known: as many connections as the
-    # filter of Knative's Broker keeps open to one subscriber. With fewer than there are producers, what
-    # comes in faster than it goes out waits in the log.
+    # filter of Knative's Broker keeps open to one subscriber. Where more producers than that post
+    # as fast as they can, events come in faster than they go out.
     in_flight: int = 100
     # Events held per Trigger, those that wait for their next attempt included.
     held: int = 1000

@@ -125,19 +125,18 @@ class Answer:
     @contextmanager
     def _sleeping(self) -> Iterator[None]:
         """Let the kernel keep what comes while the block runs (socket(7), SO_RCVLOWAT)."""
-        self._wake_at(_MUCH_BYTES)
+        connection = self._response.connection
+        if connection is None or connection.transport is None:
+            yield  # all of the answer has come
+            return
+        peer = connection.transport.get_extra_info("socket")
+        _wake_at(peer, _MUCH_BYTES)
         try:
             yield
         finally:
-            self._wake_at(1)  # what has come is read now
-
-    def _wake_at(self, size: int) -> None:
-        connection = self._response.connection
-        if connection is None or connection.transport is None:
-            return  # all of it has come
-        with suppress(OSError):  # the connection is lost: whoever reads is told
-            peer = connection.transport.get_extra_info("socket")
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+            # The answer may have ended in the block, and the connection then belongs to the pool:
+            # so this is done by the socket.
+            _wake_at(peer, 1)  # what has come is read now
 
     async def _end(self) -> None:
         """Read the end of the body, so that the connection can serve the next request."""
@@ -238,6 +237,12 @@ async def once_connected(
                 await sleep(wait_s)
                 wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
         yield answer
+
+
+def _wake_at(peer: socket.socket, size: int) -> None:
+    """Wake this process when so many bytes have come."""
+    with suppress(OSError):  # the connection is lost: whoever reads is told
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
 
 @contextmanager

@@ -1,0 +1,67 @@
+"""A connection to a predictor, and what reading its answer late leaves behind on it."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from relume.eventing.jobs.predictor import Predictors
+
+_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+_FIRST = b"data: first\n\n"
+# More than the kernel keeps.
+_REST = b"data: %b\n\ndata: [DONE]\n\n" % (b"x" * 20_000)
+
+
+class PausesOnce:
+    """A pause behind the first part, until the answer has ended."""
+
+    def __init__(self) -> None:
+        self.begun, self.over = asyncio.Event(), asyncio.Event()
+
+    def pause_s(self, parts: int, size: int) -> float:
+        return 0.0 if self.over.is_set() else 1.0
+
+    async def pause(self, seconds: float) -> None:
+        self.begun.set()
+        await self.over.wait()
+
+
+@asynccontextmanager
+async def keeps_alive(pauses: PausesOnce) -> AsyncIterator[str]:
+    """A predictor that does not close its connection although it was asked to.
+
+    The rest of its answer comes in the pause.
+    """
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(_HEAD + _chunk(_FIRST))
+        await pauses.begun.wait()
+        writer.write(_chunk(_REST) + b"0\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        yield f"http://{host}:{port}/"
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+async def test_a_connection_whose_answer_ends_in_a_pause_wakes_this_process_again() -> None:
+    pauses = PausesOnce()
+    async with keeps_alive(pauses) as url, Predictors() as predictors, asyncio.timeout(60):
+        async with predictors.post(url, [("Connection", "close")], b"") as answer:
+            connection = answer._response.connection
+            assert connection is not None and (transport := connection.transport) is not None
+            peer = transport.get_extra_info("socket")
+            answer.on_end(pauses.over.set)
+            parts = [len(part) async for found in answer.parts(pauses) for part in found]
+            assert parts == [5, 20_000]
+            assert not transport.is_closing()  # it serves the next request
+        assert peer.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1

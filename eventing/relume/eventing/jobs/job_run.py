@@ -163,12 +163,18 @@ class JobRun:
             await asyncio.wait([watching])
 
     async def attempt(self) -> End | Retry:
-        """One request to the predictor, or none where the end is known. Raises LeaseLost."""
+        """One request to the predictor, or none where the end is known.
+
+        Raises LeaseLost, AlreadySettled.
+        """
         if (end := self._unreadable or await self._known_end()) is not None:
             return end
         record = self._held.record
-        if self._begun or self._start_left_s is not None:
+        if self._begun:
             self._begun = False  # this attempt is counted already
+        elif self._start_left_s is not None:
+            # So is this one; no write would show that the job was cancelled in the wait.
+            await self._held.confirm(self._generation)
         elif record is not None and not may_be_attempted(record, self._job):
             return End("dead", "retries-exhausted", "the worker of the last attempt died")
         else:
@@ -180,9 +186,7 @@ class JobRun:
                 self._may_go_on = False
             except LeaseLost:
                 # The worker before this one may have stored a part after this one had read them.
-                await self._held.refresh()
-                if not self._held.is_held_in(self._generation):
-                    raise
+                await self._held.confirm(self._generation)
                 await self._read_parts()
                 if (end := await self._known_end()) is not None:
                     return end

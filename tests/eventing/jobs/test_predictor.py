@@ -58,7 +58,8 @@ async def test_a_connection_whose_answer_ends_in_a_pause_wakes_this_process_agai
     async with keeps_alive(pauses) as url, Predictors() as predictors, asyncio.timeout(60):
         async with predictors.post(url, [("Connection", "close")], b"") as answer:
             connection = answer._response.connection
-            assert connection is not None and (transport := connection.transport) is not None
+            transport = None if connection is None else connection.transport
+            assert transport is not None
             peer = transport.get_extra_info("socket")
             answer.on_end(pauses.over.set)
             parts = [len(part) async for found in answer.parts(pauses) for part in found]

@@ -7,9 +7,7 @@ from contextlib import asynccontextmanager
 
 from relume.eventing.jobs.predictor import Predictors
 
-_HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-)
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 _FIRST = b"data: first\n\n"
 # More than the kernel keeps.
 _REST = b"data: %b\n\ndata: [DONE]\n\n" % (b"x" * 20_000)

@@ -116,7 +116,7 @@ class JobRun:
         self._refused = Answered(0)  # the last answer that was none of the job
         self._refused_type = ""
         self._unreached = ""  # why no model was asked by the request under way
-        self._start_left_s: float | None = None  # of an attempt that a router has rejected so far
+        self._start_left_s: float | None = None  # None: the next request is a new attempt
         self._tokens = Tokens()  # of an answer that was not streamed
         self._start_until = 0.0  # when the time to start of the request under way is over
         self._run_s = 0.0
@@ -163,10 +163,7 @@ class JobRun:
             await asyncio.wait([watching])
 
     async def attempt(self) -> End | Retry:
-        """One request to the predictor, or none where the end is known.
-
-        Raises LeaseLost, AlreadySettled.
-        """
+        """One request, or none where the end is known. Raises LeaseLost and AlreadySettled."""
         if (end := self._unreadable or await self._known_end()) is not None:
             return end
         record = self._held.record

@@ -35,7 +35,7 @@ _LONGEST_WAIT_S = 8.0
 _END_WITHIN_S = 1.0
 # The largest part of a stream: it must fit one message of the store.
 _PART_BYTES = 4 * MIB
-# Of an answer that is not read at once, the kernel keeps so much.
+# The kernel keeps so much of an answer that is not read at once, and then wakes this process.
 _MUCH_BYTES = 16 * KIB
 _DONE = b"[DONE]"
 _EVENT_STREAM = "text/event-stream"

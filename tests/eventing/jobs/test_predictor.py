@@ -2,8 +2,11 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+
+import pytest
+import uvloop
 
 from relume.eventing.jobs.predictor import Predictors
 
@@ -25,21 +28,21 @@ class PausesOnce:
     async def pause(self, seconds: float) -> None:
         self.begun.set()
         await self.over.wait()
+        for _ in range(10):
+            await asyncio.sleep(0)  # a connection that is closed has no file descriptor then
 
 
 @asynccontextmanager
-async def keeps_alive(pauses: PausesOnce) -> AsyncIterator[str]:
-    """A predictor that does not close its connection although it was asked to.
-
-    The rest of its answer comes in the pause.
-    """
+async def predictor(pauses: PausesOnce, closes: bool) -> AsyncIterator[str]:
+    """A predictor whose answer ends in the pause; it `closes` its connection then, or keeps it."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(_HEAD + _chunk(_FIRST))
         await pauses.begun.wait()
         writer.write(_chunk(_REST) + b"0\r\n\r\n")
-        await reader.read()
+        if not closes:
+            await reader.read()
         writer.close()
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
@@ -51,9 +54,9 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-async def test_a_connection_whose_answer_ends_in_a_pause_wakes_this_process_again() -> None:
+async def read_with_a_pause(closes: bool) -> None:
     pauses = PausesOnce()
-    async with keeps_alive(pauses) as url, Predictors() as predictors, asyncio.timeout(60):
+    async with predictor(pauses, closes) as url, Predictors() as predictors, asyncio.timeout(60):
         async with predictors.post(url, [("Connection", "close")], b"") as answer:
             connection = answer._response.connection
             transport = None if connection is None else connection.transport
@@ -62,5 +65,15 @@ async def test_a_connection_whose_answer_ends_in_a_pause_wakes_this_process_agai
             answer.on_end(pauses.over.set)
             parts = [len(part) async for found in answer.parts(pauses) for part in found]
             assert parts == [5, 20_000]
-            assert not transport.is_closing()  # it serves the next request
-        assert peer.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
+            assert transport.is_closing() is closes
+        if not closes:  # it serves the next request, which needs to be woken by its first byte
+            assert peer.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
+
+
+@pytest.mark.parametrize("closes", [False, True])
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_an_answer_that_ends_in_a_pause_is_read_and_leaves_its_connection_as_it_was(
+    loop: Callable[[], asyncio.AbstractEventLoop], closes: bool
+) -> None:
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(read_with_a_pause(closes))

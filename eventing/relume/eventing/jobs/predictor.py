@@ -241,7 +241,8 @@ async def once_connected(
 
 def _wake_at(peer: socket.socket, size: int) -> None:
     """Wake this process when so many bytes have come."""
-    with suppress(OSError):  # the connection is lost: whoever reads is told
+    # The connection may be closed, for which uvloop raises ValueError: whoever reads is told.
+    with suppress(OSError, ValueError):
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
 

@@ -248,6 +248,11 @@ TABLE = {
     "eventing.jetstream.job_cursors:SettledCursor._settled": Bound(
         "records", None, "what one fetch brought: none is fetched while there is one"
     ),
+    "eventing.jetstream.job_cursors:SharedCursor.unsaid": Bound(
+        "subjects",
+        EventingSettings().held,
+        "a leased job or event has one, until it is leased again",
+    ),
     "eventing.jetstream.job_cursors:ParkedCursor._put_off": Bound(
         "subjects", job_cursors.PUT_OFF_REMEMBERED, "the oldest are forgotten"
     ),

@@ -35,7 +35,7 @@ from relume.web.exchange import Exchange
 PATIENCE_S = 30.0
 #: A client that sends fewer bytes per second than this falls behind.
 SLOWEST_BYTES_S = 500
-# How long what a client sends behind a refusal is thrown away before the connection is closed.
+# After an early answer, what the client still sends is thrown away for so long.
 _LINGER_S = 2.0
 # Pauses before each look whether a client that stopped sending is still there, in seconds. A quick
 # answer needs none; the second look finds what the first one provoked.

@@ -21,14 +21,14 @@ def encode_value(value: str) -> str:
 
 
 def encode_values(headers: list[Header]) -> list[Header]:
-    """The headers, with values as `encode_value` gives them; mostly they are sent as they are."""
+    """The headers, with values as `encode_value` gives them; mostly none needs encoding."""
     if _UNSAFE.search("".join([value for _, value in headers])) is None:
         return headers
     return [(name, encode_value(value)) for name, value in headers]
 
 
 def decode_values(headers: list[Header], *, lenient: bool = False) -> list[Header]:
-    """The headers, with values as `decode_value` gives them; mostly they are meant as they came."""
+    """The headers, with values as `decode_value` gives them; mostly none needs decoding."""
     if _UNSAFE.search("".join([value for _, value in headers])) is None:
         return headers
     return [(name, decode_value(name, value, lenient=lenient)) for name, value in headers]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from relume.base.clock import SystemClock
@@ -322,6 +323,36 @@ async def test_a_worker_that_lost_its_lease_does_not_take_the_job_from_the_next(
             await new.extend()
             await old.give_back()
             assert await nothing_more(cursor.fetch(1), 0.5)
+            await new.settle()
+        finally:
+            await one.close()
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_what_is_given_back_without_a_connection_is_said_while_the_lease_lasts(
+    tmp_path: Path, late: bool
+) -> None:
+    clock = VirtualClock()
+    async with NatsServer(tmp_path) as server, opened([server.url]) as two:
+        one = await JetStreamJobs.connect([server.url], SETTINGS, clock)
+        try:
+            await one.submit(job("1"), 5.0)
+            [old] = await fetch(await one.open_lane(LANE), 1)
+            client = one._api.client
+            client._status = Client.RECONNECTING
+            await old.give_back()
+            cursor = await two.open_lane(LANE)
+            if late:
+                [new] = await fetch(cursor, 1)  # the lease of the first worker ran out
+                await clock.advance(SETTINGS.lease_s)
+            client._status = Client.CONNECTED
+            one._lanes._connection_changed()
+            await client.flush()
+            if late:
+                await new.extend()
+                assert await nothing_more(cursor.fetch(1), 0.5)
+            else:
+                [new] = await fetch(cursor, 1)
             await new.settle()
         finally:
             await one.close()

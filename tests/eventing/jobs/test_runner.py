@@ -300,6 +300,18 @@ async def test_a_pool_that_stays_empty_ends_a_job_by_its_start_clock_and_says_wh
         assert len(predictor.calls) == 3  # after 0, 5 and 10 s
 
 
+async def test_a_job_that_is_cancelled_while_a_pool_is_asleep_is_asked_for_no_more() -> None:
+    asleep = answers(503, {"error": "empty"}, **{DROPPED_HEADER: "rejected-no-endpoints"})
+    async with Predictor(asleep, writes(STORY)) as predictor, JobStage(predictor) as stage:
+        job_id = await stage.submit(job_of(stage))
+        await predictor.reached_by(1)
+        await stage.passes(2)
+        await Changes(stage.store, stage.clock).cancel(job_id, "")
+        await stage.passes(10)
+        assert len(predictor.calls) == 1
+        assert stage.dispatcher.in_flight == 0
+
+
 async def test_one_attempt_means_that_nothing_is_tried_again() -> None:
     async with Predictor(writes(STORY, dies_after=2)) as predictor, JobStage(predictor) as stage:
         record = await stage.ended(await stage.submit(job_of(stage, limits=Limits(max_attempts=1))))

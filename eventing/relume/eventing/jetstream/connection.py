@@ -26,9 +26,8 @@ async def connect(
     """Connect a store to one of the servers. Raises StoreUnavailable when none answers.
 
     Each of `listeners` is called when the connection was lost, and when it is there again; more
-    may be added later.
-    Of a cluster, some nodes are enough: the others are learned from them. A server that is silent
-    for two times `ping_s` is left for another one.
+    may be added later. Of a cluster, some nodes are enough: they name the others. A server that is
+    silent for two times `ping_s` is left for another one.
     """
     client = store.client
 

@@ -28,7 +28,8 @@ class SharedLease(JetStreamLeasedEvent):
     """A leased event that another process gets when the lease has run out.
 
     nats-server takes a message from whoever holds it when any earlier holder gives it back. So a
-    process that was paused past its lease does not give it back: it is not its own any more.
+    process that was paused or cut off past its lease does not give it back: it is not its own any
+    more.
     """
 
     __slots__ = ("_clock", "_lease_s", "_lost_at")
@@ -42,19 +43,27 @@ class SharedLease(JetStreamLeasedEvent):
         self._lost_at = clock.monotonic() + lease_s
 
     async def give_back(self) -> None:
-        if self._clock.monotonic() >= self._lost_at:
-            return
-        if cast("SharedCursor", self._cursor).alone:
-            await super().give_back()
-        else:
+        if not cast("SharedCursor", self._cursor).alone:
             # It is not noted, so `confirm` does not say it again: another process may have it then.
-            self._cursor.tell(self._subject, GIVE_BACK)
+            self.say(GIVE_BACK)
+        elif self._clock.monotonic() < self._lost_at:
+            await super().give_back()
 
     async def extend(self) -> None:
         now = self._clock.monotonic()
         if now < self._lost_at:
             self._lost_at = now + self._lease_s
         await super().extend()
+
+    def say(self, what: bytes) -> None:
+        """Tell nats-server, if it can be told before the lease is over."""
+        cursor = cast("SharedCursor", self._cursor)
+        if self._clock.monotonic() >= self._lost_at:
+            return
+        if cursor.is_connected:
+            cursor.tell(self._subject, what)
+        else:
+            cursor.unsaid.append((self, what))
 
 
 class SharedCursor(JetStreamCursor):
@@ -73,11 +82,24 @@ class SharedCursor(JetStreamCursor):
         self._pending = info.num_pending or 0
         self._forget = forget
         self._there = True
+        # What nats-py would keep for the next connection, and send however late that is.
+        self.unsaid: list[tuple[SharedLease, bytes]] = []
 
     @property
     def waiting(self) -> int:
         """What was given to nobody, when nats-server last said so."""
         return self._pending
+
+    @property
+    def is_connected(self) -> bool:
+        return self._client.is_connected
+
+    def connection_changed(self) -> None:
+        super().connection_changed()
+        if self.is_connected:
+            unsaid, self.unsaid = self.unsaid, []
+            for leased, what in unsaid:
+                leased.say(what)
 
     def there(self, there: bool) -> None:
         """The consumer was removed or made again; nothing is asked of one that was removed."""
@@ -133,7 +155,7 @@ class ParkedLease(SharedLease):
         """See `ParkedEvent.put_off`."""
         cursor = cast("ParkedCursor", self._cursor)
         cursor.remember(self.sequence, self._subject, self._clock.monotonic() + seconds)
-        cursor.tell(self._subject, b'-NAK {"delay": %d}' % round(seconds * 1e9))
+        self.say(b'-NAK {"delay": %d}' % round(seconds * 1e9))
 
 
 class ParkedCursor(SharedCursor):

@@ -97,7 +97,7 @@ class Disk:
 
     @property
     def full(self) -> bool:
-        """Nothing new may be accepted; it is looked up when the last look was 5 ms ago."""
+        """Whether nothing new may be accepted; the file system is asked every 5 ms at most."""
         if (now := time.monotonic()) >= self._looks_at:
             self._looks_at = now + _LOOK_EVERY_S
             self._is_full = self.free < self.reserve

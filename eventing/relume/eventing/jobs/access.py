@@ -204,7 +204,7 @@ class Guarded:
 
 
 def _is_key(authorization: str | None) -> bool:
-    """Whether an API key was sent. A token is asked for its time only when a request begins."""
+    """Whether an API key was sent. The lifetime of a token is checked at the beginning only."""
     return (authorization or "").partition(" ")[2].strip().startswith(PREFIX)
 
 

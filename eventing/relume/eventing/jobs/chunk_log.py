@@ -3,10 +3,9 @@
 One append is under way at a time; what comes meanwhile goes into the next one. So a slow store
 makes larger messages and not a longer queue. Parts that nobody reads wait a little for the next
 ones (`unread_hold_s`), because an append costs five times as much as what else is done for a part.
-Meanwhile
-the predictor's answer is not read either (`pause`), so nothing here is done for each part alone.
-Nobody is shown a part that is not stored. An append whose acknowledgement got lost is looked up
-when the repetition is refused.
+Meanwhile the predictor's answer is not read either (`pause`), and its next parts are then handled
+together. Nobody is shown a part that is not stored. An append whose acknowledgement got lost is
+looked up when the repetition is refused.
 """
 
 import asyncio

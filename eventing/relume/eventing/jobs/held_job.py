@@ -8,7 +8,7 @@ same worker and generation.
 from dataclasses import dataclass
 
 from relume.base.clock import Clock
-from relume.eventing.event_log import DiskFull, StoreUnavailable
+from relume.eventing.event_log import DiskFull, LeaseLost, StoreUnavailable
 from relume.eventing.jobs.chunk_log import STORE_PAUSE_S
 from relume.eventing.jobs.job import Job
 from relume.eventing.jobs.state import AlreadySettled, Happening, Record, step
@@ -46,6 +46,17 @@ class HeldJob:
         """Whether the lease of this generation is the one that the record knows."""
         record = self.record
         return record is not None and not self.is_over and record.generation == generation
+
+    async def confirm(self, generation: int) -> None:
+        """Make sure that the lease of this generation still holds the job.
+
+        Raises AlreadySettled, LeaseLost.
+        """
+        await self.refresh()
+        if self.is_over:
+            raise AlreadySettled(f"job {self.job.id} is settled already")
+        if not self.is_held_in(generation):
+            raise LeaseLost(f"job {self.job.id} is not in lease {generation} any more")
 
     async def take(self, happening: Happening) -> Record:
         """Write the record as it is after `happening`; waits for a store that restarts.

@@ -116,7 +116,7 @@ class JobRun:
         self._refused = Answered(0)  # the last answer that was none of the job
         self._refused_type = ""
         self._unreached = ""  # why no model was asked by the request under way
-        self._start_left_s: float | None = None  # of an attempt that a router has rejected so far
+        self._start_left_s: float | None = None  # None: the next request is a new attempt
         self._tokens = Tokens()  # of an answer that was not streamed
         self._start_until = 0.0  # when the time to start of the request under way is over
         self._run_s = 0.0
@@ -163,12 +163,15 @@ class JobRun:
             await asyncio.wait([watching])
 
     async def attempt(self) -> End | Retry:
-        """One request to the predictor, or none where the end is known. Raises LeaseLost."""
+        """One request, or none where the end is known. Raises LeaseLost and AlreadySettled."""
         if (end := self._unreadable or await self._known_end()) is not None:
             return end
         record = self._held.record
-        if self._begun or self._start_left_s is not None:
+        if self._begun:
             self._begun = False  # this attempt is counted already
+        elif self._start_left_s is not None:
+            # So is this one; no write would show that the job was cancelled in the wait.
+            await self._held.confirm(self._generation)
         elif record is not None and not may_be_attempted(record, self._job):
             return End("dead", "retries-exhausted", "the worker of the last attempt died")
         else:
@@ -180,9 +183,7 @@ class JobRun:
                 self._may_go_on = False
             except LeaseLost:
                 # The worker before this one may have stored a part after this one had read them.
-                await self._held.refresh()
-                if not self._held.is_held_in(self._generation):
-                    raise
+                await self._held.confirm(self._generation)
                 await self._read_parts()
                 if (end := await self._known_end()) is not None:
                     return end

@@ -35,7 +35,7 @@ _LONGEST_WAIT_S = 8.0
 _END_WITHIN_S = 1.0
 # The largest part of a stream: it must fit one message of the store.
 _PART_BYTES = 4 * MIB
-# Of an answer that is not read at once, the kernel keeps so much.
+# The kernel keeps so much of an answer that is not read at once, and then wakes this process.
 _MUCH_BYTES = 16 * KIB
 _DONE = b"[DONE]"
 _EVENT_STREAM = "text/event-stream"
@@ -125,19 +125,18 @@ class Answer:
     @contextmanager
     def _sleeping(self) -> Iterator[None]:
         """Let the kernel keep what comes while the block runs (socket(7), SO_RCVLOWAT)."""
-        self._wake_at(_MUCH_BYTES)
+        connection = self._response.connection
+        if connection is None or connection.transport is None:
+            yield  # all of the answer has come
+            return
+        peer = connection.transport.get_extra_info("socket")
+        _wake_at(peer, _MUCH_BYTES)
         try:
             yield
         finally:
-            self._wake_at(1)  # what has come is read now
-
-    def _wake_at(self, size: int) -> None:
-        connection = self._response.connection
-        if connection is None or connection.transport is None:
-            return  # all of it has come
-        with suppress(OSError):  # the connection is lost: whoever reads is told
-            peer = connection.transport.get_extra_info("socket")
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+            # The answer may have ended in the block, and the connection then belongs to the pool:
+            # so this is done by the socket.
+            _wake_at(peer, 1)  # what has come is read now
 
     async def _end(self) -> None:
         """Read the end of the body, so that the connection can serve the next request."""
@@ -238,6 +237,13 @@ async def once_connected(
                 await sleep(wait_s)
                 wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
         yield answer
+
+
+def _wake_at(peer: socket.socket, size: int) -> None:
+    """Wake this process when so many bytes have come."""
+    # The connection may be closed, for which uvloop raises ValueError: whoever reads is told.
+    with suppress(OSError, ValueError):
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
 
 @contextmanager

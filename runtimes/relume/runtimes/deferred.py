@@ -12,7 +12,6 @@ is imported.
 import importlib
 import re
 import sys
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.abc import Loader, MetaPathFinder
@@ -26,7 +25,9 @@ _HANDED_ON = re.compile(r"^from (\.[\w.]*) import (?:\(([^)]*)\)|(.*))$", re.MUL
 _NOT_ASKED_FOR = frozenset(
     {"__path__", "__file__", "__cached__", "__wrapped__", "__warningregistry__"}
 )
-_RUNNING = threading.RLock()
+# Such a module's code is run by an import of this name with the module's own, `.` as `/`.
+_CODE_OF = "code of "
+_CODES: dict[str, "_Code"] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,8 @@ class Later:
         module = importlib.import_module(self._module)
         if isinstance(module, _Module):
             run(module)
+        if self._name not in vars(module):
+            raise _not_there(module, self._name)
         return vars(module)[self._name]
 
     def __getattr__(self, name: str) -> Any:
@@ -104,6 +107,8 @@ class _Finder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        if (code := _CODES.get(fullname)) is not None:
+            return ModuleSpec(fullname, code)
         package, _, name = fullname.rpartition(".")
         loader = _loader_of(sys.modules.get(package))
         if loader is not None and loader.comes_before(name):
@@ -145,6 +150,15 @@ class _Module(ModuleType):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         return loader.attribute(self, name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set what somebody replaces after the code was run, which would replace it again.
+
+        Python sets the modules inside of the package, and names with two underscores.
+        """
+        if not (name.startswith("__") or isinstance(value, ModuleType)):
+            run(self)
+        ModuleType.__setattr__(self, name, value)  # it may have become its class
+
 
 def run(module: ModuleType) -> None:
     """Run the code of a deferred module, if that has not been done."""
@@ -164,13 +178,20 @@ class _LaterLoader(Loader):
     def __init__(self, loader: Loader, deferred: Deferred) -> None:
         self._loader = loader
         self.deferred = deferred
-        self._runs = False
         self._handed_on: dict[str, str] | None = None
         later = {name: Later(deferred.name, name) for name in deferred.later}
         self._instead = {**deferred.instead, **later}
 
+    def __getattr__(self, name: str) -> Any:
+        """What the real loader can do besides: read the package's files, for instance."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._loader, name)
+
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return _Module(spec.name)
+        module = _Module(spec.name)
+        _CODES[_CODE_OF + spec.name.replace(".", "/")] = _Code(self, module)
+        return module
 
     def exec_module(self, module: ModuleType) -> None:
         """Run nothing yet."""
@@ -178,7 +199,7 @@ class _LaterLoader(Loader):
     def comes_before(self, name: str) -> bool:
         """Whether the code must be run before the module `name` inside of the package is."""
         alone = self.deferred.alone
-        return not self._runs and alone is not None and name not in alone
+        return alone is not None and name not in alone
 
     def attribute(self, module: _Module, name: str) -> Any:
         """The attribute `name` of the module, whose code is run for it if need be."""
@@ -188,9 +209,11 @@ class _LaterLoader(Loader):
             return importlib.import_module(f"{module.__name__}.{name}")
         if self.deferred.by_name and (found := self._from_others(module).get(name)):
             value = getattr(importlib.import_module(found, module.__name__), name)
-            setattr(module, name, value)
+            vars(module)[name] = value
             return value
         self.run(module)
+        if type(module) is _Module and name not in vars(module):
+            raise _not_there(module, name)
         return getattr(module, name)
 
     def _from_others(self, module: _Module) -> Mapping[str, str]:
@@ -207,21 +230,51 @@ class _LaterLoader(Loader):
         return self._handed_on
 
     def run(self, module: ModuleType) -> None:
-        """Run the code of the module once; another thread waits until that is done."""
-        with _RUNNING:
-            if type(module) is not _Module:  # another thread has run it
-                return
-            if self._runs:  # asked by the code itself, which has not come so far
-                raise AttributeError(f"module {module.__name__!r} has not come to it yet")
-            self._runs = True
-            instead, self._instead = self._instead, {}
-            try:
-                self._loader.exec_module(module)
-            except BaseException:
-                self._instead = instead
-                raise
-            finally:
-                self._runs = False
-            assert module.__spec__ is not None
-            module.__spec__.loader = module.__loader__ = self._loader
-            module.__class__ = ModuleType  # type: ignore[assignment]
+        """Run the code of the module once; another thread waits until that is done.
+
+        It is run by an import, so that Python's locks see it. With a lock of our own, a thread that
+        imports what this code imports, and uses this module in it, would wait for ever. Python
+        lets one of the two threads go on with what the module has so far. So it is for the code
+        itself, where it asks for its own module.
+        """
+        if type(module) is _Module:
+            code = _CODE_OF + module.__name__.replace(".", "/")
+            __import__(code)
+            if type(module) is not _Module:
+                sys.modules.pop(code, None)
+
+    def execute(self, module: ModuleType) -> None:
+        """Run the code of the module, under the lock of its import.
+
+        Raises ImportError for an AttributeError, which `hasattr` and `from … import` would hide.
+        """
+        if type(module) is not _Module:  # another thread has run it
+            return
+        instead, self._instead = self._instead, {}
+        try:
+            self._loader.exec_module(module)
+        except BaseException as error:
+            self._instead = instead
+            if isinstance(error, AttributeError):
+                name = module.__name__
+                raise ImportError(f"{name} cannot be imported: {error}", name=name) from error
+            raise
+        assert module.__spec__ is not None
+        module.__spec__.loader = module.__loader__ = self._loader
+        module.__class__ = ModuleType  # type: ignore[assignment]
+
+
+class _Code(Loader):
+    """What is imported to run the code of a deferred module."""
+
+    def __init__(self, loader: _LaterLoader, module: _Module) -> None:
+        self._loader = loader
+        self._module = module
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.execute(self._module)
+
+
+def _not_there(module: ModuleType, name: str) -> AttributeError:
+    """The error where the code of a module is run and has not come to `name`, or has no such."""
+    return AttributeError(f"module {module.__name__!r} has no attribute {name!r} (yet)")

@@ -49,14 +49,13 @@ class _Tokenizer:
     def __get__(self, manager: Any, owner: type) -> Any:
         if manager is None:
             return self
-        try:
-            with self._loading:
-                found = vars(manager)["tokenizer"]
-                if isinstance(found, _Unloaded):
-                    found = vars(manager)["tokenizer"] = found.load()
-        except KeyError:
-            raise AttributeError("tokenizer") from None
-        return found
+        with self._loading:
+            if "tokenizer" not in vars(manager):
+                raise AttributeError("tokenizer")
+            found = vars(manager)["tokenizer"]
+            if isinstance(found, _Unloaded):
+                found = vars(manager)["tokenizer"] = found.load()
+            return found
 
     def __set__(self, manager: Any, value: Any) -> None:
         vars(manager)["tokenizer"] = value

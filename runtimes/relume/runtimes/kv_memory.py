@@ -20,7 +20,7 @@ from typing import Any
 _AT_LEAST = 1 << 20
 #: Seconds from the allocation until the pages are asked for: the first token comes before.
 _AFTER_S = 3.0
-# Pieces after which another thread of the process may change its memory, too.
+# The kernel lets no other thread map memory while it fills one piece: some milliseconds.
 _PIECE = 16 << 20
 _MADV_POPULATE_WRITE = 23
 
@@ -28,7 +28,8 @@ _MADV_POPULATE_WRITE = 23
 def filled_later(*, never: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """How to wrap vLLM's `allocate_kv_cache`; see `relume.runtimes.internals`.
 
-    never: for a process that is forked, where a thread must not be and each fork fills its own.
+    never: for a process that will be forked. It must have no thread then, and its pages would be
+    copied; in its forks, a page is filled by the first write to it.
     """
 
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -145,6 +145,8 @@ class _Module(ModuleType):
     """A module that has not run its code."""
 
     def __getattr__(self, name: str) -> Any:
+        if type(self) is not _Module:  # another thread has run the code meanwhile
+            return getattr(self, name)
         loader = _loader_of(self)
         if name in _NOT_ASKED_FOR or loader is None:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
@@ -259,9 +261,9 @@ class _LaterLoader(Loader):
                 name = module.__name__
                 raise ImportError(f"{name} cannot be imported: {error}", name=name) from error
             raise
+        module.__class__ = ModuleType  # type: ignore[assignment]
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self._loader
-        module.__class__ = ModuleType  # type: ignore[assignment]
 
 
 class _Code(Loader):

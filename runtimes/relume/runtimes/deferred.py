@@ -25,7 +25,7 @@ _HANDED_ON = re.compile(r"^from (\.[\w.]*) import (?:\(([^)]*)\)|(.*))$", re.MUL
 _NOT_ASKED_FOR = frozenset(
     {"__path__", "__file__", "__cached__", "__wrapped__", "__warningregistry__"}
 )
-# Such a module's code is run by an import of this name with the module's own, `.` as `/`.
+# The code of the module `a.b` is run by an import of "code of a/b" (`_LaterLoader.run`).
 _CODE_OF = "code of "
 _CODES: dict[str, "_Code"] = {}
 
@@ -153,9 +153,9 @@ class _Module(ModuleType):
         return loader.attribute(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set what somebody replaces after the code was run, which would replace it again.
+        """Run the code before somebody replaces a name of it, because it would set that name again.
 
-        Python sets the modules inside of the package, and names with two underscores.
+        Not for what Python sets itself: modules inside of the package, names with two underscores.
         """
         if not (name.startswith("__") or isinstance(value, ModuleType)):
             run(self)
@@ -234,10 +234,10 @@ class _LaterLoader(Loader):
     def run(self, module: ModuleType) -> None:
         """Run the code of the module once; another thread waits until that is done.
 
-        It is run by an import, so that Python's locks see it. With a lock of our own, a thread that
-        imports what this code imports, and uses this module in it, would wait for ever. Python
-        lets one of the two threads go on with what the module has so far. So it is for the code
-        itself, where it asks for its own module.
+        It is run by an import, because Python's import locks notice where two threads wait for each
+        other: this one for a module that the other imports, and the other for this module. One of
+        them then goes on with what the module has so far, and with a lock of our own both would
+        wait for ever. The code itself also gets what is there so far where it asks for its module.
         """
         if type(module) is _Module:
             code = _CODE_OF + module.__name__.replace(".", "/")
@@ -278,5 +278,5 @@ class _Code(Loader):
 
 
 def _not_there(module: ModuleType, name: str) -> AttributeError:
-    """The error where the code of a module is run and has not come to `name`, or has no such."""
+    """The error for a name that the code of the module has not set, or has not set yet."""
     return AttributeError(f"module {module.__name__!r} has no attribute {name!r} (yet)")

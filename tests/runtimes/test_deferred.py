@@ -4,7 +4,9 @@ import importlib
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,12 @@ from relume.runtimes.deferred import Deferred, Later, defer
 
 _FILES = {
     "__init__.py": "from .tool import Tool as Tool\nfrom .loud import (\nLoud as Loud,\n)\nOWN = 7",
-    "tool.py": "class Tool:\n    size = 3\n\ndef make(): return Tool()\n",
+    "tool.py": "class Tool:\n    size = 3\n\ndef make(): return Tool()\n\nMET = None\n",
     "loud.py": "class Loud: pass\n",
     "broken.py": "raise OSError('no such library')\n",
+    "older.py": "import sys\nsys.of_another_release\n",
+    "first.py": "from .tool import MET\nMET.wait()\nfrom . import second\nVALUE = 1\n",
+    "second.py": "from . import first, tool\ntool.MET.wait()\nhasattr(first, 'VALUE')\n",
 }
 
 
@@ -110,6 +115,49 @@ def test_a_module_that_fails_fails_where_it_is_used_and_one_that_is_not_there_at
             _ = module.anything
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module(f"{package}.absent")
+
+
+def test_an_attribute_error_in_the_code_is_not_taken_for_a_name_that_is_missing(
+    package: str,
+) -> None:
+    defer([Deferred(package, alone=None), Deferred(f"{package}.older")])
+    module = importlib.import_module(f"{package}.older")
+    with pytest.raises(ImportError, match=r"older cannot be imported: .*of_another_release"):
+        hasattr(module, "anything")
+
+
+def test_what_somebody_replaces_stays_replaced_when_the_code_runs(package: str) -> None:
+    defer([Deferred(package, alone=None), Deferred(f"{package}.tool", later=("Tool",))])
+    module = importlib.import_module(f"{package}.tool")
+    module.make = len
+    assert module.Tool.size == 3
+    assert module.make is len
+
+
+def test_files_of_a_package_are_read_before_its_code_runs(package: str) -> None:
+    defer([Deferred(package, alone=None)])
+    importlib.import_module(package)
+    assert files(package).joinpath("loud.py").read_text() == _FILES["loud.py"]
+    assert imported(package) == set()
+
+
+def test_two_threads_that_wait_for_each_others_modules_go_on(package: str) -> None:
+    defer([Deferred(package, alone=None), Deferred(f"{package}.first")])
+    first = importlib.import_module(f"{package}.first")
+    importlib.import_module(f"{package}.tool").MET = threading.Barrier(2, timeout=20)
+    threads = [
+        threading.Thread(target=task, daemon=True)
+        for task in (
+            lambda: first.VALUE,
+            lambda: importlib.import_module(f"{package}.second"),
+        )
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in threads)
+    assert first.VALUE == 1
 
 
 _EACH = """

@@ -2,6 +2,7 @@
 
 import ctypes
 import mmap
+import os
 import re
 import sys
 from pathlib import Path
@@ -31,6 +32,17 @@ def test_pages_of_files_are_unmapped_unless_they_were_changed(tmp_path: Path) ->
 
     assert sorted(_resident(file)) == [0, _PAGES]
     assert (read[:], changed[:]) == before
+
+
+def test_a_file_whose_name_is_no_text_is_no_obstacle(tmp_path: Path) -> None:
+    file = tmp_path / os.fsdecode(b"library-\xe9")
+    file.write_bytes(b"read" * mmap.PAGESIZE)
+    with file.open("rb") as opened:
+        read = mmap.mmap(opened.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ)
+    assert read[:4] == b"read"
+    assert fork_cost.forget_files() > 0
+    assert list(fork_cost.areas())
+    assert read[:4] == b"read"
 
 
 def _resident(file: Path) -> list[int]:

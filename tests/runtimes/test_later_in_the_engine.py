@@ -40,6 +40,23 @@ def test_a_tokenizer_is_loaded_at_its_first_use_and_once() -> None:
     assert not hasattr(without, "tokenizer")
 
 
+def test_another_release_of_vllm_is_left_alone() -> None:
+    for wrap in (loaded_when_used, kv_memory.filled_later()):
+        with pytest.raises(AttributeError):
+            wrap(lambda *_: None)
+
+
+def test_an_error_of_the_load_is_not_taken_for_a_manager_without_a_tokenizer() -> None:
+    def load(*, model_config: str) -> str:
+        raise KeyError(model_config)
+
+    names: dict[str, Any] = {"cached_tokenizer_from_config": load}
+    exec(_MANAGER, names)
+    names["Manager"].__init__ = loaded_when_used(names["Manager"].__init__)
+    with pytest.raises(KeyError, match="a model"):
+        _ = names["Manager"]("a model").tokenizer
+
+
 class _Buffer:
     """What torch makes of a buffer."""
 

@@ -87,6 +87,11 @@ def test_a_wait_before_the_process_began_is_no_part_of_a_start() -> None:
     assert left_ms([start()], SUMMARIZE, Progress(None, 5500.0, "", {"memory": 5000.0})) == 1500
 
 
+def test_the_length_of_the_first_answer_is_no_part_of_a_start() -> None:
+    long = start(phases={**PHASES, "answer": 1500.0})
+    assert left_ms([long], SUMMARIZE) == 2000
+
+
 def test_the_history_goes_on_where_the_plane_before_has_stopped(tmp_path: Path) -> None:
     path = tmp_path / "coldstarts.jsonl"
     Ledger(path).append(start())

@@ -12,7 +12,6 @@ is imported.
 import importlib
 import re
 import sys
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.abc import Loader, MetaPathFinder
@@ -26,7 +25,9 @@ _HANDED_ON = re.compile(r"^from (\.[\w.]*) import (?:\(([^)]*)\)|(.*))$", re.MUL
 _NOT_ASKED_FOR = frozenset(
     {"__path__", "__file__", "__cached__", "__wrapped__", "__warningregistry__"}
 )
-_RUNNING = threading.RLock()
+# The code of the module `a.b` is run by an import of "code of a/b" (`_LaterLoader.run`).
+_CODE_OF = "code of "
+_CODES: dict[str, "_Code"] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,8 @@ class Later:
         module = importlib.import_module(self._module)
         if isinstance(module, _Module):
             run(module)
+        if self._name not in vars(module):
+            raise _not_there(module, self._name)
         return vars(module)[self._name]
 
     def __getattr__(self, name: str) -> Any:
@@ -104,6 +107,8 @@ class _Finder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        if (code := _CODES.get(fullname)) is not None:
+            return ModuleSpec(fullname, code)
         package, _, name = fullname.rpartition(".")
         loader = _loader_of(sys.modules.get(package))
         if loader is not None and loader.comes_before(name):
@@ -140,10 +145,21 @@ class _Module(ModuleType):
     """A module that has not run its code."""
 
     def __getattr__(self, name: str) -> Any:
+        if type(self) is not _Module:  # another thread has run the code meanwhile
+            return getattr(self, name)
         loader = _loader_of(self)
         if name in _NOT_ASKED_FOR or loader is None:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         return loader.attribute(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Run the code before somebody replaces a name of it, because it would set that name again.
+
+        Not for what Python sets itself: modules inside of the package, names with two underscores.
+        """
+        if not (name.startswith("__") or isinstance(value, ModuleType)):
+            run(self)
+        ModuleType.__setattr__(self, name, value)  # it may have become its class
 
 
 def run(module: ModuleType) -> None:
@@ -164,13 +180,20 @@ class _LaterLoader(Loader):
     def __init__(self, loader: Loader, deferred: Deferred) -> None:
         self._loader = loader
         self.deferred = deferred
-        self._runs = False
         self._handed_on: dict[str, str] | None = None
         later = {name: Later(deferred.name, name) for name in deferred.later}
         self._instead = {**deferred.instead, **later}
 
+    def __getattr__(self, name: str) -> Any:
+        """What the real loader can do besides: read the package's files, for instance."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._loader, name)
+
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return _Module(spec.name)
+        module = _Module(spec.name)
+        _CODES[_CODE_OF + spec.name.replace(".", "/")] = _Code(self, module)
+        return module
 
     def exec_module(self, module: ModuleType) -> None:
         """Run nothing yet."""
@@ -178,7 +201,7 @@ class _LaterLoader(Loader):
     def comes_before(self, name: str) -> bool:
         """Whether the code must be run before the module `name` inside of the package is."""
         alone = self.deferred.alone
-        return not self._runs and alone is not None and name not in alone
+        return alone is not None and name not in alone
 
     def attribute(self, module: _Module, name: str) -> Any:
         """The attribute `name` of the module, whose code is run for it if need be."""
@@ -188,9 +211,11 @@ class _LaterLoader(Loader):
             return importlib.import_module(f"{module.__name__}.{name}")
         if self.deferred.by_name and (found := self._from_others(module).get(name)):
             value = getattr(importlib.import_module(found, module.__name__), name)
-            setattr(module, name, value)
+            vars(module)[name] = value
             return value
         self.run(module)
+        if type(module) is _Module and name not in vars(module):
+            raise _not_there(module, name)
         return getattr(module, name)
 
     def _from_others(self, module: _Module) -> Mapping[str, str]:
@@ -207,21 +232,51 @@ class _LaterLoader(Loader):
         return self._handed_on
 
     def run(self, module: ModuleType) -> None:
-        """Run the code of the module once; another thread waits until that is done."""
-        with _RUNNING:
-            if type(module) is not _Module:  # another thread has run it
-                return
-            if self._runs:  # asked by the code itself, which has not come so far
-                raise AttributeError(f"module {module.__name__!r} has not come to it yet")
-            self._runs = True
-            instead, self._instead = self._instead, {}
-            try:
-                self._loader.exec_module(module)
-            except BaseException:
-                self._instead = instead
-                raise
-            finally:
-                self._runs = False
-            assert module.__spec__ is not None
-            module.__spec__.loader = module.__loader__ = self._loader
-            module.__class__ = ModuleType  # type: ignore[assignment]
+        """Run the code of the module once; another thread waits until that is done.
+
+        It is run by an import, because Python's import locks notice where two threads wait for each
+        other: this one for a module that the other imports, and the other for this module. One of
+        them then goes on with what the module has so far, and with a lock of our own both would
+        wait for ever. The code itself also gets what is there so far where it asks for its module.
+        """
+        if type(module) is _Module:
+            code = _CODE_OF + module.__name__.replace(".", "/")
+            __import__(code)
+            if type(module) is not _Module:
+                sys.modules.pop(code, None)
+
+    def execute(self, module: ModuleType) -> None:
+        """Run the code of the module, under the lock of its import.
+
+        Raises ImportError for an AttributeError, which `hasattr` and `from … import` would hide.
+        """
+        if type(module) is not _Module:  # another thread has run it
+            return
+        instead, self._instead = self._instead, {}
+        try:
+            self._loader.exec_module(module)
+        except BaseException as error:
+            self._instead = instead
+            if isinstance(error, AttributeError):
+                name = module.__name__
+                raise ImportError(f"{name} cannot be imported: {error}", name=name) from error
+            raise
+        module.__class__ = ModuleType  # type: ignore[assignment]
+        assert module.__spec__ is not None
+        module.__spec__.loader = module.__loader__ = self._loader
+
+
+class _Code(Loader):
+    """What is imported to run the code of a deferred module."""
+
+    def __init__(self, loader: _LaterLoader, module: _Module) -> None:
+        self._loader = loader
+        self._module = module
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.execute(self._module)
+
+
+def _not_there(module: ModuleType, name: str) -> AttributeError:
+    """The error for a name that the code of the module has not set, or has not set yet."""
+    return AttributeError(f"module {module.__name__!r} has no attribute {name!r} (yet)")

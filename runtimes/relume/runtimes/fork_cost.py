@@ -19,7 +19,7 @@ _CHUNK = 8 << 20
 # Writable, private and of no file: a library's data and files that are mapped stay as they are.
 _ANONYMOUS = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw.p \S+ \S+ 0 *(\[heap\])?$")
 # An area of a file that this process cannot write: a library's code, or data that it only reads.
-_OF_A_FILE = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r-[x-]p \S+ \S+ (\d+) +/")
+_OF_A_FILE = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r-[x-]p \S+ \S+ (\d+) +/(?!dev/)")
 _IN_USE = re.compile(r"(?:Anonymous|Swap): +(\d+) kB")
 
 
@@ -58,16 +58,18 @@ def forget_files() -> int:
 def _files() -> Iterator[tuple[int, int, int]]:
     """Address, bytes and resident bytes of each area of a file of which no page was changed."""
     try:
-        text = Path("/proc/self/smaps").read_text(encoding="utf-8")
+        text = Path("/proc/self/smaps").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return
     for area in re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", text):
         found = _OF_A_FILE.match(area)
         changed = [int(kilobytes) for kilobytes in _IN_USE.findall(area)]
         resident = re.search(r"^Rss: +(\d+) kB", area, re.MULTILINE)
-        if found and int(found[3]) and len(changed) == 2 and not any(changed) and resident:
+        # hugetlbfs counts its pages nowhere here, changed or not; an area of it has no Rss.
+        rss = int(resident[1]) if resident else 0
+        if found and int(found[3]) and len(changed) == 2 and not any(changed) and rss:
             start = int(found[1], 16)
-            yield start, int(found[2], 16) - start, int(resident[1]) << 10
+            yield start, int(found[2], 16) - start, rss << 10
 
 
 def collapse(without: Iterable[tuple[int, int]] = ()) -> Iterator[None]:
@@ -89,7 +91,7 @@ def collapse(without: Iterable[tuple[int, int]] = ()) -> Iterator[None]:
 def areas() -> Iterator[tuple[int, int]]:
     """Address and bytes of each area of this process's own memory."""
     try:
-        lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         return
     for line in lines:

@@ -10,20 +10,27 @@ from functools import partial, wraps
 from inspect import unwrap
 from typing import Any
 
+_LOAD = "cached_tokenizer_from_config"
+
 
 def loaded_when_used(original: Callable[..., Any]) -> Callable[..., Any]:
-    """vLLM's `StructuredOutputManager.__init__`, which does not load the tokenizer yet."""
+    """vLLM's `StructuredOutputManager.__init__`, which does not load the tokenizer yet.
+
+    Raises AttributeError where this release of vLLM loads it by another function.
+    """
+    names = unwrap(original).__globals__
+    if _LOAD not in names:
+        raise AttributeError(f"{original.__module__} has no {_LOAD}")
 
     @wraps(original)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        names = unwrap(original).__globals__
-        load = names["cached_tokenizer_from_config"]
+        load = names[_LOAD]
         type(self).tokenizer = _TOKENIZER
-        names["cached_tokenizer_from_config"] = partial(_Unloaded, load)
+        names[_LOAD] = partial(_Unloaded, load)
         try:
             original(self, *args, **kwargs)
         finally:
-            names["cached_tokenizer_from_config"] = load
+            names[_LOAD] = load
 
     return init
 
@@ -49,14 +56,13 @@ class _Tokenizer:
     def __get__(self, manager: Any, owner: type) -> Any:
         if manager is None:
             return self
-        try:
-            with self._loading:
-                found = vars(manager)["tokenizer"]
-                if isinstance(found, _Unloaded):
-                    found = vars(manager)["tokenizer"] = found.load()
-        except KeyError:
-            raise AttributeError("tokenizer") from None
-        return found
+        with self._loading:
+            if "tokenizer" not in vars(manager):
+                raise AttributeError("tokenizer")
+            found = vars(manager)["tokenizer"]
+            if isinstance(found, _Unloaded):
+                found = vars(manager)["tokenizer"] = found.load()
+            return found
 
     def __set__(self, manager: Any, value: Any) -> None:
         vars(manager)["tokenizer"] = value

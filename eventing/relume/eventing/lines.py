@@ -1,8 +1,9 @@
 """The lines of an eventing plane at work: a dispatcher for each, which follows the plan.
 
 A plan is resolved first, into a route for each line, and then taken over in one step. A line that
-stays keeps its dispatcher, its place in the log and its counts: what is being delivered ends by the
-old route, what begins after that goes by the new one. A line that goes ends its deliveries.
+stays keeps its dispatcher, its place in the log and its counts. An attempt that is under way there
+ends as it began; its reply and every later attempt go by the new route, because the subscriber and
+the log of the old one may be gone. A line that goes ends its deliveries.
 """
 
 import asyncio
@@ -89,7 +90,7 @@ class _Line:
     trigger: Trigger
     route: Route
     concurrency: Concurrency
-    slots: Slots
+    courier: Courier
     dispatcher: Dispatcher
 
 
@@ -165,10 +166,11 @@ class Lines:
 
     def _begun(self, trigger: Trigger, route: Route, concurrency: Concurrency) -> _Line:
         slots = Slots(lambda: self._at_once(line), self._clock.monotonic)
-        courier = self._courier(route, slots, Tally())
+        journal = self._journal(route, Tally())
+        courier = Courier(route, self._log, self._subscribers, slots, journal, self._clock)
         cursor = self._log.cursor(route.broker, route.trigger)
         dispatcher = Dispatcher(route, cursor, courier, slots, self._clock, self._settings)
-        line = _Line(trigger, route, concurrency, slots, dispatcher)
+        line = _Line(trigger, route, concurrency, courier, dispatcher)
         if self._group is not None:
             self._group.create_task(dispatcher.run())
         return line
@@ -176,12 +178,13 @@ class Lines:
     def _change(
         self, line: _Line, trigger: Trigger, route: Route, concurrency: Concurrency
     ) -> None:
-        tally = line.dispatcher.carrier.tally
+        tally = line.courier.tally
         if (replies := line.route.replies) is not None and replies != route.replies:
             self._counted(replies, tally.accepted)
             tally.accepted = 0
         line.trigger, line.route, line.concurrency = trigger, route, concurrency
-        line.dispatcher.change(route, self._courier(route, line.slots, tally))
+        line.courier.follow(route, self._journal(route, tally))
+        line.dispatcher.follow(route)
 
     def _leave(self, dispatcher: Dispatcher) -> None:
         self._leaving.add(dispatcher)
@@ -195,9 +198,8 @@ class Lines:
         if (replies := dispatcher.route.replies) is not None:
             self._counted(replies, dispatcher.carrier.tally.accepted)
 
-    def _courier(self, route: Route, slots: Slots, tally: Tally) -> Courier:
-        journal = Journal(route, self._observer, self._clock, tally)
-        return Courier(route, self._log, self._subscribers, slots, journal, self._clock)
+    def _journal(self, route: Route, tally: Tally) -> Journal:
+        return Journal(route, self._observer, self._clock, tally)
 
     def _at_once(self, line: _Line) -> int:
         """How many deliveries may run now."""

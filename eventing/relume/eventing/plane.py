@@ -127,8 +127,9 @@ class EventingPlane:
     def take(self, coming: Resolved) -> None:
         """Take events and deliver by this plan from now on, in one step.
 
-        What is being delivered ends as it began. A Trigger that is gone ends its deliveries, and
-        what waited for it is lost with it, as on a cluster; `forget` tells the log.
+        An attempt that is under way ends as it began. A Trigger that is gone ends its deliveries,
+        and what waited for it is lost with it, as on a cluster; `forget` tells the log. Where the
+        Broker goes too, the log keeps both, and they go on where they were when both come again.
         """
         if self._stopping:
             return

@@ -108,16 +108,24 @@ class Courier:
         journal: Journal,
         clock: Clock,
     ) -> None:
-        self._route = route
-        self._rules = route.policy.profile
         self._log = log
         self._subscribers = subscribers
         self._slots = slots
-        self._journal = journal
         self._clock = clock
-        self._burial = Burial(route, log, subscribers.post, journal, clock)
         self.tally = journal.tally
-        self.give_up = self._burial.give_up
+        self.follow(route, journal)
+
+    def follow(self, route: Route, journal: Journal) -> None:
+        """Go by another route: the next attempt, and the answer to an attempt that is under way."""
+        self._route, self._journal = route, journal
+        self._rules = route.policy.profile
+        self._burial = Burial(route, self._log, self._subscribers.post, journal, self._clock)
+
+    async def give_up(
+        self, envelope: Envelope, letter: DeadLetter, attempt: Attempt | None = None
+    ) -> None:
+        """See `Burial.give_up`."""
+        await self._burial.give_up(envelope, letter, attempt)
 
     async def carry(self, envelope: Envelope, leased: LeasedEvent, idle: Idle) -> None:
         """Deliver, with retries; store the reply; or make a dead letter of it."""
@@ -139,12 +147,13 @@ class Courier:
 
     async def _deliver(self, envelope: Envelope, sequence: int, idle: Idle) -> None:
         outgoing = Envelope(going_out(envelope.event), envelope.headers)
-        policy, number, free = self._route.policy, 0, 0
+        number, free = 0, 0
         while True:
             number += 1
             post = partial(self._post, outgoing, number)
             waits_in_place = self._rules.waits_in_place
             outcome, attempt = await (post() if waits_in_place else self._in_slot(idle, post))
+            policy = self._route.policy
             action = decide_routed(outcome, number, free, policy, self._clock.now())
             if not isinstance(action, Retry):
                 break

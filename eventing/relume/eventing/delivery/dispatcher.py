@@ -78,9 +78,9 @@ class Dispatcher:
         waits_for_others = self._turns is not None and self._turns.waiting
         return self._held_bytes >= self._settings.held_bytes and not waits_for_others
 
-    def change(self, route: Route, carrier: Carrier) -> None:
-        """Deliver in another way from now on; what is being delivered ends as it began."""
-        self.route, self.carrier = route, carrier
+    def follow(self, route: Route) -> None:
+        """Go by another route, which the carrier follows too; more may be delivered at once now."""
+        self.route = route
         self._slots.grant()
         self._changed.set()
 

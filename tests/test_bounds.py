@@ -341,6 +341,9 @@ TABLE = {
         "test_the_answers_that_are_remembered_are_bounded",
     ),
     "eventing.plane:EventingPlane._logs": Bound("Brokers and channels", None, PLAN),
+    "eventing.plane:EventingPlane._placed": Bound(
+        "Brokers and channels", None, "those of all plans since the start, with their Triggers"
+    ),
     "eventing.lines:Lines._lines": Bound("Triggers", None, PLAN),
     "eventing.lines:Lines._leaving": Bound(
         "Triggers that were removed", None, "each ends after `leave_s` of the settings"

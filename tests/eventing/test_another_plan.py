@@ -165,6 +165,37 @@ async def test_a_broker_comes_and_goes_and_its_events_are_there_when_it_comes_ag
     assert reader.ids == ["1", "3"]
 
 
+async def test_a_broker_that_comes_again_waits_for_the_deliveries_that_it_had_begun() -> None:
+    """Else an ordered Trigger would wait for an event that is settled without it."""
+    came, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(call: Call) -> web.StreamResponse:
+        came.set()
+        await release.wait()
+        return answer()
+
+    async with Subscriber(slow) as reader, BrokerStage([]) as stage:
+        empty = stage.plan
+        new = replace(
+            empty,
+            brokers=(*empty.brokers, Broker("default", "new")),
+            triggers=(replace(trigger("t", reader.url, ordered=True), broker="new"),),
+        )
+        await stage.change(new)
+        await stage.post(event("1"), path="/default/new")
+        await came.wait()
+        await stage.change(empty)
+        again = asyncio.create_task(stage.change(new))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not again.done()
+        release.set()
+        await again
+        await stage.post(event("2"), path="/default/new")
+        await stage.until("delivered", 2)
+    assert reader.ids == ["1", "2"]
+
+
 async def test_a_changed_delivery_counts_for_the_next_event_and_its_dead_letter_sink_too() -> None:
     async with (
         Subscriber(answer(status=400)) as bad,
@@ -271,6 +302,16 @@ async def test_a_destination_without_an_address_changes_nothing() -> None:
         await stage.until("delivered")
     assert one.ids == ["1"]
     assert BROKER in stage.plane.brokers
+
+
+async def test_what_a_failed_reload_has_prepared_is_forgotten_by_the_next_one() -> None:
+    """Else the log would keep every event for a Trigger that never came."""
+    async with Subscriber() as one, BrokerStage([trigger("t", one.url)]) as stage:
+        more = replace(stage.plan, triggers=(*stage.plan.triggers, trigger("u", one.url)))
+        await stage.plane.prepare(stage.plane.resolve(more, stage.resolve, stage.concurrency))
+        assert stage.memory.triggers(BROKER) == {"t", "u"}
+        await stage.change(stage.plan)
+        assert stage.memory.triggers(BROKER) == {"t"}
 
 
 async def test_how_many_events_a_subscriber_gets_at_once_follows_the_plan() -> None:

@@ -114,7 +114,7 @@ class Lines:
         self._settings = settings
         self._counted = counted
         self._lines: dict[LineKey, _Line] = {}
-        self._leaving: set[Dispatcher] = set()
+        self._leaving: dict[Dispatcher, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
 
     @property
@@ -149,6 +149,12 @@ class Lines:
                 self._change(known, line.trigger, route, now.concurrency)
         for gone in before.values():
             self._leave(gone.dispatcher)
+
+    async def ended(self, logs: Collection[BrokerKey]) -> None:
+        """Wait until the lines of these logs that are gone have ended their deliveries."""
+        tasks = [task for each, task in self._leaving.items() if each.route.broker in logs]
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def stop(self, grace_s: float) -> None:
         """Let deliveries end within `grace_s`, and give the others back."""
@@ -187,14 +193,13 @@ class Lines:
         line.dispatcher.follow(route)
 
     def _leave(self, dispatcher: Dispatcher) -> None:
-        self._leaving.add(dispatcher)
-        if self._group is not None:
-            self._group.create_task(self._left(dispatcher))
+        assert self._group is not None, "before `run` there is no line that could go"
+        self._leaving[dispatcher] = self._group.create_task(self._left(dispatcher))
 
     async def _left(self, dispatcher: Dispatcher) -> None:
         await dispatcher.stop(self._settings.leave_s)
         await dispatcher.confirm()
-        self._leaving.discard(dispatcher)
+        del self._leaving[dispatcher]
         if (replies := dispatcher.route.replies) is not None:
             self._counted(replies, dispatcher.carrier.tally.accepted)
 

@@ -451,6 +451,7 @@ TABLE = {
         "processes", None, "those that ended are forgotten at the next measurement, in 10 s"
     ),
     "plane.launchers:EveryLauncher._estimates": Bound("services", None, PLAN),
+    "plane.launchers:EveryLauncher._makes": Bound("services", None, PLAN),
     "plane.launchers:EveryLauncher._forks": Bound(
         "processes", None, "those that ended are forgotten whenever the others are looked at"
     ),

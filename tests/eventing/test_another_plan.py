@@ -98,7 +98,7 @@ async def test_a_retry_goes_to_the_changed_subscriber() -> None:
     assert (wrong.ids, right.ids) == (["1"], ["1"])
 
 
-async def test_what_waits_for_a_slot_goes_to_the_changed_subscriber() -> None:
+async def test_what_waits_for_a_slot_goes_to_the_changed_subscriber_by_the_changed_filter() -> None:
     came, release = asyncio.Event(), asyncio.Event()
 
     async def slow(call: Call) -> web.StreamResponse:
@@ -111,13 +111,15 @@ async def test_what_waits_for_a_slot_goes_to_the_changed_subscriber() -> None:
         Subscriber() as new,
         BrokerStage([trigger("t", old.url)], concurrency=lambda _: 1) as stage,
     ):
-        for number in range(3):
-            await stage.post(event(str(number)))
+        for number, kind in enumerate(("ask", "other", "ask")):
+            await stage.post(event(str(number), type=kind))
         await came.wait()
-        await stage.change(replace(stage.plan, triggers=(trigger("t", new.url),)))
+        changed = trigger("t", new.url, filters=(Exact({"type": "ask"}),))
+        await stage.change(replace(stage.plan, triggers=(changed,)))
         release.set()
-        await stage.until("delivered", 3)
-    assert (old.ids, new.ids) == (["0"], ["1", "2"])
+        await stage.until("delivered", 2)
+        assert (stage.status("t")["delivered"], stage.status("t")["filtered"]) == (2, 1)
+    assert (old.ids, new.ids) == (["0"], ["2"])
 
 
 async def test_a_removed_trigger_ends_its_delivery_and_its_reply_is_stored_and_counted() -> None:

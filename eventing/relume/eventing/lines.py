@@ -2,8 +2,8 @@
 
 A plan is resolved first, into a route for each line, and then taken over in one step. A line that
 stays keeps its dispatcher, its place in the log and its counts. An attempt that is under way there
-ends as it began; its reply and every later attempt go by the new route, because the subscriber and
-the log of the old one may be gone. A line that goes ends its deliveries.
+ends as it began; its reply and every later attempt go by the new route, filter and all, because the
+subscriber and the log of the old one may be gone. A line that goes ends its deliveries.
 """
 
 import asyncio
@@ -189,7 +189,8 @@ class Lines:
             self._counted(replies, tally.accepted)
             tally.accepted = 0
         line.trigger, line.route, line.concurrency = trigger, route, concurrency
-        line.courier.follow(route, self._journal(route, tally))
+        journal, begun = self._journal(route, tally), line.dispatcher.begun
+        line.courier.follow(route, journal, begun)
         line.dispatcher.follow(route)
 
     def _leave(self, dispatcher: Dispatcher) -> None:

@@ -346,6 +346,9 @@ TABLE = {
         "test_the_answers_that_are_remembered_are_bounded",
     ),
     "eventing.plane:EventingPlane._logs": Bound("Brokers and channels", None, PLAN),
+    "eventing.plane:EventingPlane._placed": Bound(
+        "Brokers and channels", None, "those of all plans since the start, with their Triggers"
+    ),
     "eventing.lines:Lines._lines": Bound("Triggers", None, PLAN),
     "eventing.lines:Lines._leaving": Bound(
         "Triggers that were removed", None, "each ends after `leave_s` of the settings"
@@ -453,6 +456,7 @@ TABLE = {
         "processes", None, "those that ended are forgotten at the next measurement, in 10 s"
     ),
     "plane.launchers:EveryLauncher._estimates": Bound("services", None, PLAN),
+    "plane.launchers:EveryLauncher._makes": Bound("services", None, PLAN),
     "plane.launchers:EveryLauncher._forks": Bound(
         "processes", None, "those that ended are forgotten whenever the others are looked at"
     ),

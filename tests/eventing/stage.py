@@ -165,11 +165,10 @@ class BrokerStage:
 
     async def change(self, plan: Plan) -> None:
         """Let the plane run another plan, in the steps of `relume reload`."""
-        was = self.plane.resolved
         coming = self.plane.resolve(plan, self.resolve, self.concurrency)
         await self.plane.prepare(coming)
         self.plane.take(coming)
-        await self.plane.forget(was)
+        await self.plane.forget()
 
     @property
     def plan(self) -> Plan:

@@ -73,6 +73,55 @@ async def test_a_delivery_ends_as_it_began_and_the_next_one_goes_to_the_changed_
     assert (old.ids, new.ids) == (["1"], ["2"])
 
 
+async def test_a_retry_goes_to_the_changed_subscriber() -> None:
+    """A URL that was wrong is corrected, and the event that is tried again profits from it."""
+    delivery = Delivery(retry=1, backoff_policy="linear", backoff_delay_s=0.0)
+    came, release = asyncio.Event(), asyncio.Event()
+
+    async def fails(call: Call) -> web.StreamResponse:
+        came.set()
+        await release.wait()
+        return answer(status=500)
+
+    async with (
+        Subscriber(fails) as wrong,
+        Subscriber() as right,
+        BrokerStage([trigger("t", wrong.url, delivery=delivery)]) as stage,
+    ):
+        await stage.post(event("1"))
+        await came.wait()
+        corrected = trigger("t", right.url, delivery=delivery)
+        await stage.change(replace(stage.plan, triggers=(corrected,)))
+        release.set()
+        await stage.until("delivered")
+        assert not await stage.buried()
+    assert (wrong.ids, right.ids) == (["1"], ["1"])
+
+
+async def test_what_waits_for_a_slot_goes_to_the_changed_subscriber_by_the_changed_filter() -> None:
+    came, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(call: Call) -> web.StreamResponse:
+        came.set()
+        await release.wait()
+        return answer()
+
+    async with (
+        Subscriber(slow) as old,
+        Subscriber() as new,
+        BrokerStage([trigger("t", old.url)], concurrency=lambda _: 1) as stage,
+    ):
+        for number, kind in enumerate(("ask", "other", "ask")):
+            await stage.post(event(str(number), type=kind))
+        await came.wait()
+        changed = trigger("t", new.url, filters=(Exact({"type": "ask"}),))
+        await stage.change(replace(stage.plan, triggers=(changed,)))
+        release.set()
+        await stage.until("delivered", 2)
+        assert (stage.status("t")["delivered"], stage.status("t")["filtered"]) == (2, 1)
+    assert (old.ids, new.ids) == (["0"], ["2"])
+
+
 async def test_a_removed_trigger_ends_its_delivery_and_its_reply_is_stored_and_counted() -> None:
     release, came = asyncio.Event(), asyncio.Event()
     reply = adds("answer")
@@ -118,6 +167,37 @@ async def test_a_broker_comes_and_goes_and_its_events_are_there_when_it_comes_ag
     assert reader.ids == ["1", "3"]
 
 
+async def test_a_broker_that_comes_again_waits_for_the_deliveries_that_it_had_begun() -> None:
+    """Else an ordered Trigger would wait for an event that is settled without it."""
+    came, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(call: Call) -> web.StreamResponse:
+        came.set()
+        await release.wait()
+        return answer()
+
+    async with Subscriber(slow) as reader, BrokerStage([]) as stage:
+        empty = stage.plan
+        new = replace(
+            empty,
+            brokers=(*empty.brokers, Broker("default", "new")),
+            triggers=(replace(trigger("t", reader.url, ordered=True), broker="new"),),
+        )
+        await stage.change(new)
+        await stage.post(event("1"), path="/default/new")
+        await came.wait()
+        await stage.change(empty)
+        again = asyncio.create_task(stage.change(new))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not again.done()
+        release.set()
+        await again
+        await stage.post(event("2"), path="/default/new")
+        await stage.until("delivered", 2)
+    assert reader.ids == ["1", "2"]
+
+
 async def test_a_changed_delivery_counts_for_the_next_event_and_its_dead_letter_sink_too() -> None:
     async with (
         Subscriber(answer(status=400)) as bad,
@@ -151,6 +231,33 @@ async def test_a_sequence_gets_another_step() -> None:
         gone = await stage.post(event("3"), path="/default/s-kn-sequence-0")
     assert gone.status_code == 404
     assert (one.ids, two.ids) == (["1", "2"], ["2.one"])
+
+
+async def test_an_event_in_a_step_is_not_lost_when_the_next_step_is_removed() -> None:
+    came, release = asyncio.Event(), asyncio.Event()
+    reply = adds("one")
+
+    async def slow(call: Call) -> web.StreamResponse:
+        came.set()
+        await release.wait()
+        return await reply(call)
+
+    to_broker = Destination(ref=Ref("Broker", "default", "b", "eventing.knative.dev/v1"))
+    async with (
+        Subscriber(slow) as one,
+        Subscriber() as two,
+        Subscriber() as end,
+        BrokerStage([trigger("t", end.url)]) as stage,
+    ):
+        flow = SequenceFlow("default", "s", (Step(to(one.url)), Step(to(two.url))), to_broker)
+        await stage.change(replace(stage.plan, sequences=(flow,)))
+        await stage.post(event("1"), path="/default/s-kn-sequence-0")
+        await came.wait()
+        shorter = replace(flow, steps=flow.steps[:1])
+        await stage.change(replace(stage.plan, sequences=(shorter,)))
+        release.set()
+        await stage.until("delivered")
+    assert (one.ids, two.ids, end.ids) == (["1"], [], ["1.one"])
 
 
 async def test_a_request_reply_comes_and_one_that_waits_is_sent_away_when_it_goes() -> None:
@@ -197,6 +304,16 @@ async def test_a_destination_without_an_address_changes_nothing() -> None:
         await stage.until("delivered")
     assert one.ids == ["1"]
     assert BROKER in stage.plane.brokers
+
+
+async def test_what_a_failed_reload_has_prepared_is_forgotten_by_the_next_one() -> None:
+    """Else the log would keep every event for a Trigger that never came."""
+    async with Subscriber() as one, BrokerStage([trigger("t", one.url)]) as stage:
+        more = replace(stage.plan, triggers=(*stage.plan.triggers, trigger("u", one.url)))
+        await stage.plane.prepare(stage.plane.resolve(more, stage.resolve, stage.concurrency))
+        assert stage.memory.triggers(BROKER) == {"t", "u"}
+        await stage.change(stage.plan)
+        assert stage.memory.triggers(BROKER) == {"t"}
 
 
 async def test_how_many_events_a_subscriber_gets_at_once_follows_the_plan() -> None:

@@ -87,6 +87,15 @@ def test_the_files_of_a_mount_are_for_this_user_alone_and_go_with_a_killed_plane
     assert list(empty_folder(folder).iterdir()) == []
 
 
+def test_the_next_process_finds_the_keys_that_a_secret_has_now(tmp_path: Path) -> None:
+    keys = PurePosixPath("/etc/keys")
+    write_mounts(tmp_path, {keys: {"a": b"1", "b": b"2"}})
+    write_mounts(tmp_path, {keys: {"a": b"3"}})
+    assert {each.name: each.read_bytes() for each in (tmp_path / "etc/keys").iterdir()} == {
+        "a": b"3"
+    }
+
+
 def test_what_cannot_run_here_is_refused_before_anything_starts(tmp_path: Path) -> None:
     store = ModelStore(tmp_path / "models")
     (tmp_path / "m.yaml").write_text(service(name="other"))

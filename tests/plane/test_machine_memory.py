@@ -199,6 +199,21 @@ async def test_engines_and_the_template_are_kept_and_can_be_dropped(store: Model
     assert launcher.kept() == []
 
 
+def test_another_model_is_estimated_anew_and_another_timeout_is_not(
+    store: ModelStore, stored: InferenceService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_runs_on_cpu", lambda: True)
+    nothing: object = None
+    launcher = EveryLauncher(nothing, nothing, store)  # type: ignore[arg-type]
+    launcher._footprints._largest[launcher._make_of(stored)] = 7
+    assert launcher.memory_bytes(replace(stored, timeout_s=9.0)) == 7
+    larger = replace(stored, args=("--kv-cache-memory-bytes", str(40 << 30)))
+    assert launcher.memory_bytes(larger) > 40 << 30
+    for number in range(10):
+        launcher.memory_bytes(replace(stored, env={"A": str(number)}))
+    assert (len(launcher._estimates), launcher._footprints._largest) == (3, {})
+
+
 # Out of memory.
 
 

@@ -45,6 +45,27 @@ class Working:
         return web.Response(text="done")
 
 
+@pytest.mark.parametrize(("needs", "first_goes"), [(6, True), (5, False), (11, False)])
+async def test_a_changed_service_makes_room_for_its_next_revision_where_both_do_not_fit(
+    stage: Staging, needs: int, first_goes: bool
+) -> None:
+    """6 of 10: the old replica goes first. What never fits leaves the old one alone."""
+    async with stage(service(name="one"), **SIX_OF_TEN) as s:
+        s.launcher.needs = {"one": min(needs, 6)}
+        first = ask(s, "one")
+        old = await s.ready()
+        await first.end()
+        s.launcher.needs = {"one": needs}
+        s.plane.update([service(name="one", generation=2)])
+        await s.clock.advance(1)
+        assert old.terminated is first_goes
+        assert len(s.launcher.started) == (1 if needs > 10 else 2)
+        request = ask(s, "one")
+        if first_goes:
+            await s.ready(2)
+        assert (await request.end()).status == 200
+
+
 async def test_what_does_not_fit_makes_the_idle_one_go_and_the_ledger_adds_up(
     stage: Staging,
 ) -> None:

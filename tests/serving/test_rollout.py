@@ -11,7 +11,7 @@ from aiohttp import web
 
 from relume.base.testing import settle
 from relume.base.vocabulary import DRAINING_HEADER
-from relume.config import InferenceService
+from relume.config import Function, InferenceService
 from relume.serving import revision as rev
 from relume.serving.errors import PlaneStopping
 
@@ -61,6 +61,15 @@ async def test_the_old_revision_answers_until_the_new_one_is_ready(stage: Stagin
         assert (await s.ask().end()).status == 200
         assert (len(old.seen), len(new.seen)) == (2, 1)
         assert (s.status()["rollout"], s.status()["replicas"]) == (None, 1)
+
+
+async def test_a_model_whose_name_a_function_gets_is_predicted_as_a_function(
+    stage: Staging,
+) -> None:
+    async with stage() as s:
+        await answered(s)
+        s.plane.update([Function("default", "summarize", Path("/f"))])
+        assert not s.plane._service("default", "summarize").subject.is_model
 
 
 async def test_a_new_revision_that_fails_leaves_the_old_one_and_is_told(stage: Staging) -> None:

@@ -93,7 +93,7 @@ class FunctionLauncher:
         self._mounts = mounts
         self._nats_url = nats_url
         self._objects, self._bound = by_key(plan.objects), bound
-        self._preparing: dict[FullName, asyncio.Task[None]] = {}
+        self._preparing: list[asyncio.Task[None]] = []
 
     def serve(self, plan: Plan, bound: Bound) -> None:
         """Start the functions of this plan from now on, whose environments are made meanwhile."""
@@ -102,19 +102,12 @@ class FunctionLauncher:
 
     def prepare(self, functions: Sequence[Function]) -> None:
         """Make the environments of these now, so that no first event waits for one."""
-        before, self._preparing = self._preparing, {}
-        for function in functions:
-            name = (function.namespace, function.name)
-            task = before.pop(name, None)
-            if task is None or task.done():
-                task = asyncio.create_task(self._prepare(function))
-            self._preparing[name] = task
-        for task in before.values():
-            task.cancel()
+        self.close()  # what is being made goes on, for whoever asks for it again
+        self._preparing = [asyncio.create_task(self._prepare(each)) for each in functions]
 
     def close(self) -> None:
-        """Make no environment any more."""
-        for task in self._preparing.values():
+        """Ask for no environment any more."""
+        for task in self._preparing:
             task.cancel()
 
     async def _prepare(self, function: Function) -> None:
@@ -186,12 +179,15 @@ def below(root: Path, mounts: Mapping[PurePosixPath, object], value: str) -> str
 def write_mounts(root: Path, mounts: Mapping[PurePosixPath, Mapping[str, bytes]]) -> None:
     """Write the files of every mount below `root`, readable by this user alone.
 
-    The first process of a function writes them, and a later one writes what has changed in Secrets
-    and ConfigMaps; the folder of an emptyDir is kept.
+    The first process of a function writes them, and a later one what has changed in Secrets and
+    ConfigMaps, whose keys may be gone too; the folder of an emptyDir is kept.
     """
     for mount, files in mounts.items():
         folder = root / mount.relative_to("/")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for stale in folder.iterdir() if files else ():
+            if stale.name not in files and stale.is_file():
+                stale.unlink()
         for name, content in files.items():
             file = folder / name
             if not file.exists() or file.read_bytes() != content:

@@ -18,6 +18,8 @@ from relume.runtimes.spawn import Template
 from relume.serving.predictor import Kept, Predictor, ServedService
 
 TEMPLATE = "the warm template"
+# So many makes of one service are remembered: two revisions may share the requests.
+_MAKES = 3
 
 
 class HeldEngine(Protocol):
@@ -58,6 +60,7 @@ class EveryLauncher:
         self._engines = engines
         self._footprints = Footprints()
         self._estimates: dict[str, int] = {}
+        self._makes: dict[str, list[str]] = {}
         self._forks: set[int] = set()
         self._forked_at = time.monotonic()
 
@@ -69,7 +72,7 @@ class EveryLauncher:
         else:
             assert isinstance(service, InferenceService), "a plan has no other services"
             predictor = await self.models.start(service, log_path)
-        self._footprints.follow(key_of(service), predictor.pid)
+        self._footprints.follow(self._make_of(service), predictor.pid)
         if predictor.started == "template":
             self._forks.add(predictor.pid)
             self._forked_at = time.monotonic()
@@ -77,7 +80,7 @@ class EveryLauncher:
 
     def memory_bytes(self, service: ServedService) -> int:
         """See `PredictorLauncher.memory_bytes`."""
-        name = key_of(service)
+        name = self._make_of(service)
         known = self._footprints.largest(name) or self._estimates.get(name)
         if known is not None:
             return known
@@ -130,7 +133,31 @@ class EveryLauncher:
         return () if self._engines is None else self._engines.held()
 
     def _known(self, service: str) -> int:
-        return self._footprints.largest(service) or self._estimates.get(service, TEMPLATE_BYTES)
+        name = self._makes.get(service, [service])[-1]
+        return self._footprints.largest(name) or self._estimates.get(name, TEMPLATE_BYTES)
+
+    def _make_of(self, service: ServedService) -> str:
+        """The name of a service with what its memory depends on.
+
+        After a reload with another model, what was measured of the one before tells nothing.
+        """
+        key = key_of(service)
+        name, makes = f"{key} {_made_of(service)}", self._makes.setdefault(key, [])
+        if name not in makes:
+            makes.append(name)
+            for old in makes[:-_MAKES]:
+                self._footprints.forget(old)
+                self._estimates.pop(old, None)
+            del makes[:-_MAKES]
+        return name
+
+
+def _made_of(service: ServedService) -> int:
+    if isinstance(service, Function):
+        return hash((service.folder, service.memory_bytes))
+    assert isinstance(service, InferenceService), "a plan has no other services"
+    env = frozenset(service.env.items())
+    return hash((service.storage_uri, service.folder, service.args, env))
 
 
 def _engine(service: str) -> str:

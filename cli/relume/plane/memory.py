@@ -203,6 +203,10 @@ class Footprints:
         """Measure a process that leads a process group, as long as it runs."""
         self._processes[pid] = name
 
+    def forget(self, name: str) -> None:
+        """Drop what was measured; processes that still run are measured again."""
+        self._largest.pop(name, None)
+
     def largest(self, name: str) -> int | None:
         """The most that one of them held; None: none was measured yet."""
         return self._largest.get(name)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from relume.base.errors import RelumeError
 from relume.config import Function, InferenceService, Plan
-from relume.eventing.lines import Resolved
 from relume.eventing.plane import EventingPlane
 from relume.plane.launchers import EveryLauncher
 from relume.plane.local_jobs import LocalJobs, check_usage_broker
@@ -32,18 +31,16 @@ class Parts:
     allowing: CrossOrigin
     jobs: LocalJobs
 
-    async def take_over(self, plan: Plan, to: Destinations, usage_broker: str | None) -> Resolved:
+    async def take_over(self, plan: Plan, to: Destinations, usage_broker: str | None) -> None:
         """Run `plan` from now on; `to` has its addresses, `usage_broker` is to be in it.
 
-        Returns what was run before, for `finish`. Raises InvalidInput, StoreUnavailable and
-        PlaneStopping, each before anything has changed.
+        Raises InvalidInput, StoreUnavailable and PlaneStopping, each before anything has changed.
         """
         capacity, eventing = SubscriberCapacity(plan), self.eventing
         coming = eventing.resolve(plan, to.resolve, capacity.of)
         check_usage_broker(usage_broker, map(str, coming.wiring.logs))
         bound = sink_environment(plan, to.resolve)
         await eventing.prepare(coming)
-        was = eventing.resolved
         running: tuple[InferenceService | Function, ...] = (*plan.services, *plan.functions)
         # In one step: no event may come to a service that is not there yet, or not any more.
         self.serving.update(running)
@@ -51,10 +48,9 @@ class Parts:
         eventing.take(coming)
         self.allowing.serve(running)
         self.jobs.serve(plan.services, plan.functions)
-        return was
 
-    async def finish(self, plan: Plan, was: Resolved) -> None:
+    async def finish(self, plan: Plan) -> None:
         """After `take_over`: put away what only the plan before needed."""
         models = self.launcher.models
         models.keep(await asyncio.to_thread(models.commands_to_keep, plan.services))
-        await self.eventing.forget(was)
+        await self.eventing.forget()

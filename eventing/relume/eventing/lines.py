@@ -1,8 +1,9 @@
 """The lines of an eventing plane at work: a dispatcher for each, which follows the plan.
 
 A plan is resolved first, into a route for each line, and then taken over in one step. A line that
-stays keeps its dispatcher, its place in the log and its counts: what is being delivered ends by the
-old route, what begins after that goes by the new one. A line that goes ends its deliveries.
+stays keeps its dispatcher, its place in the log and its counts. An attempt that is under way there
+ends as it began; its reply and every later attempt go by the new route, filter and all, because the
+subscriber and the log of the old one may be gone. A line that goes ends its deliveries.
 """
 
 import asyncio
@@ -89,7 +90,7 @@ class _Line:
     trigger: Trigger
     route: Route
     concurrency: Concurrency
-    slots: Slots
+    courier: Courier
     dispatcher: Dispatcher
 
 
@@ -113,7 +114,7 @@ class Lines:
         self._settings = settings
         self._counted = counted
         self._lines: dict[LineKey, _Line] = {}
-        self._leaving: set[Dispatcher] = set()
+        self._leaving: dict[Dispatcher, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
 
     @property
@@ -149,6 +150,12 @@ class Lines:
         for gone in before.values():
             self._leave(gone.dispatcher)
 
+    async def ended(self, logs: Collection[BrokerKey]) -> None:
+        """Wait until the lines of these logs that are gone have ended their deliveries."""
+        tasks = [task for each, task in self._leaving.items() if each.route.broker in logs]
+        if tasks:
+            await asyncio.wait(tasks)
+
     async def stop(self, grace_s: float) -> None:
         """Let deliveries end within `grace_s`, and give the others back."""
         async with asyncio.TaskGroup() as group:
@@ -165,10 +172,11 @@ class Lines:
 
     def _begun(self, trigger: Trigger, route: Route, concurrency: Concurrency) -> _Line:
         slots = Slots(lambda: self._at_once(line), self._clock.monotonic)
-        courier = self._courier(route, slots, Tally())
+        journal = self._journal(route, Tally())
+        courier = Courier(route, self._log, self._subscribers, slots, journal, self._clock)
         cursor = self._log.cursor(route.broker, route.trigger)
         dispatcher = Dispatcher(route, cursor, courier, slots, self._clock, self._settings)
-        line = _Line(trigger, route, concurrency, slots, dispatcher)
+        line = _Line(trigger, route, concurrency, courier, dispatcher)
         if self._group is not None:
             self._group.create_task(dispatcher.run())
         return line
@@ -176,28 +184,28 @@ class Lines:
     def _change(
         self, line: _Line, trigger: Trigger, route: Route, concurrency: Concurrency
     ) -> None:
-        tally = line.dispatcher.carrier.tally
+        tally = line.courier.tally
         if (replies := line.route.replies) is not None and replies != route.replies:
             self._counted(replies, tally.accepted)
             tally.accepted = 0
         line.trigger, line.route, line.concurrency = trigger, route, concurrency
-        line.dispatcher.change(route, self._courier(route, line.slots, tally))
+        journal, begun = self._journal(route, tally), line.dispatcher.begun
+        line.courier.follow(route, journal, begun)
+        line.dispatcher.follow(route)
 
     def _leave(self, dispatcher: Dispatcher) -> None:
-        self._leaving.add(dispatcher)
-        if self._group is not None:
-            self._group.create_task(self._left(dispatcher))
+        assert self._group is not None, "before `run` there is no line that could go"
+        self._leaving[dispatcher] = self._group.create_task(self._left(dispatcher))
 
     async def _left(self, dispatcher: Dispatcher) -> None:
         await dispatcher.stop(self._settings.leave_s)
         await dispatcher.confirm()
-        self._leaving.discard(dispatcher)
+        del self._leaving[dispatcher]
         if (replies := dispatcher.route.replies) is not None:
             self._counted(replies, dispatcher.carrier.tally.accepted)
 
-    def _courier(self, route: Route, slots: Slots, tally: Tally) -> Courier:
-        journal = Journal(route, self._observer, self._clock, tally)
-        return Courier(route, self._log, self._subscribers, slots, journal, self._clock)
+    def _journal(self, route: Route, tally: Tally) -> Journal:
+        return Journal(route, self._observer, self._clock, tally)
 
     def _at_once(self, line: _Line) -> int:
         """How many deliveries may run now."""

@@ -74,6 +74,8 @@ class EventingPlane:
         self._secret = secret or os.urandom(32)
         self._now = self.resolve(plan, resolve, concurrency)
         self._logs: dict[BrokerKey, Log] = dict(self._now.wiring.logs)
+        # The Triggers that have a place in each log, or may have one.
+        self._placed: dict[BrokerKey, set[str]] = {}
         self._outboxes: dict[BrokerKey, str] = {}
         self._with_letters = set(self._logs)
         self._pings = Pings(self._ping)
@@ -93,7 +95,7 @@ class EventingPlane:
             self._log = await self._open_log(self._settings, self._clock)
             stack.push_async_callback(self._log.close)
             for key in self._logs:
-                await self._log.open_broker(key, sorted(self._now.names_of(key)))
+                await self._place(key, self._now.names_of(key))
             subscribers = Subscribers(self._settings.max_event_bytes)
             await stack.enter_async_context(subscribers)
             self._lines = self._made_lines(subscribers)
@@ -115,20 +117,25 @@ class EventingPlane:
     async def prepare(self, coming: Resolved) -> None:
         """Make the logs ready for a plan, which `take` takes over; nothing else changes yet.
 
+        A Broker that comes again waits until what it delivered before has ended (`leave_s`): its
+        Triggers go on where they were, and would wait for events that are settled elsewhere.
         Raises StoreUnavailable.
         """
+        if self._runner is not None:
+            await self._lines.ended(coming.wiring.logs.keys() - self._logs.keys())
         if self._stopping or self._runner is None:
             raise StoreUnavailable("the plane takes no other plan now", reason="stopping")
         for log in coming.wiring.logs:
             before, wanted = self._lines.names_of(log), coming.names_of(log)
             if log not in self._logs or wanted - before:
-                await self._log.open_broker(log, sorted(before | wanted))
+                await self._place(log, before | wanted)
 
     def take(self, coming: Resolved) -> None:
         """Take events and deliver by this plan from now on, in one step.
 
-        What is being delivered ends as it began. A Trigger that is gone ends its deliveries, and
-        what waited for it is lost with it, as on a cluster; `forget` tells the log.
+        An attempt that is under way ends as it began. A Trigger that is gone ends its deliveries,
+        and what waited for it is lost with it, as on a cluster; `forget` tells the log. Where the
+        Broker goes too, the log keeps both, and they go on where they were when both come again.
         """
         if self._stopping:
             return
@@ -142,19 +149,25 @@ class EventingPlane:
         self._lines.take(coming)
         self._pings.take(coming.wiring.pings)
 
-    async def forget(self, was: Resolved) -> None:
-        """After `take`: let the log forget the Triggers of `was` that are gone.
+    async def forget(self) -> None:
+        """After `take`: let the log forget the Triggers that are gone.
 
-        Where it cannot be reached, it forgets them when the plane starts again.
+        Where it cannot be reached, it forgets them after the next plan, or at the next start.
         """
         for log in self._now.wiring.logs:
             names = self._now.names_of(log)
-            if log not in was.wiring.logs or not was.names_of(log) - names:
+            if self._placed[log] == names:
                 continue
             try:
-                await self._log.open_broker(log, sorted(names))
+                await self._place(log, names)
             except StoreUnavailable as error:
                 logger.warning("%s remembers Triggers that are gone: %s", log, error)
+
+    async def _place(self, log: BrokerKey, names: set[str]) -> None:
+        """Give these Triggers, and no others, a place in a log. Raises StoreUnavailable."""
+        self._placed[log] = self._placed.get(log, set()) | names
+        await self._log.open_broker(log, sorted(names))
+        self._placed[log] = names
 
     @property
     def resolved(self) -> Resolved:

@@ -141,6 +141,10 @@ class MemoryLog:
             for trigger in triggers
         }
 
+    def triggers(self, broker: BrokerKey) -> set[str]:
+        """The Triggers that have a place in a Broker's log."""
+        return set(self._logs[broker].cursors)
+
     async def append(self, broker: BrokerKey, envelope: Envelope, patience_s: float) -> bool:
         payload = packed(envelope)
         log, now = self._logs[broker], self._clock.monotonic()

@@ -154,6 +154,12 @@ class Budget:
         shared = sum(each.bytes for each in kept if each.service is None and each.in_use)
         return self.total - sum(others) - (shared if others else 0)
 
+    def held_by(self, service: str) -> int:
+        """The bytes of the service's replicas that are not on their way out."""
+        return sum(
+            h.bytes for c, h in self._holdings.items() if c.service == service and not h.leaving
+        )
+
     def holders(self, claim: Claim) -> list[str]:
         """Return the other services that hold memory, the one whose turn is oldest first."""
         holding = sorted(self._holdings.items(), key=lambda item: item[1].ready_at or float("inf"))

@@ -134,6 +134,17 @@ class Memory:
         most = self._budget.most(tenant.name, self._launcher.kept())
         return self._does_not_fit(tenant.name, need, most) if need > most else None
 
+    def no_room_beside(self, tenant: Tenant, config: ServedService) -> bool:
+        """Whether the next revision, `config`, fits only when the replicas of this one have gone.
+
+        One that fits in neither case lets them be: it can never start, and they answer.
+        """
+        if self._budget is None:
+            return False
+        need = self._launcher.memory_bytes(config)
+        most = self._budget.most(tenant.name, self._launcher.kept())
+        return need <= most < need + self._budget.held_by(tenant.name)
+
     def _does_not_fit(self, service: str, need: int, most: int) -> DoesNotFit:
         assert self._budget is not None
         total = self._budget.total

@@ -125,10 +125,10 @@ class ServingPlane:
     ) -> None:
         """Run these services from now on; a changed one has another `revision`.
 
-        A changed service answers with its old replicas until a new one is ready, or, where
-        `stop_first` says that there is no room for both, without any in between: its requests wait
-        then. With `canary_percent` below 100 both answer, each its share. A removed service answers
-        what it has begun, and fails what waits. Raises PlaneStopping.
+        A changed service answers with its old replicas until a new one is ready. Where there is no
+        memory for both, or `stop_first` says so, the old ones go first, and requests wait. With
+        `canary_percent` below 100 both answer, each its share. A removed service answers what it
+        has begun, and fails what waits. Raises PlaneStopping.
         """
         if self._running is None or self._stop.is_set():
             raise PlaneStopping("the serving plane is not running")
@@ -139,7 +139,8 @@ class ServingPlane:
             if traffic is None:
                 traffic = Traffic(config, self._maker(running), self._rng)
             else:
-                self._end(traffic.update(config, stop_first=stop_first(config)))
+                no_room = self._memory.no_room_beside(traffic.rolled_out, config)
+                self._end(traffic.update(config, stop_first=no_room or stop_first(config)))
             now.append(traffic)
         for traffic in known.values():
             for service in traffic.services:

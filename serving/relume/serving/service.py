@@ -48,7 +48,6 @@ class Service:
         self.key = ServiceKey(config.namespace, config.name)
         self.label = label
         self.name = f"{self.key} ({label})" if label else str(self.key)
-        self.subject = Subject(config.namespace, config.name, config.is_model)
         self._around = around
         self._group = group
         self._logs = LogFiles(log_dir, config.namespace, label or config.name)
@@ -75,8 +74,9 @@ class Service:
         around.memory.join(self)
 
     def _configure(self, config: ServedService) -> None:
-        """Take over what a revision of the service says."""
+        """Take over what a revision of the service says; a model may become a function."""
         self.config = config
+        self.subject = Subject(config.namespace, config.name, config.is_model)
         self.timeouts = settings.timeouts(config)
         self.waiting = waiting(config.annotations)
         self.throttler.limit = config.container_concurrency

@@ -29,6 +29,8 @@ from relume.plane.addresses import DEFAULT_HTTP_PORT, StateFolder, default_state
 RING = 1000  # how many past records a plane remembers at most
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 15.0
+# A reload reads files and models, and may wait for deliveries that end (`leave_s` of eventing).
+RELOAD_TIMEOUT_S = 60.0
 
 
 def find_plane(url: str | None) -> str:
@@ -182,6 +184,7 @@ class PlaneClient:
 
     async def reload(self) -> ReloadReport:
         """Let the plane read its manifests again. Raises BadUsage where one is wrong, Refused."""
+        self._http.timeout = httpx.Timeout(RELOAD_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
         return ReloadReport.parse(await self._change("POST", "/relume/reload"))
 
     async def post_event(

@@ -20,8 +20,8 @@ def command(*, output: str, url: str | None) -> int:
     ready, and no request is lost. With canaryTrafficPercent it gets that share of the requests, and
     relume status shows both; another percentage alone starts nothing. Added services start at zero;
     removed ones answer what they have begun. Functions, Brokers, Triggers, flows and sources come,
-    change and go in the same way: what is being delivered ends as it began, and events that wait
-    for a Trigger that is removed go with it.
+    change and go too. An attempt to deliver that is under way ends as it began, and its retries go
+    by the new files. Events that wait for a Trigger that is removed go with it.
     Where a file is wrong nothing changes, and the exit code is 2. The same is true for what cannot
     change while it runs: the class of a Broker, and the Broker and the order of a Trigger.
 

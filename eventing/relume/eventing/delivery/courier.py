@@ -9,7 +9,7 @@ Redirects are not followed: a 3xx is a failure by contract.
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Self, TypeVar
 
@@ -108,16 +108,27 @@ class Courier:
         journal: Journal,
         clock: Clock,
     ) -> None:
-        self._route = route
-        self._rules = route.policy.profile
         self._log = log
         self._subscribers = subscribers
         self._slots = slots
-        self._journal = journal
         self._clock = clock
-        self._burial = Burial(route, log, subscribers.post, journal, clock)
         self.tally = journal.tally
-        self.give_up = self._burial.give_up
+        self.follow(route, journal)
+
+    def follow(self, route: Route, journal: Journal, begun: Collection[int] = ()) -> None:
+        """Go by another route: the next attempt, and the answer to an attempt that is under way.
+
+        begun: the events that the filter of the route before has passed, by sequence.
+        """
+        self._route, self._journal, self._begun = route, journal, frozenset(begun)
+        self._rules = route.policy.profile
+        self._burial = Burial(route, self._log, self._subscribers.post, journal, self._clock)
+
+    async def give_up(
+        self, envelope: Envelope, letter: DeadLetter, attempt: Attempt | None = None
+    ) -> None:
+        """See `Burial.give_up`."""
+        await self._burial.give_up(envelope, letter, attempt)
 
     async def carry(self, envelope: Envelope, leased: LeasedEvent, idle: Idle) -> None:
         """Deliver, with retries; store the reply; or make a dead letter of it."""
@@ -138,13 +149,17 @@ class Courier:
             self._slots.release()
 
     async def _deliver(self, envelope: Envelope, sequence: int, idle: Idle) -> None:
-        outgoing = Envelope(going_out(envelope.event), envelope.headers)
-        policy, number, free = self._route.policy, 0, 0
+        number, free = 0, 0
         while True:
             number += 1
-            post = partial(self._post, outgoing, number)
+            post = partial(self._post, envelope, sequence, number)
             waits_in_place = self._rules.waits_in_place
-            outcome, attempt = await (post() if waits_in_place else self._in_slot(idle, post))
+            tried = await (post() if waits_in_place else self._in_slot(idle, post))
+            if tried is None:
+                self.tally.filtered += 1
+                return
+            outcome, attempt = tried
+            policy = self._route.policy
             action = decide_routed(outcome, number, free, policy, self._clock.now())
             if not isinstance(action, Retry):
                 break
@@ -165,8 +180,15 @@ class Courier:
             self.tally.delivered += 1
             self._journal.tell("delivered", envelope.event, attempt)
 
-    async def _post(self, outgoing: Envelope, number: int) -> tuple[Outcome, Attempt]:
+    async def _post(
+        self, envelope: Envelope, sequence: int, number: int
+    ) -> tuple[Outcome, Attempt] | None:
+        """Try once; None where the Trigger was changed and does not want the event any more."""
         route, policy = self._route, self._route.policy
+        # What was put back for this Trigger has no filter (see the dispatcher).
+        if sequence in self._begun and not (envelope.trigger or route.wanted(envelope.event)):
+            return None
+        outgoing = Envelope(going_out(envelope.event), envelope.headers)
         self._journal.tell("delivering", outgoing.event, Attempt(number), route.subscriber)
         started = self._clock.monotonic()
         post = self._subscribers.post(

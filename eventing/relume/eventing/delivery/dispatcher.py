@@ -11,7 +11,7 @@ of deliveries would also count what was given back unseen.
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from relume.base.clock import Clock
@@ -78,9 +78,14 @@ class Dispatcher:
         waits_for_others = self._turns is not None and self._turns.waiting
         return self._held_bytes >= self._settings.held_bytes and not waits_for_others
 
-    def change(self, route: Route, carrier: Carrier) -> None:
-        """Deliver in another way from now on; what is being delivered ends as it began."""
-        self.route, self.carrier = route, carrier
+    @property
+    def begun(self) -> Collection[int]:
+        """The events that the filter has passed and that are not settled yet, by sequence."""
+        return self._flights.keys()
+
+    def follow(self, route: Route) -> None:
+        """Go by another route, which the carrier follows too; more may be delivered at once now."""
+        self.route = route
         self._slots.grant()
         self._changed.set()
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import orjson
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from relume.base.errors import InvalidInput, RelumeError
 from relume.base.vocabulary import Json
@@ -24,6 +25,7 @@ from relume.eventing.jobs.store import (
     Outrun,
 )
 from relume.eventing.jobs.watching import closing
+from relume.web.exchange import BODY_FOLLOWS
 
 _CLOSE = {"Connection": "close"}  # the rest of the request is not read
 
@@ -164,6 +166,11 @@ class _JsonResponse(Response):
         ]
         for name, value in headers.items():
             self.raw_headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = {"type": "http.response.start", "status": self.status_code, BODY_FOLLOWS: True}
+        await send({**start, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body})
 
 
 def refused_by(refusal: Refusal) -> Response:

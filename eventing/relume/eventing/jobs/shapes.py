@@ -34,7 +34,8 @@ def job_object(
     Raises NoSuchJob when nothing is stored of the job.
     """
     stored = told(seen)
-    record, state = seen.current, seen.state
+    record = seen.current
+    state = "queued" if record is None else record.state
     path = self_link(stored.id)
     shown: dict[str, object] = {
         "object": "job",

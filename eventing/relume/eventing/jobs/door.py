@@ -14,7 +14,7 @@ Two requests with one key are one job, whenever they come:
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -188,7 +188,8 @@ class Door:
             return refused_by(refusal)
         if len(sent) > self._settings.inline_bytes:
             job = await self._put(job, in_parts(sent))
-        return await self._submit(job)
+        _, seen = await self._store.submit(job, self._settings.store_patience_s)
+        return _same(seen, job.digest)
 
     async def _enter_stream(
         self, asked: "_Asked", target: Target, body: RequestBody
@@ -212,7 +213,9 @@ class Door:
         if self._admit is not None and (refusal := await self._admit(job, None)) is not None:
             return refused_by(refusal)
         job = await self._put(job, parts())
-        return await self._submit(replace(job, digest=digest.hexdigest(), size=body.size))
+        job = replace(job, digest=digest.hexdigest(), size=body.size)
+        _, seen = await self._store.submit(job, self._settings.store_patience_s)
+        return _same(seen, job.digest)
 
     def _job(
         self,
@@ -253,10 +256,6 @@ class Door:
         payload = await self._store.put_payload(job.id, _REQUEST, body, lasts_s=lasts_s)
         return replace(job, body=b"", payload=payload, size=max(job.size, len(job.body)))
 
-    async def _submit(self, job: Job) -> Seen:
-        _, seen = await self._store.submit(job, self._settings.store_patience_s)
-        return _same(seen, job.digest)
-
     async def _told(self, seen: Seen, wait_s: int | None, receive: Receive) -> Response:
         """The answer about a stored job; with `wait_s` the model's own, if it comes in time."""
         stored = told(seen)
@@ -280,8 +279,7 @@ class Door:
         return json_response(job_object(seen), status, headers)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(NamedTuple):
     """A request before its body is read."""
 
     scope: Scope

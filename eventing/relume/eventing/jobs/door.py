@@ -182,7 +182,7 @@ class Door:
         digest = digest_of(target.service, target.route, asked.content_type, raw)
         sent = raw if target.body is None else target.body
         job = self._job(asked, target, tier, digest, sent)
-        if (known := await self._known(asked, job)) is not None:
+        if asked.wishes.key is not None and (known := await self._known(job)) is not None:
             return _same(known, job.digest)
         if self._admit is not None and (refusal := await self._admit(job, value)) is not None:
             return refused_by(refusal)
@@ -206,7 +206,7 @@ class Door:
                 digest.update(part)
                 yield part
 
-        if (known := await self._known(asked, job)) is not None:
+        if asked.wishes.key is not None and (known := await self._known(job)) is not None:
             async for _ in parts():
                 pass
             return _same(known, digest.hexdigest())
@@ -241,10 +241,8 @@ class Door:
             headers=kept_headers(asked.headers, asked.prefer, self._limits.max_header_bytes),
         )
 
-    async def _known(self, asked: "_Asked", job: Job) -> Seen | None:
+    async def _known(self, job: Job) -> Seen | None:
         """What is stored under the key of the request already."""
-        if asked.wishes.key is None:
-            return None
         try:
             return await self._store.look(job.id)
         except NoSuchJob:

@@ -5,7 +5,8 @@ Every refusal names the header and says what to write.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from relume.base.errors import InvalidInput, one_line
 from relume.cloudevents.http import Headers
@@ -51,8 +52,7 @@ class InvalidHeader(InvalidInput):
     reason = "bad-header"
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
+class Wishes(NamedTuple):
     """`priority` is None where no header names one."""
 
     key: str | None

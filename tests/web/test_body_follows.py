@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from relume.web.exchange import BODY_FOLLOWS, Exchange
+from relume.base.vocabulary import BODY_FOLLOWS
+from relume.web.exchange import Exchange
 
 HEAD = b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n"
 

@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
+from relume.base.vocabulary import BODY_FOLLOWS
+
 if TYPE_CHECKING:
     from relume.web.protocol import HttpProtocol
-
-#: In the message that begins an answer: the whole body is the very next message, so head and body
-#: may leave together. Two writes cost more than to make the answer of an accepted job.
-BODY_FOLLOWS = "relume.body_follows"
 
 _WITHOUT_BODY = (204, 304)
 _FAILED_HEADERS = [

@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from relume.base.errors import InvalidInput, RelumeError
-from relume.base.vocabulary import Json
+from relume.base.vocabulary import BODY_FOLLOWS, Json
 from relume.eventing.event_log import DiskFull, StoreUnavailable
 from relume.eventing.intake import DoorFull
 from relume.eventing.jobs.state import JobConflict, Record
@@ -25,7 +25,6 @@ from relume.eventing.jobs.store import (
     Outrun,
 )
 from relume.eventing.jobs.watching import closing
-from relume.web.exchange import BODY_FOLLOWS
 
 _CLOSE = {"Connection": "close"}  # the rest of the request is not read
 

@@ -561,7 +561,7 @@ async def test_a_job_comes_again_with_a_higher_generation(open_store: Open) -> N
 
 
 async def test_lanes_tell_how_many_wait(store: Closable) -> None:
-    high, other = replace(LANE, priority="high"), replace(LANE, tenant="b")
+    high, other = LANE._replace(priority="high"), LANE._replace(tenant="b")
     elsewhere = Lane(ServiceName("default", "a"), "normal", "b")
     assert await store.lanes(SERVICE) == {}
     for n, lane in enumerate([LANE, LANE, LANE, high, other, elsewhere]):
@@ -577,12 +577,12 @@ async def test_lanes_tell_how_many_wait(store: Closable) -> None:
 
 async def test_every_gateway_learns_of_new_lanes(open_store: Open) -> None:
     one, two = await open_store(), await open_store()
-    other = replace(LANE, tenant="b")
+    other = LANE._replace(tenant="b")
     await one.submit(job("1"), 5.0)
     told = two.each_lane(SERVICE)
     assert await take(told, 1) == [LANE]
     waiting = asyncio.ensure_future(take(told, 1))
-    await one.submit(job("x", lane=replace(LANE, service=ServiceName("a", "c"))), 5.0)
+    await one.submit(job("x", lane=LANE._replace(service=ServiceName("a", "c"))), 5.0)
     assert await nothing_more(asyncio.shield(waiting), 0.1)
     await one.submit(job("2", lane=other), 5.0)
     assert await waiting == [other]
@@ -590,7 +590,7 @@ async def test_every_gateway_learns_of_new_lanes(open_store: Open) -> None:
 
 
 async def test_how_many_are_ahead(store: Closable) -> None:
-    other = replace(LANE, tenant="b")
+    other = LANE._replace(tenant="b")
     places = []
     for n in range(10):
         _, seen = await store.submit(job(str(n), lane=other if n % 2 else LANE), 5.0)

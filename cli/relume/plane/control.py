@@ -125,9 +125,9 @@ class Control:
     def in_front_of(self, app: ASGIApp) -> ASGIApp:
         """One ASGI app: the control API under `/relume/`, and `app` for every other path."""
 
-        async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        def route(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
             ours = scope["type"] == "http" and scope["path"].startswith(PREFIX)
-            await (self.app if ours else app)(scope, receive, send)
+            return (self.app if ours else app)(scope, receive, send)
 
         return route
 

@@ -163,3 +163,7 @@ OVERRIDES_VARIABLE = "K_CE_OVERRIDES"
 
 # In the state of a request's scope: True where the `Origin` that it names is allowed to call.
 ORIGIN_ALLOWED = "relume.origin_allowed"
+
+# In the message that begins an answer: True where the very next message is its whole body. Our
+# server then writes head and body together, because each write is a system call.
+BODY_FOLLOWS = "relume.body_follows"

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
+from relume.base.vocabulary import BODY_FOLLOWS
+
 if TYPE_CHECKING:
     from relume.web.protocol import HttpProtocol
 
@@ -47,6 +49,7 @@ class Exchange:
         # the connection.
         self._left = 0
         self._is_chunked = self._is_unsized = False
+        self._head = b""  # what waits for the body
 
     # ---- told by the protocol
 
@@ -122,9 +125,13 @@ class Exchange:
         if self.response_started:
             self._send_part(message.get("body", b""), message.get("more_body", False))
         else:
-            self._send_head(message["status"], message.get("headers", ()))
+            head = self._head_of(message["status"], message.get("headers", ()))
+            if message.get(BODY_FOLLOWS):
+                self._head = head
+            else:
+                self._transport.write(head)
 
-    def _send_head(self, status: int, headers: Any) -> None:
+    def _head_of(self, status: int, headers: Any) -> bytes:
         self.response_started = True
         self.waiting_for_100_continue = False
         protocol = self._protocol
@@ -155,19 +162,21 @@ class Exchange:
                 self._is_chunked = True
                 lines.append(b"transfer-encoding: chunked\r\n")
         lines.append(b"\r\n")
-        self._transport.write(b"".join(lines))
+        return b"".join(lines)
 
     def _send_part(self, body: bytes, more: bool) -> None:
         if self.scope["method"] == "HEAD":
-            self._left = 0
+            self._left, body = 0, b""
         elif self._is_chunked:
             chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
-            self._transport.write(chunk if more else chunk + b"0\r\n\r\n")
-        elif body:
-            if not self._is_unsized:
-                self._left -= len(body)
-                if self._left < 0:
-                    raise RuntimeError("the answer is longer than its Content-Length")
+            body = chunk if more else chunk + b"0\r\n\r\n"
+        elif body and not self._is_unsized:
+            self._left -= len(body)
+            if self._left < 0:
+                raise RuntimeError("the answer is longer than its Content-Length")
+        if self._head:
+            body, self._head = self._head + body, b""
+        if body:
             self._transport.write(body)
         if more:
             return

@@ -220,16 +220,16 @@ async def test_the_bound_of_lanes_is_ours_and_a_job_beyond_it_is_refused_in_word
     monkeypatch.setattr("relume.eventing.jetstream.job_streams.MOST_LANES", 2)
     async with NatsServer(tmp_path) as server, opened([server.url]) as store:
         for number in range(2):
-            await store.submit(job(str(number), lane=replace(LANE, tenant=str(number))), 5.0)
+            await store.submit(job(str(number), lane=LANE._replace(tenant=str(number))), 5.0)
         with pytest.raises(StoreUnavailable, match="lanes of tenants") as refused:
-            await store.submit(job("2", lane=replace(LANE, tenant="2")), 5.0)
+            await store.submit(job("2", lane=LANE._replace(tenant="2")), 5.0)
         assert refused.value.reason == "too-many-lanes"
-        assert (await store.submit(job("3", lane=replace(LANE, tenant="1")), 5.0))[0]
+        assert (await store.submit(job("3", lane=LANE._replace(tenant="1")), 5.0))[0]
 
 
 async def test_a_lane_with_a_job_is_not_removed(tmp_path: Path) -> None:
     settings = replace(SETTINGS, lane_idle_s=0.3, lane_trusted_s=0.1, lanes_listed_s=0.1)
-    other = replace(LANE, tenant="b")
+    other = LANE._replace(tenant="b")
     async with NatsServer(tmp_path) as server, opened([server.url], settings) as store:
         await store.submit(job("1"), 5.0)
         await store.submit(job("2", lane=other), 5.0)

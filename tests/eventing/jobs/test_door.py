@@ -692,7 +692,7 @@ async def test_a_job_that_the_quota_refuses_is_not_stored_and_a_known_one_is_tol
     asked: list[Job] = []
     full = False
 
-    async def admit(job: Job) -> Full | None:
+    async def admit(job: Job, _: object) -> Full | None:
         asked.append(job)
         return Full() if full else None
 
@@ -712,7 +712,7 @@ async def test_a_job_that_the_quota_refuses_is_not_stored_and_a_known_one_is_tol
 async def test_a_large_body_that_is_not_json_counts_as_tokens_by_its_bytes(announced: bool) -> None:
     asked: list[Job] = []
 
-    async def admit(job: Job) -> Full | None:
+    async def admit(job: Job, _: object) -> Full | None:
         asked.append(job)
         return None
 

@@ -88,7 +88,7 @@ class Stage:
         )
         self.app: ASGIApp = self.door
 
-    async def _admit(self, job: Job) -> Refusal | None:
+    async def _admit(self, job: Job, _: object) -> Refusal | None:
         self.asked.append(len(job.body))
         return Refusal(f"{job.tenant} has too many jobs") if self.full else None
 

@@ -311,7 +311,7 @@ async def test_a_retry_asks_the_quota() -> None:
 
     full: list[Full] = []
 
-    async def admit(_: Job) -> Any:
+    async def admit(_: Job, value: object) -> Any:
         return full[0] if full else None
 
     stage = Stage(admit=admit)

@@ -200,7 +200,7 @@ async def test_a_body_that_lies_in_the_object_store_counts_by_its_size() -> None
         payload="somewhere",
         size=4000,
     )
-    assert await admit(large) is None
-    assert await admit(replace(large, size=3000)) is None
-    refusal = await admit(replace(large, size=8000))
+    assert await admit(large, None) is None
+    assert await admit(replace(large, size=3000), None) is None
+    refusal = await admit(replace(large, size=8000), None)
     assert refusal is not None and refusal.reason == "too-many-tokens"

@@ -90,7 +90,7 @@ class Page:
     def in_front_of(self, app: ASGIApp) -> ASGIApp:
         """One ASGI app: the page on its own paths, and `app` for everything else."""
 
-        async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        def route(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
             answer: ASGIApp = app
             if scope["type"] == "http" and scope["path"].startswith(PREFIX):
                 answer = self.app if may_see(scope) else _refused(403, REFUSAL, "not-on-loopback")
@@ -99,7 +99,7 @@ class Page:
                 answer = self._assets[INDEX].answer(known)
                 if not may_see(scope):
                     answer = PlainTextResponse(f"{REFUSAL}\n", 403)
-            await answer(scope, receive, send)
+            return answer(scope, receive, send)
 
         return route
 

@@ -79,11 +79,11 @@ class Requests:
         self, subject: str, messages: Sequence[Outgoing], *, timeout_s: float
     ) -> list[Msg]:
         """The answers to requests sent together, in their order. Raises RequestUnanswered."""
-        loop = asyncio.get_running_loop()
-        expected = {str(next(self._tokens)): loop.create_future() for _ in messages}
-        self._waiting |= expected
+        loop, expected = asyncio.get_running_loop(), dict[str, asyncio.Future[Msg]]()
         try:
-            for token, (payload, headers) in zip(expected, messages, strict=True):
+            for payload, headers in messages:
+                token = str(next(self._tokens))
+                expected[token] = self._waiting[token] = loop.create_future()
                 await self._client.publish(
                     subject, payload, reply=f"{self._inbox}.{token}", headers=headers
                 )

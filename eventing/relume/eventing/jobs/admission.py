@@ -49,10 +49,16 @@ class Admission:
             tenant_tokens=settings.tenant_tokens,
         )
 
-    async def __call__(self, job: Job) -> Refusal | None:
-        """None: it is admitted, and counted with those that wait."""
+    async def __call__(self, job: Job, value: object) -> Refusal | None:
+        """None: it is admitted, and counted with those that wait.
+
+        `value` is the body of the job as JSON; None: nobody has read it so yet.
+        """
         lane = Lane(job.service, job.priority, job.tenant)
-        tokens = tokens_of(max(len(job.body), job.size), _parsed(job.body))
+        if value is None:
+            value = _parsed(job.body)
+        asked = value if isinstance(value, dict) else None
+        tokens = tokens_of(max(len(job.body), job.size), asked)
         if (full := self._quotas.check(lane, tokens)) is not None:
             return TenantFull(full)
         self._quotas.accepted(lane, tokens)
@@ -66,9 +72,8 @@ class Admission:
         return {} if queue is None else queue.cursor.counts
 
 
-def _parsed(body: bytes) -> Mapping[str, object] | None:
+def _parsed(body: bytes) -> object:
     try:
-        value = orjson.loads(body)
+        return orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
-    return value if isinstance(value, dict) else None

@@ -9,9 +9,10 @@ from typing import Protocol
 
 import orjson
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from relume.base.errors import InvalidInput, RelumeError
-from relume.base.vocabulary import Json
+from relume.base.vocabulary import BODY_FOLLOWS, Json
 from relume.eventing.event_log import DiskFull, StoreUnavailable
 from relume.eventing.intake import DoorFull
 from relume.eventing.jobs.state import JobConflict, Record
@@ -164,6 +165,11 @@ class _JsonResponse(Response):
         ]
         for name, value in headers.items():
             self.raw_headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = {"type": "http.response.start", "status": self.status_code, BODY_FOLLOWS: True}
+        await send({**start, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body})
 
 
 def refused_by(refusal: Refusal) -> Response:

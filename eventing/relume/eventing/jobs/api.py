@@ -145,9 +145,9 @@ class JobsApi:
     def in_front_of(self, app: ASGIApp) -> ASGIApp:
         """One ASGI app: this API on its own paths, and `app` for every other."""
 
-        async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        def route(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
             ours = scope["type"] == "http" and _is_ours(scope["path"])
-            await (self.app if ours else app)(scope, receive, send)
+            return (self.app if ours else app)(scope, receive, send)
 
         return route
 
@@ -223,7 +223,7 @@ class JobsApi:
     async def _retry(self, request: Request) -> Response:
         seen = await self._seen(request)
         if self._admit is not None and seen.job is not None and seen.state in SETTLED:
-            refusal = await self._admit(seen.job)
+            refusal = await self._admit(seen.job, None)
             if refusal is not None:
                 return refused_by(refusal)
         owner = caller_of(request.scope).owner

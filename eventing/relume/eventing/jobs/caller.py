@@ -1,6 +1,6 @@
 """Who sent a request. The middleware of access writes it into `scope["state"]`."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from starlette.types import Scope
 
@@ -9,8 +9,7 @@ ANONYMOUS = "anonymous"
 BROKER = "broker"
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """`owner` owns the jobs of the request ("": everybody does); `tenant` shares the queue."""
 
     owner: str = ""

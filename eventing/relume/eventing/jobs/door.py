@@ -14,7 +14,7 @@ Two requests with one key are one job, whenever they come:
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -42,12 +42,11 @@ from relume.eventing.jobs.request_body import JSON_TYPE, RequestBody, is_json, p
 from relume.eventing.jobs.settings import JobSettings, lifetime_s
 from relume.eventing.jobs.shapes import (
     job_object,
-    no_longer_shown,
     self_link,
     told,
     without_body,
 )
-from relume.eventing.jobs.state import SETTLED
+from relume.eventing.jobs.state import SETTLED, is_shown
 from relume.eventing.jobs.store import JobStore, KeyInUse, NoSuchJob, Seen
 from relume.eventing.jobs.watching import Watches
 from relume.eventing.jobs.wishes import (
@@ -62,8 +61,9 @@ _PREFER = b"prefer"
 _APPLIED = "Preference-Applied"
 _REQUEST = "request"  # the name of a large body in the object store
 
-#: Says why a job is not admitted now, or None. It is asked only for jobs that are not stored yet.
-Admit = Callable[[Job], Awaitable[Refusal | None]]
+#: Says why a job is not admitted now, or None. It is asked only for jobs that are not stored yet,
+#: with their body as JSON where that was read already (or else None).
+Admit = Callable[[Job, object], Awaitable[Refusal | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,9 @@ class Door:
         self, asked: "_Asked", target: Target | None, body: RequestBody
     ) -> Seen | Response:
         """Read all of the body and check it before anything is stored."""
-        await body.read_all(min(self._limits.max_json_bytes, self._settings.max_body_bytes))
+        most = min(self._limits.max_json_bytes, self._settings.max_body_bytes)
+        if not body.complete or body.size > most:
+            await body.read_all(most)
         raw = body.whole()
         value = parsed(raw) if is_json(asked.content_type) else None
         if target is None and (target := self._resolve(asked.scope, raw)) is None:
@@ -180,13 +182,14 @@ class Door:
         digest = digest_of(target.service, target.route, asked.content_type, raw)
         sent = raw if target.body is None else target.body
         job = self._job(asked, target, tier, digest, sent)
-        if (known := await self._known(asked, job)) is not None:
+        if asked.wishes.key is not None and (known := await self._known(job)) is not None:
             return _same(known, job.digest)
-        if (refusal := await self._refusal(job)) is not None:
-            return refusal
+        if self._admit is not None and (refusal := await self._admit(job, value)) is not None:
+            return refused_by(refusal)
         if len(sent) > self._settings.inline_bytes:
             job = await self._put(job, in_parts(sent))
-        return await self._submit(job)
+        _, seen = await self._store.submit(job, self._settings.store_patience_s)
+        return _same(seen, job.digest)
 
     async def _enter_stream(
         self, asked: "_Asked", target: Target, body: RequestBody
@@ -203,14 +206,16 @@ class Door:
                 digest.update(part)
                 yield part
 
-        if (known := await self._known(asked, job)) is not None:
+        if asked.wishes.key is not None and (known := await self._known(job)) is not None:
             async for _ in parts():
                 pass
             return _same(known, digest.hexdigest())
-        if (refusal := await self._refusal(job)) is not None:
-            return refusal
+        if self._admit is not None and (refusal := await self._admit(job, None)) is not None:
+            return refused_by(refusal)
         job = await self._put(job, parts())
-        return await self._submit(replace(job, digest=digest.hexdigest(), size=body.size))
+        job = replace(job, digest=digest.hexdigest(), size=body.size)
+        _, seen = await self._store.submit(job, self._settings.store_patience_s)
+        return _same(seen, job.digest)
 
     def _job(
         self,
@@ -236,18 +241,12 @@ class Door:
             headers=kept_headers(asked.headers, asked.prefer, self._limits.max_header_bytes),
         )
 
-    async def _known(self, asked: "_Asked", job: Job) -> Seen | None:
+    async def _known(self, job: Job) -> Seen | None:
         """What is stored under the key of the request already."""
-        if asked.wishes.key is None:
-            return None
         try:
             return await self._store.look(job.id)
         except NoSuchJob:
             return None
-
-    async def _refusal(self, job: Job) -> Response | None:
-        refusal = None if self._admit is None else await self._admit(job)
-        return None if refusal is None else refused_by(refusal)
 
     async def _put(self, job: Job, body: AsyncIterator[bytes]) -> Job:
         """The job with its body in the object store, for as long as the request may be needed."""
@@ -255,15 +254,11 @@ class Door:
         payload = await self._store.put_payload(job.id, _REQUEST, body, lasts_s=lasts_s)
         return replace(job, body=b"", payload=payload, size=max(job.size, len(job.body)))
 
-    async def _submit(self, job: Job) -> Seen:
-        _, seen = await self._store.submit(job, self._settings.store_patience_s)
-        return _same(seen, job.digest)
-
     async def _told(self, seen: Seen, wait_s: int | None, receive: Receive) -> Response:
         """The answer about a stored job; with `wait_s` the model's own, if it comes in time."""
         stored = told(seen)
         job_id, record = stored.id, seen.current
-        if no_longer_shown(seen, self._clock.now()):
+        if record is not None and not is_shown(record, self._clock.now()):
             raise Gone(
                 f"{KEY}: job {job_id} had this key, and its answer is not kept any more: "
                 "give this request a key of its own"
@@ -282,8 +277,7 @@ class Door:
         return json_response(job_object(seen), status, headers)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(NamedTuple):
     """A request before its body is read."""
 
     scope: Scope
@@ -296,8 +290,10 @@ class _Asked:
 
 def _content_type(headers: Headers) -> str:
     """JSON, where the client names no type."""
-    types = (value for name, value in headers if name == "content-type")
-    return next(types, "") or JSON_TYPE
+    for name, value in headers:
+        if name == "content-type":
+            return value or JSON_TYPE
+    return JSON_TYPE
 
 
 def _prefer(scope: Scope) -> AsyncPreference | None:

@@ -197,7 +197,7 @@ class EventsDoor:
         priority, limits = wanted_of(event.attributes, self._limits, job.accepted_at)
         job = replace(job, priority=priority, limits=limits)
         asked = replace(job, body=event.data or b"")  # its size counts against its tenant's bound
-        if self._admit is not None and (refusal := await self._admit(asked)) is not None:
+        if self._admit is not None and (refusal := await self._admit(asked, None)) is not None:
             return answers.refused_by(refusal)
         job = await self._with_data(job, event)
         new, seen = await self._store.submit(job, self._settings.store_patience_s)

@@ -49,6 +49,8 @@ class JobsFront:
 
 def is_about_jobs(path: str) -> bool:
     """Whether a path belongs to jobs alone."""
+    if not path.startswith(_PATHS):
+        return False
     return any(path == each or path.startswith(f"{each}/") for each in _PATHS)
 
 

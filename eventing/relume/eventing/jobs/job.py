@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import orjson
 
@@ -26,8 +26,7 @@ JOB = "relume.job"
 _DESCRIPTION = "relumejob"
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceName:
+class ServiceName(NamedTuple):
     """Names a service: an InferenceService in its namespace."""
 
     namespace: str

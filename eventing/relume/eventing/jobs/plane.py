@@ -271,9 +271,9 @@ class JobsPlane:
             stopped=self._pause,
         )
 
-        async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        def route(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
             for_events = scope["type"] == "http" and _is_below(EVENTS_PATH, scope["path"])
-            await (events if for_events else door)(scope, receive, send)
+            return (events if for_events else door)(scope, receive, send)
 
         return api.in_front_of(route)
 

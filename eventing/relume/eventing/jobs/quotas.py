@@ -52,12 +52,14 @@ def tokens_of(size: int, request: Mapping[str, object] | None = None) -> int:
 
     `request` is the body where it is a JSON object. Without a bound in it only the body counts.
     """
-    bound = 0
+    tokens = size // BYTES_PER_TOKEN
+    if request is None:
+        return tokens
     for name in _ANSWER_BOUNDS:
-        if request is not None and (found := _count(request.get(name))):
-            bound = min(found, _LONGEST_ANSWER) * max(1, min(_count(request.get("n")), 128))
-            break
-    return size // BYTES_PER_TOKEN + bound
+        if name in request and (found := _count(request[name])):
+            answers = max(1, min(_count(request.get("n")), 128))
+            return tokens + min(found, _LONGEST_ANSWER) * answers
+    return tokens
 
 
 class Quotas:
@@ -83,15 +85,19 @@ class Quotas:
         A job that has more tokens than may wait is accepted when nothing else of its tenant waits.
         """
         counts = self._counts(lane.service)
-        lanes = [Lane(lane.service, priority, lane.tenant) for priority in PRIORITIES]
-        mine = {each: n for each in lanes if (n := counts.get(each, 0)) > 0}
-        jobs = sum(mine.values())
+        mine: list[tuple[Lane, int]] = []
+        jobs, most = 0, tokens
+        for priority in PRIORITIES:
+            each = Lane(lane.service, priority, lane.tenant)
+            if (n := counts.get(each, 0)) > 0:
+                mine.append((each, n))
+                jobs += n
+                most += self._at_most(each, n, tokens)
         if jobs >= self._tenant_jobs:
             return self._full("jobs", lane, jobs, jobs + 1 - self._tenant_jobs, counts)
-        most = sum(self._at_most(each, n, tokens) for each, n in mine.items())
-        if most + tokens <= self._tenant_tokens:
+        if most <= self._tenant_tokens:
             return None  # the usual case, without a look at the sums
-        waiting = sum(self.tokens_in(each, n, tokens) for each, n in mine.items())
+        waiting = sum(self.tokens_in(each, n, tokens) for each, n in mine)
         if jobs and (over := waiting + tokens - self._tenant_tokens) > 0:
             # As many jobs of mean size as make the room; all that wait are always enough.
             needed = min(jobs, -(-over * jobs // max(1, waiting)))

@@ -30,7 +30,11 @@ class RequestBody:
     def __init__(self, receive: Receive, headers: Headers) -> None:
         self._receive = receive
         self._parts: list[bytes] = []
-        self._declared = next((value for name, value in headers if name == "content-length"), "")
+        self._declared = ""
+        for name, value in headers:
+            if name == "content-length":
+                self._declared = value
+                break
         self.size = 0
         self.complete = False
 

@@ -34,7 +34,8 @@ def job_object(
     Raises NoSuchJob when nothing is stored of the job.
     """
     stored = told(seen)
-    record, state = seen.current, seen.state
+    record = seen.current
+    state = "queued" if record is None else record.state
     path = self_link(stored.id)
     shown: dict[str, object] = {
         "object": "job",
@@ -45,8 +46,8 @@ def job_object(
         "priority": stored.priority,
         "tenant": stored.tenant,
         "created_at": rfc3339(stored.accepted_at),
-        "started_at": _time(record.leased_at if record and record.started else None),
-        "settled_at": _time(record.settled_at if record else None),
+        "started_at": _time(record.leased_at) if record and record.started else None,
+        "settled_at": _time(record.settled_at) if record else None,
         "attempts": record.attempt if record else 0,
         "round": stored.round,
         "reason": record.reason if record else "",

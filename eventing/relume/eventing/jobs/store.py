@@ -8,7 +8,7 @@ is. Chunks are the parts of an answer as they came. Nothing of all this is kept 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from relume.base.errors import InvalidInput, RelumeError
 from relume.eventing.event_log import Cursor, LeasedEvent
@@ -100,9 +100,11 @@ class Chunk:
     generation: int
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Lane:
-    """The queue of one tenant at one service, at one priority."""
+class Lane(NamedTuple):
+    """The queue of one tenant at one service, at one priority.
+
+    Each job that comes in looks up its lane many times, and a tuple is hashed quickly.
+    """
 
     service: ServiceName
     priority: Priority

@@ -5,7 +5,8 @@ Every refusal names the header and says what to write.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from relume.base.errors import InvalidInput, one_line
 from relume.cloudevents.http import Headers
@@ -51,8 +52,7 @@ class InvalidHeader(InvalidInput):
     reason = "bad-header"
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
+class Wishes(NamedTuple):
     """`priority` is None where no header names one."""
 
     key: str | None
@@ -65,7 +65,7 @@ def wishes_of(headers: Headers, settings: DoorSettings) -> Wishes:
     defaults = settings.defaults
     given: dict[str, list[str]] = {}
     for name, value in headers:
-        if name.startswith("relume-") or name == "idempotency-key":
+        if name[:7] == "relume-" or name == "idempotency-key":
             given.setdefault(name, []).append(value)
 
     if not given:
@@ -128,7 +128,7 @@ def kept_headers(headers: Headers, prefer: AsyncPreference, most: int) -> dict[s
             kept[name] = f"{kept[name]}, {value}" if name in kept else value
     if prefer.others:
         kept["prefer"] = prefer.others
-    size = sum(len(name) + len(value) for name, value in kept.items())
+    size = sum(map(len, kept)) + sum(map(len, kept.values()))
     if size > most:
         longest = max(kept, key=lambda name: len(kept[name]))
         raise InvalidHeader(

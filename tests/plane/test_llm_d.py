@@ -177,6 +177,9 @@ async def test_what_a_router_polls_starts_nothing_and_keeps_nothing_awake(tmp_pa
         asked = asyncio.create_task(http.post(url + CHAT))
         predictor = await stage.ready(1)
         assert (await asked).text == f"answered {CHAT}"
+        # The clock went on while the file was written; the idle time begins with this request.
+        replica = f"http://{read(stage.file)[f'default/{stage.names[0]}']}"
+        assert (await http.post(replica + CHAT)).text == f"answered {CHAT}"
         polls = 0
         while stage.status["replicas"]:
             assert (await http.get(f"{url}/metrics")).text == "answered /metrics"

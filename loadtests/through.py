@@ -24,7 +24,7 @@ from figures import Machine, print_notes, spread, verdict
 from processes import MeasurementFailed, kept_on_failure
 from running import Steps, run, steps
 from servers import Plane, Workload, plane, sample_workload
-from throughput import Pair, Sample, added_ms, prompts, ratio_of
+from throughput import Pair, Sample, added_ms, prompts, ratio_of, runs_and_tokens, sample_of
 
 from relume.cli.screen import Screen
 
@@ -54,12 +54,7 @@ async def predictor_url(at: Plane) -> str:
 
 async def load(http: aiohttp.ClientSession, url: str, bodies: list[Json], tokens: int) -> Sample:
     """All chats at once; raises MeasurementFailed where one is shorter than it should be."""
-    streams = await together(http, url, bodies)
-    if any(s.tokens != tokens for s in streams):
-        raise MeasurementFailed(f"{url} generated {[s.tokens for s in streams]} tokens")
-    elapsed = max(s.ended for s in streams) - min(s.started for s in streams)
-    first_s = median(s.first_token - s.started for s in streams)
-    return Sample(sum(s.tokens for s in streams) / elapsed, first_s)
+    return sample_of(await together(http, url, bodies), tokens, url)
 
 
 async def measure(runs: int, tokens: int, folder: Path, show: Steps) -> Mapping[int, list[Pair]]:
@@ -141,15 +136,7 @@ async def _measured(runs: int, tokens: int) -> Mapping[int, list[Pair]]:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--runs", type=click.IntRange(min=1), default=5, show_default=True, metavar="N")
-@click.option(
-    "--tokens",
-    type=click.IntRange(8, 256),
-    default=128,
-    show_default=True,
-    metavar="N",
-    help="Output tokens of each stream.",
-)
+@runs_and_tokens
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
 def main(*, runs: int, tokens: int, output: str) -> None:
     """Measure tokens per second through `relume up`, beside its predictor without it.

@@ -10,7 +10,7 @@ what counts.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from statistics import median
 
 import aiohttp
 import click
-from client import Json, chat, first_token, session, together
+from client import Json, Stream, chat, first_token, session, together
 from figures import Machine, print_notes, spread, verdict
 from processes import MeasurementFailed, kept_on_failure
 from rich.text import Text
@@ -67,6 +67,19 @@ def prompts(model: str, repetition: int, streams: int, tokens: int) -> list[Json
         )
         for i in range(streams)
     ]
+
+
+def sample_of(streams: list[Stream], tokens: int, name: str) -> Sample:
+    """What a load of chats at once found; raises MeasurementFailed where one is not so long."""
+    if any(s.tokens != tokens for s in streams):
+        raise MeasurementFailed(
+            f"{name} generated {[s.tokens for s in streams]} tokens, not {tokens} in each stream"
+        )
+    elapsed = max(s.ended for s in streams) - min(s.started for s in streams)
+    return Sample(
+        tokens_per_s=sum(s.tokens for s in streams) / elapsed,
+        first_token_s=median(s.first_token - s.started for s in streams),
+    )
 
 
 class Throughput:
@@ -123,16 +136,7 @@ class Throughput:
     ) -> Sample:
         with idle.server.paused():
             streams = await together(http, busy.url, bodies)
-        if any(s.tokens != self._tokens for s in streams):
-            raise MeasurementFailed(
-                f"{busy.server.name} generated {[s.tokens for s in streams]} tokens, "
-                f"not {self._tokens} in each stream"
-            )
-        elapsed = max(s.ended for s in streams) - min(s.started for s in streams)
-        return Sample(
-            tokens_per_s=sum(s.tokens for s in streams) / elapsed,
-            first_token_s=median(s.first_token - s.started for s in streams),
-        )
+        return sample_of(streams, self._tokens, busy.server.name)
 
     async def _ready(self, http: aiohttp.ClientSession, server: ModelServer) -> None:
         name = self._workload.service
@@ -222,16 +226,24 @@ async def _measure(runs: int, tokens: int) -> tuple[dict[int, list[Pair]], Machi
     return dict(found.pairs), machine
 
 
+def runs_and_tokens(command: Callable[..., None]) -> Callable[..., None]:
+    """The options --runs and --tokens of a program that measures tokens per second."""
+    runs = click.option(
+        "--runs", type=click.IntRange(min=1), default=5, show_default=True, metavar="N"
+    )
+    tokens = click.option(
+        "--tokens",
+        type=click.IntRange(8, 256),
+        default=128,
+        show_default=True,
+        metavar="N",
+        help="Output tokens of each stream.",
+    )
+    return runs(tokens(command))
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--runs", type=click.IntRange(min=1), default=5, show_default=True, metavar="N")
-@click.option(
-    "--tokens",
-    type=click.IntRange(8, 256),
-    default=128,
-    show_default=True,
-    metavar="N",
-    help="Output tokens of each stream.",
-)
+@runs_and_tokens
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
 def main(*, runs: int, tokens: int, output: str) -> None:
     """Measure tokens per second at 1, 4, 16 and 64 concurrent streams, beside `vllm serve`.

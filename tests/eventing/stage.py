@@ -109,6 +109,31 @@ class Subscriber:
             self.running -= 1
 
 
+class Gate:
+    """A handler that answers when it is told to: as `then` does, or with an empty answer."""
+
+    def __init__(self, then: Handler | None = None, *, status: int = 200) -> None:
+        self._then = then
+        self._status = status
+        self.open = asyncio.Event()
+        self.reached = asyncio.Semaphore(0)
+        self.abandoned = 0
+
+    async def __call__(self, call: Call) -> web.StreamResponse:
+        self.reached.release()
+        try:
+            await self.open.wait()
+        except asyncio.CancelledError:
+            self.abandoned += 1
+            raise
+        return answer(status=self._status) if self._then is None else await self._then(call)
+
+    async def reached_by(self, count: int) -> None:
+        async with asyncio.timeout(60):
+            for _ in range(count):
+                await self.reached.acquire()
+
+
 def trigger(name: str, subscriber: str, **spec: object) -> Trigger:
     return Trigger("default", name, "b", Destination(uri=subscriber), **spec)  # type: ignore[arg-type]
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from aiohttp import web
 
 from relume.base.errors import InvalidInput
 from relume.config import (
@@ -20,7 +19,7 @@ from relume.config import (
 )
 from relume.config.resources import Exact
 
-from .stage import BROKER, BrokerStage, Call, Subscriber, answer, event, trigger
+from .stage import BROKER, BrokerStage, Gate, Subscriber, answer, event, trigger
 from .test_flows import adds
 
 
@@ -47,26 +46,21 @@ async def test_an_added_trigger_gets_what_comes_from_now_on_and_the_others_notic
 async def test_a_delivery_ends_as_it_began_and_the_next_one_goes_to_the_changed_subscriber() -> (
     None
 ):
-    release, came = asyncio.Event(), asyncio.Event()
-
-    async def slow(call: Call) -> web.StreamResponse:
-        came.set()
-        await release.wait()
-        return answer()
+    gate = Gate()
 
     async with (
-        Subscriber(slow) as old,
+        Subscriber(gate) as old,
         Subscriber() as new,
         BrokerStage([trigger("t", old.url)]) as stage,
     ):
         await stage.post(event("1"))
-        await came.wait()
+        await gate.reached_by(1)
         changed = trigger("t", new.url, filters=(Exact({"type": "ask"}),))
         await stage.change(replace(stage.plan, triggers=(changed,)))
         await stage.post(event("2"))
         await stage.until("delivered")
         await stage.post(event("3", type="other"))
-        release.set()
+        gate.open.set()
         await stage.until("delivered")
         assert stage.status("t")["delivered"] == 2
         assert stage.status("t")["subscriber"] == new.url
@@ -76,69 +70,53 @@ async def test_a_delivery_ends_as_it_began_and_the_next_one_goes_to_the_changed_
 async def test_a_retry_goes_to_the_changed_subscriber() -> None:
     """A URL that was wrong is corrected, and the event that is tried again profits from it."""
     delivery = Delivery(retry=1, backoff_policy="linear", backoff_delay_s=0.0)
-    came, release = asyncio.Event(), asyncio.Event()
-
-    async def fails(call: Call) -> web.StreamResponse:
-        came.set()
-        await release.wait()
-        return answer(status=500)
+    gate = Gate(status=500)
 
     async with (
-        Subscriber(fails) as wrong,
+        Subscriber(gate) as wrong,
         Subscriber() as right,
         BrokerStage([trigger("t", wrong.url, delivery=delivery)]) as stage,
     ):
         await stage.post(event("1"))
-        await came.wait()
+        await gate.reached_by(1)
         corrected = trigger("t", right.url, delivery=delivery)
         await stage.change(replace(stage.plan, triggers=(corrected,)))
-        release.set()
+        gate.open.set()
         await stage.until("delivered")
         assert not await stage.buried()
     assert (wrong.ids, right.ids) == (["1"], ["1"])
 
 
 async def test_what_waits_for_a_slot_goes_to_the_changed_subscriber_by_the_changed_filter() -> None:
-    came, release = asyncio.Event(), asyncio.Event()
-
-    async def slow(call: Call) -> web.StreamResponse:
-        came.set()
-        await release.wait()
-        return answer()
+    gate = Gate()
 
     async with (
-        Subscriber(slow) as old,
+        Subscriber(gate) as old,
         Subscriber() as new,
         BrokerStage([trigger("t", old.url)], concurrency=lambda _: 1) as stage,
     ):
         for number, kind in enumerate(("ask", "other", "ask")):
             await stage.post(event(str(number), type=kind))
-        await came.wait()
+        await gate.reached_by(1)
         changed = trigger("t", new.url, filters=(Exact({"type": "ask"}),))
         await stage.change(replace(stage.plan, triggers=(changed,)))
-        release.set()
+        gate.open.set()
         await stage.until("delivered", 2)
         assert (stage.status("t")["delivered"], stage.status("t")["filtered"]) == (2, 1)
     assert (old.ids, new.ids) == (["0"], ["2"])
 
 
 async def test_a_removed_trigger_ends_its_delivery_and_its_reply_is_stored_and_counted() -> None:
-    release, came = asyncio.Event(), asyncio.Event()
-    reply = adds("answer")
+    gate = Gate(adds("answer"))
 
-    async def slow(call: Call) -> web.StreamResponse:
-        came.set()
-        await release.wait()
-        return await reply(call)
-
-    async with Subscriber(slow) as gone, Subscriber() as stays:
+    async with Subscriber(gate) as gone, Subscriber() as stays:
         kept = trigger("stays", stays.url, filters=(Exact({"type": "answer"}),))
         async with BrokerStage([trigger("gone", gone.url), kept]) as stage:
             await stage.post(event("1"))
-            await came.wait()
+            await gate.reached_by(1)
             await stage.change(replace(stage.plan, triggers=(kept,)))
             await stage.post(event("2"))
-            release.set()
+            gate.open.set()
             await stage.until("delivered")
             triggers = stage.plane.status()["triggers"]
             assert isinstance(triggers, list)
@@ -169,14 +147,9 @@ async def test_a_broker_comes_and_goes_and_its_events_are_there_when_it_comes_ag
 
 async def test_a_broker_that_comes_again_waits_for_the_deliveries_that_it_had_begun() -> None:
     """Else an ordered Trigger would wait for an event that is settled without it."""
-    came, release = asyncio.Event(), asyncio.Event()
+    gate = Gate()
 
-    async def slow(call: Call) -> web.StreamResponse:
-        came.set()
-        await release.wait()
-        return answer()
-
-    async with Subscriber(slow) as reader, BrokerStage([]) as stage:
+    async with Subscriber(gate) as reader, BrokerStage([]) as stage:
         empty = stage.plan
         new = replace(
             empty,
@@ -185,13 +158,13 @@ async def test_a_broker_that_comes_again_waits_for_the_deliveries_that_it_had_be
         )
         await stage.change(new)
         await stage.post(event("1"), path="/default/new")
-        await came.wait()
+        await gate.reached_by(1)
         await stage.change(empty)
         again = asyncio.create_task(stage.change(new))
         for _ in range(50):
             await asyncio.sleep(0)
         assert not again.done()
-        release.set()
+        gate.open.set()
         await again
         await stage.post(event("2"), path="/default/new")
         await stage.until("delivered", 2)
@@ -234,17 +207,11 @@ async def test_a_sequence_gets_another_step() -> None:
 
 
 async def test_an_event_in_a_step_is_not_lost_when_the_next_step_is_removed() -> None:
-    came, release = asyncio.Event(), asyncio.Event()
-    reply = adds("one")
-
-    async def slow(call: Call) -> web.StreamResponse:
-        came.set()
-        await release.wait()
-        return await reply(call)
+    gate = Gate(adds("one"))
 
     to_broker = Destination(ref=Ref("Broker", "default", "b", "eventing.knative.dev/v1"))
     async with (
-        Subscriber(slow) as one,
+        Subscriber(gate) as one,
         Subscriber() as two,
         Subscriber() as end,
         BrokerStage([trigger("t", end.url)]) as stage,
@@ -252,10 +219,10 @@ async def test_an_event_in_a_step_is_not_lost_when_the_next_step_is_removed() ->
         flow = SequenceFlow("default", "s", (Step(to(one.url)), Step(to(two.url))), to_broker)
         await stage.change(replace(stage.plan, sequences=(flow,)))
         await stage.post(event("1"), path="/default/s-kn-sequence-0")
-        await came.wait()
+        await gate.reached_by(1)
         shorter = replace(flow, steps=flow.steps[:1])
         await stage.change(replace(stage.plan, sequences=(shorter,)))
-        release.set()
+        gate.open.set()
         await stage.until("delivered")
     assert (one.ids, two.ids, end.ids) == (["1"], [], ["1.one"])
 
@@ -317,14 +284,10 @@ async def test_what_a_failed_reload_has_prepared_is_forgotten_by_the_next_one() 
 
 
 async def test_how_many_events_a_subscriber_gets_at_once_follows_the_plan() -> None:
-    release = asyncio.Event()
-
-    async def slow(call: Call) -> web.StreamResponse:
-        await release.wait()
-        return answer()
+    gate = Gate()
 
     async with (
-        Subscriber(slow) as one,
+        Subscriber(gate) as one,
         BrokerStage([trigger("t", one.url)], concurrency=lambda _: 1) as stage,
     ):
         for number in range(4):
@@ -335,5 +298,5 @@ async def test_how_many_events_a_subscriber_gets_at_once_follows_the_plan() -> N
         await stage.change(stage.plan)
         await stage.until("delivering", 2)
         assert stage.status("t")["in_flight"] == 3
-        release.set()
+        gate.open.set()
         await stage.until("delivered", 4)

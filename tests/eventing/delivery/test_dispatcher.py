@@ -9,30 +9,7 @@ from relume.config import Delivery
 from relume.eventing.envelope import Envelope
 from relume.eventing.settings import EventingSettings
 from relume.eventing.testing import MemoryLeasedEvent, MemoryLog
-from tests.eventing.stage import BROKER, BrokerStage, Call, Subscriber, answer, event, trigger
-
-
-class Gate:
-    """A handler that answers when it is told to."""
-
-    def __init__(self) -> None:
-        self.open = asyncio.Event()
-        self.reached = asyncio.Semaphore(0)
-        self.abandoned = 0
-
-    async def __call__(self, call: Call) -> web.StreamResponse:
-        self.reached.release()
-        try:
-            await self.open.wait()
-        except asyncio.CancelledError:
-            self.abandoned += 1
-            raise
-        return answer()
-
-    async def reached_by(self, count: int) -> None:
-        async with asyncio.timeout(60):
-            for _ in range(count):
-                await self.reached.acquire()
+from tests.eventing.stage import BROKER, BrokerStage, Call, Gate, Subscriber, answer, event, trigger
 
 
 async def test_no_more_deliveries_run_at_once_than_the_subscriber_can_take() -> None:

@@ -7,20 +7,9 @@ import pytest
 from aiohttp import web
 
 from relume.config import Delivery, Destination
-from tests.eventing.stage import BROKER, BrokerStage, Call, Subscriber, answer, event, trigger
+from tests.eventing.stage import BROKER, BrokerStage, Call, Gate, Subscriber, answer, event, trigger
 
 TEXT = web.Response(body=b"plain", content_type="text/plain")
-
-
-class Held:
-    """A handler that answers when it is told to."""
-
-    def __init__(self) -> None:
-        self.open = asyncio.Event()
-
-    async def __call__(self, call: Call) -> web.StreamResponse:
-        await self.open.wait()
-        return answer()
 
 
 async def busy(stage: BrokerStage, subscriber: Subscriber, count: int) -> None:
@@ -48,7 +37,7 @@ async def busy(stage: BrokerStage, subscriber: Subscriber, count: int) -> None:
 async def test_b8_only_the_strict_broker_asks_what_the_subscriber_can_take(
     broker_class: str | None, annotations: dict[str, int], expected: int
 ) -> None:
-    held = Held()
+    held = Gate()
     async with Subscriber(held) as subscriber:
         t = trigger("t", subscriber.url, **annotations)
         async with BrokerStage([t], broker_class=broker_class, concurrency=lambda _: 2) as stage:
@@ -175,7 +164,7 @@ async def test_b5_mt_tries_an_answer_that_is_no_event_again() -> None:
 
 
 async def test_b7_nats_says_when_a_second_replica_would_deliver_again() -> None:
-    held = Held()
+    held = Gate()
     async with (
         Subscriber(held) as subscriber,
         BrokerStage([trigger("t", subscriber.url)], broker_class="NatsJetStreamBroker") as stage,

@@ -244,6 +244,11 @@ class Service:
         if replica.backend is not None:
             replica.backend.ended = reason
 
+    def fails(self, replica: Replica) -> None:
+        """A replica takes no request any more; whoever waits does so until it has ended."""
+        self.throttler.remove(replica.number)
+        self._around.changed()
+
     def drains(self, replica: Replica) -> None:
         """A replica was told to stop by somebody else; others answer what it does not take."""
         self._apply(rev.Evicted((replica.number,), "stopped from outside", self.throttler.held))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+import aiohttp
 from multidict import CIMultiDict
 from starlette.types import Scope
 from yarl import URL
@@ -48,3 +49,9 @@ def returned_headers(
     prefix = whole.removesuffix(raw_path) if whole.endswith(raw_path) else whole
     internal = base_url.partition("//")[2]
     return below_prefix(kept, prefix, {host_of(scope["headers"])}, internal)
+
+
+def is_refused(error: Exception) -> bool:
+    """Whether nobody listens at the predictor's port: it is ending, or has ended."""
+    connecting = isinstance(error, aiohttp.ClientConnectorError)
+    return connecting and isinstance(error.os_error, ConnectionRefusedError)

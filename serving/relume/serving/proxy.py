@@ -17,7 +17,7 @@ from relume.base.prefixes import RawHeaders
 from relume.base.vocabulary import COLD_START_HEADER, DRAINING, NOT_BEGUN_HEADER
 from relume.serving.errors import PredictorUnreachable, RequestTooLarge, ServingError
 from relume.serving.holding import HeldRequest, Lease
-from relume.serving.upstream import forwarded_headers, is_refused, returned_headers, upstream_url
+from relume.serving.upstream import forwarded_headers, is_unsent, returned_headers, upstream_url
 
 
 class Truncated(Exception):
@@ -199,8 +199,8 @@ async def forward(
                 await writer.write(chunk)
         await writer.finish()
     except (aiohttp.ClientError, OSError) as error:
-        if is_refused(error):
-            return lease.backend.on_failing()  # nothing was sent
+        if is_unsent(error, scope["method"]):
+            return lease.backend.on_failing()
         if writer.started:
             raise Truncated(str(error)) from error
         raise PredictorUnreachable(lease.backend.ended or error) from error

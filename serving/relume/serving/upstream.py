@@ -52,13 +52,17 @@ def returned_headers(
     return below_prefix(kept, prefix, {host_of(scope["headers"])}, internal)
 
 
+def is_refused(error: Exception) -> bool:
+    """Whether nobody listens at the predictor's port: it is ending, or has ended."""
+    return isinstance(error, aiohttp.ClientConnectorError) and isinstance(
+        error.os_error, ConnectionRefusedError
+    )
+
+
 def is_unsent(error: Exception, method: str) -> bool:
     """Whether nobody has listened, so that nothing of the request was sent.
 
     That is not known of a GET and its like: aiohttp tries such a request twice itself, and the
     connection that is refused may be the second one.
     """
-    refused = isinstance(error, aiohttp.ClientConnectorError) and isinstance(
-        error.os_error, ConnectionRefusedError
-    )
-    return refused and method not in IDEMPOTENT_METHODS
+    return is_refused(error) and method not in IDEMPOTENT_METHODS

@@ -10,8 +10,9 @@ import pytest
 from event_client import EVENT, Producer, chat_data
 from stub_vllm import MODEL, Stub
 
-from relume.base.vocabulary import ENGINE_FAILED, NOT_BEGUN_HEADER
+from relume.base.vocabulary import DRAINING, ENGINE_FAILED, NOT_BEGUN_HEADER
 from relume.runtimes import internals
+from relume.runtimes.phases import PROCESS
 
 CHAT = "/v1/chat/completions"
 PREDICT = f"/v1/models/{MODEL}:predict"
@@ -66,6 +67,34 @@ async def test_a_route_that_fails_while_the_engine_runs_answers_itself(
     stub.app.state.engine_client = Engine(lambda: False)
     response = await producer.http.post(CHAT, json=chat_data("answer 500"))
     assert (response.status_code, response.json()["error"]["message"]) == (500, "scripted 500")
+
+
+async def test_a_drain_that_ends_the_engine_is_told_as_a_drain(
+    producer: Producer, stub: Stub
+) -> None:
+    """vLLM ends its engine before its server; a plane need not wait for the process then."""
+    stub.app.state.engine_client = Engine(lambda: True)
+    PROCESS.state = "draining"
+    response = await producer.http.post(CHAT, json=chat_data())
+    assert (response.status_code, response.headers[NOT_BEGUN_HEADER]) == (503, DRAINING)
+
+
+@pytest.mark.parametrize("without", ["terminate_if_errored", "watchdog_loop"])
+def test_a_release_that_watches_its_engine_otherwise_starts_its_own_way(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, without: str
+) -> None:
+    launcher: Any = ModuleType("vllm.entrypoints.launchers.launcher")
+    exec(
+        "def terminate_if_errored(server, engine): ...\n"
+        "async def watchdog_loop(server, engine): ...",
+        launcher.__dict__,
+    )
+    delattr(launcher, without)
+    before = dict(launcher.__dict__)
+    monkeypatch.setitem(sys.modules, launcher.__name__, launcher)
+    internals.end_with_the_engine()
+    assert launcher.__dict__ == before
+    assert without in caplog.text
 
 
 async def test_the_server_ends_soon_after_its_engine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,9 +49,9 @@ def is_draining() -> bool:
 
 def refusal(scope: Scope) -> AnswerFailure | None:
     """Return why this replica begins with no request any more, if it begins with none."""
-    if has_ended(scope):
-        return TAKES_NONE
-    return _STOPS if is_draining() else None
+    if is_draining():
+        return _STOPS  # also when vLLM has ended the engine itself, at the end of the drain
+    return TAKES_NONE if has_ended(scope) else None
 
 
 class DrainingLoop(uvloop.Loop):  # type: ignore[misc]

@@ -22,7 +22,7 @@ NOT_ANSWERED = AnswerFailure(
 def has_ended(scope: Scope) -> bool:
     """Whether the engine behind this application can answer nothing any more."""
     engine = getattr(scope["app"].state, "engine_client", None)
-    return engine is not None and bool(engine.errored)
+    return bool(getattr(engine, "errored", False))
 
 
 def telling(scope: Scope, receive: Receive, send: Send) -> Send:

@@ -305,7 +305,7 @@ def end_with_the_engine() -> None:
     module = "vllm.entrypoints.launchers.launcher"
 
     def often(original: Callable[..., Any]) -> Callable[..., Any]:
-        terminate = original.__globals__["terminate_if_errored"]
+        terminate = sys.modules[module].terminate_if_errored
 
         async def watch(server: Any, engine: Any) -> None:
             while True:

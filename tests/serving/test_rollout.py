@@ -239,6 +239,37 @@ async def test_a_request_that_finds_the_engine_ended_waits_for_the_next_replica(
         assert (s.status()["state"], s.status()["reason"]) == ("ready", None)
 
 
+async def test_what_cannot_be_sent_again_is_refused_and_the_replica_gets_no_other(
+    stage: Staging,
+) -> None:
+    async def infer(request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("/long"):
+            return web.Response(status=503, headers={NOT_BEGUN_HEADER: DRAINING})
+        return web.Response(text="done")
+
+    async with stage(handler=infer) as s:
+        await answered(s)
+        long = s.ask("/serving/default/summarize/long", body=bytes(2**22), more_body=b"more")
+        assert (await long.end()).status == 503
+        await eventually(lambda: s.launcher.started[0].exited)
+        next_one = s.ask()
+        await s.ready(2)
+        assert (await next_one.end()).status == 200
+
+
+async def test_only_a_503_says_that_a_request_was_not_begun(stage: Staging) -> None:
+    """A container of the user's may send any header; what it has answered is not asked again."""
+
+    async def infer(request: web.Request) -> web.StreamResponse:
+        return web.Response(text="done", headers={NOT_BEGUN_HEADER: ENGINE_FAILED})
+
+    async with stage(handler=infer) as s:
+        request = s.ask()
+        predictor = await s.ready()
+        assert ((await request.end()).status, request.body) == (200, b"done")
+        assert (len(predictor.seen), len(s.launcher.started)) == (1, 1)
+
+
 @pytest.mark.parametrize("who", ["the plane", "the predictor"])
 @pytest.mark.parametrize("point", ["/slow?s=0.3", "/stream?n=3&gap=0.1"])
 async def test_a_sigterm_during_a_request_lets_it_finish(

@@ -188,8 +188,10 @@ async def forward(
             data=body.chunks() if whole is None else whole or None,
             allow_redirects=False,
         ) as response:
-            if (why := response.headers.get(NOT_BEGUN_HEADER)) is not None and whole is not None:
-                return lease.backend.on_drain() if why == DRAINING else lease.backend.on_failing()
+            if response.status == 503 and (why := response.headers.get(NOT_BEGUN_HEADER)):
+                lease.backend.on_drain() if why == DRAINING else lease.backend.on_failing()
+                if whole is not None:
+                    return
             base_url = lease.backend.base_url
             returned = returned_headers(response.raw_headers, scope, raw_path, base_url)
             if (waited_ms := lease.headers.get(COLD_START_HEADER)) is not None:

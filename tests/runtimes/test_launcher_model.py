@@ -148,6 +148,22 @@ async def _reach_the_model_by_every_protocol(tmp_path: Path) -> None:
             assert sibling_state == "ready"
             assert (await sibling.chat("Hello", max_tokens=2)).status_code == 200
 
+            # kill -9 of the engine alone: its stream ends with an error, and the server ends too.
+            running = _stream(sibling.client, max_tokens=400, ignore_eos=True)
+            await anext(running)
+            (core,) = psutil.Process(sibling.process.pid).children()
+            core.kill()
+            told = [line async for line in running]
+            assert any('"error"' in line for line in told)
+            try:
+                next_one = await sibling.chat("Hello", max_tokens=2)
+            except httpx.TransportError:
+                pass  # the server has ended already
+            else:
+                assert next_one.status_code == 503
+                assert next_one.headers["relume-not-begun"] == "engine-failed"
+            assert await sibling.process.wait() == 0
+
 
 async def test_a_loaded_engine_is_forked_and_answers_as_one_that_was_loaded_anew(
     tmp_path: Path,

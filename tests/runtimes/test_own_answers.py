@@ -43,7 +43,7 @@ async def test_the_answer_to_an_event_may_be_read_by_the_page(
 async def test_a_refusal_while_it_drains_may_be_read(
     allowing: Stub, producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relume.runtimes.middleware.is_draining", lambda: True)
+    monkeypatch.setattr("relume.runtimes.drain.is_draining", lambda: True)
     found = await producer.http.get("/v1/models", headers={"origin": PAGE})
     assert (found.status_code, found.headers[ALLOWED]) == (503, PAGE)
 

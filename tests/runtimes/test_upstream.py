@@ -10,9 +10,12 @@ from dataclasses import dataclass
 import httpx
 import pytest
 from event_client import Producer, Reply, chat_data
+from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 from stub_vllm import MODEL, Stub
 
+from relume.base.vocabulary import NOT_BEGUN_HEADER
 from relume.plane.addresses import listen, url_of
 from relume.plane.runtime import Runtime, RuntimeSettings
 from relume.plane.server import HttpServer
@@ -88,6 +91,17 @@ async def test_a_server_that_is_busy_is_tried_again_by_the_broker(pair: Pair, st
     answer = await pair.producer.binary(chat_data(f"answer {status}"))
     assert answer.status_code == status
     assert answer.headers["retry-after"]
+
+
+async def test_that_the_server_takes_no_request_is_not_said_of_the_runtime(pair: Pair) -> None:
+    """A plane would replace this process for it, again and again."""
+    headers = {NOT_BEGUN_HEADER: "draining", "retry-after": "1"}
+    pair.stub.app.router.routes.insert(
+        0, Route(CHAT, lambda _: Response(status_code=503, headers=headers), methods=["POST"])
+    )
+    answer = await pair.http.post(CHAT, json=chat_data())
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert NOT_BEGUN_HEADER not in answer.headers
 
 
 async def test_a_request_that_is_no_event_goes_on_as_it_came(pair: Pair) -> None:

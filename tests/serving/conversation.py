@@ -9,13 +9,14 @@ from starlette.types import ASGIApp
 class Conversation:
     """One request under way."""
 
-    def __init__(self, app: ASGIApp, scope: dict[str, Any], body: bytes) -> None:
+    def __init__(self, app: ASGIApp, scope: dict[str, Any], *body: bytes) -> None:
         self.status: int | None = None
         self.headers: dict[str, str] = {}
         self.chunks: list[bytes] = []
         self.complete = False
         self._hung_up = asyncio.Event()
-        self._inbox = [{"type": "http.request", "body": body, "more_body": False}]
+        self._inbox = [{"type": "http.request", "body": part, "more_body": True} for part in body]
+        self._inbox[-1]["more_body"] = False
         self.task = asyncio.create_task(app(scope, self._receive, self._send))
 
     async def _receive(self) -> dict[str, Any]:
@@ -57,9 +58,10 @@ def ask(
     method: str = "POST",
     headers: dict[str, str] | None = None,
     body: bytes = b"{}",
+    more_body: bytes = b"",
     **more: Any,
 ) -> Conversation:
-    """Begin a request; `more` is what its scope has besides."""
+    """Begin a request; `more_body` arrives later, and `more` is what its scope has besides."""
     raw, _, query = path.partition("?")
     given = {"host": "localhost", **(headers or {})}
     scope = {
@@ -71,4 +73,4 @@ def ask(
         "headers": [(k.lower().encode(), v.encode()) for k, v in given.items()],
         **more,
     }
-    return Conversation(app, scope, body)
+    return Conversation(app, scope, body, *filter(None, [more_body]))

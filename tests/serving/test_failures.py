@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from relume.base.testing import settle
+from relume.serving.settings import ServingSettings
 
 from .conftest import Autoscaling, Staging, service
 from .virtual import eventually
@@ -230,15 +231,24 @@ async def test_a_stream_that_breaks_off_is_not_ended_as_if_it_were_complete(
         assert (request.status, request.body, request.complete) == (200, b"data: one\n\n", False)
 
 
-async def test_a13_a_refused_connection_is_502(stage: Staging) -> None:
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a13_a_refused_connection_goes_to_another_replica(stage: Staging, ends: bool) -> None:
+    """The process has ended and the plane does not know yet, or it lives on and listens no more."""
     async with stage() as s:
         first = s.ask()
         predictor = await s.ready()
         await first.end()
         await predictor.close_port()
-        request = await s.ask().end()
-        assert request.status == 502
-        assert reason(request.body)[0] == "predictor-unreachable"
+        requests = [s.ask(body=b"one"), s.ask(body=b"two")]
+        await eventually(lambda: s.status()["held"] == 2)
+        if ends:
+            predictor.exit(-9)
+        else:
+            await s.clock.advance(ServingSettings().ends_within_s)
+        await s.ready(2)
+        assert [(await request.end()).status for request in requests] == [200, 200]
+        assert predictor.exited
+        assert (s.status()["held"], s.status()["in_flight"]) == (0, 0)
 
 
 async def test_a_request_that_reached_the_predictor_is_never_sent_again(stage: Staging) -> None:

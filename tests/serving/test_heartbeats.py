@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from relume.base.testing import settle
+from relume.base.vocabulary import ENGINE_FAILED, NOT_BEGUN_HEADER
 from relume.config.waiting import Waiting
 from relume.plane.addresses import listen, url_of
 from relume.plane.server import HttpServer
@@ -21,7 +22,7 @@ from relume.serving.settings import ServingSettings
 
 from .conftest import Stage, Staging, service
 from .conversation import Conversation
-from .virtual import InProcessLauncher, eventually
+from .virtual import NUMBER, InProcessLauncher, eventually
 
 STREAM = b'{"model": "summarize", "stream": true}'
 PREFER = {"prefer": "heartbeat=5", "content-type": "application/json"}
@@ -103,6 +104,28 @@ async def test_a_wait_for_room_is_told_as_such(stage: Staging) -> None:
         await first.end()
         await second.end()
         assert second.body.endswith(SAID)
+
+
+async def test_a_request_whose_replica_does_not_begin_with_it_is_told_that_it_waits_again(
+    stage: Staging,
+) -> None:
+    async def ended(request: web.Request) -> web.StreamResponse:
+        if request.app[NUMBER] == 1:
+            return web.Response(status=503, headers={NOT_BEGUN_HEADER: ENGINE_FAILED})
+        return await stream(request)
+
+    async with stage(handler=ended) as s:
+        request = ask(s)
+        await s.ready()
+        await eventually(lambda: len(request.chunks) == 2 and s.status()["held"] == 1)
+        assert request.chunks[1].startswith(b": running")
+        s.launcher.started[0].exit(0)
+        await s.launched(2)
+        await s.clock.advance(5)
+        assert request.chunks[2].startswith(b": starting")
+        await s.ready(2)
+        await request.end()
+        assert request.body.endswith(SAID)
 
 
 async def test_a_request_that_need_not_wait_goes_through_as_it_is(stage: Staging) -> None:

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from relume.base.testing import settle
-from relume.base.vocabulary import DRAINING_HEADER
+from relume.base.vocabulary import DRAINING, ENGINE_FAILED, NOT_BEGUN_HEADER
 from relume.config import Function, InferenceService
 from relume.serving import revision as rev
 from relume.serving.errors import PlaneStopping
@@ -196,7 +196,7 @@ async def test_what_a_replica_refuses_because_it_drains_gets_another_one(stage: 
         if request.path.endswith("/running"):
             await go.wait()
         elif draining.is_set() and request.app[NUMBER] == 1:
-            return web.Response(status=503, headers={DRAINING_HEADER: "true"})
+            return web.Response(status=503, headers={NOT_BEGUN_HEADER: DRAINING})
         return web.Response(text=await request.text())
 
     async with stage(handler=drains) as s:
@@ -213,6 +213,61 @@ async def test_what_a_replica_refuses_because_it_drains_gets_another_one(stage: 
         assert (await running.end()).status == 200
         await eventually(lambda: s.launcher.started[0].exited)
         assert (s.status()["state"], s.status()["reason"]) == ("ready", None)
+
+
+async def test_a_request_that_finds_the_engine_ended_waits_for_the_next_replica(
+    stage: Staging,
+) -> None:
+    """The server of vLLM ends some time after its engine, and says why it has not begun."""
+    ended = asyncio.Event()
+
+    async def infer(request: web.Request) -> web.StreamResponse:
+        if ended.is_set() and request.app[NUMBER] == 1:
+            return web.Response(status=503, headers={NOT_BEGUN_HEADER: ENGINE_FAILED})
+        return web.Response(text=await request.text())
+
+    async with stage(handler=infer) as s:
+        await answered(s)
+        ended.set()
+        requests = [s.ask(body=b"one"), s.ask(body=b"two")]
+        await eventually(lambda: s.status()["held"] == 2)
+        assert len(s.launcher.started) == 1
+        s.launcher.started[0].exit(0)
+        await s.ready(2)
+        ends = [await each.end() for each in requests]
+        assert [(each.status, each.body) for each in ends] == [(200, b"one"), (200, b"two")]
+        assert (s.status()["state"], s.status()["reason"]) == ("ready", None)
+
+
+async def test_what_cannot_be_sent_again_is_refused_and_the_replica_gets_no_other(
+    stage: Staging,
+) -> None:
+    async def infer(request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("/long"):
+            return web.Response(status=503, headers={NOT_BEGUN_HEADER: DRAINING})
+        return web.Response(text="done")
+
+    async with stage(handler=infer) as s:
+        await answered(s)
+        long = s.ask("/serving/default/summarize/long", body=bytes(2**22), more_body=b"more")
+        assert (await long.end()).status == 503
+        await eventually(lambda: s.launcher.started[0].exited)
+        next_one = s.ask()
+        await s.ready(2)
+        assert (await next_one.end()).status == 200
+
+
+async def test_only_a_503_says_that_a_request_was_not_begun(stage: Staging) -> None:
+    """A container of the user's may send any header; what it has answered is not asked again."""
+
+    async def infer(request: web.Request) -> web.StreamResponse:
+        return web.Response(text="done", headers={NOT_BEGUN_HEADER: ENGINE_FAILED})
+
+    async with stage(handler=infer) as s:
+        request = s.ask()
+        predictor = await s.ready()
+        assert ((await request.end()).status, request.body) == (200, b"done")
+        assert (len(predictor.seen), len(s.launcher.started)) == (1, 1)
 
 
 @pytest.mark.parametrize("who", ["the plane", "the predictor"])

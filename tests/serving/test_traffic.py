@@ -5,11 +5,12 @@ import asyncio
 import pytest
 from aiohttp import web
 
+from relume.base.vocabulary import ENGINE_FAILED, NOT_BEGUN_HEADER
 from relume.config import InferenceService
 
 from .conftest import Stage, Staging, service
 from .test_rollout import answered
-from .virtual import InProcessPredictor, eventually
+from .virtual import NUMBER, InProcessPredictor, eventually
 
 REQUESTS = 200
 
@@ -183,6 +184,33 @@ async def test_another_canary_takes_the_place_of_the_first(stage: Staging) -> No
         await eventually(lambda: s.launcher.started[0].terminated)
         await ask_often(s, 5)
         assert (seen(s)[3], shares(s)) == (5, [])
+
+
+async def test_a_request_of_a_revision_that_was_replaced_gets_another_replica_of_it(
+    stage: Staging,
+) -> None:
+    go = asyncio.Event()
+
+    async def infer(request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("/late") and request.app[NUMBER] == 2:
+            await go.wait()
+            return web.Response(status=503, headers={NOT_BEGUN_HEADER: ENGINE_FAILED})
+        return web.Response(text="done")
+
+    async with stage(handler=infer) as s:
+        canary = await split(s, 99)
+        host = {"host": "latest-summarize.default.example.com"}
+        late = s.ask("/late", headers=host)
+        await eventually(lambda: canary.running == 1)
+        s.plane.update([changed(3, 0)])
+        await s.ready(3)
+        go.set()
+        await eventually(lambda: canary.running == 0)
+        canary.exit(0)
+        (await s.launched(4)).ready = True
+        await s.clock.advance(2)
+        assert ((await late.end()).status, late.body) == (200, b"done")
+        await eventually(lambda: s.launcher.started[3].terminated)
 
 
 @pytest.mark.parametrize(("host", "which"), [("latest", 1), ("prev", 0)])

@@ -120,6 +120,37 @@ async def test_a_predictor_that_breaks_off_closes_with_a_code_that_may_be_sent(
         assert socket.sent[1:] == [{"type": "websocket.close", "code": 1001}]
 
 
+async def test_a_handshake_with_a_predictor_that_has_ended_goes_to_another_replica(
+    stage: Staging,
+) -> None:
+    async with stage(handler=echo) as s:
+        first = s.ask()
+        predictor = await s.ready()
+        await first.end()
+        await predictor.close_port()
+        socket = Socket(s.plane.app)
+        await eventually(lambda: s.status()["held"] == 1)
+        predictor.exit(-9)
+        await s.ready(2)
+        await eventually(lambda: socket.kinds == ["websocket.accept"])
+        socket.says("websocket.disconnect", code=1000)
+        await socket.task
+
+
+async def test_a_handshake_that_the_predictor_does_not_answer_is_bounded(stage: Staging) -> None:
+    async def silent(request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with stage(service(timeout_s=60), handler=silent) as s:
+        socket = Socket(s.plane.app)
+        predictor = await s.ready()
+        await eventually(lambda: bool(predictor.seen))
+        await s.clock.advance(60)
+        await socket.task
+        assert socket.sent[0]["status"] == 504
+
+
 @pytest.mark.parametrize(("seconds", "value"), [(0.0, b"1"), (1.0, b"1"), (1.2, b"2")])
 def test_retry_after_is_whole_seconds_and_at_least_one(seconds: float, value: bytes) -> None:
     answer = PredictorFailed("no", retry_after_s=seconds).response()

@@ -76,8 +76,11 @@ ENGINE_HANGS = "engine-hangs"
 # client is told of a cold start too.
 QUEUE_HEADER = "relume-queue-ms"
 COLD_START_HEADER = "relume-cold-start-ms"
-# By which a predictor that was told to stop says so with its 503: the request was not begun.
-DRAINING_HEADER = "relume-draining"
+# By which a predictor says with its 503 why it takes no request any more. The one that gets this
+# answer was not begun, so another replica may be asked.
+NOT_BEGUN_HEADER = "relume-not-begun"
+DRAINING = "draining"
+ENGINE_FAILED = "engine-failed"
 
 # Comments in the plane's stream of events: where the replayed records begin, and where they end.
 STREAM_SUBSCRIBED = ": subscribed"

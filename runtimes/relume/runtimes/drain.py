@@ -10,8 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 import uvloop
+from starlette.types import Scope
 
 from relume.base.environment import number
+from relume.base.vocabulary import DRAINING
+from relume.runtimes.engine_end import TAKES_NONE, has_ended
+from relume.runtimes.failures import AnswerFailure
 from relume.runtimes.phases import PROCESS
 
 #: Seconds between SIGTERM and SIGKILL where `RELUME_GRACE_S` does not say: Knative's default
@@ -19,6 +23,7 @@ from relume.runtimes.phases import PROCESS
 DEFAULT_GRACE_S = 300.0
 _LEFT_FOR_EXIT_S = 5.0
 _POLL_S = 0.02
+_STOPS = AnswerFailure(503, DRAINING, "this replica is shutting down; try again", True, begun=False)
 
 
 class InFlight:
@@ -40,6 +45,13 @@ IN_FLIGHT = InFlight()
 def is_draining() -> bool:
     """Whether SIGTERM came."""
     return PROCESS.state == "draining"
+
+
+def refusal(scope: Scope) -> AnswerFailure | None:
+    """Return why this replica begins with no request any more, if it begins with none."""
+    if is_draining():
+        return _STOPS  # also when vLLM has ended the engine itself, at the end of the drain
+    return TAKES_NONE if has_ended(scope) else None
 
 
 class DrainingLoop(uvloop.Loop):  # type: ignore[misc]

@@ -3,7 +3,7 @@
 | the route answered | reason | status for the caller |
 |---|---|---|
 | 429, 503 | `overloaded` | the same |
-| other 5xx | `engine-failed` | 503: another replica, or this one restarted, may answer |
+| other 5xx, or the engine has ended | `engine-failed` | 503: another replica may answer |
 | 404 for a model | `unknown-model` | 400, because brokers retry a 404 |
 | no such route, 501, no JSON object | `unsupported` | 400 |
 | 401, 403 | `unauthorized` | 400 |
@@ -17,13 +17,11 @@ from dataclasses import dataclass
 from starlette.responses import Response
 
 from relume.base.error_body import RETRY_AFTER_S, error_body
-from relume.base.vocabulary import DRAINING_HEADER
+from relume.base.vocabulary import ENGINE_FAILED, NOT_BEGUN_HEADER
 from relume.eventing.answer_event import error_data
 
-ENGINE_FAILED = "engine-failed"
 #: A route may repeat all of its input in an error; a caller reads the beginning.
 MESSAGE_CHARACTERS = 4096
-DRAINING = "draining"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +32,8 @@ class AnswerFailure:
     reason: str
     message: str
     retryable: bool = False
+    begun: bool = True
+    """False: this replica takes no request any more, and the next try belongs to another one."""
 
     def to_json(self) -> dict[str, object]:
         """The data of an error event."""
@@ -51,9 +51,9 @@ class AnswerFailure:
         headers = {"content-type": "application/json"}
         if self.status in (429, 503):
             headers["retry-after"] = RETRY_AFTER_S
-        if self.reason == DRAINING:
-            headers["connection"] = "close"  # the next try belongs to another replica
-            headers[DRAINING_HEADER] = "true"
+        if not self.begun:
+            headers["connection"] = "close"
+            headers[NOT_BEGUN_HEADER] = self.reason
         return Response(json.dumps(body).encode(), self.status, headers)
 
 

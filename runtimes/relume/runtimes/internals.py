@@ -27,8 +27,11 @@ fit, so a release that moved something starts vLLM's own way: slower, not broken
     0.15 s more at each start.
 9.  On a CPU the engine core loads a tokenizer for the first request with a grammar
     (`grammar_tokenizer.py`). Without it: 0.2 s more at each start.
+10. The server looks ten times a second whether its engine has ended, and ends then. vLLM looks
+    every 5 s. Without it: a predictor whose engine has ended takes so much longer to be replaced.
 """
 
+import asyncio
 import importlib
 import importlib.metadata
 import logging
@@ -295,6 +298,26 @@ def fingerprint_once() -> None:
 
     module = "vllm.entrypoints.serve.utils.fingerprint"
     replace(module, "build_system_fingerprint", once)
+
+
+def end_with_the_engine() -> None:
+    """Let vLLM's server end soon after its engine has."""
+    module = "vllm.entrypoints.launchers.launcher"
+
+    def often(original: Callable[..., Any]) -> Callable[..., Any]:
+        terminate = sys.modules[module].terminate_if_errored
+
+        async def watch(server: Any, engine: Any) -> None:
+            while True:
+                await asyncio.sleep(_ENGINE_EVERY_S)
+                terminate(server, engine)
+
+        return watch
+
+    replace(module, "watchdog_loop", often)
+
+
+_ENGINE_EVERY_S = 0.1
 
 
 def _timed(phases: Phases, phase: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -142,6 +142,7 @@ def _run_vllm(argv: Sequence[str], listening: socket.socket) -> None:
         internals.time_configuration(PROCESS)
         AHEAD.prepare(args)
         internals.fingerprint_once()
+    internals.end_with_the_engine()
     with asyncio.Runner(loop_factory=DrainingLoop) as runner:
         runner.run(internals.run_server(listening, args))
 

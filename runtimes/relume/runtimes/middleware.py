@@ -7,7 +7,7 @@ route, and the answer wrapped as an event in the same mode. Everything else pass
 |---|---|---|
 | answered | 200, response event | the same |
 | can never succeed | 200, error event | 400, 413 or 422 with the error event |
-| overloaded, loading, draining | 429 or 503 + Retry-After | the same |
+| overloaded, loading, draining, its engine has ended | 429 or 503 + Retry-After | the same |
 | the same (source, id) is running | 409 | the same |
 | our own reply type comes back in | 200, empty | the same |
 | a malformed event | 400 with a reason | the same |
@@ -27,14 +27,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from relume.base.environment import number
 from relume.base.limits import EVENT_BYTES
-from relume.base.vocabulary import COLD_START_HEADER, OWN_TYPES, QUEUE_HEADER
+from relume.base.vocabulary import COLD_START_HEADER, ENGINE_FAILED, OWN_TYPES, QUEUE_HEADER
 from relume.cloudevents.asgi import BodyTooLarge, ClientGone, headers_of, read_body
 from relume.cloudevents.event import CloudEvent, InvalidEvent, rfc3339
 from relume.cloudevents.http import Mode, decode, encode, mode_of
 from relume.eventing.producer_headers import prefers_reply
 from relume.runtimes.calls import INNER, RouteAnswer, RouteCall, call_for, post_json
-from relume.runtimes.drain import IN_FLIGHT, is_draining
-from relume.runtimes.failures import DRAINING, ENGINE_FAILED, AnswerFailure, Unanswerable, too_large
+from relume.runtimes.drain import IN_FLIGHT, refusal
+from relume.runtimes.engine_end import telling
+from relume.runtimes.failures import AnswerFailure, Unanswerable, too_large
 from relume.runtimes.phases import first_answer_recorder
 from relume.runtimes.replies import body_of, reply_event, source_of_service
 
@@ -63,13 +64,12 @@ class CloudEvents:
         elif scope["type"] == "websocket":
             with IN_FLIGHT:
                 await self.app(scope, receive, send)
-        elif is_draining() and scope["path"] not in _ALWAYS_SERVED:
-            text = "this replica is shutting down; try again"
-            refused = AnswerFailure(503, DRAINING, text, retryable=True)
+        elif scope["path"] not in _ALWAYS_SERVED and (refused := refusal(scope)) is not None:
             await refused.response(scope["path"])(scope, receive, send)
         else:
+            told = first_answer_recorder(telling(scope, receive, send), scope)
             with IN_FLIGHT:
-                await self._serve(scope, receive, first_answer_recorder(send, scope))
+                await self._serve(scope, receive, told)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = headers_of(scope) if scope["method"] == "POST" else []

@@ -14,6 +14,7 @@ from starlette.datastructures import State
 from starlette.types import Message, Receive, Scope, Send
 
 from relume.base.prefixes import below_prefix, host_of
+from relume.base.vocabulary import NOT_BEGUN_HEADER
 from relume.cloudevents.asgi import ClientGone, headers_of
 from relume.cloudevents.http import mode_of
 from relume.runtimes.failures import AnswerFailure
@@ -24,6 +25,8 @@ from relume.web.hops import HOP_BY_HOP, NOT_RETURNED, sent_on, url_behind
 
 _MODELS = "/v1/models"
 _ASK_MODELS_S = 5.0
+# That the server behind us takes no request is nothing that this process could say of itself.
+_NOT_OURS = NOT_RETURNED | {NOT_BEGUN_HEADER.encode()}
 
 
 class UpstreamRuntime:
@@ -120,7 +123,7 @@ class Upstream:
 
     def _start(self, answer: aiohttp.ClientResponse, scope: Scope) -> Message:
         lowered = ((name.lower(), value) for name, value in answer.raw_headers)
-        kept = [header for header in lowered if header[0] not in NOT_RETURNED]
+        kept = [header for header in lowered if header[0] not in _NOT_OURS]
         hosts = {host_of(scope["headers"])}
         headers = below_prefix(kept, b"", hosts, self._internal)
         return {"type": "http.response.start", "status": answer.status, "headers": headers}

@@ -132,7 +132,8 @@ class HeartbeatWriter(ResponseWriter):
         self._lease: Lease | None = None
 
     def waits(self) -> None:
-        """The request is in the queue: begin to tell."""
+        """The request is in the queue, perhaps again because its replica has ended: tell."""
+        self._lease = None
         if self._beating is None:
             self._beating = asyncio.create_task(self._begin(), name="heartbeats")
 

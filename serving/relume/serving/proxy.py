@@ -14,10 +14,10 @@ import aiohttp
 from starlette.types import Receive, Scope, Send
 
 from relume.base.prefixes import RawHeaders
-from relume.base.vocabulary import COLD_START_HEADER, DRAINING_HEADER
+from relume.base.vocabulary import COLD_START_HEADER, DRAINING, NOT_BEGUN_HEADER
 from relume.serving.errors import PredictorUnreachable, RequestTooLarge, ServingError
 from relume.serving.holding import HeldRequest, Lease
-from relume.serving.upstream import forwarded_headers, returned_headers, upstream_url
+from relume.serving.upstream import forwarded_headers, is_unsent, returned_headers, upstream_url
 
 
 class Truncated(Exception):
@@ -168,7 +168,8 @@ async def forward(
 ) -> None:
     """Send the request to the leased replica and pass the answer on.
 
-    Where the replica drains, which it tells, nothing is written and the caller asks another one.
+    Where the replica does not begin with it, which it tells, or refuses the connection, nothing is
+    written and the caller asks another one.
     Raises PredictorUnreachable when there is no answer, Truncated when it breaks off. Cancelled, it
     closes the connection, and so cancels the request in the predictor.
     """
@@ -187,8 +188,10 @@ async def forward(
             data=body.chunks() if whole is None else whole or None,
             allow_redirects=False,
         ) as response:
-            if DRAINING_HEADER in response.headers and whole is not None:
-                return lease.backend.on_drain()
+            if response.status == 503 and (why := response.headers.get(NOT_BEGUN_HEADER)):
+                lease.backend.on_drain() if why == DRAINING else lease.backend.on_failing()
+                if whole is not None:
+                    return
             base_url = lease.backend.base_url
             returned = returned_headers(response.raw_headers, scope, raw_path, base_url)
             if (waited_ms := lease.headers.get(COLD_START_HEADER)) is not None:
@@ -198,6 +201,8 @@ async def forward(
                 await writer.write(chunk)
         await writer.finish()
     except (aiohttp.ClientError, OSError) as error:
+        if is_unsent(error, scope["method"]):
+            return lease.backend.on_failing()
         if writer.started:
             raise Truncated(str(error)) from error
         raise PredictorUnreachable(lease.backend.ended or error) from error

@@ -1,18 +1,17 @@
 """One predictor process, from its launch to its exit and its line in the ledger."""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import aiohttp
-import orjson
 
 from relume.base.clock import Clock
 from relume.base.errors import RelumeError
-from relume.base.vocabulary import ANSWER_PHASE, ENGINE_HANGS, MEMORY_PHASE, PREDICTOR_PHASES
-from relume.serving.hang import Watch, Work
+from relume.base.vocabulary import ANSWER_PHASE, ENGINE_HANGS, MEMORY_PHASE
+from relume.serving.hang import Watch
 from relume.serving.ledger import ColdStart, Ledger, StartOutcome
 from relume.serving.memory import Memory, Place
 from relume.serving.prediction import Progress
@@ -22,6 +21,7 @@ from relume.serving.predictor import (
     ServedService,
     describe_exit,
 )
+from relume.serving.probe import Probe, Startup
 from relume.serving.settings import ServingSettings, hang_after_s
 from relume.serving.throttler import Backend
 
@@ -48,84 +48,9 @@ class ReplicaOwner(Protocol):
 
     def became_ready(self, replica: "Replica") -> None: ...
     def hangs(self, replica: "Replica", reason: str) -> None: ...
+    def fails(self, replica: "Replica") -> None: ...
     def drains(self, replica: "Replica") -> None: ...
     def exited(self, replica: "Replica", reason: str) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Startup:
-    """How far a start is."""
-
-    phase: str = ""
-    phases_ms: Mapping[str, float] = field(default_factory=dict)
-    work: Work | None = None
-
-
-class Probe:
-    """The two questions to one predictor. Neither raises: no answer means no."""
-
-    def __init__(
-        self, session: aiohttp.ClientSession, predictor: Predictor, timeout_s: float
-    ) -> None:
-        self._session = session
-        self._predictor = predictor
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
-
-    async def healthy(self) -> bool:
-        """Return whether the process can answer requests."""
-        status, _ = await self._get(self._predictor.probes.ready)
-        return status == 200
-
-    async def startup(self) -> Startup:
-        """Return what the launcher and the process itself tell; empty parts are not known."""
-        told = await self._told()
-        return replace(told, phases_ms={**self._predictor.phases_ms, **told.phases_ms})
-
-    async def _told(self) -> Startup:
-        path = self._predictor.probes.startup
-        if path is None:
-            return Startup()
-        _, body = await self._get(path)
-        try:
-            answer = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            return Startup()
-        if not isinstance(answer, dict):
-            return Startup()
-        phases = answer.get("phases_ms")
-        numbers = phases.items() if isinstance(phases, dict) else ()
-        return Startup(
-            phase=str(answer.get("phase", ""))[:100],
-            phases_ms={
-                k: float(v)
-                for k, v in numbers
-                if k in PREDICTOR_PHASES and isinstance(v, int | float)
-            },
-            work=_work(answer),
-        )
-
-    async def _get(self, path: str) -> tuple[int, bytes]:
-        """Status and body; 0 and nothing where there is no answer."""
-        try:
-            url = f"{self._predictor.base_url}{path}"
-            async with self._session.get(url, timeout=self._timeout) as response:
-                body = b""
-                while len(body) < _ANSWER_BYTES and (chunk := await response.content.readany()):
-                    body += chunk
-                return response.status, body
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            return 0, b""
-
-
-def _work(answer: Mapping[str, object]) -> Work | None:
-    match answer:
-        case {"steps": int(steps), "running": int(running)}:
-            return Work(steps, running)
-    return None
-
-
-# What is read of an answer to a probe; a container of the user's may say anything.
-_ANSWER_BYTES = 64 * 1024
 
 
 class Replica:
@@ -160,6 +85,7 @@ class Replica:
         self._hurry = False
         self._evicted = False
         self._first_answer_ms: float | None = None
+        self._ends_by: float | None = None  # when it must have ended that takes no request
         self._recorded = False
         self._asked_at = around.clock.monotonic()
         self._triggered = triggered
@@ -291,6 +217,7 @@ class Replica:
             cold_start_ms=ready_ms,
             on_answer=self._answered,
             on_drain=lambda: self._owner.drains(self),
+            on_failing=self._fails,
             on_release=self._released,
         )
         self._owner.became_ready(self)
@@ -307,12 +234,21 @@ class Replica:
         while not exit_code.done() and self._why is None:
             if self._first_answer_ms is not None and not self._recorded:
                 await self._complete_entry(probe)
+            elif self._ends_by is not None:
+                await self._ending(self._ends_by)
             else:
                 await self._pause(watch.every_s)
                 if (why := await self._look(watch, probe)) is not None:
                     self._why = f"{ENGINE_HANGS}: {why}"
                     self._owner.hangs(self, self._why)
                     predictor.kill()
+
+    async def _ending(self, until: float) -> None:
+        """Wait for the end of a process that takes no request; it drains if it does not end."""
+        if (left := until - self._around.clock.monotonic()) > 0:
+            await self._pause(left)
+        else:
+            self._owner.drains(self)
 
     async def _look(self, watch: Watch, probe: Probe) -> str | None:
         """Return why the process cannot answer any more, if it cannot."""
@@ -346,6 +282,13 @@ class Replica:
             self._first_answer_ms = since_granted_ms
             if self._triggered:
                 self.cold = replace(self.cold, total=self.cold.queue + self._since_asked_ms())
+            self._changed.set()
+
+    def _fails(self) -> None:
+        """It takes no request: as a rule its process is ending, and tells the reason then."""
+        if self._ends_by is None:
+            self._ends_by = self._around.clock.monotonic() + self._around.settings.ends_within_s
+            self._owner.fails(self)
             self._changed.set()
 
     def _released(self) -> None:

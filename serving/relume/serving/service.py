@@ -115,6 +115,11 @@ class Service:
         self._reporter.leave(now)
         self._pace.left(now, self.throttler.held)
         if self._retired and self._reporter.current == 0:
+            # Not at once: a request that its replica has not begun with leaves and arrives again.
+            asyncio.get_running_loop().call_soon(self._end_retired)
+
+    def _end_retired(self) -> None:
+        if self._reporter.current == 0 and not self._stopping:
             self.stop()
 
     def client_left(self) -> None:
@@ -243,6 +248,11 @@ class Service:
         self.throttler.remove(replica.number)
         if replica.backend is not None:
             replica.backend.ended = reason
+
+    def fails(self, replica: Replica) -> None:
+        """A replica takes no request any more; whoever waits does so until it has ended."""
+        self.throttler.remove(replica.number)
+        self._around.changed()
 
     def drains(self, replica: Replica) -> None:
         """A replica was told to stop by somebody else; others answer what it does not take."""

@@ -32,6 +32,8 @@ class ServingSettings:
     a broker's first retries (0.2 to 1.6 s) to find it still loading, short enough to matter."""
     terminate_grace_s: float = 10.0
     """From SIGTERM to SIGKILL for a predictor without requests."""
+    ends_within_s: float = 5.0
+    """How long a replica that takes no request any more may live, before another is started."""
     unlimited_replicas: int = 4
     """What maxReplicas 0 (without limit) means on one machine, which has no nodes to add. A
     maxReplicas that the manifest names is kept as it is."""

@@ -39,6 +39,8 @@ class Backend:
     """Called at the first byte of a good answer, with the ms since its request was granted."""
     on_drain: Callable[[], None] = lambda: None
     """Called when the process says that it was told to stop, by somebody else."""
+    on_failing: Callable[[], None] = lambda: None
+    """Called when the process can take no request, and is about to end as far as anyone knows."""
     on_release: Callable[[], None] = lambda: None
     """Called whenever a request gives the replica back."""
 

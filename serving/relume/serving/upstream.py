@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+import aiohttp
+from aiohttp.client import IDEMPOTENT_METHODS
 from multidict import CIMultiDict
 from starlette.types import Scope
 from yarl import URL
@@ -48,3 +50,19 @@ def returned_headers(
     prefix = whole.removesuffix(raw_path) if whole.endswith(raw_path) else whole
     internal = base_url.partition("//")[2]
     return below_prefix(kept, prefix, {host_of(scope["headers"])}, internal)
+
+
+def is_refused(error: Exception) -> bool:
+    """Whether nobody listens at the predictor's port: it is ending, or has ended."""
+    return isinstance(error, aiohttp.ClientConnectorError) and isinstance(
+        error.os_error, ConnectionRefusedError
+    )
+
+
+def is_unsent(error: Exception, method: str) -> bool:
+    """Whether nobody has listened, so that nothing of the request was sent.
+
+    That is not known of a GET and its like: aiohttp tries such a request twice itself, and the
+    connection that is refused may be the second one.
+    """
+    return is_refused(error) and method not in IDEMPOTENT_METHODS

@@ -10,7 +10,7 @@ from relume.serving.errors import GOING_AWAY, PredictorUnreachable, RequestTimed
 from relume.serving.holding import HeldRequest, Lease
 from relume.serving.target import Target
 from relume.serving.timeouts import Cut, Timeouts
-from relume.serving.upstream import forwarded_headers, upstream_url
+from relume.serving.upstream import forwarded_headers, is_refused, upstream_url
 
 # One message of a predictor; a client's may have 16 MiB, uvicorn's own bound.
 _MESSAGE_BYTES = 64 * 2**20
@@ -36,11 +36,15 @@ async def tunnel(
         limit = Timeouts(total_s=service.timeouts.total_s)
         try:
             with held.cutoff:
-                async with held.replica(service, limit) as lease:
-                    assert held.clocks is not None
-                    held.clocks.cancel()
-                    gone.cancel()
-                    await _connect(session, path, lease, scope, receive, send)
+                while True:
+                    async with held.replica(service, limit) as lease:
+                        upstream = await _connect(session, path, lease, scope)
+                        if upstream is not None:
+                            assert held.clocks is not None
+                            held.clocks.cancel()
+                            gone.cancel()
+                            await _pass_both_ways(upstream, receive, send)
+                            break
         finally:
             gone.cancel()
             await asyncio.gather(gone, return_exceptions=True)
@@ -61,14 +65,13 @@ async def _connect(
     path: bytes,
     lease: Lease,
     scope: Scope,
-    receive: Receive,
-    send: Send,
-) -> None:
+) -> aiohttp.ClientWebSocketResponse | None:
+    """Shake hands with the predictor; None where it is about to end, and another one is asked."""
     headers = forwarded_headers(
         [h for h in scope["headers"] if not h[0].startswith(b"sec-websocket-")], lease.headers
     )
     try:
-        upstream = await session.ws_connect(
+        return await session.ws_connect(
             upstream_url(lease.backend.base_url, scope, path),
             headers=headers,
             protocols=scope.get("subprotocols", ()),
@@ -76,17 +79,18 @@ async def _connect(
             compress=0,
         )
     except (aiohttp.ClientError, OSError) as error:
-        raise PredictorUnreachable(error) from error
-    async with upstream:
-        await send({"type": "websocket.accept", "subprotocol": upstream.protocol})
-        await _pass_both_ways(upstream, receive, send)
+        if not is_refused(error):
+            raise PredictorUnreachable(error) from error
+        lease.backend.on_failing()
+        return None
 
 
 async def _pass_both_ways(
     upstream: aiohttp.ClientWebSocketResponse, receive: Receive, send: Send
 ) -> None:
     left = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
+    async with upstream, asyncio.TaskGroup() as group:
+        await send({"type": "websocket.accept", "subprotocol": upstream.protocol})
         inward = group.create_task(_to_predictor(upstream, receive, left))
         code = await _to_client(upstream, send)
         if not left.is_set():

@@ -418,7 +418,7 @@ TABLE = {
         throttler.MOST_HELD,
         "one more is refused with 429 (checklist A7). Each holds the beginning of an event's id, "
         "and what is read ahead",
-        "test_one_request_more_than_may_be_held_is_told_when_to_come_again",
+        "test_a7_one_request_more_than_may_be_held_is_told_when_to_come_again",
     ),
     "serving.prediction:Progress.phases": Bound("phases", None, "names that the plane knows"),
     "serving.throttler:Throttler._backends": Bound("replicas", None, "maxReplicas"),

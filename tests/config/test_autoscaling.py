@@ -81,7 +81,7 @@ def test_each_annotation_sets_its_field(
         ("windows", "10s", "did you mean window?"),
     ],
 )
-def test_what_knative_refuses_or_silently_ignores_is_refused(
+def test_a16_what_knative_refuses_or_silently_ignores_is_refused(
     tmp_path: Path, annotation: str, value: str, message: str
 ) -> None:
     """Checklist A16."""

@@ -107,7 +107,7 @@ async def test_an_address_that_names_no_service_is_404_in_plain_text(
         assert request.headers["content-type"].startswith("text/plain")
 
 
-async def test_headers_of_ours_and_of_the_connection_are_not_passed_on(stage: Staging) -> None:
+async def test_a12_headers_of_ours_and_of_the_connection_are_not_passed_on(stage: Staging) -> None:
     """Checklist A12."""
     given = {
         "knative-serving-namespace": "x",

@@ -91,7 +91,7 @@ def test_data_older_than_a_window_is_no_data() -> None:
 @pytest.mark.parametrize(
     ("concurrency", "replicas"), [(0.1, 1), (70, 1), (70.1, 2), (140, 2), (139, 2)]
 )
-def test_the_stable_average_is_divided_by_the_target_and_rounded_up(
+def test_a14_the_stable_average_is_divided_by_the_target_and_rounded_up(
     concurrency: float, replicas: int
 ) -> None:
     """Checklist A14."""

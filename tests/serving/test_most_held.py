@@ -14,7 +14,7 @@ from .virtual import eventually
 FEW = {"relume.dev/max-held": "2"}
 
 
-async def test_one_request_more_than_may_be_held_is_told_when_to_come_again(
+async def test_a7_one_request_more_than_may_be_held_is_told_when_to_come_again(
     stage: Staging,
 ) -> None:
     """Checklist A7: Knative's activator does not refuse it, and its queue-proxy does with 503."""

@@ -35,6 +35,15 @@ async def test_a15_idle_for_the_window_and_behind_the_activator_goes_to_zero(
         assert s.status()["pids"] == []
 
 
+async def test_a17_an_idle_window_of_an_hour_is_over_when_the_clock_says_so(
+    stage: Staging,
+) -> None:
+    scaling = Autoscaling(window_s=3600)
+    async with stage(service(autoscaling=scaling)) as s:
+        await answered_once(s)
+        assert 3598 <= await until_zero(s, 3700) <= 3610
+
+
 async def test_a15_without_the_activator_in_the_path_the_grace_period_is_added(
     stage: Staging,
 ) -> None:
@@ -188,7 +197,7 @@ async def test_without_a_maximum_one_machine_starts_four_at_most(stage: Staging)
         assert s.status()["desired"] == 4
 
 
-async def test_scaling_down_lets_a_replica_finish_its_requests(stage: Staging) -> None:
+async def test_a11_scaling_down_lets_a_replica_finish_its_requests(stage: Staging) -> None:
     """Checklist A11."""
     more = asyncio.Event()
 
@@ -214,7 +223,7 @@ async def test_scaling_down_lets_a_replica_finish_its_requests(stage: Staging) -
         assert (await late[0].end()).status == 200
 
 
-async def test_the_plane_s_own_probes_are_no_load(stage: Staging) -> None:
+async def test_a10_the_plane_s_own_probes_are_no_load(stage: Staging) -> None:
     """Checklist A10."""
     async with stage() as s:
         await answered_once(s)

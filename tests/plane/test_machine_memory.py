@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from relume.base.errors import InvalidManifest
+from relume.base.free_memory import Bounded, bounds
 from relume.base.sizes import written
 from relume.config import Autoscaling, Function, InferenceService, Origin, Plan, load
 from relume.plane import memory, out_of_memory
@@ -27,6 +28,7 @@ from relume.plane.out_of_memory import ended_for_memory
 from relume.runtimes.models.store import ModelStore
 from relume.runtimes.settings import CPU_KV_CACHE_BYTES
 from relume.serving.predictor import Kept
+from tests.base.control_groups import GIB, Kernel
 
 SERVICE = InferenceService(namespace="ns", name="it", model_format="vLLM", storage_uri="hf://o/it")
 FUNCTION = Function("ns", "f", Path("/nowhere"))
@@ -48,20 +50,22 @@ def stored(tmp_path: Path) -> InferenceService:
     return replace(SERVICE, storage_uri=f"file://{folder}")
 
 
-def test_the_machine_gives_what_is_available_less_a_reserve() -> None:
+def test_the_machine_gives_what_is_free_less_a_reserve() -> None:
     found = machine_bytes()
     assert found is not None
-    facts = memory._meminfo()
-    assert 0 < found < facts["MemTotal"] * 0.91
+    assert 0 < found < bounds()[0].total * 0.91
 
 
-def test_a_control_group_s_limit_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    facts = {"MemTotal": 64 << 30, "MemAvailable": 60 << 30}
-    monkeypatch.setattr(memory, "_meminfo", lambda: facts)
-    monkeypatch.setattr(memory, "_control_group", lambda: [(8 << 30, 1 << 30)])
-    reserve = (8 << 30) // 10
-    assert machine_bytes() == (7 << 30) - reserve
-    monkeypatch.setattr(memory, "_meminfo", dict)
+def test_a_control_group_s_limit_counts_without_its_page_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = Kernel(tmp_path / "kernel")
+    kernel.mount(2, own="/pod/container")
+    kernel.v2("/pod", 8 * GIB, 3 * GIB, cache=2 * GIB)
+    monkeypatch.setattr(memory, "bounds", lambda: bounds(kernel.proc))
+    reserve = (8 * GIB) // 10
+    assert machine_bytes() == 7 * GIB - reserve
+    monkeypatch.setattr(memory, "bounds", list)
     assert machine_bytes() is None
 
 
@@ -95,7 +99,7 @@ def test_the_cache_is_what_the_flags_say(
     args: tuple[str, ...], env: dict[str, str], found: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE", raising=False)
-    monkeypatch.setattr(memory, "_meminfo", lambda: {"MemTotal": 1000})
+    monkeypatch.setattr(memory, "bounds", lambda: [Bounded("this machine", 1000, 500, 0)])
     assert kv_cache_bytes(replace(SERVICE, args=args, env=env)) == found
 
 

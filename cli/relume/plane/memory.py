@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relume.base.errors import InvalidManifest
+from relume.base.free_memory import bounds
 from relume.base.sizes import written
 from relume.config import Function, InferenceService, Plan
 from relume.config.resources import Origin
@@ -45,49 +46,13 @@ _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 def machine_bytes() -> int | None:
     """What models may have where the user names no budget; None where the system does not tell.
 
-    That is what is available now, on the machine or to this process's control group, without a
-    reserve of a tenth and at least 512Mi.
+    That is what is free now, of the machine and of each control group that this process is in,
+    without a reserve of a tenth and at least 512Mi.
     """
-    facts = _meminfo()
-    if "MemTotal" not in facts or "MemAvailable" not in facts:
+    if not (found := bounds()):
         return None
-    total, available = facts["MemTotal"], facts["MemAvailable"]
-    for limit, used in _control_group():
-        total, available = min(total, limit), min(available, limit - used)
-    return max(available - max(total // 10, RESERVE_BYTES), RESERVE_BYTES)
-
-
-def _meminfo() -> Mapping[str, int]:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return {}
-    pairs = (line.split() for line in lines if line.endswith(" kB"))
-    return {name.rstrip(":"): int(amount) * 1024 for name, amount, *_ in pairs}
-
-
-def _control_group() -> list[tuple[int, int]]:
-    """The limit and the use of each control group that this process is in, of both versions."""
-    root = Path("/sys/fs/cgroup")
-    try:
-        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    found = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            folder, names = root, ("memory.max", "memory.current")
-        elif "memory" in controllers.split(","):
-            folder, names = root / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
-        else:
-            continue
-        # In a container the path is that of the host, and the root is the container's own group.
-        for group in {folder / path.lstrip("/"), folder}:
-            with contextlib.suppress(OSError, ValueError):
-                limit, used = (int((group / name).read_text()) for name in names)
-                found.append((limit, used))
-    return found
+    total, free = min(each.total for each in found), min(each.free for each in found)
+    return max(free - max(total // 10, RESERVE_BYTES), RESERVE_BYTES)
 
 
 def estimate(service: InferenceService | Function, store: ModelStore) -> int:
@@ -123,7 +88,7 @@ def kv_cache_bytes(service: InferenceService) -> int:
     if gigabytes.isdecimal():
         return int(gigabytes) << 30
     if given.share and _AMOUNT.fullmatch(given.share):
-        return int(float(given.share) * _meminfo().get("MemTotal", 0))
+        return int(float(given.share) * min((each.total for each in bounds()), default=0))
     return CPU_KV_CACHE_BYTES
 
 

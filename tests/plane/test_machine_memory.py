@@ -18,6 +18,7 @@ from relume.plane.memory import (
     FUNCTION_BYTES,
     MIB,
     PROCESS_BYTES,
+    TEMPLATE_BYTES,
     Footprints,
     check_minimum,
     estimate,
@@ -74,6 +75,8 @@ def test_a_model_needs_its_weights_its_cache_and_a_process(
 ) -> None:
     monkeypatch.setattr(memory, "_runs_on_cpu", lambda: True)
     service = replace(stored, args=("--kv-cache-memory-bytes=1048576",))
+    assert estimate(service, store) == 3 * MIB + MIB + PROCESS_BYTES
+    (Path(stored.storage_uri.removeprefix("file://")) / "c.safetensors").symlink_to("nowhere")
     assert estimate(service, store) == 3 * MIB + MIB + PROCESS_BYTES
     monkeypatch.setattr(memory, "_runs_on_cpu", lambda: False)
     assert estimate(service, store) == PROCESS_BYTES  # the rest lies on the device
@@ -145,14 +148,56 @@ async def test_the_largest_of_a_process_and_its_children_is_kept() -> None:
         await child.stdout.readline()
     footprints = Footprints()
     footprints.follow("ns/it", child.pid)
-    await footprints.measure()
-    held = footprints.largest("ns/it")
+    await footprints.measure({child.pid})
+    held = footprints.need("ns/it", lambda: 0)
     os.killpg(child.pid, 9)
     await child.wait()
-    assert held is not None and 40 * MIB <= held <= 100 * MIB  # 30 shared, 5 and 5
-    await footprints.measure()
-    assert footprints.largest("ns/it") == held
-    assert footprints.largest("ns/other") is None
+    assert 40 * MIB <= held <= 100 * MIB  # 30 shared, 5 and 5
+    await footprints.measure(())
+    assert footprints.need("ns/it", lambda: 1000 * MIB) == held
+    assert footprints.need("ns/other", lambda: 5) == 5
+    footprints.forget("ns/it")
+    assert footprints.need("ns/it", lambda: 5) == 5
+
+
+async def test_what_loads_needs_no_less_than_was_estimated_and_no_less_than_it_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = {1: 100}
+    monkeypatch.setattr(memory, "held_bytes", lambda _: held)
+    footprints = Footprints()
+    footprints.follow("ns/it", 1)
+    await footprints.measure(())
+    assert footprints.need("ns/it", lambda: 900) == 900
+    held[1] = 1000
+    await footprints.measure(())
+    assert footprints.need("ns/it", lambda: 900) == 1000
+    footprints.follow("ns/smaller", 2)
+    held[2] = 700
+    await footprints.measure({2})
+    assert footprints.need("ns/smaller", lambda: 900) == 700
+    footprints.follow("ns/smaller", 3)  # another replica loads
+    held[3] = 50
+    await footprints.measure({2})
+    assert footprints.need("ns/smaller", lambda: 900) == 700
+
+
+async def test_a_template_and_an_engine_that_load_are_counted_as_estimated(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = {1: 100 * MIB, 2: 100 * MIB}
+    monkeypatch.setattr(memory, "held_bytes", lambda _: held)
+    nothing: object = None
+    template, engines = WarmTemplate(), Engines()
+    launcher = EveryLauncher(nothing, nothing, store, template, engines)  # type: ignore[arg-type]
+    template.state, engines.engines[0].loaded = "loading", False
+    await launcher.measure(())
+    assert [kept.bytes for kept in launcher.kept()] == [TEMPLATE_BYTES, TEMPLATE_BYTES]
+    template.state, engines.engines[0].loaded = "ready", True
+    await launcher.measure(())
+    assert [kept.bytes for kept in launcher.kept()] == [100 * MIB, 100 * MIB]
+    engines.engines.append(Engine(key="another model", loaded=False))
+    assert launcher.kept()[1].bytes == TEMPLATE_BYTES
 
 
 def test_sizes_are_written_as_kubernetes_writes_them() -> None:
@@ -170,6 +215,9 @@ class Engine:
     pid: int = 1
     last_used: float = 7.0
     in_use: bool = False
+    key: str = "a model"
+    loaded: bool = True
+    former: bool = False
 
 
 class Engines:
@@ -185,6 +233,7 @@ class Engines:
 
 class WarmTemplate:
     pid: int | None = 2
+    state: str = "ready"
 
     async def drop(self) -> None:
         self.pid = None
@@ -210,6 +259,7 @@ def test_another_model_is_estimated_anew_and_another_timeout_is_not(
     nothing: object = None
     launcher = EveryLauncher(nothing, nothing, store)  # type: ignore[arg-type]
     launcher._footprints._largest[launcher._make_of(stored)] = 7
+    launcher._footprints._loaded.add(launcher._make_of(stored))
     assert launcher.memory_bytes(replace(stored, timeout_s=9.0)) == 7
     larger = replace(stored, args=("--kv-cache-memory-bytes", str(40 << 30)))
     assert launcher.memory_bytes(larger) > 40 << 30

@@ -1,7 +1,9 @@
 """Memory on this machine: how much there is for models, what each needs, and what each holds.
 
-A need is estimated before the first start. From then on it is the largest proportional set size
-(PSS: a page that n processes share counts 1/n) of a replica's processes together.
+A need is estimated until a process was loaded, as that of a replica is some seconds after it is
+ready. From then on it is the largest proportional set size (PSS: a page that n processes share
+counts 1/n) of a replica's processes together. What a process holds while it loads counts only where
+it is more.
 """
 
 import argparse
@@ -12,7 +14,7 @@ import importlib.metadata
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,9 +68,15 @@ def estimate(service: InferenceService | Function, store: ModelStore) -> int:
     if not _runs_on_cpu():
         return PROCESS_BYTES
     folder = store.resolve(service.storage_uri) / service.folder
-    files = (each for each in folder.rglob("*") if each.suffix in _WEIGHTS)
-    weights = sum(each.stat().st_size for each in files)
+    weights = sum(_size(each) for each in folder.rglob("*") if each.suffix in _WEIGHTS)
     return weights + kv_cache_bytes(service) + PROCESS_BYTES
+
+
+def _size(file: Path) -> int:
+    """The bytes of a file; 0 where a link leads to none, which a start of the model says."""
+    with contextlib.suppress(OSError):
+        return file.stat().st_size
+    return 0
 
 
 def kv_cache_bytes(service: InferenceService) -> int:
@@ -162,6 +170,7 @@ class Footprints:
 
     def __init__(self) -> None:
         self._largest: dict[str, int] = {}
+        self._loaded: set[str] = set()
         self._processes: dict[int, str] = {}
 
     def follow(self, name: str, pid: int) -> None:
@@ -171,19 +180,26 @@ class Footprints:
     def forget(self, name: str) -> None:
         """Drop what was measured; processes that still run are measured again."""
         self._largest.pop(name, None)
+        self._loaded.discard(name)
 
-    def largest(self, name: str) -> int | None:
-        """The most that one of them held; None: none was measured yet."""
-        return self._largest.get(name)
+    def need(self, name: str, estimated: Callable[[], int]) -> int:
+        """The most that one of them held, and as long as none was loaded at least the estimate."""
+        largest = self._largest.get(name, 0)
+        return largest if name in self._loaded else max(largest, estimated())
 
-    async def measure(self) -> None:
-        """Read the sizes now, which takes some ms for each GiB."""
+    async def measure(self, loaded: Collection[int]) -> None:
+        """Read the sizes now, which takes some ms for each GiB.
+
+        loaded: the processes that hold all that they need.
+        """
         held = await asyncio.to_thread(held_bytes, tuple(self._processes))
         for leader, size in held.items():
             if size == 0:
                 self._processes.pop(leader, None)
             elif (name := self._processes.get(leader)) is not None:
                 self._largest[name] = max(size, self._largest.get(name, 0))
+                if leader in loaded:
+                    self._loaded.add(name)
 
 
 def held_bytes(leaders: Iterable[int]) -> Mapping[int, int]:

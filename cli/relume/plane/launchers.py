@@ -71,6 +71,11 @@ class EveryLauncher:
         self._forks: set[int] = set()
         self._forked_at = time.monotonic()
 
+    def expect(self, services: Sequence[InferenceService]) -> None:
+        """Load the warm template, in the background, where one of these services starts from it."""
+        if self._template is not None and any(each.zero != "process" for each in services):
+            self._template.start()
+
     async def start(self, service: ServedService, log_path: Path) -> Predictor:
         """See `PredictorLauncher.start`."""
         predictor: Predictor

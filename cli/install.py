@@ -24,6 +24,8 @@ from install_checks import CPU, CUDA, Build, Space, facts_of_this_machine, missi
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements.lock"
+#: The folders of our packages.
+SOURCES = ("config", "eventing", "serving", "runtimes", "cluster", "cli")
 PROBE_S = 5.0
 # What torch's CUDA builds ask for and torch loads without. vLLM turns triton off on a CPU, and it
 # takes 0.7 GB.
@@ -181,6 +183,11 @@ class Environment:
         done = subprocess.run(command, capture_output=True, text=True)
         return Space.of(Path(done.stdout.strip())) if done.returncode == 0 else None
 
+    def compile(self) -> None:
+        """Compile our modules, as pip does those that it installs: a quarter of the first start."""
+        folders = [str(ROOT / name) for name in SOURCES]
+        self._run([self._python(), "-m", "compileall", "-q", *folders])
+
     def torch_loads(self) -> bool:
         return subprocess.run([self._python(), "-c", "import torch"]).returncode == 0
 
@@ -230,6 +237,7 @@ def install(environment: Environment, cpu_index: str) -> int:
     # break vLLM on a CPU.
     environment.pip("--no-deps", "-r", str(LOCK), *extra)
     environment.pip("--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
+    environment.compile()
     if not environment.torch_loads():
         print(TORCH_FAILS.format(venv=environment.venv, torch=pins["torch"]), file=sys.stderr)
         return 1

@@ -12,7 +12,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import uvloop
@@ -75,7 +75,7 @@ class Launcher:
     def memory_bytes(self, service: ServedService) -> int:
         return 0
 
-    async def measure(self) -> None: ...
+    async def measure(self, loaded: Collection[int]) -> None: ...
 
     def kept(self) -> Sequence[Kept]:
         return ()

@@ -452,6 +452,7 @@ TABLE = {
     "serving.memory:Memory._tenants": Bound("services", None, PLAN),
     "serving.memory:Memory._dropping": Bound("tasks", None, "one for each thing that is kept"),
     "plane.memory:Footprints._largest": Bound("services", None, PLAN),
+    "plane.memory:Footprints._loaded": Bound("services", None, PLAN),
     "plane.memory:Footprints._processes": Bound(
         "processes", None, "those that ended are forgotten at the next measurement, in 10 s"
     ),
@@ -476,6 +477,9 @@ TABLE = {
     "runtimes.deferred:Deferred.instead": Bound("names", None, "those in runtimes/unused.py"),
     "runtimes.deferred:_LaterLoader._instead": Bound("names", None, "the same, and `later`"),
     "runtimes.model_templates:ModelTemplates._kept": Bound("services", None, PLAN),
+    "runtimes.model_templates:ModelTemplates._retiring": Bound(
+        "processes", None, "each ends with the last predictor that was forked from it"
+    ),
     "runtimes.model_templates:ModelTemplates._tasks": Bound(
         "tasks", None, "one for each engine, and one for each predictor that runs"
     ),

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,14 @@ def test_the_stamp_is_written_when_all_is_installed_and_torch_loads(tmp_path: Pa
     assert environment.stamp.exists()
     assert not (environment.venv / "tmp").exists()
     assert any("-r" in command for command in environment.ran)
+    assert [Path(word).name for word in environment.ran[-1][4:]] == list(install.SOURCES)
+    assert environment.ran[-1][2] == "compileall"
+
+
+def test_all_folders_of_our_packages_are_compiled() -> None:
+    project = tomllib.loads((install.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    folders = project["tool"]["hatch"]["build"]["targets"]["wheel"]["dev-mode-dirs"]
+    assert set(install.SOURCES) == set(folders)
 
 
 @pytest.mark.usefixtures("room")

@@ -4,6 +4,7 @@ import pytest
 from client import completion_tokens, has_token
 from figures import Figure, chart
 from processes import MeasurementFailed
+from servers import environment
 from throughput import STREAMS, Pair, Sample, prompts, ratio_of
 
 
@@ -26,6 +27,16 @@ def test_a_bound_from_above_holds_only_below_it(median: float, holds: bool) -> N
 
 def test_a_figure_without_a_target_has_no_verdict() -> None:
     assert Figure("ready", "MB", (1.0,)).holds is None
+
+
+def test_what_is_measured_keeps_its_bytecode_whatever_this_environment_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("OF_THE_USER", "2")
+    found = environment()
+    assert "PYTHONDONTWRITEBYTECODE" not in found
+    assert (found["OF_THE_USER"], found["HF_HUB_OFFLINE"]) == ("2", "1")
 
 
 def test_bars_are_as_long_as_their_medians() -> None:

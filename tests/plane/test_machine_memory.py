@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from relume.base.errors import InvalidManifest
+from relume.base.free_memory import Bounded, bounds
 from relume.base.sizes import written
 from relume.config import Autoscaling, Function, InferenceService, Origin, Plan, load
 from relume.plane import memory, out_of_memory
@@ -17,6 +18,7 @@ from relume.plane.memory import (
     FUNCTION_BYTES,
     MIB,
     PROCESS_BYTES,
+    TEMPLATE_BYTES,
     Footprints,
     check_minimum,
     estimate,
@@ -27,6 +29,7 @@ from relume.plane.out_of_memory import ended_for_memory
 from relume.runtimes.models.store import ModelStore
 from relume.runtimes.settings import CPU_KV_CACHE_BYTES
 from relume.serving.predictor import Kept
+from tests.base.control_groups import GIB, Kernel
 
 SERVICE = InferenceService(namespace="ns", name="it", model_format="vLLM", storage_uri="hf://o/it")
 FUNCTION = Function("ns", "f", Path("/nowhere"))
@@ -48,20 +51,22 @@ def stored(tmp_path: Path) -> InferenceService:
     return replace(SERVICE, storage_uri=f"file://{folder}")
 
 
-def test_the_machine_gives_what_is_available_less_a_reserve() -> None:
+def test_the_machine_gives_what_is_free_less_a_reserve() -> None:
     found = machine_bytes()
     assert found is not None
-    facts = memory._meminfo()
-    assert 0 < found < facts["MemTotal"] * 0.91
+    assert 0 < found < bounds()[0].total * 0.91
 
 
-def test_a_control_group_s_limit_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    facts = {"MemTotal": 64 << 30, "MemAvailable": 60 << 30}
-    monkeypatch.setattr(memory, "_meminfo", lambda: facts)
-    monkeypatch.setattr(memory, "_control_group", lambda: [(8 << 30, 1 << 30)])
-    reserve = (8 << 30) // 10
-    assert machine_bytes() == (7 << 30) - reserve
-    monkeypatch.setattr(memory, "_meminfo", dict)
+def test_a_control_group_s_limit_counts_without_its_page_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = Kernel(tmp_path / "kernel")
+    kernel.mount(2, own="/pod/container")
+    kernel.v2("/pod", 8 * GIB, 3 * GIB, cache=2 * GIB)
+    monkeypatch.setattr(memory, "bounds", lambda: bounds(kernel.proc))
+    reserve = (8 * GIB) // 10
+    assert machine_bytes() == 7 * GIB - reserve
+    monkeypatch.setattr(memory, "bounds", list)
     assert machine_bytes() is None
 
 
@@ -70,6 +75,8 @@ def test_a_model_needs_its_weights_its_cache_and_a_process(
 ) -> None:
     monkeypatch.setattr(memory, "_runs_on_cpu", lambda: True)
     service = replace(stored, args=("--kv-cache-memory-bytes=1048576",))
+    assert estimate(service, store) == 3 * MIB + MIB + PROCESS_BYTES
+    (Path(stored.storage_uri.removeprefix("file://")) / "c.safetensors").symlink_to("nowhere")
     assert estimate(service, store) == 3 * MIB + MIB + PROCESS_BYTES
     monkeypatch.setattr(memory, "_runs_on_cpu", lambda: False)
     assert estimate(service, store) == PROCESS_BYTES  # the rest lies on the device
@@ -95,7 +102,7 @@ def test_the_cache_is_what_the_flags_say(
     args: tuple[str, ...], env: dict[str, str], found: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE", raising=False)
-    monkeypatch.setattr(memory, "_meminfo", lambda: {"MemTotal": 1000})
+    monkeypatch.setattr(memory, "bounds", lambda: [Bounded("this machine", 1000, 500, 0)])
     assert kv_cache_bytes(replace(SERVICE, args=args, env=env)) == found
 
 
@@ -141,14 +148,56 @@ async def test_the_largest_of_a_process_and_its_children_is_kept() -> None:
         await child.stdout.readline()
     footprints = Footprints()
     footprints.follow("ns/it", child.pid)
-    await footprints.measure()
-    held = footprints.largest("ns/it")
+    await footprints.measure({child.pid})
+    held = footprints.need("ns/it", lambda: 0)
     os.killpg(child.pid, 9)
     await child.wait()
-    assert held is not None and 40 * MIB <= held <= 100 * MIB  # 30 shared, 5 and 5
-    await footprints.measure()
-    assert footprints.largest("ns/it") == held
-    assert footprints.largest("ns/other") is None
+    assert 40 * MIB <= held <= 100 * MIB  # 30 shared, 5 and 5
+    await footprints.measure(())
+    assert footprints.need("ns/it", lambda: 1000 * MIB) == held
+    assert footprints.need("ns/other", lambda: 5) == 5
+    footprints.forget("ns/it")
+    assert footprints.need("ns/it", lambda: 5) == 5
+
+
+async def test_what_loads_needs_no_less_than_was_estimated_and_no_less_than_it_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = {1: 100}
+    monkeypatch.setattr(memory, "held_bytes", lambda _: held)
+    footprints = Footprints()
+    footprints.follow("ns/it", 1)
+    await footprints.measure(())
+    assert footprints.need("ns/it", lambda: 900) == 900
+    held[1] = 1000
+    await footprints.measure(())
+    assert footprints.need("ns/it", lambda: 900) == 1000
+    footprints.follow("ns/smaller", 2)
+    held[2] = 700
+    await footprints.measure({2})
+    assert footprints.need("ns/smaller", lambda: 900) == 700
+    footprints.follow("ns/smaller", 3)  # another replica loads
+    held[3] = 50
+    await footprints.measure({2})
+    assert footprints.need("ns/smaller", lambda: 900) == 700
+
+
+async def test_a_template_and_an_engine_that_load_are_counted_as_estimated(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = {1: 100 * MIB, 2: 100 * MIB}
+    monkeypatch.setattr(memory, "held_bytes", lambda _: held)
+    nothing: object = None
+    template, engines = WarmTemplate(), Engines()
+    launcher = EveryLauncher(nothing, nothing, store, template, engines)  # type: ignore[arg-type]
+    template.state, engines.engines[0].loaded = "loading", False
+    await launcher.measure(())
+    assert [kept.bytes for kept in launcher.kept()] == [TEMPLATE_BYTES, TEMPLATE_BYTES]
+    template.state, engines.engines[0].loaded = "ready", True
+    await launcher.measure(())
+    assert [kept.bytes for kept in launcher.kept()] == [100 * MIB, 100 * MIB]
+    engines.engines.append(Engine(key="another model", loaded=False))
+    assert launcher.kept()[1].bytes == TEMPLATE_BYTES
 
 
 def test_sizes_are_written_as_kubernetes_writes_them() -> None:
@@ -166,6 +215,9 @@ class Engine:
     pid: int = 1
     last_used: float = 7.0
     in_use: bool = False
+    key: str = "a model"
+    loaded: bool = True
+    former: bool = False
 
 
 class Engines:
@@ -181,6 +233,7 @@ class Engines:
 
 class WarmTemplate:
     pid: int | None = 2
+    state: str = "ready"
 
     async def drop(self) -> None:
         self.pid = None
@@ -206,6 +259,7 @@ def test_another_model_is_estimated_anew_and_another_timeout_is_not(
     nothing: object = None
     launcher = EveryLauncher(nothing, nothing, store)  # type: ignore[arg-type]
     launcher._footprints._largest[launcher._make_of(stored)] = 7
+    launcher._footprints._loaded.add(launcher._make_of(stored))
     assert launcher.memory_bytes(replace(stored, timeout_s=9.0)) == 7
     larger = replace(stored, args=("--kv-cache-memory-bytes", str(40 << 30)))
     assert launcher.memory_bytes(larger) > 40 << 30

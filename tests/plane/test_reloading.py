@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from relume.config.function import ConfigObject, FromObject, Variable
 from relume.config.resources import Origin
 from relume.plane.local import LocalPlane, PlaneSettings
 from relume.plane.reloading import Reload, at_once, reload
+from relume.runtimes import spawn
 from relume.runtimes.models.store import ModelStore
 from tests.eventing.stage import Subscriber, event
 
@@ -156,10 +158,12 @@ def test_what_cannot_change_while_it_runs_is_refused_with_its_line_and_what_to_d
 
 
 @asynccontextmanager
-async def up(folder: Path) -> AsyncIterator[tuple[LocalPlane, httpx.AsyncClient]]:
+async def up(
+    folder: Path, *, template: bool = False
+) -> AsyncIterator[tuple[LocalPlane, httpx.AsyncClient]]:
     """A plane of the manifest in `folder`, with a store of models that need no bytes."""
     file = folder / "it.yaml"
-    settings = PlaneSettings(folder / "state", port=0, broker_port=0, template=False, grace_s=2)
+    settings = PlaneSettings(folder / "state", port=0, broker_port=0, template=template, grace_s=2)
     plane = LocalPlane(load([file]), settings, ModelStore(folder), lambda: load([file]))
     async with plane.running(), httpx.AsyncClient(base_url=plane.http, trust_env=False) as client:
         yield plane, client
@@ -218,6 +222,43 @@ async def test_a_file_without_a_manifest_is_told(tmp_path: Path, wrong: str) -> 
     async with up(tmp_path) as (_, client):
         (tmp_path / "it.yaml").write_text(wrong)
         assert (await client.post("/relume/reload")).status_code == 422
+
+
+async def test_the_template_loads_when_a_service_that_wants_it_comes_and_the_status_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").mkdir()
+    may_load = asyncio.Event()
+
+    async def interpreter(
+        argv: Sequence[str], env: object, log: Path, pass_fds: Sequence[int] = ()
+    ) -> asyncio.subprocess.Process:
+        await may_load.wait()
+        code = f"import os, time; os.write({argv[2]}, b'1'); os.close({argv[2]}); time.sleep(60)"
+        return await asyncio.create_subprocess_exec(sys.executable, "-c", code, pass_fds=pass_fds)
+
+    monkeypatch.setattr(spawn, "_interpreter", interpreter)
+    file, service = tmp_path / "it.yaml", {"timeout": 30, "uri": f"file://{tmp_path}/model"}
+    cold = SERVICE.format(name="cold", **service).replace(
+        "{name: cold}", "{name: cold, annotations: {relume.dev/zero: process}}"
+    )
+    file.write_text(BROKER)
+    async with up(tmp_path, template=True) as (_, client):
+
+        async def state() -> object:
+            return (await client.get("/relume/status")).json()["template"]["state"]
+
+        assert await state() == "stopped"
+        file.write_text(BROKER + cold)
+        assert (await client.post("/relume/reload")).json()["added"] == ["default/cold"]
+        assert await state() == "stopped"
+        file.write_text(BROKER + cold + SERVICE.format(name="warm", **service))
+        assert (await client.post("/relume/reload")).json()["added"] == ["default/warm"]
+        assert await state() == "loading"
+        may_load.set()
+        async with asyncio.timeout(30):
+            while await state() != "ready":
+                await asyncio.sleep(0.01)
 
 
 FLOW = """\

@@ -3,14 +3,19 @@
 import ctypes
 import mmap
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from relume.runtimes import kv_memory
+from relume.base.free_memory import tightest
+from relume.base.vocabulary import OUT_OF_MEMORY
+from relume.plane.out_of_memory import ended_for_memory
+from relume.runtimes import internals, kv_memory
 from relume.runtimes.grammar_tokenizer import loaded_when_used
+from tests.base.control_groups import GIB, Kernel
 
 _BYTES = 8 << 20
 _MANAGER = """
@@ -92,9 +97,90 @@ def test_the_pages_of_a_large_cache_come_later_and_keep_what_was_written(
     buffer.memory[5] = 7
     assert _resident(buffer) < _BYTES
     monkeypatch.setattr(kv_memory, "_AFTER_S", 0.0)
-    kv_memory._fill(buffer)
+    kv_memory._fill(buffer, kv_memory.check(_BYTES))
     assert _resident(buffer) == _BYTES
     assert buffer.memory[:7] == b"\0\0\0\0\0\7\0"
+
+
+@pytest.fixture
+def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    """A kernel that a test writes, and no page of a cache is ever filled."""
+    made = Kernel(tmp_path)
+    monkeypatch.setattr(kv_memory, "tightest", lambda _: tightest(made.proc))
+    monkeypatch.setattr(kv_memory, "_fill", lambda _, promise: promise.close())
+    return made
+
+
+def _allocate() -> Callable[[int], _Buffer]:
+    names: dict[str, Any] = {"torch": _torch()}
+    exec("def allocate(n): return torch.zeros(n, dtype=torch.int8, device='cpu')", names)
+    return kv_memory.filled_later()(names["allocate"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
+def test_a_cache_that_cannot_be_filled_fails_the_start_and_names_the_fields(
+    kernel: Kernel, tmp_path: Path
+) -> None:
+    kernel.mount(2, own="/pod/container")
+    kernel.v2("/pod", 8 * GIB, 6 * GIB, cache=GIB)
+    with pytest.raises(MemoryError, match=r"KV cache takes 4Gi, and .*/pod has 3Gi left") as error:
+        _allocate()(4 * GIB)
+    for field in ("--kv-cache-memory-bytes", "VLLM_CPU_KVCACHE_SPACE", "limits.memory"):
+        assert field in str(error.value)
+    log = tmp_path / "log"
+    log.write_text(
+        f"(EngineCore pid=7) ERROR 11-29 12:00:00 [core.py:1] MemoryError: {error.value}"
+    )
+    assert OUT_OF_MEMORY in str(ended_for_memory(1, None, log))
+    assert _allocate()(2 * GIB).nbytes == 2 * GIB  # for which the page cache gives way
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
+def test_what_another_engine_has_still_to_fill_is_not_given_twice(kernel: Kernel) -> None:
+    kernel.machine(16 * GIB, 5 * GIB)
+    mine = "0000: 00000002 00000000 00000000 0002 01 1235 @relume-kv-cache/8/3/"
+    (kernel.proc / "net/unix").write_text(
+        f"Num Path\n0000: 00000002 00000000 00000000 0002 01 1234 @relume-kv-cache/7/3/{3 * GIB}\n"
+        f"0000: 00000002 00000000 00000000 0002 01 1236\n{mine}{GIB}\n"
+    )
+    kv_memory.check(GIB, kernel.proc).close()
+    (kernel.proc / "net/unix").write_text(f"{mine}{3 * GIB}\n{mine}{2 * GIB} \n")
+    with pytest.raises(MemoryError, match=r"takes 2Gi, and this machine has 2Gi left"):
+        kv_memory.check(2 * GIB, kernel.proc)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
+def test_a_kernel_that_does_not_overcommit_is_told_by_field_too(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    with pytest.raises(MemoryError, match=r"the KV cache of 1Gi: .*--kv-cache-memory-bytes"):
+        _allocate()(GIB)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
+def test_a_promise_is_seen_by_other_processes_until_it_is_kept() -> None:
+    before = kv_memory.promised()
+    promise = kv_memory._Promise(5 << 20)
+    assert kv_memory.promised() == before + (5 << 20)
+    promise.keep(1 << 20)
+    assert kv_memory.promised() == before + (1 << 20)
+    promise.close()
+    assert kv_memory.promised() == before
+
+
+def test_vllm_does_not_count_the_page_cache_of_its_container(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found: list[int | None] = [3 * GIB, GIB, None]
+    module = SimpleNamespace(get_cgroup_memory_usage=lambda: found.pop(0))
+    monkeypatch.setitem(sys.modules, "vllm.utils.cpu_resource_utils", module)
+    monkeypatch.setattr(internals, "page_cache", lambda: 2 * GIB)
+    internals.page_cache_is_free()
+    assert [module.get_cgroup_memory_usage() for _ in range(3)] == [GIB, 0, None]
 
 
 def _resident(buffer: _Buffer) -> int:

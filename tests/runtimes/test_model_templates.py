@@ -178,6 +178,7 @@ async def test_another_revision_gets_another_engine_and_the_old_one_stays_while_
         await trial.stand.asked(3)
         assert trial.stand.requests[0]["template"] != trial.stand.requests[2]["template"]
         assert signals == []
+        assert [each.former for each in trial.engines.held() if each.in_use] == [True]
         trial.stand.say(1, {"exit": 0})  # the last predictor of the old revision
         async with asyncio.timeout(5):
             while (1001, signal.SIGKILL) not in signals:

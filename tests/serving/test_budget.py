@@ -221,11 +221,23 @@ def test_a_replica_that_grew_makes_idle_ones_go_and_no_busy_one() -> None:
     s = scene()
     s.runs(A, 4, in_flight=1)
     s.runs(B, 4)
-    s.budget.resize("a", 8)
+    s.budget.resize(A, 8)
     assert s.step() == [Evict(B, None)]
     s.budget.release(B)
-    s.budget.resize("a", 11)
+    s.budget.resize(A, 11)
     assert s.step() == []
+
+
+def test_a_replica_that_loads_is_counted_with_all_that_it_will_need() -> None:
+    s = scene()
+    assert s.asks(A, 6) == [Grant(A)]
+    s.budget.resize(A, 1)  # what another one holds by now
+    assert s.asks(B, 5) == []
+    s.budget.resize(A, 7)
+    assert s.budget.used() == 7
+    s.budget.ready(A, s.now)
+    s.budget.resize(A, 5)
+    assert Grant(B) in s.step()
 
 
 # Any script.

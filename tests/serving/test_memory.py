@@ -66,6 +66,34 @@ async def test_a_changed_service_makes_room_for_its_next_revision_where_both_do_
         assert (await request.end()).status == 200
 
 
+async def test_a_replica_counts_as_loaded_when_it_has_been_ready_for_a_while(
+    stage: Staging,
+) -> None:
+    async with stage(service(name="one", min_replicas=1), **SIX_OF_TEN) as s:
+        await s.clock.advance(15)  # it loads, and was measured
+        assert s.launcher.loaded == set()
+        predictor = await s.ready()
+        await s.clock.advance(5.5)  # its cache is not filled yet
+        assert s.launcher.loaded == set()
+        await s.clock.advance(10)
+        assert s.launcher.loaded == {predictor.pid}
+
+
+async def test_a_replica_of_an_old_revision_is_counted_with_what_that_needs(
+    stage: Staging,
+) -> None:
+    """The next revision needs less, and it still loads when the memory is measured."""
+    old = service(name="one", min_replicas=1)
+    async with stage(old, **SIX_OF_TEN) as s:
+        s.launcher.memory_bytes = (  # type: ignore[method-assign]
+            lambda config: 7 if config.revision == old.revision else 2
+        )
+        await s.ready()
+        s.plane.update([service(name="one", min_replicas=1, generation=2)])
+        await s.clock.advance(10.5)
+        assert s.plane.status()["memory"]["used"] == 9
+
+
 async def test_what_does_not_fit_makes_the_idle_one_go_and_the_ledger_adds_up(
     stage: Staging,
 ) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 
 from aiohttp import web
@@ -136,12 +136,13 @@ class InProcessLauncher:
         self.things: list[Kept] = []
         self.dropped: list[str] = []
         self.logs: list[Path] = []
+        self.loaded: set[int] = set()
 
     def memory_bytes(self, service: ServedService) -> int:
         return self.needs.get(service.name, 1)
 
-    async def measure(self) -> None:
-        pass
+    async def measure(self, loaded: Collection[int]) -> None:
+        self.loaded = set(loaded)
 
     def kept(self) -> list[Kept]:
         return self.things

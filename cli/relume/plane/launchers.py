@@ -2,8 +2,9 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -33,6 +34,12 @@ class HeldEngine(Protocol):
     def last_used(self) -> float: ...
     @property
     def in_use(self) -> bool: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def loaded(self) -> bool: ...
+    @property
+    def former(self) -> bool: ...
 
 
 class HeldEngines(Protocol):
@@ -64,6 +71,11 @@ class EveryLauncher:
         self._forks: set[int] = set()
         self._forked_at = time.monotonic()
 
+    def expect(self, services: Sequence[InferenceService]) -> None:
+        """Load the warm template, in the background, where one of these services starts from it."""
+        if self._template is not None and any(each.zero != "process" for each in services):
+            self._template.start()
+
     async def start(self, service: ServedService, log_path: Path) -> Predictor:
         """See `PredictorLauncher.start`."""
         predictor: Predictor
@@ -81,8 +93,10 @@ class EveryLauncher:
     def memory_bytes(self, service: ServedService) -> int:
         """See `PredictorLauncher.memory_bytes`."""
         name = self._make_of(service)
-        known = self._footprints.largest(name) or self._estimates.get(name)
-        if known is not None:
+        return self._footprints.need(name, lambda: self._estimate(name, service))
+
+    def _estimate(self, name: str, service: ServedService) -> int:
+        if (known := self._estimates.get(name)) is not None:
             return known
         assert isinstance(service, Function | InferenceService), "a plan has no other services"
         try:
@@ -91,13 +105,18 @@ class EveryLauncher:
             return 0  # it cannot be started either, which says why
         return found
 
-    async def measure(self) -> None:
+    async def measure(self, loaded: Collection[int]) -> None:
         """See `PredictorLauncher.measure`."""
+        kept = []
         if self._template is not None and self._template.pid is not None:
             self._footprints.follow(TEMPLATE, self._template.pid)
+            if self._template.state == "ready":
+                kept.append(self._template.pid)
         for engine in self._held():
-            self._footprints.follow(_engine(engine.service), engine.pid)
-        await self._footprints.measure()
+            self._footprints.follow(self._engine_name(engine), engine.pid)
+            if engine.loaded:
+                kept.append(engine.pid)
+        await self._footprints.measure({*loaded, *kept})
 
     def kept(self) -> Sequence[Kept]:
         """See `PredictorLauncher.kept`: loaded engines, and the warm template.
@@ -106,9 +125,9 @@ class EveryLauncher:
         """
         engines = [
             Kept(
-                _engine(each.service),
+                _engine(each.service, former=each.former),
                 each.service,
-                self._footprints.largest(_engine(each.service)) or self._known(each.service),
+                self._footprints.need(self._engine_name(each), partial(self._known, each.service)),
                 each.last_used,
                 each.in_use,
             )
@@ -118,7 +137,7 @@ class EveryLauncher:
         if template is None or template.pid is None:
             return engines
         self._forks = {pid for pid in self._forks if _runs(pid)}
-        held = self._footprints.largest(TEMPLATE) or TEMPLATE_BYTES
+        held = self._footprints.need(TEMPLATE, lambda: TEMPLATE_BYTES)
         in_use = bool(self._forks or engines)
         return [*engines, Kept(TEMPLATE, None, held, self._forked_at, in_use)]
 
@@ -132,9 +151,15 @@ class EveryLauncher:
     def _held(self) -> Sequence[HeldEngine]:
         return () if self._engines is None else self._engines.held()
 
+    def _engine_name(self, engine: HeldEngine) -> str:
+        """The name of an engine with what its memory depends on."""
+        key = _engine(engine.service)
+        return self._remember(key, f"{key} {engine.key}")
+
     def _known(self, service: str) -> int:
+        """What a replica of a service needs, which its engine does not exceed."""
         name = self._makes.get(service, [service])[-1]
-        return self._footprints.largest(name) or self._estimates.get(name, TEMPLATE_BYTES)
+        return self._footprints.need(name, lambda: self._estimates.get(name, TEMPLATE_BYTES))
 
     def _make_of(self, service: ServedService) -> str:
         """The name of a service with what its memory depends on.
@@ -142,7 +167,11 @@ class EveryLauncher:
         After a reload with another model, what was measured of the one before tells nothing.
         """
         key = key_of(service)
-        name, makes = f"{key} {_made_of(service)}", self._makes.setdefault(key, [])
+        return self._remember(key, f"{key} {_made_of(service)}")
+
+    def _remember(self, key: str, name: str) -> str:
+        """Note that `name` is one of the last makes of `key`, and forget the oldest of them."""
+        makes = self._makes.setdefault(key, [])
         if name not in makes:
             makes.append(name)
             for old in makes[:-_MAKES]:
@@ -160,8 +189,8 @@ def _made_of(service: ServedService) -> int:
     return hash((service.storage_uri, service.folder, service.args, env))
 
 
-def _engine(service: str) -> str:
-    return f"the loaded engine of {service}"
+def _engine(service: str, *, former: bool = False) -> str:
+    return f"the {'former' if former else 'loaded'} engine of {service}"
 
 
 def _runs(pid: int) -> bool:

@@ -5,7 +5,7 @@
 1. the state folder, which only one plane may hold
 2. the HTTP port and the Brokers' port
 3. nats-server, which stores the events
-4. the warm template, which imports vLLM in the background
+4. the warm template, which imports vLLM in the background when a service wants it
 5. the environments of functions, which are made in the background
 6. serving, with the control API and the place of jobs in front of it, on the HTTP port
 7. eventing, behind the ingress of the Brokers, on the Brokers' port
@@ -157,7 +157,7 @@ class LocalPlane:
             importing_more = group.create_task(import_brokers_after(importing, answers))
             nats = await stack.enter_async_context(NatsServer(settings.state, fsync=settings.fsync))
             await importing
-            if settings.template and self.plan.services:
+            if settings.template:
                 self._template = await stack.enter_async_context(
                     Template(sockets / "template.sock", logs / "template.log")
                 )
@@ -224,6 +224,7 @@ class LocalPlane:
         self._launcher = EveryLauncher(
             models, functions, self._store, self._template, self._engines
         )
+        self._launcher.expect(self.plan.services)
         serving = ServingPlane(
             (*self.plan.services, *self.plan.functions),
             self._launcher,

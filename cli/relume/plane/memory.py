@@ -1,7 +1,9 @@
 """Memory on this machine: how much there is for models, what each needs, and what each holds.
 
-A need is estimated before the first start. From then on it is the largest proportional set size
-(PSS: a page that n processes share counts 1/n) of a replica's processes together.
+A need is estimated until a process was loaded, as that of a replica is some seconds after it is
+ready. From then on it is the largest proportional set size (PSS: a page that n processes share
+counts 1/n) of a replica's processes together. What a process holds while it loads counts only where
+it is more.
 """
 
 import argparse
@@ -12,11 +14,12 @@ import importlib.metadata
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from relume.base.errors import InvalidManifest
+from relume.base.free_memory import bounds
 from relume.base.sizes import written
 from relume.config import Function, InferenceService, Plan
 from relume.config.resources import Origin
@@ -45,49 +48,13 @@ _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 def machine_bytes() -> int | None:
     """What models may have where the user names no budget; None where the system does not tell.
 
-    That is what is available now, on the machine or to this process's control group, without a
-    reserve of a tenth and at least 512Mi.
+    That is what is free now, of the machine and of each control group that this process is in,
+    without a reserve of a tenth and at least 512Mi.
     """
-    facts = _meminfo()
-    if "MemTotal" not in facts or "MemAvailable" not in facts:
+    if not (found := bounds()):
         return None
-    total, available = facts["MemTotal"], facts["MemAvailable"]
-    for limit, used in _control_group():
-        total, available = min(total, limit), min(available, limit - used)
-    return max(available - max(total // 10, RESERVE_BYTES), RESERVE_BYTES)
-
-
-def _meminfo() -> Mapping[str, int]:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return {}
-    pairs = (line.split() for line in lines if line.endswith(" kB"))
-    return {name.rstrip(":"): int(amount) * 1024 for name, amount, *_ in pairs}
-
-
-def _control_group() -> list[tuple[int, int]]:
-    """The limit and the use of each control group that this process is in, of both versions."""
-    root = Path("/sys/fs/cgroup")
-    try:
-        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    found = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            folder, names = root, ("memory.max", "memory.current")
-        elif "memory" in controllers.split(","):
-            folder, names = root / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
-        else:
-            continue
-        # In a container the path is that of the host, and the root is the container's own group.
-        for group in {folder / path.lstrip("/"), folder}:
-            with contextlib.suppress(OSError, ValueError):
-                limit, used = (int((group / name).read_text()) for name in names)
-                found.append((limit, used))
-    return found
+    total, free = min(each.total for each in found), min(each.free for each in found)
+    return max(free - max(total // 10, RESERVE_BYTES), RESERVE_BYTES)
 
 
 def estimate(service: InferenceService | Function, store: ModelStore) -> int:
@@ -101,9 +68,15 @@ def estimate(service: InferenceService | Function, store: ModelStore) -> int:
     if not _runs_on_cpu():
         return PROCESS_BYTES
     folder = store.resolve(service.storage_uri) / service.folder
-    files = (each for each in folder.rglob("*") if each.suffix in _WEIGHTS)
-    weights = sum(each.stat().st_size for each in files)
+    weights = sum(_size(each) for each in folder.rglob("*") if each.suffix in _WEIGHTS)
     return weights + kv_cache_bytes(service) + PROCESS_BYTES
+
+
+def _size(file: Path) -> int:
+    """The bytes of a file; 0 where a link leads to none, which a start of the model says."""
+    with contextlib.suppress(OSError):
+        return file.stat().st_size
+    return 0
 
 
 def kv_cache_bytes(service: InferenceService) -> int:
@@ -123,7 +96,7 @@ def kv_cache_bytes(service: InferenceService) -> int:
     if gigabytes.isdecimal():
         return int(gigabytes) << 30
     if given.share and _AMOUNT.fullmatch(given.share):
-        return int(float(given.share) * _meminfo().get("MemTotal", 0))
+        return int(float(given.share) * min((each.total for each in bounds()), default=0))
     return CPU_KV_CACHE_BYTES
 
 
@@ -197,6 +170,7 @@ class Footprints:
 
     def __init__(self) -> None:
         self._largest: dict[str, int] = {}
+        self._loaded: set[str] = set()
         self._processes: dict[int, str] = {}
 
     def follow(self, name: str, pid: int) -> None:
@@ -206,19 +180,26 @@ class Footprints:
     def forget(self, name: str) -> None:
         """Drop what was measured; processes that still run are measured again."""
         self._largest.pop(name, None)
+        self._loaded.discard(name)
 
-    def largest(self, name: str) -> int | None:
-        """The most that one of them held; None: none was measured yet."""
-        return self._largest.get(name)
+    def need(self, name: str, estimated: Callable[[], int]) -> int:
+        """The most that one of them held, and as long as none was loaded at least the estimate."""
+        largest = self._largest.get(name, 0)
+        return largest if name in self._loaded else max(largest, estimated())
 
-    async def measure(self) -> None:
-        """Read the sizes now, which takes some ms for each GiB."""
+    async def measure(self, loaded: Collection[int]) -> None:
+        """Read the sizes now, which takes some ms for each GiB.
+
+        loaded: the processes that hold all that they need.
+        """
         held = await asyncio.to_thread(held_bytes, tuple(self._processes))
         for leader, size in held.items():
             if size == 0:
                 self._processes.pop(leader, None)
             elif (name := self._processes.get(leader)) is not None:
                 self._largest[name] = max(size, self._largest.get(name, 0))
+                if leader in loaded:
+                    self._loaded.add(name)
 
 
 def held_bytes(leaders: Iterable[int]) -> Mapping[int, int]:

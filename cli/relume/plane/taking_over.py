@@ -42,6 +42,7 @@ class Parts:
         bound = sink_environment(plan, to.resolve)
         await eventing.prepare(coming)
         running: tuple[InferenceService | Function, ...] = (*plan.services, *plan.functions)
+        self.launcher.expect(plan.services)
         # In one step: no event may come to a service that is not there yet, or not any more.
         self.serving.update(running)
         self.launcher.functions.serve(plan, bound)

@@ -133,7 +133,9 @@ class Exchange:
 
     def _head_of(self, status: int, headers: Any) -> bytes:
         self.response_started = True
-        self.waiting_for_100_continue = False
+        if self.waiting_for_100_continue and self.more_body:
+            # The client may send the body or not, so where the next request begins is not known.
+            self.keep_alive = self.waiting_for_100_continue = False
         protocol = self._protocol
         if protocol.access_log:
             self._log(status)

@@ -25,6 +25,7 @@ from typing import Any
 from relume.base.errors import RelumeError
 from relume.runtimes import imports, internals
 from relume.runtimes.early_core import LOG_STATS, EarlyContext, EarlyCore, made_core
+from relume.runtimes.kv_memory import check
 from relume.runtimes.phases import PROCESS
 from relume.runtimes.settings import compiles
 
@@ -323,13 +324,17 @@ def _end_threads() -> None:
 
 
 def _settle_in_fork(core: Any) -> None:
-    """What the engine core must have for itself: its threads, process groups and random numbers."""
+    """What the engine core must have for itself: its threads, process groups and random numbers.
+
+    Raises MemoryError where the pages of its KV cache could not be had.
+    """
     from vllm.config import set_current_vllm_config
     from vllm.platforms import current_platform
     from vllm.utils.network_utils import get_file_store_init_method
     from vllm.utils.torch_utils import set_random_seed
     from vllm.v1.worker.gpu_worker import init_worker_distributed_environment
 
+    check(sum(size for _, size in kv_cache(core))).close()
     internals.set_threads(internals.worker_threads())
     worker = core.model_executor.driver_worker.worker
     config = core.vllm_config
@@ -344,8 +349,8 @@ def _settle_in_fork(core: Any) -> None:
     set_random_seed(config.model_config.seed)
 
 
-def kv_cache() -> Sequence[tuple[int, int]]:
-    """Address and bytes of the KV cache that was loaded; zeros, until a request is answered."""
-    runner = AHEAD.core.model_executor.driver_worker.worker.model_runner
+def kv_cache(core: Any) -> Sequence[tuple[int, int]]:
+    """Address and bytes of an engine's KV cache; zeros, until a request is answered."""
+    runner = core.model_executor.driver_worker.worker.model_runner
     storages = [cache.untyped_storage() for cache in runner.kv_caches]
     return sorted({(storage.data_ptr(), storage.nbytes()) for storage in storages})

@@ -24,7 +24,8 @@ fit, so a release that moved something starts vLLM's own way: slower, not broken
     path of every module (0.2 s). The fingerprint of the configuration is computed once for a
     server, and not for each of six routes. Without it: the same, later.
 8.  On a CPU the pages of the KV cache are filled after the start (`kv_memory.py`). Without it:
-    0.15 s more at each start.
+    0.15 s more at each start. vLLM checks its size too, and counts the page cache of its container
+    as used, which the weights that it has just read may fill; without it, such a start fails.
 9.  On a CPU the engine core loads a tokenizer for the first request with a grammar
     (`grammar_tokenizer.py`). Without it: 0.2 s more at each start.
 10. The server looks ten times a second whether its engine has ended, and ends then. vLLM looks
@@ -46,6 +47,7 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
+from relume.base.free_memory import page_cache
 from relume.runtimes import unused
 from relume.runtimes.grammar_tokenizer import loaded_when_used
 from relume.runtimes.imports import flags_module, server_module
@@ -221,6 +223,7 @@ def set_up_core(phases: Phases, threads: int | None = None) -> None:
     register_kernels_once()
     manager = "StructuredOutputManager.__init__"
     replace("vllm.v1.structured_output", manager, loaded_when_used)
+    page_cache_is_free()
     filled = filled_later(never=threads is not None)
     replace("vllm.v1.worker.gpu_model_runner", "allocate_kv_cache", filled)
     wanted = worker_threads() if threads is None else threads
@@ -240,6 +243,19 @@ def _configure_logging_if_needed(config: Any) -> None:
     from vllm.logger import configure_logging_if_needed
 
     configure_logging_if_needed(config)
+
+
+def page_cache_is_free() -> None:
+    """Let vLLM count only what the kernel cannot give up as the memory that its container uses."""
+
+    def without_cache(original: Callable[[], int | None]) -> Callable[[], int | None]:
+        def used() -> int | None:
+            found = original()
+            return None if found is None else max(found - page_cache(), 0)
+
+        return wraps(original)(used)
+
+    replace("vllm.utils.cpu_resource_utils", "get_cgroup_memory_usage", without_cache)
 
 
 def set_threads(count: int) -> None:

@@ -4,17 +4,28 @@ vLLM allocates it with zeros in every page: 512 MiB that a start waits for (0.15
 gives the same zeros at the first write to a page. A moment after the start all pages are asked for.
 The process then holds as much memory as it ever will, which the plane measures to decide which
 replicas fit into memory together.
+
+The kernel kills a process that writes to a page for which there is no memory. Requests would have
+been accepted by then, so the start fails where the pages cannot be had (`check`). Other engines may
+have pages to come too, and each says so by a socket (`_Promise`).
 """
 
 import ctypes
 import mmap
+import os
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from inspect import unwrap
+from pathlib import Path
 from typing import Any
+
+from relume.base.free_memory import PROC, tightest
+from relume.base.sizes import written
 
 # What is smaller is faster to fill than to map.
 _AT_LEAST = 1 << 20
@@ -23,12 +34,17 @@ _AFTER_S = 3.0
 # The kernel lets no other thread map memory while it fills one piece: some milliseconds.
 _PIECE = 16 << 20
 _MADV_POPULATE_WRITE = 23
+# What must be left for the first request.
+_REST = 32 << 20
+_NAME = "relume-kv-cache"
+_LESS = "lower --kv-cache-memory-bytes or VLLM_CPU_KVCACHE_SPACE, or raise limits.memory"
 
 
 def filled_later(*, never: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """How to wrap vLLM's `allocate_kv_cache`; see `relume.runtimes.internals`.
 
-    The wrapping raises AttributeError where this release of vLLM allocates in another way.
+    The wrapping raises AttributeError where this release of vLLM allocates in another way, and the
+    allocation raises MemoryError as `check` does.
 
     never: for a process that will be forked. It must have no thread then, and its pages would be
     copied; in its forks, a page is filled by the first write to it.
@@ -69,15 +85,72 @@ class _Torch:
         on_cpu = bytes_ and torch.device(kwargs["device"]).type == "cpu"
         if not on_cpu or len(size) != 1 or not isinstance(size[0], int) or size[0] < _AT_LEAST:
             return torch.zeros(*size, **kwargs)
-        # Private, so that a fork writes to pages of its own.
-        memory = mmap.mmap(-1, size[0], flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        promise = None if self._never else check(size[0])
+        try:
+            # Private, so that a fork writes to pages of its own.
+            memory = mmap.mmap(-1, size[0], flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except OSError as error:  # a limit of addresses, or a kernel that does not overcommit
+            raise MemoryError(f"the KV cache of {written(size[0])}: {error}: {_LESS}") from error
         buffer = torch.frombuffer(memory, dtype=torch.int8)
-        if not self._never:
-            threading.Thread(target=_fill, args=(buffer,), name="kv-cache", daemon=True).start()
+        if promise is not None:
+            work = threading.Thread(
+                target=_fill, args=(buffer, promise), name="kv-cache", daemon=True
+            )
+            work.start()
         return buffer
 
 
-def _fill(buffer: Any) -> None:
+def check(size: int, proc: Path = PROC) -> "_Promise":
+    """Promise to take this many bytes, which others who call this then leave alone.
+
+    It takes a millisecond or two. Raises MemoryError where they cannot be had, from the machine or
+    from a control group, beside what others have promised to take.
+    """
+    promise = _Promise(size)  # first, so that of two that start at once none overlooks the other
+    least, all_promised = tightest(proc), max(promised(proc), size)
+    if least is not None and all_promised + _REST > least.free + least.swap:
+        promise.close()
+        left = max(least.free + least.swap - (all_promised - size), 0)
+        raise MemoryError(
+            f"the KV cache takes {written(size)}, and {least.of} has {written(left)} left: {_LESS}"
+        )
+    return promise
+
+
+def promised(proc: Path = PROC) -> int:
+    """The bytes that engines on this machine (in this pod) will ask for in the next seconds."""
+    with suppress(OSError, ValueError):
+        names = (proc / "net/unix").read_text(errors="replace").split(f" @{_NAME}/")[1:]
+        return sum(int(name.split(maxsplit=1)[0].rpartition("/")[2]) for name in names)
+    return 0
+
+
+class _Promise:
+    """The bytes that this process will ask for, in the name of a socket that nobody connects to.
+
+    An abstract name is in no folder, all processes of the network namespace can read it, and the
+    kernel drops it when its process ends.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._socket: socket.socket | None = None
+        self.keep(size)
+
+    def keep(self, size: int) -> None:
+        """From now on it is this many bytes."""
+        old, self._socket = self._socket, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with suppress(OSError):  # elsewhere than on Linux there are no abstract names
+            self._socket.bind(f"\0{_NAME}/{os.getpid()}/{self._socket.fileno()}/{size}")
+        if old is not None:
+            old.close()
+
+    def close(self) -> None:
+        """All of it was asked for, or nothing will be."""
+        if self._socket is not None:
+            self._socket.close()
+
+
+def _fill(buffer: Any, promise: _Promise) -> None:
     """Ask for all pages of the buffer, which keeps what they hold; needs Linux 5.14."""
     if sys.platform != "linux":
         return
@@ -87,3 +160,5 @@ def _fill(buffer: Any) -> None:
     for at in range(start, start + length, _PIECE):
         piece = min(_PIECE, start + length - at)
         libc.madvise(ctypes.c_void_p(at), ctypes.c_size_t(piece), _MADV_POPULATE_WRITE)
+        promise.keep(start + length - at - piece)
+    promise.close()

@@ -40,6 +40,12 @@ class HeldEngine:
     """When a predictor was forked from it, or it was built; monotonic seconds."""
     in_use: bool
     """Predictors that it forked run, and would end with it."""
+    key: str
+    """What it was built from; another one may need another amount of memory."""
+    loaded: bool
+    """Whether it is built."""
+    former: bool
+    """Whether it goes by itself when no predictor depends on it any more."""
 
 
 class ModelTemplates:
@@ -63,6 +69,7 @@ class ModelTemplates:
         self._now = now
         self._pause = pause
         self._kept: dict[str, _ModelTemplate] = {}
+        self._retiring: list[_ModelTemplate] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._builds = _Builds()
 
@@ -84,7 +91,7 @@ class ModelTemplates:
         if old is not None and old.key == key:
             return
         if old is not None:
-            self._run(old.retire())
+            self._run(self._retire(old))
         socket = self._sockets / f"{key[:16]}.sock"
         file = self._logs / f"{service.replace('/', '.')}.template.log"
         request = {"argv": list(argv), "env": dict(env), "log": str(file), "template": str(socket)}
@@ -94,7 +101,7 @@ class ModelTemplates:
     def retire_all_but(self, services: Collection[str]) -> None:
         """Give up the engines of all other services, as soon as no predictor depends on them."""
         for service in self._kept.keys() - set(services):
-            self._run(self._kept.pop(service).retire())
+            self._run(self._retire(self._kept.pop(service)))
 
     async def start(
         self, service: str, *, argv: Sequence[str], env: Mapping[str, str], log_path: Path
@@ -123,17 +130,35 @@ class ModelTemplates:
         ]
 
     def held(self) -> Sequence[HeldEngine]:
-        """The engines that are in memory."""
+        """The engines that are in memory, those too that go with their last predictor."""
+        kept = [(each, False) for each in self._kept.values()]
+        former = [(each, True) for each in self._retiring]
         return [
-            HeldEngine(kept.service, pid, kept.last_used, bool(kept.forks))
-            for kept in self._kept.values()
-            if (pid := kept.pid) is not None
+            HeldEngine(
+                each.service,
+                pid,
+                each.last_used,
+                bool(each.forks) or goes,
+                each.key,
+                each.state == "ready",
+                goes,
+            )
+            for each, goes in (*kept, *former)
+            if (pid := each.pid) is not None
         ]
 
     async def drop(self, service: str) -> None:
         """Give up the engine of a service; the next start of it has it built again."""
         if (kept := self._kept.pop(service, None)) is not None:
             await kept.end()
+
+    async def _retire(self, old: "_ModelTemplate") -> None:
+        """See an engine to its end, which comes when no predictor depends on it."""
+        self._retiring.append(old)
+        try:
+            await old.retire()
+        finally:
+            self._retiring.remove(old)
 
     def _run(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

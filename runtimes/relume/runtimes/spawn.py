@@ -1,7 +1,8 @@
 """Start predictor processes: fresh interpreters, or forks of a warm template.
 
     template = Template(socket, log)
-    async with template:                       # loads in the background
+    async with template:
+        template.start()                       # loads in the background
         launcher = TemplateLauncher(template)
         predictor = await launcher.start(argv=["--model", …], env={…}, log_path=…)
         status = await predictor.wait()
@@ -123,7 +124,11 @@ class _Fresh:
 
 
 class Template:
-    """The warm template process; restarted with growing pauses when it dies."""
+    """The warm template process; restarted with growing pauses when it dies.
+
+    Its `state` is `stopped` until somebody wants it, `loading`, `ready`, `failed` between two
+    lives, or `dropped` for good.
+    """
 
     def __init__(self, socket: Path, log: Path) -> None:
         self.socket = socket
@@ -135,7 +140,6 @@ class Template:
         self._keeper: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "Template":
-        self._keeper = asyncio.create_task(self._keep())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -145,8 +149,15 @@ class Template:
                 await self._keeper
         self.socket.unlink(missing_ok=True)
 
+    def start(self) -> None:
+        """Load it from now on, in the background; nothing where that was asked for before."""
+        if self._keeper is None and self.state == "stopped":
+            self.state = "loading"
+            self._keeper = asyncio.create_task(self._keep())
+
     async def ready(self) -> bool:
-        """Wait until the template can fork (True) or failed to load (False)."""
+        """Wait until the template can fork (True) or failed to load (False); see `start`."""
+        self.start()
         async with self._changed:
             await self._changed.wait_for(lambda: self.state in ("ready", "failed", "dropped"))
             return self.state == "ready"

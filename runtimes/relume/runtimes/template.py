@@ -87,7 +87,7 @@ def _serve_model(serve: Serve, argv: Sequence[str], path: Path, lease: socket.so
         raise failures[0]
     gc.collect()
     gc.freeze()
-    zeros = ahead.kv_cache()
+    zeros = ahead.kv_cache(ahead.AHEAD.core)
     fork_cost.zero(zeros)
     _take_requests(path, serve, lambda: _send(lease, {"ready": True}), [*shared, *zeros])
 

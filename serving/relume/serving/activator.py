@@ -45,8 +45,7 @@ class Activator:
         if scope["type"] == "websocket":
             await receive()  # websocket.connect
         if self._open is None:
-            error = PlaneStopping("the serving plane is not running")
-            return await error.answer(scope, receive, send)
+            return await PlaneStopping("serving is not running").answer(scope, receive, send)
         router, session = self._open
         if scope["type"] == "websocket":
             return await self._websocket(router, session, scope, receive, send)
@@ -65,11 +64,12 @@ class Activator:
         send: Send,
     ) -> None:
         try:
-            service, path = await router.route(scope, None)
+            named = router.by_head(scope)
         except ServingError as error:
             await error.answer(scope, receive, send)
         else:
-            await tunnel(service, path, session, self._clock, scope, receive, send)
+            assert named is not None, "a handshake has no body"
+            await tunnel(*named, session, self._clock, scope, receive, send)
 
     async def _exchange(
         self,
@@ -85,9 +85,10 @@ class Activator:
         body = RequestBody(receive, high_water, held.disconnect)
         writer = ResponseWriter(send, held)
         try:
+            named = router.by_head(scope)  # what is refused by it is not read
             async with _pumping(body):
                 with held.cutoff:
-                    service, path = await router.route(scope, body)
+                    service, path = named or await router.by_body(scope, body)
                     scope.setdefault("state", {})[ROUTED_TO] = service.key
                     if wish := wish_of(scope, path, service.waiting):
                         writer = heartbeats = HeartbeatWriter(

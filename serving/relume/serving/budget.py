@@ -117,16 +117,13 @@ class Budget:
         self._waiters.pop(claim, None)
         self._holdings.pop(claim, None)
 
-    def resize(self, service: str, need: int) -> None:
-        """What a replica of the service needs is known better now."""
-        if service in self._pins:
-            self._pins[service] = (self._pins[service][0], need)
-        for claim, holding in self._holdings.items():
-            if claim.service == service and holding.ready_at is not None:
-                holding.bytes = need
-        for claim, waiter in self._waiters.items():
-            if claim.service == service:
-                waiter.need = need
+    def resize(self, claim: Claim, need: int) -> None:
+        """What a replica needs is known better now. One that loads has not all of it yet."""
+        if (holding := self._holdings.get(claim)) is not None:
+            loads = holding.ready_at is None
+            holding.bytes = max(holding.bytes, need) if loads else need
+        if (waiter := self._waiters.get(claim)) is not None:
+            waiter.need = need
 
     # What people see.
 

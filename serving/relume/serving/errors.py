@@ -145,6 +145,10 @@ class RequestTooLarge(BadRequest):
     reason = "body-too-large"
     status = 413
 
+    def __init__(self, limit: int) -> None:
+        """limit: how many bytes are read."""
+        super().__init__(f"the request body is larger than {limit} bytes")
+
 
 class TooManyHeld(ServingError):
     """As many requests wait for the service as may."""

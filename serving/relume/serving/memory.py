@@ -58,7 +58,10 @@ class Place:
     def __init__(self, memory: "Memory", tenant: Tenant, number: int) -> None:
         self.claim = Claim(tenant.name, number)
         self.tenant = tenant
+        self.config = tenant.config
+        """As it is started; the service may have another revision by now."""
         self.used_at = 0.0
+        self.pid: int | None = None
         self.backend: Backend | None = None
         self.room: asyncio.Future[None] | None = None
         self._memory = memory
@@ -67,9 +70,9 @@ class Place:
         """Return when the replica may start. Raises DoesNotFit where it never may."""
         await self._memory.admit(self)
 
-    def ready(self, backend: Backend) -> None:
-        """The replica answers."""
-        self.backend = backend
+    def ready(self, backend: Backend, pid: int) -> None:
+        """The replica answers; `pid` is the process that leads its processes."""
+        self.backend, self.pid = backend, pid
         self._memory.became_ready(self)
 
     def released(self) -> None:
@@ -104,15 +107,18 @@ class Memory:
 
     def join(self, tenant: Tenant) -> None:
         """A service is there, or another revision of it; what its minReplicas need is set aside."""
-        config, name = tenant.config, tenant.name
-        self._tenants[name] = tenant
+        self._tenants[tenant.name] = tenant
+        self._set_aside(tenant)
+
+    def _set_aside(self, tenant: Tenant) -> None:
+        config = tenant.config
         if self._budget is None:
             return
         if config.min_replicas > 0:
             need = self._launcher.memory_bytes(config)
-            self._budget.pin(name, config.min_replicas, need)
+            self._budget.pin(tenant.name, config.min_replicas, need)
         else:
-            self._budget.unpin(name)
+            self._budget.unpin(tenant.name)
 
     def leave(self, tenant: Tenant) -> None:
         """A service is no longer there; its replicas go as they end."""
@@ -164,7 +170,7 @@ class Memory:
         place.used_at = now
         place.room = asyncio.get_running_loop().create_future()
         self._places[place.claim] = place
-        self._budget.ask(place.claim, self._launcher.memory_bytes(place.tenant.config), now)
+        self._budget.ask(place.claim, self._launcher.memory_bytes(place.config), now)
         self.look()
         await place.room
 
@@ -283,13 +289,25 @@ class Memory:
 
     # What was measured.
 
-    async def measure(self) -> None:
-        """Look what is held now, and decide by it."""
+    async def measure(self, loaded_after_s: float) -> None:
+        """Look what is held now, and decide by it.
+
+        A replica holds all that it needs when it has been ready for `loaded_after_s`.
+        """
         if self._budget is None:
             return
-        await self._launcher.measure()
-        for name, tenant in self._tenants.items():
-            self._budget.resize(name, self._launcher.memory_bytes(tenant.config))
+        until = self._clock.monotonic() - loaded_after_s
+        await self._launcher.measure(
+            {
+                place.pid
+                for place in self._places.values()
+                if place.pid is not None and place.backend and place.backend.ready_at <= until
+            }
+        )
+        for tenant in self._tenants.values():
+            self._set_aside(tenant)
+        for place in self._places.values():
+            self._budget.resize(place.claim, self._launcher.memory_bytes(place.config))
         self.look()
 
     # What people see; JSON types only.

@@ -21,6 +21,7 @@ from relume.serving.errors import (
     MethodNotAllowed,
     ModelUnknown,
     ModelUnnamed,
+    RequestTooLarge,
     RouteUnknown,
     ServingError,
 )
@@ -99,17 +100,21 @@ class ModelNames:
             raise ModelUnknown(name)
         return self._found[name]
 
-    async def named_by(self, scope: Scope, body: RequestBody | None, limit: int) -> ModelName:
-        """Return the model that a request names in its query, else in its body.
+    def in_head(self, scope: Scope, limit: int) -> ModelName | None:
+        """Return the model that `?model=` names; None: only the body can name it.
 
-        `body` is None for a WebSocket's handshake. Raises as `in_query` and `in_body`.
+        Raises ModelUnknown, RequestTooLarge for a body that is announced to be larger than `limit`
+        bytes, and ModelUnnamed for a WebSocket's handshake, which has no body.
         """
-        model = self.in_query(scope)
-        if model is not None:
+        if (model := self.in_query(scope)) is not None:
             return model
-        if body is None:
+        if scope["type"] == "websocket":
             raise self._unnamed()
-        return await self.in_body(header(scope, b"content-type") or "", body, limit)
+        declared = header(scope, b"content-length") or ""
+        # int() refuses very long digit strings.
+        if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
+            raise RequestTooLarge(limit)
+        return None
 
     def in_query(self, scope: Scope) -> ModelName | None:
         """Return the model that `?model=` names, None without it. Raises ModelUnknown."""

@@ -244,7 +244,7 @@ class ServingPlane:
         """Look at the memory of processes now and then, where it is bounded."""
         while self._settings.memory_bytes is not None:
             await self._clock.sleep(self._settings.measure_s)
-            await self._memory.measure()
+            await self._memory.measure(self._settings.loaded_after_s)
 
     def _report(self) -> None:
         for service in self._services:

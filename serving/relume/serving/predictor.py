@@ -7,7 +7,7 @@ answers 200 as soon as the port is open: {"state": "loading"|"ready", "phase": s
 """
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -158,11 +158,14 @@ class PredictorLauncher(Protocol):
         ...
 
     def memory_bytes(self, service: ServedService) -> int:
-        """Return what one process needs: an estimate, and once it was measured what it held."""
+        """Return what one process needs: an estimate, and once one was loaded what it held."""
         ...
 
-    async def measure(self) -> None:
+    async def measure(self, loaded: Collection[int]) -> None:
         """Look how much memory each process and everything that is kept holds now.
+
+        loaded: the processes that hold all that they need by now. What was measured of the others
+        may make a need larger, and never smaller than its estimate.
 
         Returns once `memory_bytes` and `kept` know it.
         """

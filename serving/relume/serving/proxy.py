@@ -96,7 +96,7 @@ class RequestBody:
             parts.append(chunk)
             size += len(chunk)
             if size > limit:
-                raise RequestTooLarge(f"the request body is larger than {limit} bytes")
+                raise RequestTooLarge(limit)
         body = b"".join(parts)
         self._put_back(body)
         return body

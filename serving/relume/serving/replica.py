@@ -221,7 +221,7 @@ class Replica:
             on_release=self._released,
         )
         self._owner.became_ready(self)
-        self._place.ready(self.backend)
+        self._place.ready(self.backend, predictor.pid)
         self.cold = self.cold.with_phases((await probe.startup()).phases_ms)
         if not self._triggered:
             self._record("ready", None)

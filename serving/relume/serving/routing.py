@@ -12,6 +12,9 @@ from relume.serving.proxy import RequestBody
 from relume.serving.target import TARGET, Target
 from relume.serving.traffic import Traffic
 
+#: The revision that a request is for, with which it stays, and the path there, percent-encoded.
+Routed = tuple[Target, bytes]
+
 
 class Router:
     """Knows every service of the plane."""
@@ -27,14 +30,12 @@ class Router:
         """Return the service that the Host header names."""
         return by_host(header(scope, b"host") or "", self._services)
 
-    async def route(self, scope: Scope, body: RequestBody | None) -> tuple[Target, bytes]:
-        """Return the revision that a request is for, and the path there, still percent-encoded.
+    def by_head(self, scope: Scope) -> Routed | None:
+        """Return where a request goes by its address and headers; None: its body says it.
 
-        From here on the request stays with it.
-
-        `body` is None for a WebSocket's handshake. A request that came to a door of one service
-        (`doors`) is for that service, whatever its host, path and model are. Raises
-        ServiceUnknown, and on /openai/v1 BadRequest and ModelUnknown.
+        A request that came to a door of one service (`doors`) is for that service, whatever its
+        host, path and model are. Raises ServiceUnknown, and on /openai/v1 ModelUnknown,
+        RequestTooLarge, and for a WebSocket's handshake, which has no body, ModelUnnamed.
         """
         raw_path = raw_path_of(scope)
         target: Target | None = scope.get("state", {}).get(TARGET)
@@ -51,5 +52,14 @@ class Router:
         path = openai_path(raw_path)
         if path is None:
             raise ServiceUnknown("no InferenceService of this plane has this address")
-        model = await self.models.named_by(scope, body, self._body_limit)
-        return self._services[model.service].assign(), path
+        model = self.models.in_head(scope, self._body_limit)
+        return None if model is None else (self._services[model.service].assign(), path)
+
+    async def by_body(self, scope: Scope, body: RequestBody) -> Routed:
+        """Return where a request goes by the model that its body names.
+
+        Raises BadRequest and ModelUnknown.
+        """
+        content_type = header(scope, b"content-type") or ""
+        model = await self.models.in_body(content_type, body, self._body_limit)
+        return self._services[model.service].assign(), openai_path(raw_path_of(scope)) or b"/"

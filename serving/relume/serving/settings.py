@@ -53,6 +53,9 @@ class ServingSettings:
     """How services share it."""
     measure_s: float = 10.0
     """How often the memory that processes hold is measured, where it is bounded."""
+    loaded_after_s: float = 10.0
+    """How long a process must have been ready to hold all that it needs: an engine on a CPU fills
+    its KV cache some seconds after its start."""
 
 
 def scale_spec(service: ServedService, settings: ServingSettings) -> ScaleSpec:

@@ -273,8 +273,15 @@ class EngineStatus(PlaneAnswer):
     rss_mb: float | None = None
 
 
+_WHY = {
+    "stopped": ": no service wants it yet",
+    "failed": ": starts are fresh processes until it loads again",
+    "dropped": ": others needed its memory, and every start is a fresh process",
+}
+
+
 class TemplateStatus(PlaneAnswer):
-    """The warm template: `off`, `stopped`, `loading`, `ready` or `failed`."""
+    """The warm template: `off`, `stopped`, `loading`, `ready`, `failed` or `dropped`."""
 
     state: str = "off"
     rss_mb: float | None = None
@@ -284,7 +291,7 @@ class TemplateStatus(PlaneAnswer):
     def words(self) -> str:
         memory = f", {self.rss_mb:,.0f} MB" if self.rss_mb is not None else ""
         engines = "".join(f"; engine of {e.service} {e.state}" for e in self.engines)
-        return self.state + memory + engines
+        return self.state + _WHY.get(self.state, "") + memory + engines
 
 
 class Status(PlaneAnswer):

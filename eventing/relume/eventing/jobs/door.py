@@ -161,17 +161,24 @@ class Door:
         self, asked: "_Asked", target: Target | None, body: RequestBody
     ) -> Seen | Response:
         """What is stored of the job, new or not; or why the job is not admitted."""
-        body.check(self._settings.max_body_bytes)  # before anything of it has come
+        # Before anything of it has come.
+        whole = target is None or is_json(asked.content_type)
+        body.check(self._most_json if whole else self._settings.max_body_bytes)
         await body.read(self._settings.inline_bytes)
-        if target is None or body.complete or is_json(asked.content_type):
+        if target is None or body.complete or whole:
             return await self._enter_whole(asked, target, body)
         return await self._enter_stream(asked, target, body)
+
+    @property
+    def _most_json(self) -> int:
+        """How large a body may be that is read as a whole before it is stored."""
+        return min(self._limits.max_json_bytes, self._settings.max_body_bytes)
 
     async def _enter_whole(
         self, asked: "_Asked", target: Target | None, body: RequestBody
     ) -> Seen | Response:
         """Read all of the body and check it before anything is stored."""
-        most = min(self._limits.max_json_bytes, self._settings.max_body_bytes)
+        most = self._most_json
         if not body.complete or body.size > most:
             await body.read_all(most)
         raw = body.whole()

@@ -86,8 +86,9 @@ class HeldRequest:
             service.left()
 
     async def _acquire(self, service: Scaled, event_id: str | None) -> Lease:
-        throttler, arrived = service.throttler, self._since or self._clock.monotonic()
-        self._since = arrived
+        if self._since is None:
+            self._since = self._clock.monotonic()
+        throttler, arrived = service.throttler, self._since
         while True:
             free = backend = throttler.try_acquire(service.preferred)
             if backend is None:

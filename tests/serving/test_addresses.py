@@ -142,6 +142,7 @@ async def test_a_held_request_tells_the_predictor_how_long_it_waited(stage: Stag
         assert int(first["relume-cold-start-ms"]) >= 7000
         # The client is told of the cold start too: a job counts it.
         assert request.headers["relume-cold-start-ms"] == first["relume-cold-start-ms"]
+        assert request.headers["relume-queue-ms"] == first["relume-queue-ms"]
         second = s.ask()
         warm = names(await mirrored(s, second))
         assert warm["relume-queue-ms"] == "0"

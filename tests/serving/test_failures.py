@@ -39,6 +39,22 @@ async def test_a_predictor_that_dies_while_loading_fails_everyone_who_waits(
         assert (entry["outcome"], entry["reason"]) == ("failed", s.status()["reason"])
 
 
+async def test_the_ledger_says_how_long_a_failed_start_took_and_which_phases_it_had(
+    stage: Staging,
+) -> None:
+    async with stage() as s:
+        request = s.ask()
+        predictor = await s.launched()
+        await s.clock.advance(12)
+        await eventually(lambda: predictor.probed > 0)
+        await settle()
+        predictor.exit(3)
+        await request.end()
+        entry = s.plane.coldstarts()[-1]
+        assert (entry["outcome"], entry["ended"], entry["ready"]) == ("failed", 12_000.0, None)
+        assert (entry["fork"], entry["weights"]) == (20.0, 300.0)
+
+
 async def test_a_predictor_that_cannot_be_started_fails_the_same_way(stage: Staging) -> None:
     async with stage() as s:
         s.launcher.refuse = "the model hf://org/model is not in the store"

@@ -270,6 +270,29 @@ async def test_only_a_503_says_that_a_request_was_not_begun(stage: Staging) -> N
         assert (len(predictor.seen), len(s.launcher.started)) == (1, 1)
 
 
+async def test_the_wait_that_is_told_begins_with_the_request_not_with_the_second_replica(
+    stage: Staging,
+) -> None:
+    async def drains_first(request: web.Request) -> web.StreamResponse:
+        if request.app[NUMBER] == 1:
+            return web.Response(status=503, headers={NOT_BEGUN_HEADER: DRAINING})
+        return web.Response(text="hello")
+
+    async with stage(handler=drains_first) as s:
+        request = s.ask()
+        predictor = await s.launched()
+        await s.clock.advance(10)
+        predictor.ready = True
+        while len(s.launcher.started) == 1:
+            await s.clock.advance(1)
+            await asyncio.sleep(0.002)  # the probe goes through a real socket
+        await s.clock.advance(20)
+        await s.ready(2)
+        assert (await request.end()).status == 200
+        assert int(request.headers["relume-queue-ms"]) >= 30_000
+        assert 20_000 <= int(request.headers["relume-cold-start-ms"]) < 30_000
+
+
 @pytest.mark.parametrize("who", ["the plane", "the predictor"])
 @pytest.mark.parametrize("point", ["/slow?s=0.3", "/stream?n=3&gap=0.1"])
 async def test_a_sigterm_during_a_request_lets_it_finish(

@@ -18,7 +18,7 @@ class Lease:
     backend: Backend
     granted_at: float
     headers: Mapping[str, str]
-    """What the predictor is told about the wait; whole ms."""
+    """What the predictor and the client are told about the wait; whole ms."""
 
 
 class Scaled(Protocol):
@@ -57,6 +57,7 @@ class HeldRequest:
         self._clock = clock
         self._service: Scaled | None = None
         self._unanswered: Lease | None = None
+        self._since: float | None = None  # when it began to wait, also for a replica that drained
 
     def disconnect(self) -> None:
         """The client went away."""
@@ -85,7 +86,9 @@ class HeldRequest:
             service.left()
 
     async def _acquire(self, service: Scaled, event_id: str | None) -> Lease:
-        throttler, arrived = service.throttler, self._clock.monotonic()
+        if self._since is None:
+            self._since = self._clock.monotonic()
+        throttler, arrived = service.throttler, self._since
         while True:
             free = backend = throttler.try_acquire(service.preferred)
             if backend is None:

@@ -56,6 +56,8 @@ class ColdStart:
     """From the arrival of the first held request to its first byte back; without one, to ready."""
     outcome: StartOutcome = "loading"
     reason: str | None = None
+    ended: float | None = None
+    """From `at` until a start was over that failed or was given up."""
 
     def with_phases(self, phases: Mapping[str, float]) -> "ColdStart":
         """Return the entry with these phases added."""
@@ -69,6 +71,7 @@ class ColdStart:
         return cls(
             at=datetime.fromisoformat(line["at"]),
             phases={name: float(line[name]) for name in names if line.get(name) is not None},
+            ended=line.get("ended"),
             **{name: line[name] for name in kept},
         )
 
@@ -88,6 +91,7 @@ class ColdStart:
             "total": _rounded(self.total),
             "outcome": self.outcome,
             "reason": self.reason,
+            **({} if self.ended is None else {"ended": _rounded(self.ended)}),
         }
 
 

@@ -14,7 +14,7 @@ import aiohttp
 from starlette.types import Receive, Scope, Send
 
 from relume.base.prefixes import RawHeaders
-from relume.base.vocabulary import COLD_START_HEADER, DRAINING, NOT_BEGUN_HEADER
+from relume.base.vocabulary import DRAINING, NOT_BEGUN_HEADER
 from relume.serving.errors import PredictorUnreachable, RequestTooLarge, ServingError
 from relume.serving.holding import HeldRequest, Lease
 from relume.serving.upstream import forwarded_headers, is_unsent, returned_headers, upstream_url
@@ -194,8 +194,7 @@ async def forward(
                     return
             base_url = lease.backend.base_url
             returned = returned_headers(response.raw_headers, scope, raw_path, base_url)
-            if (waited_ms := lease.headers.get(COLD_START_HEADER)) is not None:
-                returned.append((COLD_START_HEADER.encode(), waited_ms.encode()))
+            returned += [(name.encode(), ms.encode()) for name, ms in lease.headers.items()]
             await writer.start(response.status, returned)
             async for chunk in response.content.iter_any():
                 await writer.write(chunk)

@@ -336,6 +336,9 @@ class Replica:
         self._recorded = True
         if self.cold.ready is not None:
             outcome, reason = "ready", None
+        else:
+            ended = self._since_asked_ms()
+            self.cold = replace(self.cold.with_phases(self._told.phases_ms), ended=ended)
         self.cold = replace(self.cold, outcome=outcome, reason=reason)
         self._around.ledger.append(self.cold)
 

@@ -455,6 +455,23 @@ async def test_a_cold_start_does_not_eat_the_time_of_the_run() -> None:
         assert record.usage.run_ms == 9_000
 
 
+async def test_an_answer_that_comes_as_a_whole_has_run_since_it_had_a_replica() -> None:
+    """Its headers come when it is complete, and the plane says in them how long it had to wait."""
+    gate = asyncio.Event()
+
+    async def whole(call: object) -> object:
+        await gate.wait()
+        return await answers(200, COMPLETION, **{"Relume-Queue-Ms": "4000"})(call)  # type: ignore[arg-type]
+
+    async with Predictor(whole) as predictor, JobStage(predictor) as stage:
+        job_id = await stage.submit(job_of(stage))
+        await predictor.reached_by(1)
+        await stage.passes(10)
+        gate.set()
+        record = await stage.ended(job_id)
+        assert (record.state, record.usage.run_ms) == ("completed", 6_000)
+
+
 async def test_the_run_clock_ends_a_job_and_keeps_what_was_stored() -> None:
     gate = asyncio.Event()
     async with (

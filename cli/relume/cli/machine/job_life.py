@@ -1,41 +1,45 @@
 """`relume explain` of a job: its phases over all attempts, and its cold starts."""
 
 import contextlib
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
 
 from relume.cli.errors import BadUsage, NotAPlane
 from relume.cli.machine.client import RING
 from relume.cli.machine.job_reports import JobReport
 from relume.cli.machine.job_story import life, milliseconds, show_life
 from relume.cli.machine.jobs_client import JobsClient, Wanted
-from relume.cli.machine.reports import ColdStartReport, EventRecord
+from relume.cli.machine.reports import ColdStartReport, EventRecord, Status
+from relume.cli.machine.still import still
 from relume.cli.machine.story import record_line, related, show_cold_start
+from relume.cli.machine.which_event import chosen_id
 from relume.cli.screen import Screen
 
 JOB_PREFIX = "job_"
 #: So many jobs are looked through for the one that an event became.
 NEWEST_JOBS = 1000
-# The type of a plane's records of jobs.
-_JOB = "relume.job"
 
 
 async def explain_job(url: str, job_id: str, output: str) -> int:
-    """Show the life of one job. Raises BadUsage when there is no such job."""
+    """Show the life of one job. Raises BadUsage when there is no such job, or are several."""
     async with JobsClient(url) as client:
-        job = await client.job(job_id)
-        cold_starts, records = await _of_the_plane(client, job)
+        job = await _job(client, job_id)
+        cold_starts, records, status = await _of_the_plane(client, job)
     screen = Screen.stdout()
+    words = None if job.settled else still(records, status, datetime.now(UTC))
     if output == "json":
         screen.json(
             {
                 **life_as_json(job),
                 "cold_starts": [each.raw for each in cold_starts],
                 "records": [record.raw for record in records],
+                "still": words,
             }
         )
         return 0
     show_life(screen, job)
+    if words:
+        screen.line(f"  {words}", "yellow")
     if records:
         screen.line()
         for record in records:
@@ -53,13 +57,15 @@ def life_as_json(job: JobReport) -> dict[str, object]:
     return {"id": job.id, "job": job.raw, "phases": phases, "total_ms": total_ms}
 
 
-async def jobs_of(url: str, event_id: str, records: Sequence[EventRecord]) -> list[JobReport]:
+async def jobs_of(
+    url: str, event_id: str, records: Sequence[EventRecord], source: str | None = None
+) -> list[JobReport]:
     """The jobs that an event became: those that its records name, else among the newest jobs.
 
     A gateway has no records. An event that was delivered to two services is two jobs. Raises
     NotAPlane where nobody knows of jobs, and Refused where a key is missing.
     """
-    named = list(dict.fromkeys(each.id for each in records if each.type == _JOB))
+    named = list(dict.fromkeys(each.id for each in records if each.is_job))
     found: list[JobReport] = []
     async with JobsClient(url) as client:
         for job_id in named:
@@ -67,26 +73,46 @@ async def jobs_of(url: str, event_id: str, records: Sequence[EventRecord]) -> li
                 found.append(await client.job(job_id))
         if records:
             return found
-        read = 0
-        async for job in client.jobs(Wanted()):
-            if job.event is not None and job.event.get("id") == event_id:
+        async for job in _first(client.jobs(Wanted()), NEWEST_JOBS):
+            event = job.event or {}
+            if event.get("id") == event_id and source in (None, event.get("source")):
                 found.append(job)
-            if (read := read + 1) >= NEWEST_JOBS:
-                break
     return found
+
+
+async def _job(client: JobsClient, job_id: str) -> JobReport:
+    """The job that has this id, or the only one of the newest whose id begins so."""
+    try:
+        return await client.job(job_id)
+    except BadUsage as error:
+        newest = client.jobs(Wanted())
+        ids = [job.id async for job in _first(newest, NEWEST_JOBS)]
+        if (found := chosen_id(ids, job_id)) is None:
+            raise BadUsage(f"{error}; `relume jobs list` shows those that are kept") from None
+    return await client.job(found)
+
+
+async def _first(jobs: AsyncIterator[JobReport], most: int) -> AsyncIterator[JobReport]:
+    """The first `most` of them."""
+    left = most
+    async for job in jobs:
+        yield job
+        if (left := left - 1) == 0:
+            return
 
 
 async def _of_the_plane(
     client: JobsClient, job: JobReport
-) -> tuple[list[ColdStartReport], list[EventRecord]]:
+) -> tuple[list[ColdStartReport], list[EventRecord], Status | None]:
     """What a plane of this machine knows beside the job; a gateway knows nothing of it."""
     try:
         ledger = await client.cold_starts()
         async with client.events(replay=RING, follow=False) as records:
             told = related([each async for each in records], job.id)
+        status = await client.status()
     except NotAPlane:
-        return [], []
-    return cold_starts_of(job, ledger), told
+        return [], [], None
+    return cold_starts_of(job, ledger), told, status
 
 
 def cold_starts_of(job: JobReport, ledger: Sequence[ColdStartReport]) -> list[ColdStartReport]:
@@ -103,8 +129,9 @@ def cold_starts_of(job: JobReport, ledger: Sequence[ColdStartReport]) -> list[Co
         found = []
         for each in mine:
             at = datetime.fromisoformat(each.at)
-            ready = None if each.ready is None else at + timedelta(milliseconds=each.ready)
-            if (ready is None or ready >= began) and (ended is None or at <= ended):
+            lasted = each.ready if each.ready is not None else each.ended
+            over = None if lasted is None else at + timedelta(milliseconds=lasted)
+            if (over is None or over >= began) and (ended is None or at <= ended):
                 found.append(each)
     except ValueError:
         return []  # a plane of another version writes its times in another way

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from rich.text import Text
 
-from relume.cli.machine.job_reports import JobReport
+from relume.cli.machine.job_reports import JobReport, UsageReport
 from relume.cli.machine.reports import QueueReport
 from relume.cli.screen import Screen
 
@@ -81,35 +81,56 @@ def show_life(screen: Screen, job: JobReport) -> None:
 
 
 def life(job: JobReport) -> list[tuple[str, float | None, str]]:
-    """The phases of a job: a name, its milliseconds where it took some, and words."""
-    usage, queued = job.usage, milliseconds(job.created_at, job.started_at)
+    """The phases of a job: a name, its milliseconds where it took some, and words.
+
+    Of a settled job they sum to the time from its creation to its end.
+    """
     found: list[tuple[str, float | None, str]] = [("accepted", None, job.created_at)]
     if job.round > 1:
         found.append(("retried", None, f"round {job.round}: it was queued again by hand"))
-    waited = usage.queue_ms if usage is not None and usage.queue_ms else queued
+    total = milliseconds(job.created_at, job.settled_at)
     if job.started_at is None:
         place = "" if job.position is None else f"position {job.position}"
-        found.append(("in the queue", None, place or "until it was settled"))
+        found.append(("in the queue", total, place or "until it was settled"))
     else:
-        found.append(("in the queue", waited, f"until {job.started_at}"))
-    if usage is not None and usage.cold_start_ms:
-        found.append(("cold start", usage.cold_start_ms, f"over {_attempts(job)}"))
-    # How long a run took is known at its end; that of a job that was cancelled has none.
-    is_cut = job.status == "cancelled" and usage is not None and not usage.run_ms
-    if usage is not None and not is_cut and (usage.run_ms or usage.completion_tokens):
-        found.append(("answering", usage.run_ms, _speed(job)))
-    total = milliseconds(job.created_at, job.settled_at)
-    if usage is not None and total is not None and job.started_at is not None:
-        rest = total - usage.queue_ms - usage.cold_start_ms - usage.run_ms
-        if job.attempts > 1 and rest > 0:
-            found.append(("between", rest, "waits before the next attempt, and workers that died"))
-        elif rest >= 1 and is_cut:
-            found.append(("answering", rest, f"{usage.completion_tokens} tokens, then cancelled"))
-        elif rest >= 1:
-            found.append(("elsewhere", rest, "storing the answer, and settling the job"))
+        queued = milliseconds(job.created_at, job.started_at) or 0.0
+        if job.usage is not None and job.usage.queue_ms:
+            queued = job.usage.queue_ms
+        found.append(("in the queue", queued, f"until {job.started_at}"))
+        if job.usage is not None:
+            found += _worked(job, job.usage, None if total is None else max(total - queued, 0.0))
     if job.settled_at is not None:
         reason = f", {job.reason}" if job.reason else ""
         found.append((job.status, None, f"{job.settled_at}{reason}"))
+    return found
+
+
+def _worked(
+    job: JobReport, usage: UsageReport, worked: float | None
+) -> list[tuple[str, float | None, str]]:
+    """The phases in the `worked` milliseconds in which workers had a job."""
+    found: list[tuple[str, float | None, str]] = []
+    run_ms: float = usage.run_ms if worked is None else min(usage.run_ms, worked)
+    start_ms: float = usage.cold_start_ms
+    words = f"over {_attempts(job)}"
+    if worked is not None and start_ms > worked - run_ms:
+        # A start may have begun for somebody else before a worker had the job.
+        start_ms = worked - run_ms
+        words += f"; the start took {usage.cold_start_ms:,} ms, and began before"
+    if usage.cold_start_ms:
+        found.append(("cold start", start_ms, words))
+    # How long a run took is known at its end; that of a job that was cancelled has none.
+    is_cut = job.status == "cancelled" and not usage.run_ms
+    if not is_cut and (usage.run_ms or usage.completion_tokens):
+        found.append(("answering", run_ms, _speed(job)))
+    rest = 0.0 if worked is None else worked - start_ms - run_ms
+    if rest > 0 and job.attempts > 1:
+        found.append(("between", rest, "waits before the next attempt, and workers that died"))
+    elif rest > 0 and is_cut:
+        found.append(("answering", rest, f"{usage.completion_tokens} tokens, then cancelled"))
+    elif rest > 0:
+        words = "waiting for a replica with room, storing the answer, and settling the job"
+        found.append(("elsewhere", rest, words))
     return found
 
 

@@ -9,8 +9,10 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from relume.base.sizes import written
-from relume.base.vocabulary import COLD_START_PHASES, LAUNCH_PHASES, MEMORY_PHASE
+from relume.base.vocabulary import ARRIVAL_TIME, COLD_START_PHASES, LAUNCH_PHASES, MEMORY_PHASE
 from relume.cli.errors import NotAPlane
+
+_JOB = "relume.job"
 
 
 class PlaneAnswer(BaseModel):
@@ -56,6 +58,8 @@ class ColdStartReport(PlaneAnswer):
     phases: dict[str, float] = Field(default_factory=dict)
     answer: float | None = None
     """From the first token to the first byte of the answer, which is no part of the start."""
+    ended: float | None = None
+    """From `at` to the end of a start that failed or was given up."""
 
     @model_validator(mode="before")
     @classmethod
@@ -338,6 +342,15 @@ class EventRecord(PlaneAnswer):
         return str(self.event.get("type", ""))
 
     @property
+    def source(self) -> str:
+        return str(self.event.get("source", ""))
+
+    @property
+    def is_job(self) -> bool:
+        """Whether it tells of a job; its event stands for the job then, and has its id."""
+        return self.type == _JOB
+
+    @property
     def causation(self) -> str | None:
         """The id of the event that this one answers."""
         cause = self.event.get("causationid")
@@ -349,6 +362,17 @@ class EventRecord(PlaneAnswer):
         if self.stage != "replied" or self.detail is None:
             return None
         return self.detail.removeprefix("to ")
+
+    @property
+    def delivery(self) -> tuple[str, str | None, str]:
+        """By what the records of one delivery belong together: Broker, Trigger, and event."""
+        return self.broker, self.trigger, self.answers or self.id
+
+    @property
+    def arrived(self) -> str | None:
+        """When the event came to its Broker, in a record of an event that the Broker had stored."""
+        at = self.event.get(ARRIVAL_TIME)
+        return at if isinstance(at, str) else None
 
 
 class DeadLetterReport(PlaneAnswer):

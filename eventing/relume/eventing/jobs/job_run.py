@@ -236,7 +236,7 @@ class JobRun:
                 if not answer.good:
                     return await self._refusal(answer)
                 self._unreached = ""
-                began = self._clock.monotonic()
+                began = answer.began(self._start_until - start_s, self._clock.monotonic())
                 timer = self._timer(limits.run_s, "run")
                 now, cold_start_ms = self._clock.now(), answer.cold_start_ms
                 await self._held.take(Answering(self._generation, now, cold_start_ms))

@@ -22,7 +22,7 @@ import aiohttp
 
 from relume.base.errors import RelumeError
 from relume.base.limits import HEADER_BYTES, HEADERS, KIB, MIB
-from relume.base.vocabulary import COLD_START_HEADER
+from relume.base.vocabulary import COLD_START_HEADER, QUEUE_HEADER
 from relume.eventing.jobs.sse import EventParser
 
 _CONNECT_WITHIN_S = 30.0
@@ -86,9 +86,9 @@ class Answer:
         ]
         self.content_type = response.headers.get("Content-Type", "application/octet-stream")
         self.retry_after = response.headers.get("Retry-After")
-        told = response.headers.get(COLD_START_HEADER, "")
         #: What a cold start took before the predictor could begin, in ms, where somebody says so.
-        self.cold_start_ms = int(told) if told.isascii() and told.isdigit() else 0
+        self.cold_start_ms = _ms(response.headers.get(COLD_START_HEADER)) or 0
+        self._queue_ms = _ms(response.headers.get(QUEUE_HEADER))
 
     @property
     def good(self) -> bool:
@@ -97,6 +97,16 @@ class Answer:
     @property
     def streams(self) -> bool:
         return self.content_type.partition(";")[0].strip().lower() == _EVENT_STREAM
+
+    def began(self, asked: float, now: float) -> float:
+        """Return when the predictor began with it; seconds of the clock of the arguments.
+
+        A stream begins when its headers come, which is now. Of an answer that comes as a whole the
+        plane says how long the request waited for a replica; where nobody says it, it is now, too.
+        """
+        if self.streams or self._queue_ms is None:
+            return now
+        return min(asked + self._queue_ms / 1000, now)
 
     def on_end(self, told: Callable[[], None]) -> None:
         """Call `told` when all of the answer has come, whether it is read or not."""
@@ -237,6 +247,11 @@ async def once_connected(
                 await sleep(wait_s)
                 wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
         yield answer
+
+
+def _ms(told: str | None) -> int | None:
+    """The value of a header in milliseconds; None where it is missing or no number."""
+    return int(told) if told and told.isascii() and told.isdigit() and len(told) < 16 else None
 
 
 def _wake_at(peer: socket.socket, size: int) -> None:

@@ -1,0 +1,56 @@
+"""What an event that has not come to its end waits for, in words."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from relume.cli.machine.deliveries import MS, Delivery, deliveries
+from relume.cli.machine.reports import EventRecord, ServiceStatus, Status
+
+
+def still(records: Sequence[EventRecord], status: Status | None, now: datetime) -> str | None:
+    """Say what an event waits for, and for how long it has; None where it waits for nothing.
+
+    An event that no Trigger wants waits for nothing either.
+    """
+    try:
+        here = [each for each in deliveries(records) if each.ended is None]
+        last = max(records, key=lambda each: datetime.fromisoformat(each.at), default=None)
+        if here:
+            return f"still {_where(here[0], status)}, for {_ms(here[0].began, now)} so far"
+        if last is not None and last.stage == "retrying":
+            return f"still before its next attempt, for {_ms(_time(last), now)} so far"
+    except ValueError:
+        pass  # a plane of another version writes its times in another way
+    return None
+
+
+def _time(record: EventRecord) -> datetime:
+    return datetime.fromisoformat(record.at)
+
+
+def _ms(began: datetime, now: datetime) -> str:
+    return f"{max((now - began) / MS, 0.0):,.0f} ms"
+
+
+def _where(delivery: Delivery, status: Status | None) -> str:
+    if delivery.service is None:
+        return "at the subscriber"
+    services = () if status is None else status.serving.services
+    service = next((each for each in services if each.full_name == delivery.service), None)
+    return f"with {delivery.service}" + ("" if service is None else _doing(service))
+
+
+def _doing(service: ServiceStatus) -> str:
+    """What a service does while somebody waits for its answer."""
+    ready = "" if not service.ready_in_s else f", ready in about {service.ready_in_s:.0f} s"
+    match service.state:
+        case "ready":
+            return f" (answering {service.in_flight} requests, {service.held} wait)"
+        case "starting" if service.memory.waiting_s is not None:
+            holders = " and ".join(service.memory.waits_for) or "others"
+            return f" (waiting for memory that {holders} hold{ready})"
+        case "starting":
+            return f" (starting{f': {service.phase}' if service.phase else ''}{ready})"
+        case state:
+            reason = f": {service.reason}" if service.reason else ""
+            return f" ({state}{reason})"

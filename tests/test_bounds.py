@@ -432,7 +432,7 @@ TABLE = {
         "test_the_last_hundred_are_remembered",
     ),
     "serving.ledger:ColdStart.phases": Bound("phases", None, "names that the plane knows"),
-    "serving.replica:Startup.phases_ms": Bound("phases", None, "names that the plane knows"),
+    "serving.probe:Startup.phases_ms": Bound("phases", None, "names that the plane knows"),
     "serving.windows:AverageWindow._buckets": Bound("buckets", None, "one a second of the window"),
     "serving.windows:MaxWindow._values": Bound("values", None, "one for each tick of the window"),
     "plane.known_names:KnownNames._names": Bound(

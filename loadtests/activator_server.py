@@ -12,7 +12,6 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import uvloop
@@ -22,7 +21,8 @@ from relume.config import Autoscaling, InferenceService
 from relume.plane.server import HttpServer
 from relume.serving.cross_origin import CrossOrigin
 from relume.serving.plane import ServingPlane
-from relume.serving.predictor import Kept, Probes, ServedService, StartedFrom
+from relume.serving.predictor import Probes
+from relume.serving.testing import RunningLauncher
 from relume.web.bodies import DecodedBodies
 from relume.web.hops import NOT_RETURNED, client_session, sent_on, url_behind
 
@@ -35,52 +35,6 @@ SERVICE = InferenceService(
     max_replicas=1,
     autoscaling=Autoscaling(min_scale=1, max_scale=1),
 )
-
-
-class Running:
-    """The stub, which runs already, as a predictor of the plane."""
-
-    pid = os.getpid()
-    started: StartedFrom = "fresh"
-    probes = Probes(startup=None)
-    phases_ms: Mapping[str, float] = {}
-    ended_by: str | None = None
-
-    def __init__(self, base_url: str) -> None:
-        self.base_url = base_url
-        self._ended = asyncio.Event()
-
-    async def wait(self) -> int:
-        await self._ended.wait()
-        return 0
-
-    async def announced(self) -> None:
-        await self._ended.wait()
-
-    def terminate(self) -> None:
-        self._ended.set()
-
-    discard = kill = terminate
-
-
-class Launcher:
-    """Gives the plane the stub."""
-
-    def __init__(self, base_url: str) -> None:
-        self._base_url = base_url
-
-    async def start(self, service: ServedService, log_path: Path) -> Running:
-        return Running(self._base_url)
-
-    def memory_bytes(self, service: ServedService) -> int:
-        return 0
-
-    async def measure(self, loaded: Collection[int]) -> None: ...
-
-    def kept(self) -> Sequence[Kept]:
-        return ()
-
-    async def drop(self, kept: Kept) -> None: ...
 
 
 def proxy(base_url: str) -> ASGIApp:
@@ -122,7 +76,8 @@ async def serve(kind: str, port: int, base_url: str, state: Path) -> None:
     app = proxy(base_url)
     if kind == "activator":
         (state / "logs").mkdir(parents=True, exist_ok=True)
-        plane = ServingPlane([SERVICE], Launcher(base_url), log_dir=state / "logs")
+        launcher = RunningLauncher(base_url, Probes(startup=None))
+        plane = ServingPlane([SERVICE], launcher, log_dir=state / "logs")
         await plane.start()
         app = plane.app
     await HttpServer(CrossOrigin(DecodedBodies(app), (SERVICE,), ()), listening).serve()

@@ -137,7 +137,8 @@ def test_reload_says_what_was_taken_over(plane: Plane, capsys: Output) -> None:
         "added": ["ns/two", "Broker ns/b"],
         "removed": ["ns/three"],
     }
-    plane.reloads = [found, {key: [] for key in found}]
+    nothing: dict[str, list[str]] = {key: [] for key in found}
+    plane.reloads = [found, nothing, {**nothing, "changed": ["ns/one"], "shares": {"ns/one": 0}}]
     assert run(["reload"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "ns/one: changed; the old revision answers until the new one is ready",
@@ -148,5 +149,9 @@ def test_reload_says_what_was_taken_over(plane: Plane, capsys: Output) -> None:
     ]
     assert run(["reload"]) == 0
     assert capsys.readouterr().out == "nothing has changed\n"
+    assert run(["reload"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "ns/one: changed; its newest revision is to get 0 % of the requests, and no new one starts"
+    ]
     assert run(["reload"]) == 2
     assert capsys.readouterr().err == "relume: it.yaml:6: spec: wrong\n"

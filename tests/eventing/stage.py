@@ -164,7 +164,7 @@ class BrokerStage:
 
     async def __aenter__(self) -> "BrokerStage":
         self.log = self.log or MemoryLog(self.settings, self.clock)
-        plan = replace(
+        self.plan = replace(
             self.more,
             brokers=(
                 Broker("default", "b", self.broker_class, self.delivery),
@@ -173,7 +173,7 @@ class BrokerStage:
             triggers=tuple(self.triggers),
         )
         self.plane = EventingPlane(
-            plan,
+            self.plan,
             None,
             self.resolve,
             settings=self.settings,
@@ -193,12 +193,8 @@ class BrokerStage:
         coming = self.plane.resolve(plan, self.resolve, self.concurrency)
         await self.plane.prepare(coming)
         self.plane.take(coming)
+        self.plan = plan
         await self.plane.forget()
-
-    @property
-    def plan(self) -> Plan:
-        """What it runs now."""
-        return self.plane.resolved.plan
 
     def accepted(self) -> int:
         """How many events the Broker has taken since its start, replies among them."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from aiohttp import web
 
 from relume.base.errors import InvalidInput
 from relume.config import (
@@ -19,7 +20,7 @@ from relume.config import (
 )
 from relume.config.resources import Exact
 
-from .stage import BROKER, BrokerStage, Gate, Subscriber, answer, event, trigger
+from .stage import BROKER, BrokerStage, Call, Gate, Subscriber, answer, event, trigger
 from .test_flows import adds
 
 
@@ -225,6 +226,61 @@ async def test_an_event_in_a_step_is_not_lost_when_the_next_step_is_removed() ->
         gate.open.set()
         await stage.until("delivered")
     assert (one.ids, two.ids, end.ids) == (["1"], [], ["1.one"])
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["the last step", "the whole flow"])
+@pytest.mark.parametrize("where", ["in the last step", "on its way to the reply"])
+async def test_the_answer_of_a_step_that_is_removed_reaches_the_uri_of_the_reply(
+    where: str, whole: bool
+) -> None:
+    """On a cluster the dispatcher that has begun with an event brings its reply to the end."""
+    step, end = Gate(adds("two")), Gate()
+    (step if where == "on its way to the reply" else end).open.set()
+    async with (
+        Subscriber(adds("one")) as one,
+        Subscriber(step) as two,
+        Subscriber(end) as reply,
+        BrokerStage([]) as stage,
+    ):
+        flow = SequenceFlow("default", "s", (Step(to(one.url)), Step(to(two.url))), to(reply.url))
+        empty = stage.plan
+        await stage.change(replace(empty, sequences=(flow,)))
+        for number in ("1", "2"):
+            await stage.post(event(number), path="/default/s-kn-sequence-0")
+            await (end if step.open.is_set() else step).reached_by(1)
+        shorter = () if whole else (replace(flow, steps=flow.steps[:1]),)
+        await stage.change(replace(empty, sequences=shorter))
+        step.open.set()
+        end.open.set()
+        async with asyncio.timeout(30):
+            while len(reply.ids) < 2:
+                await stage.virtual.advance(0.1)
+                await asyncio.sleep(0.001)
+        # What comes again goes on at once, and is not held up by a subscriber that is away.
+        await stage.change(replace(empty, sequences=(flow,)))
+        await stage.post(event("3"), path="/default/s-kn-sequence-0")
+        await end.reached_by(1 if where == "on its way to the reply" else 3)
+    assert sorted(reply.ids) == ["1.one.two", "2.one.two", "3.one.two"]
+
+
+async def refuses(_: Call) -> web.StreamResponse:
+    return answer(status=500)
+
+
+async def test_a_flow_that_comes_again_does_not_wait_for_a_reply_that_nobody_takes() -> None:
+    async with (
+        Subscriber(adds("one")) as one,
+        Subscriber(refuses) as reply,
+        BrokerStage([]) as stage,
+    ):
+        flow = SequenceFlow("default", "s", (Step(to(one.url), Delivery(retry=5)),), to(reply.url))
+        empty = stage.plan
+        await stage.change(replace(empty, sequences=(flow,)))
+        await stage.post(event("1"), path="/default/s-kn-sequence-0")
+        await stage.until("retrying")
+        await stage.change(empty)
+        async with asyncio.timeout(30):
+            await stage.change(replace(empty, sequences=(flow,)))
 
 
 async def test_a_request_reply_comes_and_one_that_waits_is_sent_away_when_it_goes() -> None:

@@ -8,7 +8,7 @@ them are sockets, because what is tried here are the limits of servers and clien
 import asyncio
 import json
 import string
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ from relume.runtimes.drain import IN_FLIGHT
 from relume.runtimes.middleware import CloudEvents
 from relume.runtimes.phases import PROCESS
 from relume.serving.plane import ServingPlane
-from relume.serving.predictor import Probes
+from relume.serving.testing import RunningLauncher
 from tests.cloud_events import events
 from tests.eventing.stage import BROKER, BrokerStage, trigger
 
@@ -72,42 +72,6 @@ class Model:
         vector = [0.0123456789] * 384
         rows = [{"index": n, "embedding": vector} for n in range(len(texts))]
         return JSONResponse({"data": rows})
-
-
-class Predictor:
-    """The model as a process that the serving plane has started."""
-
-    pid = 1
-    started = "fresh"
-    probes = Probes()
-    phases_ms: Mapping[str, float] = {}
-    ended_by = None
-
-    def __init__(self, base_url: str) -> None:
-        self.base_url = base_url
-        self._ended = asyncio.Event()
-
-    async def wait(self) -> int:
-        await self._ended.wait()
-        return 0
-
-    async def announced(self) -> None:
-        await self._ended.wait()
-
-    def terminate(self) -> None:
-        self._ended.set()
-
-    kill = discard = terminate
-
-
-class Launcher:
-    """Starts nothing: the model runs already."""
-
-    def __init__(self, base_url: str) -> None:
-        self._base_url = base_url
-
-    async def start(self, service: InferenceService, log_path: Path) -> Predictor:
-        return Predictor(self._base_url)
 
 
 @asynccontextmanager
@@ -187,7 +151,9 @@ async def way() -> AsyncIterator[Way]:
     )
     with TemporaryDirectory() as folder:
         async with serving(model.app) as predictor_url:
-            plane = ServingPlane([service], Launcher(predictor_url), log_dir=Path(folder) / "logs")
+            plane = ServingPlane(
+                [service], RunningLauncher(predictor_url), log_dir=Path(folder) / "logs"
+            )
             await plane.start()
             try:
                 async with serving(plane.app) as url:

@@ -96,6 +96,8 @@ def test_a_function_needs_its_limit(store: ModelStore) -> None:
         ((), {"VLLM_CPU_KVCACHE_SPACE": "3"}, 3 << 30),
         ((), {}, CPU_KV_CACHE_BYTES),
         (("--gpu-memory-utilization=0.5",), {}, 500),
+        (("--gpu-memory-utilization=5e-1",), {}, 500),
+        *(((f"--gpu-memory-utilization={n}",), {}, CPU_KV_CACHE_BYTES) for n in ("nan", "inf", 2)),
     ],
 )
 def test_the_cache_is_what_the_flags_say(
@@ -104,6 +106,15 @@ def test_the_cache_is_what_the_flags_say(
     monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE", raising=False)
     monkeypatch.setattr(memory, "bounds", lambda: [Bounded("this machine", 1000, 500, 0)])
     assert kv_cache_bytes(replace(SERVICE, args=args, env=env)) == found
+
+
+def test_the_variable_of_a_service_wins_over_that_of_the_plane(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As it does in the process of the predictor."""
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "7")
+    assert kv_cache_bytes(SERVICE) == 7 << 30
+    assert kv_cache_bytes(replace(SERVICE, env={"VLLM_CPU_KVCACHE_SPACE": "3"})) == 3 << 30
 
 
 def test_minimums_that_do_not_fit_together_are_refused_at_their_field(store: ModelStore) -> None:

@@ -74,6 +74,13 @@ def test_another_share_of_the_requests_makes_no_new_revision() -> None:
     found = reload(running, Plan(services=(replace(ONE, canary_percent=50),)))
     assert found.plan.services == (replace(ONE, generation=2, canary_percent=50),)
     assert found.changed == ("ns/one",)
+    assert found.to_json()["shares"] == {"ns/one": 50}
+    all_of_it = reload(running, Plan(services=(ONE,)))
+    assert (all_of_it.changed, all_of_it.shares) == (("ns/one",), (("ns/one", 100),))
+    again = reload(all_of_it.plan, Plan(services=(replace(ONE, canary_percent=100),)))
+    assert (again.changed, again.shares) == ((), ())
+    other = reload(running, Plan(services=(replace(ONE, timeout_s=60, canary_percent=50),)))
+    assert (other.changed, "shares" in other.to_json()) == (("ns/one",), False)
 
 
 def test_two_revisions_that_share_the_requests_are_there_at_once() -> None:

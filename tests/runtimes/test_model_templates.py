@@ -185,6 +185,27 @@ async def test_another_revision_gets_another_engine_and_the_old_one_stays_while_
                 await asyncio.sleep(0.001)
 
 
+async def test_an_engine_that_is_wanted_again_outlives_the_one_that_is_on_its_way_out(
+    tmp_path: Path, signals: list[tuple[int, int]]
+) -> None:
+    """A service is removed while a predictor of it answers, and comes back as it was."""
+    async with _trial(tmp_path) as trial:
+        trial.engines.want("ns/it", ARGV, {})
+        await trial.stand.asked(1)
+        await trial.built()
+        assert await trial.start() == "engine"
+        trial.engines.retire_all_but([])
+        trial.engines.want("ns/it", ARGV, {})
+        await trial.stand.asked(3)
+        await trial.built()
+        trial.stand.say(1, {"exit": 0})  # the last predictor of the first engine
+        first = Path(str(trial.stand.requests[0]["template"]))
+        async with asyncio.timeout(5):
+            while (1001, signal.SIGKILL) not in signals or first.exists():
+                await asyncio.sleep(0.001)
+        assert await trial.start() == "engine"
+
+
 async def test_an_engine_whose_process_dies_is_built_again_with_growing_pauses(
     tmp_path: Path,
 ) -> None:

@@ -98,9 +98,10 @@ async def test_at_zero_only_the_next_start_is_another(stage: Staging) -> None:
 
 
 async def test_where_there_is_no_room_for_both_the_old_one_stops_first(stage: Staging) -> None:
-    async with stage() as s:
+    async with stage(memory_bytes=10) as s:
+        s.launcher.needs = {"summarize": 6}
         await answered(s)
-        s.plane.update([changed(2)], stop_first=lambda _: True)
+        s.plane.update([changed(2)])
         held = s.ask()
         await s.launched(2)
         assert s.launcher.started[0].exited
@@ -157,33 +158,40 @@ async def test_a_removed_service_answers_what_it_has_begun(stage: Staging) -> No
 
 
 async def test_fifty_restarts_under_load_lose_nothing(stage: Staging) -> None:
-    """Eight clients ask all the time, with a limit, so that some are held at every restart."""
+    """Eight clients ask all the time, with a limit, so that some are held at every restart.
+
+    At half of them there is no memory for both revisions.
+    """
     limited = {"container_concurrency": 4, "max_replicas": 1}
     done: list[Conversation] = []
+    stopped_first: list[bool] = []
     over = asyncio.Event()
 
     async def client(s: Stage) -> None:
         while not over.is_set():
             done.append(await s.ask().end())
 
-    async with stage(changed(1, **limited), handler=stream) as s:
+    async with stage(changed(1, **limited), handler=stream, memory_bytes=10) as s:
+        s.launcher.memory_bytes = (  # type: ignore[method-assign]
+            lambda config: 3 if int(config.revision[-5:]) % 4 == 3 else 6
+        )
         async with asyncio.TaskGroup() as clients:
             for _ in range(8):
                 clients.create_task(client(s))
             await s.ready()
             for generation in range(2, 52):
                 before = len(done)
-                stop_first = generation % 2 == 0
-                s.plane.update(
-                    [changed(generation, **limited)], stop_first=lambda _, first=stop_first: first
-                )
+                s.plane.update([changed(generation, **limited)])
                 predictor = await s.launched(generation)
+                stopped_first.append(s.launcher.started[-2].exited)
                 predictor.ready = True
                 while not s.launcher.started[-2].exited or len(done) < before + 8:
                     await s.clock.advance(0.5)
                     await asyncio.sleep(0.001)  # probes and answers go through real sockets
             over.set()
         assert len(done) >= 50 * 8
+        assert all(stopped_first[number - 2] for number in range(2, 52) if number % 4 in (1, 2))
+        assert not all(stopped_first)
         assert {(each.status, each.body, each.complete) for each in done} == {(200, ANSWER, True)}
         assert sum(each.exited for each in s.launcher.started) == 50
 

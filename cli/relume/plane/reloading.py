@@ -32,18 +32,21 @@ _OTHERS: Mapping[str, str] = {
 class Reload:
     """What to run from now on, and in words what is different.
 
-    InferenceServices are named `NS/NAME`, everything else `KIND NS/NAME`.
+    InferenceServices are named `NS/NAME`, everything else `KIND NS/NAME`. `shares` has the percent
+    of the newest revision of each that has no new one and only another share of the requests.
     """
 
     plan: Plan
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    shares: tuple[tuple[str, int], ...] = ()
 
     def to_json(self) -> Json:
-        """Return it for the control API."""
+        """Return it for the control API; `shares` only where there are some."""
         names = ("added", "changed", "removed")
-        return {name: list(getattr(self, name)) for name in names}
+        found = {name: list(getattr(self, name)) for name in names}
+        return {**found, "shares": dict(self.shares)} if self.shares else found
 
 
 @dataclass(slots=True)
@@ -51,6 +54,7 @@ class _Differences:
     added: list[str]
     changed: list[str]
     removed: list[str]
+    shares: list[tuple[str, int]]
 
 
 def reload(running: Plan, read: Plan) -> Reload:
@@ -59,12 +63,12 @@ def reload(running: Plan, read: Plan) -> Reload:
     Raises InvalidManifest for what cannot be changed while it runs.
     """
     _check_fixed(running, read)
-    found = _Differences([], [], [])
+    found = _Differences([], [], [], [])
     services = tuple(_services(running, read, found))
     functions = tuple(_functions(running, read, found))
-    for field, kind in _OTHERS.items():
-        before = {_name(item): item for item in getattr(running, field)}
-        for item in getattr(read, field):
+    for of_plan, kind in _OTHERS.items():
+        before = {_name(item): item for item in getattr(running, of_plan)}
+        for item in getattr(read, of_plan):
             name = _name(item)
             if name not in before:
                 found.added.append(f"{kind} {name}")
@@ -72,7 +76,13 @@ def reload(running: Plan, read: Plan) -> Reload:
                 found.changed.append(f"{kind} {name}")
         found.removed += [f"{kind} {name}" for name in before]
     plan = replace(read, services=services, functions=functions)
-    return Reload(plan, tuple(found.added), tuple(found.changed), tuple(found.removed))
+    return Reload(
+        plan,
+        tuple(found.added),
+        tuple(found.changed),
+        tuple(found.removed),
+        tuple(found.shares),
+    )
 
 
 def at_once(running: Plan, read: Plan) -> Plan:
@@ -85,7 +95,7 @@ def at_once(running: Plan, read: Plan) -> Plan:
         before
         for service in read.services
         if (before := old.get(_name(service))) is not None
-        and service.canary_percent not in (None, 100)
+        and _percent(service) < 100
         and replace(service, generation=before.generation) != before
     ]
     return replace(read, services=(*both, *read.services))
@@ -101,14 +111,20 @@ def _services(running: Plan, read: Plan, found: _Differences) -> list[InferenceS
             found.added.append(name)
             services.append(service)
         elif _template(service) == _template(before):
-            if service.canary_percent != before.canary_percent:
+            if (share := _percent(service)) != _percent(before):
                 found.changed.append(name)
+                found.shares.append((name, share))
             services.append(replace(service, generation=before.generation))
         else:
             found.changed.append(name)
             services.append(replace(service, generation=before.generation + 1))
     found.removed += old
     return services
+
+
+def _percent(service: InferenceService) -> int:
+    """The share of the newest revision; without the field it gets all requests."""
+    return 100 if service.canary_percent is None else service.canary_percent
 
 
 def _template(service: InferenceService) -> InferenceService:
@@ -148,8 +164,8 @@ def _check_fixed(running: Plan, read: Plan) -> None:
     for broker in read.brokers:
         was = brokers.get(_name(broker), broker)
         if broker.broker_class != was.broker_class:
-            field = f"metadata.annotations[{BROKER_CLASS}]"
-            raise _fixed(broker, field, f"the Broker runs as {was.broker_class or _DEFAULT_CLASS}")
+            where = f"metadata.annotations[{BROKER_CLASS}]"
+            raise _fixed(broker, where, f"the Broker runs as {was.broker_class or _DEFAULT_CLASS}")
     triggers = {_name(each): each for each in running.triggers}
     for trigger in read.triggers:
         before = triggers.get(_name(trigger), trigger)
@@ -157,17 +173,17 @@ def _check_fixed(running: Plan, read: Plan) -> None:
             raise _fixed(trigger, "spec.broker", f"the Trigger reads {before.broker}")
         if trigger.ordered != before.ordered:
             order = "ordered" if before.ordered else "unordered"
-            field = f"metadata.annotations[{DELIVERY_ORDER}]"
-            raise _fixed(trigger, field, f"the Trigger runs as {order}")
+            where = f"metadata.annotations[{DELIVERY_ORDER}]"
+            raise _fixed(trigger, where, f"the Trigger runs as {order}")
 
 
-def _fixed(item: Broker | Trigger, field: str, now: str) -> InvalidManifest:
+def _fixed(item: Broker | Trigger, where: str, now: str) -> InvalidManifest:
     kind = type(item).__name__
     fix = f"write it as it was, give the {kind} another name, or start relume up again"
     message = f"{now}, which cannot be changed while it runs: {fix}"
     if item.origin is None:
         raise AssertionError("what is read from a file knows its line")
-    return InvalidManifest(message, file=item.origin.file, line=item.origin.line, field=field)
+    return InvalidManifest(message, file=item.origin.file, line=item.origin.line, field=where)
 
 
 def _name(item: object) -> str:

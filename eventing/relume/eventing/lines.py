@@ -3,7 +3,8 @@
 A plan is resolved first, into a route for each line, and then taken over in one step. A line that
 stays keeps its dispatcher, its place in the log and its counts. An attempt that is under way there
 ends as it began; its reply and every later attempt go by the new route, filter and all, because the
-subscriber and the log of the old one may be gone. A line that goes ends its deliveries.
+subscriber and the log of the old one may be gone. A line that goes ends its deliveries. One that
+brings replies to a service or a URI ends them all first: what they answer is settled already.
 """
 
 import asyncio
@@ -29,6 +30,8 @@ Concurrency = Callable[[Trigger], int | None]
 LineKey = tuple[BrokerKey, str]
 # Called with a log and how many replies more it has taken.
 Counted = Callable[[BrokerKey, int], None]
+# Between two looks whether a line that goes has brought all replies.
+_LOOK_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,16 @@ class _Line:
     concurrency: Concurrency
     courier: Courier
     dispatcher: Dispatcher
+    brings_replies: bool
+
+
+@dataclass(slots=True, eq=False)
+class _Leaving:
+    """A line that ends: its task, and whether its log is wanted again, so that it hurries."""
+
+    task: asyncio.Task[None]
+    look: asyncio.Event
+    is_recalled: bool = False
 
 
 class Lines:
@@ -114,7 +127,7 @@ class Lines:
         self._settings = settings
         self._counted = counted
         self._lines: dict[LineKey, _Line] = {}
-        self._leaving: dict[Dispatcher, asyncio.Task[None]] = {}
+        self._leaving: dict[Dispatcher, _Leaving] = {}
         self._group: asyncio.TaskGroup | None = None
 
     @property
@@ -143,18 +156,22 @@ class Lines:
         for line, route in zip(now.wiring.lines, now.routes, strict=True):
             key = line.log, line.trigger.name
             if (known := before.pop(key, None)) is None:
-                self._lines[key] = self._begun(line.trigger, route, now.concurrency)
+                self._lines[key] = self._begun(line, route, now.concurrency)
             else:
                 self._lines[key] = known
                 self._change(known, line.trigger, route, now.concurrency)
-        for gone in before.values():
-            self._leave(gone.dispatcher)
+        # Those last that take the replies of others.
+        for gone in sorted(before.values(), key=lambda line: line.brings_replies):
+            self._leave(gone)
 
     async def ended(self, logs: Collection[BrokerKey]) -> None:
         """Wait until the lines of these logs that are gone have ended their deliveries."""
-        tasks = [task for each, task in self._leaving.items() if each.route.broker in logs]
-        if tasks:
-            await asyncio.wait(tasks)
+        found = [left for each, left in self._leaving.items() if each.route.broker in logs]
+        for left in found:
+            left.is_recalled = True
+            left.look.set()
+        if found:
+            await asyncio.wait([left.task for left in found])
 
     async def stop(self, grace_s: float) -> None:
         """Let deliveries end within `grace_s`, and give the others back."""
@@ -170,13 +187,13 @@ class Lines:
     def _all(self) -> Collection[Dispatcher]:
         return [*self.dispatchers, *self._leaving]
 
-    def _begun(self, trigger: Trigger, route: Route, concurrency: Concurrency) -> _Line:
+    def _begun(self, of: TriggerLine, route: Route, concurrency: Concurrency) -> _Line:
         slots = Slots(lambda: self._at_once(line), self._clock.monotonic)
         journal = self._journal(route, Tally())
         courier = Courier(route, self._log, self._subscribers, slots, journal, self._clock)
         cursor = self._log.cursor(route.broker, route.trigger)
         dispatcher = Dispatcher(route, cursor, courier, slots, self._clock, self._settings)
-        line = _Line(trigger, route, concurrency, courier, dispatcher)
+        line = _Line(of.trigger, route, concurrency, courier, dispatcher, of.brings_replies)
         if self._group is not None:
             self._group.create_task(dispatcher.run())
         return line
@@ -193,16 +210,38 @@ class Lines:
         line.courier.follow(route, journal, begun)
         line.dispatcher.follow(route)
 
-    def _leave(self, dispatcher: Dispatcher) -> None:
+    def _leave(self, line: _Line) -> None:
         assert self._group is not None, "before `run` there is no line that could go"
-        self._leaving[dispatcher] = self._group.create_task(self._left(dispatcher))
+        dispatcher, look = line.dispatcher, asyncio.Event()
+        task = self._group.create_task(self._left(dispatcher, look, line.brings_replies))
+        self._leaving[dispatcher] = _Leaving(task, look)
 
-    async def _left(self, dispatcher: Dispatcher) -> None:
+    async def _left(self, dispatcher: Dispatcher, look: asyncio.Event, drains: bool) -> None:
+        if drains:
+            await self._drained(dispatcher, look)
         await dispatcher.stop(self._settings.leave_s)
         await dispatcher.confirm()
         del self._leaving[dispatcher]
         if (replies := dispatcher.route.replies) is not None:
             self._counted(replies, dispatcher.carrier.tally.accepted)
+
+    async def _drained(self, dispatcher: Dispatcher, look: asyncio.Event) -> None:
+        """Wait until all is delivered that the lines which are gone too reply into its log."""
+        feeding = [
+            left.task
+            for each, left in self._leaving.items()
+            if each.route.replies == dispatcher.route.broker
+        ]
+        if feeding:
+            await asyncio.wait(feeding)
+        empty = 0
+        # Twice, because a reply that was just stored is counted a moment later.
+        while empty < 2 and not self._leaving[dispatcher].is_recalled:
+            timer = self._clock.call_later(_LOOK_S, look.set)
+            await look.wait()
+            timer.cancel()
+            look.clear()
+            empty = 0 if dispatcher.waiting or dispatcher.in_flight else empty + 1
 
     def _journal(self, route: Route, tally: Tally) -> Journal:
         return Journal(route, self._observer, self._clock, tally)

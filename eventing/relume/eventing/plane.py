@@ -169,11 +169,6 @@ class EventingPlane:
         await self._log.open_broker(log, sorted(names))
         self._placed[log] = names
 
-    @property
-    def resolved(self) -> Resolved:
-        """The plan of now, with all that it comes to."""
-        return self._now
-
     async def wait(self) -> None:
         """Return when the plane has stopped. Raises what it failed with, if it did."""
         if self._runner is not None:

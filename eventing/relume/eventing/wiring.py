@@ -61,13 +61,15 @@ class Log:
 class TriggerLine:
     """A Trigger and the log that takes its replies (None: nobody wants them).
 
-    `in_flow`: an event has one reply here, whatever id its subscriber gives it.
+    `in_flow`: an event has one reply here, whatever id its subscriber gives it. `brings_replies`:
+    its events are replies, stored on their way to a service or a URI.
     """
 
     trigger: Trigger
     replies: BrokerKey | None
     wanted: Predicate
     in_flow: bool = False
+    brings_replies: bool = False
 
     @property
     def log(self) -> BrokerKey:
@@ -101,9 +103,11 @@ class _Draft:
         subscriber: Destination,
         replies: BrokerKey | None = None,
         delivery: Delivery | None = None,
+        *,
+        brings_replies: bool = False,
     ) -> None:
         trigger = Trigger(log.namespace, name, log.name, subscriber, delivery=delivery)
-        self.lines.append(TriggerLine(trigger, replies, _everything, in_flow=True))
+        self.lines.append(TriggerLine(trigger, replies, _everything, True, brings_replies))
 
     def replies_to(
         self, destination: Destination | None, subscription: BrokerKey, of: str, delivery: Delivery
@@ -115,7 +119,7 @@ class _Draft:
             return key
         name = reply_channel(subscription.name)
         log = self.add_channel(subscription.namespace, name, of, delivery)
-        self.add_line(log, name, destination)
+        self.add_line(log, name, destination, brings_replies=True)
         return log
 
 

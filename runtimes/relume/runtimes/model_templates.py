@@ -19,6 +19,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from relume.runtimes.phases import monotonic_ms
@@ -68,6 +69,7 @@ class ModelTemplates:
         self._logs = logs
         self._now = now
         self._pause = pause
+        self._numbers = count(1)
         self._kept: dict[str, _ModelTemplate] = {}
         self._retiring: list[_ModelTemplate] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -92,7 +94,8 @@ class ModelTemplates:
             return
         if old is not None:
             self._run(self._retire(old))
-        socket = self._sockets / f"{key[:16]}.sock"
+        # One of its own: an engine with the same flags may still be on its way out.
+        socket = self._sockets / f"engine-{next(self._numbers)}.sock"
         file = self._logs / f"{service.replace('/', '.')}.template.log"
         request = {"argv": list(argv), "env": dict(env), "log": str(file), "template": str(socket)}
         kept = self._kept[service] = _ModelTemplate(service, key, socket, request, self._now)

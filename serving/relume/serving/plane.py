@@ -118,17 +118,13 @@ class ServingPlane:
         """Return the last cold starts that ended, oldest first; JSON types only."""
         return [entry.to_json() for entry in self._ledger.entries]
 
-    def update(
-        self,
-        services: Sequence[ServedService],
-        stop_first: Callable[[ServedService], bool] = lambda _: False,
-    ) -> None:
+    def update(self, services: Sequence[ServedService]) -> None:
         """Run these services from now on; a changed one has another `revision`.
 
         A changed service answers with its old replicas until a new one is ready. Where there is no
-        memory for both, or `stop_first` says so, the old ones go first, and requests wait. With
-        `canary_percent` below 100 both answer, each its share. A removed service answers what it
-        has begun, and fails what waits. Raises PlaneStopping.
+        memory for both, the old ones go first, and requests wait. With `canary_percent` below 100
+        both answer, each its share. A removed service answers what it has begun, and fails what
+        waits. Raises PlaneStopping.
         """
         if self._running is None or self._stop.is_set():
             raise PlaneStopping("the serving plane is not running")
@@ -140,7 +136,7 @@ class ServingPlane:
                 traffic = Traffic(config, self._maker(running), self._rng)
             else:
                 no_room = self._memory.no_room_beside(traffic.rolled_out, config)
-                self._end(traffic.update(config, stop_first=no_room or stop_first(config)))
+                self._end(traffic.update(config, stop_first=no_room))
             now.append(traffic)
         for traffic in known.values():
             for service in traffic.services:

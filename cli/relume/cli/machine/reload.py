@@ -36,9 +36,7 @@ def command(*, output: str, url: str | None) -> int:
         screen.json(report.raw)
         return 0
     for name in report.changed:
-        has_revisions = " " not in name or name.startswith("function ")
-        answers = "; the old revision answers until the new one is ready" if has_revisions else ""
-        screen.line(f"{name}: changed{answers}")
+        screen.line(f"{name}: changed{_of_revisions(name, report.shares.get(name))}")
     for name in report.added:
         screen.line(f"{name}: added")
     for name in report.removed:
@@ -46,6 +44,14 @@ def command(*, output: str, url: str | None) -> int:
     if not (report.changed or report.added or report.removed):
         screen.line("nothing has changed")
     return 0
+
+
+def _of_revisions(name: str, share: int | None) -> str:
+    """What becomes of the revisions of something that has changed; nothing where it has none."""
+    if share is not None:
+        return f"; its newest revision is to get {share} % of the requests, and no new one starts"
+    has_revisions = " " not in name or name.startswith("function ")
+    return "; the old revision answers until the new one is ready" if has_revisions else ""
 
 
 async def _reload(url: str) -> ReloadReport:

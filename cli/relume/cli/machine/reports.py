@@ -131,11 +131,15 @@ class ServiceStatus(NamedStatus):
 
 
 class ReloadReport(PlaneAnswer):
-    """What a plane has taken over of its changed files."""
+    """What a plane has taken over of its changed files.
+
+    `shares` has the percent of each changed service that has no new revision.
+    """
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    shares: dict[str, int] = {}
 
 
 class RevisionStatus(PlaneAnswer):

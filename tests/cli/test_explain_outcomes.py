@@ -251,7 +251,7 @@ def status(**service: object) -> Status:
         (
             [sent(0)],
             {"state": "starting", "phase": "weights", "ready_in_s": 7.2},
-            "ready in about 7",
+            "ready in 7 s",
         ),
         (
             [sent(0)],

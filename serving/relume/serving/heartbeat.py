@@ -8,11 +8,13 @@ and then a comment every few seconds, until the predictor's own stream goes on:
     preference-applied: heartbeat=5
 
     : starting phase=weights ready_in=7s     a start is under way
-    : queued                                 replicas are ready, and have no room
+    : waiting phase=memory                   others hold the memory that it needs
     : waiting ready_in=31s                   no start is under way yet
+    : queued                                 replicas are ready, and have no room
     : running relume-queue-ms=8120 relume-cold-start-ms=8050
     data: …
 
+The time is left out where nothing tells it, or what was predicted has turned out to be wrong.
 Clients ignore comments (HTML standard, "Server-sent events"). It is done for a client that asks for
 it with `Prefer: heartbeat` or `heartbeat=SECONDS` (RFC 7240), and for every client of a service
 with the annotation relume.dev/heartbeat. The status is sent before the answer is known, so a
@@ -30,6 +32,7 @@ from starlette.types import Receive, Scope, Send
 from relume.base.clock import Clock
 from relume.base.error_body import openai_error
 from relume.base.prefixes import RawHeaders
+from relume.base.vocabulary import MEMORY_PHASE
 from relume.config.waiting import LEAST_HEARTBEAT_S, MOST_HEARTBEAT_S, Waiting
 from relume.serving.addresses import header
 from relume.serving.errors import ServingError
@@ -209,6 +212,10 @@ class HeartbeatWriter(ResponseWriter):
         ]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         self.begun = True
+        # The start that this request has caused asks for memory in the next turns of the loop.
+        # Before that it is not known whether it has to wait.
+        for _ in range(2):
+            await asyncio.sleep(0)
         await self._comment()
         await self._beat()
 
@@ -226,10 +233,11 @@ class HeartbeatWriter(ResponseWriter):
             told = (f"{name}={value}" for name, value in self._lease.headers.items())
             return " ".join(("running", *told))
         ready_in_s = self._service.ready_in_s
-        ready_in = "" if ready_in_s is None else f" ready_in={ready_in_s:.0f}s"
+        ready_in = "" if ready_in_s is None else f" ready_in={max(round(ready_in_s), 1)}s"
         if (progress := self._service.progress) is not None:
+            state = "waiting" if progress.phase == MEMORY_PHASE else "starting"
             phase = f" phase={progress.phase}" if progress.phase else ""
-            return f"starting{phase}{ready_in}"
+            return f"{state}{phase}{ready_in}"
         return "queued" if ready_in_s == 0 else f"waiting{ready_in}"
 
 

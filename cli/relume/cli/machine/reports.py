@@ -129,6 +129,11 @@ class ServiceStatus(NamedStatus):
     log_tail: tuple[str, ...] = ()
     memory: ServiceMemory = ServiceMemory()
 
+    @property
+    def ready_in(self) -> str | None:
+        """When it is predicted to be ready, in words; None where nothing tells, or it is."""
+        return f"ready in {max(round(self.ready_in_s), 1)} s" if self.ready_in_s else None
+
 
 class ReloadReport(PlaneAnswer):
     """What a plane has taken over of its changed files."""

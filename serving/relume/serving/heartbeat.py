@@ -181,9 +181,7 @@ class HeartbeatWriter(ResponseWriter):
         """End the stream with an event of the error, unless the predictor's own part has begun."""
         await self._rest()
         if self.begun and not self.started:
-            retry_after_s = error.retry_after_s
-            beside = {} if retry_after_s is None else {"retry_after": round(retry_after_s, 1)}
-            await super().finish(_event(self._raw_path, {**error.to_json(), **beside}))
+            await super().finish(_event(self._raw_path, _told(error)))
         else:
             await super().fail(error, scope, receive)
 
@@ -249,6 +247,20 @@ def _event(raw_path: bytes, error: Mapping[str, object]) -> bytes:
     if _MESSAGES in raw_path:
         return b"event: error\ndata: %b\n\n" % orjson.dumps({"type": "error", **error})
     return b"data: %b\n\n" % orjson.dumps(error)
+
+
+def _told(error: ServingError) -> dict[str, object]:
+    """Return the error in OpenAI's shape, with `reason` and `retry_after` in it and beside it.
+
+    OpenAI's SDK gives its caller only what is in `error`.
+    """
+    shape = error.to_json()
+    more: dict[str, object] = {"reason": error.reason}
+    if error.retry_after_s is not None:
+        more["retry_after"] = round(error.retry_after_s, 1)
+    inner = shape["error"]
+    assert isinstance(inner, dict)
+    return {**shape, **more, "error": {**inner, **more}}
 
 
 def _refused(status: int, body: bytes) -> dict[str, object]:

@@ -258,7 +258,7 @@ def status(**service: object) -> Status:
             {"state": "starting", "memory": {"waiting_s": 3.0, "waits_for": ["ns/b"]}},
             "waiting for memory that ns/b hold",
         ),
-        ([sent(0)], {"state": "ready", "in_flight": 4, "held": 9}, "answering 4 requests, 9 wait"),
+        ([sent(0)], {"state": "ready", "in_flight": 4, "held": 9}, "answers: 4, that wait: 9"),
         ([sent(0)], {"state": "failed", "reason": "no weights"}, "(failed: no weights)"),
         ([sent(0, HOOK)], {"state": "zero"}, "still at the subscriber, for 500 ms"),
         ([sent(0), record(1, "retrying")], {"state": "zero"}, "before its next attempt"),

@@ -293,6 +293,51 @@ async def test_the_sdk_comes_again_after_the_time_in_retry_after(
             assert slept == [10.0]
 
 
+async def test_an_answer_that_takes_too_long_is_no_answer_that_is_complete(tmp_path: Path) -> None:
+    """The time of the service is over in the middle of the stream, of a request that has waited and
+    of one that has not; SDKs ignore Knative's text at the end of a stream (checklist A5)."""
+
+    async def goes_on(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await answer.prepare(request)
+        while True:
+            (part,) = chat({"content": "more "})
+            await answer.write(f"data: {json.dumps(part)}\n\n".encode())
+            await asyncio.sleep(0.05)
+
+    async with place(tmp_path, service(timeout_s=1), goes_on) as p:
+        with sdk(p) as client:
+
+            def too_long() -> None:
+                with pytest.raises(openai.APIError, match="activator request timeout") as error:
+                    chatted(client)
+                assert error.value.code == "504"
+
+            await p.after_a_wait(too_long)
+            await asyncio.to_thread(too_long)
+
+
+async def test_a_model_that_dies_in_the_middle_of_the_stream_is_an_error_of_the_sdk(
+    tmp_path: Path,
+) -> None:
+    async def breaks_off(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await answer.prepare(request)
+        await answer.write(f"data: {json.dumps(chat({'content': 'half'})[0])}\n\n".encode())
+        assert request.transport is not None
+        request.transport.abort()
+        return answer
+
+    async with place(tmp_path, handler=breaks_off) as p:
+        with sdk(p) as client:
+
+            def broken() -> None:
+                with pytest.raises(openai.APIConnectionError):
+                    chatted(client)
+
+            await p.after_a_wait(broken)
+
+
 async def test_anthropics_sdk_reads_the_stream_and_its_failure(tmp_path: Path) -> None:
     async with place(tmp_path) as p:
         error = await p.fails(lambda: talked(p))

@@ -131,6 +131,7 @@ class HeartbeatWriter(ResponseWriter):
         self._clock = clock
         self._beating: asyncio.Task[None] | None = None
         self._status = 200
+        self._streams = False
         self._refusal: bytearray | None = None
         self._lease: Lease | None = None
 
@@ -149,15 +150,16 @@ class HeartbeatWriter(ResponseWriter):
 
     async def start(self, status: int, headers: RawHeaders) -> None:
         """Note status and headers where the client has its own already, else send them."""
+        of_body = {name: value for name, value in headers if name.startswith(b"content-")}
+        is_stream = of_body.get(b"content-type", b"").startswith(_EVENT_STREAM)
+        self._streams = status == 200 and is_stream and b"content-encoding" not in of_body
         if not self.begun:
             await super().start(status, headers)
             return
         self._held.wrote(good_body=False)
         self._good = status < 400
         self._status = status
-        of_body = {name: value for name, value in headers if name.startswith(b"content-")}
-        is_stream = of_body.get(b"content-type", b"").startswith(_EVENT_STREAM)
-        if status != 200 or not is_stream or b"content-encoding" in of_body:
+        if not self._streams:
             self._refusal = bytearray()
 
     async def write(self, chunk: bytes) -> None:
@@ -178,10 +180,17 @@ class HeartbeatWriter(ResponseWriter):
         await super().finish(chunk)
 
     async def fail(self, error: ServingError, scope: Scope, receive: Receive) -> None:
-        """End the stream with an event of the error, unless the predictor's own part has begun."""
+        """End the stream with an event of the error.
+
+        In the middle of the predictor's own stream, too: clients ignore text that is no event, and
+        take the answer for complete. What was broken off there ends with the empty line.
+        """
         await self._rest()
+        event = _event(self._raw_path, _told(error))
         if self.begun and not self.started:
-            await super().finish(_event(self._raw_path, _told(error)))
+            await super().finish(event)
+        elif self._streams and not (self.sized or self.finished):
+            await super().finish(b"\n\n" + event)
         else:
             await super().fail(error, scope, receive)
 

@@ -45,7 +45,7 @@ def _doing(service: ServiceStatus) -> str:
     ready = "" if service.ready_in is None else f", {service.ready_in}"
     match service.state:
         case "ready":
-            return f" (answering {service.in_flight} requests, {service.held} wait)"
+            return f" (requests that it answers: {service.in_flight}, that wait: {service.held})"
         case "starting" if service.memory.waiting_s is not None:
             holders = " and ".join(service.memory.waits_for) or "others"
             return f" (waiting for memory that {holders} hold{ready})"

@@ -98,6 +98,17 @@ NO_PHASE, WEIGHTS, TOKEN = parts.NO_PHASE, "start: weights", "start: first token
             id="the first start failed, and a second one succeeded",
         ),
         pytest.param(
+            [record(0, "accepted"), sent(0), replied(9000, queuems=8600, coldstartms=8500)],
+            # The first process was told to stop before its first answer, which it then finished.
+            [
+                started(-600, ready=500.0, total=8000.0, weights=500.0),
+                started(100, memory=8000.0, **{**FIRST, "ready": 8500.0, "total": 8550.0}),
+            ],
+            {"start: memory": 8000, WEIGHTS: 400, NO_PHASE: 100, TOKEN: 50}
+            | {parts.NO_ROOM: 100, parts.AT_SUBSCRIBER: 350},
+            id="the first replica drained, and held the memory until then",
+        ),
+        pytest.param(
             [record(0, "accepted"), sent(0), replied(9000, queuems=8500, coldstartms=8500)],
             [started(0, memory=8000.0, **{**FIRST, "ready": 8500.0, "total": 8550.0})],
             {"start: memory": 8000, WEIGHTS: 400, NO_PHASE: 100, TOKEN: 50}

@@ -2,7 +2,8 @@
 
     python loadtests/ready_times.py                      replay loadtests/recorded/coldstarts.jsonl
     python loadtests/ready_times.py FILE                 replay a ledger of your own
-    python loadtests/ready_times.py --record 22          22 starts, 11 fresh ones, and replay all
+    python loadtests/ready_times.py --record 22          record 22 starts and 11 fresh ones anew
+    python loadtests/ready_times.py FILE --record 22     add them to a ledger of your own
 
 Each start is predicted before it begins and after each of its phases. The error of a prediction is
 the difference between the moment at which the process was ready and the one that was predicted, as
@@ -117,7 +118,12 @@ async def _start_once(service: InferenceService, launcher: LocalLauncher, folder
 def main(*, file: Path, count: int | None) -> None:
     """Print the median error of the predicted ready times, for each moment and kind of start."""
     if count is not None:
-        run("ready_times", record(count, file))
+        # What an aborted run has made replaces nothing.
+        made = file.with_suffix(".new") if file == RECORDED else file
+        if made != file:
+            made.unlink(missing_ok=True)
+        run("ready_times", record(count, made))
+        made.replace(file)
     entries = read(file)
     screen = Screen.stdout()
     kinds = sorted({entry.started or "" for entry in entries})

@@ -98,6 +98,17 @@ NO_PHASE, WEIGHTS, TOKEN = parts.NO_PHASE, "start: weights", "start: first token
             id="the first start failed, and a second one succeeded",
         ),
         pytest.param(
+            [record(0, "accepted"), sent(0), replied(9000, queuems=8600, coldstartms=8500)],
+            # The first process was told to stop before its first answer, which it then finished.
+            [
+                started(-600, ready=500.0, total=8000.0, weights=500.0),
+                started(100, memory=8000.0, **{**FIRST, "ready": 8500.0, "total": 8550.0}),
+            ],
+            {"start: memory": 8000, WEIGHTS: 400, NO_PHASE: 100, TOKEN: 50}
+            | {parts.NO_ROOM: 100, parts.AT_SUBSCRIBER: 350},
+            id="the first replica drained, and held the memory until then",
+        ),
+        pytest.param(
             [record(0, "accepted"), sent(0), replied(9000, queuems=8500, coldstartms=8500)],
             [started(0, memory=8000.0, **{**FIRST, "ready": 8500.0, "total": 8550.0})],
             {"start: memory": 8000, WEIGHTS: 400, NO_PHASE: 100, TOKEN: 50}
@@ -251,14 +262,14 @@ def status(**service: object) -> Status:
         (
             [sent(0)],
             {"state": "starting", "phase": "weights", "ready_in_s": 7.2},
-            "ready in about 7",
+            "ready in 7 s",
         ),
         (
             [sent(0)],
             {"state": "starting", "memory": {"waiting_s": 3.0, "waits_for": ["ns/b"]}},
             "waiting for memory that ns/b hold",
         ),
-        ([sent(0)], {"state": "ready", "in_flight": 4, "held": 9}, "answering 4 requests, 9 wait"),
+        ([sent(0)], {"state": "ready", "in_flight": 4, "held": 9}, "answers: 4, that wait: 9"),
         ([sent(0)], {"state": "failed", "reason": "no weights"}, "(failed: no weights)"),
         ([sent(0, HOOK)], {"state": "zero"}, "still at the subscriber, for 500 ms"),
         ([sent(0), record(1, "retrying")], {"state": "zero"}, "before its next attempt"),

@@ -9,6 +9,9 @@ import pytest
 from relume.serving.ledger import ColdStart, Ledger, LogFiles, tail
 from relume.serving.predictor import describe_exit
 
+from .conftest import Staging
+from .virtual import InProcessPredictor
+
 START = ColdStart(
     namespace="default",
     service="summarize",
@@ -103,3 +106,30 @@ def test_the_tail_is_the_last_lines_that_say_something(tmp_path: Path) -> None:
 )
 def test_an_exit_code_is_told_in_words(code: int, words: str) -> None:
     assert describe_exit(code) == words
+
+
+class Measuring(InProcessPredictor):
+    """A predictor whose launcher measures how long it took until somebody asks."""
+
+    asked = 0
+
+    @property  # type: ignore[override]
+    def phases_ms(self) -> dict[str, float]:
+        self.asked += 1
+        return {"process": 1.0}
+
+
+async def test_a_launcher_is_first_asked_for_its_phases_when_the_process_is_ready(
+    stage: Staging,
+) -> None:
+    """A function's launcher measures up to that moment: asked before, it would tell too little."""
+    async with stage() as s:
+        request = s.ask()
+        predictor = await s.launched()
+        predictor.__class__ = Measuring
+        await s.clock.advance(25)
+        assert (predictor.probed > 0, predictor.asked) == (True, 0)
+        await s.ready()
+        await request.end()
+        assert predictor.asked > 0
+        assert s.status()["last_cold_start"]["process"] == 1.0

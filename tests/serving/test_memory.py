@@ -127,6 +127,37 @@ async def test_what_does_not_fit_makes_the_idle_one_go_and_the_ledger_adds_up(
         assert s.status("one")["state"] == "zero"
 
 
+async def test_a_client_that_waits_for_memory_is_told_so_and_no_time(stage: Staging) -> None:
+    work = Working()
+    headers = {"prefer": "heartbeat=5", "content-type": "application/json"}
+    async with stage(*three(), handler=work, **SIX_OF_TEN) as s:
+        give_each_six(s)
+        s.launcher.needs["three"] = 1
+        first = ask(s, "three")
+        await s.ready()
+        work.go_on.set()
+        await first.end()  # so that there is a start to predict from
+        work.go_on.clear()
+        running = ask(s, "one")
+        await s.ready(2)
+        await eventually(lambda: len(work.seen) == 2)
+        path, body = "/serving/default/two/v1/chat/completions", b'{"stream": true}'
+        waiting = s.ask(path, headers=headers, body=body)
+        await settle()
+        await s.clock.advance(10)
+        assert set(waiting.chunks) == {b": waiting phase=memory\n\n"}
+        assert s.status("two")["ready_in_s"] is None
+        work.go_on.set()
+        await running.end()
+        while len(s.launcher.started) < 3:
+            await s.clock.advance(1)
+            await asyncio.sleep(0.002)  # the process that makes room has to end
+        await s.clock.advance(5)
+        assert waiting.chunks[-1].startswith(b": starting")
+        await s.ready(3)
+        await waiting.end()
+
+
 async def test_two_busy_services_take_turns(stage: Staging) -> None:
     work = Working()
     async with stage(*three(), handler=work, **SIX_OF_TEN) as s:

@@ -7,9 +7,11 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relume.serving.ledger import ColdStart, Ledger, read
-from relume.serving.prediction import NEWEST, Progress, Subject, first_byte_ms, left_ms
+from relume.serving.prediction import NEWEST, Progress, Subject, first_byte_ms, left_ms, told_ms
 
 SUMMARIZE = Subject("default", "summarize")
 PHASES = {"fork": 100.0, "weights": 500.0, "engine": 900.0, "warmup": 400.0}
@@ -103,6 +105,58 @@ def test_the_history_goes_on_where_the_plane_before_has_stopped(tmp_path: Path) 
     assert [entry.ready for entry in after.history] == [2000, 4000]
     assert after.history[0] == start()
     assert [entry.ready for entry in read(path)] == [2000, 4000]
+
+
+def test_a_change_of_the_model_is_followed_after_two_starts() -> None:
+    history = [start() for _ in range(10)]
+    history += [start(ready=30_000.0), start(ready=29_000.0)]
+    # One start alone may have been an exception: the template was loading, or a disk was slow.
+    assert left_ms(history[:-1], SUMMARIZE) == 2000
+    assert left_ms(history, SUMMARIZE) == 29_500
+    assert left_ms([*history, start(), start()], SUMMARIZE) == 2000
+
+
+def test_one_start_that_took_long_changes_nothing() -> None:
+    history = [*(start() for _ in range(5)), start(ready=12_000.0), *(start() for _ in range(2))]
+    assert left_ms(history, SUMMARIZE) == left_ms(history[:-1], SUMMARIZE) == 2000
+
+
+def test_who_waits_for_memory_is_not_told_a_time() -> None:
+    assert told_ms([start()], SUMMARIZE, Progress(None, 5000.0, "memory")) is None
+    assert told_ms([start()], SUMMARIZE, Progress(None, 5500.0, "", {"memory": 5000.0})) == 1500
+
+
+def test_a_template_that_has_to_load_first_is_not_said_to_be_a_moment_away() -> None:
+    """The fork waits for it, and no process tells a phase yet."""
+    told = [told_ms([start()], SUMMARIZE, Progress(None, s * 1000.0)) for s in range(20)]
+    assert told[:4] == [2000, 1000, 0, 0] and set(told[4:]) == {None}
+    forked = Progress("template", 20_100.0, "weights", {"fork": 20_000.0})
+    assert told_ms([start()], SUMMARIZE, forked) == 1800
+
+
+@given(
+    st.sampled_from(("", "fork", "weights", "engine", "warmup")),
+    st.lists(st.floats(0, 60_000), min_size=1, max_size=4),
+    st.floats(0, 120_000),
+    st.lists(st.floats(1, 10_000), min_size=1, max_size=30),
+)
+def test_within_a_phase_a_time_only_becomes_less_and_is_not_repeated_for_ever(
+    phase: str, took: list[float], elapsed: float, steps: list[float]
+) -> None:
+    history = [start(ready=ms, phases={**PHASES, "weights": ms / 2}) for ms in took]
+    over = {name: ms for name, ms in PHASES.items() if name < phase}
+    last, since = told_ms(history, SUMMARIZE, Progress("template", elapsed, phase, over)), elapsed
+    for step in steps:
+        elapsed += step
+        told = told_ms(history, SUMMARIZE, Progress("template", elapsed, phase, over))
+        if told is None:
+            last = None
+            continue
+        assert last is not None and 0 <= told <= last
+        if told < last:
+            last, since = told, elapsed
+        else:
+            assert elapsed - since <= max(told, 1000.0) + 1 + step
 
 
 @pytest.fixture

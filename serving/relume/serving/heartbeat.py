@@ -8,11 +8,13 @@ and then a comment every few seconds, until the predictor's own stream goes on:
     preference-applied: heartbeat=5
 
     : starting phase=weights ready_in=7s     a start is under way
-    : queued                                 replicas are ready, and have no room
+    : waiting phase=memory                   others hold the memory that it needs
     : waiting ready_in=31s                   no start is under way yet
+    : queued                                 replicas are ready, and have no room
     : running relume-queue-ms=8120 relume-cold-start-ms=8050
     data: …
 
+The time is left out where nothing tells it, or what was predicted has turned out to be wrong.
 Clients ignore comments (HTML standard, "Server-sent events"). It is done for a client that asks for
 it with `Prefer: heartbeat` or `heartbeat=SECONDS` (RFC 7240), and for every client of a service
 with the annotation relume.dev/heartbeat. The status is sent before the answer is known, so a
@@ -30,6 +32,7 @@ from starlette.types import Receive, Scope, Send
 from relume.base.clock import Clock
 from relume.base.error_body import openai_error
 from relume.base.prefixes import RawHeaders
+from relume.base.vocabulary import MEMORY_PHASE
 from relume.config.waiting import LEAST_HEARTBEAT_S, MOST_HEARTBEAT_S, Waiting
 from relume.serving.addresses import header
 from relume.serving.errors import ServingError
@@ -128,6 +131,7 @@ class HeartbeatWriter(ResponseWriter):
         self._clock = clock
         self._beating: asyncio.Task[None] | None = None
         self._status = 200
+        self._streams = False
         self._refusal: bytearray | None = None
         self._lease: Lease | None = None
 
@@ -147,15 +151,16 @@ class HeartbeatWriter(ResponseWriter):
 
     async def start(self, status: int, headers: RawHeaders) -> None:
         """Note status and headers where the client has its own already, else send them."""
+        of_body = {name: value for name, value in headers if name.startswith(b"content-")}
+        is_stream = of_body.get(b"content-type", b"").startswith(_EVENT_STREAM)
+        self._streams = status == 200 and is_stream and b"content-encoding" not in of_body
         if not self.begun:
             await super().start(status, headers)
             return
         self._held.wrote(good_body=False)
         self._good = status < 400
         self._status = status
-        of_body = {name: value for name, value in headers if name.startswith(b"content-")}
-        is_stream = of_body.get(b"content-type", b"").startswith(_EVENT_STREAM)
-        if status != 200 or not is_stream or b"content-encoding" in of_body:
+        if not self._streams:
             self._refusal = bytearray()
 
     async def write(self, chunk: bytes) -> None:
@@ -176,12 +181,17 @@ class HeartbeatWriter(ResponseWriter):
         await super().finish(chunk)
 
     async def fail(self, error: ServingError, scope: Scope, receive: Receive) -> None:
-        """End the stream with an event of the error, unless the predictor's own part has begun."""
+        """End the stream with an event of the error.
+
+        In the middle of the predictor's own stream, too: clients ignore text that is no event, and
+        take the answer for complete. What was broken off there ends with the empty line.
+        """
         await self._rest()
+        event = _event(self._raw_path, _told(error))
         if self.begun and not self.started:
-            retry_after_s = error.retry_after_s
-            beside = {} if retry_after_s is None else {"retry_after": round(retry_after_s, 1)}
-            await super().finish(_event(self._raw_path, {**error.to_json(), **beside}))
+            await super().finish(event)
+        elif self._streams and not (self.sized or self.finished):
+            await super().finish(b"\n\n" + event)
         else:
             await super().fail(error, scope, receive)
 
@@ -210,6 +220,10 @@ class HeartbeatWriter(ResponseWriter):
         ]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         self.begun = True
+        # The start that this request has caused asks for memory in the next turns of the loop.
+        # Before that it is not known whether it has to wait.
+        for _ in range(2):
+            await asyncio.sleep(0)
         await self._comment()
         await self._beat()
 
@@ -227,10 +241,11 @@ class HeartbeatWriter(ResponseWriter):
             told = (f"{name}={value}" for name, value in self._lease.headers.items())
             return " ".join(("running", *told))
         ready_in_s = self._service.ready_in_s
-        ready_in = "" if ready_in_s is None else f" ready_in={ready_in_s:.0f}s"
+        ready_in = "" if ready_in_s is None else f" ready_in={max(round(ready_in_s), 1)}s"
         if (progress := self._service.progress) is not None:
+            state = "waiting" if progress.phase == MEMORY_PHASE else "starting"
             phase = f" phase={progress.phase}" if progress.phase else ""
-            return f"starting{phase}{ready_in}"
+            return f"{state}{phase}{ready_in}"
         return "queued" if ready_in_s == 0 else f"waiting{ready_in}"
 
 
@@ -242,6 +257,20 @@ def _event(raw_path: bytes, error: Mapping[str, object]) -> bytes:
     if _MESSAGES in raw_path:
         return b"event: error\ndata: %b\n\n" % orjson.dumps({"type": "error", **error})
     return b"data: %b\n\n" % orjson.dumps(error)
+
+
+def _told(error: ServingError) -> dict[str, object]:
+    """Return the error in OpenAI's shape, with `reason` and `retry_after` in it and beside it.
+
+    OpenAI's SDK gives its caller only what is in `error`.
+    """
+    shape = error.to_json()
+    more: dict[str, object] = {"reason": error.reason}
+    if error.retry_after_s is not None:
+        more["retry_after"] = round(error.retry_after_s, 1)
+    inner = shape["error"]
+    assert isinstance(inner, dict)
+    return {**shape, **more, "error": {**inner, **more}}
 
 
 def _refused(status: int, body: bytes) -> dict[str, object]:

@@ -5,6 +5,9 @@ service that has none is predicted from the starts of the other services of this
 them gives one time: its own, with the phases that are over here replaced by what they took here. So
 only the phases that are left are guessed. The prediction is the median of these times. What a start
 has waited for before its process began is no part of it.
+
+A prediction that has turned out to be wrong is not told any more (`told_ms`). Starts from before a
+change of the service are left out as soon as two starts show the change (`_since_a_change`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +21,10 @@ from relume.serving.ledger import ColdStart
 NEWEST = 20
 # An interval between two answers counts for so much less after so many more of them.
 _COUNTED = 16
+# Starts that differ by more than this factor are those of different models, disks or machines.
+_ALIKE = 2.0
+# A phase may always take so much longer than predicted before that is called late, in ms.
+_LATE_MS = 1000.0
 # A process is ready before the first token.
 _BEFORE_READY = PREDICTOR_PHASES[: PREDICTOR_PHASES.index("first_token")]
 
@@ -85,6 +92,23 @@ def left_ms(
     return median(found) if found else None
 
 
+def told_ms(
+    history: Sequence[ColdStart], subject: Subject, progress: Progress = NOT_STARTED
+) -> float | None:
+    """Return what `left_ms` predicts, or None where somebody who waits is better told nothing.
+
+    That is while the start waits for memory, which nobody can predict, and while its phase is late:
+    the time that was said to be left has passed once more, and the phase is still the same.
+    """
+    if progress.phase == MEMORY_PHASE:
+        return None
+    left = left_ms(history, subject, progress)
+    if left is None:
+        return None
+    late = [_late(entry, progress) for entry in alike(history, subject, progress.started)]
+    return None if median(late) > max(left, _LATE_MS) else left
+
+
 def first_byte_ms(history: Sequence[ColdStart], subject: Subject) -> float | None:
     """Predict how long a request at zero waits for its first byte; None as for `left_ms`."""
     totals = [entry.total for entry in alike(history, subject, None) if entry.total is not None]
@@ -102,9 +126,28 @@ def alike(
     own = [e for e in ready if (e.namespace, e.service) == (subject.namespace, subject.service)]
     kind = started or (own[0].started if own else None)
     if same := _of_kind(own, kind):
-        return same[:NEWEST]
+        return _since_a_change(same[:NEWEST])
     others = (entry for entry in ready if _is_model(entry) is subject.is_model)
     return _of_kind(others, kind)[:NEWEST]
+
+
+def _since_a_change(newest_first: Sequence[ColdStart]) -> Sequence[ColdStart]:
+    """Return the starts that are like the newest two, up to the first one that is not.
+
+    Where these two are not alike, one of them is an exception, and all starts count.
+    """
+    if len(newest_first) < 3:
+        return newest_first
+    one, two = (_whole(entry) for entry in newest_first[:2])
+    if max(one, two) > _ALIKE * min(one, two):
+        return newest_first
+    now = (one + two) / 2
+    changed = (
+        i
+        for i, entry in enumerate(newest_first)
+        if max(_whole(entry), now) > _ALIKE * min(_whole(entry), now)
+    )
+    return newest_first[: next(changed, len(newest_first))]
 
 
 def _of_kind(entries: Iterable[ColdStart], kind: str | None) -> list[ColdStart]:
@@ -122,14 +165,27 @@ def _is_model(entry: ColdStart) -> bool:
 
 def _left(entry: ColdStart, progress: Progress) -> float:
     """Return what would be left if the rest took as long as in `entry`."""
-    assert entry.ready is not None
-    whole = entry.ready - _waited(entry.phases)
     if progress.phase and progress.phase not in PREDICTOR_PHASES:
-        return whole  # its process has not begun
+        return _whole(entry)  # its process has not begun
+    return max(_by_the_clock(entry, progress), _still_to_come(entry, progress), 0.0)
+
+
+def _late(entry: ColdStart, progress: Progress) -> float:
+    """Return by how much the running phase takes longer than in `entry`; negative: it does not."""
+    return max(_still_to_come(entry, progress), 0.0) - _by_the_clock(entry, progress)
+
+
+def _by_the_clock(entry: ColdStart, progress: Progress) -> float:
+    """Return when the start would be over, however far it is; negative where that is past."""
     over = [name for name in progress.phases if name in _BEFORE_READY]
     later = sum(progress.phases[name] - entry.phases.get(name, 0.0) for name in over)
-    elapsed = progress.elapsed - _waited(progress.phases)
-    return max(whole + later - elapsed, _still_to_come(entry, progress), 0.0)
+    return _whole(entry) + later - (progress.elapsed - _waited(progress.phases))
+
+
+def _whole(entry: ColdStart) -> float:
+    """Return how long a start took, without what it waited for before its process began."""
+    assert entry.ready is not None
+    return entry.ready - _waited(entry.phases)
 
 
 def _waited(phases: Mapping[str, float]) -> float:

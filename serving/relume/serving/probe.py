@@ -39,11 +39,15 @@ class Probe:
         return status == 200
 
     async def startup(self) -> Startup:
-        """Return what the launcher and the process itself tell; empty parts are not known."""
-        told = await self._told()
+        """Return what the launcher and the process itself tell; empty parts are not known.
+
+        A launcher may measure up to this moment, so it is first asked when the process is ready.
+        """
+        told = await self.told()
         return replace(told, phases_ms={**self._predictor.phases_ms, **told.phases_ms})
 
-    async def _told(self) -> Startup:
+    async def told(self) -> Startup:
+        """Return what the process itself tells of its start."""
         path = self._predictor.probes.startup
         if path is None:
             return Startup()

@@ -204,7 +204,7 @@ class Replica:
                 return
             tries += 1
             if tries % PHASE_EVERY == 0:
-                self._told = await probe.startup()
+                self._told = await probe.told()
             await self._pause(self._around.settings.probe_interval_s)
 
     async def _become_ready(self, predictor: Predictor, probe: Probe) -> None:

@@ -19,7 +19,7 @@ from relume.serving import settings
 from relume.serving.errors import PlaneStopping, PredictorFailed, ServingError, TooManyHeld
 from relume.serving.kpa import Autoscaler
 from relume.serving.ledger import ColdStart, LogFiles, tail
-from relume.serving.prediction import NOT_STARTED, Pace, Progress, Subject, first_byte_ms, left_ms
+from relume.serving.prediction import NOT_STARTED, Pace, Progress, Subject, first_byte_ms, told_ms
 from relume.serving.predictor import ServedService, ServiceKey
 from relume.serving.replica import Replica, Surroundings
 from relume.serving.reporter import Reporter
@@ -312,9 +312,8 @@ class Service:
     def _full(self) -> TooManyHeld:
         """As many requests wait as may; try again when they have been let through."""
         self._refused += 1
-        ready_in_s = self.ready_in_s
-        if ready_in_s == 0:
-            ready_in_s = self._pace.ends_in_s(self.throttler.held)
+        is_ready = self._revision.count(rev.State.READY) > 0
+        ready_in_s = self._pace.ends_in_s(self.throttler.held) if is_ready else self.ready_in_s
         message = f"{self.key}: {self.throttler.most} requests wait for a replica, and no more may"
         retry_after_s = settings.UNKNOWN_S if ready_in_s is None else ready_in_s
         return TooManyHeld(message, retry_after_s=min(retry_after_s, self.config.timeout_s))
@@ -358,7 +357,7 @@ class Service:
         if self._revision.count(rev.State.READY) > 0:
             return 0.0
         progress = self.progress
-        left = left_ms(self._around.ledger.history, self.subject, progress or NOT_STARTED)
+        left = told_ms(self._around.ledger.history, self.subject, progress or NOT_STARTED)
         wait_s = self._revision.waits_s(self._around.clock.monotonic())
         return None if left is None else left / 1000 + (0.0 if progress else wait_s)
 

@@ -70,8 +70,10 @@ def command(*, event_id: str, source: str | None, output: str, url: str | None) 
     newest 1,000 of them the events that they were. An API key or token for it is read from
     $RELUME_KEY.
 
-    A request over HTTP that is neither has no record. The header relume-queue-ms of its answer says
-    how long it waited for a replica, and relume-cold-start-ms how long the start took.
+    \b
+    A request over HTTP that is neither has no record. Its answer has two headers:
+      relume-queue-ms       how long it waited for a replica
+      relume-cold-start-ms  how long the start took, if it waited for one
 
     \b
     Examples:

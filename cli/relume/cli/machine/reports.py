@@ -76,11 +76,12 @@ class ColdStartReport(PlaneAnswer):
         """From the arrival of the request that caused it to the first token; None: not known.
 
         An answer that is not streamed has its first byte, which ends `total`, only when all of it
-        is generated. That time is no part of the start.
+        is generated. That time is no part of the start. Of a process that was told to stop before
+        its first answer the first token is not known; its start ends when it is ready.
         """
-        first_token = self.phases.get("first_token")
-        if self.total is None or self.ready is None or first_token is None:
+        if self.total is None or self.ready is None:
             return self.total
+        first_token = self.phases.get("first_token", 0.0)
         return min(self.total, self.phases.get("queue", 0.0) + self.ready + first_token)
 
 
@@ -128,6 +129,11 @@ class ServiceStatus(NamedStatus):
     last_cold_start: ColdStartReport | None = None
     log_tail: tuple[str, ...] = ()
     memory: ServiceMemory = ServiceMemory()
+
+    @property
+    def ready_in(self) -> str | None:
+        """When it is predicted to be ready, in words; None where nothing tells, or it is."""
+        return f"ready in {max(round(self.ready_in_s), 1)} s" if self.ready_in_s else None
 
 
 class ReloadReport(PlaneAnswer):

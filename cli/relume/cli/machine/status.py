@@ -184,8 +184,8 @@ def _service_row(service: ServiceStatus) -> tuple[str | Text, ...]:
 
 def _state(service: ServiceStatus) -> str:
     words = f"{service.state}: {service.phase}" if service.phase else service.state
-    if service.state == "starting" and service.ready_in_s is not None:
-        words += f", ready in {service.ready_in_s:.0f} s"
+    if service.state == "starting" and service.ready_in is not None:
+        words += f", {service.ready_in}"
     return words
 
 

@@ -42,10 +42,10 @@ def _where(delivery: Delivery, status: Status | None) -> str:
 
 def _doing(service: ServiceStatus) -> str:
     """What a service does while somebody waits for its answer."""
-    ready = "" if not service.ready_in_s else f", ready in about {service.ready_in_s:.0f} s"
+    ready = "" if service.ready_in is None else f", {service.ready_in}"
     match service.state:
         case "ready":
-            return f" (answering {service.in_flight} requests, {service.held} wait)"
+            return f" (requests that it answers: {service.in_flight}, that wait: {service.held})"
         case "starting" if service.memory.waiting_s is not None:
             holders = " and ".join(service.memory.waits_for) or "others"
             return f" (waiting for memory that {holders} hold{ready})"

@@ -28,8 +28,8 @@ NO_PHASE = f"{START}: in no phase"
 FAILED_START = f"{START}: one that failed"
 Span = tuple[datetime, datetime]
 _STORED = ("accepted", "duplicate", "replied")
-# This share of the whole is worth a word.
-_LONG = 0.2
+# This share of the whole is worth a word, where it is also so many ms.
+_LONG, _LONG_MS = 0.2, 500.0
 _HINTS = {
     IN_BROKER: f"{IN_BROKER}: it waited for its turn; a Trigger delivers as many events at once as "
     "its service takes (containerConcurrency and maxReplicas)",
@@ -111,8 +111,8 @@ def answered_ms(records: Sequence[EventRecord]) -> float | None:
 
 def hints(spent: Mapping[str, float]) -> list[str]:
     """Explain those parts that took long and whose name does not say what to do about it."""
-    whole = sum(spent.values())
-    return [hint for name, hint in _HINTS.items() if spent.get(name, 0.0) > _LONG * whole]
+    least = max(_LONG * sum(spent.values()), _LONG_MS)
+    return [hint for name, hint in _HINTS.items() if spent.get(name, 0.0) > least]
 
 
 class _Parts:

@@ -92,6 +92,4 @@ def _phase(service: ServiceStatus) -> str:
 
 
 def _how_far(service: ServiceStatus) -> str:
-    if service.state == "ready" or service.ready_in_s is None:
-        return _phase(service)
-    return f"{_phase(service)}, ready in {service.ready_in_s:.0f} s"
+    return ", ".join(filter(None, (_phase(service), service.ready_in)))

@@ -336,7 +336,7 @@ class JobStream(Response):
 
 
 def _starts_in(seconds: float | None) -> str:
-    return "" if seconds is None else f" starts_in={seconds:.0f}s"
+    return "" if seconds is None else f" starts_in={max(round(seconds), 1)}s"
 
 
 def _event(chunk: Chunk) -> bytes:

@@ -30,6 +30,8 @@ class Answer:
         """All of the answer came, and its end as well."""
         if self.status != 200 or self.cut:
             return False
+        if self.kind == "call":
+            return True
         if self.kind == "plain":
             return bool(json.loads(self.text)["usage"]["completion_tokens"] == self.wanted)
         return not self.error and self.text.rstrip().endswith("data: [DONE]") and self._all_tokens
@@ -92,14 +94,18 @@ class Asked:
         self._threads: list[threading.Thread] = []
 
     def ask(self, kind: str, tokens: int, event_id: str = "") -> Answer:
-        """Send one: `plain`, `stream`, `beating` (a stream with heartbeats), `event`, `job`."""
+        """Send one: `plain`, `stream`, `beating` (a stream with heartbeats), `event`, `job`.
+
+        `call` is an event that is posted to the service itself, as to a function.
+        """
         answer = self.answers[kind] = Answer(kind, tokens)
         send: dict[str, Callable[[httpx.Client], None]] = {
             "plain": lambda client: self._send(client, answer, {}),
             "stream": lambda client: self._send(client, answer, {}),
             "beating": lambda client: self._send(client, answer, {"prefer": "heartbeat=1"}),
             "job": lambda client: self._send(client, answer, {"prefer": "respond-async"}),
-            "event": lambda client: self._post(client, answer, event_id),
+            "event": lambda client: self._post(client, answer, self._broker, event_id),
+            "call": lambda client: self._post(client, answer, self._url, event_id),
         }
         thread = threading.Thread(target=_run, args=(send[kind], answer), daemon=True)
         thread.start()
@@ -131,9 +137,9 @@ class Asked:
         if answer.kind == "job" and answer.status == 202:
             answer.accepted = json.loads(answer.text)["id"]
 
-    def _post(self, client: httpx.Client, answer: Answer, event_id: str) -> None:
+    def _post(self, client: httpx.Client, answer: Answer, url: str, event_id: str) -> None:
         headers = event_headers(event_id, f"com.example.{self._service}.request")
-        response = client.post(self._broker, json=chat(answer.wanted), headers=headers)
+        response = client.post(url, json=chat(answer.wanted), headers=headers)
         answer.status, answer.text = response.status_code, response.text
         answer.headers = dict(response.headers)
         if answer.status == 202:

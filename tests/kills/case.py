@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from relume.cli.machine import explain, status
 from tests.kills import processes
 from tests.kills.asking import Asked
+from tests.kills.manifests import FUNCTION
 from tests.kills.stage import Stage
 
 #: The next request, the answer of the event and the job are there within these seconds, and the
@@ -98,14 +99,14 @@ class Run:
         began = time.monotonic()
         plane = self.stage.plane
         following = Asked(plane.http, plane.broker, self.service)
-        kinds = ("plain", "stream")
+        kinds = ("call",) if self.case.kind == FUNCTION else ("plain", "stream")
         for kind in kinds:
-            following.ask(kind, TOKENS)
+            following.ask(kind, TOKENS, f"next-{self.event_id}")
         following.wait()
         took = time.monotonic() - began
         outcomes = {kind: following.answers[kind].words for kind in kinds}
-        self.said.append(f"next {outcomes['plain']} after {took:.1f} s")
-        assert outcomes == {"plain": "200", "stream": "200"}, (outcomes, following.answers)
+        self.said.append(f"next {outcomes[kinds[0]]} after {took:.1f} s")
+        assert set(outcomes.values()) == {"200"}, (outcomes, following.answers)
         assert took < NEXT_WITHIN_S
 
     def outcomes(self, *, cut_allowed: bool = False) -> None:
@@ -113,7 +114,7 @@ class Run:
         self.asked.wait()
         for kind, answer in self.asked.answers.items():
             self.said.append(f"{kind} {answer.words}")
-        for kind in ("plain", "stream", "beating"):
+        for kind in ("plain", "stream", "beating", "call"):
             if (answer := self.asked.answers.get(kind)) is None or answer.whole:
                 continue
             assert self.case.process not in HARMLESS, (kind, answer)

@@ -18,12 +18,6 @@ _BROKERS = """
 apiVersion: eventing.knative.dev/v1
 kind: Broker
 metadata: {{name: asked}}
-spec:
-  delivery:
-    retry: 8
-    backoffPolicy: linear
-    backoffDelay: PT0.5S
-    deadLetterSink: {{ref: {{apiVersion: eventing.knative.dev/v1, kind: Broker, name: dead}}}}
 ---
 apiVersion: eventing.knative.dev/v1
 kind: Broker
@@ -48,7 +42,12 @@ spec:
   broker: asked
   filters: [{{exact: {{type: com.example.{name}.request}}}}]
   subscriber: {{ref: {{apiVersion: {api}, kind: {kind}, name: {name}}}, uri: {path}}}
-  delivery: {{timeout: PT310S}}
+  delivery:
+    timeout: PT310S
+    retry: 8
+    backoffPolicy: linear
+    backoffDelay: PT0.5S
+    deadLetterSink: {{ref: {{apiVersion: eventing.knative.dev/v1, kind: Broker, name: dead}}}}
 """
 _FUNCTION = """
 apiVersion: serving.knative.dev/v1

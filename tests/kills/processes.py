@@ -68,7 +68,8 @@ def gatekeeper_and_core(server: int) -> tuple[int | None, int | None]:
     The core has closed the port. Who reads the weights ahead in a fresh start has ended soon.
     """
     running = [pid for pid in children(server) if lives(pid)]
-    holding = [pid for pid in running if listening_ports(pid)]
+    ports = set(listening_ports(server))
+    holding = [pid for pid in running if ports & set(listening_ports(pid))]
     others = [pid for pid in running if pid not in holding]
     return (holding[0] if holding else None), (others[-1] if others else None)
 

@@ -127,7 +127,7 @@ class Stage:
                 engines = self.plane.status()["template"]["engines"]
                 return engines[0]["pid"] if engines else None
         pids = self.plane.service(service)["pids"]
-        if process in ("server", "function") or not pids:
+        if process in ("API server", "function") or not pids:
             return pids[0] if pids else None
         gatekeeper, core = processes.gatekeeper_and_core(pids[0])
         return gatekeeper if process == "gatekeeper" else core

@@ -19,6 +19,7 @@ from relume.cli.machine import status
 from tests.closing_lines import say_at_the_end
 from tests.kills import processes
 from tests.kills.case import MANY_TOKENS, STARTING, Case, Run
+from tests.kills.manifests import FUNCTION
 from tests.kills.moments import NotHit, Start, drain, ready_start
 from tests.kills.stage import Stage
 
@@ -36,13 +37,13 @@ def cases(process: str, kind: str, *phases: str, group: str = "templates") -> li
 # The phases before the weights take too little time in a fork of the template.
 CASES = [
     *cases("plane", "process", "zero", *_BEFORE, *_MIDDLE, *_AFTER, group="bare"),
-    *cases("function", "slow", "process", *_AFTER, group="bare"),
+    *cases("function", FUNCTION, "process", *_AFTER, group="bare"),
     *cases("nats-server", "process", *_BEFORE),
     *cases("nats-server", "template", *_MIDDLE, *_AFTER, "zero"),
     *cases("gatekeeper", "process", *_BEFORE[1:]),
     *cases("gatekeeper", "template", *_MIDDLE[:-1]),
-    *cases("server", "process", *_BEFORE),
-    *cases("server", "template", *_MIDDLE, *_AFTER),
+    *cases("API server", "process", *_BEFORE),
+    *cases("API server", "template", *_MIDDLE, *_AFTER),
     *cases("engine core", "process", *_BEFORE[1:]),
     *cases("engine core", "template", *_MIDDLE, *_AFTER),
     *cases("template", "template", "zero", "load", *_MIDDLE, *_AFTER),
@@ -141,7 +142,9 @@ def victim(run: Run) -> int | None:
 
 def ends_as_well(run: Run) -> int | None:
     """The server, which cannot live without its engine core."""
-    return run.stage.pid_of("server", run.service) if run.case.process == "engine core" else None
+    return (
+        run.stage.pid_of("API server", run.service) if run.case.process == "engine core" else None
+    )
 
 
 @contextmanager
@@ -211,7 +214,7 @@ def loading(run: Run) -> Iterator[str]:
 def function_starts(run: Run) -> Iterator[str]:
     """A function's process is there and not ready."""
     start = Start(run.stage.plane.process.pid, "serve.py")
-    run.asked.ask("event", 0, run.event_id)
+    run.ask("call", "event")
     pid = start.begins()
     with processes.stopped(pid):
         now = run.stage.plane.service(run.service)
@@ -223,10 +226,11 @@ def function_starts(run: Run) -> Iterator[str]:
 
 def in_the_middle(run: Run) -> None:
     """Requests are with the process, and a stream has begun."""
-    if run.case.kind == "slow":
-        run.asked.ask("event", 0, run.event_id)
-        reached = processes.until(lambda: run.stage.plane.service(run.service)["in_flight"], 60)
-        run.middle = "an event in the function"
+    if run.case.kind == FUNCTION:
+        run.ask("call", "event")
+        service = run.stage.plane.service
+        reached = processes.until(lambda: service(run.service)["in_flight"] == 2, 60)
+        run.middle = "two events in the function"
     else:
         run.ask("stream", "plain", "event", "job", tokens=MANY_TOKENS)
         stream = run.asked.answers["stream"]
@@ -252,9 +256,9 @@ def begin_to_drain(run: Run) -> None:
         if not goes_on or stream.cut or stage.plane.process.poll() is not None:
             raise NotHit("the plane did not drain")
         return
-    pid = stage.pid_of("function" if run.case.kind == "slow" else "server", run.service)
+    pid = stage.pid_of("function" if run.case.kind == FUNCTION else "API server", run.service)
     assert pid is not None
-    if run.case.kind == "slow":
+    if run.case.kind == FUNCTION:
         os.kill(pid, signal.SIGTERM)
         time.sleep(0.2)  # it tells nobody that it drains; it is to be there still
         if not processes.lives(pid):

@@ -57,7 +57,7 @@ class Answer:
         if self.kind in ("event", "job"):
             return f"accepted as {self.accepted}" if self.accepted else self.cut or str(self.status)
         error = self.error or {}
-        reason = error.get("reason") or error.get("error")
+        reason = error.get("reason") or error.get("error", {}).get("type")
         if self.status == 200 and error:
             return f"error event {reason}"
         if self.cut:

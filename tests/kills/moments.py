@@ -26,8 +26,10 @@ from tests.kills.processes import (
 )
 
 START_WITHIN_S = 90.0
-#: The phases that are over in some milliseconds, each with the one before it.
-_SHORT = {"warmup": "engine"}
+_STEP_S = 0.002
+#: The phases that are over in some milliseconds, with the one before: always, or in a forked start.
+_ALWAYS_SHORT = {"warmup": "engine"}
+_SHORT_IN_A_FORK = {"import": "fork", "config": "fork", **_ALWAYS_SHORT}
 
 
 class NotHit(Exception):
@@ -37,23 +39,30 @@ class NotHit(Exception):
 class Start:
     """The start of a predictor that is about to be asked for."""
 
-    def __init__(self, parent: int, word: str = LAUNCHER) -> None:
-        """parent: the process that will be its parent."""
+    def __init__(self, parent: int, word: str = LAUNCHER, *, in_steps: bool = False) -> None:
+        """parent: the process that will be its parent. in_steps: all its phases are short."""
+        self._short = _SHORT_IN_A_FORK if in_steps else _ALWAYS_SHORT
+        self._in_steps = in_steps
         self._parent = parent
         self._word = word
         self._before = set(children(parent))
-        self._client = httpx.Client(timeout=2, trust_env=False)
+        self._client = httpx.Client(timeout=0.5, trust_env=False)
         self.server = 0
         self.url = ""
 
     def begins(self) -> int:
-        """The pid of the predictor, as soon as it runs its own program."""
+        """The pid of the predictor, as soon as it runs its own program.
+
+        Where it goes in steps, it stands still until `held_at`.
+        """
 
         def begun() -> bool:
             for pid in children(self._parent):
                 words = command(pid)
                 own = self._word in words and (self._parent_is_template or TEMPLATE not in words)
                 if pid not in self._before and own:
+                    if self._in_steps:
+                        os.kill(pid, signal.SIGSTOP)
                     self.server = pid
                     return True
             return False
@@ -80,22 +89,26 @@ class Start:
         return "", {}
 
     @contextmanager
-    def held_at(self, phase: str) -> Iterator[None]:
-        """Stand still in that phase while the block runs. Raises NotHit."""
+    def held_at(self, phase: str, *, with_core: bool) -> Iterator[None]:
+        """Stand still in that phase while the block runs. Raises NotHit.
+
+        with_core: the engine core is to be there already.
+        """
         end = time.monotonic() + START_WITHIN_S
         seen: list[str] = []
         while phase not in seen:
             if not lives(self.server) or time.monotonic() > end:
                 raise NotHit(f"saw {', '.join(seen)}")
             # What comes next is short: let it come in steps.
-            in_steps = phase in _SHORT and _SHORT[phase] in seen
+            in_steps = (self._in_steps and not seen) or self._short.get(phase) in seen
             with stopped(*self._both) if in_steps else nullcontext():
                 now, _ = self.phase()
                 if in_steps and now == phase:
                     yield
                     return
-            seen += [now] if now and now not in seen else []
-            time.sleep(0.002)
+            lacks = now == phase and with_core and self._both[1] is None
+            seen += [now] if now and now not in seen and not lacks else []
+            time.sleep(_STEP_S)
         _, core = self._both
         # In its last phase the server itself tells how far it is; in the others the gatekeeper.
         standing = (core,) if phase == "first_token" else self._both

@@ -67,7 +67,7 @@ def gatekeeper_and_core(server: int) -> tuple[int | None, int | None]:
 
     The core has closed the port. Who reads the weights ahead in a fresh start has ended soon.
     """
-    running = [pid for pid in children(server) if lives(pid)]
+    running = [pid for pid in children(server) if lives(pid) and _has_files(pid)]
     ports = set(listening_ports(server))
     holding = [pid for pid in running if ports & set(listening_ports(pid))]
     others = [pid for pid in running if pid not in holding]
@@ -108,6 +108,13 @@ def left_of(processes: Sequence[psutil.Process], within_s: float) -> list[str]:
 
     until(lambda: not running(), within_s)
     return [f"{each.pid} {command(each.pid)[:100]}" for each in running()]
+
+
+def _has_files(pid: int) -> bool:
+    """Whether anything is open in it: a process that is ending has closed all."""
+    with suppress(OSError):
+        return any(Path(f"/proc/{pid}/fd").iterdir())
+    return False
 
 
 def _signal(pids: Sequence[int], number: signal.Signals) -> None:

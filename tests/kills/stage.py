@@ -24,11 +24,10 @@ KEPT = {
     "up.log",  # what the trial itself writes there
 }
 _KEPT_OF_NATS = {"lock", "nats.conf", "nats.log", "store"}
-#: Services and options of each group of planes.
-GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "bare": (("process", manifests.FUNCTION), ("--no-template",)),
-    "templates": (("process", "template"), ()),
-    "engines": (("engine",), ()),
+#: The kinds of services in each group of planes.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "all": ("process", "template", manifests.FUNCTION),
+    "engine": ("engine",),
 }
 
 
@@ -73,11 +72,11 @@ class Stage:
         """The plane of that group; it is started where another one runs, or none any more."""
         if self.group != group or self._running is None or self.plane.process.poll() is not None:
             self.stop()
-            kinds, options = GROUPS[group]
+            kinds = GROUPS[group]
             files = [manifests.write(self.folder, self.sink.url, kinds, self.gate)]
             if manifests.FUNCTION in kinds:
                 files.append(self._function)
-            self._running = Plane.up(*files, state=self.state, args=options)
+            self._running = Plane.up(*files, state=self.state)
             self.plane = self._running.__enter__()
             self.group = group
         return self.plane
@@ -102,12 +101,13 @@ class Stage:
         assert processes.until(any_at_zero, 90, 0.1), f"no service of kind {kind} goes to zero"
         return found[0]
 
-    def is_ready(self, kind: str) -> str | None:
-        """A service of that kind that is ready and has nothing to do."""
+    def is_ready(self, kind: str, parent: int | None = None) -> str | None:
+        """A service of that kind, and forked by that process, that is ready and idle."""
         for service in self.plane.status()["serving"]["services"]:
-            idle = not service["in_flight"] and not service["held"]
             named = service["name"] in manifests.KINDS.get(kind, (kind,))
-            if named and idle and service["state"] == "ready":
+            idle = service["state"] == "ready" and not service["in_flight"] + service["held"]
+            forked = parent is None or set(service["pids"]) <= set(processes.children(parent))
+            if named and idle and forked:
                 return str(service["name"])
         return None
 

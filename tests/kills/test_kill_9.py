@@ -30,24 +30,22 @@ _BEFORE, _MIDDLE = ("fork", "import", "config"), ("weights", "engine", "warmup",
 _AFTER = ("serving", "ready", "draining")
 
 
-def cases(process: str, kind: str, *phases: str, group: str = "templates") -> list[Case]:
+def cases(process: str, *phases: str, kind: str = "template", group: str = "all") -> list[Case]:
     return [Case(process, phase, kind, group) for phase in phases]
 
 
-# The phases before the weights take too little time in a fork of the template.
+# A start from the template has a short import; these three have the one of a fresh process.
+FRESH = ("gatekeeper", "API server", "engine core")
 CASES = [
-    *cases("plane", "process", "zero", *_BEFORE, *_MIDDLE, *_AFTER, group="bare"),
-    *cases("function", FUNCTION, "process", *_AFTER, group="bare"),
-    *cases("nats-server", "process", *_BEFORE),
-    *cases("nats-server", "template", *_MIDDLE, *_AFTER, "zero"),
-    *cases("gatekeeper", "process", *_BEFORE[1:]),
-    *cases("gatekeeper", "template", *_MIDDLE[:-1]),
-    *cases("API server", "process", *_BEFORE),
-    *cases("API server", "template", *_MIDDLE, *_AFTER),
-    *cases("engine core", "process", *_BEFORE[1:]),
-    *cases("engine core", "template", *_MIDDLE, *_AFTER),
-    *cases("template", "template", "zero", "load", *_MIDDLE, *_AFTER),
-    *cases("model template", "engine", "zero", "load", "first_token", *_AFTER, group="engines"),
+    *cases("plane", "zero", *_BEFORE, *_MIDDLE, *_AFTER),
+    *cases("function", "process", *_AFTER, kind=FUNCTION),
+    *cases("nats-server", "zero", *_BEFORE, *_MIDDLE, *_AFTER),
+    *[case for process in FRESH for case in cases(process, "import", kind="process")],
+    *cases("gatekeeper", "config", *_MIDDLE[:-1]),
+    *cases("API server", "fork", "config", *_MIDDLE, *_AFTER),
+    *cases("engine core", "config", *_MIDDLE, *_AFTER),
+    *cases("template", "zero", "load", *_BEFORE, *_MIDDLE, *_AFTER),
+    *cases("model template", "zero", "load", "first_token", *_AFTER, kind="engine", group="engine"),
 ]
 
 
@@ -99,8 +97,9 @@ def look(run: Run) -> None:
         run.asked.move(plane.http, plane.broker)
     else:
         run.outcomes()
-        if run.case.process != "engine core":
-            run.dead()
+        run.dead()
+        if "template" in run.case.process:
+            run.gone()  # what it has forked ends a moment later
     if run.case.phase == "draining" and run.stage.plane.process.poll() is not None:
         run.stage.up(run.case.group)
     run.next_answer()
@@ -113,8 +112,6 @@ def look(run: Run) -> None:
 
 def templates_are_ready(stage: Stage, case: Case) -> None:
     """The warm template and the model template are there, where the group has them."""
-    if case.group == "bare" or case.kind == "process":
-        return
 
     def there() -> bool:
         template = stage.plane.status()["template"]
@@ -128,12 +125,18 @@ def service_for(case: Case, stage: Stage) -> str:
     """A service at zero where the phase is one of a start, else one that is ready."""
     if case.phase in (*STARTING, "zero", "load"):
         return stage.at_zero(case.kind)
-    if (ready := stage.is_ready(case.kind)) is None:
+    if (ready := stage.is_ready(case.kind, of(case, stage))) is None:
         ready = stage.at_zero(case.kind)
-    stage.gate.touch()
-    Run(case, stage, ready).next_answer()
-    stage.gate.unlink()
+        stage.gate.touch()
+        Run(case, stage, ready).next_answer()
+        stage.gate.unlink()
+        assert stage.is_ready(case.kind, of(case, stage)), "it was not forked"
     return ready
+
+
+def of(case: Case, stage: Stage) -> int | None:
+    """The template that a predictor has to come from, where that one is killed."""
+    return stage.pid_of(case.process, "") if "template" in case.process else None
 
 
 def victim(run: Run) -> int | None:
@@ -173,10 +176,10 @@ def moment(run: Run) -> Iterator[str]:
             now = stage.plane.service(run.service) if case.process != "plane" else {}
             yield f"{case.phase}, {run.middle}" + (f", {now['in_flight']} running" if now else "")
         case _:
-            start = Start(parent(run))
+            start = Start(parent(run), in_steps=case.kind == "template")
             run.ask("plain", "stream", "beating", "event", "job")
             start.begins()
-            with start.held_at(case.phase):
+            with start.held_at(case.phase, with_core=case.process == "engine core"):
                 run.all_have_come()
                 yield case.phase
 

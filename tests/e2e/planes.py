@@ -56,12 +56,17 @@ class Plane:
             plane.stop()
 
     def _connect(self) -> None:
-        published = self.state / "plane.json"
-        self._poll(published.exists, 60)
-        addresses = json.loads(published.read_text())
-        self.http, self.broker = addresses["http"], addresses["broker"]
+        self._poll(self._published, 60)
         self._listening.start()
         self._poll(self._subscribed.is_set, 60)  # a record from before is never told
+
+    def _published(self) -> bool:
+        """Whether it shows its addresses; a plane that was killed has left its file behind."""
+        with suppress(FileNotFoundError):
+            told = json.loads((self.state / "plane.json").read_text())
+            self.http, self.broker = told["http"], told["broker"]
+            return bool(told["pid"] == self.process.pid)
+        return False
 
     def _listen(self) -> None:
         with (

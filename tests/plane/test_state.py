@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -47,7 +48,9 @@ def test_a_second_plane_on_the_same_folder_is_refused_by_name(tmp_path: Path) ->
 
 
 def _hold_and_die(path: str, held: Event) -> None:
-    with StateFolder(Path(path)).held(), StateFolder(Path(path)).published(PLANE):
+    folder = StateFolder(Path(path))
+    with folder.held(), folder.sockets() as sockets, folder.published(PLANE):
+        (sockets / "template.sock").touch()
         held.set()
         os._exit(9)
 
@@ -61,8 +64,21 @@ def test_a_plane_that_was_killed_leaves_nothing_in_the_way(tmp_path: Path) -> No
     assert held.is_set()
     folder = StateFolder(tmp_path)
     assert folder.plane_json.exists()
-    with folder.held():
+    left = (tmp_path / "sockets").resolve()
+    assert (left / "template.sock").exists()
+    with folder.held(), folder.sockets() as sockets:
         assert folder.read() is None
+        assert not left.exists()
+        assert (tmp_path / "sockets").resolve() == sockets
+    assert not (tmp_path / "sockets").is_symlink()
+
+
+def test_the_sockets_of_a_plane_that_runs_are_not_taken_by_one_on_a_copy(tmp_path: Path) -> None:
+    with StateFolder(tmp_path / "state").held(), StateFolder(tmp_path / "state").sockets() as mine:
+        shutil.copytree(tmp_path / "state", tmp_path / "copy", symlinks=True)
+        with StateFolder(tmp_path / "copy").sockets() as others:
+            assert mine.is_dir()
+            assert others != mine
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}'])

@@ -60,12 +60,18 @@ async def test_a_fresh_predictor_answers_503_at_once_then_serves_and_drains(tmp_
         assert await it.process.wait() == 0
 
 
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files of the processes that a test starts."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
 async def test_every_protocol_of_the_runtime_reaches_the_same_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, temporary: Path
 ) -> None:
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setenv("TMPDIR", str(temporary))
     with socket_folder() as sockets:
         await _reach_the_model_by_every_protocol(tmp_path)
         assert list(sockets.glob("vllm_dist_*")), "an engine that was killed removes no file"
@@ -166,9 +172,11 @@ async def _reach_the_model_by_every_protocol(tmp_path: Path) -> None:
 
 
 async def test_a_loaded_engine_is_forked_and_answers_as_one_that_was_loaded_anew(
-    tmp_path: Path,
+    tmp_path: Path, temporary: Path
 ) -> None:
-    async with _template(tmp_path) as template, AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
+        stack.enter_context(socket_folder())
+        template = await stack.enter_async_context(_template(tmp_path))
         assert await template.ready()
         engines = ModelTemplates(template, TemplateLauncher(template), tmp_path, tmp_path)
         launcher = Engine(await stack.enter_async_context(engines))
@@ -208,6 +216,7 @@ async def test_a_loaded_engine_is_forked_and_answers_as_one_that_was_loaded_anew
             await _until_gone(family)
         async with predictor(launcher, tmp_path / "fourth") as it:
             assert it.process.started == "template"
+    assert list(temporary.glob("vllm_dist_*")) == []
     assert "other threads" not in (tmp_path / "of.it.template.log").read_text()
 
 

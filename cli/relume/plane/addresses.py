@@ -7,6 +7,7 @@ plane.json        pid and addresses, present while the plane serves
 nats/             the streams of the Brokers
 logs/             one log for each process of a service
 mounts/           the files of Secrets and ConfigMaps that functions mount, while the plane runs
+sockets           a link to the folder of sockets, while the plane runs
 coldstarts.jsonl  the ledger of cold starts
 secret            signs the correlations of RequestReplies, made once
 """
@@ -34,6 +35,7 @@ BACKLOG = 2048
 # to 37 (a slash and a UUID), that of the folder 17.
 PARENT_BYTES = 45
 VLLM_SOCKETS = "VLLM_RPC_BASE_PATH"
+_SOCKETS_PREFIX = "relume-"
 _SECRET_BYTES = 32
 _LARGEST_PID = 2**31 - 1
 
@@ -195,6 +197,24 @@ class StateFolder:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    @contextlib.contextmanager
+    def sockets(self) -> Iterator[Path]:
+        """Give a `socket_folder` to which a link leads, so that the next plane can find it.
+
+        What a killed plane left there is removed first. Of a copy of a state folder the link may
+        lead to the sockets of a plane that runs, which holds their lock.
+        """
+        link = self.path / "sockets"
+        if link.is_symlink():
+            _remove_unused(link.resolve())
+            link.unlink()
+        with socket_folder() as folder, _lock_of(folder):
+            link.symlink_to(folder)
+            try:
+                yield folder
+            finally:
+                link.unlink(missing_ok=True)
+
     def read(self) -> PlaneFile | None:
         """The published addresses; None when the file is missing, torn, or not a plane's."""
         try:
@@ -231,7 +251,7 @@ def socket_folder() -> Iterator[Path]:
     """
     short = len(os.fsencode(tempfile.gettempdir())) <= PARENT_BYTES
     with tempfile.TemporaryDirectory(
-        prefix="relume-", dir=None if short else "/tmp", ignore_cleanup_errors=True
+        prefix=_SOCKETS_PREFIX, dir=None if short else "/tmp", ignore_cleanup_errors=True
     ) as folder:
         chosen = os.environ.setdefault(VLLM_SOCKETS, folder)
         try:
@@ -239,3 +259,25 @@ def socket_folder() -> Iterator[Path]:
         finally:
             if chosen == folder:
                 del os.environ[VLLM_SOCKETS]
+
+
+@contextlib.contextmanager
+def _lock_of(folder: Path) -> Iterator[bool]:
+    """Hold the lock of a folder of sockets while the block runs; False: another plane has it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        taken = False
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            taken = True
+        yield taken
+    finally:
+        os.close(descriptor)
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove a folder of sockets whose plane is gone."""
+    if folder.name.startswith(_SOCKETS_PREFIX):
+        with contextlib.suppress(OSError), _lock_of(folder) as unused:
+            if unused:
+                shutil.rmtree(folder, ignore_errors=True)

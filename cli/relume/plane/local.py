@@ -42,7 +42,6 @@ from relume.plane.addresses import (
     PlaneFile,
     StateFolder,
     listen,
-    socket_folder,
     url_of,
 )
 from relume.plane.functions import FunctionLauncher, empty_folder
@@ -150,7 +149,7 @@ class LocalPlane:
             broker = stack.enter_context(listen(settings.broker_port, "--broker-port"))
             self.http, self.broker = url_of(http), url_of(broker)
             logs = self._folder.logs
-            sockets = stack.enter_context(socket_folder())
+            sockets = stack.enter_context(self._folder.sockets())
             group = await stack.enter_async_context(asyncio.TaskGroup())
             importing = group.create_task(asyncio.to_thread(_import_the_servers))
             answers = asyncio.Event()

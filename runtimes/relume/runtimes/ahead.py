@@ -330,8 +330,8 @@ def _settle_in_fork(core: Any) -> None:
     """
     from vllm.config import set_current_vllm_config
     from vllm.platforms import current_platform
-    from vllm.utils.network_utils import get_file_store_init_method
     from vllm.utils.torch_utils import set_random_seed
+    from vllm.v1.executor import uniproc_executor
     from vllm.v1.worker.gpu_worker import init_worker_distributed_environment
 
     check(sum(size for _, size in kv_cache(core))).close()
@@ -342,7 +342,8 @@ def _settle_in_fork(core: Any) -> None:
         init_worker_distributed_environment(
             config,
             worker.rank,
-            get_file_store_init_method(),
+            # As its executor sees it: a file among the sockets (`keep_rendezvous_among_sockets`).
+            uniproc_executor.get_file_store_init_method(),
             worker.local_rank,
             current_platform.dist_backend,
         )

@@ -1,0 +1,1 @@
+"""A package, so that one state folder serves all its tests."""

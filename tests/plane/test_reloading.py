@@ -270,6 +270,44 @@ async def test_the_template_loads_when_a_service_that_wants_it_comes_and_the_sta
                 await asyncio.sleep(0.01)
 
 
+async def test_a_job_whose_service_was_removed_can_be_looked_at_while_it_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object, **__: object) -> None:
+        raise spawn.LaunchFailed("no process")
+
+    monkeypatch.setattr(spawn.FreshLauncher, "start", fails)
+    (tmp_path / "model").mkdir()
+    file = tmp_path / "it.yaml"
+    services = [
+        SERVICE.format(name=name, timeout=30, uri=f"file://{tmp_path}/model")
+        for name in ("one", "two")
+    ]
+    file.write_text("".join(services))
+    async with up(tmp_path) as (_, client):
+
+        async def asked() -> str:
+            job = await client.post(
+                "/serving/default/two/v1/chat/completions",
+                json={"messages": []},
+                headers={"prefer": "respond-async"},
+            )
+            return job.headers["location"]
+
+        first = await asked()
+        async with asyncio.timeout(30):
+            while (await client.get(first)).json()["status"] == "queued":
+                await asyncio.sleep(0.01)
+        await client.post("/v1/queues/default/two/pause")
+        second = await asked()
+        file.write_text(services[0])
+        assert (await client.post("/relume/reload")).json()["removed"] == ["default/two"]
+        await client.post("/v1/queues/default/two/resume")
+        for path in (first, second, "/v1/jobs", "/v1/queues", "/relume/status"):
+            seen = await client.get(path)
+            assert seen.status_code == 200, (path, seen.text)
+
+
 async def test_what_the_disk_lacks_at_the_last_moment_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from relume.base.errors import InvalidManifest
-from relume.config import Machine, load
+from relume.config import Function, Machine, load
+from relume.config.config_objects import by_key, variables_of
+from relume.config.function import ConfigObject, FromObject, Variable
 from relume.config.loader import load_plan
+from relume.config.resources import Origin
 
 from .manifests import read_text, service, together
 
@@ -129,3 +132,35 @@ def test_a_secret_of_another_namespace_is_another_one(tmp_path: Path) -> None:
     assert len(read_text(tmp_path, text).cannot_run) == 1
     file = tmp_path / "m.yaml"
     assert load_plan([file]).services[0].env == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        service(model='env: [{name: X, value: "a\\0b"}]'),
+        service(model='args: ["--seed=\\0"]'),
+        together(
+            service(model="envFrom: [{secretRef: {name: keys}}]"),
+            SECRET.replace("secret-b", '"a\\0b"'),
+        ),
+        together(
+            service(model="env: [{name: X, valueFrom: {secretKeyRef: {name: keys, key: B}}}]"),
+            SECRET.replace("secret-b", '"a\\0b"'),
+        ),
+    ],
+    ids=["value", "argument", "all of a secret", "key of a secret"],
+)
+def test_what_no_process_can_get_is_refused_where_it_is_written(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InvalidManifest, match="NUL character") as refused:
+        read_text(tmp_path, text)
+    assert "spec.predictor.model" in str(refused.value)
+    assert "a\0b" not in str(refused.value)
+
+
+def test_what_no_process_of_a_function_can_get_is_refused_too(tmp_path: Path) -> None:
+    origin = Origin(tmp_path / "func.yaml", 3, "run.envs[0]")
+    secret = ConfigObject("Secret", "ns", "s", {"B": b"a\0b"})
+    for value in ("a\0b", FromObject("Secret", "s", "B")):
+        variable = Variable("X", value, origin)
+        with pytest.raises(InvalidManifest, match="the value of X has a NUL character"):
+            variables_of(Function("ns", "f", tmp_path, variables=(variable,)), by_key([secret]))

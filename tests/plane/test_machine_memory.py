@@ -94,6 +94,7 @@ def test_a_function_needs_its_limit(store: ModelStore) -> None:
         (("--kv_cache_memory_bytes=2M",), {}, 2 * MIB),
         (("--kv-cache-memory-bytes=2m",), {}, 2_000_000),
         ((), {"VLLM_CPU_KVCACHE_SPACE": "3"}, 3 << 30),
+        (("--kv-cache-memory-bytes=1000",), {"VLLM_CPU_KVCACHE_SPACE": "3"}, 3 << 30),
         ((), {}, CPU_KV_CACHE_BYTES),
         (("--gpu-memory-utilization=0.5",), {}, 500),
         (("--gpu-memory-utilization=5e-1",), {}, 500),

@@ -28,9 +28,11 @@ from relume.config import (
 )
 from relume.config.function import ConfigObject, FromObject, Variable
 from relume.config.resources import Origin
+from relume.plane.launch import Command, LocalLauncher
 from relume.plane.local import LocalPlane, PlaneSettings
 from relume.plane.reloading import Reload, at_once, reload
 from relume.runtimes import spawn
+from relume.runtimes.models.errors import ModelMissing
 from relume.runtimes.models.store import ModelStore
 from tests.eventing.stage import Subscriber, event
 
@@ -266,6 +268,70 @@ async def test_the_template_loads_when_a_service_that_wants_it_comes_and_the_sta
         async with asyncio.timeout(30):
             while await state() != "ready":
                 await asyncio.sleep(0.01)
+
+
+async def test_a_job_whose_service_was_removed_can_be_looked_at_while_it_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object, **__: object) -> None:
+        raise spawn.LaunchFailed("no process")
+
+    monkeypatch.setattr(spawn.FreshLauncher, "start", fails)
+    (tmp_path / "model").mkdir()
+    file = tmp_path / "it.yaml"
+    services = [
+        SERVICE.format(name=name, timeout=30, uri=f"file://{tmp_path}/model")
+        for name in ("one", "two")
+    ]
+    file.write_text("".join(services))
+    async with up(tmp_path) as (_, client):
+
+        async def asked() -> str:
+            job = await client.post(
+                "/serving/default/two/v1/chat/completions",
+                json={"messages": []},
+                headers={"prefer": "respond-async"},
+            )
+            return job.headers["location"]
+
+        first = await asked()
+        async with asyncio.timeout(30):
+            while (await client.get(first)).json()["status"] == "queued":
+                await asyncio.sleep(0.01)
+        await client.post("/v1/queues/default/two/pause")
+        second = await asked()
+        file.write_text(services[0])
+        assert (await client.post("/relume/reload")).json()["removed"] == ["default/two"]
+        await client.post("/v1/queues/default/two/resume")
+        for path in (first, second, "/v1/jobs", "/v1/queues", "/relume/status"):
+            seen = await client.get(path)
+            assert seen.status_code == 200, (path, seen.text)
+
+
+async def test_what_the_disk_lacks_at_the_last_moment_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model of a loaded engine is removed after the check of its files."""
+    (tmp_path / "model").mkdir()
+
+    def gone(_: LocalLauncher, services: Sequence[InferenceService]) -> dict[str, Command]:
+        if any(service.zero == "engine" for service in services):
+            raise ModelMissing("file:///model: there is no such folder")
+        return {}
+
+    monkeypatch.setattr(LocalLauncher, "commands_to_keep", gone)
+    file, service = tmp_path / "it.yaml", {"timeout": 30, "uri": f"file://{tmp_path}/model"}
+    file.write_text(BROKER)
+    async with up(tmp_path) as (plane, client):
+        held = SERVICE.format(name="held", **service)
+        file.write_text(
+            held.replace("{name: held}", "{name: held, annotations: {relume.dev/zero: engine}}")
+        )
+        answer = await client.post("/relume/reload")
+        assert answer.status_code >= 400 and "no such folder" in answer.json()["error"]
+        assert plane.plan.services == ()
+        assert (await client.get("/relume/status")).json()["serving"]["services"] == []
+        assert (await client.get("/serving/default/held/x")).status_code == 404
 
 
 FLOW = """\

@@ -65,6 +65,21 @@ async def test_a_predictor_that_cannot_be_started_fails_the_same_way(stage: Stag
         assert s.status()["pids"] == []
 
 
+async def test_a_fault_in_a_start_is_of_its_service_and_not_of_the_plane(stage: Staging) -> None:
+    async def odd(*_: object) -> None:
+        raise ValueError("embedded null byte")
+
+    async with stage(service(), service(name="other")) as s:
+        start, s.launcher.start = s.launcher.start, odd  # type: ignore[method-assign,assignment]
+        request = await s.ask().end()
+        assert request.status == 503
+        assert "embedded null byte" in reason(request.body)[1]
+        s.launcher.start = start  # type: ignore[method-assign]
+        other = s.ask("/serving/default/other/x")
+        await s.ready()
+        assert (await other.end()).status == 200
+
+
 async def test_the_next_request_tries_again_after_the_back_off(stage: Staging) -> None:
     async with stage() as s:
         first = s.ask()

@@ -373,9 +373,9 @@ class LocalPlane:
             if self._parts is None:
                 raise PlaneStarting("the plane is still starting: try again")
             to = Destinations(self.http, self.broker, found.plan)
-            await self._parts.take_over(found.plan, to, self._settings.usage_broker)
+            put_away = await self._parts.take_over(found.plan, to, self._settings.usage_broker)
             self.plan = found.plan
-            await self._parts.finish(found.plan)
+            await put_away()
         return found.to_json()
 
     async def _recall(self, broker: "BrokerKey", key: str) -> "Envelope | None":

@@ -19,6 +19,7 @@ from relume.eventing.jobs.state import Record as JobRecord
 from relume.eventing.observer import Observer, Record
 from relume.plane.job_routes import JobRoutes
 from relume.plane.subscribers import Destinations
+from relume.serving.errors import ServiceUnknown
 from relume.serving.settings import ServingSettings
 
 if TYPE_CHECKING:
@@ -144,7 +145,10 @@ class _Serving:
 
     def cold_start_ms(self, name: ServiceName) -> float | None:
         """How long a job that comes at zero waits for its first byte; None where nothing tells."""
-        return self._serving.first_byte_ms(name.namespace, name.name)
+        try:
+            return self._serving.first_byte_ms(name.namespace, name.name)
+        except ServiceUnknown:  # it was removed, and its jobs get their 404 in turn
+            return None
 
     def _status(self, name: ServiceName) -> Mapping[str, object]:
         statuses: Sequence[Mapping[str, object]] = self._serving.status()["services"]

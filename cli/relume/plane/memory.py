@@ -90,11 +90,11 @@ def kv_cache_bytes(service: InferenceService) -> int:
     except argparse.ArgumentError:
         return CPU_KV_CACHE_BYTES
     gigabytes = {**os.environ, **service.env}.get("VLLM_CPU_KVCACHE_SPACE", "")
+    if gigabytes.isdecimal():  # on a CPU it wins in vLLM, too
+        return int(gigabytes) << 30
     if given.bytes and (found := _AMOUNT.fullmatch(given.bytes)):
         scale = 1000 if found[2].islower() else 1024  # as vLLM reads them
         return int(float(found[1]) * scale ** _POWERS[found[2].lower()])
-    if gigabytes.isdecimal():
-        return int(gigabytes) << 30
     with contextlib.suppress(TypeError, ValueError):
         if 0 < (share := float(given.share)) <= 1:  # vLLM refuses other shares when it starts
             return int(share * min((each.total for each in bounds()), default=0))

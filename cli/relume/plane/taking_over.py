@@ -1,6 +1,7 @@
 """The parts of a plane that runs, and how all of them take over another plan at once."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from relume.base.errors import RelumeError
@@ -31,27 +32,28 @@ class Parts:
     allowing: CrossOrigin
     jobs: LocalJobs
 
-    async def take_over(self, plan: Plan, to: Destinations, usage_broker: str | None) -> None:
+    async def take_over(
+        self, plan: Plan, to: Destinations, usage_broker: str | None
+    ) -> Callable[[], Awaitable[None]]:
         """Run `plan` from now on; `to` has its addresses, `usage_broker` is to be in it.
 
-        Raises InvalidInput, StoreUnavailable and PlaneStopping, each before anything has changed.
+        What is returned puts away what only the plan before needed. Raises InvalidInput,
+        ModelMissing, StoreUnavailable and PlaneStopping, each before anything has changed.
         """
+        models = self.launcher.models
+        engines = await asyncio.to_thread(models.commands_to_keep, plan.services)
         capacity, eventing = SubscriberCapacity(plan), self.eventing
         coming = eventing.resolve(plan, to.resolve, capacity.of)
         check_usage_broker(usage_broker, map(str, coming.wiring.logs))
         bound = sink_environment(plan, to.resolve)
         await eventing.prepare(coming)
         running: tuple[InferenceService | Function, ...] = (*plan.services, *plan.functions)
-        self.launcher.expect(plan.services)
         # In one step: no event may come to a service that is not there yet, or not any more.
         self.serving.update(running)
+        self.launcher.expect(plan.services)
         self.launcher.functions.serve(plan, bound)
         eventing.take(coming)
         self.allowing.serve(running)
         self.jobs.serve(plan.services, plan.functions)
-
-    async def finish(self, plan: Plan) -> None:
-        """After `take_over`: put away what only the plan before needed."""
-        models = self.launcher.models
-        models.keep(await asyncio.to_thread(models.commands_to_keep, plan.services))
-        await self.eventing.forget()
+        models.keep(engines)
+        return eventing.forget

@@ -55,6 +55,8 @@ def read_arguments(
         if len(parts) > 1:
             resource.leave_out(item, _several(parts))
         words += [Argument(expand(part, environment), part, item.origin) for part in parts]
+        if "\0" in shown:
+            raise item.wrong("has a NUL character, which no argument of a process can have")
     return words
 
 

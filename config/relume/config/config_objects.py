@@ -83,16 +83,23 @@ def variables_of(function: Function, objects: Objects) -> dict[str, str]:
     values: dict[str, str] = {}
     for variable in function.variables:
         if isinstance(variable.value, str):
-            values[variable.name] = variable.value
+            values[variable.name] = _without_nul(variable.value, variable.name, variable)
             continue
         data = _data(variable.value, variable, function.namespace, objects)
         for key, value in data.items():
             name = variable.name or key
             try:
-                values[name] = value.decode()
+                values[name] = _without_nul(value.decode(), name, variable)
             except UnicodeDecodeError:
                 raise _wrong(variable.origin, f"the value of {name} is no text") from None
     return values
+
+
+def _without_nul(value: str, name: str, variable: Variable) -> str:
+    """The value of a variable; with a NUL character no process could be started."""
+    if "\0" in value:
+        raise _wrong(variable.origin, f"the value of {name} has a NUL character")
+    return value
 
 
 def files_of(function: Function, objects: Objects) -> dict[PurePosixPath, Mapping[str, bytes]]:

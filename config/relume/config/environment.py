@@ -80,6 +80,8 @@ def read_environment(
             found = _referred(name, reference.table(), resource)
         else:
             found = expand(value.text(), environment) if value is not None else ""
+        if found is not None and "\0" in found:
+            raise (value or name_node).wrong(f"the value of {name} has a NUL character")
         if found is not None:
             environment[name] = found
     return environment
@@ -142,8 +144,12 @@ def _all_of(table: Table, resource: Resource) -> dict[str, str]:
     source, name = reference.source, reference.name
     values = resource.here.values_of(source.kind, resource.namespace, source.name)
     if values is not None:
-        named_well = {start + key: value for key, value in values.items()}
-        return {key: value for key, value in named_well.items() if VARIABLE.fullmatch(key)}
+        prefixed = {start + key: value for key, value in values.items()}
+        named_well = {key: value for key, value in prefixed.items() if VARIABLE.fullmatch(key)}
+        for key, value in named_well.items():
+            if "\0" in value:
+                raise name.wrong(f"the value of {key} has a NUL character")
+        return named_well
     wanted = f"{source.kind} {resource.namespace}/{source.name}"
     if source.optional:
         resource.leave_out(name, f"{wanted} is in none of these files; it is optional")

@@ -147,6 +147,7 @@ class Template:
             self._keeper.cancel()
             with suppress(asyncio.CancelledError):
                 await self._keeper
+        await self._set("dropped")  # whoever asks for it now starts none
         self.socket.unlink(missing_ok=True)
 
     def start(self) -> None:

@@ -1,6 +1,7 @@
 """One predictor process, from its launch to its exit and its line in the ledger."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from relume.serving.predictor import (
 from relume.serving.probe import Probe, Startup
 from relume.serving.settings import ServingSettings, hang_after_s
 from relume.serving.throttler import Backend
+
+log = logging.getLogger(__name__)
 
 TIMED_OUT = "timed-out"
 PHASE_EVERY = 10  # probes between two looks at the phase
@@ -163,6 +166,10 @@ class Replica:
             return await self._launching
         except (RelumeError, OSError) as error:
             self._refused = str(error)
+        except Exception as error:
+            # A fault of this code or an odd value: of this service alone, and not of the plane.
+            log.exception("%s: start of replica %d", self._place.tenant.name, self.number)
+            self._refused = f"the start failed: {error!r}"
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():

@@ -87,7 +87,7 @@ class EveryLauncher:
         assert isinstance(service, Function | InferenceService), "a plan has no other services"
         try:
             found = self._estimates[name] = estimate(service, self._store)
-        except ModelMissing:
+        except (ModelMissing, OSError):
             return 0  # it cannot be started either, which says why
         return found
 

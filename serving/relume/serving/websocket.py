@@ -6,7 +6,13 @@ import aiohttp
 from starlette.types import Receive, Scope, Send
 
 from relume.base.clock import Clock
-from relume.serving.errors import GOING_AWAY, PredictorUnreachable, RequestTimedOut, ServingError
+from relume.base.vocabulary import DRAINING_HEADER
+from relume.serving.errors import (
+    GOING_AWAY,
+    PredictorUnreachable,
+    RequestTimedOut,
+    ServingError,
+)
 from relume.serving.holding import HeldRequest, Lease
 from relume.serving.target import Target
 from relume.serving.timeouts import Cut, Timeouts
@@ -35,12 +41,16 @@ async def tunnel(
         gone = asyncio.create_task(_watch_client(receive, held))
         limit = Timeouts(total_s=service.timeouts.total_s)
         try:
+            upstream = None
             with held.cutoff:
-                async with held.replica(service, limit) as lease:
-                    assert held.clocks is not None
-                    held.clocks.cancel()
-                    gone.cancel()
-                    await _connect(session, path, lease, scope, receive, send)
+                while upstream is None:
+                    async with held.replica(service, limit) as lease:
+                        upstream = await _connect(session, path, lease, scope)
+                        if upstream is not None:
+                            assert held.clocks is not None
+                            held.clocks.cancel()
+                            gone.cancel()
+                            await _open(upstream, receive, send)
         finally:
             gone.cancel()
             await asyncio.gather(gone, return_exceptions=True)
@@ -57,29 +67,39 @@ async def _watch_client(receive: Receive, held: HeldRequest) -> None:
 
 
 async def _connect(
-    session: aiohttp.ClientSession,
-    path: bytes,
-    lease: Lease,
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-) -> None:
+    session: aiohttp.ClientSession, path: bytes, lease: Lease, scope: Scope
+) -> aiohttp.ClientWebSocketResponse | None:
+    """Shake hands with the leased replica; None where it drains, and another one is to be asked.
+
+    Raises PredictorUnreachable.
+    """
     headers = forwarded_headers(
         [h for h in scope["headers"] if not h[0].startswith(b"sec-websocket-")], lease.headers
     )
     try:
-        upstream = await session.ws_connect(
+        return await session.ws_connect(
             upstream_url(lease.backend.base_url, scope, path),
             headers=headers,
             protocols=scope.get("subprotocols", ()),
             max_msg_size=_MESSAGE_BYTES,
             compress=0,
         )
-    except (aiohttp.ClientError, OSError) as error:
+    except aiohttp.WSServerHandshakeError as error:
+        if error.headers is not None and DRAINING_HEADER in error.headers:
+            lease.backend.on_drain()
+            return None
         raise PredictorUnreachable(error) from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise PredictorUnreachable(lease.backend.ended or error) from error
+
+
+async def _open(upstream: aiohttp.ClientWebSocketResponse, receive: Receive, send: Send) -> None:
     async with upstream:
-        await send({"type": "websocket.accept", "subprotocol": upstream.protocol})
-        await _pass_both_ways(upstream, receive, send)
+        try:
+            await send({"type": "websocket.accept", "subprotocol": upstream.protocol})
+            await _pass_both_ways(upstream, receive, send)
+        except* OSError:
+            pass  # the client is gone, and the server found that out when it wrote
 
 
 async def _pass_both_ways(
@@ -88,20 +108,25 @@ async def _pass_both_ways(
     left = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         inward = group.create_task(_to_predictor(upstream, receive, left))
-        code = await _to_client(upstream, send)
+        reason = await _to_client(upstream, send)
         if not left.is_set():
             inward.cancel()
-            await send({"type": "websocket.close", "code": code})
+            told = {"reason": reason} if reason else {}
+            code = _sendable(upstream.close_code)
+            await send({"type": "websocket.close", "code": code, **told})
 
 
-async def _to_client(upstream: aiohttp.ClientWebSocketResponse, send: Send) -> int:
-    """Pass messages on until the predictor closes; return its code."""
-    async for message in upstream:
+async def _to_client(upstream: aiohttp.ClientWebSocketResponse, send: Send) -> str:
+    """Pass messages on until the predictor closes; return its reason."""
+    while True:
+        message = await upstream.receive()
         if message.type is aiohttp.WSMsgType.TEXT:
             await send({"type": "websocket.send", "text": message.data})
         elif message.type is aiohttp.WSMsgType.BINARY:
             await send({"type": "websocket.send", "bytes": message.data})
-    return _sendable(upstream.close_code)
+        else:
+            is_close = message.type is aiohttp.WSMsgType.CLOSE
+            return (message.extra or "") if is_close else ""
 
 
 async def _to_predictor(
@@ -115,7 +140,8 @@ async def _to_predictor(
             else:
                 await upstream.send_bytes(message["bytes"])
         left.set()
-        await upstream.close(code=_sendable(message.get("code")))
+        reason = (message.get("reason") or "").encode()
+        await upstream.close(code=_sendable(message.get("code")), message=reason)
     except (aiohttp.ClientError, OSError):
         return  # the other direction notices that the predictor broke off, and closes
 

@@ -189,6 +189,8 @@ async def forward(
         ) as response:
             if DRAINING_HEADER in response.headers and whole is not None:
                 return lease.backend.on_drain()
+            if not 200 <= response.status <= 999:
+                raise PredictorUnreachable(f"status {response.status} is no answer to a request")
             base_url = lease.backend.base_url
             returned = returned_headers(response.raw_headers, scope, raw_path, base_url)
             if (waited_ms := lease.headers.get(COLD_START_HEADER)) is not None:

@@ -58,6 +58,8 @@ class Place:
     def __init__(self, memory: "Memory", tenant: Tenant, number: int) -> None:
         self.claim = Claim(tenant.name, number)
         self.tenant = tenant
+        self.config = tenant.config
+        """What the replica was started as."""
         self.used_at = 0.0
         self.backend: Backend | None = None
         self.room: asyncio.Future[None] | None = None
@@ -121,6 +123,7 @@ class Memory:
             del self._tenants[name]
             if self._budget is not None:
                 self._budget.unpin(name)
+                self.look()
 
     def place(self, tenant: Tenant, number: int) -> Place:
         """Return the place of a new replica, which asks for it with `granted`."""
@@ -144,6 +147,14 @@ class Memory:
         need = self._launcher.memory_bytes(config)
         most = self._budget.most(tenant.name, self._launcher.kept())
         return need <= most < need + self._budget.held_by(tenant.name)
+
+    def is_overdue(self, tenant: Tenant) -> bool:
+        """Whether a replica has waited so long for room that a busy one had to make it."""
+        if self._budget is None:
+            return False
+        mine = [c for c in self._budget.waiting() if c.service == tenant.name]
+        since = min(filter(None, map(self._budget.waiting_since, mine)), default=float("inf"))
+        return self._clock.monotonic() - since >= self._budget.rules.wait_s
 
     def _does_not_fit(self, service: str, need: int, most: int) -> DoesNotFit:
         assert self._budget is not None
@@ -186,6 +197,8 @@ class Memory:
         """Note that a replica will be gone soon."""
         if self._budget is not None:
             self._budget.leaving(place.claim)
+            # Not at once: its service is in the middle of a decision.
+            asyncio.get_running_loop().call_soon(self.look)
 
     def free(self, place: Place) -> None:
         """Take a place back."""
@@ -194,7 +207,7 @@ class Memory:
             self.look()
 
     def demand(self) -> None:
-        """A request waits for a replica; one that waits for room may have become urgent."""
+        """Other requests wait than before; a replica may be urgent now, or idle."""
         if self._budget is not None and self._budget.waits:
             self.look()
 
@@ -287,9 +300,15 @@ class Memory:
         """Look what is held now, and decide by it."""
         if self._budget is None:
             return
-        await self._launcher.measure()
+        try:
+            await self._launcher.measure()
+        except OSError as error:  # such as too many open files
+            log.warning("the memory of processes cannot be measured: %s", error)
         for name, tenant in self._tenants.items():
-            self._budget.resize(name, self._launcher.memory_bytes(tenant.config))
+            need = self._launcher.memory_bytes
+            mine = [each for each in self._places.values() if each.tenant is tenant]
+            held = {each.claim: need(each.config) for each in mine}
+            self._budget.resize(name, need(tenant.config), held)
         self.look()
 
     # What people see; JSON types only.

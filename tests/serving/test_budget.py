@@ -101,6 +101,17 @@ def test_a_service_whose_requests_only_wait_is_busy_too() -> None:
     assert s.look_at == 120.0
 
 
+def test_a_moment_that_no_float_names_exactly_is_not_missed() -> None:
+    s = scene()
+    s.runs(A, 6, in_flight=1)
+    s.now = 246.29999999999998
+    s.asks(B, 6)
+    assert s.look_at is not None
+    s.now = s.look_at
+    assert s.now - 246.29999999999998 < RULES.wait_s
+    assert s.step() == [Evict(A, "b", turn=True)]
+
+
 def test_a_turn_lasts_its_time_however_long_somebody_has_waited() -> None:
     s = scene()
     assert s.asks(A, 6) == [Grant(A)]
@@ -238,6 +249,30 @@ def test_a_replica_that_loads_is_counted_with_all_that_it_will_need() -> None:
     s.budget.ready(A, s.now)
     s.budget.resize(A, 5)
     assert Grant(B) in s.step()
+
+
+def test_what_is_too_much_goes_as_soon_as_it_is_idle() -> None:
+    s = scene()
+    s.runs(A, 4, in_flight=1)
+    s.runs(B, 6, since=1.0)
+    s.loads[B] = Load(0, s.now)
+    s.budget.resize(A, 6)
+    assert s.step() == []
+    assert (s.budget.waits, s.look_at) == (True, s.now + RULES.idle_s)
+    s.now += RULES.idle_s
+    assert s.step() == [Evict(B, None)]
+    assert not s.budget.waits
+
+
+def test_a_first_replica_that_nobody_asks_for_takes_the_place_of_what_is_idle() -> None:
+    s = scene()
+    s.kept = [Kept("the engine of c", "c", 3, -1000.0)]
+    s.runs(A, 4)
+    assert s.asks(B, 6, held=0) == [Drop(s.kept[0])]
+    s.kept = []
+    assert s.step() == [Grant(B)]
+    assert s.asks(C, 4, held=0) == [Evict(A, "c")]  # and not B, which still loads
+    assert s.asks(Claim("c", 2), 1, held=0) == []
 
 
 # Any script.

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from relume.serving.timeouts import Cut, Cutoff
+from relume.base.testing import VirtualClock
+from relume.serving.timeouts import Cut, Cutoff, RequestClocks, Timeouts
 
 
 async def test_a_block_is_left_with_its_reason() -> None:
@@ -55,3 +56,10 @@ async def test_a_cancellation_from_elsewhere_passes_through() -> None:
 async def test_an_error_in_the_block_passes_through() -> None:
     with pytest.raises(ValueError, match="no"), Cutoff():
         raise ValueError("no")
+
+
+async def test_the_clocks_of_a_request_that_has_waited_already_run_out_sooner() -> None:
+    clock, cutoff = VirtualClock(), Cutoff()
+    await clock.advance(20)
+    RequestClocks(Timeouts(total_s=60, idle_s=30), clock, cutoff, since=5.0)
+    assert clock.sleeping == [15.0, 45.0]

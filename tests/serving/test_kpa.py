@@ -212,3 +212,10 @@ def test_a_forgotten_revision_decides_nothing() -> None:
     desired(scaler, START + 59, 1)
     scaler.forget()
     assert scaler.decide(START + 60, 1) is None
+
+
+@pytest.mark.parametrize(("ready", "spare"), [(2, 2**31 - 1), (0, -211)])
+def test_a_target_of_any_size_gives_a_decision(ready: int, spare: int) -> None:
+    scaler = loaded(Autoscaling(target=1e308), 0.0, 10)
+    decision = scaler.decide(START + 10, ready)
+    assert decision is not None and decision.excess_burst_capacity == spare

@@ -80,6 +80,12 @@ def test_five_log_files_of_a_service_are_kept(tmp_path: Path) -> None:
     assert sorted(p.read_text() for p in (tmp_path / "logs").iterdir()) == ["4", "5", "6", "7", "8"]
 
 
+def test_a_folder_that_cannot_be_written_is_no_failure_of_the_plane(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    logs = LogFiles(tmp_path / "file" / "logs", "default", "summarize")
+    assert logs.path(1).name == "default.summarize.1.log"
+
+
 def test_a_log_file_of_an_earlier_run_is_not_continued(tmp_path: Path) -> None:
     logs = LogFiles(tmp_path, "default", "summarize")
     logs.path(1).write_text("an earlier run")

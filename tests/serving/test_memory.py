@@ -334,3 +334,90 @@ async def test_twelve_clients_and_three_services_for_five_minutes(
         assert max(waits) <= most
         assert len(waits) > 200
         assert not any(p.died_busy for p in s.launcher.started)
+
+
+async def test_a_rollout_that_finds_no_room_beside_the_old_replica_takes_its_place(
+    stage: Staging,
+) -> None:
+    """The room was there when it was reloaded, and has gone since."""
+    async with stage(service(name="one"), service(name="two"), **SIX_OF_TEN) as s:
+        s.launcher.needs = {"one": 4, "two": 5}
+        await ask_and_end(s, "one", 1)
+        work = Working()
+        s.launcher.handler = work
+        running = ask(s, "two")
+        await s.ready(2)
+        await eventually(lambda: len(work.seen) == 1)
+        s.plane.update([service(name="one", generation=2), service(name="two")])
+        await s.clock.advance(RULES.wait_s - 1)
+        assert not s.launcher.started[0].terminated
+        await s.clock.advance(4)
+        assert s.launcher.started[0].terminated
+        await s.ready(3)
+        assert s.status("one")["replicas"] == 1
+        work.go_on.set()
+        await running.end()
+
+
+async def test_what_a_replica_of_the_old_revision_holds_is_not_what_the_new_one_needs(
+    stage: Staging,
+) -> None:
+    async with stage(service(name="one"), **SIX_OF_TEN) as s:
+        s.launcher.memory_bytes = lambda each: 8 if each.generation == 1 else 2  # type: ignore[method-assign]
+        await ask_and_end(s, "one", 1)
+        s.plane.update([service(name="one", generation=2)])
+        await s.launched(2)
+        await s.clock.advance(11)  # it was measured meanwhile
+        assert s.plane.status()["memory"]["used"] == 10
+
+
+async def test_a_service_that_does_not_fit_any_more_is_507_to_who_waits_already(
+    stage: Staging,
+) -> None:
+    work = Working()
+    async with stage(*three(), handler=work, **SIX_OF_TEN) as s:
+        give_each_six(s)
+        running = ask(s, "one")
+        await s.ready()
+        waiting = ask(s, "two")
+        await s.clock.advance(1)
+        s.plane.update([*three(), service(name="four", min_replicas=5)])
+        await waiting.end()
+        assert (waiting.status, reason(waiting.body)[0]) == (507, "does-not-fit")
+        work.go_on.set()
+        await running.end()
+
+
+async def test_who_waits_is_served_when_the_one_before_it_gives_up(stage: Staging) -> None:
+    """A service whose requests have gone holds no place in the line."""
+    work = Working()
+    services = [service(name="one", timeout_s=600), service(name="two", timeout_s=20)]
+    async with stage(*services, service(name="three"), handler=work, **SIX_OF_TEN) as s:
+        s.launcher.needs = {"one": 6, "two": 9, "three": 3}
+        running = ask(s, "one")
+        await s.ready()
+        gives_up = ask(s, "two")
+        await s.clock.advance(19.9)
+        assert not gives_up.done
+        await s.clock.advance(0.1)
+        assert gives_up.status == 504
+        ask(s, "three")
+        await s.launched(2)
+        work.go_on.set()
+        await running.end()
+
+
+async def test_a_service_that_is_warmed_makes_an_idle_one_go(stage: Staging) -> None:
+    async with stage(*three(), **SIX_OF_TEN) as s:
+        give_each_six(s)
+        await ask_and_end(s, "one", 1)
+        await s.clock.advance(1)
+        s.plane.warm("default", "two")
+        assert (await s.ready(2)).service == "two"
+        assert s.launcher.started[0].terminated
+
+
+async def ask_and_end(s: Stage, name: str, number: int) -> None:
+    request = ask(s, name)
+    await s.ready(number)
+    assert (await request.end()).status == 200

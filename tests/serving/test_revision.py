@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relume.serving.revision import (
+    MOST_STARTING,
     Abandoned,
     Backoff,
     BecameReady,
@@ -14,6 +15,8 @@ from relume.serving.revision import (
     Exited,
     FailHeld,
     Forget,
+    NoRoom,
+    Renewed,
     Revision,
     RevisionEffect,
     RevisionEvent,
@@ -284,3 +287,25 @@ def test_an_end_that_fails_who_waits_is_not_repaired_at_once() -> None:
     effects = life.on(Exited(1, "out of memory", held=2, fails_held=True))
     assert effects == [FailHeld("out of memory", 1.0), Forget()]
     assert life.on(ScaleTo(1)) == [WakeAt(101.0)]
+
+
+def test_in_a_rollout_a_smaller_scale_takes_the_old_replicas_too() -> None:
+    life = ready_life(2)
+    life.on(Renewed(), BecameReady(3))  # 3 and 4 are new, and 2 has gone for 3
+    assert life.revision.count(State.READY) == 2
+    assert life.on(ScaleTo(1)) == [Cancel(4, "scaled-down"), Drain(1, "scaled-down")]
+
+
+def test_where_there_is_no_room_for_both_the_old_replicas_go() -> None:
+    life = ready_life()
+    assert life.on(Renewed()) == [Start(2)]
+    assert life.on(NoRoom()) == [Drain(1, "replaced")]
+    assert life.on(Exited(1, "room", 0)) == []  # the new one waits already
+    assert life.on(BecameReady(2)) == []
+    assert life.state is State.READY
+
+
+def test_a_scale_without_measure_starts_so_many_at_once_and_the_others_as_these_are_ready() -> None:
+    life = Life()
+    assert len(life.on(ScaleTo(1_000_000))) == MOST_STARTING
+    assert life.on(BecameReady(1)) == [Start(MOST_STARTING + 1)]

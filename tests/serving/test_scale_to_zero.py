@@ -149,3 +149,10 @@ def test_after_a_crash_the_scaler_is_inactive() -> None:
     run.scaler.forget(run.now)
     assert run.steps(100, None, 0) is None
     assert run.scaler.activity is Activity.INACTIVE
+
+
+def test_an_initial_scale_that_is_out_of_reach_is_given_up_after_the_progress_deadline() -> None:
+    """Memory for one of two must not keep that one there for ever."""
+    run = Run(ScaleSpec(initial_scale=2))
+    assert run.steps(600, None, 1) == 2
+    assert 0 < run.until_zero(1) < 120

@@ -231,3 +231,20 @@ async def test_a_service_that_is_removed_takes_both_with_it(stage: Staging) -> N
         s.plane.update([])
         await eventually(lambda: all(each.exited for each in s.launcher.started))
         assert (await s.ask().end()).status == 404
+
+
+async def test_a_canary_that_made_room_before_it_was_ready_starts_again(stage: Staging) -> None:
+    async with stage(service(), service(name="other"), memory_bytes=10) as s:
+        s.launcher.needs = {"summarize": 5, "other": 6}
+        await answered(s)
+        s.plane.update([changed(2, 10), service(name="other")])
+        await s.launched(2)
+        urgent = s.ask("/serving/default/other/x")
+        await s.clock.advance(1)
+        other = await s.ready(3)
+        assert (await urgent.end()).status == 200
+        assert s.launcher.started[1].terminated
+        other.exit(0)
+        await s.clock.advance(4)
+        await s.ready(4)
+        assert shares(s)[1] == ("latest", 10, 10)

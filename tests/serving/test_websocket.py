@@ -7,11 +7,12 @@ import pytest
 from aiohttp import WSMsgType, web
 
 from relume.base.testing import settle
+from relume.base.vocabulary import DRAINING, NOT_BEGUN_HEADER
 from relume.serving.activator import Activator
 from relume.serving.errors import PredictorFailed
 
 from .conftest import Staging, service
-from .virtual import eventually
+from .virtual import NUMBER, eventually
 
 
 class Socket:
@@ -19,6 +20,7 @@ class Socket:
 
     def __init__(self, app: Activator, *, can_refuse: bool = True) -> None:
         self.sent: list[dict[str, Any]] = []
+        self.breaks_at = ""
         self._inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._inbox.put_nowait({"type": "websocket.connect"})
         scope = {
@@ -34,6 +36,8 @@ class Socket:
 
     async def _send(self, message: Any) -> None:
         self.sent.append(message)
+        if message["type"] == self.breaks_at:
+            raise OSError("the client is gone")
 
     def says(self, kind: str, **more: Any) -> None:
         self._inbox.put_nowait({"type": kind, **more})
@@ -155,3 +159,81 @@ async def test_a_handshake_that_the_predictor_does_not_answer_is_bounded(stage: 
 def test_retry_after_is_whole_seconds_and_at_least_one(seconds: float, value: bytes) -> None:
     answer = PredictorFailed("no", retry_after_s=seconds).response()
     assert (b"retry-after", value) in answer.raw_headers
+
+
+async def test_the_timeout_and_the_client_s_leave_end_a_handshake_that_is_not_answered(
+    stage: Staging,
+) -> None:
+    """It would be in flight for ever, and keep its replica."""
+
+    async def silent(request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with stage(service(timeout_s=60), handler=silent) as s:
+        socket, leaver = Socket(s.plane.app), Socket(s.plane.app)
+        predictor = await s.ready()
+        await eventually(lambda: len(predictor.seen) == 2)
+        leaver.says("websocket.disconnect", code=1006)
+        await leaver.task
+        assert s.status()["in_flight"] == 1
+        await s.clock.advance(60)
+        await socket.task
+        assert (socket.sent[0]["status"], s.status()["in_flight"]) == (504, 0)
+
+
+async def test_a_replica_that_drains_refuses_the_handshake_and_another_one_takes_it(
+    stage: Staging,
+) -> None:
+    async def first_drains(request: web.Request) -> web.StreamResponse:
+        if request.app[NUMBER] == 1:
+            return web.Response(status=503, headers={NOT_BEGUN_HEADER: DRAINING})
+        return await echo(request)
+
+    async with stage(handler=first_drains) as s:
+        socket = Socket(s.plane.app)
+        (await s.launched()).ready = True
+        await s.clock.advance(1)
+        await s.ready(2)
+        await eventually(lambda: socket.kinds == ["websocket.accept"])
+        socket.says("websocket.disconnect", code=1000)
+        await socket.task
+
+
+async def test_the_reason_of_a_close_passes_both_ways(stage: Staging) -> None:
+    closed: list[object] = []
+
+    async def closing(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        message = await socket.receive()
+        closed.append(message.extra)
+        if message.type is WSMsgType.TEXT:
+            await socket.close(code=4001, message=b"enough")
+        return socket
+
+    async with stage(handler=closing) as s:
+        one, other = Socket(s.plane.app), Socket(s.plane.app)
+        await s.ready()
+        one.says("websocket.receive", text="hello")
+        other.says("websocket.disconnect", code=4002, reason="I go")
+        await one.task
+        await other.task
+        assert one.sent[1:] == [{"type": "websocket.close", "code": 4001, "reason": "enough"}]
+        assert "I go" in closed
+
+
+async def test_a_client_that_is_gone_when_it_is_written_to_is_no_error(stage: Staging) -> None:
+    async def talks(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.send_str("hello")
+        await socket.receive()
+        return socket
+
+    async with stage(handler=talks) as s:
+        socket = Socket(s.plane.app)
+        socket.breaks_at = "websocket.send"
+        await s.ready()
+        await socket.task
+        await eventually(lambda: s.status()["in_flight"] == 0)

@@ -140,7 +140,7 @@ class Exchange:
         if protocol.access_log:
             self._log(status)
         is_sized = is_told = False
-        lines = [STATUS_LINE[status]]
+        lines = [STATUS_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status]
         for name, value in (*protocol.server_state.default_headers, *headers):
             name = _checked(name, value)
             if name == b"content-length" and not is_sized and not self._is_chunked:

@@ -17,6 +17,7 @@ HOP_BY_HOP = frozenset(
 )
 # The server in front writes its own.
 NOT_RETURNED = HOP_BY_HOP | {b"date", b"server"}
+_NEVER = frozenset({b"host", b"content-length"})
 NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5.0)
 
 
@@ -34,13 +35,24 @@ def client_session(keepalive_s: float) -> aiohttp.ClientSession:
     )
 
 
+def named_by_connection(headers: Iterable[tuple[bytes, bytes]]) -> Container[bytes]:
+    """Return the names of the fields that a message says to be those of its connection.
+
+    Host and Content-Length are never: a message without them would be another one.
+    """
+    told = [value for raw, value in headers if raw.lower() == b"connection"]
+    return {name.strip().lower() for name in b",".join(told).split(b",")} - _NEVER if told else ()
+
+
 def sent_on(
     headers: Iterable[tuple[bytes, bytes]], dropped: Container[bytes] = HOP_BY_HOP
 ) -> CIMultiDict[str]:
     """Return a request's headers for the server behind, without those in `dropped`."""
+    headers = tuple(headers)
+    named = named_by_connection(headers)
     result: CIMultiDict[str] = CIMultiDict()
     for raw, value in headers:
-        if raw.lower() not in dropped:
+        if raw.lower() not in dropped and raw.lower() not in named:
             result.add(raw.decode("latin-1"), text_of(value))
     return result
 

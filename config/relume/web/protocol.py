@@ -149,6 +149,8 @@ class HttpProtocol(HttpToolsProtocol):
         if not self._is_in_head:
             return  # a trailer
         name = name.lower()
+        if name == b"host" and any(known == name for known, _ in self.headers):
+            raise ValueError("two Host headers")  # RFC 9112 §3.2
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         self.headers.append((name, value))
@@ -167,11 +169,16 @@ class HttpProtocol(HttpToolsProtocol):
         """Start the application on a request, or queue it behind one that is not answered yet."""
         parser, scope, before = self.parser, self.scope, self.cycle
         url = httptools.parse_url(self.url)
-        path = url.path.decode("ascii")
+        raw_path = url.path or b"/"
+        path = raw_path.decode("ascii")
+        if url.host:  # an absolute URL names the host itself (RFC 9112 §3.2.2)
+            port = b"" if url.port is None else b":%d" % url.port
+            others = [header for header in self.headers if header[0] != b"host"]
+            self.headers[:] = [(b"host", url.host + port), *others]
         scope["method"] = parser.get_method().decode("ascii")
         scope["http_version"] = version = parser.get_http_version()
         scope["path"] = self.root_path + (unquote(path) if "%" in path else path)
-        scope["raw_path"] = self.root_path.encode("ascii") + url.path
+        scope["raw_path"] = self.root_path.encode("ascii") + raw_path
         scope["query_string"] = url.query or b""
         keep_alive = version != "1.0" and parser.should_keep_alive()
         exchange: Any = Exchange(self, scope, keep_alive=keep_alive)  # has what uvicorn asks of it

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from relume.base.clock import Clock
@@ -46,6 +47,8 @@ class Activator:
             await receive()  # websocket.connect
         if self._open is None:
             return await PlaneStopping("serving is not running").answer(scope, receive, send)
+        if raw_path_of(scope) == b"*":  # it asks about this server itself (RFC 9110 §9.3.7)
+            return await Response(headers={"content-length": "0"})(scope, receive, send)
         router, session = self._open
         if scope["type"] == "websocket":
             return await self._websocket(router, session, scope, receive, send)

@@ -88,6 +88,7 @@ class Budget:
         self._pins: dict[str, tuple[int, int]] = {}
         self._holdings: dict[Claim, _Holding] = {}
         self._waiters: dict[Claim, _Waiter] = {}
+        self._over = False
 
     # What happens.
 
@@ -129,8 +130,8 @@ class Budget:
 
     @property
     def waits(self) -> bool:
-        """Whether any replica waits for room."""
-        return bool(self._waiters)
+        """Whether any replica waits for room, or what runs holds more than there is."""
+        return bool(self._waiters) or self._over
 
     def waiting(self) -> list[Claim]:
         """Return the replicas that wait for room."""
@@ -185,9 +186,12 @@ class Budget:
         free = self.total - self.used(world.kept) - world.dropping
         pool = _Pool(free, free + leaving + world.dropping)
         gone: set[Claim | Kept] = set()
-        if pool.soon < 0:  # what runs has grown
-            effects += self._make_room(-pool.soon, None, False, now, world, gone)
+        self._over = pool.soon < 0  # what runs has grown
+        if self._over:
+            found = self._make_room(-pool.soon, None, False, now, world, gone)
+            self._over = pool.soon + sum(_bytes(each, self._holdings) for each in found) < 0
             pool.soon = max(pool.soon, 0)
+            effects += found
         for claim, waiter in self._in_order():
             effects += self._serve(claim, waiter, pool, now, world, gone)
         effects += [LookAt(at) for at in self._next_look(now, world)]
@@ -201,9 +205,17 @@ class Budget:
             elif waiter.urgent_at is None and not self._urgent(claim.service):
                 waiter.urgent_at = now
 
+    def _is_urgent(self, claim: Claim) -> bool:
+        return (waiter := self._waiters.get(claim)) is not None and waiter.urgent_at is not None
+
     def _urgent(self, service: str) -> bool:
         mine = (w for c, w in self._waiters.items() if c.service == service)
         return any(waiter.urgent_at is not None for waiter in mine)
+
+    def _may_displace(self, claim: Claim) -> bool:
+        """Whether others may have to go for this replica: it is the first one of its service."""
+        mine = (each for each in self._waiters if each.service == claim.service)
+        return next(mine, None) == claim and not self.staying(claim.service)
 
     def _in_order(self) -> list[tuple[Claim, _Waiter]]:
         """Those with room set aside, those that requests wait for, the others; oldest first."""
@@ -232,9 +244,9 @@ class Budget:
             self._holdings[claim] = _Holding(waiter.need, frozenset(waiter.displaced))
             yield Grant(claim)
             return
-        if waiter.urgent_at is None:
+        if not self._may_displace(claim):
             return
-        due = now - waiter.urgent_at >= self.rules.wait_s
+        due = waiter.urgent_at is not None and now >= waiter.urgent_at + self.rules.wait_s
         short = waiter.need - aside - pool.soon
         found = self._make_room(short, claim, due, now, world, gone)
         for effect in found:
@@ -301,6 +313,8 @@ class Budget:
 
     def _idle_until(self, claim: Claim | None, holding: _Holding, load: Load) -> float:
         """When an idle replica may go at the earliest, for the service of `claim`."""
+        if holding.ready_at is None and claim is not None and not self._is_urgent(claim):
+            return float("inf")  # else two that nobody asks for could stop each other for ever
         turn = None if holding.ready_at is None else holding.ready_at + self.rules.turn_s
         rested = load.used_at + self.rules.idle_s
         if claim is not None and claim.service in holding.displaced:
@@ -339,12 +353,16 @@ class Budget:
         return max(replicas - self.staying(service), 0) * need
 
     def _next_look(self, now: float, world: World) -> list[float]:
-        """The next time at which something is due, if anything waits."""
+        """The next time at which something is due, if anything waits or there is too much."""
         times: list[float] = []
-        urgent = [(c, w) for c, w in self._waiters.items() if w.urgent_at is not None]
-        for claim, waiter in urgent:
-            assert waiter.urgent_at is not None
-            times.append(waiter.urgent_at + self.rules.wait_s)
+        if self._over:
+            idle = ((c, h) for c, h in self._evictable(None) if not self._is_busy(c, world))
+            times += (self._idle_until(None, h, world.loads[c]) for c, h in idle)
+        for claim, waiter in self._waiters.items():
+            if not self._may_displace(claim):
+                continue
+            if waiter.urgent_at is not None:
+                times.append(waiter.urgent_at + self.rules.wait_s)
             for other, holding in self._evictable(claim):
                 if not self._is_busy(other, world):
                     times.append(self._idle_until(claim, holding, world.loads[other]))

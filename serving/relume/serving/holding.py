@@ -57,7 +57,7 @@ class HeldRequest:
         self._clock = clock
         self._service: Scaled | None = None
         self._unanswered: Lease | None = None
-        self._since: float | None = None  # when it began to wait, also for a replica that drained
+        self._arrived: float | None = None
 
     def disconnect(self) -> None:
         """The client went away."""
@@ -69,13 +69,15 @@ class HeldRequest:
     ) -> AsyncIterator[Lease]:
         """Hold the request until a replica has room, starting one if there is none.
 
+        Where it is called again, because a replica drains, the request waits since the first call.
         Raises PredictorFailed when the load that it waited for failed, PlaneStopping.
         """
         self._service = service
         service.arrived()
-        self.clocks = RequestClocks(timeouts, self._clock, self.cutoff)
+        arrived = self._arrived = self._arrived or self._clock.monotonic()
+        self.clocks = RequestClocks(timeouts, self._clock, self.cutoff, arrived)
         try:
-            self._unanswered = lease = await self._acquire(service, event_id)
+            self._unanswered = lease = await self._acquire(service, event_id, arrived)
             try:
                 yield lease
             finally:
@@ -85,10 +87,8 @@ class HeldRequest:
             self.clocks.cancel()
             service.left()
 
-    async def _acquire(self, service: Scaled, event_id: str | None) -> Lease:
-        if self._since is None:
-            self._since = self._clock.monotonic()
-        throttler, arrived = service.throttler, self._since
+    async def _acquire(self, service: Scaled, event_id: str | None, arrived: float) -> Lease:
+        throttler = service.throttler
         while True:
             free = backend = throttler.try_acquire(service.preferred)
             if backend is None:

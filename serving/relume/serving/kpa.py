@@ -14,6 +14,7 @@ from relume.serving.windows import AverageWindow, MaxWindow
 CONCURRENCY_TARGET_DEFAULT = 100.0
 RPS_TARGET_DEFAULT = 200.0
 MIN_TARGET = 0.01
+_INT32 = 2**31 - 1  # Knative's figures have no more bits; a very large target would make infinity
 
 
 def total_capacity(metric: str, container_concurrency: int, target: float | None) -> float:
@@ -107,4 +108,5 @@ class Autoscaler:
             return 0
         if burst < 0:
             return -1
-        return math.floor(ready * self._total - burst - panic_value)
+        excess = ready * self._total - burst - panic_value
+        return math.floor(max(-_INT32, min(excess, _INT32)))

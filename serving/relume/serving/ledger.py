@@ -5,6 +5,7 @@ JSON line once it is known how the start ended. Whoever reads the file must skip
 cut has torn.
 """
 
+import contextlib
 import logging
 import re
 from collections import deque
@@ -150,10 +151,14 @@ class LogFiles:
         self._stem = f"{namespace}.{name}"
 
     def path(self, number: int) -> Path:
-        """Return the file for the n-th process, which does not exist yet."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._path(number).unlink(missing_ok=True)
-        self._path(number - KEPT_LOGS).unlink(missing_ok=True)
+        """Return the file for the n-th process, which does not exist yet.
+
+        On a disk that cannot be written, the start fails when the file is opened, and says why.
+        """
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._path(number).unlink(missing_ok=True)
+            self._path(number - KEPT_LOGS).unlink(missing_ok=True)
         return self._path(number)
 
     def _path(self, number: int) -> Path:

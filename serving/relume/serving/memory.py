@@ -127,6 +127,7 @@ class Memory:
             del self._tenants[name]
             if self._budget is not None:
                 self._budget.unpin(name)
+                self.look()
 
     def place(self, tenant: Tenant, number: int) -> Place:
         """Return the place of a new replica, which asks for it with `granted`."""
@@ -150,6 +151,14 @@ class Memory:
         need = self._launcher.memory_bytes(config)
         most = self._budget.most(tenant.name, self._launcher.kept())
         return need <= most < need + self._budget.held_by(tenant.name)
+
+    def is_overdue(self, tenant: Tenant) -> bool:
+        """Whether a replica has waited so long for room that a busy one had to make it."""
+        if self._budget is None:
+            return False
+        mine = [c for c in self._budget.waiting() if c.service == tenant.name]
+        since = min(filter(None, map(self._budget.waiting_since, mine)), default=float("inf"))
+        return self._clock.monotonic() - since >= self._budget.rules.wait_s
 
     def _does_not_fit(self, service: str, need: int, most: int) -> DoesNotFit:
         assert self._budget is not None
@@ -192,6 +201,8 @@ class Memory:
         """Note that a replica will be gone soon."""
         if self._budget is not None:
             self._budget.leaving(place.claim)
+            # Not at once: its service is in the middle of a decision.
+            asyncio.get_running_loop().call_soon(self.look)
 
     def free(self, place: Place) -> None:
         """Take a place back."""
@@ -200,7 +211,7 @@ class Memory:
             self.look()
 
     def demand(self) -> None:
-        """A request waits for a replica; one that waits for room may have become urgent."""
+        """Other requests wait than before; a replica may be urgent now, or idle."""
         if self._budget is not None and self._budget.waits:
             self.look()
 
@@ -297,13 +308,15 @@ class Memory:
         if self._budget is None:
             return
         until = self._clock.monotonic() - loaded_after_s
-        await self._launcher.measure(
-            {
-                place.pid
-                for place in self._places.values()
-                if place.pid is not None and place.backend and place.backend.ready_at <= until
-            }
-        )
+        loaded = {
+            place.pid
+            for place in self._places.values()
+            if place.pid is not None and place.backend and place.backend.ready_at <= until
+        }
+        try:
+            await self._launcher.measure(loaded)
+        except OSError as error:  # such as too many open files
+            log.warning("the memory of processes cannot be measured: %s", error)
         for tenant in self._tenants.values():
             self._set_aside(tenant)
         for place in self._places.values():

@@ -143,6 +143,7 @@ class ServingPlane:
                 service.stop(ServiceUnknown(f"InferenceService {service.key} was removed"))
             self._end(traffic.services)
         self._traffic = now
+        self._memory.look()  # what is set aside for minReplicas may be another sum now
         self.app.open(Router(self._traffic, self._settings.body_limit), running.around.session)
         self.changed()
 

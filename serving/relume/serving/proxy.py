@@ -192,6 +192,8 @@ async def forward(
                 lease.backend.on_drain() if why == DRAINING else lease.backend.on_failing()
                 if whole is not None:
                     return
+            if not 200 <= response.status <= 999:
+                raise PredictorUnreachable(f"status {response.status} is no answer to a request")
             base_url = lease.backend.base_url
             returned = returned_headers(response.raw_headers, scope, raw_path, base_url)
             returned += [(name.encode(), ms.encode()) for name, ms in lease.headers.items()]

@@ -25,6 +25,7 @@ from relume.serving.predictor import (
 from relume.serving.probe import Probe, Startup
 from relume.serving.settings import ServingSettings, hang_after_s
 from relume.serving.throttler import Backend
+from relume.serving.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,9 @@ class Surroundings:
 
 class ReplicaOwner(Protocol):
     """Whom a replica tells what happened to it."""
+
+    timeouts: Timeouts
+    """Of the requests that it is given now, by the newest revision."""
 
     def became_ready(self, replica: "Replica") -> None: ...
     def hangs(self, replica: "Replica", reason: str) -> None: ...
@@ -276,7 +280,7 @@ class Replica:
     async def _drain(self, exit_code: asyncio.Task[int]) -> None:
         """Wait until no request is left, as long as a request may take."""
         clock = self._around.clock
-        until = clock.monotonic() + self._service.timeout_s
+        until = clock.monotonic() + max(self._service.timeout_s, self._owner.timeouts.total_s)
         while not exit_code.done() and not self._hurry and self._in_flight():
             left = until - clock.monotonic()
             if left <= 0:

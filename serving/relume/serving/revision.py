@@ -14,6 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+#: How many replicas start at once; those that are missing besides follow as these become ready. A
+#: scale of a million, which a cluster takes, would otherwise stop the plane.
+MOST_STARTING = 50
+
 
 class State(StrEnum):
     """What a revision, or one replica of it, is doing."""
@@ -82,11 +86,18 @@ class Renewed:
 
 
 @dataclass(frozen=True, slots=True)
+class NoRoom:
+    """There is no memory for a new revision beside the old one, which has to go first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stopping:
     """The plane shuts down; nothing is started from here on."""
 
 
-RevisionEvent = ScaleTo | BecameReady | Exited | Evicted | Abandoned | Woke | Renewed | Stopping
+RevisionEvent = (
+    ScaleTo | BecameReady | Exited | Evicted | Abandoned | Woke | Renewed | NoRoom | Stopping
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +228,9 @@ class Revision:
                 return list(self._reconcile(now))
             case Renewed():
                 return list(self._renewed(event, now))
+            case NoRoom():
+                self._stop_first = True
+                return [self._stop(each, "replaced") for each in reversed(self._live(old=True))]
             case Stopping():
                 self._stopping = True
                 return list(self._scale(ScaleTo(0, why="shutting-down"), now))
@@ -246,9 +260,7 @@ class Revision:
         live = self._live(old=False)
         for replica in reversed(live[event.replicas :]):
             yield self._stop(replica, event.why)
-        if event.replicas == 0:
-            for replica in reversed(self._live(old=True)):
-                yield self._stop(replica, event.why)
+        yield from self._replace_old(event.why)
         for replica in live[: event.replicas]:
             # What is wanted without requests stays when the last request is given up.
             self._replicas[replica].on_demand &= event.on_demand
@@ -269,7 +281,7 @@ class Revision:
         if now < self._retry_at:
             yield WakeAt(self._retry_at)
             return
-        for _ in range(missing):
+        for _ in range(min(missing, MOST_STARTING - self.count(State.STARTING))):
             self._last_id += 1
             self._replicas[self._last_id] = _Replica(State.STARTING, self._on_demand)
             yield Start(self._last_id)
@@ -296,9 +308,14 @@ class Revision:
         entry.state = State.READY
         entry.ready_at = now
         self._failure = None
+        yield from self._replace_old("replaced")
+        yield from self._reconcile(now)
+
+    def _replace_old(self, why: str) -> Iterator[RevisionEffect]:
+        """Stop the replicas of the old revision that are not needed beside the new ones."""
         new = [r for r in self._replicas.values() if r.state is State.READY and not r.old]
         for other in reversed(self._live(old=True)[max(self.target - len(new), 0) :]):
-            yield self._stop(other, "replaced")
+            yield self._stop(other, why)
 
     def _exited(self, event: Exited, now: float) -> Iterator[RevisionEffect]:
         entry = self._replicas.pop(event.replica)

@@ -95,8 +95,7 @@ class Scaler:
         spec = self.spec
         elapsed = now - self._since
         if self.activity is Activity.ACTIVATING:
-            late = elapsed >= spec.progress_deadline_s + ACTIVATION_BUFFER_S
-            return (0, True) if late else (UNKNOWN, False)
+            return (0, True) if self._is_late(now) else (UNKNOWN, False)
         if self.activity is Activity.ACTIVE:
             # First marked inactive; the next step may remove the last replica.
             return (0, False) if elapsed >= spec.window_s else (1, True)
@@ -115,6 +114,8 @@ class Scaler:
 
     def _follow_activity(self, now: float, want: int, ready: int) -> None:
         spec = self.spec
+        if ready > 0 and self._is_late(now):
+            self._initialised = True  # initial-scale may be out of reach: memory for it is missing
         enough = max(spec.min_scale, 1 if self._initialised else max(spec.initial_scale, 1))
         if ready >= enough:
             self._initialised = True
@@ -124,6 +125,11 @@ class Scaler:
         elif want > 0 or self.activity is not Activity.INACTIVE:
             self.timed_out = False
             self._become(Activity.ACTIVE if ready >= enough else Activity.ACTIVATING, now)
+
+    def _is_late(self, now: float) -> bool:
+        """Whether an activation has missed the progress deadline."""
+        late_s = self.spec.progress_deadline_s + ACTIVATION_BUFFER_S
+        return self.activity is Activity.ACTIVATING and now - self._since >= late_s
 
     def _become(self, activity: Activity, now: float) -> None:
         if self.activity is not activity:

@@ -114,6 +114,7 @@ class Service:
         now = self._around.clock.monotonic()
         self._reporter.leave(now)
         self._pace.left(now, self.throttler.held)
+        self._around.memory.demand()
         if self._retired and self._reporter.current == 0:
             # Not at once: a request that its replica has not begun with leaves and arrives again.
             asyncio.get_running_loop().call_soon(self._end_retired)
@@ -163,6 +164,8 @@ class Service:
             return
         if self._alarm is not None and self._alarm.rings(self._around.clock.now()):
             self.warm()
+        if self._revision.rolling_out and self._around.memory.is_overdue(self):
+            self._apply(rev.NoRoom())
         now = self._around.clock.monotonic()
         ready = self._revision.count(rev.State.READY)
         decision = self._autoscaler.decide(now, ready)
@@ -201,17 +204,17 @@ class Service:
     def stop(self, error: ServingError | None = None) -> None:
         """Refuse and fail what waits, with `error` or because the plane stops; drain what runs."""
         self._stopping = True
-        self._around.memory.leave(self)
         for timer in (self._wake, self._abandon):
             if timer is not None:
                 timer.cancel()
         self.throttler.close(error or PlaneStopping("the plane is shutting down"))
         self._apply(rev.Stopping())
+        self._around.memory.leave(self)
 
     @property
-    def failed(self) -> bool:
-        """Whether the last start failed, and nothing is left that runs."""
-        return self._revision.state is rev.State.FAILED
+    def at_zero(self) -> bool:
+        """Whether no replica is wanted."""
+        return self._revision.target == 0
 
     @property
     def gone(self) -> bool:
@@ -318,7 +321,9 @@ class Service:
         retry_after_s = settings.UNKNOWN_S if ready_in_s is None else ready_in_s
         return TooManyHeld(message, retry_after_s=min(retry_after_s, self.config.timeout_s))
 
-    def _failure(self, reason: str, retry_after_s: float) -> PredictorFailed:
+    def _failure(self, reason: str, retry_after_s: float) -> ServingError:
+        if (refusal := self._around.memory.refusal(self)) is not None:
+            return refusal
         failed = "failed" if reason.startswith(ENGINE_HANGS) else "could not be started"
         message = f"{self.key} {failed}: {reason}"
         if self._log_tail:

@@ -47,7 +47,11 @@ class Timeouts:
 class RequestClocks:
     """Runs the clocks of one request and trips its cutoff."""
 
-    def __init__(self, timeouts: Timeouts, clock: Clock, cutoff: Cutoff) -> None:
+    def __init__(
+        self, timeouts: Timeouts, clock: Clock, cutoff: Cutoff, since: float | None = None
+    ) -> None:
+        """since: when the request arrived (monotonic seconds); None: now."""
+        passed_s = 0.0 if since is None else clock.monotonic() - since
         self._idle_s = timeouts.idle_s
         self._clock = clock
         self._cutoff = cutoff
@@ -57,7 +61,9 @@ class RequestClocks:
             self._check_start: timeouts.response_start_s,
             self._check_idle: timeouts.idle_s,
         }
-        self._timers = {act: clock.call_later(s, act) for act, s in limits.items() if s > 0}
+        self._timers = {
+            act: clock.call_later(s - passed_s, act) for act, s in limits.items() if s > 0
+        }
 
     def wrote(self) -> None:
         """A part of the answer went out."""

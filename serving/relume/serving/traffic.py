@@ -104,8 +104,8 @@ class Traffic:
         """Let each revision decide; return what `settle` does."""
         for service in self.services:
             service.tick()
-        if self.canary is not None and self.canary.failed and not self.canary.was_ready:
-            self.canary.warm()  # its back-off says when
+        if self.canary is not None and self.canary.at_zero and not self.canary.was_ready:
+            self.canary.warm()  # it has failed, and its back-off says when, or it made room
         return self.settle()
 
     def warm(self) -> None:

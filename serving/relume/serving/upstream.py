@@ -10,7 +10,7 @@ from yarl import URL
 
 from relume.base.prefixes import ADDRESSES, RawHeaders, below_prefix, host_of
 from relume.serving.addresses import raw_path_of
-from relume.web.hops import HOP_BY_HOP, NOT_RETURNED, sent_on, url_behind
+from relume.web.hops import HOP_BY_HOP, NOT_RETURNED, named_by_connection, sent_on, url_behind
 
 NOT_FORWARDED = HOP_BY_HOP | {
     b"expect",
@@ -43,7 +43,8 @@ def returned_headers(
     `/openai`), and never to the predictor's own port, which it names to a client without a Host.
     """
     lowered = [(raw.lower(), value) for raw, value in headers]
-    kept = [header for header in lowered if header[0] not in NOT_RETURNED]
+    named = named_by_connection(lowered)
+    kept = [each for each in lowered if each[0] not in NOT_RETURNED and each[0] not in named]
     if all(name not in ADDRESSES for name, _ in kept):
         return kept
     whole = raw_path_of(scope)

@@ -6,7 +6,13 @@ import aiohttp
 from starlette.types import Receive, Scope, Send
 
 from relume.base.clock import Clock
-from relume.serving.errors import GOING_AWAY, PredictorUnreachable, RequestTimedOut, ServingError
+from relume.base.vocabulary import DRAINING, ENGINE_FAILED, NOT_BEGUN_HEADER
+from relume.serving.errors import (
+    GOING_AWAY,
+    PredictorUnreachable,
+    RequestTimedOut,
+    ServingError,
+)
 from relume.serving.holding import HeldRequest, Lease
 from relume.serving.target import Target
 from relume.serving.timeouts import Cut, Timeouts
@@ -35,16 +41,16 @@ async def tunnel(
         gone = asyncio.create_task(_watch_client(receive, held))
         limit = Timeouts(total_s=service.timeouts.total_s)
         try:
+            upstream = None
             with held.cutoff:
-                while True:
+                while upstream is None:
                     async with held.replica(service, limit) as lease:
                         upstream = await _connect(session, path, lease, scope)
                         if upstream is not None:
                             assert held.clocks is not None
                             held.clocks.cancel()
                             gone.cancel()
-                            await _pass_both_ways(upstream, receive, send)
-                            break
+                            await _open(upstream, receive, send)
         finally:
             gone.cancel()
             await asyncio.gather(gone, return_exceptions=True)
@@ -61,12 +67,12 @@ async def _watch_client(receive: Receive, held: HeldRequest) -> None:
 
 
 async def _connect(
-    session: aiohttp.ClientSession,
-    path: bytes,
-    lease: Lease,
-    scope: Scope,
+    session: aiohttp.ClientSession, path: bytes, lease: Lease, scope: Scope
 ) -> aiohttp.ClientWebSocketResponse | None:
-    """Shake hands with the predictor; None where it is about to end, and another one is asked."""
+    """Shake hands with the leased replica; None where it ends, and another one is to be asked.
+
+    Raises PredictorUnreachable.
+    """
     headers = forwarded_headers(
         [h for h in scope["headers"] if not h[0].startswith(b"sec-websocket-")], lease.headers
     )
@@ -79,33 +85,54 @@ async def _connect(
             compress=0,
         )
     except (aiohttp.ClientError, OSError) as error:
-        if not is_refused(error):
-            raise PredictorUnreachable(error) from error
-        lease.backend.on_failing()
+        why = _not_begun(error)
+        if why is None:
+            raise PredictorUnreachable(lease.backend.ended or error) from error
+        lease.backend.on_drain() if why == DRAINING else lease.backend.on_failing()
         return None
+
+
+def _not_begun(error: Exception) -> str | None:
+    """Why the handshake was not begun: as the predictor says, or because nobody listens."""
+    if isinstance(error, aiohttp.WSServerHandshakeError) and error.headers is not None:
+        return error.headers.get(NOT_BEGUN_HEADER) if error.status == 503 else None
+    return ENGINE_FAILED if is_refused(error) else None
+
+
+async def _open(upstream: aiohttp.ClientWebSocketResponse, receive: Receive, send: Send) -> None:
+    async with upstream:
+        try:
+            await send({"type": "websocket.accept", "subprotocol": upstream.protocol})
+            await _pass_both_ways(upstream, receive, send)
+        except* OSError:
+            pass  # the client is gone, and the server found that out when it wrote
 
 
 async def _pass_both_ways(
     upstream: aiohttp.ClientWebSocketResponse, receive: Receive, send: Send
 ) -> None:
     left = asyncio.Event()
-    async with upstream, asyncio.TaskGroup() as group:
-        await send({"type": "websocket.accept", "subprotocol": upstream.protocol})
+    async with asyncio.TaskGroup() as group:
         inward = group.create_task(_to_predictor(upstream, receive, left))
-        code = await _to_client(upstream, send)
+        reason = await _to_client(upstream, send)
         if not left.is_set():
             inward.cancel()
-            await send({"type": "websocket.close", "code": code})
+            told = {"reason": reason} if reason else {}
+            code = _sendable(upstream.close_code)
+            await send({"type": "websocket.close", "code": code, **told})
 
 
-async def _to_client(upstream: aiohttp.ClientWebSocketResponse, send: Send) -> int:
-    """Pass messages on until the predictor closes; return its code."""
-    async for message in upstream:
+async def _to_client(upstream: aiohttp.ClientWebSocketResponse, send: Send) -> str:
+    """Pass messages on until the predictor closes; return its reason."""
+    while True:
+        message = await upstream.receive()
         if message.type is aiohttp.WSMsgType.TEXT:
             await send({"type": "websocket.send", "text": message.data})
         elif message.type is aiohttp.WSMsgType.BINARY:
             await send({"type": "websocket.send", "bytes": message.data})
-    return _sendable(upstream.close_code)
+        else:
+            is_close = message.type is aiohttp.WSMsgType.CLOSE
+            return (message.extra or "") if is_close else ""
 
 
 async def _to_predictor(
@@ -119,7 +146,8 @@ async def _to_predictor(
             else:
                 await upstream.send_bytes(message["bytes"])
         left.set()
-        await upstream.close(code=_sendable(message.get("code")))
+        reason = (message.get("reason") or "").encode()
+        await upstream.close(code=_sendable(message.get("code")), message=reason)
     except (aiohttp.ClientError, OSError):
         return  # the other direction notices that the predictor broke off, and closes
 

@@ -1,4 +1,4 @@
-"""What an engine core does after its start: fill its KV cache, load a tokenizer for grammars."""
+"""What an engine core does after its start, and what is said where it ends before that."""
 
 import ctypes
 import mmap
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from relume.runtimes import kv_memory
+from relume.runtimes.early_core import _Started
 from relume.runtimes.grammar_tokenizer import loaded_when_used
 
 _BYTES = 8 << 20
@@ -105,3 +106,12 @@ def _resident(buffer: _Buffer) -> int:
         file.seek(first * 8)
         entries = file.read(count * 8)
     return sum(entry >> 7 for entry in entries[7::8]) * pages
+
+
+def test_a_core_that_has_ended_before_it_is_told_to_serve_is_named_as_vllm_would() -> None:
+    class Gone:
+        def serve(self, kwargs: object) -> None:
+            raise BrokenPipeError
+
+    with pytest.raises(RuntimeError, match="EngineCore died"):
+        _Started(Gone(), {}).start()  # type: ignore[arg-type]

@@ -74,7 +74,7 @@ fuzz: venv ## 100,000 malformed requests to the Broker's ingress, then a coverag
 crash: venv ## kill every process before, during and after each await; five minutes
 	$(BIN)/python -m pytest tests/crash -q --every-phase --ignore tests/crash/test_jobs_every_await.py
 
-kill-trial: models ## kill -9 each process of a plane in each phase, with the real model; six minutes
+kill-trial: models ## kill -9 each process of a plane in each phase, real model; 15 minutes on two busy cores
 	$(BIN)/python -m pytest tests/kills -q --every-phase
 
 # One process more than there are cores: most of the time somebody waits for the end of a fault.

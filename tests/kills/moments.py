@@ -27,8 +27,8 @@ from tests.kills.processes import (
 
 START_WITHIN_S = 90.0
 _STEP_S = 0.002
-#: The phases that are over in some milliseconds, with the one before: always, or in a forked start.
-_ALWAYS_SHORT = {"warmup": "engine"}
+#: Phases that are over in milliseconds, with one before: always, or in a start that is a fork.
+_ALWAYS_SHORT = {"engine": "weights", "warmup": "weights"}
 _SHORT_IN_A_FORK = {"import": "fork", "config": "fork", **_ALWAYS_SHORT}
 
 

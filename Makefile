@@ -22,7 +22,7 @@ PYTEST_ALL := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadsc
 $(shell test -x $(BIN)/python || rm -f $(STAMP))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv docs pages models demo demo-tickets test fresh check fuzz unit crash jobs-trial memory-trial functions load docs-test page-test page-load bench schemas manifests flags lock images clean
+.PHONY: help venv docs pages models demo demo-tickets test fresh check fuzz unit crash kill-trial jobs-trial memory-trial functions load docs-test page-test page-load bench schemas manifests flags lock images clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ fuzz: venv ## 100,000 malformed requests to the Broker's ingress, then a coverag
 
 crash: venv ## kill every process before, during and after each await; five minutes
 	$(BIN)/python -m pytest tests/crash -q --every-phase --ignore tests/crash/test_jobs_every_await.py
+
+kill-trial: models ## kill -9 each process of a plane in each phase, real model; 15 minutes on two busy cores
+	$(BIN)/python -m pytest tests/kills -q --every-phase
 
 # One process more than there are cores: most of the time somebody waits for the end of a fault.
 jobs-trial: venv ## harm every process of the jobs gateway at each await, and a NATS cluster; ten minutes

@@ -92,7 +92,6 @@ def look(run: Run) -> None:
         run.dead()
         run.outcomes(cut_allowed=True)
         no_plane_is_found(run.stage)
-        run.gone()
         plane = run.stage.up(run.case.group)
         run.asked.move(plane.http, plane.broker)
     else:
@@ -100,6 +99,9 @@ def look(run: Run) -> None:
         run.dead()
         if "template" in run.case.process:
             run.gone()  # what it has forked ends a moment later
+        run.failure_is_told()
+        if run.case.process == "nats-server" and not run.asked.answers:
+            run.post_meanwhile()
     if run.case.phase == "draining" and run.stage.plane.process.poll() is not None:
         run.stage.up(run.case.group)
     run.next_answer()

@@ -45,6 +45,14 @@ DAMAGED = "a file in its folder is damaged or not complete"
             "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.\n",
             ("the process of its engine ended in the middle of its work",),
         ),
+        (
+            WAITED.replace(".\n", ". Failed core proc(s): {'EngineCore': -9}\n"),
+            ("the process of its engine ended in the middle of its work",),
+        ),
+        (
+            "RuntimeError: EngineCore died while it loaded the model\n",
+            ("the process of its engine ended in the middle of its work", "while it loaded"),
+        ),
         ("KeyError: 'x'\nOSError: no such device\n", ("OSError: no such device",)),
     ],
 )

@@ -291,6 +291,8 @@ def test_another_model_is_estimated_anew_and_another_timeout_is_not(
         (-9, "", (None, None), None),
         (1, "EngineCore died\n", (3, 4), "the kernel killed the predictor"),
         (1, "EngineCore died\n", (3, 3), None),
+        (1, "Failed core proc(s): {'EngineCore': -9}\n", (3, 4), "the kernel killed the predictor"),
+        (1, "Failed core proc(s): {'EngineCore': 1}\n", (3, 4), None),
         (
             1,
             "x\nRuntimeError: DefaultCPUAllocator: can't allocate memory: you\ny",

@@ -1,4 +1,4 @@
-"""What an engine core does after its start: fill its KV cache, load a tokenizer for grammars."""
+"""What an engine core does after its start, and what is said where it ends before that."""
 
 import ctypes
 import mmap
@@ -14,6 +14,7 @@ from relume.base.free_memory import tightest
 from relume.base.vocabulary import OUT_OF_MEMORY
 from relume.plane.out_of_memory import ended_for_memory
 from relume.runtimes import internals, kv_memory
+from relume.runtimes.early_core import _Started
 from relume.runtimes.grammar_tokenizer import loaded_when_used
 from tests.base.control_groups import GIB, Kernel
 
@@ -191,3 +192,12 @@ def _resident(buffer: _Buffer) -> int:
         file.seek(first * 8)
         entries = file.read(count * 8)
     return sum(entry >> 7 for entry in entries[7::8]) * pages
+
+
+def test_a_core_that_has_ended_before_it_is_told_to_serve_is_named_as_vllm_would() -> None:
+    class Gone:
+        def serve(self, kwargs: object) -> None:
+            raise BrokenPipeError
+
+    with pytest.raises(RuntimeError, match="EngineCore died"):
+        _Started(Gone(), {}).start()  # type: ignore[arg-type]

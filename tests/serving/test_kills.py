@@ -1,20 +1,24 @@
 """kill -9 of a predictor in each phase of its life, and what each request gets.
 
 A kill of its engine core ends the server of vLLM with code 1 in the same phase, so both are tried.
-nats-server, the template and the real server of vLLM are killed in `tests/e2e`, and every process
-of the event path at each of its awaits in `tests/crash`.
+The real processes of a plane are killed in each phase by `tests/kills` (`make kill-trial`), and
+every process of the event path at each of its awaits by `tests/crash`.
 """
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 from aiohttp import web
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from relume.base.testing import settle
 from relume.base.vocabulary import PREDICTOR_PHASES
 
 from .conftest import Stage, Staging, service
-from .virtual import eventually
+from .conversation import ask
+from .virtual import NUMBER, eventually
 
 #: How a predictor ends: it was killed itself, or its engine core was.
 ENDS = {-9: "the predictor was killed by SIGKILL", 1: "the predictor exited with code 1"}
@@ -111,3 +115,42 @@ async def test_a_kill_while_it_drains_is_no_failure_of_the_service(
         await eventually(lambda: s.status()["state"] == "zero")
         assert s.status()["reason"] is None
         await another_answers(s)
+
+
+def late(app: ASGIApp, come: asyncio.Event) -> ASGIApp:
+    """The body of a request comes after its headers."""
+
+    async def asked(scope: Scope, receive: Receive, send: Send) -> None:
+        async def after() -> Any:
+            await come.wait()
+            return await receive()
+
+        await app(scope, after, send)
+
+    return asked
+
+
+async def test_a_body_that_comes_after_its_headers_is_sent_to_another_replica_as_well(
+    stage: Staging,
+) -> None:
+    """A client sends them in two packets; the replica refuses the headers, because it drains."""
+    refusal = {"relume-draining": "true", "relume-not-begun": "draining"}
+    draining, come = asyncio.Event(), asyncio.Event()
+
+    async def infer(request: web.Request) -> web.StreamResponse:
+        if draining.is_set() and request.app[NUMBER] == 1:
+            return web.Response(status=503, headers=refusal)
+        return web.Response(text=await request.text())
+
+    async with stage(handler=infer) as s:
+        first = s.ask()
+        await s.ready()
+        await first.end()
+        draining.set()
+        app = late(s.plane.app, come)
+        again = ask(app, headers={"content-length": "3"}, body=b"one")
+        await settle()
+        come.set()
+        await s.ready(2)
+        await again.end()
+        assert (again.status, again.body) == (200, b"one")

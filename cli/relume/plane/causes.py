@@ -7,9 +7,9 @@ server that waited for it.
 import re
 from pathlib import Path
 
-from relume.plane.out_of_memory import end_of
+from relume.plane.out_of_memory import ENGINE_DIED, end_of
 
-_ENGINE_DIED = re.compile(r"EngineDeadError|EngineCore died|Engine core proc \w+ died")
+_ENGINE_DIED = re.compile(ENGINE_DIED.pattern.decode())
 _LONGEST = 400  # characters of the error that is quoted
 # What the log of vLLM 0.32 shows, and what it means; the first that fits counts.
 _MEANINGS = (

@@ -14,8 +14,11 @@ _NO_MEMORY = re.compile(
     rb"|std::bad_alloc|\bMemoryError\b|No available memory for the cache blocks"
     rb"|less than (?:desired \w+|requested) memory)[^\n]*"
 )
-# Written by vLLM's server when the process of its engine is gone.
-_ENGINE_DIED = re.compile(rb"EngineDeadError|Engine core proc \w+ died|EngineCore died")
+#: Written by vLLM's server when the process of its engine is gone; the last while it loads.
+ENGINE_DIED = re.compile(
+    rb"EngineDeadError|Engine core proc \w+ died|EngineCore died"
+    rb"|Failed core proc\(s\): \{[^}\n]*: -9\b"
+)
 
 
 def oom_kills() -> int | None:
@@ -38,7 +41,7 @@ def ended_for_memory(code: int, kills_before: int | None, log: Path) -> str | No
     written = end_of(log)
     kills = oom_kills()
     killed = kills is not None and kills_before is not None and kills > kills_before
-    if killed and (code == -signal.SIGKILL or _ENGINE_DIED.search(written)):
+    if killed and (code == -signal.SIGKILL or ENGINE_DIED.search(written)):
         return f"{OUT_OF_MEMORY}: the kernel killed the predictor, because memory was short"
     found = _NO_MEMORY.findall(written) if code != -signal.SIGKILL else []
     if found:

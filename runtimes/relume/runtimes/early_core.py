@@ -101,7 +101,10 @@ class _Started:
         self._kwargs = kwargs
 
     def start(self) -> None:
-        self._early.serve(self._kwargs)
+        try:
+            self._early.serve(self._kwargs)
+        except OSError:  # in the words in which vLLM tells it, by which the plane knows it
+            raise RuntimeError("EngineCore died while it loaded the model") from None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._early.process, name)

@@ -177,7 +177,7 @@ async def forward(
     headers = forwarded_headers(scope["headers"], lease.headers)
     if writer.begun:
         headers.popall("accept-encoding", None)  # the client cannot be told of a coding any more
-    whole = body.whole()
+    whole = await body.ahead() if "content-length" in headers else body.whole()  # to send it again
     if body.replaced and whole is not None:
         headers["content-length"] = str(len(whole))
     try:

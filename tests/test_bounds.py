@@ -406,7 +406,7 @@ TABLE = {
         "sinks", None, "those that the configuration allows; one that is back is forgotten"
     ),
     # Requests to services.
-    "serving.proxy:RequestBody._chunks": Bound(
+    "serving.body:RequestBody._chunks": Bound(
         "bytes of each request",
         SERVING.body_limit,
         "4 MiB are read ahead, and less when many requests are under way; only /openai/v1, which "

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from relume.base.testing import settle
+from relume.serving.body import RequestBody
 from relume.serving.errors import RequestTooLarge
-from relume.serving.proxy import RequestBody
 from relume.serving.read_ahead import LEAST_BYTES, ReadAhead
 
 

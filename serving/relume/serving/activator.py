@@ -10,10 +10,11 @@ from starlette.types import Receive, Scope, Send
 
 from relume.base.clock import Clock
 from relume.serving.addresses import ROUTED_TO, header, raw_path_of
+from relume.serving.body import RequestBody
 from relume.serving.errors import PlaneStopping, RequestTimedOut, ServingError
 from relume.serving.heartbeat import HeartbeatWriter, wish_of
 from relume.serving.holding import HeldRequest
-from relume.serving.proxy import RequestBody, ResponseWriter, Truncated, forward
+from relume.serving.proxy import ResponseWriter, Truncated, forward
 from relume.serving.read_ahead import ReadAhead
 from relume.serving.routing import Router
 from relume.serving.timeouts import Cut

@@ -35,9 +35,10 @@ from relume.base.prefixes import RawHeaders
 from relume.base.vocabulary import MEMORY_PHASE
 from relume.config.waiting import LEAST_HEARTBEAT_S, MOST_HEARTBEAT_S, Waiting
 from relume.serving.addresses import header
+from relume.serving.body import RequestBody
 from relume.serving.errors import ServingError
 from relume.serving.holding import HeldRequest, Lease
-from relume.serving.proxy import RequestBody, ResponseWriter
+from relume.serving.proxy import ResponseWriter
 from relume.serving.target import Target
 
 #: Between two comments, where nobody says more; proxies give up after 30 to 60 s without a byte.

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from relume.serving.addresses import header
+from relume.serving.body import RequestBody
 from relume.serving.errors import (
     JSON_TYPE,
     MethodNotAllowed,
@@ -27,7 +28,6 @@ from relume.serving.errors import (
 )
 from relume.serving.model_field import named_in
 from relume.serving.predictor import ServiceKey
-from relume.serving.proxy import RequestBody
 
 MODEL_FLAGS = ("--served-model-name", "--served_model_name", "--model-name", "--model_name")
 _PREFIX = b"/openai/v1"

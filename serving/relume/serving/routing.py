@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from starlette.types import Scope
 
 from relume.serving.addresses import by_host, by_path, header, raw_path_of, tag_of
+from relume.serving.body import RequestBody
 from relume.serving.errors import ServiceUnknown
 from relume.serving.openai import ModelNames, openai_path
 from relume.serving.predictor import ServiceKey
-from relume.serving.proxy import RequestBody
 from relume.serving.target import TARGET, Target
 from relume.serving.traffic import Traffic
 

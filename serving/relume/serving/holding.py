@@ -74,7 +74,8 @@ class HeldRequest:
         """
         self._service = service
         service.arrived()
-        arrived = self._arrived = self._arrived or self._clock.monotonic()
+        if (arrived := self._arrived) is None:
+            arrived = self._arrived = self._clock.monotonic()
         self.clocks = RequestClocks(timeouts, self._clock, self.cutoff, arrived)
         try:
             self._unanswered = lease = await self._acquire(service, event_id, arrived)

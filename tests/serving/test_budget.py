@@ -171,6 +171,12 @@ def test_what_is_kept_for_a_service_does_not_go_for_one_of_its_revisions() -> No
     assert s.asks(Claim("a (a-predictor-00002)", 1), 8) == [Drop(of_b)]
 
 
+def test_what_is_kept_for_a_service_goes_where_it_leaves_no_room_for_it() -> None:
+    s = scene()
+    s.kept = [Kept("the engine of a", "a", 3, 0.0)]
+    assert s.asks(A, 8) == [Drop(s.kept[0])]
+
+
 def test_a_template_that_is_in_use_goes_after_what_uses_it() -> None:
     s = scene()
     s.kept = [Kept("the warm template", None, 3, 0.0, in_use=True)]

@@ -377,3 +377,23 @@ async def test_stopping_does_not_wait_longer_than_its_grace(stage: Staging) -> N
         await stopping
         assert predictor.terminated
         assert (await request.end()).status == 502
+
+
+async def test_a_switch_of_protocols_that_nobody_asked_for_is_no_answer(stage: Staging) -> None:
+    async def switches(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=101)
+
+    async with stage(handler=switches) as s:
+        request = s.ask()
+        await s.ready()
+        await request.end()
+        assert (request.status, reason(request.body)[0]) == (502, "predictor-unreachable")
+
+
+async def test_a_question_about_the_server_itself_is_answered_and_starts_nothing(
+    stage: Staging,
+) -> None:
+    async with stage() as s:
+        asked = s.ask("*", method="OPTIONS", headers={"host": "summarize.default"}, body=b"")
+        assert (await asked.end()).status == 200
+        assert s.launcher.started == []

@@ -303,8 +303,9 @@ class Budget:
     def _idle(self, claim: Claim | None, now: float, world: World) -> Iterator[_Victim]:
         """What nobody uses and may go now for the service of `claim`."""
         for kept in world.kept:
-            shared = kept.service is None
-            if not kept.in_use and (claim is None or kept.service != claim.of):
+            # What it is started from goes last, where it leaves no room for the replica itself.
+            shared = kept.service is None or (claim is not None and kept.service == claim.of)
+            if not kept.in_use:
                 yield _Victim(kept.last_used, kept.bytes, kept, shared=shared)
         for other, holding in self._evictable(claim):
             load = world.loads.get(other, JUST_GRANTED)

@@ -69,16 +69,15 @@ class HeldRequest:
     ) -> AsyncIterator[Lease]:
         """Hold the request until a replica has room, starting one if there is none.
 
-        Where it is called again, because a replica drains, the request waits since the first call.
-        Raises PredictorFailed when the load that it waited for failed, PlaneStopping.
+        Called again, because a replica drains, it goes on with the clocks of its first call. Raises
+        PredictorFailed when the load that it waited for failed, PlaneStopping.
         """
         self._service = service
         service.arrived()
-        if (arrived := self._arrived) is None:
-            arrived = self._arrived = self._clock.monotonic()
-        self.clocks = RequestClocks(timeouts, self._clock, self.cutoff, arrived)
+        self._arrived = since = self._clock.monotonic() if self._arrived is None else self._arrived
+        self.clocks = RequestClocks(timeouts, self._clock, self.cutoff, since)
         try:
-            self._unanswered = lease = await self._acquire(service, event_id, arrived)
+            self._unanswered = lease = await self._acquire(service, event_id, since)
             try:
                 yield lease
             finally:

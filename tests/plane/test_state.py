@@ -81,6 +81,15 @@ def test_the_sockets_of_a_plane_that_runs_are_not_taken_by_one_on_a_copy(tmp_pat
             assert others != mine
 
 
+def test_a_plane_starts_where_no_link_to_its_sockets_can_be_made(tmp_path: Path) -> None:
+    """`scp -r` of the state of a plane that runs makes a folder of the link."""
+    (tmp_path / "sockets").mkdir()
+    (tmp_path / "sockets" / "left").touch()
+    with StateFolder(tmp_path).sockets() as sockets:
+        assert sockets.is_dir()
+    assert (tmp_path / "sockets" / "left").exists()
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}'])
 def test_a_torn_file_is_no_plane(tmp_path: Path, text: str) -> None:
     folder = StateFolder(tmp_path)

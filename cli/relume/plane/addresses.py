@@ -269,11 +269,14 @@ def socket_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _lock_of(folder: Path) -> Iterator[bool]:
-    """Hold the lock of a folder of sockets while the block runs; False: another plane has it."""
+    """Hold the lock of a folder of sockets while the block runs.
+
+    False: another plane has it, or the file system knows no such locks.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         taken = False
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             taken = True
         yield taken

@@ -2,6 +2,7 @@
 
 import ctypes
 import mmap
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -228,10 +229,12 @@ def test_a_promise_is_seen_by_other_processes_until_it_is_kept() -> None:
     before = kv_memory.promised()
     promise = kv_memory._Promise(5 << 20)
     assert kv_memory.promised() == before + (5 << 20)
+    assert os.getpgrp() in kv_memory.filling()
     promise.keep(1 << 20)
     assert kv_memory.promised() == before + (1 << 20)
     promise.close()
     assert kv_memory.promised() == before
+    assert os.getpgrp() not in kv_memory.filling()
 
 
 def test_vllm_does_not_count_the_page_cache_of_its_container(

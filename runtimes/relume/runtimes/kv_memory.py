@@ -134,10 +134,25 @@ def check(size: int, proc: Path = PROC) -> "_Promise":
 
 def promised(proc: Path = PROC) -> int:
     """The bytes that engines on this machine (in this pod) will ask for in the next seconds."""
+    return sum(size for _, size in _promises(proc))
+
+
+def filling() -> set[int]:
+    """The leaders of the process groups with an engine that has pages to ask for."""
+    found = set()
+    for pid, _ in _promises(PROC):
+        with suppress(OSError):  # it has ended
+            found.add(os.getpgid(pid))
+    return found
+
+
+def _promises(proc: Path) -> list[tuple[int, int]]:
+    """The process and the bytes of each promise."""
     with suppress(OSError, ValueError):
         names = (proc / "net/unix").read_text(errors="replace").split(f" @{_NAME}/")[1:]
-        return sum(int(name.split(maxsplit=1)[0].rpartition("/")[2]) for name in names)
-    return 0
+        parts = (name.split(maxsplit=1)[0].split("/") for name in names)
+        return [(int(pid), int(size)) for pid, _, size in parts]
+    return []
 
 
 class _Promise:

@@ -16,6 +16,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -184,9 +185,13 @@ class Environment:
         return Space.of(Path(done.stdout.strip())) if done.returncode == 0 else None
 
     def compile(self) -> None:
-        """Compile our modules, as pip does those that it installs: a quarter of the first start."""
+        """Compile our modules, as pip does those that it installs: a quarter of the first start.
+
+        Where the folders cannot be written to, each start compiles for itself.
+        """
         folders = [str(ROOT / name) for name in SOURCES]
-        self._run([self._python(), "-m", "compileall", "-q", *folders])
+        with suppress(subprocess.CalledProcessError):
+            self._run([self._python(), "-m", "compileall", "-q", *folders])
 
     def torch_loads(self) -> bool:
         return subprocess.run([self._python(), "-c", "import torch"]).returncode == 0

@@ -83,6 +83,18 @@ def test_a_hierarchy_without_memory_and_a_group_outside_are_passed_over(kernel: 
     assert _free(kernel) == GIB
 
 
+def test_other_mounts_are_passed_over(kernel: Kernel) -> None:
+    """Of groups that the process is not in, and at places that are no text."""
+    kernel.mount(2, root="/docker/abc", own="/system.slice/me")
+    kernel.v2("/", GIB, GIB)
+    with (kernel.proc / "self/mountinfo").open("ab") as file:
+        file.write(b"50 23 0:99 / /mnt/\xff rw - ext4 /dev/x rw\n")
+    assert _free(kernel) == 60 * GIB
+    kernel.mount(1, own="/mine")
+    kernel.v1("/mine", 4 * GIB, GIB)
+    assert _free(kernel) == 3 * GIB
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
 def test_this_machine_tells() -> None:
     found = bounds()

@@ -259,6 +259,23 @@ def test_the_stamp_is_written_when_all_is_installed_and_torch_loads(tmp_path: Pa
     assert environment.ran[-1][2] == "compileall"
 
 
+@pytest.mark.usefixtures("room")
+def test_a_source_tree_that_cannot_be_written_to_is_installed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = Recorded(tmp_path, Pip(own="cpu"))
+    run = environment._run
+
+    def fail_to_compile(command: list[str], stderr: int | None = None) -> None:
+        run(command, stderr)
+        if "compileall" in command:
+            raise subprocess.CalledProcessError(1, command)
+
+    monkeypatch.setattr(environment, "_run", fail_to_compile)
+    assert install.install(environment, "") == 0
+    assert environment.stamp.exists()
+
+
 def test_all_folders_of_our_packages_are_compiled() -> None:
     project = tomllib.loads((install.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     folders = project["tool"]["hatch"]["build"]["targets"]["wheel"]["dev-mode-dirs"]

@@ -12,7 +12,7 @@ from relume.base.errors import InvalidManifest
 from relume.base.free_memory import Bounded, bounds
 from relume.base.sizes import written
 from relume.config import Autoscaling, Function, InferenceService, Origin, Plan, load
-from relume.plane import memory, out_of_memory
+from relume.plane import launchers, memory, out_of_memory
 from relume.plane.launchers import TEMPLATE, EveryLauncher
 from relume.plane.memory import (
     FUNCTION_BYTES,
@@ -94,7 +94,9 @@ def test_a_function_needs_its_limit(store: ModelStore) -> None:
         (("--kv_cache_memory_bytes=2M",), {}, 2 * MIB),
         (("--kv-cache-memory-bytes=2m",), {}, 2_000_000),
         ((), {"VLLM_CPU_KVCACHE_SPACE": "3"}, 3 << 30),
-        (("--kv-cache-memory-bytes=1000",), {"VLLM_CPU_KVCACHE_SPACE": "3"}, 3 << 30),
+        (("--kv-cache-memory-bytes=2m",), {"VLLM_CPU_KVCACHE_SPACE": "3"}, 3 << 30),
+        (("--kv-cache-memory-bytes=2m",), {"VLLM_CPU_KVCACHE_SPACE": ""}, 2_000_000),
+        (("--kv-cache-memory-bytes=" + "9" * 400,), {}, 1 << 60),
         ((), {}, CPU_KV_CACHE_BYTES),
         (("--gpu-memory-utilization=0.5",), {}, 500),
         (("--gpu-memory-utilization=5e-1",), {}, 500),
@@ -210,6 +212,21 @@ async def test_a_template_and_an_engine_that_load_are_counted_as_estimated(
     assert [kept.bytes for kept in launcher.kept()] == [100 * MIB, 100 * MIB]
     engines.engines.append(Engine(key="another model", loaded=False))
     assert launcher.kept()[1].bytes == TEMPLATE_BYTES
+
+
+async def test_a_replica_whose_cache_is_still_filled_is_not_loaded(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = {1: 100 * MIB, 2: 100 * MIB}
+    monkeypatch.setattr(memory, "held_bytes", lambda _: held)
+    monkeypatch.setattr(launchers, "filling", lambda: {1})
+    nothing: object = None
+    launcher = EveryLauncher(nothing, nothing, store, None, Engines())  # type: ignore[arg-type]
+    await launcher.measure(())
+    assert launcher.kept()[0].bytes == TEMPLATE_BYTES
+    monkeypatch.setattr(launchers, "filling", set)
+    await launcher.measure(())
+    assert launcher.kept()[0].bytes == 100 * MIB
 
 
 def test_sizes_are_written_as_kubernetes_writes_them() -> None:

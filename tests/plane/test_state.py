@@ -1,5 +1,7 @@
 """The state folder, and how other commands find the plane that uses it."""
 
+import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -79,6 +81,26 @@ def test_the_sockets_of_a_plane_that_runs_are_not_taken_by_one_on_a_copy(tmp_pat
         with StateFolder(tmp_path / "copy").sockets() as others:
             assert mine.is_dir()
             assert others != mine
+
+
+def test_a_plane_starts_where_no_link_to_its_sockets_can_be_made(tmp_path: Path) -> None:
+    """`scp -r` of the state of a plane that runs makes a folder of the link."""
+    (tmp_path / "sockets").mkdir()
+    (tmp_path / "sockets" / "left").touch()
+    with StateFolder(tmp_path).sockets() as sockets:
+        assert sockets.is_dir()
+    assert (tmp_path / "sockets" / "left").exists()
+
+
+def test_a_folder_of_sockets_that_cannot_be_locked_is_used_and_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EBADF, "NFS locks no folder")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with StateFolder(tmp_path).sockets() as mine, StateFolder(tmp_path).sockets() as others:
+        assert mine.is_dir() and others.is_dir()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}'])

@@ -2,6 +2,7 @@
 
 import ctypes
 import mmap
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -103,8 +104,26 @@ def test_the_pages_of_a_large_cache_come_later_and_keep_what_was_written(
     assert buffer.memory[:7] == b"\0\0\0\0\0\7\0"
 
 
+class _Pauses(list[float]):
+    """The pauses that were made, in seconds; none takes time."""
+
+    def __init__(self) -> None:
+        self.then: Callable[[], object] = lambda: None
+
+    def sleep(self, pause_s: float) -> None:
+        self.append(pause_s)
+        self.then()
+
+
 @pytest.fixture
-def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
+def pauses(monkeypatch: pytest.MonkeyPatch) -> _Pauses:
+    made = _Pauses()
+    monkeypatch.setattr(kv_memory, "time", made)
+    return made
+
+
+@pytest.fixture
+def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pauses: _Pauses) -> Kernel:
     """A kernel that a test writes, and no page of a cache is ever filled."""
     made = Kernel(tmp_path)
     monkeypatch.setattr(kv_memory, "tightest", lambda _: tightest(made.proc))
@@ -151,6 +170,50 @@ def test_what_another_engine_has_still_to_fill_is_not_given_twice(kernel: Kernel
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
+def test_memory_that_an_ended_process_still_holds_is_waited_for(
+    kernel: Kernel, pauses: _Pauses
+) -> None:
+    kernel.machine(16 * GIB, 2 * GIB)
+    seen: list[int] = []
+
+    def free() -> None:
+        seen.append(kv_memory.promised())
+        if len(pauses) == 5:
+            kernel.machine(16 * GIB, 6 * GIB)
+
+    pauses.then = free
+    before = kv_memory.promised()
+    kv_memory.check(4 * GIB, kernel.proc).close()
+    assert seen == [before] * 5, "one that waits keeps nothing from another one"
+    kernel.machine(16 * GIB, 2 * GIB)
+    pauses.clear()
+    pauses.then = lambda: None
+    with pytest.raises(MemoryError, match="this machine has 2Gi left"):
+        kv_memory.check(4 * GIB, kernel.proc)
+    assert 2 <= sum(pauses) < 2.2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
+def test_what_another_engine_takes_from_its_own_control_group_is_waited_for(
+    kernel: Kernel, pauses: _Pauses
+) -> None:
+    """Containers of one pod, and those that use the host's network, see each other's promises."""
+    kernel.mount(2, own="/mine")
+    kernel.v2("/mine", 6 * GIB, GIB)
+    mine = f"0000: 00000002 00000000 00000000 0002 01 1235 @relume-kv-cache/8/3/{4 * GIB}\n"
+    other = f"0000: 00000002 00000000 00000000 0002 01 1234 @relume-kv-cache/1/3/{4 * GIB}\n"
+    (kernel.proc / "net/unix").write_text(mine + other)
+    pauses.then = lambda: sum(pauses) > 5 and (kernel.proc / "net/unix").write_text(mine)
+    kv_memory.check(4 * GIB, kernel.proc).close()
+    assert sum(pauses) > 5
+    pauses.clear()
+    pauses.then = lambda: None
+    (kernel.proc / "net/unix").write_text(mine + other)
+    with pytest.raises(MemoryError, match=r"/mine has 1Gi left"):
+        kv_memory.check(4 * GIB, kernel.proc)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
 def test_a_kernel_that_does_not_overcommit_is_told_by_field_too(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,10 +230,12 @@ def test_a_promise_is_seen_by_other_processes_until_it_is_kept() -> None:
     before = kv_memory.promised()
     promise = kv_memory._Promise(5 << 20)
     assert kv_memory.promised() == before + (5 << 20)
+    assert os.getpgrp() in kv_memory.filling()
     promise.keep(1 << 20)
     assert kv_memory.promised() == before + (1 << 20)
     promise.close()
     assert kv_memory.promised() == before
+    assert os.getpgrp() not in kv_memory.filling()
 
 
 def test_vllm_does_not_count_the_page_cache_of_its_container(

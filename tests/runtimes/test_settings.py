@@ -96,6 +96,8 @@ def test_whoever_chose_a_cache_is_left_alone(chosen: list[str]) -> None:
 def test_a_cache_may_be_chosen_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "4")
     assert KV[0] not in flags()
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "")  # which vLLM takes for none
+    assert has(flags(), *KV)
 
 
 def test_a_value_that_looks_like_no_flag_is_no_choice() -> None:

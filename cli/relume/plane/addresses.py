@@ -202,18 +202,24 @@ class StateFolder:
         """Give a `socket_folder` to which a link leads, so that the next plane can find it.
 
         What a killed plane left there is removed first. Of a copy of a state folder the link may
-        lead to the sockets of a plane that runs, which holds their lock.
+        lead to the sockets of a plane that runs, which holds their lock. A plane needs no link to
+        run: a file system may know none, and a copy may have a folder in its place.
         """
         link = self.path / "sockets"
         if link.is_symlink():
-            _remove_unused(link.resolve())
-            link.unlink()
+            _remove_unused(Path(os.path.realpath(link)))
+            with contextlib.suppress(OSError):
+                link.unlink()
         with socket_folder() as folder, _lock_of(folder):
-            link.symlink_to(folder)
+            linked = False
+            with contextlib.suppress(OSError):
+                link.symlink_to(folder)
+                linked = True
             try:
                 yield folder
             finally:
-                link.unlink(missing_ok=True)
+                if linked:
+                    link.unlink(missing_ok=True)
 
     def read(self) -> PlaneFile | None:
         """The published addresses; None when the file is missing, torn, or not a plane's."""
@@ -263,11 +269,14 @@ def socket_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _lock_of(folder: Path) -> Iterator[bool]:
-    """Hold the lock of a folder of sockets while the block runs; False: another plane has it."""
+    """Hold the lock of a folder of sockets while the block runs.
+
+    False: another plane has it, or the file system knows no such locks.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         taken = False
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             taken = True
         yield taken

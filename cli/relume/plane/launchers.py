@@ -13,6 +13,7 @@ from relume.plane.functions import FunctionLauncher
 from relume.plane.launch import LocalLauncher, check, key_of
 from relume.plane.memory import TEMPLATE_BYTES, Footprints, check_minimum, estimate
 from relume.plane.reloading import at_once
+from relume.runtimes.kv_memory import filling
 from relume.runtimes.models.errors import ModelMissing
 from relume.runtimes.models.store import ModelStore
 from relume.runtimes.spawn import Template
@@ -116,7 +117,8 @@ class EveryLauncher:
             self._footprints.follow(self._engine_name(engine), engine.pid)
             if engine.loaded:
                 kept.append(engine.pid)
-        await self._footprints.measure({*loaded, *kept})
+        # A large cache is still being filled when its replica has been ready for a while.
+        await self._footprints.measure({*loaded, *kept} - filling())
 
     def kept(self) -> Sequence[Kept]:
         """See `PredictorLauncher.kept`: loaded engines, and the warm template.

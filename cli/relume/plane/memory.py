@@ -90,15 +90,20 @@ def kv_cache_bytes(service: InferenceService) -> int:
     except argparse.ArgumentError:
         return CPU_KV_CACHE_BYTES
     gigabytes = {**os.environ, **service.env}.get("VLLM_CPU_KVCACHE_SPACE", "")
-    if gigabytes.isdecimal():  # on a CPU it wins in vLLM, too
-        return int(gigabytes) << 30
+    if gigabytes.isdecimal():  # on a CPU vLLM lets it win over the flag
+        return _whole(float(gigabytes) * 1024**3)
     if given.bytes and (found := _AMOUNT.fullmatch(given.bytes)):
         scale = 1000 if found[2].islower() else 1024  # as vLLM reads them
-        return int(float(found[1]) * scale ** _POWERS[found[2].lower()])
+        return _whole(float(found[1]) * scale ** _POWERS[found[2].lower()])
     with contextlib.suppress(TypeError, ValueError):
         if 0 < (share := float(given.share)) <= 1:  # vLLM refuses other shares when it starts
             return int(share * min((each.total for each in bounds()), default=0))
     return CPU_KV_CACHE_BYTES
+
+
+def _whole(amount: float) -> int:
+    """The amount in whole bytes; one of hundreds of digits is as much more than there is."""
+    return int(min(amount, 2.0**60))
 
 
 def _with_dashes(word: str) -> str:

@@ -105,16 +105,25 @@ def _folders(proc: Path) -> Iterator[tuple[Path, _Names]]:
     """The process's own group and those around it, as far as they can be seen, inside out."""
     with suppress(OSError, ValueError):
         mounts = list(_mounts(proc))
-        for line in (proc / "self/cgroup").read_text(encoding="utf-8").splitlines():
+        for line in (
+            (proc / "self/cgroup")
+            .read_text(encoding="utf-8", errors="surrogateescape")
+            .splitlines()
+        ):
             _, controllers, path = line.split(":", 2)
             names = _V1 if "memory" in controllers.split(",") else _V2
             if controllers and names is _V2:
                 continue
             for root, at, kind in mounts:
-                if kind == ("cgroup" if names is _V1 else "cgroup2"):
-                    inside = Path(path).relative_to(root) if _is_in(path, root) else Path()
-                    own = at / inside
-                    yield from ((each, names) for each in (own, *own.parents) if _is_in(each, at))
+                if kind != ("cgroup" if names is _V1 else "cgroup2"):
+                    continue
+                if _is_in(path, root):
+                    own = at / Path(path).relative_to(root)
+                elif ".." in Path(path).parts or ".." in Path(root).parts:
+                    own = at  # outside the namespace: the process's own group cannot be seen
+                else:
+                    continue  # groups of others, which somebody has mounted too
+                yield from ((each, names) for each in (own, *own.parents) if _is_in(each, at))
 
 
 def _mounts(proc: Path) -> Iterator[tuple[str, Path, str]]:
@@ -122,7 +131,9 @@ def _mounts(proc: Path) -> Iterator[tuple[str, Path, str]]:
 
     See proc_pid_mountinfo(5): the kind stands after ` - `, then the source and the options.
     """
-    for line in (proc / "self/mountinfo").read_text(encoding="utf-8").splitlines():
+    for line in (
+        (proc / "self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    ):
         mounted, _, system = line.partition(" - ")
         kind, _source, options = system.split(" ", 2)
         if kind == "cgroup2" or (kind == "cgroup" and "memory" in options.split(",")):

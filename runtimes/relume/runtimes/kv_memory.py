@@ -13,6 +13,7 @@ have pages to come too, and each says so by a socket (`_Promise`).
 import ctypes
 import mmap
 import os
+import random
 import socket
 import sys
 import threading
@@ -36,6 +37,11 @@ _PIECE = 16 << 20
 _MADV_POPULATE_WRITE = 23
 # What must be left for the first request.
 _REST = 32 << 20
+# Seconds for which a start that finds too little looks again. An ended process is waited for
+# before all of its memory is free, and what others have promised to take may be in another control
+# group: only when they have taken it does this one's counter tell.
+_FREED_WITHIN_S = 2.0
+_TAKEN_WITHIN_S = 30.0
 _NAME = "relume-kv-cache"
 _LESS = "lower --kv-cache-memory-bytes or VLLM_CPU_KVCACHE_SPACE, or raise limits.memory"
 
@@ -103,26 +109,50 @@ class _Torch:
 def check(size: int, proc: Path = PROC) -> "_Promise":
     """Promise to take this many bytes, which others who call this then leave alone.
 
-    It takes a millisecond or two. Raises MemoryError where they cannot be had, from the machine or
-    from a control group, beside what others have promised to take.
+    It takes a millisecond or two where they can be had, from the machine and from each control
+    group, beside what others have promised to take. Otherwise it looks again for a while, and then
+    raises MemoryError.
     """
-    promise = _Promise(size)  # first, so that of two that start at once none overlooks the other
-    least, all_promised = tightest(proc), max(promised(proc), size)
-    if least is not None and all_promised + _REST > least.free + least.swap:
-        promise.close()
-        left = max(least.free + least.swap - (all_promised - size), 0)
-        raise MemoryError(
-            f"the KV cache takes {written(size)}, and {least.of} has {written(left)} left: {_LESS}"
-        )
-    return promise
+    waited_s = 0.0
+    while True:
+        # First, so that of two that start at once none overlooks the other.
+        promise = _Promise(size)
+        least, others = tightest(proc), max(promised(proc) - size, 0)
+        if least is None or size + others + _REST <= least.free + least.swap:
+            return promise
+        promise.close()  # while this one waits, another one may start
+        if waited_s >= (_TAKEN_WITHIN_S if others else _FREED_WITHIN_S):
+            left = max(least.free + least.swap - others, 0)
+            raise MemoryError(
+                f"the KV cache takes {written(size)}, and {least.of} has {written(left)} left: "
+                f"{_LESS}"
+            )
+        pause_s = random.SystemRandom().uniform(0.05, 0.15)  # not in step with another one
+        time.sleep(pause_s)
+        waited_s += pause_s
 
 
 def promised(proc: Path = PROC) -> int:
     """The bytes that engines on this machine (in this pod) will ask for in the next seconds."""
+    return sum(size for _, size in _promises(proc))
+
+
+def filling() -> set[int]:
+    """The leaders of the process groups with an engine that has pages to ask for."""
+    found = set()
+    for pid, _ in _promises(PROC):
+        with suppress(OSError):  # it has ended
+            found.add(os.getpgid(pid))
+    return found
+
+
+def _promises(proc: Path) -> list[tuple[int, int]]:
+    """The process and the bytes of each promise."""
     with suppress(OSError, ValueError):
         names = (proc / "net/unix").read_text(errors="replace").split(f" @{_NAME}/")[1:]
-        return sum(int(name.split(maxsplit=1)[0].rpartition("/")[2]) for name in names)
-    return 0
+        parts = (name.split(maxsplit=1)[0].split("/") for name in names)
+        return [(int(pid), int(size)) for pid, _, size in parts]
+    return []
 
 
 class _Promise:

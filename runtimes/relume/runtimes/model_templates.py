@@ -93,7 +93,7 @@ class ModelTemplates:
         if old is not None and old.key == key:
             return
         if old is not None:
-            self._run(self._retire(old))
+            self._retire(old)
         # One of its own: an engine with the same flags may still be on its way out.
         socket = self._sockets / f"engine-{next(self._numbers)}.sock"
         file = self._logs / f"{service.replace('/', '.')}.template.log"
@@ -104,7 +104,7 @@ class ModelTemplates:
     def retire_all_but(self, services: Collection[str]) -> None:
         """Give up the engines of all other services, as soon as no predictor depends on them."""
         for service in self._kept.keys() - set(services):
-            self._run(self._retire(self._kept.pop(service)))
+            self._retire(self._kept.pop(service))
 
     async def start(
         self, service: str, *, argv: Sequence[str], env: Mapping[str, str], log_path: Path
@@ -155,13 +155,10 @@ class ModelTemplates:
         if (kept := self._kept.pop(service, None)) is not None:
             await kept.end()
 
-    async def _retire(self, old: "_ModelTemplate") -> None:
+    def _retire(self, old: "_ModelTemplate") -> None:
         """See an engine to its end, which comes when no predictor depends on it."""
         self._retiring.append(old)
-        try:
-            await old.retire()
-        finally:
-            self._retiring.remove(old)
+        self._run(old.retire()).add_done_callback(lambda _: self._retiring.remove(old))
 
     def _run(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -103,7 +103,7 @@ def with_defaults(argv: Sequence[str], *, cpu: bool) -> list[str]:
         added += ["--shutdown-timeout", str(ENGINE_EXIT_S)]
     if cpu and not mentions(argv, _COMPILE_FLAGS):
         added.append("--enforce-eager")
-    if cpu and not mentions(argv, _KV_FLAGS) and "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
+    if cpu and not mentions(argv, _KV_FLAGS) and not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
         added += ["--kv-cache-memory-bytes", str(CPU_KV_CACHE_BYTES)]
     if not mentions(argv, _TEMPLATE_FLAGS) and (template := chat_template_of(argv)):
         added += ["--chat-template", template]

@@ -59,6 +59,15 @@ def test_an_id_of_two_sources_is_asked_about_and_their_answers_are_kept_apart(
     assert "no event order from there; there is one from /a and /b" in capsys.readouterr().err
 
 
+def test_an_event_is_known_by_its_answer_when_its_own_records_are_forgotten(
+    plane: StandIn, capsys: Output
+) -> None:
+    happens(plane, "replied", "other", "/function", detail="to order")
+    assert run(["explain", "ord", "-o", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["id"], [each["event"]["id"] for each in told["records"]]) == ("order", ["other"])
+
+
 def test_a_function_that_answers_under_the_id_of_its_request_is_no_second_event(
     plane: StandIn, capsys: Output
 ) -> None:

@@ -26,7 +26,7 @@ from relume.cli.machine.story import (
     show_cold_start,
 )
 from relume.cli.machine.time_spent import answered_ms, hints, time_spent, total_ms
-from relume.cli.machine.which_event import chosen_id, records_of, unknown
+from relume.cli.machine.which_event import chosen_id, known_ids, records_of, unknown
 from relume.cli.options import output_option, plane_option
 from relume.cli.screen import Screen
 
@@ -127,8 +127,7 @@ async def _fetch(url: str, event_id: str, source: str | None) -> Found:
         async with plane.events(replay=RING, follow=False) as stream:
             every = [record async for record in stream]
         status = await plane.status()
-        known = (name for record in every for name in (record.id, record.causation))
-        found_id = chosen_id(filter(None, known), event_id)
+        found_id = chosen_id(known_ids(every), event_id)
         if found_id is None:
             return Found(event_id, status=status)
         records = records_of(every, found_id, source)

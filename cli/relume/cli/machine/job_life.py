@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 
+from relume.base.vocabulary import Json
 from relume.cli.errors import BadUsage, NotAPlane
 from relume.cli.machine.client import RING
 from relume.cli.machine.job_reports import JobReport
@@ -62,8 +63,9 @@ async def jobs_of(
 ) -> list[JobReport]:
     """The jobs that an event became: those that its records name, else among the newest jobs.
 
-    A gateway has no records. An event that was delivered to two services is two jobs. Raises
-    NotAPlane where nobody knows of jobs, and Refused where a key is missing.
+    A gateway has no records; there the beginning of the event's id is enough, too. An event that
+    was delivered to two services is two jobs. Raises NotAPlane where nobody knows of jobs, Refused
+    where a key is missing, and BadUsage where several ids begin so.
     """
     named = list(dict.fromkeys(each.id for each in records if each.is_job))
     found: list[JobReport] = []
@@ -73,11 +75,15 @@ async def jobs_of(
                 found.append(await client.job(job_id))
         if records:
             return found
-        async for job in _first(client.jobs(Wanted()), NEWEST_JOBS):
-            event = job.event or {}
-            if event.get("id") == event_id and source in (None, event.get("source")):
-                found.append(job)
-    return found
+        newest = [job async for job in _first(client.jobs(Wanted()), NEWEST_JOBS)]
+    came = [(job, str(job.event.get("id"))) for job in newest if _came_from(job.event, source)]
+    whole_id = chosen_id((id_ for _, id_ in came), event_id)
+    return [job for job, id_ in came if id_ == whole_id]
+
+
+def _came_from(event: Json | None, source: str | None) -> bool:
+    """Whether a job came as an event, and of this source where one is asked for."""
+    return event is not None and source in (None, event.get("source"))
 
 
 async def _job(client: JobsClient, job_id: str) -> JobReport:

@@ -74,7 +74,7 @@ def deliveries(records: Sequence[EventRecord]) -> list[Delivery]:
 
 
 def note_pause(pausing: dict[DeliveryKey, EventRecord], record: EventRecord) -> None:
-    """Keep in `pausing` the failed attempts that wait for the next one; call it in order of time."""
+    """Keep in `pausing` the failed attempts that wait for the next one; `record` is the newest."""
     if record.stage == "retrying":
         pausing[record.delivery] = record
     else:

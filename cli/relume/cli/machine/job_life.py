@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from relume.base.vocabulary import Json
 from relume.cli.errors import BadUsage, NotAPlane
 from relume.cli.machine.client import RING
 from relume.cli.machine.job_reports import JobReport
@@ -76,14 +75,12 @@ async def jobs_of(
         if records:
             return found
         newest = [job async for job in _first(client.jobs(Wanted()), NEWEST_JOBS)]
-    came = [(job, str(job.event.get("id"))) for job in newest if _came_from(job.event, source)]
-    whole_id = chosen_id((id_ for _, id_ in came), event_id)
-    return [job for job, id_ in came if id_ == whole_id]
-
-
-def _came_from(event: Json | None, source: str | None) -> bool:
-    """Whether a job came as an event, and of this source where one is asked for."""
-    return event is not None and source in (None, event.get("source"))
+    came = [(job, event) for job in newest if (event := job.event) is not None]
+    of_source = [
+        (job, str(event.get("id"))) for job, event in came if source in (None, event.get("source"))
+    ]
+    whole_id = chosen_id((id_ for _, id_ in of_source), event_id)
+    return [job for job, id_ in of_source if id_ == whole_id]
 
 
 async def _job(client: JobsClient, job_id: str) -> JobReport:

@@ -192,9 +192,8 @@ async def forward(
                 lease.backend.on_drain() if why == DRAINING else lease.backend.on_failing()
                 if whole is not None:
                     return
-            base_url = lease.backend.base_url
-            returned = returned_headers(response.raw_headers, scope, raw_path, base_url)
-            returned += [(name.encode(), ms.encode()) for name, ms in lease.headers.items()]
+            base_url, extra = lease.backend.base_url, lease.headers
+            returned = returned_headers(response.raw_headers, extra, scope, raw_path, base_url)
             await writer.start(response.status, returned)
             async for chunk in response.content.iter_any():
                 await writer.write(chunk)

@@ -35,15 +35,23 @@ def upstream_url(base_url: str, scope: Scope, raw_path: bytes) -> URL:
 
 
 def returned_headers(
-    headers: Iterable[tuple[bytes, bytes]], scope: Scope, raw_path: bytes, base_url: str
+    headers: Iterable[tuple[bytes, bytes]],
+    extra: Mapping[str, str],
+    scope: Scope,
+    raw_path: bytes,
+    base_url: str,
 ) -> RawHeaders:
-    """Return an answer's headers for the client: without those of the connection.
+    """Return an answer's headers for the client: `extra` instead of the predictor's own of a name.
+
+    Those of the connection are left out.
 
     A redirect leads below the prefix that was taken off the path (`/serving/<ns>/<isvc>`,
     `/openai`), and never to the predictor's own port, which it names to a client without a Host.
     """
     lowered = [(raw.lower(), value) for raw, value in headers]
-    kept = [header for header in lowered if header[0] not in NOT_RETURNED]
+    ours = {name.encode(): value.encode() for name, value in extra.items()}
+    kept = [each for each in lowered if each[0] not in NOT_RETURNED and each[0] not in ours]
+    kept += ours.items()
     if all(name not in ADDRESSES for name, _ in kept):
         return kept
     whole = raw_path_of(scope)

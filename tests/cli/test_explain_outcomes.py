@@ -181,6 +181,12 @@ NO_PHASE, WEIGHTS, TOKEN = parts.NO_PHASE, "start: weights", "start: first token
             id="a subscriber's attribute is no time",
         ),
         pytest.param(
+            [record(0, "accepted"), sent(0), replied(900, queuems=500)],
+            [started(0, **{**FIRST, "engine": -100.0})],
+            {WEIGHTS: 400, NO_PHASE: 100, TOKEN: 50, parts.AT_SUBSCRIBER: 350},
+            id="a phase that took less than nothing",
+        ),
+        pytest.param(
             [
                 *(record(0, "accepted"), sent(0, attempt=1)),
                 record(400, "delivering", detail="not acknowledged for 0.4 s", attempt=1),
@@ -213,6 +219,13 @@ def test_each_moment_has_its_name(
     found = time_spent(records, waited_for(records, ledger, None))
     assert {name: round(ms) for name, ms in found.items()} == spent
     assert sum(found.values()) == pytest.approx(total_ms(records))
+
+
+def test_a_start_that_its_answer_names_is_none_that_came_later() -> None:
+    records = [record(0, "accepted"), sent(0, HOOK), replied(900)]
+    answer = {"coldstartms": 500, "source": "/namespaces/ns/inferenceservices/a"}
+    ledger = [started(10, **FIRST), started(60_000, **FIRST)]
+    assert waited_for(records, ledger, answer) == ledger[:1]
 
 
 STAGES = ("accepted", "delivering", "retrying", "replied", "delivered", "dead-lettered", "redriven")

@@ -107,5 +107,9 @@ def test_a_job_is_found_by_the_beginning_of_its_id(jobs: JobsPlane, capsys: Outp
     assert capsys.readouterr().out.startswith("job_queued: ")
     assert run(["explain", "job_ab"]) == 2
     assert "2 ids begin with it" in capsys.readouterr().err
+    event = CloudEvent({"specversion": "1.0", "id": "job_17", "source": "/a", "type": "t"})
+    jobs.observer.publish(Record("2026-01-01T00:00:00.000Z", "accepted", "default/b", event, "t"))
+    assert run(["explain", "job_17"]) == 0  # no job, but an event
+    assert capsys.readouterr().out.startswith("job_17, ")
     assert run(["explain", "job_nowhere"]) == 2
     assert "`relume jobs list` shows those that are kept" in capsys.readouterr().err

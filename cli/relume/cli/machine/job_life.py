@@ -20,8 +20,12 @@ JOB_PREFIX = "job_"
 NEWEST_JOBS = 1000
 
 
+class NoSuchJob(BadUsage):
+    """No job has this id, and none of the newest has one that begins so."""
+
+
 async def explain_job(url: str, job_id: str, output: str) -> int:
-    """Show the life of one job. Raises BadUsage when there is no such job, or are several."""
+    """Show the life of one job. Raises NoSuchJob, and BadUsage when there are several."""
     async with JobsClient(url) as client:
         job = await _job(client, job_id)
         cold_starts, records, status = await _of_the_plane(client, job)
@@ -91,7 +95,7 @@ async def _job(client: JobsClient, job_id: str) -> JobReport:
         newest = client.jobs(Wanted())
         ids = [job.id async for job in _first(newest, NEWEST_JOBS)]
         if (found := chosen_id(ids, job_id)) is None:
-            raise BadUsage(f"{error}; `relume jobs list` shows those that are kept") from None
+            raise NoSuchJob(f"{error}; `relume jobs list` shows those that are kept") from None
     return await client.job(found)
 
 

@@ -192,7 +192,8 @@ async def forward(
                 lease.backend.on_drain() if why == DRAINING else lease.backend.on_failing()
                 if whole is not None:
                     return
-            base_url, extra = lease.backend.base_url, lease.headers
+            base_url = lease.backend.base_url
+            extra = lease.headers
             returned = returned_headers(response.raw_headers, extra, scope, raw_path, base_url)
             await writer.start(response.status, returned)
             async for chunk in response.content.iter_any():

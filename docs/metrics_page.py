@@ -144,7 +144,8 @@ def ledger() -> Iterator[str]:
     yield ""
     yield "`ready` is from the decision to start until the process could answer. `total` is from"
     yield "the arrival of the request to the first byte of its answer, so that it holds the whole"
-    yield "generation of an answer that is not streamed. `started` is `template` or `fresh`."
+    yield "generation of an answer that is not streamed. `started` is `engine`, `template` or"
+    yield "`fresh`."
     yield "A start that failed or was given up has `ended` instead: from the decision to its end.\n"
 
 

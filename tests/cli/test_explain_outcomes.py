@@ -157,6 +157,37 @@ NO_PHASE, WEIGHTS, TOKEN = parts.NO_PHASE, "start: weights", "start: first token
         ),
         pytest.param(
             [
+                *(record(0, "accepted"), sent(0), sent(0, trigger="u")),
+                *(record(50, "dead-lettered"), record(100, "delivered", trigger="u")),
+                *(record(3000, "redriven"), sent(3000), record(3100, "delivered")),
+            ],
+            [],
+            {parts.AT_SUBSCRIBER: 200, parts.DEAD: 2900},
+            id="a dead letter of one of two Triggers, of which the other one ended later",
+        ),
+        pytest.param(
+            [
+                *(record(0, "accepted"), sent(0), replied(100), record(103, "accepted", "r")),
+                record(9000, "duplicate"),
+            ],
+            [],
+            {parts.AT_SUBSCRIBER: 100, parts.IN_BROKER: 3, parts.AGAIN: 8897},
+            id="its sender sent it once more when it was answered",
+        ),
+        pytest.param(
+            [record(0, "accepted"), sent(0), replied(900, queuems="1e300")],
+            [],
+            {parts.AT_SUBSCRIBER: 900},
+            id="a subscriber's attribute is no time",
+        ),
+        pytest.param(
+            [record(0, "accepted"), sent(0), replied(900, queuems=500)],
+            [started(0, **{**FIRST, "engine": -100.0})],
+            {WEIGHTS: 400, NO_PHASE: 100, TOKEN: 50, parts.AT_SUBSCRIBER: 350},
+            id="a phase that took less than nothing",
+        ),
+        pytest.param(
+            [
                 *(record(0, "accepted"), sent(0, attempt=1)),
                 record(400, "delivering", detail="not acknowledged for 0.4 s", attempt=1),
                 replied(900, queuems=700),
@@ -188,6 +219,13 @@ def test_each_moment_has_its_name(
     found = time_spent(records, waited_for(records, ledger, None))
     assert {name: round(ms) for name, ms in found.items()} == spent
     assert sum(found.values()) == pytest.approx(total_ms(records))
+
+
+def test_a_start_that_its_answer_names_is_none_that_came_later() -> None:
+    records = [record(0, "accepted"), sent(0, HOOK), replied(900)]
+    answer = {"coldstartms": 500, "source": "/namespaces/ns/inferenceservices/a"}
+    ledger = [started(10, **FIRST), started(60_000, **FIRST)]
+    assert waited_for(records, ledger, answer) == ledger[:1]
 
 
 STAGES = ("accepted", "delivering", "retrying", "replied", "delivered", "dead-lettered", "redriven")
@@ -240,6 +278,7 @@ def test_parts_come_in_the_order_in_which_they_were() -> None:
 def test_the_time_to_the_first_answer_is_told_beside_the_whole() -> None:
     records = [sent(5), replied(905), sent(906, HOOK, "r"), record(9000, "retrying", "r")]
     assert (answered_ms(records), total_ms(records)) == (905, 9000)
+    assert answered_ms(records[::-1]) == 905  # whatever the order in which they were told
     assert answered_ms(records[:1]) is None
 
 
@@ -271,6 +310,11 @@ def status(**service: object) -> Status:
         ),
         ([sent(0)], {"state": "ready", "in_flight": 4, "held": 9}, "answers: 4, that wait: 9"),
         ([sent(0)], {"state": "failed", "reason": "no weights"}, "(failed: no weights)"),
+        (
+            [sent(0), record(1, "retrying"), record(9, "delivered", trigger="u")],
+            {"state": "zero"},
+            "before its next attempt, for 499 ms",
+        ),
         ([sent(0, HOOK)], {"state": "zero"}, "still at the subscriber, for 500 ms"),
         ([sent(0), record(1, "retrying")], {"state": "zero"}, "before its next attempt"),
         ([sent(0), replied(9)], {"state": "ready"}, None),

@@ -69,7 +69,10 @@ def at(ms: float | None) -> str | None:
             (20, 500, 0),
             {"in the queue": 20, "cold start": 500} | {"answering": 480},
         ),
+        # The worker's clock is behind the one of the gateway that accepted the job.
+        ("completed", -20, 1, (0, 0, 900), {"in the queue": 0, "answering": 900, "elsewhere": 100}),
         # Rounded up, they are a little more than there was.
+        ("cancelled", 1000, 1, (1001, 0, 0), {"in the queue": 1000}),
         ("completed", 20, 1, (21, 0, 981), {"in the queue": 21, "answering": 979}),
     ],
 )

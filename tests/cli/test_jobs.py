@@ -375,7 +375,8 @@ def test_explain_at_a_gateway_finds_a_job_by_its_id_and_by_the_event_as_which_it
     with JobsPlane(key="rk_a_b", gateway=True) as gateway:
         gateway.jobs["job_event"] = JOB | {"id": "job_event", "event": {"id": "order-1"}}
         monkeypatch.setenv("RELUME_KEY", "rk_a_b")
-        for named, shown in (("job_abc", "job_abc"), ("order-1", "job_event")):
+        named_jobs = (("job_abc", "job_abc"), ("order-1", "job_event"), ("ord", "job_event"))
+        for named, shown in named_jobs:
             assert run(["explain", "--url", gateway.url, named]) == 0
             assert capsys.readouterr().out.startswith(f"{shown}: completed after 11,000 ms")
         assert run(["explain", "--url", gateway.url, "order-2"]) == 2

@@ -59,6 +59,15 @@ def test_an_id_of_two_sources_is_asked_about_and_their_answers_are_kept_apart(
     assert "no event order from there; there is one from /a and /b" in capsys.readouterr().err
 
 
+def test_an_event_is_known_by_its_answer_when_its_own_records_are_forgotten(
+    plane: StandIn, capsys: Output
+) -> None:
+    happens(plane, "replied", "other", "/function", detail="to order")
+    assert run(["explain", "ord", "-o", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["id"], [each["event"]["id"] for each in told["records"]]) == ("order", ["other"])
+
+
 def test_a_function_that_answers_under_the_id_of_its_request_is_no_second_event(
     plane: StandIn, capsys: Output
 ) -> None:
@@ -98,5 +107,9 @@ def test_a_job_is_found_by_the_beginning_of_its_id(jobs: JobsPlane, capsys: Outp
     assert capsys.readouterr().out.startswith("job_queued: ")
     assert run(["explain", "job_ab"]) == 2
     assert "2 ids begin with it" in capsys.readouterr().err
+    event = CloudEvent({"specversion": "1.0", "id": "job_17", "source": "/a", "type": "t"})
+    jobs.observer.publish(Record("2026-01-01T00:00:00.000Z", "accepted", "default/b", event, "t"))
+    assert run(["explain", "job_17"]) == 0  # no job, but an event
+    assert capsys.readouterr().out.startswith("job_17, ")
     assert run(["explain", "job_nowhere"]) == 2
     assert "`relume jobs list` shows those that are kept" in capsys.readouterr().err

@@ -49,7 +49,8 @@ async def _asked(
     host, port = urlsplit(url).netloc.split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
-        writer.write(f"{head}\r\nHost: {host}\r\nExpect: 100-continue\r\n".encode())
+        named = "" if "Host:" in head else f"Host: {host}\r\n"
+        writer.write(f"{head}\r\n{named}Expect: 100-continue\r\n".encode())
         writer.write(f"Content-Length: {_BYTES}\r\n\r\n".encode())
         yield reader, writer
     finally:

@@ -12,6 +12,7 @@ class Conversation:
     def __init__(self, app: ASGIApp, scope: dict[str, Any], *body: bytes) -> None:
         self.status: int | None = None
         self.headers: dict[str, str] = {}
+        self.raw_headers: list[tuple[bytes, bytes]] = []
         self.chunks: list[bytes] = []
         self.complete = False
         self._hung_up = asyncio.Event()
@@ -28,6 +29,7 @@ class Conversation:
     async def _send(self, message: Any) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            self.raw_headers = list(message["headers"])
             self.headers = {k.decode().lower(): v.decode() for k, v in message["headers"]}
             return
         self.chunks.append(message["body"])

@@ -7,7 +7,7 @@ run. `Session` takes the place of the plane's HTTP client.
 import asyncio
 import heapq
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -181,7 +181,7 @@ class Machine:
     def memory_bytes(self, service: ServedService) -> int:
         return self.needs.get(f"{service.name} {service.revision}", self.needs[service.name])
 
-    async def measure(self) -> None:
+    async def measure(self, loaded: Collection[int]) -> None:
         await asyncio.sleep(0)
 
     def kept(self) -> list[Kept]:

@@ -132,6 +132,22 @@ async def test_a12_headers_of_ours_and_of_the_connection_are_not_passed_on(stage
         assert "connection" not in request.headers
 
 
+async def test_the_wait_is_told_once_where_the_predictor_is_itself_behind_a_plane(
+    stage: Staging,
+) -> None:
+    async def behind(_: web.Request) -> web.StreamResponse:
+        return web.Response(headers={"Relume-Queue-Ms": "71", "Relume-Model": "m"})
+
+    async with stage(handler=behind) as s:
+        request = s.ask()
+        await s.ready()
+        await request.end()
+        told = [each for each in request.raw_headers if each[0].startswith(b"relume-")]
+        assert told[0] == (b"relume-model", b"m")
+        assert [name for name, _ in told[1:]] == [b"relume-queue-ms", b"relume-cold-start-ms"]
+        assert told[1][1] != b"71"
+
+
 async def test_a_held_request_tells_the_predictor_how_long_it_waited(stage: Staging) -> None:
     async with stage(handler=mirror) as s:
         request = s.ask()

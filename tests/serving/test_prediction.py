@@ -144,7 +144,9 @@ def test_within_a_phase_a_time_only_becomes_less_and_is_not_repeated_for_ever(
     phase: str, took: list[float], elapsed: float, steps: list[float]
 ) -> None:
     history = [start(ready=ms, phases={**PHASES, "weights": ms / 2}) for ms in took]
-    over = {name: ms for name, ms in PHASES.items() if name < phase}
+    names = list(PHASES)
+    before = names[: names.index(phase)] if phase in names else []
+    over = {name: PHASES[name] for name in before}
     last, since = told_ms(history, SUMMARIZE, Progress("template", elapsed, phase, over)), elapsed
     for step in steps:
         elapsed += step

@@ -104,8 +104,8 @@ async def forward(
             if not 200 <= response.status <= 999:
                 raise PredictorUnreachable(f"status {response.status} is no answer to a request")
             base_url = lease.backend.base_url
-            returned = returned_headers(response.raw_headers, scope, raw_path, base_url)
-            returned += [(name.encode(), ms.encode()) for name, ms in lease.headers.items()]
+            extra = lease.headers
+            returned = returned_headers(response.raw_headers, extra, scope, raw_path, base_url)
             await writer.start(response.status, returned)
             async for chunk in response.content.iter_any():
                 await writer.write(chunk)

@@ -9,6 +9,7 @@ from starlette.types import Scope
 from yarl import URL
 
 from relume.base.prefixes import ADDRESSES, RawHeaders, below_prefix, host_of
+from relume.base.vocabulary import NOT_BEGUN_HEADER
 from relume.serving.addresses import raw_path_of
 from relume.web.hops import HOP_BY_HOP, NOT_RETURNED, named_by_connection, sent_on, url_behind
 
@@ -17,6 +18,9 @@ NOT_FORWARDED = HOP_BY_HOP | {
     b"knative-serving-namespace",
     b"knative-serving-revision",
 }
+
+# A plane in front of this one must not take a predictor's word for ours.
+_NOT_FOR_CLIENTS = NOT_RETURNED | {NOT_BEGUN_HEADER.encode()}
 
 
 def forwarded_headers(
@@ -35,16 +39,25 @@ def upstream_url(base_url: str, scope: Scope, raw_path: bytes) -> URL:
 
 
 def returned_headers(
-    headers: Iterable[tuple[bytes, bytes]], scope: Scope, raw_path: bytes, base_url: str
+    headers: Iterable[tuple[bytes, bytes]],
+    extra: Mapping[str, str],
+    scope: Scope,
+    raw_path: bytes,
+    base_url: str,
 ) -> RawHeaders:
-    """Return an answer's headers for the client: without those of the connection.
+    """Return an answer's headers for the client: `extra` instead of the predictor's own of a name.
+
+    Those of the connection are left out.
 
     A redirect leads below the prefix that was taken off the path (`/serving/<ns>/<isvc>`,
     `/openai`), and never to the predictor's own port, which it names to a client without a Host.
     """
     lowered = [(raw.lower(), value) for raw, value in headers]
+    ours = {name.encode(): value.encode() for name, value in extra.items()}
+    gone = _NOT_FOR_CLIENTS | ours.keys()
     named = named_by_connection(lowered)
-    kept = [each for each in lowered if each[0] not in NOT_RETURNED and each[0] not in named]
+    kept = [each for each in lowered if each[0] not in gone and each[0] not in named]
+    kept += ours.items()
     if all(name not in ADDRESSES for name, _ in kept):
         return kept
     whole = raw_path_of(scope)

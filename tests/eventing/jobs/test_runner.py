@@ -472,6 +472,20 @@ async def test_an_answer_that_comes_as_a_whole_has_run_since_it_had_a_replica() 
         assert (record.state, record.usage.run_ms) == ("completed", 6_000)
 
 
+async def test_a_predictor_that_was_away_has_run_since_it_took_the_request() -> None:
+    predictor = Predictor(answers(200, COMPLETION, **{"Relume-Queue-Ms": "0"}))
+    async with predictor:
+        pass  # now the port is known, and nobody listens there
+    async with JobStage(predictor) as stage:
+        job_id = await stage.submit(job_of(stage))
+        await stage.passes(60, steps=60)
+        async with predictor:
+            await stage.passes(8)
+            record = await stage.ended(job_id)
+        assert record.state == "completed"
+        assert record.usage.run_ms < 8_000
+
+
 async def test_the_run_clock_ends_a_job_and_keeps_what_was_stored() -> None:
     gate = asyncio.Event()
     async with (

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from relume.cli.machine.reports import EventRecord
+from relume.cli.machine.reports import DeliveryKey, EventRecord
 
 MS = timedelta(milliseconds=1)
 _SERVICE = re.compile(r"https?://[^/]+/serving/([^/]+/[^/]+)(?:/|$)")
+# Fewer than 32 years, so that it can be added to any date.
+_WHOLE_MS = re.compile(r"[0-9]{1,12}")
 # The stages of a job in which a worker has it.
 _WORKED = ("leased", "streaming")
 # What may be told of an event while a subscriber has it.
@@ -50,7 +52,7 @@ def deliveries(records: Sequence[EventRecord]) -> list[Delivery]:
     The attempts of a job count as deliveries to its service. Raises ValueError for what is no time.
     """
     found: list[Delivery] = []
-    begun: dict[tuple[str, str | None, str], tuple[EventRecord, Delivery]] = {}
+    begun: dict[DeliveryKey, tuple[EventRecord, Delivery]] = {}
     for record in sorted(records, key=lambda each: datetime.fromisoformat(each.at)):
         key, at = record.delivery, datetime.fromisoformat(record.at)
         if key in begun and record.stage not in _NO_END:
@@ -69,6 +71,14 @@ def deliveries(records: Sequence[EventRecord]) -> list[Delivery]:
             queue_ms = 0.0 if record.stage == "streaming" else None
             begun[key] = (record, Delivery(at, service=record.broker, queue_ms=queue_ms))
     return sorted([*found, *(each for _, each in begun.values())], key=lambda each: each.began)
+
+
+def note_pause(pausing: dict[DeliveryKey, EventRecord], record: EventRecord) -> None:
+    """Keep in `pausing` the failed attempts that wait for the next one; `record` is the newest."""
+    if record.stage == "retrying":
+        pausing[record.delivery] = record
+    else:
+        pausing.pop(record.delivery, None)
 
 
 def _only_a_note(before: EventRecord, record: EventRecord) -> bool:
@@ -90,9 +100,9 @@ def under(sent: Sequence[Delivery], began: datetime, ended: datetime) -> Under |
 
 
 def _queue_ms(record: EventRecord) -> float | None:
-    """What the answer of a predictor says of its wait."""
-    told = record.event.get("queuems") if record.stage == "replied" else None
-    try:
-        return None if told is None else float(str(told))
-    except ValueError:
-        return None
+    """What the answer of a predictor says of its wait; None where it is no time in whole ms.
+
+    The answer may be that of any subscriber, with any value.
+    """
+    told = str(record.event.get("queuems", "")) if record.stage == "replied" else ""
+    return float(told) if _WHOLE_MS.fullmatch(told) else None

@@ -10,7 +10,14 @@ import click
 from relume.base.vocabulary import Json
 from relume.cli.errors import BadUsage, NotAPlane
 from relume.cli.machine.client import RING, PlaneClient, find_plane
-from relume.cli.machine.job_life import JOB_PREFIX, NEWEST_JOBS, explain_job, jobs_of, life_as_json
+from relume.cli.machine.job_life import (
+    JOB_PREFIX,
+    NEWEST_JOBS,
+    NoSuchJob,
+    explain_job,
+    jobs_of,
+    life_as_json,
+)
 from relume.cli.machine.job_reports import JobReport
 from relume.cli.machine.job_story import show_life
 from relume.cli.machine.reports import ColdStartReport, EventRecord, Status
@@ -26,7 +33,7 @@ from relume.cli.machine.story import (
     show_cold_start,
 )
 from relume.cli.machine.time_spent import answered_ms, hints, time_spent, total_ms
-from relume.cli.machine.which_event import chosen_id, records_of, unknown
+from relume.cli.machine.which_event import chosen_id, known_ids, records_of, unknown
 from relume.cli.options import output_option, plane_option
 from relume.cli.screen import Screen
 
@@ -85,11 +92,17 @@ def command(*, event_id: str, source: str | None, output: str, url: str | None) 
     if not event_id:
         raise BadUsage("ID is empty; `relume events --replay 1000 --no-follow` shows ids")
     plane = find_plane(url)
+    no_job: NoSuchJob | None = None
     if event_id.startswith(JOB_PREFIX):
-        return asyncio.run(explain_job(plane, event_id, output))
+        try:
+            return asyncio.run(explain_job(plane, event_id, output))
+        except NoSuchJob as error:
+            no_job = error  # a sender may give its event such an id, too
     found = asyncio.run(_fetch_all(plane, event_id, source))
     if not found.records:
         if not found.jobs:
+            if no_job is not None:
+                raise no_job
             started_at = None if found.status is None else found.status.started_at
             raise BadUsage(unknown(event_id, started_at, NEWEST_JOBS))
         return max(asyncio.run(explain_job(plane, job.id, output)) for job in found.jobs)
@@ -127,8 +140,7 @@ async def _fetch(url: str, event_id: str, source: str | None) -> Found:
         async with plane.events(replay=RING, follow=False) as stream:
             every = [record async for record in stream]
         status = await plane.status()
-        known = (name for record in every for name in (record.id, record.causation))
-        found_id = chosen_id(filter(None, known), event_id)
+        found_id = chosen_id(known_ids(every), event_id)
         if found_id is None:
             return Found(event_id, status=status)
         records = records_of(every, found_id, source)

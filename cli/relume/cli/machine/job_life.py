@@ -20,8 +20,12 @@ JOB_PREFIX = "job_"
 NEWEST_JOBS = 1000
 
 
+class NoSuchJob(BadUsage):
+    """No job has this id, and none of the newest has one that begins so."""
+
+
 async def explain_job(url: str, job_id: str, output: str) -> int:
-    """Show the life of one job. Raises BadUsage when there is no such job, or are several."""
+    """Show the life of one job. Raises NoSuchJob, and BadUsage when there are several."""
     async with JobsClient(url) as client:
         job = await _job(client, job_id)
         cold_starts, records, status = await _of_the_plane(client, job)
@@ -62,8 +66,9 @@ async def jobs_of(
 ) -> list[JobReport]:
     """The jobs that an event became: those that its records name, else among the newest jobs.
 
-    A gateway has no records. An event that was delivered to two services is two jobs. Raises
-    NotAPlane where nobody knows of jobs, and Refused where a key is missing.
+    A gateway has no records; there the beginning of the event's id is enough, too. An event that
+    was delivered to two services is two jobs. Raises NotAPlane where nobody knows of jobs, Refused
+    where a key is missing, and BadUsage where several ids begin so.
     """
     named = list(dict.fromkeys(each.id for each in records if each.is_job))
     found: list[JobReport] = []
@@ -73,11 +78,13 @@ async def jobs_of(
                 found.append(await client.job(job_id))
         if records:
             return found
-        async for job in _first(client.jobs(Wanted()), NEWEST_JOBS):
-            event = job.event or {}
-            if event.get("id") == event_id and source in (None, event.get("source")):
-                found.append(job)
-    return found
+        newest = [job async for job in _first(client.jobs(Wanted()), NEWEST_JOBS)]
+    came = [(job, event) for job in newest if (event := job.event) is not None]
+    of_source = [
+        (job, str(event.get("id"))) for job, event in came if source in (None, event.get("source"))
+    ]
+    whole_id = chosen_id((id_ for _, id_ in of_source), event_id)
+    return [job for job, id_ in of_source if id_ == whole_id]
 
 
 async def _job(client: JobsClient, job_id: str) -> JobReport:
@@ -88,7 +95,7 @@ async def _job(client: JobsClient, job_id: str) -> JobReport:
         newest = client.jobs(Wanted())
         ids = [job.id async for job in _first(newest, NEWEST_JOBS)]
         if (found := chosen_id(ids, job_id)) is None:
-            raise BadUsage(f"{error}; `relume jobs list` shows those that are kept") from None
+            raise NoSuchJob(f"{error}; `relume jobs list` shows those that are kept") from None
     return await client.job(found)
 
 

@@ -93,16 +93,25 @@ def life(job: JobReport) -> list[tuple[str, float | None, str]]:
         place = "" if job.position is None else f"position {job.position}"
         found.append(("in the queue", total, place or "until it was settled"))
     else:
-        queued = milliseconds(job.created_at, job.started_at) or 0.0
-        if job.usage is not None and job.usage.queue_ms:
-            queued = job.usage.queue_ms
+        queued = _queued(job, total)
         found.append(("in the queue", queued, f"until {job.started_at}"))
         if job.usage is not None:
-            found += _worked(job, job.usage, None if total is None else max(total - queued, 0.0))
+            found += _worked(job, job.usage, None if total is None else total - queued)
     if job.settled_at is not None:
         reason = f", {job.reason}" if job.reason else ""
         found.append((job.status, None, f"{job.settled_at}{reason}"))
     return found
+
+
+def _queued(job: JobReport, total: float | None) -> float:
+    """How long a job was in the queue: no less than nothing, and no more than its whole life.
+
+    Clocks of several gateways may differ, and `queue_ms` is rounded.
+    """
+    queued = milliseconds(job.created_at, job.started_at) or 0.0
+    if job.usage is not None and job.usage.queue_ms:
+        queued = job.usage.queue_ms
+    return max(min(queued, queued if total is None else total), 0.0)
 
 
 def _worked(

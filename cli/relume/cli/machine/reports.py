@@ -13,6 +13,8 @@ from relume.base.vocabulary import ARRIVAL_TIME, COLD_START_PHASES, LAUNCH_PHASE
 from relume.cli.errors import NotAPlane
 
 _JOB = "relume.job"
+DeliveryKey = tuple[str, str | None, str]
+"""Broker, Trigger, and id of the event that is delivered."""
 
 
 class PlaneAnswer(BaseModel):
@@ -374,7 +376,7 @@ class EventRecord(PlaneAnswer):
         return self.detail.removeprefix("to ")
 
     @property
-    def delivery(self) -> tuple[str, str | None, str]:
+    def delivery(self) -> DeliveryKey:
         """By what the records of one delivery belong together: Broker, Trigger, and event."""
         return self.broker, self.trigger, self.answers or self.id
 

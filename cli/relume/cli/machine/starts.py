@@ -39,7 +39,8 @@ def window_of(start: ColdStartReport) -> Window | None:
     if total is None or not start.at:
         return None
     began = datetime.fromisoformat(start.at) - timedelta(milliseconds=queue)
-    return Window(began, began + timedelta(milliseconds=total), start.phases, failed)
+    phases = {name: max(ms, 0.0) for name, ms in start.phases.items()}
+    return Window(began, began + timedelta(milliseconds=total), phases, failed)
 
 
 def waited_for(
@@ -48,7 +49,8 @@ def waited_for(
     """Return the starts that an event, or what came of it, waited for; oldest first.
 
     They are those that it triggered, and those of the services that it was sent to which ran while
-    it had no replica yet. Where nothing else is known, its answer says that there was one.
+    it had no replica yet. Where nothing else is known, its answer says that there was one, which is
+    the last one of its service that began before the last record.
     """
     ids = {record.id for record in records}
     try:
@@ -59,7 +61,16 @@ def waited_for(
     if found or answer is None or not answer.get("coldstartms"):
         return found
     service = str(answer.get("source", "")).rpartition("/")[2]
-    return [each for each in ledger if each.service == service][-1:]
+    return [each for each in ledger if each.service == service and _before(each, records)][-1:]
+
+
+def _before(start: ColdStartReport, records: Sequence[EventRecord]) -> bool:
+    """Whether a start began before the last record; False where a time cannot be read."""
+    try:
+        last = max(datetime.fromisoformat(record.at) for record in records)
+        return datetime.fromisoformat(start.at) < last
+    except ValueError:
+        return False
 
 
 def _met(start: ColdStartReport, sent: Sequence[Delivery]) -> bool:

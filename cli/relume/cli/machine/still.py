@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from relume.cli.machine.deliveries import MS, Delivery, deliveries
-from relume.cli.machine.reports import EventRecord, ServiceStatus, Status
+from relume.cli.machine.deliveries import MS, Delivery, deliveries, note_pause
+from relume.cli.machine.reports import DeliveryKey, EventRecord, ServiceStatus, Status
 
 
 def still(records: Sequence[EventRecord], status: Status | None, now: datetime) -> str | None:
@@ -14,11 +14,14 @@ def still(records: Sequence[EventRecord], status: Status | None, now: datetime) 
     """
     try:
         here = [each for each in deliveries(records) if each.ended is None]
-        last = max(records, key=lambda each: datetime.fromisoformat(each.at), default=None)
         if here:
             return f"still {_where(here[0], status)}, for {_ms(here[0].began, now)} so far"
-        if last is not None and last.stage == "retrying":
-            return f"still before its next attempt, for {_ms(_time(last), now)} so far"
+        pausing: dict[DeliveryKey, EventRecord] = {}
+        for record in sorted(records, key=_time):
+            note_pause(pausing, record)
+        if pausing:
+            since = min(map(_time, pausing.values()))
+            return f"still before its next attempt, for {_ms(since, now)} so far"
     except ValueError:
         pass  # a plane of another version writes its times in another way
     return None

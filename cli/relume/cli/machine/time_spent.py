@@ -5,12 +5,12 @@ for runs, the moment belongs to a phase of that start, or to none of them where 
 none. Parts come in the order of their middles, so that bars drawn one after the other show when.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from relume.cli.machine.deliveries import MS, Delivery, Under, deliveries, under
-from relume.cli.machine.reports import ColdStartReport, EventRecord
+from relume.cli.machine.deliveries import MS, Delivery, Under, deliveries, note_pause, under
+from relume.cli.machine.reports import ColdStartReport, DeliveryKey, EventRecord
 from relume.cli.machine.starts import Window, window_of
 from relume.cli.machine.story import is_answer
 
@@ -23,10 +23,12 @@ STORING = "storing the answer"
 BETWEEN = "between attempts"
 JOB_QUEUE = "in the queue of jobs"
 DEAD = "as a dead letter"
+AGAIN = "before it came again"
 START = "start"  # as in "start: weights"
 NO_PHASE = f"{START}: in no phase"
 FAILED_START = f"{START}: one that failed"
 Span = tuple[datetime, datetime]
+_DONE = ("delivered", "replied", "dead-lettered", "dropped")
 _STORED = ("accepted", "duplicate", "replied")
 # This share of the whole is worth a word, where it is also so many ms.
 _LONG, _LONG_MS = 0.2, 500.0
@@ -102,11 +104,15 @@ def arrival(records: Sequence[EventRecord]) -> datetime | None:
 
 def answered_ms(records: Sequence[EventRecord]) -> float | None:
     """Milliseconds from the arrival of the event to the first answer; None: there is none yet."""
-    replies = [each for each in records if each.stage in _STORED and is_answer(each.event)]
-    first = replies[0] if replies else None
-    if first is None:
+    try:
+        told = sorted(((datetime.fromisoformat(each.at), each) for each in records), key=_at)
+    except ValueError:
         return None
-    return total_ms([*(each for each in records if each.at <= first.at), first])
+    in_order = [each for _, each in told]
+    for place, each in enumerate(in_order):
+        if each.stage in _STORED and is_answer(each.event):
+            return total_ms(in_order[: place + 1])
+    return None
 
 
 def hints(spent: Mapping[str, float]) -> list[str]:
@@ -150,20 +156,34 @@ def _spans(
 
     Where nobody has it, the span is named by the record before it, or by a back-off that runs.
     """
-    pausing: set[tuple[str, str | None, str]] = set()
+    pausing: dict[DeliveryKey, EventRecord] = {}
+    done: set[str] = set()
     for (began, record), (ended, following) in pairwise(told):
-        if record.stage == "retrying":
-            pausing.add(record.delivery)
-        else:
-            pausing.discard(record.delivery)
+        note_pause(pausing, record)
+        if record.stage in _DONE:
+            done.add(record.answers or record.id)
         if here := under(sent, began, ended):
             yield began, ended, AT_SUBSCRIBER, here
             continue
-        name = BETWEEN if pausing else _AFTER.get(record.stage, IN_BROKER)
+        name = BETWEEN if pausing else _idle(record, following, done)
         # A plane that tells only how a delivery ended says how long it took.
         middle = max(began, ended - timedelta(milliseconds=following.ms or 0.0))
         yield began, middle, name, None
         yield middle, ended, AT_SUBSCRIBER, Under(None)
+
+
+def _idle(record: EventRecord, following: EventRecord, done: Set[str]) -> str:
+    """Name a span in which nobody has the event. `done`: the ids of what was delivered before.
+
+    What comes again after that, or is sent again, has waited for its sender or for an operator,
+    whatever other deliveries have told last.
+    """
+    if following.stage == "redriven":
+        return DEAD
+    came = following.stage in ("accepted", "duplicate")
+    if came and following.id in done and record.stage != "replied":  # that is no answer's arrival
+        return AGAIN
+    return _AFTER.get(record.stage, IN_BROKER)
 
 
 def _with_subscriber(parts: _Parts, span: Span, here: Under, windows: Sequence[Window]) -> None:

@@ -1,6 +1,6 @@
 """Which event an id names: the whole id or its beginning, and of which source."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from relume.cli.errors import BadUsage
 from relume.cli.machine.reports import EventRecord
@@ -26,6 +26,12 @@ def chosen_id(known: Iterable[str], wanted: str) -> str | None:
         shown = ", ".join(found[:_SHOWN])
         raise BadUsage(f"{wanted}: {len(found)} ids begin with it: {shown}{more}; write one out")
     return found[0] if found else None
+
+
+def known_ids(records: Iterable[EventRecord]) -> Iterator[str]:
+    """Yield the ids of events with records, and of those of which only the answers have some."""
+    for record in records:
+        yield from filter(None, (record.id, record.causation, record.answers))
 
 
 def records_of(

@@ -231,12 +231,12 @@ class JobRun:
         try:
             post = partial(self._world.predictors.post, self._world.url + job.route, headers, body)
             # A request that nobody took uses up no attempt: nothing was asked.
-            async with once_connected(post, self._clock.sleep, self._not_connected) as answer:
+            async with once_connected(post, self._clock, self._not_connected) as (answer, asked):
                 timer.cancel()
                 if not answer.good:
                     return await self._refusal(answer)
                 self._unreached = ""
-                began = answer.began(self._start_until - start_s, self._clock.monotonic())
+                began = answer.began(asked, self._clock.monotonic())
                 timer = self._timer(limits.run_s, "run")
                 now, cold_start_ms = self._clock.now(), answer.cold_start_ms
                 await self._held.take(Answering(self._generation, now, cold_start_ms))

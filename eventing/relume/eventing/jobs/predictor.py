@@ -8,7 +8,7 @@ is how vLLM is told to stop.
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -20,6 +20,7 @@ from typing import Protocol, Self
 
 import aiohttp
 
+from relume.base.clock import Clock
 from relume.base.errors import RelumeError
 from relume.base.limits import HEADER_BYTES, HEADERS, KIB, MIB
 from relume.base.vocabulary import COLD_START_HEADER, QUEUE_HEADER
@@ -229,24 +230,26 @@ class Predictors:
 @asynccontextmanager
 async def once_connected(
     post: Callable[[], AbstractAsyncContextManager[Answer]],
-    sleep: Callable[[float], Awaitable[None]],
+    clock: Clock,
     tell: Callable[[NoConnection], None],
-) -> AsyncIterator[Answer]:
-    """The answer to `post`, which is tried again for as long as nobody takes its connection.
+) -> AsyncIterator[tuple[Answer, float]]:
+    """The answer to `post`, and when it was asked for, in seconds of `clock.monotonic`.
 
-    `tell` gets each such failure before `sleep` waits. The caller bounds the time. Raises NoAnswer.
+    `post` is tried again for as long as nobody takes its connection. `tell` gets each such failure
+    before the next try. The caller bounds the time. Raises NoAnswer.
     """
     wait_s = _FIRST_WAIT_S
     async with AsyncExitStack() as stack:
         while True:
+            asked = clock.monotonic()
             try:
                 answer = await stack.enter_async_context(post())
                 break
             except NoConnection as error:
                 tell(error)
-                await sleep(wait_s)
+                await clock.sleep(wait_s)
                 wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
-        yield answer
+        yield answer, asked
 
 
 def _ms(told: str | None) -> int | None:

@@ -25,6 +25,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +39,8 @@ Serve = Callable[[Sequence[str]], None]  # `launcher.serve`
 _MAX_REQUEST = 1 << 20
 # How much a model template gives way to what answers requests while it builds an engine.
 _NICE = 10
+# How long a thread that was joined may take to be gone.
+_THREADS_END_WITHIN_S = 5.0
 #: The exit status of a model template whose model cannot be loaded before a fork.
 NOT_LOADABLE = 78
 
@@ -100,9 +103,8 @@ def _take_requests(
     apart: memory that stays in the pages that it has, by address and bytes.
     """
     fork_cost.trim()
-    threads = [task for task in Path("/proc/self/task").iterdir() if task.name != str(os.getpid())]
-    if threads:
-        names = ", ".join((task / "comm").read_text().strip() for task in threads)
+    if threads := other_threads(_THREADS_END_WITHIN_S):
+        names = ", ".join(threads)
         print(f"template: other threads before the first fork: {names}", file=sys.stderr)
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
@@ -112,6 +114,27 @@ def _take_requests(
         print("template: ready", file=sys.stderr, flush=True)
         announce()
         _Template(listening, serve, _tidy(apart)).run()
+
+
+def other_threads(within_s: float) -> list[str]:
+    """Return the names of this process's other threads that have not ended within this time.
+
+    Python calls a thread joined before the kernel has ended it, which takes long on a busy machine
+    for one that has given way.
+    """
+    until = time.monotonic() + within_s
+    while (names := _other_threads()) and time.monotonic() < until:
+        time.sleep(0.001)
+    return names
+
+
+def _other_threads() -> list[str]:
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        if task.name != str(os.getpid()):
+            with suppress(OSError):  # it ends at this moment
+                names.append((task / "comm").read_text().strip())
+    return names
 
 
 def _tidy(apart: Sequence[tuple[int, int]]) -> Iterator[None]:

@@ -99,6 +99,8 @@ def look(run: Run) -> None:
         run.dead()
         if "template" in run.case.process:
             run.gone()  # what it has forked ends a moment later
+        elif run.case.phase == "draining":
+            run.gone()  # a request that comes just when a server closes its port is reset (A13)
         run.failure_is_told()
         if run.case.process == "nats-server" and not run.asked.answers:
             run.post_meanwhile()

@@ -12,7 +12,7 @@ from stub_vllm import MODEL, Stub
 
 from relume.base.vocabulary import DRAINING, ENGINE_FAILED, NOT_BEGUN_HEADER
 from relume.runtimes import internals
-from relume.runtimes.phases import PROCESS
+from relume.runtimes.phases import PROCESS, Phases
 
 CHAT = "/v1/chat/completions"
 PREDICT = f"/v1/models/{MODEL}:predict"
@@ -117,3 +117,21 @@ async def test_the_server_ends_soon_after_its_engine(monkeypatch: pytest.MonkeyP
     while not server.should_exit:
         await asyncio.sleep(0)
     watch.cancel()
+
+
+@pytest.mark.parametrize(("state", "ends"), [("loading", [1]), ("ready", []), ("draining", [])])
+def test_a_server_that_still_starts_ends_when_its_engine_has(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, state: str, ends: list[int]
+) -> None:
+    """It may wait for ever for its answer; the monitor of vLLM returns when an engine has ended."""
+    vllm, ended = ModuleType("vllm.v1.engine.utils"), []
+    manager = type("CoreEngineProcManager", (), {"monitor_engine_liveness": lambda _: None})
+    vllm.CoreEngineProcManager = manager  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, vllm.__name__, vllm)
+    monkeypatch.setattr(internals, "_SAYS_WHY_WITHIN_S", 0)
+    monkeypatch.setattr("os._exit", ended.append)
+    phases = Phases()
+    phases.state = state
+    internals.end_a_start_with_the_engine(phases)
+    manager().monitor_engine_liveness()  # type: ignore[attr-defined]
+    assert (ended, "EngineCore died" in caplog.text) == (ends, bool(ends))

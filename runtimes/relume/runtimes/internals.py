@@ -29,7 +29,8 @@ fit, so a release that moved something starts vLLM's own way: slower, not broken
 9.  On a CPU the engine core loads a tokenizer for the first request with a grammar
     (`grammar_tokenizer.py`). Without it: 0.2 s more at each start.
 10. The server looks ten times a second whether its engine has ended, and ends then. vLLM looks
-    every 5 s. Without it: a predictor whose engine has ended takes so much longer to be replaced.
+    every 5 s. Without it: a predictor whose engine has ended takes so much longer to be replaced,
+    and one whose engine ends late in its start may never end.
 """
 
 import asyncio
@@ -40,6 +41,7 @@ import multiprocessing
 import os
 import socket
 import sys
+import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
@@ -334,6 +336,31 @@ def end_with_the_engine() -> None:
 
 
 _ENGINE_EVERY_S = 0.1
+
+
+def end_a_start_with_the_engine(phases: Phases) -> None:
+    """End a server that still starts when its engine has ended.
+
+    It may wait for an answer of the engine, which vLLM leaves open for ever (`utility_results` in
+    vllm/v1/engine/core_client.py). One that ends by itself has time to say why.
+    """
+
+    def watched(original: Callable[[Any], None]) -> Callable[[Any], None]:
+        @wraps(original)
+        def monitor(manager: Any) -> None:  # in a thread of its own
+            original(manager)  # returns when an engine has ended
+            if phases.state == "loading":
+                time.sleep(_SAYS_WHY_WITHIN_S)
+            if phases.state == "loading":
+                logger.error("EngineCore died while the server was starting")
+                os._exit(1)
+
+        return monitor
+
+    replace("vllm.v1.engine.utils", "CoreEngineProcManager.monitor_engine_liveness", watched)
+
+
+_SAYS_WHY_WITHIN_S = 5.0
 
 
 def _timed(phases: Phases, phase: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

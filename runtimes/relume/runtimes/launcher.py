@@ -143,6 +143,7 @@ def _run_vllm(argv: Sequence[str], listening: socket.socket) -> None:
         AHEAD.prepare(args)
         internals.fingerprint_once()
     internals.end_with_the_engine()
+    internals.end_a_start_with_the_engine(PROCESS)
     with asyncio.Runner(loop_factory=DrainingLoop) as runner:
         runner.run(internals.run_server(listening, args))
 

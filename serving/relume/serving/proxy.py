@@ -9,7 +9,7 @@ import aiohttp
 from starlette.types import Receive, Scope, Send
 
 from relume.base.prefixes import RawHeaders
-from relume.base.vocabulary import DRAINING, NOT_BEGUN_HEADER
+from relume.base.vocabulary import NOT_BEGUN_HEADER
 from relume.serving.body import RequestBody
 from relume.serving.errors import PredictorUnreachable, ServingError
 from relume.serving.holding import HeldRequest, Lease
@@ -98,7 +98,7 @@ async def forward(
             allow_redirects=False,
         ) as response:
             if response.status == 503 and (why := response.headers.get(NOT_BEGUN_HEADER)):
-                lease.backend.on_drain() if why == DRAINING else lease.backend.on_failing()
+                lease.backend.begins_none(why)
                 if whole is not None:
                     return
             if not 200 <= response.status <= 999:

@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from relume.base.vocabulary import DRAINING
+
 #: How many requests of a service may wait: the queue depth of Knative's activator
 #: (`breakerQueueDepth`, knative/serving pkg/activator/net/throttler.go), which does not enforce it.
 MOST_HELD = 10_000
@@ -43,6 +45,13 @@ class Backend:
     """Called when the process can take no request, and is about to end as far as anyone knows."""
     on_release: Callable[[], None] = lambda: None
     """Called whenever a request gives the replica back."""
+
+    def begins_none(self, why: str) -> None:
+        """The process has refused a request before it began, for the reason `why`."""
+        if why == DRAINING:
+            self.on_drain()
+        else:
+            self.on_failing()
 
 
 @dataclass(slots=True, eq=False)

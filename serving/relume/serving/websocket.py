@@ -6,7 +6,7 @@ import aiohttp
 from starlette.types import Receive, Scope, Send
 
 from relume.base.clock import Clock
-from relume.base.vocabulary import DRAINING, ENGINE_FAILED, NOT_BEGUN_HEADER
+from relume.base.vocabulary import ENGINE_FAILED, NOT_BEGUN_HEADER
 from relume.serving.errors import (
     GOING_AWAY,
     PredictorUnreachable,
@@ -88,7 +88,7 @@ async def _connect(
         why = _not_begun(error)
         if why is None:
             raise PredictorUnreachable(lease.backend.ended or error) from error
-        lease.backend.on_drain() if why == DRAINING else lease.backend.on_failing()
+        lease.backend.begins_none(why)
         return None
 
 
